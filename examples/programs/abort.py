@@ -1,0 +1,4 @@
+import os
+
+print("giving up", flush=True)
+os.abort()

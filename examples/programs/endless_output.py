@@ -1,0 +1,2 @@
+while True:
+    print("the same line, over and over again")

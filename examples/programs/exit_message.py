@@ -1,0 +1,3 @@
+import sys
+
+sys.exit("the reason goes to standard error")

@@ -1,0 +1,4 @@
+import sys
+
+for n in range(4096):
+    sys.stdout.write(f"{n:015}\n")

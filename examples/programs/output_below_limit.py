@@ -1,0 +1,3 @@
+import sys
+
+sys.stdout.write("x" * 65_534 + "\n")

@@ -1,0 +1,3 @@
+print("this line is fine, and never runs")
+if True
+    print("a colon is missing above")

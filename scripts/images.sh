@@ -1,0 +1,180 @@
+# shellcheck shell=bash
+# The two test images: the public ones where a registry answers, else built here from Debian
+# packages. Sourced by ./dev, which brings say, die, apt_install and apt_update.
+
+PUBLIC_BUSYBOX=busybox:1.36
+PUBLIC_PYTHON=python:3.12-alpine
+# Raise the tag when a recipe below changes: an image of this name is never built twice.
+LOCAL_BUSYBOX=dockerpool-local/busybox:1
+LOCAL_PYTHON=dockerpool-local/python:1
+REGISTRY_DEADLINE=5 # seconds for a registry to answer at all
+PULL_DEADLINE=900   # seconds for one whole pull
+IMAGE_DIR=target/images
+IMAGE_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+NO_REGISTRY= # no registry answered a moment ago: do not ask again in this run
+
+image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# pull IMAGE ANSWER-DEADLINE: the client prints its first line once the registry has answered, so
+# that line decides; the pull itself may then take its time. What went wrong is in PULL_ERROR.
+pull() {
+    local line pid fd rc=0
+    exec {fd}< <(exec timeout $PULL_DEADLINE docker pull "$1" 2>$IMAGE_DIR/pull.err)
+    pid=$!
+    IFS= read -r -t "$2" line <&"$fd" || rc=$?
+    if [ $rc != 0 ]; then
+        [ $rc -le 128 ] || kill "$pid" 2>/dev/null || true # over 128: read gave up waiting
+        wait "$pid" || true
+        exec {fd}<&-
+        pull_error
+        [ $rc -le 128 ] || PULL_ERROR="no answer within $2 s"
+        return 1
+    fi
+    say "pulling $1"
+    while printf '    %s\n' "$line" >&2 && IFS= read -r line <&"$fd"; do :; done
+    exec {fd}<&-
+    wait "$pid" || rc=$?
+    pull_error
+    return $rc
+}
+
+pull_error() {
+    PULL_ERROR=$(tail -n 1 $IMAGE_DIR/pull.err)
+    PULL_ERROR=${PULL_ERROR#Error response from daemon: }
+}
+
+# choose_image VARIABLE PUBLIC LOCAL BUILDER: sets and exports VARIABLE, and IMAGE_FROM.
+choose_image() {
+    local variable=$1 public=$2 local_name=$3 builder=$4 image work
+    if [ -n "${!variable:-}" ]; then
+        image=${!variable}
+        IMAGE_FROM="set by $variable"
+        image_exists "$image" || pull "$image" 60 ||
+            die "the image $image ($variable) is not on the engine and cannot be pulled: $PULL_ERROR"
+    elif image_exists "$public"; then
+        image=$public
+        IMAGE_FROM='public, already on the engine'
+    elif image_exists "$local_name"; then
+        image=$local_name
+        IMAGE_FROM='built here from Debian packages, earlier'
+    elif [ -z "$NO_REGISTRY" ] && pull "$public" $REGISTRY_DEADLINE; then
+        image=$public
+        IMAGE_FROM='public, just pulled'
+    else
+        [ -n "$NO_REGISTRY" ] || say "no public registry to pull from (${PULL_ERROR:-no answer}): building the images here"
+        NO_REGISTRY=1
+        image=$local_name
+        IMAGE_FROM='built here from Debian packages'
+        work=$PWD/$IMAGE_DIR/$builder
+        rm -rf "$work"
+        mkdir -p "$work"
+        $builder "$work" "$image"
+        rm -rf "$work"
+    fi
+    export "$variable=$image"
+}
+
+# fetch_debs DIR PACKAGE...: downloads the packages with all they depend on into DIR, and installs
+# nothing. An empty status file makes apt believe that nothing is installed, so its own resolver
+# finds the exact closure for whatever release and architecture this machine has.
+fetch_debs() {
+    local dir=$1
+    shift
+    mkdir -p "$dir/partial"
+    : >"$dir/status"
+    apt-get -qq -y --download-only --no-install-recommends \
+        -o Dir::State::status="$dir/status" -o Dir::Cache::archives="$dir" \
+        -o APT::Sandbox::User=root -o Debug::NoLocking=1 install "$@" >"$dir/log" 2>&1 </dev/null
+}
+
+# unpack_base DIR ROOT PACKAGE...: fetches the packages and unpacks them, with busybox's commands
+# and a few users, into ROOT.
+unpack_base() {
+    local dir=$1 root=$2 deb applet
+    shift 2
+    command -v apt-get >/dev/null || die 'there is no apt-get: the test images are built from Debian packages; set DOCKERPOOL_BUSYBOX_IMAGE and DOCKERPOOL_PYTHON_IMAGE to images you have'
+    check_architecture
+    if ! fetch_debs "$dir/debs" "$@"; then
+        # No package lists yet, or lists older than what the mirrors hold.
+        [ "$(id -u)" = 0 ] || die "the packages for the test images could not be downloaded; 'apt-get update' as root may help: $(tail -n 1 "$dir/debs/log")"
+        apt_update || die 'apt-get update failed: no network? The test images need a registry or Debian packages'
+        fetch_debs "$dir/debs" "$@" || die "the packages for the test images could not be downloaded: $(tail -n 1 "$dir/debs/log")"
+    fi
+    # Old packages say /lib, new ones /usr/lib: with these links both come to the same place.
+    mkdir -p "$root"/{dev,etc,home/runner,opt,proc,root,run,srv,sys,tmp,usr/{bin,lib,lib64,sbin,local/bin},var/tmp}
+    ln -s usr/bin usr/lib usr/lib64 usr/sbin "$root"
+    chmod 1777 "$root/tmp" "$root/var/tmp"
+    chmod 700 "$root/root"
+    for deb in "$dir"/debs/*.deb; do
+        case ${deb##*/} in
+        # Wanted by a maintainer script only; busybox has a tar of its own.
+        dpkg_* | tar_* | perl-base_* | debconf_* | readline-common_*) continue ;;
+        esac
+        dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink --no-same-owner -C "$root"
+    done
+    rm -rf "$root"/usr/share/{bug,doc,lintian,locale,man}
+    for applet in $("$root/bin/busybox" --list); do
+        [ -e "$root/bin/$applet" ] || [ -L "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
+    done
+    printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'runner:x:1000:1000:runner:/home/runner:/bin/sh' \
+        'nobody:x:65534:65534:nobody:/:/bin/false' >"$root/etc/passwd"
+    printf '%s\n' 'root:x:0:' 'tty:x:5:' 'runner:x:1000:' 'nogroup:x:65534:' >"$root/etc/group"
+}
+
+# The packages are this machine's; an engine reached through DOCKER_HOST may be of another kind.
+check_architecture() {
+    local ours theirs
+    ours=$(dpkg --print-architecture)
+    case $ours in armhf | armel) ours=arm ;; i386) ours=386 ;; ppc64el) ours=ppc64le ;; esac
+    theirs=$(docker version --format '{{.Server.Arch}}')
+    [ "$ours" = "$theirs" ] || die "the engine runs $theirs and this machine is $ours: images built here would not run there; set DOCKERPOOL_BUSYBOX_IMAGE and DOCKERPOOL_PYTHON_IMAGE"
+}
+
+# import_root ROOT IMAGE CMD: sends the tree to the engine. Owners are given here, so that it works
+# without root too.
+import_root() {
+    local root=$1 tar=$1.tar
+    tar -cf "$tar" -C "$root" --numeric-owner --owner=0 --group=0 --exclude=./home/runner .
+    tar -rf "$tar" -C "$root" --numeric-owner --owner=1000 --group=1000 ./home/runner
+    docker import --change "CMD [\"$3\"]" --change "ENV PATH=$IMAGE_PATH" --change 'ENV LANG=C.UTF-8' \
+        --change 'LABEL dockerpool.test-image=1' - "$2" <"$tar" >/dev/null || die "the engine refused to import $2"
+    say "built $2"
+}
+
+build_busybox() {
+    say "building $2 from busybox-static"
+    unpack_base "$1" "$1/root" busybox-static
+    import_root "$1/root" "$2" sh
+}
+
+build_python() {
+    local modules='csv, json, sqlite3, ssl, unicodedata, zlib'
+    say "building $2 from CPython's packages"
+    unpack_base "$1" "$1/root" busybox-static python3-minimal libpython3-stdlib
+    [ -e "$1/root/usr/bin/python" ] || ln -s python3 "$1/root/usr/bin/python"
+    # Packages carry sources only and a non-root user cannot cache what it compiles: without this
+    # every start would compile the standard library anew. It also proves that the tree works.
+    if [ "$(id -u)" = 0 ]; then
+        chroot "$1/root" /usr/bin/python3 -c "import $modules" || die "the Python put together for $2 does not work"
+        # shellcheck disable=SC2016 # the pattern is for the shell inside
+        chroot "$1/root" /bin/sh -c '/usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash \
+            -x "idlelib|lib2to3|pydoc_data|turtle" /usr/lib/python3.*' >/dev/null || true
+    else
+        say 'warning: not root, so the standard library is not precompiled: Python will start slowly'
+    fi
+    import_root "$1/root" "$2" python3
+}
+
+images() {
+    local lock
+    mkdir -p $IMAGE_DIR
+    # Two ./dev at once would build in one folder.
+    exec {lock}>$IMAGE_DIR/lock
+    flock -w 300 "$lock" || die 'another ./dev has been making the images for five minutes'
+    choose_image DOCKERPOOL_BUSYBOX_IMAGE $PUBLIC_BUSYBOX $LOCAL_BUSYBOX build_busybox
+    say "image for plain commands: $DOCKERPOOL_BUSYBOX_IMAGE ($IMAGE_FROM)"
+    choose_image DOCKERPOOL_PYTHON_IMAGE $PUBLIC_PYTHON $LOCAL_PYTHON build_python
+    say "image for Python: $DOCKERPOOL_PYTHON_IMAGE ($IMAGE_FROM)"
+    exec {lock}>&-
+}

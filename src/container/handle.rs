@@ -1,0 +1,187 @@
+//! The part of a container that does not depend on its state: what it is, whom to ask about it, and its end.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle as RuntimeHandle;
+
+use super::Taint;
+use super::removal::Removal;
+use crate::engine::{Attachment, ContainerSpec, Engine, EngineError, EngineErrorKind, bounded};
+
+/// What the owner of a container and the commands in it share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) name: String,
+    pub(crate) spec: Arc<ContainerSpec>,
+    pub(crate) call_timeout: Duration,
+    pub(crate) runtime: RuntimeHandle,
+    id: OnceLock<String>,
+    /// A [`Taint`] as a number; 0: none.
+    taint: AtomicU8,
+    /// Commands that were begun and have not provably ended.
+    unfinished: AtomicUsize,
+    lifeline: Mutex<Option<Attachment>>,
+}
+
+impl Shared {
+    /// The engine's id; the name until the engine has given one.
+    pub(crate) fn id(&self) -> &str {
+        self.id.get().unwrap_or(&self.name)
+    }
+
+    pub(crate) fn taint(&self) -> Option<Taint> {
+        Taint::from_code(self.taint.load(Ordering::Acquire))
+    }
+
+    /// Forbids reuse. The first reason is kept.
+    pub(crate) fn set_taint(&self, taint: Taint) {
+        let _ = self
+            .taint
+            .compare_exchange(0, taint as u8, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn has_unfinished_commands(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) != 0
+    }
+
+    /// Counts a command as unfinished until the token is told that it has ended.
+    pub(crate) fn begin_command(self: &Arc<Self>) -> Unfinished {
+        self.unfinished.fetch_add(1, Ordering::AcqRel);
+        Unfinished {
+            shared: Some(self.clone()),
+        }
+    }
+
+    /// Ends every process in the container.
+    pub(crate) async fn kill(&self) -> Result<(), EngineError> {
+        bounded("the kill of a container", self.call_timeout, self.engine.kill(self.id())).await
+    }
+
+    pub(crate) fn removal(&self) -> Removal {
+        Removal {
+            engine: self.engine.clone(),
+            target: self.id().to_owned(),
+            confirmed: self.id.get().is_some(),
+            call_timeout: self.call_timeout,
+        }
+    }
+}
+
+/// A command that may still run.
+pub(crate) struct Unfinished {
+    shared: Option<Arc<Shared>>,
+}
+
+impl Unfinished {
+    /// It has provably ended.
+    pub(crate) fn ended(mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.unfinished.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Nobody proved its end: it stays counted, and the container is not lent again.
+        if let Some(shared) = &self.shared {
+            shared.set_taint(Taint::UnknownOutcome);
+        }
+    }
+}
+
+/// The one owner of a container. Dropping it removes the container, behind.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+    /// Nothing is left to be removed, or somebody else has taken it over.
+    released: AtomicBool,
+}
+
+impl Handle {
+    /// Takes responsibility for a container of this name before it is asked for, so that whatever comes of the call is
+    /// cleaned up.
+    pub(crate) fn new(
+        engine: Arc<dyn Engine>,
+        name: String,
+        spec: Arc<ContainerSpec>,
+        call_timeout: Duration,
+        runtime: RuntimeHandle,
+    ) -> Self {
+        let shared = Shared {
+            engine,
+            name,
+            spec,
+            call_timeout,
+            runtime,
+            id: OnceLock::new(),
+            taint: AtomicU8::new(0),
+            unfinished: AtomicUsize::new(0),
+            lifeline: Mutex::new(None),
+        };
+        Self {
+            shared: Arc::new(shared),
+            released: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Creates the container.
+    pub(crate) async fn create(&self) -> Result<(), EngineError> {
+        let Shared { engine, name, spec, .. } = &*self.shared;
+        let created = bounded("the creation of a container", self.shared.call_timeout, engine.create(name, spec)).await;
+        match created {
+            Ok(id) => {
+                let _ = self.shared.id.set(id);
+                Ok(())
+            }
+            Err(error) => {
+                // Any other error is the engine's answer that it made nothing, or says that it never got the request.
+                if !matches!(error.kind(), EngineErrorKind::Timeout | EngineErrorKind::Protocol) {
+                    self.release();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Attaches the lifeline, where there is one, and starts the container.
+    pub(crate) async fn start(&self) -> Result<(), EngineError> {
+        let Shared {
+            engine,
+            spec,
+            call_timeout,
+            ..
+        } = &*self.shared;
+        if spec.has_lifeline() {
+            // Before the start: a process killed between the two would leave a container that waits for ever.
+            let attached = bounded("the attach to a container", *call_timeout, engine.attach(self.shared.id())).await?;
+            *self.shared.lifeline.lock() = Some(attached);
+        }
+        bounded("the start of a container", *call_timeout, engine.start(self.shared.id())).await
+    }
+
+    /// Makes this owner's `Drop` leave the container alone.
+    pub(crate) fn release(&self) {
+        self.released.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.is_released() {
+            self.shared.removal().spawn(&self.shared.runtime, None);
+        }
+    }
+}

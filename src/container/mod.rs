@@ -1,0 +1,432 @@
+//! One container: its life, enforced by types, and what can be done with it.
+//!
+//! ```text
+//!            start             pause
+//!  Created ────────► Running ────────► Paused
+//!                     │   ▲             │  │
+//!         stop, kill  │   └─────────────┘  │ kill
+//!                     ▼       unpause      ▼
+//!                   Exited ◄───────────────┘
+//! ```
+//!
+//! Every arrow takes the container by value and gives it back in its next state, so a call that does not fit the state
+//! does not compile. An arrow that fails gives an error that names the container, and the container is removed.
+
+mod handle;
+mod removal;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle as RuntimeHandle;
+
+use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError, bounded};
+use crate::error::Error;
+use crate::exec::Command;
+use crate::labels;
+
+pub(crate) use handle::{Handle, Shared, Unfinished};
+pub(crate) use removal::{GIVE_UP, Removal};
+
+/// The default deadline of one engine call.
+pub(crate) const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The states a [`Container`] can be in, as types. They have no values: a container gets into a state only by a
+/// transition.
+///
+/// ```compile_fail,E0599
+/// // There is no way to make a state, and so none to make a container of it.
+/// let running = dockerpool::Running::new();
+/// ```
+pub trait State: sealed::Sealed + Send + Sync + 'static {
+    /// The state's name, in lower case.
+    const NAME: &'static str;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! states {
+    ($($(#[$doc:meta])* $state:ident = $name:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub enum $state {}
+        impl sealed::Sealed for $state {}
+        impl State for $state {
+            const NAME: &'static str = $name;
+        }
+    )*};
+}
+
+states! {
+    /// Created, not started yet.
+    Created = "created";
+    /// Running: commands can be run in it.
+    Running = "running";
+    /// Frozen; nothing in it runs until it is unpaused.
+    Paused = "paused";
+    /// Its PID 1 has ended, and everything in it with it.
+    Exited = "exited";
+}
+
+/// A container in the state `S`.
+///
+/// # Drop
+///
+/// Dropping a container removes it from the engine: behind, without blocking, on any thread, inside a runtime or not.
+/// [`remove`](Self::remove) does the same and waits for it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use dockerpool::{Container, ContainerSpec, DockerEngine};
+///
+/// # async fn example() -> Result<(), dockerpool::Error> {
+/// let engine = Arc::new(DockerEngine::connect().await?);
+/// let created = Container::create(engine, ContainerSpec::new("busybox:1.36")).await?;
+/// let running = created.start().await?;
+/// let output = running.command("echo").arg("hello").output().await?;
+/// assert_eq!(output.stdout, b"hello\n");
+/// running.remove().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A command on a container that is not running does not compile:
+///
+/// ```compile_fail,E0599
+/// # async fn example(created: dockerpool::Container<dockerpool::Created>) {
+/// created.command("true");
+/// # }
+/// ```
+///
+/// Nor does starting one twice:
+///
+/// ```compile_fail,E0382
+/// # async fn example(created: dockerpool::Container<dockerpool::Created>) -> Result<(), dockerpool::Error> {
+/// let running = created.start().await?;
+/// let again = created.start().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping a container removes it"]
+pub struct Container<S: State> {
+    handle: Handle,
+    state: PhantomData<fn() -> S>,
+}
+
+impl<S: State> Container<S> {
+    fn from_handle(handle: Handle) -> Self {
+        Self {
+            handle,
+            state: PhantomData,
+        }
+    }
+
+    /// The engine's id of it.
+    pub fn id(&self) -> &str {
+        self.shared().id()
+    }
+
+    /// Its name, chosen by the library.
+    pub fn name(&self) -> &str {
+        &self.shared().name
+    }
+
+    /// The image it was made from.
+    pub fn image(&self) -> &str {
+        self.shared().spec.image()
+    }
+
+    /// Its labels, the library's own and those it was given.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.shared().spec.labels()
+    }
+
+    /// Why it must not be used for anything else, if something happened that forbids it.
+    pub fn taint(&self) -> Option<Taint> {
+        self.shared().taint()
+    }
+
+    /// Asks the engine about it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is changed.
+    pub async fn inspect(&self) -> Result<ContainerReport, Error> {
+        let shared = self.shared();
+        bounded("an inspect", shared.call_timeout, shared.engine.inspect(shared.id()))
+            .await
+            .map_err(|error| self.error("inspect", error))
+    }
+
+    /// Removes it, and waits until that is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; further attempts are then made behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not keep the container from being removed: that then goes on behind.
+    pub async fn remove(self) -> Result<(), Error> {
+        match self.removal().attempt().await {
+            Ok(()) => {
+                self.into_removed();
+                Ok(())
+            }
+            Err(error) => Err(self.error("remove", error)),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.handle.shared()
+    }
+
+    /// How it is removed. The duty to do so stays with this owner.
+    pub(crate) fn removal(&self) -> Removal {
+        self.shared().removal()
+    }
+
+    /// It was removed: nothing is left to be done.
+    pub(crate) fn into_removed(self) {
+        self.handle.release();
+    }
+
+    fn error(&self, op: &'static str, error: EngineError) -> Error {
+        Error::engine(op, Some(self.name()), error)
+    }
+
+    fn into_state<T: State>(self) -> Container<T> {
+        Container::from_handle(self.handle)
+    }
+
+    /// One transition: a single bounded engine call.
+    async fn transition<T: State>(
+        self,
+        op: &'static str,
+        call: impl AsyncFnOnce(&dyn Engine, &str) -> Result<(), EngineError>,
+    ) -> Result<Container<T>, Error> {
+        let shared = self.shared();
+        match bounded(op, shared.call_timeout, call(&*shared.engine, shared.id())).await {
+            Ok(()) => Ok(self.into_state()),
+            Err(error) => Err(self.error(op, error)),
+        }
+    }
+}
+
+impl Container<Created> {
+    /// Creates a container outside of any pool. Must be called within a tokio runtime.
+    ///
+    /// The image must be on the engine: see [`Engine::prepare`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the spec has bad values; [`Error::Engine`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes whatever came of the call.
+    pub async fn create(engine: Arc<dyn Engine>, spec: ContainerSpec) -> Result<Self, Error> {
+        let problems = spec.problems();
+        if !problems.is_empty() {
+            return Err(Error::Config(problems));
+        }
+        let mut spec = spec;
+        spec.own_labels
+            .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
+        let name = format!("dockerpool-{:032x}", fastrand::u128(..));
+        let handle = Handle::new(engine, name, Arc::new(spec), DEFAULT_CALL_TIMEOUT, RuntimeHandle::current());
+        match handle.create().await {
+            Ok(()) => Ok(Self::from_handle(handle)),
+            Err(error) => Err(Error::engine("create the container", Some(&handle.shared().name), error)),
+        }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes the container behind.
+    pub async fn start(self) -> Result<Container<Running>, Error> {
+        match self.handle.start().await {
+            Ok(()) => Ok(self.into_state()),
+            Err(error) => Err(self.error("start the container", error)),
+        }
+    }
+}
+
+impl Container<Running> {
+    /// A container the pool has brought up.
+    pub(crate) fn running(handle: Handle) -> Self {
+        Self::from_handle(handle)
+    }
+
+    /// Begins a command in it; see [`Command`].
+    pub fn command(&self, program: impl Into<String>) -> Command<'_> {
+        Command::new(self, program.into())
+    }
+
+    /// Freezes all its processes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes the container behind. So it is with all transitions.
+    pub async fn pause(self) -> Result<Container<Paused>, Error> {
+        self.transition("pause the container", async |engine, id| engine.pause(id).await)
+            .await
+    }
+
+    /// Asks PID 1 to end, and kills it after `grace` (in whole seconds). A container with a lifeline is removed by the
+    /// engine when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed behind.
+    pub async fn stop(self, grace: Duration) -> Result<Container<Exited>, Error> {
+        let shared = self.shared();
+        let limit = shared.call_timeout.saturating_add(grace);
+        match bounded("the stop of a container", limit, shared.engine.stop(shared.id(), grace)).await {
+            Ok(()) => Ok(self.into_state()),
+            Err(error) => Err(self.error("stop the container", error)),
+        }
+    }
+
+    /// Ends all its processes at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed behind.
+    pub async fn kill(self) -> Result<Container<Exited>, Error> {
+        self.transition("kill the container", async |engine, id| engine.kill(id).await)
+            .await
+    }
+
+    /// Whether it may be lent to somebody else as it is.
+    pub(crate) fn is_reusable(&self) -> bool {
+        let shared = self.shared();
+        shared.taint().is_none() && !shared.has_unfinished_commands()
+    }
+}
+
+impl Container<Paused> {
+    /// Thaws it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed behind.
+    pub async fn unpause(self) -> Result<Container<Running>, Error> {
+        self.transition("unpause the container", async |engine, id| engine.unpause(id).await)
+            .await
+    }
+
+    /// Ends all its processes at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed behind.
+    pub async fn kill(self) -> Result<Container<Exited>, Error> {
+        self.transition("kill the container", async |engine, id| engine.kill(id).await)
+            .await
+    }
+}
+
+impl Container<Exited> {
+    /// PID 1's exit code. `None` if the engine has removed the container by itself, as it does with those that have a
+    /// lifeline.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub async fn exit_code(&self) -> Result<Option<i64>, Error> {
+        match self.inspect().await {
+            Ok(report) => Ok(report.exit_code),
+            Err(Error::Engine { source, .. }) if source.says_gone() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts it again. Only for containers with a [`cmd`](ContainerSpec::cmd) of their own: the engine removes those
+    /// with a lifeline.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed behind.
+    pub async fn start(self) -> Result<Container<Running>, Error> {
+        match self.handle.start().await {
+            Ok(()) => Ok(self.into_state()),
+            Err(error) => Err(self.error("start the container", error)),
+        }
+    }
+}
+
+impl<S: State> fmt::Debug for Container<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Container")
+            .field("name", &self.name())
+            .field("id", &self.id())
+            .field("state", &S::NAME)
+            .field("taint", &self.taint())
+            .finish()
+    }
+}
+
+/// A fact that forbids lending a container again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Taint {
+    /// A command was stopped at its time limit.
+    TimedOut = 1,
+    /// A command was abandoned: its future or its `Child` was dropped.
+    Cancelled = 2,
+    /// A command was stopped at its output limit.
+    OutputLimit = 3,
+    /// A command was killed on request.
+    Killed = 4,
+    /// The kernel killed a process that was over the memory limit.
+    OutOfMemory = 5,
+    /// A call to the engine failed in a way that leaves open what happened.
+    EngineFailed = 6,
+    /// Nobody knows whether the last command has ended.
+    UnknownOutcome = 7,
+    /// The guard was dropped by a panic.
+    Panicked = 8,
+    /// PID 1 ended, or the container was removed or paused by somebody else.
+    Died = 9,
+}
+
+impl Taint {
+    fn from_code(code: u8) -> Option<Self> {
+        use Taint::*;
+        [
+            TimedOut,
+            Cancelled,
+            OutputLimit,
+            Killed,
+            OutOfMemory,
+            EngineFailed,
+            UnknownOutcome,
+            Panicked,
+            Died,
+        ]
+        .into_iter()
+        .find(|taint| *taint as u8 == code)
+    }
+}

@@ -1,0 +1,48 @@
+//! What the engine says has happened.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bollard::Docker;
+use bollard::models::EventMessage;
+use bollard::query_parameters::EventsOptions;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+use super::convert::{engine_error, filters};
+use crate::engine::{EngineError, Event, EventKind, Selector};
+
+pub(super) fn subscribe(
+    docker: &Docker,
+    selector: &Selector,
+    since: Option<SystemTime>,
+) -> BoxStream<'static, Result<Event, EngineError>> {
+    let mut filters = filters(selector, "container");
+    filters.insert("type".to_owned(), vec!["container".to_owned()]);
+    // Each exec makes three events of its own, which nobody here needs. `remove` is Podman's word for `destroy`.
+    let wanted = ["oom", "die", "died", "destroy", "remove", "pause"];
+    filters.insert("event".to_owned(), wanted.map(str::to_owned).to_vec());
+    let since = since.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let options = EventsOptions {
+        since: since.map(|time| format!("{}.{:09}", time.as_secs(), time.subsec_nanos())),
+        until: None,
+        filters: Some(filters),
+    };
+    docker
+        .events(Some(options))
+        .filter_map(async |message| match message {
+            Ok(message) => event(message).map(Ok),
+            Err(error) => Some(Err(engine_error("the stream of events broke", error))),
+        })
+        .boxed()
+}
+
+fn event(message: EventMessage) -> Option<Event> {
+    let kind = match message.action?.as_str() {
+        "oom" => EventKind::OutOfMemory,
+        "die" | "died" => EventKind::Died,
+        "destroy" | "remove" => EventKind::Removed,
+        "pause" => EventKind::Paused,
+        _ => return None,
+    };
+    Some(Event::new(message.actor?.id?, kind))
+}

@@ -1,0 +1,103 @@
+//! What an engine call can fail with.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// A failed engine call: what kind of failure, in which words, and what caused it. Cheap to clone.
+#[derive(Clone)]
+pub struct EngineError {
+    kind: EngineErrorKind,
+    message: String,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// The kinds of [`EngineError`] that callers act on differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EngineErrorKind {
+    /// Nothing answers where the engine should be: it never got the request.
+    Unreachable,
+    /// It did not answer within our deadline.
+    Timeout,
+    /// The container (or the command in it) is not there.
+    NotFound,
+    /// The container is there, but in a state in which this cannot be done (not running, paused, being removed).
+    Conflict,
+    /// The image is not on the engine and was not, or could not be, pulled.
+    ImageNotFound,
+    /// The image is for another operating system or architecture than the engine's.
+    WrongPlatform,
+    /// The program could not be started: it is not there, not executable, or its directory or user is bad.
+    CannotStart,
+    /// The engine refused what was asked for as malformed or not allowed.
+    Rejected,
+    /// The engine cannot do this at all.
+    Unsupported,
+    /// The connection broke, or what came over it makes no sense: whether the engine did what it was asked is not known.
+    Protocol,
+    /// Everything else: a fault inside the engine.
+    Internal,
+}
+
+impl EngineError {
+    /// A failure without an underlying error.
+    pub fn new(kind: EngineErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// Adds what caused it. The message should not repeat the source's.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> EngineErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later without anything being changed by the caller.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.kind,
+            EngineErrorKind::Unreachable
+                | EngineErrorKind::Timeout
+                | EngineErrorKind::Conflict
+                | EngineErrorKind::Protocol
+                | EngineErrorKind::Internal
+        )
+    }
+
+    /// Whether this says that the container is not there or does not run.
+    pub(crate) fn says_gone(&self) -> bool {
+        matches!(self.kind, EngineErrorKind::NotFound | EngineErrorKind::Conflict)
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineError")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl StdError for EngineError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,367 @@
+//! What runs containers: the object-safe [`Engine`] trait and its plain types.
+//!
+//! The library ships [`DockerEngine`]; anything that implements [`Engine`] can stand in its place. An engine knows
+//! nothing of pools, guards or typestates: it takes a [`ContainerSpec`], names and ids, and answers in the plain types
+//! of this module.
+
+pub mod docker;
+mod error;
+mod spec;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use tokio::io::AsyncWrite;
+
+pub use docker::DockerEngine;
+pub use error::{EngineError, EngineErrorKind};
+pub use spec::{ContainerSpec, PullPolicy};
+
+/// What the pool asks of whatever runs its containers. Object-safe: a pool holds an `Arc<dyn Engine>`.
+///
+/// # Contract
+///
+/// - Every future may be dropped at any await point; what it had begun may then have happened or not, and the caller
+///   finds out by [`inspect`](Engine::inspect) or makes it undone by [`remove`](Engine::remove).
+/// - No deadline is asked of the engine: the library puts its own around every call and every read.
+/// - [`remove`](Engine::remove) of something that is not there is success.
+/// - [`create`](Engine::create) is idempotent by name: a container of that name that carries our labels is success.
+pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// What this engine can do. A pool refuses at `build()` what was asked for and cannot be had.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Reaches the engine and says what it is.
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
+
+    /// Makes everything ready that containers of this spec need (the image), once per pool. Idempotent.
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a ContainerSpec,
+        progress: &'a ProgressFn,
+    ) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Creates a container, not started, and gives its id.
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
+
+    /// Attaches to the standard input of PID 1 of a created container. Where the spec asks for a lifeline, PID 1 sees
+    /// end-of-file when the [`Attachment`] is dropped, or when this process ends in any way.
+    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>>;
+
+    /// Starts a created or stopped container; returns when it runs.
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Runs a command in a running container.
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>>;
+
+    /// What the engine says of one container now. Not there: [`EngineErrorKind::NotFound`].
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>>;
+
+    /// All containers that match, in any state.
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>>;
+
+    /// Ends PID 1 with SIGKILL, and every other process of the container with it. Not running or not there: success.
+    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Asks PID 1 to end (SIGTERM, or the image's stop signal), and kills it after `grace`, in whole seconds.
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Removes a container by id or name, running or not, with its anonymous volumes. Not there: success.
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Freezes all processes of a running container.
+    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Thaws a paused container.
+    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// What happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an
+    /// error and ends, when the connection breaks; the caller then lists and subscribes again.
+    fn events(
+        &self,
+        selector: &Selector,
+        since: Option<SystemTime>,
+    ) -> BoxStream<'static, Result<Event, EngineError>>;
+}
+
+/// Puts a deadline of our own on one engine call.
+pub(crate) async fn bounded<T>(
+    what: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(EngineError::new(
+            EngineErrorKind::Timeout,
+            format!("no answer to {what} within {limit:?}"),
+        )),
+    }
+}
+
+/// What an engine can do, beyond what every engine must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Containers can be paused and unpaused.
+    pub pause: bool,
+    /// Containers can be had without any network.
+    pub no_network: bool,
+    /// The number of processes in a container can be limited.
+    pub pids_limit: bool,
+    /// Standard input of a command can be closed while its output is still read.
+    pub stdin_half_close: bool,
+    /// PID 1's standard input can be held attached, so that a container ends with its owner.
+    pub lifeline: bool,
+}
+
+impl Capabilities {
+    /// Everything.
+    pub const fn all() -> Self {
+        Self {
+            pause: true,
+            no_network: true,
+            pids_limit: true,
+            stdin_half_close: true,
+            lifeline: true,
+        }
+    }
+}
+
+/// What answered [`Engine::check`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineInfo {
+    /// Its name and version, e.g. `Docker 20.10.24`.
+    pub version: String,
+    /// The version of the API spoken with it, e.g. `1.41`.
+    pub api_version: String,
+    /// Operating system and architecture as images name them, e.g. `linux/amd64`.
+    pub platform: String,
+}
+
+impl EngineInfo {
+    /// What an engine of one's own answers.
+    pub fn new(version: impl Into<String>, api_version: impl Into<String>, platform: impl Into<String>) -> Self {
+        Self {
+            version: version.into(),
+            api_version: api_version.into(),
+            platform: platform.into(),
+        }
+    }
+}
+
+/// PID 1's standard input, held open. Dropping it closes it.
+pub struct Attachment {
+    /// Writes to PID 1.
+    pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment").finish_non_exhaustive()
+    }
+}
+
+/// One command to be run in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Program and arguments; the program is looked up on the container's `PATH`.
+    pub argv: Vec<String>,
+    /// `NAME=value`, added to the container's environment.
+    pub env: Vec<String>,
+    /// Working directory; the container's own if `None`.
+    pub current_dir: Option<String>,
+    /// `user[:group]`, by name or number; the container's own if `None`.
+    pub user: Option<String>,
+    /// Whether standard input is attached; else the command reads end-of-file at once.
+    pub stdin: bool,
+}
+
+/// A command that was started.
+pub struct ExecSession {
+    /// Its standard input, where [`ExecRequest::stdin`] asked for it; `shutdown()` closes it for the command.
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Its output in the order the engine gives it. End of the stream is not yet the end of the command.
+    pub output: BoxStream<'static, Result<Frame, EngineError>>,
+    /// Asks whether it has ended.
+    pub probe: Box<dyn ExecProbe>,
+}
+
+impl fmt::Debug for ExecSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecSession")
+            .field("stdin", &self.stdin.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks the engine about one command.
+pub trait ExecProbe: Send + Sync {
+    /// The exit code as the engine gives it, when the command has provably ended; `None` while it runs.
+    /// [`EngineErrorKind::NotFound`] when the engine no longer knows the command (its container is gone).
+    fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>>;
+}
+
+/// Which of its two outputs a command wrote to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A piece of a command's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Where it was written to.
+    pub stream: OutputStream,
+    /// What was written.
+    pub data: Bytes,
+}
+
+/// A container's state as the engine reports it. The typestates of [`Container`](crate::Container) are what the library
+/// knows; this is what the engine says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ContainerState {
+    /// Created, never started.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Being restarted by the engine.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Its PID 1 has ended.
+    Exited,
+    /// Half removed; the engine can do nothing with it but remove it.
+    Dead,
+    /// A word this library does not know.
+    Unknown,
+}
+
+/// What the engine says of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerReport {
+    /// Its id.
+    pub id: String,
+    /// Its name, without a leading slash.
+    pub name: String,
+    /// The image it was made from, as it was asked for.
+    pub image: String,
+    /// Its state.
+    pub state: ContainerState,
+    /// PID 1's exit code, once it has ended.
+    pub exit_code: Option<i64>,
+    /// Its labels, ours and others'.
+    pub labels: std::collections::HashMap<String, String>,
+}
+
+impl ContainerReport {
+    /// What an engine of one's own reports; the other fields are public.
+    pub fn new(id: impl Into<String>, name: impl Into<String>, state: ContainerState) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            image: String::new(),
+            state,
+            exit_code: None,
+            labels: Default::default(),
+        }
+    }
+}
+
+/// Which containers are meant: those that carry all of these labels, or the one of this id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Label and value.
+    pub labels: Vec<(String, String)>,
+    /// One container's id.
+    pub id: Option<String>,
+}
+
+impl Selector {
+    /// Those with this label.
+    pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            labels: vec![(key.into(), value.into())],
+            id: None,
+        }
+    }
+
+    /// The one with this id.
+    pub fn id(id: impl Into<String>) -> Self {
+        Self {
+            labels: Vec::new(),
+            id: Some(id.into()),
+        }
+    }
+}
+
+/// Something that happened to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The container's id.
+    pub id: String,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+impl Event {
+    /// What an engine of one's own reports.
+    pub fn new(id: impl Into<String>, kind: EventKind) -> Self {
+        Self { id: id.into(), kind }
+    }
+}
+
+/// The kinds of [`Event`] a pool acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The kernel killed a process of the container because it was over its memory limit.
+    OutOfMemory,
+    /// PID 1 ended.
+    Died,
+    /// It was removed.
+    Removed,
+    /// It was paused.
+    Paused,
+}
+
+/// Told of slow work as it goes on: see [`Progress`].
+pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// A step of the work `build()` does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The image is being pulled; the engine's own words.
+    Pulling {
+        /// The image.
+        image: String,
+        /// Which layer or step, and what is done with it.
+        status: String,
+    },
+    /// The image is there.
+    ImageReady {
+        /// The image.
+        image: String,
+    },
+    /// A container of the first warm-up is ready.
+    Warming {
+        /// How many are ready.
+        ready: usize,
+        /// How many there will be.
+        wanted: usize,
+    },
+}

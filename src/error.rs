@@ -1,0 +1,265 @@
+//! What can go wrong, in types.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::engine::{EngineError, EngineErrorKind};
+use crate::exec::{ExitStatus, Output};
+use crate::pool::Status;
+
+/// Everything the library's calls fail with. Cheap to move; the details are behind a box.
+///
+/// A command that failed, was stopped at its time limit or printed too much is not an error here: it is an
+/// [`ExitStatus`]. [`Output::check`] turns it into [`Error::Command`] for those who want `?`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Values given to a builder cannot be used. Nothing was done.
+    #[error("bad configuration: {}", Problems(.0))]
+    Config(Vec<FieldError>),
+
+    /// A command cannot be run as it was given. Nothing was done.
+    #[error("bad command: {0}")]
+    BadCommand(FieldError),
+
+    /// A call to the engine failed.
+    #[error("could not {op}{}{}", On(.container), Hint(.source))]
+    Engine {
+        /// What was being done, e.g. `start the container`.
+        op: &'static str,
+        /// The container's name, where it was about one.
+        container: Option<String>,
+        /// What the engine said, or what kept it from answering.
+        source: EngineError,
+    },
+
+    /// No container could be had before the deadline of the acquire.
+    #[error("no container after {:?} ({}){}", .0.waited, .0.status, LastCreate(&.0.last_create_error))]
+    AcquireTimeout(Box<AcquireTimeout>),
+
+    /// The pool was shut down, or is being so.
+    #[error("the pool `{pool}` is shut down")]
+    Shutdown {
+        /// The pool's name.
+        pool: String,
+    },
+
+    /// Containers may be left on the engine after a shutdown, because it did not answer or refused to remove them.
+    #[error(
+        "shutdown of the pool `{pool}` could not remove everything; look for containers with the label {}={instance}",
+        crate::labels::INSTANCE
+    )]
+    ShutdownIncomplete {
+        /// The pool's name.
+        pool: String,
+        /// The value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on whatever is left.
+        instance: String,
+        /// What the engine said last.
+        source: Option<EngineError>,
+    },
+
+    /// The program could not be started in the container: it is not there, not executable, or the working directory
+    /// or the user is bad. The container is as it was before.
+    #[error("cannot start `{program}` in container {container}: {reason}")]
+    CannotStart {
+        /// The container's name.
+        container: String,
+        /// The program that was to be run.
+        program: String,
+        /// The engine's words.
+        reason: String,
+    },
+
+    /// The container ended or was removed before the command could be started in it. Discard it and acquire another.
+    #[error("container {container} is gone; discard it and acquire another")]
+    ContainerGone {
+        /// The container's name.
+        container: String,
+        /// What the engine said.
+        source: EngineError,
+    },
+
+    /// A command did not end well; made by [`Output::check`].
+    #[error("command {}", CommandFailure(.0))]
+    Command(Box<CommandError>),
+}
+
+impl Error {
+    pub(crate) fn engine(op: &'static str, container: Option<&str>, source: EngineError) -> Self {
+        Self::Engine {
+            op,
+            container: container.map(str::to_owned),
+            source,
+        }
+    }
+
+    /// Whether a deadline passed: of an acquire, of an engine call, or of a command (after [`Output::check`]).
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::AcquireTimeout(_) => true,
+            Self::Engine { source, .. } => source.kind() == EngineErrorKind::Timeout,
+            Self::Command(failed) => failed.output.status == ExitStatus::TimedOut,
+            _ => false,
+        }
+    }
+
+    /// Whether the pool was shut down.
+    pub fn is_shutdown(&self) -> bool {
+        matches!(self, Self::Shutdown { .. })
+    }
+
+    /// Whether the same call may succeed later without anything being changed by the caller. For an error about one
+    /// container that is: with another container.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::AcquireTimeout(timeout) => timeout
+                .last_create_error
+                .as_ref()
+                .is_none_or(EngineError::is_retryable),
+            Self::Engine { source, .. } => source.is_retryable(),
+            Self::ContainerGone { .. } => true,
+            Self::ShutdownIncomplete { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The name of the container it is about.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Engine { container, .. } => container.as_deref(),
+            Self::CannotStart { container, .. } | Self::ContainerGone { container, .. } => Some(container),
+            Self::Command(failed) => Some(&failed.container),
+            _ => None,
+        }
+    }
+
+    /// What the engine said, where it said something.
+    pub fn engine_error(&self) -> Option<&EngineError> {
+        match self {
+            Self::Engine { source, .. } | Self::ContainerGone { source, .. } => Some(source),
+            Self::AcquireTimeout(timeout) => timeout.last_create_error.as_ref(),
+            Self::ShutdownIncomplete { source, .. } => source.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// One value that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    field: String,
+    problem: String,
+}
+
+impl FieldError {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The name of the builder's method, or the position in a command, e.g. `arg 2`.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// What is wrong with the value.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+/// What is known when an acquire's deadline has passed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AcquireTimeout {
+    /// How long it waited.
+    pub waited: Duration,
+    /// The pool at that moment.
+    pub status: Status,
+    /// Why the last attempt to create a container failed, if the last one did.
+    pub last_create_error: Option<EngineError>,
+}
+
+/// A command that did not end with exit code 0.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CommandError {
+    /// The container's name.
+    pub container: String,
+    /// How it ended, and all that it had printed by then.
+    pub output: Output,
+}
+
+struct Problems<'a>(&'a [FieldError]);
+
+impl fmt::Display for Problems<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+struct On<'a>(&'a Option<String>);
+
+impl fmt::Display for On<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(container) => write!(f, " {container}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the reader of a message can do about it; the cause itself is in `source()`.
+struct Hint<'a>(&'a EngineError);
+
+impl fmt::Display for Hint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.kind() {
+            EngineErrorKind::Unreachable => " (is the engine running, and may this user open its socket? see DOCKER_HOST)",
+            EngineErrorKind::ImageNotFound => " (pull the image, or allow it with PullPolicy::IfMissing)",
+            EngineErrorKind::WrongPlatform => " (use an image for the engine's platform, or set platform())",
+            EngineErrorKind::CannotStart => " (does the image have this program? see cmd())",
+            _ => "",
+        })
+    }
+}
+
+/// A timeout's own message names the last create error: it is not its source, since the wait is what failed.
+struct LastCreate<'a>(&'a Option<EngineError>);
+
+impl fmt::Display for LastCreate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(error) => write!(f, "; the last attempt to create one failed: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct CommandFailure<'a>(&'a CommandError);
+
+impl fmt::Display for CommandFailure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CommandError { container, output } = self.0;
+        write!(f, "in container {container} ended with {}", output.status)?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        match words.lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(line) => write!(f, ": {}", line.trim()),
+            None => Ok(()),
+        }
+    }
+}

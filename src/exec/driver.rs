@@ -1,0 +1,480 @@
+//! The task behind one command: starts it, moves its output, watches its limits, ends it, and finds out what became of
+//! it. It runs on its own, so that a command is ended also when nobody polls for it any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::output::{ExitStatus, Usage};
+use crate::container::{Shared, Taint, Unfinished};
+use crate::engine::{
+    EngineError, EngineErrorKind, EventKind, ExecProbe, ExecRequest, ExecSession, Frame, OutputStream, Selector,
+    bounded,
+};
+
+/// Pieces of output that wait for a reader, for each of the two streams. Docker's have at most 32 KiB.
+const PIPE_FRAMES: usize = 16;
+
+/// How long the rest of the output may take after the container was killed.
+const OUTPUT_AFTER_KILL: Duration = Duration::from_secs(2);
+
+/// How much output of a command that is being ended is kept for a reader that is behind, in bytes. Beyond what the engine
+/// and the kernel hold (some 1.4 MB) it is only what a fast writer prints while the kill is on its way.
+const REST: usize = 4 << 20;
+
+/// The first and the longest pause between two questions whether a command has ended whose output has.
+const PROBE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// Failed questions in a row after which the outcome is unknown.
+const PROBE_FAILURES: u32 = 3;
+
+/// The engine tells of a kill for memory on a stream of its own; this long after the end it must have come.
+const OOM_EVENT_GRACE: Duration = Duration::from_millis(300);
+
+/// The engine's clock may differ from ours by this much.
+const CLOCK_SKEW: Duration = Duration::from_secs(2);
+
+/// Why a command is ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    TimedOut,
+    OutputLimit,
+    /// Nobody waits for it any more.
+    Dropped,
+    /// On request.
+    Killed,
+}
+
+impl Stop {
+    fn taint(self) -> Taint {
+        match self {
+            Self::TimedOut => Taint::TimedOut,
+            Self::OutputLimit => Taint::OutputLimit,
+            Self::Dropped => Taint::Cancelled,
+            Self::Killed => Taint::Killed,
+        }
+    }
+
+    fn status(self) -> ExitStatus {
+        match self {
+            Self::TimedOut => ExitStatus::TimedOut,
+            Self::OutputLimit => ExitStatus::OutputLimit,
+            Self::Dropped | Self::Killed => ExitStatus::Killed,
+        }
+    }
+}
+
+/// The switch that ends a command. The first reason counts.
+#[derive(Debug)]
+pub(super) struct Halt {
+    reason: watch::Sender<Option<Stop>>,
+    finished: AtomicBool,
+}
+
+impl Halt {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            reason: watch::Sender::new(None),
+            finished: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn request(&self, stop: Stop) {
+        self.reason.send_if_modified(|reason| {
+            let first = reason.is_none();
+            reason.get_or_insert(stop);
+            first
+        });
+    }
+
+    /// Whether the command's end is known.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// What was requested, if anything.
+    pub(super) fn reason(&self) -> Option<Stop> {
+        *self.reason.borrow()
+    }
+
+    /// Comes when a halt is requested; requests one itself at the deadline.
+    async fn requested_or_at(&self, deadline: Option<Instant>) -> Stop {
+        let Some(deadline) = deadline else { return self.requested().await };
+        tokio::select! {
+            biased;
+            stop = self.requested() => stop,
+            () = tokio::time::sleep_until(deadline) => {
+                self.request(Stop::TimedOut);
+                self.requested().await
+            }
+        }
+    }
+
+    async fn requested(&self) -> Stop {
+        let mut reason = self.reason.subscribe();
+        // The sender is our own: the wait cannot fail. Should it, nothing is ever requested.
+        match reason.wait_for(Option::is_some).await.map(|reason| *reason) {
+            Ok(Some(stop)) => stop,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// What became of a command.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    Ended(ExitStatus, Usage),
+    /// The engine's words.
+    CannotStart(String),
+    /// The container was gone before the command was started.
+    Gone(EngineError),
+    /// The engine failed, and nobody knows whether the command was started.
+    Failed(EngineError),
+}
+
+/// What the command's owner gets when it runs.
+pub(super) type Started = Option<Box<dyn AsyncWrite + Send + Unpin>>;
+
+/// Everything the task needs.
+pub(super) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) request: ExecRequest,
+    /// Written to its standard input; `None`: the owner writes.
+    pub(super) feed: Option<Bytes>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) halt: Arc<Halt>,
+    pub(super) stdout: mpsc::Sender<Bytes>,
+    pub(super) stderr: mpsc::Sender<Bytes>,
+    pub(super) started: oneshot::Sender<Started>,
+}
+
+/// A pipe for one output.
+pub(super) fn pipe() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
+    mpsc::channel(PIPE_FRAMES)
+}
+
+/// Runs the command to its end, whatever that is, and tells of it.
+pub(super) async fn run(driver: Driver, unfinished: Unfinished, done: oneshot::Sender<Verdict>) {
+    let halt = driver.halt.clone();
+    let (verdict, proof) = driver.run().await;
+    if proof == Proof::Ended {
+        unfinished.ended();
+    }
+    halt.finished.store(true, Ordering::Release);
+    let _ = done.send(verdict);
+}
+
+/// Whether it is certain that nothing of the command runs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Ended,
+    None,
+}
+
+impl Driver {
+    async fn run(self) -> (Verdict, Proof) {
+        let Self {
+            shared,
+            request,
+            feed,
+            deadline,
+            halt,
+            stdout,
+            stderr,
+            started,
+        } = self;
+        let begun = Instant::now();
+        let begun_at = SystemTime::now();
+        let ended = |status| {
+            let wall = begun.elapsed();
+            Verdict::Ended(status, Usage { wall })
+        };
+        let halted = halt.requested_or_at(deadline);
+        tokio::pin!(halted);
+
+        let start = bounded("the start of a command", shared.call_timeout, shared.engine.exec(shared.id(), &request));
+        let session = tokio::select! {
+            biased;
+            stop = &mut halted => {
+                // Whatever the call has begun ends with the container.
+                let proof = kill(&shared, stop.taint()).await;
+                return (ended(stop.status()), proof);
+            }
+            session = start => session,
+        };
+        let ExecSession { stdin, output, probe } = match session {
+            Ok(session) => session,
+            Err(error) => return not_started(&shared, error).await,
+        };
+        let probe: Arc<dyn ExecProbe> = Arc::from(probe);
+
+        let (_feeder, stdin) = match (feed, stdin) {
+            (Some(data), Some(stdin)) => (Some(AbortOnDrop(tokio::spawn(feed_all(stdin, data)))), None),
+            (_, stdin) => (None, stdin),
+        };
+        // An owner that is gone has requested a halt.
+        let _ = started.send(stdin);
+
+        let pump = Pump {
+            output,
+            probe: probe.clone(),
+            shared: shared.clone(),
+            halt: halt.clone(),
+            stdout,
+            stderr,
+        };
+        let mut pump = Box::pin(pump.run());
+        let pumped = tokio::select! {
+            biased;
+            stop = &mut halted => {
+                // On its own: output is taken while the kill goes on, and served to readers after it.
+                tokio::spawn(pump);
+                let proof = kill(&shared, stop.taint()).await;
+                return (ended(stop.status()), proof);
+            }
+            pumped = &mut pump => pumped,
+        };
+        drop(pump);
+        if let Err(error) = pumped {
+            tracing::debug!(container = shared.name, %error, "the output of a command broke off");
+            let (status, proof) = after_failure(&shared).await;
+            return (ended(status), proof);
+        }
+
+        let end = tokio::select! {
+            biased;
+            stop = &mut halted => {
+                let proof = kill(&shared, stop.taint()).await;
+                return (ended(stop.status()), proof);
+            }
+            end = wait_for_end(&*probe, &shared) => end,
+        };
+        match end {
+            Ok(KILLED) => (ended(why_killed(&shared, begun_at).await), Proof::Ended),
+            Ok(code) => (ended(ExitStatus::from_engine_code(code)), Proof::Ended),
+            Err(error) if error.kind() == EngineErrorKind::CannotStart => not_started(&shared, error).await,
+            Err(error) => {
+                tracing::debug!(container = shared.name, %error, "the end of a command is not known");
+                let (status, proof) = after_failure(&shared).await;
+                (ended(status), proof)
+            }
+        }
+    }
+}
+
+/// The engine's exit code of a process killed by SIGKILL.
+const KILLED: i64 = 137;
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Writes all of standard input, then end-of-file. That the command reads no further is no failure.
+async fn feed_all(mut stdin: Box<dyn AsyncWrite + Send + Unpin>, data: Bytes) {
+    let written = async {
+        stdin.write_all(&data).await?;
+        stdin.shutdown().await
+    };
+    if let Err(error) = written.await {
+        tracing::trace!(%error, "standard input was not read to its end");
+    }
+}
+
+/// Forbids reuse and ends everything in the container.
+async fn kill(shared: &Shared, taint: Taint) -> Proof {
+    shared.set_taint(taint);
+    match shared.kill().await {
+        Ok(()) => Proof::Ended,
+        Err(error) => {
+            tracing::warn!(container = shared.name, %error, "could not kill a container");
+            Proof::None
+        }
+    }
+}
+
+/// The command was not started, or nobody knows whether it was.
+async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
+    match error.kind() {
+        // Nothing can be started in a container that has just ended, and the engine blames the program.
+        EngineErrorKind::CannotStart if is_gone(shared).await => {
+            shared.set_taint(Taint::Died);
+            (Verdict::Gone(error), Proof::Ended)
+        }
+        EngineErrorKind::CannotStart => (Verdict::CannotStart(error.to_string()), Proof::Ended),
+        EngineErrorKind::NotFound | EngineErrorKind::Conflict => {
+            shared.set_taint(Taint::Died);
+            (Verdict::Gone(error), Proof::Ended)
+        }
+        // Refused: nothing was begun.
+        EngineErrorKind::Rejected | EngineErrorKind::Unsupported => (Verdict::Failed(error), Proof::Ended),
+        _ => {
+            shared.set_taint(Taint::EngineFailed);
+            (Verdict::Failed(error), Proof::None)
+        }
+    }
+}
+
+/// Moves a command's output from the engine to its pipes.
+struct Pump {
+    output: BoxStream<'static, Result<Frame, EngineError>>,
+    probe: Arc<dyn ExecProbe>,
+    shared: Arc<Shared>,
+    halt: Arc<Halt>,
+    stdout: mpsc::Sender<Bytes>,
+    stderr: mpsc::Sender<Bytes>,
+}
+
+impl Pump {
+    /// Until the output ends. A reader that does not read holds it up, and the command with it; unless the command is
+    /// being ended: an engine whose output is not taken takes ten seconds to end a container.
+    async fn run(mut self) -> Result<(), EngineError> {
+        while let Some(frame) = self.next().await? {
+            let served = tokio::select! {
+                biased;
+                _ = self.halt.requested() => false,
+                room = self.pipe(&frame).reserve() => {
+                    // Where nobody reads this stream any more, the rest of it goes nowhere.
+                    if let Ok(room) = room {
+                        room.send(frame.data.clone());
+                    }
+                    true
+                }
+            };
+            if !served {
+                return self.take_the_rest(frame).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is still on its way without waiting for readers, and then serves them.
+    async fn take_the_rest(mut self, first: Frame) -> Result<(), EngineError> {
+        let mut size = first.data.len();
+        let mut rest = vec![first];
+        let ended = loop {
+            match self.next().await {
+                Ok(Some(frame)) => {
+                    if size < REST && !self.pipe(&frame).is_closed() {
+                        size += frame.data.len();
+                        rest.push(frame);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        for frame in rest {
+            let _ = self.pipe(&frame).send(frame.data).await;
+        }
+        ended
+    }
+
+    fn pipe(&self, frame: &Frame) -> &mpsc::Sender<Bytes> {
+        match frame.stream {
+            OutputStream::Stdout => &self.stdout,
+            OutputStream::Stderr => &self.stderr,
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
+        loop {
+            let stopping = self.halt.reason().is_some();
+            let patience = if stopping { OUTPUT_AFTER_KILL } else { self.shared.call_timeout };
+            tokio::select! {
+                biased;
+                frame = self.output.next() => return frame.transpose(),
+                // The patience is another one from now on.
+                _ = self.halt.requested(), if !stopping => {}
+                // A silent command, or a connection that is dead without saying so?
+                () = sleep(patience) => {
+                    let asked = bounded("a question about a command", self.shared.call_timeout, self.probe.exit_code());
+                    if asked.await?.is_some() || stopping {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Asks until the command has ended: the end of its output is not its own.
+async fn wait_for_end(probe: &dyn ExecProbe, shared: &Shared) -> Result<i64, EngineError> {
+    let (mut pause, longest) = PROBE_PAUSE;
+    let mut failures = 0;
+    loop {
+        match bounded("a question about a command", shared.call_timeout, probe.exit_code()).await {
+            Ok(Some(code)) => return Ok(code),
+            Ok(None) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                if !error.is_retryable() || failures == PROBE_FAILURES {
+                    return Err(error);
+                }
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// The engine no longer tells of the command. Its container may be gone, and the command with it; if not, it is ended
+/// now.
+async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
+    if is_gone(shared).await {
+        shared.set_taint(Taint::Died);
+        return (ExitStatus::ContainerGone, Proof::Ended);
+    }
+    (ExitStatus::Unknown, kill(shared, Taint::EngineFailed).await)
+}
+
+/// A process ended by SIGKILL: by the kernel for its memory, with its container, or by somebody within?
+async fn why_killed(shared: &Shared, begun_at: SystemTime) -> ExitStatus {
+    let memory_limited = shared.spec.memory.or(shared.spec.host_config.memory.map(i64::unsigned_abs));
+    if memory_limited.is_some_and(|bytes| bytes > 0) && saw_oom(shared, begun_at).await {
+        shared.set_taint(Taint::OutOfMemory);
+        return ExitStatus::OutOfMemory;
+    }
+    if is_gone(shared).await {
+        shared.set_taint(Taint::Died);
+        return ExitStatus::ContainerGone;
+    }
+    ExitStatus::from_engine_code(KILLED)
+}
+
+/// Whether the engine has told of a kill for memory in this container since then. The exit code alone does not say, and
+/// the container's own `OOMKilled` is about its PID 1 only.
+async fn saw_oom(shared: &Shared, since: SystemTime) -> bool {
+    let since = since.checked_sub(CLOCK_SKEW).unwrap_or(since);
+    let mut events = shared.engine.events(&Selector::id(shared.id()), Some(since));
+    let seen = async {
+        while let Some(Ok(event)) = events.next().await {
+            if event.kind == EventKind::OutOfMemory {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(OOM_EVENT_GRACE, seen).await.unwrap_or(false)
+}
+
+/// Whether the engine says that the container is not there or does not run.
+async fn is_gone(shared: &Shared) -> bool {
+    use crate::engine::ContainerState::{Paused, Restarting, Running};
+
+    match bounded("an inspect", shared.call_timeout, shared.engine.inspect(shared.id())).await {
+        Ok(report) => !matches!(report.state, Running | Paused | Restarting),
+        Err(error) => error.kind() == EngineErrorKind::NotFound,
+    }
+}

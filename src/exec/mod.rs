@@ -1,0 +1,17 @@
+//! One command in one container.
+//!
+//! [`Command`] is built like `tokio::process::Command`; [`Command::output`] collects, [`Command::spawn`] streams
+//! through a [`Child`]. What becomes of it is an [`ExitStatus`]: a typed outcome, not a number.
+
+mod child;
+mod command;
+mod driver;
+mod limit;
+mod output;
+mod stdio;
+
+pub use child::Child;
+pub use command::Command;
+pub use limit::{Budget, LimitReached, Limited};
+pub use output::{ExitStatus, Output, Usage};
+pub use stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};

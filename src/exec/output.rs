@@ -1,0 +1,174 @@
+//! How a command ended, and what it left.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{CommandError, Error};
+
+/// How a command ended.
+///
+/// Through the exec API a program killed by signal *n* and one that exits with code 128 + *n* look the same; both are
+/// given as [`Signaled`](Self::Signaled). A shell itself exits with 128 + *n* when its last command was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExitStatus {
+    /// It ended by itself with this exit code.
+    Exited(i32),
+    /// It was ended by this signal, sent by something in the container.
+    Signaled(i32),
+    /// It was stopped at its time limit; its container was killed.
+    TimedOut,
+    /// It printed more than its output limit and was stopped; its container was killed.
+    OutputLimit,
+    /// The kernel killed it because its container was over the memory limit.
+    OutOfMemory,
+    /// Its container ended or was removed while it ran.
+    ContainerGone,
+    /// It was ended by [`Child::kill`](crate::Child::kill); its container was killed.
+    Killed,
+    /// Nobody can tell: the engine stopped answering, or its answers make no sense. The command may have run to its end,
+    /// and its output may be cut.
+    Unknown,
+}
+
+impl ExitStatus {
+    /// Whether it ended by itself with exit code 0.
+    pub fn success(&self) -> bool {
+        *self == Self::Exited(0)
+    }
+
+    /// The exit code, if it ended by itself.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// The signal, if one sent from within the container ended it.
+    pub fn signal(&self) -> Option<i32> {
+        match self {
+            Self::Signaled(signal) => Some(*signal),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody can tell how it ended.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
+    }
+
+    /// What the engine's exit code means, for a command that ended by itself.
+    pub(crate) fn from_engine_code(code: i64) -> Self {
+        match code {
+            // Linux has the signals 1 to 64.
+            129..=192 => Self::Signaled((code - 128) as i32),
+            _ => i32::try_from(code).map_or(Self::Unknown, Self::Exited),
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited {code}"),
+            Self::Signaled(signal) => write!(f, "signaled {signal}"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::OutputLimit => f.write_str("output limit"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::ContainerGone => f.write_str("container gone"),
+            Self::Killed => f.write_str("killed"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// What a command left: how it ended, and what it had printed by then, whatever the end was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a command that failed is not an Err: look at the status, or use check()"]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+    /// What it used.
+    pub usage: Usage,
+    pub(crate) container: String,
+}
+
+impl Output {
+    /// Turns every end but exit code 0 into an [`Error::Command`] that carries the output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Command`] unless [`ExitStatus::success`].
+    pub fn check(self) -> Result<Self, Error> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        let container = self.container.clone();
+        Err(Error::Command(Box::new(CommandError {
+            container,
+            output: self,
+        })))
+    }
+
+    /// Standard output as text, with what is no UTF-8 replaced.
+    pub fn stdout_lossy(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.stdout)
+    }
+
+    /// Standard error as text, with what is no UTF-8 replaced.
+    pub fn stderr_lossy(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.stderr)
+    }
+}
+
+/// What a command used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// From the request to the known end, as seen from here: what the engine needs to run a command is in it.
+    pub wall: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_codes_become_exits_and_signals() {
+        for (code, status) in [
+            (0, ExitStatus::Exited(0)),
+            (3, ExitStatus::Exited(3)),
+            (128, ExitStatus::Exited(128)),
+            (129, ExitStatus::Signaled(1)),
+            (137, ExitStatus::Signaled(9)),
+            (192, ExitStatus::Signaled(64)),
+            (193, ExitStatus::Exited(193)),
+            (255, ExitStatus::Exited(255)),
+            (i64::MAX, ExitStatus::Unknown),
+        ] {
+            assert_eq!(ExitStatus::from_engine_code(code), status, "{code}");
+        }
+    }
+
+    #[test]
+    fn check_gives_the_output_back_either_way() {
+        let output = |status| Output {
+            status,
+            stdout: b"partial".to_vec(),
+            stderr: b"first\nlast line\n\n".to_vec(),
+            usage: Usage::default(),
+            container: "box".to_owned(),
+        };
+        assert_eq!(output(ExitStatus::Exited(0)).check().unwrap().stdout, b"partial");
+        let error = output(ExitStatus::TimedOut).check().unwrap_err();
+        assert!(error.is_timeout());
+        assert_eq!(error.to_string(), "command in container box ended with timed out: last line");
+        let Error::Command(failed) = error else { panic!("{error:?}") };
+        assert_eq!(failed.output.stdout, b"partial");
+    }
+}

@@ -1,0 +1,194 @@
+//! A command's standard streams.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+
+use super::driver::{Halt, Stop};
+use super::limit::{Budget, LimitReached, Limited};
+
+/// Where a command's standard input comes from.
+#[derive(Debug, Default)]
+pub struct Stdio {
+    pub(super) source: Source,
+}
+
+#[derive(Debug, Default)]
+pub(super) enum Source {
+    #[default]
+    Null,
+    Piped,
+    Bytes(Bytes),
+}
+
+impl Stdio {
+    /// Nothing: the command reads end-of-file at once. The default.
+    pub fn null() -> Self {
+        Self { source: Source::Null }
+    }
+
+    /// A pipe: written through [`Child::stdin`](crate::Child::stdin).
+    pub fn piped() -> Self {
+        Self { source: Source::Piped }
+    }
+
+    /// These bytes, then end-of-file. They are written while the output is read, and what the command does not read is
+    /// dropped without an error.
+    pub fn bytes(data: impl Into<Bytes>) -> Self {
+        Self {
+            source: Source::Bytes(data.into()),
+        }
+    }
+}
+
+macro_rules! stdio_from {
+    ($($from:ty),*) => {$(
+        impl From<$from> for Stdio {
+            fn from(data: $from) -> Self {
+                Self::bytes(data)
+            }
+        }
+    )*};
+}
+
+stdio_from!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);
+
+/// The writing end of a command's standard input.
+///
+/// `shutdown()` gives the command end-of-file. Dropping it does so too, but behind: on the runtime, a moment later.
+pub struct ChildStdin {
+    inner: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl ChildStdin {
+    pub(super) fn new(inner: Box<dyn AsyncWrite + Send + Unpin>, runtime: tokio::runtime::Handle) -> Self {
+        Self {
+            inner: Some(inner),
+            runtime,
+        }
+    }
+
+    fn writer(&mut self) -> io::Result<Pin<&mut (dyn AsyncWrite + Send + Unpin)>> {
+        match &mut self.inner {
+            Some(inner) => Ok(Pin::new(inner.as_mut())),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl Drop for ChildStdin {
+    fn drop(&mut self) {
+        // A writer that is merely dropped leaves the command waiting: the engine must be told.
+        if let Some(mut inner) = self.inner.take() {
+            drop(self.runtime.spawn(async move {
+                let _ = tokio::io::AsyncWriteExt::shutdown(&mut inner).await;
+            }));
+        }
+    }
+}
+
+impl AsyncWrite for ChildStdin {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.writer()?.poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Ok(())) };
+        ready!(Pin::new(inner.as_mut()).poll_shutdown(cx))?;
+        self.inner = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for ChildStdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildStdin").finish_non_exhaustive()
+    }
+}
+
+/// The reading end of one of a command's outputs, as the driver fills it.
+#[derive(Debug)]
+pub(super) struct Pipe(pub(super) mpsc::Receiver<Bytes>);
+
+impl Stream for Pipe {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|data| data.map(Ok))
+    }
+}
+
+/// A pipe under the command's output limit.
+#[derive(Debug)]
+pub(super) struct Reader {
+    inner: Limited<StreamReader<Pipe, Bytes>>,
+    halt: Arc<Halt>,
+}
+
+impl Reader {
+    pub(super) fn new(pipe: mpsc::Receiver<Bytes>, budget: Budget, halt: Arc<Halt>) -> Self {
+        Self {
+            inner: Limited::with_budget(StreamReader::new(Pipe(pipe)), budget),
+            halt,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
+            Err(error) if LimitReached::is(&error) => {
+                // A command that printed exactly as much as it may has not been cut. Looking ahead takes nothing.
+                if ready!(Pin::new(self.inner.get_mut()).poll_fill_buf(cx))?.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                self.halt.request(Stop::OutputLimit);
+                Poll::Ready(Err(error))
+            }
+            result => Poll::Ready(result),
+        }
+    }
+}
+
+macro_rules! child_output {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// Reading past the command's output limit stops the command, and gives an [`io::Error`] that holds a
+        /// [`LimitReached`]. A command whose output is not read stalls; its output is not gathered in memory. Dropping
+        /// this lets the rest of the output go unread.
+        #[derive(Debug)]
+        pub struct $name(pub(super) Reader);
+
+        impl AsyncRead for $name {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                self.0.poll_read(cx, buf)
+            }
+        }
+    };
+}
+
+child_output! {
+    /// A command's standard output.
+    ChildStdout
+}
+
+child_output! {
+    /// A command's standard error.
+    ChildStderr
+}

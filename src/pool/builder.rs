@@ -1,0 +1,374 @@
+//! Making a pool: [`PoolBuilder`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, HostConfig};
+use parking_lot::Mutex;
+use tokio::runtime::Handle as RuntimeHandle;
+use tokio::sync::watch;
+
+use super::idle::{Idle, Limits};
+use super::maintainer::{self, Background, Created, Finished};
+use super::{Inner, Pool, Reuse};
+use crate::container::DEFAULT_CALL_TIMEOUT;
+use crate::engine::{ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy, bounded};
+use crate::error::{Error, FieldError};
+use crate::labels;
+
+/// A pull may take long on a slow line; it has a shorter deadline of its own for standing still.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The settings of a [`Pool`]; made by [`Pool::builder`]. All of them are checked in [`build`](Self::build), and every
+/// bad one is reported by its name.
+///
+/// What the containers are like is said by the setters shared with [`ContainerSpec`], whose defaults (no network, 512
+/// MiB of memory, 512 processes) hold here too.
+#[must_use = "a builder does nothing until build()"]
+#[derive(Clone)]
+pub struct PoolBuilder {
+    name: String,
+    spec: ContainerSpec,
+    engine: Option<Arc<dyn Engine>>,
+    min_idle: usize,
+    max_idle: Option<usize>,
+    max_total: Option<usize>,
+    max_creating: usize,
+    acquire_timeout: Duration,
+    call_timeout: Duration,
+    reuse: Reuse,
+    progress: ProgressFn,
+}
+
+impl PoolBuilder {
+    /// How many containers are kept idle if nothing is said: 1.
+    pub const DEFAULT_MIN_IDLE: usize = 1;
+    /// How many idle containers are kept at most if nothing is said: 10, or the minimum if that is more.
+    pub const DEFAULT_MAX_IDLE: usize = 10;
+    /// How many containers there are at most if nothing is said: 32, or the idle maximum if that is more.
+    pub const DEFAULT_MAX_TOTAL: usize = 32;
+    /// How many containers are created at once if nothing is said: 4.
+    pub const DEFAULT_CONCURRENT_CREATES: usize = 4;
+    /// How long an acquire waits if nothing is said: 30 seconds.
+    pub const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            spec: ContainerSpec::new(""),
+            engine: None,
+            min_idle: Self::DEFAULT_MIN_IDLE,
+            max_idle: None,
+            max_total: None,
+            max_creating: Self::DEFAULT_CONCURRENT_CREATES,
+            acquire_timeout: Self::DEFAULT_ACQUIRE_TIMEOUT,
+            call_timeout: DEFAULT_CALL_TIMEOUT,
+            reuse: Reuse::default(),
+            progress: Arc::new(|_| {}),
+        }
+    }
+
+    /// The engine to use. Default: [`DockerEngine::connect`].
+    pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// How many idle containers to keep ready, also while others are lent. Default:
+    /// [`DEFAULT_MIN_IDLE`](Self::DEFAULT_MIN_IDLE). 0 means none: containers are created when somebody waits.
+    pub fn min_idle(mut self, count: usize) -> Self {
+        self.min_idle = count;
+        self
+    }
+
+    /// How many idle containers to keep at most; one that comes back to that many is removed. Default:
+    /// [`DEFAULT_MAX_IDLE`](Self::DEFAULT_MAX_IDLE).
+    pub fn max_idle(mut self, count: usize) -> Self {
+        self.max_idle = Some(count);
+        self
+    }
+
+    /// How many containers there may be at any moment, wherever they are. Default:
+    /// [`DEFAULT_MAX_TOTAL`](Self::DEFAULT_MAX_TOTAL).
+    pub fn max_total(mut self, count: usize) -> Self {
+        self.max_total = Some(count);
+        self
+    }
+
+    /// How many containers are created at once. Default:
+    /// [`DEFAULT_CONCURRENT_CREATES`](Self::DEFAULT_CONCURRENT_CREATES).
+    pub fn max_concurrent_creates(mut self, count: usize) -> Self {
+        self.max_creating = count;
+        self
+    }
+
+    /// How long an acquire waits. Default: [`DEFAULT_ACQUIRE_TIMEOUT`](Self::DEFAULT_ACQUIRE_TIMEOUT).
+    pub fn acquire_timeout(mut self, limit: Duration) -> Self {
+        self.acquire_timeout = limit;
+        self
+    }
+
+    /// The deadline of each call to the engine. Default: 30 seconds.
+    pub fn engine_timeout(mut self, limit: Duration) -> Self {
+        self.call_timeout = limit;
+        self
+    }
+
+    /// What happens to a container between two leases. Default: [`Reuse::AsIs`].
+    pub fn reuse(mut self, reuse: Reuse) -> Self {
+        self.reuse = reuse;
+        self
+    }
+
+    /// Is told how [`build`](Self::build) gets on: what is pulled, how many containers are warm.
+    pub fn on_progress(mut self, tell: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Arc::new(tell);
+        self
+    }
+
+    /// What the containers are like, as a whole, in place of what the setters below have said before.
+    pub fn spec(mut self, spec: ContainerSpec) -> Self {
+        self.spec = spec;
+        self
+    }
+
+    /// Checks everything, reaches the engine, has the image there, and warms the pool to
+    /// [`min_idle`](Self::min_idle). Must be called within a tokio runtime with its timer enabled; the pool's work behind
+    /// is done on it.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Config`] with every bad value, before anything was done.
+    /// - [`Error::Engine`]: the engine is not reachable; the image is not there and may or can not be pulled, or is for
+    ///   another platform; the first containers could not be created. Nothing is left behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes, behind, whatever was created.
+    pub async fn build(self) -> Result<Pool, Error> {
+        let limits = self.check()?;
+        let engine = match self.engine {
+            Some(engine) => engine,
+            None => Arc::new(DockerEngine::connect().await?),
+        };
+        let failed = |op| move |error| Error::engine(op, None, error);
+        bounded("the check of the engine", self.call_timeout, engine.check())
+            .await
+            .map_err(failed("reach the engine"))?;
+        check_capabilities(&*engine, &self.spec)?;
+        bounded("the preparation of the image", PREPARE_TIMEOUT, engine.prepare(&self.spec, &self.progress))
+            .await
+            .map_err(failed("prepare the image"))?;
+
+        let instance = format!("{:032x}", fastrand::u128(..));
+        let mut spec = self.spec;
+        let own = [
+            (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
+            (labels::POOL, &self.name),
+            (labels::INSTANCE, &instance),
+        ];
+        spec.own_labels = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+
+        let (idle, to_remove) = Idle::new(limits);
+        let background = Arc::new(Background {
+            pool: self.name,
+            instance,
+            engine,
+            spec: Arc::new(spec),
+            call_timeout: self.call_timeout,
+            runtime: RuntimeHandle::current(),
+            idle,
+            created: watch::Sender::new(Created::default()),
+            leases_until: watch::Sender::new(None),
+            known: Mutex::new(HashMap::new()),
+            next_name: AtomicU64::new(1),
+        });
+        let (finished_sender, finished) = watch::channel(Finished::NotYet);
+        let created = background.created.subscribe();
+        tokio::spawn(maintainer::run(background.clone(), to_remove, finished_sender));
+        // From here on dropping the pool, by an error or with this future, ends it and removes what it has.
+        let pool = Pool {
+            inner: Arc::new(Inner {
+                background,
+                finished,
+                acquire_timeout: self.acquire_timeout,
+                reusable: self.reuse == Reuse::AsIs,
+            }),
+        };
+        match warm(created, limits.min_idle, &self.progress).await {
+            Ok(()) => Ok(pool),
+            Err(error) => {
+                // Its own failure is in the log; the one that matters is why the pool could not be built.
+                let _ = pool.shutdown_timeout(Duration::ZERO).await;
+                Err(Error::engine("create the first containers", None, error))
+            }
+        }
+    }
+
+    /// Every bad value at once, by the name of its setter.
+    fn check(&self) -> Result<Limits, Error> {
+        let mut problems = Vec::new();
+        let mut bad = |field: &str, problem: String| problems.push(FieldError::new(field, problem));
+
+        if self.name.is_empty() {
+            bad("name", "must not be empty".to_owned());
+        }
+        if self.name.contains('\0') {
+            bad("name", "must not contain NUL".to_owned());
+        }
+        let max_idle = self.max_idle.unwrap_or(Self::DEFAULT_MAX_IDLE.max(self.min_idle));
+        let max_total = self.max_total.unwrap_or(Self::DEFAULT_MAX_TOTAL.max(max_idle));
+        if self.min_idle > max_idle {
+            bad("min_idle", format!("{} is more than max_idle, which is {max_idle}", self.min_idle));
+        }
+        if max_total == 0 {
+            bad("max_total", "must be at least 1".to_owned());
+        } else if self.min_idle > max_total {
+            bad("min_idle", format!("{} is more than max_total, which is {max_total}", self.min_idle));
+        }
+        if self.max_creating == 0 {
+            bad("max_concurrent_creates", "must be at least 1".to_owned());
+        }
+        if self.call_timeout.is_zero() {
+            bad("engine_timeout", "must be more than zero".to_owned());
+        }
+        problems.extend(self.spec.problems());
+        if !problems.is_empty() {
+            return Err(Error::Config(problems));
+        }
+        Ok(Limits {
+            min_idle: self.min_idle,
+            max_idle,
+            max_total,
+            max_creating: self.max_creating,
+        })
+    }
+}
+
+/// The setters of [`ContainerSpec`], forwarded.
+impl PoolBuilder {
+    /// The image. Required.
+    pub fn image(mut self, image: impl Into<String>) -> Self {
+        self.spec.image = image.into();
+        self
+    }
+
+    /// See [`ContainerSpec::cmd`].
+    pub fn cmd<I, A>(self, cmd: I) -> Self
+    where
+        I: IntoIterator<Item = A>,
+        A: Into<String>,
+    {
+        self.map_spec(|spec| spec.cmd(cmd))
+    }
+
+    /// See [`ContainerSpec::pull`].
+    pub fn pull(self, policy: PullPolicy) -> Self {
+        self.map_spec(|spec| spec.pull(policy))
+    }
+
+    /// See [`ContainerSpec::platform`].
+    pub fn platform(self, platform: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.platform(platform))
+    }
+
+    /// See [`ContainerSpec::memory`].
+    pub fn memory(self, bytes: impl Into<Option<u64>>) -> Self {
+        self.map_spec(|spec| spec.memory(bytes))
+    }
+
+    /// See [`ContainerSpec::cpus`].
+    pub fn cpus(self, cpus: impl Into<Option<f64>>) -> Self {
+        self.map_spec(|spec| spec.cpus(cpus))
+    }
+
+    /// See [`ContainerSpec::pids_limit`].
+    pub fn pids_limit(self, pids: impl Into<Option<u32>>) -> Self {
+        self.map_spec(|spec| spec.pids_limit(pids))
+    }
+
+    /// See [`ContainerSpec::user`].
+    pub fn user(self, user: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.user(user))
+    }
+
+    /// See [`ContainerSpec::working_dir`].
+    pub fn working_dir(self, dir: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.working_dir(dir))
+    }
+
+    /// See [`ContainerSpec::env`].
+    pub fn env(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.env(name, value))
+    }
+
+    /// See [`ContainerSpec::label`].
+    pub fn label(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.label(name, value))
+    }
+
+    /// See [`ContainerSpec::docker_config`].
+    pub fn docker_config(self, config: ContainerCreateBody) -> Self {
+        self.map_spec(|spec| spec.docker_config(config))
+    }
+
+    /// See [`ContainerSpec::host_config`].
+    pub fn host_config(self, config: HostConfig) -> Self {
+        self.map_spec(|spec| spec.host_config(config))
+    }
+
+    fn map_spec(mut self, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Self {
+        self.spec = change(self.spec);
+        self
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("name", &self.name)
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses what was asked for and the engine cannot do.
+fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec) -> Result<(), Error> {
+    let can = engine.capabilities();
+    let mut missing = Vec::new();
+    if spec.has_lifeline() && !can.lifeline {
+        missing.push(FieldError::new("cmd", "this engine cannot hold a lifeline: give PID 1 a command of its own"));
+    }
+    if spec.pids.is_some() && !can.pids_limit {
+        missing.push(FieldError::new("pids_limit", "this engine cannot limit processes"));
+    }
+    if spec.host_config.network_mode.is_none() && !can.no_network {
+        missing.push(FieldError::new("network", "this engine cannot do without a network"));
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Error::Config(missing)) }
+}
+
+/// Waits until the first containers are there, or one of them could not be created.
+async fn warm(mut created: watch::Receiver<Created>, wanted: usize, progress: &ProgressFn) -> Result<(), EngineError> {
+    loop {
+        {
+            let now = created.borrow_and_update();
+            if let Some(error) = &now.last_error {
+                return Err(error.clone());
+            }
+            let ready = now.count.min(wanted);
+            if wanted > 0 {
+                progress(Progress::Warming { ready, wanted });
+            }
+            if ready == wanted {
+                return Ok(());
+            }
+        }
+        if created.changed().await.is_err() {
+            return Err(EngineError::new(EngineErrorKind::Internal, "the pool's task ended"));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The guard of one lease: [`PooledContainer`].
+
+use std::fmt;
+use std::ops::Deref;
+
+use super::idle::Slot;
+use crate::container::{Container, Running, Taint};
+
+/// A borrowed container. Made by [`Pool::acquire`](crate::Pool::acquire); it is a [`Container`]`<`[`Running`]`>` by
+/// [`Deref`].
+///
+/// # Drop
+///
+/// Gives the container back: at once where it may be reused as it is (no I/O is done), else it is removed and replaced
+/// behind. `Drop` never blocks, never fails and never panics, and may run on any thread, within a tokio runtime or not,
+/// and after the runtime has gone.
+///
+/// A container is not lent again when it is tainted (see [`Taint`]), when a command in it has not provably ended, when
+/// the guard is dropped by a panic, or under [`Reuse::Never`](crate::Reuse::Never).
+///
+/// # The `let _ =` trap
+///
+/// `let _ = pool.acquire().await?;` gives the container back in the same statement, and what follows runs without one.
+/// Give it a name: `let c = ...` or, if it is only to be held, `let _c = ...`. A plain unused `pool.acquire().await?;` is
+/// warned about:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # async fn example(pool: dockerpool::Pool) -> Result<(), dockerpool::Error> {
+/// pool.acquire().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Leaking it
+///
+/// `std::mem::forget` of a guard keeps its place in the pool taken until the pool is shut down.
+#[must_use = "the container goes back to the pool as soon as the guard is dropped: bind it to a name, not to `_`"]
+pub struct PooledContainer {
+    // Both are there until the guard is taken apart.
+    container: Option<Container<Running>>,
+    slot: Option<Slot<Container<Running>>>,
+    reusable: bool,
+}
+
+impl PooledContainer {
+    pub(super) fn new(container: Container<Running>, slot: Slot<Container<Running>>, reusable: bool) -> Self {
+        Self {
+            container: Some(container),
+            slot: Some(slot),
+            reusable,
+        }
+    }
+
+    /// Does not give the container back: it is removed, and replaced, behind. For containers that are broken or dirty.
+    ///
+    /// The guard is gone afterwards:
+    ///
+    /// ```compile_fail,E0382
+    /// # async fn example(pool: dockerpool::Pool) -> Result<(), dockerpool::Error> {
+    /// let c = pool.acquire().await?;
+    /// c.discard();
+    /// c.command("true").status().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn discard(mut self) {
+        self.reusable = false;
+    }
+
+    /// Takes the container out of the pool for good. Its place in the pool is free at once; the container is removed
+    /// when it is dropped.
+    pub fn into_inner(mut self) -> Container<Running> {
+        drop(self.slot.take());
+        match self.container.take() {
+            Some(container) => container,
+            None => unreachable!("only this and Drop take the container, and both end the guard"),
+        }
+    }
+}
+
+impl Deref for PooledContainer {
+    type Target = Container<Running>;
+
+    fn deref(&self) -> &Self::Target {
+        match &self.container {
+            Some(container) => container,
+            None => unreachable!("only into_inner and Drop take the container, and both end the guard"),
+        }
+    }
+}
+
+impl Drop for PooledContainer {
+    fn drop(&mut self) {
+        let (Some(container), Some(slot)) = (self.container.take(), self.slot.take()) else { return };
+        if std::thread::panicking() {
+            container.shared().set_taint(Taint::Panicked);
+        }
+        if self.reusable && container.is_reusable() {
+            slot.put(container);
+        } else {
+            slot.retire(container);
+        }
+    }
+}
+
+impl fmt::Debug for PooledContainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PooledContainer").field(&self.container).finish()
+    }
+}

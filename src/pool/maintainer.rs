@@ -1,0 +1,358 @@
+//! The pool's work behind: creates, removes, watches for deaths, and ends it all.
+//!
+//! One task per pool, driven by events: a demand rung by [`Idle`], a container to be removed, a task that ended, a death
+//! told by the engine. It holds the pool's core, never the [`Pool`](super::Pool), so it does not keep a pool alive.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::runtime::Handle as RuntimeHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::idle::{Idle, Retired, Slot};
+use crate::backoff::Backoff;
+use crate::container::{Container, GIVE_UP, Handle, Running, Shared, Taint};
+use crate::engine::{ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, EventKind, Selector, bounded};
+use crate::labels;
+
+/// How long a shutdown's last part may take, in which everything left is removed.
+pub(super) const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far back a new subscription to events reaches, so that nothing is missed between a list and it, also when the
+/// engine's clock differs a little from ours.
+const EVENT_OVERLAP: Duration = Duration::from_secs(2);
+
+type Item = Container<Running>;
+
+/// What the pool and its work behind share.
+pub(super) struct Background {
+    pub(super) pool: String,
+    pub(super) instance: String,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) spec: Arc<ContainerSpec>,
+    pub(super) call_timeout: Duration,
+    pub(super) runtime: RuntimeHandle,
+    pub(super) idle: Arc<Idle<Item>>,
+    /// What came of creations so far.
+    pub(super) created: watch::Sender<Created>,
+    /// By when a shutdown stops waiting for leases.
+    pub(super) leases_until: watch::Sender<Option<Instant>>,
+    /// Every container that is alive for all we know, by id; for the events, which name it so.
+    pub(super) known: Mutex<HashMap<String, Weak<Shared>>>,
+    pub(super) next_name: AtomicU64,
+}
+
+/// What came of creations so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Created {
+    pub(super) count: usize,
+    /// Why the last one failed, if the last one did.
+    pub(super) last_error: Option<EngineError>,
+}
+
+/// How the pool's end went.
+#[derive(Clone, Debug)]
+pub(super) enum Finished {
+    NotYet,
+    Clean,
+    Incomplete(Option<EngineError>),
+}
+
+impl Finished {
+    pub(super) fn is_finished(&self) -> bool {
+        !matches!(self, Self::NotYet)
+    }
+
+    pub(super) fn result(&self) -> Result<(), Option<EngineError>> {
+        match self {
+            Self::Incomplete(error) => Err(error.clone()),
+            Self::NotYet | Self::Clean => Ok(()),
+        }
+    }
+}
+
+impl Background {
+    pub(super) fn begin_shutdown(&self, wait_for_leases: Duration) {
+        let until = Instant::now().checked_add(wait_for_leases);
+        self.leases_until.send_if_modified(|known| {
+            let earlier = match (*known, until) {
+                (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(known), Some(until)) => until < known,
+            };
+            if earlier {
+                *known = until;
+            }
+            earlier
+        });
+        self.idle.close();
+    }
+
+    pub(super) fn last_create_error(&self) -> Option<EngineError> {
+        self.created.borrow().last_error.clone()
+    }
+
+    fn selector(&self) -> Selector {
+        Selector::label(labels::INSTANCE, &self.instance)
+    }
+
+    /// Chosen before the call, so that an abandoned creation can be found and removed.
+    fn new_name(&self) -> String {
+        let number = self.next_name.fetch_add(1, Ordering::Relaxed);
+        // The engine takes letters, digits, `_`, `.` and `-`.
+        let pool: String = self
+            .pool
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .take(40)
+            .collect();
+        format!("dockerpool-{pool}-{}-{number}", &self.instance[..12])
+    }
+
+    /// The engine says that this container is not usable any more.
+    fn lost(&self, id: &str, kind: EventKind) {
+        if kind != EventKind::Paused {
+            let known = if kind == EventKind::Removed {
+                self.known.lock().remove(id)
+            } else {
+                self.known.lock().get(id).cloned()
+            };
+            if let Some(shared) = known.and_then(|shared| shared.upgrade()) {
+                shared.set_taint(Taint::Died);
+            }
+        }
+        for (item, slot) in self.idle.evict(|item| item.id() == id) {
+            tracing::debug!(pool = self.pool, container = item.name(), "an idle container was lost");
+            item.shared().set_taint(Taint::Died);
+            self.idle.give_away(item, slot);
+        }
+    }
+}
+
+/// What a task behind has done.
+enum Done {
+    Created,
+    NotCreated,
+    Removed,
+}
+
+/// The pool's task. Ends when the pool was closed and everything of it is gone, or its time is up.
+pub(super) async fn run(
+    background: Arc<Background>,
+    mut to_remove: mpsc::UnboundedReceiver<Retired<Item>>,
+    finished: watch::Sender<Finished>,
+) {
+    let mut tasks = JoinSet::new();
+    let mut deaths = JoinSet::new();
+    deaths.spawn(watch_for_deaths(background.clone()));
+    let mut backoff = Backoff::default();
+    let mut resume_at: Option<Instant> = None;
+    let mut leases_until = background.leases_until.subscribe();
+
+    loop {
+        if resume_at.is_none() {
+            while let Some(slot) = background.idle.reserve() {
+                tasks.spawn(create(background.clone(), slot));
+            }
+        }
+        if background.idle.is_closed() && background.idle.status().total() == 0 && to_remove.is_empty() {
+            break;
+        }
+        let until = *leases_until.borrow_and_update();
+        tokio::select! {
+            () = background.idle.demand() => {}
+            _ = leases_until.changed() => {}
+            Some((item, slot)) = to_remove.recv() => {
+                tasks.spawn(remove(background.clone(), item, slot));
+            }
+            Some(done) = tasks.join_next() => match done {
+                Ok(Done::Created) => {
+                    backoff.reset();
+                    resume_at = None;
+                }
+                // Several that failed together count as one failure.
+                Ok(Done::NotCreated) if resume_at.is_none() => resume_at = Some(Instant::now() + backoff.next_delay()),
+                Ok(Done::NotCreated | Done::Removed) => {}
+                Err(error) => {
+                    tracing::error!(pool = background.pool, %error, "a task of the pool failed");
+                    resume_at = Some(Instant::now() + backoff.next_delay());
+                }
+            },
+            () = until_or_never(resume_at) => resume_at = None,
+            () = until_or_never(until) => break,
+        }
+    }
+    deaths.shutdown().await;
+    // Containers whose creation or removal is under way are found by the sweep, or removed by their owners' `Drop`.
+    tasks.shutdown().await;
+    let outcome = match timeout(SWEEP_TIMEOUT, sweep(&background)).await {
+        Ok(Ok(())) => Finished::Clean,
+        Ok(Err(error)) => Finished::Incomplete(Some(error)),
+        Err(_) => Finished::Incomplete(Some(EngineError::new(
+            EngineErrorKind::Timeout,
+            format!("the engine did not remove everything within {SWEEP_TIMEOUT:?}"),
+        ))),
+    };
+    if let Finished::Incomplete(Some(error)) = &outcome {
+        tracing::error!(pool = background.pool, instance = background.instance, %error, "containers may be left");
+    }
+    finished.send_replace(outcome);
+}
+
+async fn until_or_never(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+/// Creates and starts one container.
+async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
+    let handle = Handle::new(
+        background.engine.clone(),
+        background.new_name(),
+        background.spec.clone(),
+        background.call_timeout,
+        background.runtime.clone(),
+    );
+    let up = async {
+        handle.create().await?;
+        let shared = handle.shared();
+        background
+            .known
+            .lock()
+            .insert(shared.id().to_owned(), Arc::downgrade(shared));
+        handle.start().await
+    };
+    match up.await {
+        Ok(()) => {
+            slot.put(Container::running(handle));
+            background.created.send_modify(|created| {
+                created.count += 1;
+                created.last_error = None;
+            });
+            Done::Created
+        }
+        Err(error) => {
+            tracing::warn!(pool = background.pool, container = handle.shared().name, %error, "could not create a container");
+            background.created.send_modify(|created| created.last_error = Some(error));
+            background.known.lock().remove(handle.shared().id());
+            // Whatever there is of it goes with its slot; the next attempt waits for the back-off.
+            slot.recycle();
+            if !handle.is_released() {
+                handle.release();
+                let removal = handle.shared().removal();
+                background.runtime.spawn(async move {
+                    let _ = removal.persist(GIVE_UP).await;
+                    drop(slot);
+                    removal.look_again().await;
+                });
+            }
+            Done::NotCreated
+        }
+    }
+}
+
+/// Removes one container; its slot is free when that is done.
+async fn remove(background: Arc<Background>, item: Item, slot: Slot<Item>) -> Done {
+    let id = item.id().to_owned();
+    let removed = item.removal().persist(GIVE_UP).await;
+    if removed.is_ok() {
+        item.into_removed();
+    }
+    background.known.lock().remove(&id);
+    drop(slot);
+    Done::Removed
+}
+
+/// Takes containers that died, were removed or were paused by somebody else out of the pool.
+async fn watch_for_deaths(background: Arc<Background>) {
+    let mut backoff = Backoff::default();
+    let mut since = None;
+    loop {
+        let mut events = background.engine.events(&background.selector(), since);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    backoff.reset();
+                    if event.kind != EventKind::OutOfMemory {
+                        background.lost(&event.id, event.kind);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(pool = background.pool, %error, "the stream of events broke");
+                    break;
+                }
+            }
+        }
+        // What happened meanwhile is seen by a list; what happens between that and the new subscription, by its overlap.
+        loop {
+            sleep(backoff.next_delay()).await;
+            since = SystemTime::now().checked_sub(EVENT_OVERLAP);
+            match list(&background).await {
+                Ok(alive) => {
+                    let gone: Vec<_> = {
+                        let known = background.known.lock();
+                        known.keys().filter(|id| !alive.contains(*id)).cloned().collect()
+                    };
+                    for id in gone {
+                        background.lost(&id, EventKind::Removed);
+                    }
+                    break;
+                }
+                Err(error) => tracing::debug!(pool = background.pool, %error, "the engine does not answer"),
+            }
+        }
+    }
+}
+
+/// The ids of those of our containers that are usable or will be.
+async fn list(background: &Background) -> Result<Vec<String>, EngineError> {
+    let found = bounded(
+        "a list of containers",
+        background.call_timeout,
+        background.engine.list(&background.selector()),
+    )
+    .await?;
+    let usable = |state| matches!(state, ContainerState::Running | ContainerState::Created);
+    Ok(found
+        .into_iter()
+        .filter(|report| usable(report.state))
+        .map(|report| report.id)
+        .collect())
+}
+
+/// Removes everything that carries our instance label, and looks whether it is gone.
+async fn sweep(background: &Background) -> Result<(), EngineError> {
+    let selector = background.selector();
+    let mut backoff = Backoff::default();
+    loop {
+        let attempt = async {
+            let left = bounded("a list", background.call_timeout, background.engine.list(&selector)).await?;
+            let empty = left.is_empty();
+            let removals = left.iter().map(|report| background.engine.remove(&report.id));
+            for removed in join_all(removals).await {
+                removed?;
+            }
+            Ok::<_, EngineError>(empty)
+        };
+        match attempt.await {
+            Ok(true) => return Ok(()),
+            // Looked at once more: an abandoned creation may have come through meanwhile.
+            Ok(false) => {}
+            Err(error) if !error.is_retryable() => return Err(error),
+            Err(error) => {
+                tracing::debug!(pool = background.pool, %error, "the engine did not remove everything yet");
+                sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+}

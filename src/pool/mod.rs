@@ -1,0 +1,287 @@
+//! Who holds which container: [`Pool`] lends them, [`PooledContainer`] gives them back.
+
+mod builder;
+mod guard;
+mod idle;
+mod maintainer;
+mod status;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::container::{Container, Running};
+use crate::error::{AcquireTimeout, Error};
+use idle::{Acquired, Closed, Slot, Ticket};
+use maintainer::{Background, Finished};
+
+pub use builder::PoolBuilder;
+pub use guard::PooledContainer;
+pub use status::Status;
+
+/// What happens to a container between two leases.
+///
+/// | | processes left behind | files left behind | cost |
+/// |---|---|---|---|
+/// | `AsIs` | go on | stay | none |
+/// | `Never` | gone | gone | a new container each time, made behind |
+///
+/// Whatever is chosen, a tainted container is never lent again: see [`Taint`](crate::Taint).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reuse {
+    /// It goes straight back: files, background processes and shared memory of one lease are seen by the next. Right for
+    /// trusted work only. The default, until the library can clean a container.
+    #[default]
+    AsIs,
+    /// Each lease gets a fresh container; a used one is removed and replaced behind. Right for hostile code and for
+    /// tenants that must not see each other.
+    Never,
+}
+
+/// Keeps containers warm and lends them out. Cheap to clone: all clones are one pool.
+///
+/// # Drop
+///
+/// When the last clone is dropped, nothing is lent any more, idle containers are removed behind, and those on loan as
+/// they come back. [`shutdown`](Self::shutdown) does that and waits for it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use dockerpool::Pool;
+/// use std::time::Duration;
+///
+/// # async fn example(code: &str) -> Result<(), dockerpool::Error> {
+/// let pool = Pool::builder("python-runner")
+///     .image("python:3.12-alpine")
+///     .min_idle(4)
+///     .build()
+///     .await?;
+///
+/// {
+///     let c = pool.acquire().await?;
+///     let out = c
+///         .command("python")
+///         .args(["-c", code])
+///         .timeout(Duration::from_secs(5))
+///         .output_limit(64 * 1024)
+///         .output()
+///         .await?;
+///     println!("{}: {}", out.status, out.stdout_lossy());
+///     if out.status.is_unknown() {
+///         c.discard(); // explicit; else Drop gives it back
+///     }
+/// }
+/// pool.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    background: Arc<Background>,
+    finished: watch::Receiver<Finished>,
+    acquire_timeout: Duration,
+    reusable: bool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.background.idle.close();
+    }
+}
+
+impl Pool {
+    /// How long [`shutdown`](Self::shutdown) waits for leases to end: 10 seconds.
+    pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Begins a pool of this name. The name is part of the containers' names and labels.
+    pub fn builder(name: impl Into<String>) -> PoolBuilder {
+        PoolBuilder::new(name.into())
+    }
+
+    /// Borrows a container: an idle one at once, else the next one that comes back or is created, first come, first
+    /// served. Waits for at most the pool's [`acquire_timeout`](PoolBuilder::acquire_timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AcquireTimeout`], which says why the last creation failed if it did; [`Error::Shutdown`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses the place in the queue, never a container: one that was on its way goes to the next in
+    /// line, and a creation it caused goes on.
+    pub async fn acquire(&self) -> Result<PooledContainer, Error> {
+        self.acquire_timeout(self.inner.acquire_timeout).await
+    }
+
+    /// As [`acquire`](Self::acquire), with a time limit of its own. It takes an idle container also with a limit of zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub async fn acquire_timeout(&self, limit: Duration) -> Result<PooledContainer, Error> {
+        loop {
+            match self.inner.background.idle.acquire() {
+                Acquired::Now(container, slot) => {
+                    if let Some(guard) = self.lend(container, slot) {
+                        return Ok(guard);
+                    }
+                }
+                Acquired::Closed => return Err(self.closed()),
+                // Boxed, so that the future stays small for those who need not wait.
+                Acquired::Wait(ticket) => return Box::pin(self.wait(ticket, limit)).await,
+            }
+        }
+    }
+
+    /// Borrows an idle container, if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shutdown`].
+    pub fn try_acquire(&self) -> Result<Option<PooledContainer>, Error> {
+        loop {
+            match self.inner.background.idle.try_acquire() {
+                Ok(Some((container, slot))) => {
+                    if let Some(guard) = self.lend(container, slot) {
+                        return Ok(Some(guard));
+                    }
+                }
+                Ok(None) => return Ok(None),
+                Err(Closed) => return Err(self.closed()),
+            }
+        }
+    }
+
+    /// How many containers there are, and where, now.
+    pub fn status(&self) -> Status {
+        self.inner.background.idle.status()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.background.pool
+    }
+
+    /// The value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on all of its containers: one pool in one
+    /// process.
+    pub fn instance(&self) -> &str {
+        &self.inner.background.instance
+    }
+
+    /// Ends the pool: lends and creates nothing any more, tells those who wait, removes what is idle at once, waits for
+    /// leases to end for [`DEFAULT_SHUTDOWN_TIMEOUT`](Self::DEFAULT_SHUTDOWN_TIMEOUT), and then removes whatever still
+    /// carries its instance label, on loan or not.
+    ///
+    /// May be called any number of times and at the same time; all get the same answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShutdownIncomplete`] if the engine did not answer or did not remove everything. Commands in leases that
+    /// were ended come to [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone).
+    ///
+    /// # Cancel safety
+    ///
+    /// The shutdown goes on when the future is dropped.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.shutdown_timeout(Self::DEFAULT_SHUTDOWN_TIMEOUT).await
+    }
+
+    /// As [`shutdown`](Self::shutdown), waiting for leases for this long. If several ask, the shortest wait counts.
+    ///
+    /// It ends within `limit` plus [`SHUTDOWN_SWEEP_TIMEOUT`](Self::SHUTDOWN_SWEEP_TIMEOUT).
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_timeout(&self, limit: Duration) -> Result<(), Error> {
+        let background = &self.inner.background;
+        background.begin_shutdown(limit);
+        let mut finished = self.inner.finished.clone();
+        let result = match finished.wait_for(Finished::is_finished).await {
+            Ok(finished) => finished.result(),
+            // The runtime that did the work has gone.
+            Err(_) => Err(None),
+        };
+        result.map_err(|source| Error::ShutdownIncomplete {
+            pool: background.pool.clone(),
+            instance: background.instance.clone(),
+            source,
+        })
+    }
+
+    /// How long the last part of a shutdown, in which everything left is removed, may take: 10 seconds.
+    pub const SHUTDOWN_SWEEP_TIMEOUT: Duration = maintainer::SWEEP_TIMEOUT;
+
+    async fn wait(&self, mut ticket: Ticket<Container<Running>>, limit: Duration) -> Result<PooledContainer, Error> {
+        let begun = Instant::now();
+        let turn = async {
+            loop {
+                let (container, slot) = ticket.turn().await?;
+                if let Some(guard) = self.lend(container, slot) {
+                    return Ok(guard);
+                }
+                match self.inner.background.idle.acquire() {
+                    Acquired::Now(container, slot) => {
+                        if let Some(guard) = self.lend(container, slot) {
+                            return Ok(guard);
+                        }
+                    }
+                    Acquired::Wait(another) => ticket = another,
+                    Acquired::Closed => return Err(Closed),
+                }
+            }
+        };
+        match tokio::time::timeout(limit, turn).await {
+            Ok(Ok(guard)) => Ok(guard),
+            Ok(Err(Closed)) => Err(self.closed()),
+            Err(_) => Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
+                waited: begun.elapsed(),
+                status: self.status(),
+                last_create_error: self.inner.background.last_create_error(),
+            }))),
+        }
+    }
+
+    /// One that died while it was idle is not lent.
+    fn lend(&self, container: Container<Running>, slot: Slot<Container<Running>>) -> Option<PooledContainer> {
+        if container.taint().is_some() {
+            slot.retire(container);
+            return None;
+        }
+        Some(PooledContainer::new(container, slot, self.inner.reusable))
+    }
+
+    #[cold]
+    fn closed(&self) -> Error {
+        Error::Shutdown {
+            pool: self.name().to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("instance", &self.instance())
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
