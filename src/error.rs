@@ -112,10 +112,7 @@ impl Error {
     /// container that is: with another container.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::AcquireTimeout(timeout) => timeout
-                .last_create_error
-                .as_ref()
-                .is_none_or(EngineError::is_retryable),
+            Self::AcquireTimeout(timeout) => timeout.last_create_error.as_ref().is_none_or(EngineError::is_retryable),
             Self::Engine { source, .. } => source.is_retryable(),
             Self::ContainerGone { .. } => true,
             Self::ShutdownIncomplete { .. } => true,
@@ -229,7 +226,9 @@ struct Hint<'a>(&'a EngineError);
 impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0.kind() {
-            EngineErrorKind::Unreachable => " (is the engine running, and may this user open its socket? see DOCKER_HOST)",
+            EngineErrorKind::Unreachable => {
+                " (is the engine running, and may this user open its socket? see DOCKER_HOST)"
+            }
             EngineErrorKind::ImageNotFound => " (pull the image, or allow it with PullPolicy::IfMissing)",
             EngineErrorKind::WrongPlatform => " (use an image for the engine's platform, or set platform())",
             EngineErrorKind::CannotStart => " (does the image have this program? see cmd())",

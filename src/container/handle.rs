@@ -58,7 +58,12 @@ impl Shared {
 
     /// Ends every process in the container.
     pub(crate) async fn kill(&self) -> Result<(), EngineError> {
-        bounded("the kill of a container", self.call_timeout, self.engine.kill(self.id())).await
+        bounded(
+            "the kill of a container",
+            self.call_timeout,
+            self.engine.kill(self.id()),
+        )
+        .await
     }
 
     pub(crate) fn removal(&self) -> Removal {
@@ -136,7 +141,12 @@ impl Handle {
     /// Creates the container.
     pub(crate) async fn create(&self) -> Result<(), EngineError> {
         let Shared { engine, name, spec, .. } = &*self.shared;
-        let created = bounded("the creation of a container", self.shared.call_timeout, engine.create(name, spec)).await;
+        let created = bounded(
+            "the creation of a container",
+            self.shared.call_timeout,
+            engine.create(name, spec),
+        )
+        .await;
         match created {
             Ok(id) => {
                 let _ = self.shared.id.set(id);
@@ -162,10 +172,20 @@ impl Handle {
         } = &*self.shared;
         if spec.has_lifeline() {
             // Before the start: a process killed between the two would leave a container that waits for ever.
-            let attached = bounded("the attach to a container", *call_timeout, engine.attach(self.shared.id())).await?;
+            let attached = bounded(
+                "the attach to a container",
+                *call_timeout,
+                engine.attach(self.shared.id()),
+            )
+            .await?;
             *self.shared.lifeline.lock() = Some(attached);
         }
-        bounded("the start of a container", *call_timeout, engine.start(self.shared.id())).await
+        bounded(
+            "the start of a container",
+            *call_timeout,
+            engine.start(self.shared.id()),
+        )
+        .await
     }
 
     /// Makes this owner's `Drop` leave the container alone.

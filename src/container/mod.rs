@@ -244,10 +244,20 @@ impl Container<Created> {
         spec.own_labels
             .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
         let name = format!("dockerpool-{:032x}", fastrand::u128(..));
-        let handle = Handle::new(engine, name, Arc::new(spec), DEFAULT_CALL_TIMEOUT, RuntimeHandle::current());
+        let handle = Handle::new(
+            engine,
+            name,
+            Arc::new(spec),
+            DEFAULT_CALL_TIMEOUT,
+            RuntimeHandle::current(),
+        );
         match handle.create().await {
             Ok(()) => Ok(Self::from_handle(handle)),
-            Err(error) => Err(Error::engine("create the container", Some(&handle.shared().name), error)),
+            Err(error) => Err(Error::engine(
+                "create the container",
+                Some(&handle.shared().name),
+                error,
+            )),
         }
     }
 

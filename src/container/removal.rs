@@ -10,8 +10,11 @@ use crate::backoff::Backoff;
 use crate::engine::{Engine, EngineError, bounded};
 
 /// When to look again for a container whose create call was given up: the engine may finish the call later.
-const UNCONFIRMED_CHECKS: [Duration; 3] =
-    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
+const UNCONFIRMED_CHECKS: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+];
 
 /// After this long the engine is taken to be gone for good, and the container is named in the log.
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(600);
@@ -33,7 +36,12 @@ pub(crate) struct Removal {
 impl Removal {
     /// One attempt.
     pub(crate) async fn attempt(&self) -> Result<(), EngineError> {
-        bounded("the removal of a container", self.call_timeout, self.engine.remove(&self.target)).await
+        bounded(
+            "the removal of a container",
+            self.call_timeout,
+            self.engine.remove(&self.target),
+        )
+        .await
     }
 
     /// Tries until the engine says that the container is gone, or `give_up` has passed.
@@ -112,7 +120,7 @@ impl Drop for Job {
                 let _keep = keep;
                 match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => {
-                            let _ = runtime.block_on(removal.persist(GIVE_UP_WITHOUT_RUNTIME));
+                        let _ = runtime.block_on(removal.persist(GIVE_UP_WITHOUT_RUNTIME));
                     }
                     Err(error) => tracing::error!(container = removal.target, %error, "could not remove a container"),
                 }

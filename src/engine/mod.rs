@@ -6,6 +6,8 @@
 
 pub mod docker;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fake;
 mod spec;
 
 use std::fmt;
@@ -81,11 +83,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// What happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an
     /// error and ends, when the connection breaks; the caller then lists and subscribes again.
-    fn events(
-        &self,
-        selector: &Selector,
-        since: Option<SystemTime>,
-    ) -> BoxStream<'static, Result<Event, EngineError>>;
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>>;
 }
 
 /// Puts a deadline of our own on one engine call.

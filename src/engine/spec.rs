@@ -228,7 +228,10 @@ impl ContainerSpec {
         if self.memory.is_some_and(|bytes| i64::try_from(bytes).is_err()) {
             bad("memory", "must fit in 63 bits");
         }
-        if self.cpus.is_some_and(|cpus| !(cpus.is_finite() && (0.01..=1e6).contains(&cpus))) {
+        if self
+            .cpus
+            .is_some_and(|cpus| !(cpus.is_finite() && (0.01..=1e6).contains(&cpus)))
+        {
             bad("cpus", "must be a number from 0.01 up");
         }
         if self.pids == Some(0) {
@@ -298,8 +301,14 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(ContainerSpec::new("a").host_config(raw.clone()).memory, None);
-        assert_eq!(ContainerSpec::new("a").memory(64 << 20).host_config(raw.clone()).memory, Some(64 << 20));
-        assert_eq!(ContainerSpec::new("a").host_config(raw).memory(64 << 20).memory, Some(64 << 20));
+        assert_eq!(
+            ContainerSpec::new("a").memory(64 << 20).host_config(raw.clone()).memory,
+            Some(64 << 20)
+        );
+        assert_eq!(
+            ContainerSpec::new("a").host_config(raw).memory(64 << 20).memory,
+            Some(64 << 20)
+        );
     }
 
     #[test]
@@ -317,7 +326,18 @@ mod tests {
         let fields: Vec<_> = problems.iter().map(FieldError::field).collect();
         assert_eq!(
             fields,
-            ["image", "cmd", "memory", "cpus", "pids_limit", "user", "working_dir", "env", "env", "label"]
+            [
+                "image",
+                "cmd",
+                "memory",
+                "cpus",
+                "pids_limit",
+                "user",
+                "working_dir",
+                "env",
+                "env",
+                "label"
+            ]
         );
     }
 }

@@ -201,9 +201,11 @@ impl<'c> Child<'c> {
                 container: container(),
                 source: source.clone(),
             }),
-            Some(Verdict::Failed(source)) => {
-                Err(Error::engine("run a command in container", Some(&self.shared.name), source.clone()))
-            }
+            Some(Verdict::Failed(source)) => Err(Error::engine(
+                "run a command in container",
+                Some(&self.shared.name),
+                source.clone(),
+            )),
             None => Ok((ExitStatus::Unknown, Usage::default())),
         }
     }

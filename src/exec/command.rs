@@ -84,9 +84,7 @@ impl<'c> Command<'c> {
 
     /// Sets an environment variable, over the container's own.
     pub fn env(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> &mut Self {
-        self.request
-            .env
-            .push(format!("{}={}", name.as_ref(), value.as_ref()));
+        self.request.env.push(format!("{}={}", name.as_ref(), value.as_ref()));
         self
     }
 
@@ -210,7 +208,11 @@ impl<'c> Command<'c> {
         let request = &self.request;
         let mut texts = Vec::with_capacity(request.argv.len() + request.env.len() + 2);
         for (i, arg) in request.argv.iter().enumerate() {
-            let field = if i == 0 { "program".to_owned() } else { format!("arg {i}") };
+            let field = if i == 0 {
+                "program".to_owned()
+            } else {
+                format!("arg {i}")
+            };
             texts.push((field, arg));
         }
         for (i, var) in request.env.iter().enumerate() {
@@ -227,7 +229,10 @@ impl<'c> Command<'c> {
                 return Some(FieldError::new(field, "must not contain NUL"));
             }
             if text.len() > MAX_ARG {
-                return Some(FieldError::new(field, format!("must have at most {MAX_ARG} bytes, and has {}", text.len())));
+                return Some(FieldError::new(
+                    field,
+                    format!("must have at most {MAX_ARG} bytes, and has {}", text.len()),
+                ));
             }
         }
         if let Some(i) = request.env.iter().position(|var| var.starts_with('=')) {

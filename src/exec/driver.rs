@@ -106,7 +106,9 @@ impl Halt {
 
     /// Comes when a halt is requested; requests one itself at the deadline.
     async fn requested_or_at(&self, deadline: Option<Instant>) -> Stop {
-        let Some(deadline) = deadline else { return self.requested().await };
+        let Some(deadline) = deadline else {
+            return self.requested().await;
+        };
         tokio::select! {
             biased;
             stop = self.requested() => stop,
@@ -199,7 +201,11 @@ impl Driver {
         let halted = halt.requested_or_at(deadline);
         tokio::pin!(halted);
 
-        let start = bounded("the start of a command", shared.call_timeout, shared.engine.exec(shared.id(), &request));
+        let start = bounded(
+            "the start of a command",
+            shared.call_timeout,
+            shared.engine.exec(shared.id(), &request),
+        );
         let session = tokio::select! {
             biased;
             stop = &mut halted => {
@@ -391,7 +397,11 @@ impl Pump {
     async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
         loop {
             let stopping = self.halt.reason().is_some();
-            let patience = if stopping { OUTPUT_AFTER_KILL } else { self.shared.call_timeout };
+            let patience = if stopping {
+                OUTPUT_AFTER_KILL
+            } else {
+                self.shared.call_timeout
+            };
             tokio::select! {
                 biased;
                 frame = self.output.next() => return frame.transpose(),
@@ -441,7 +451,10 @@ async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
 
 /// A process ended by SIGKILL: by the kernel for its memory, with its container, or by somebody within?
 async fn why_killed(shared: &Shared, begun_at: SystemTime) -> ExitStatus {
-    let memory_limited = shared.spec.memory.or(shared.spec.host_config.memory.map(i64::unsigned_abs));
+    let memory_limited = shared
+        .spec
+        .memory
+        .or(shared.spec.host_config.memory.map(i64::unsigned_abs));
     if memory_limited.is_some_and(|bytes| bytes > 0) && saw_oom(shared, begun_at).await {
         shared.set_taint(Taint::OutOfMemory);
         return ExitStatus::OutOfMemory;

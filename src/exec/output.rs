@@ -167,8 +167,13 @@ mod tests {
         assert_eq!(output(ExitStatus::Exited(0)).check().unwrap().stdout, b"partial");
         let error = output(ExitStatus::TimedOut).check().unwrap_err();
         assert!(error.is_timeout());
-        assert_eq!(error.to_string(), "command in container box ended with timed out: last line");
-        let Error::Command(failed) = error else { panic!("{error:?}") };
+        assert_eq!(
+            error.to_string(),
+            "command in container box ended with timed out: last line"
+        );
+        let Error::Command(failed) = error else {
+            panic!("{error:?}")
+        };
         assert_eq!(failed.output.stdout, b"partial");
     }
 }

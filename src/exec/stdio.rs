@@ -106,7 +106,9 @@ impl AsyncWrite for ChildStdin {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(Ok(())) };
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(Ok(()));
+        };
         ready!(Pin::new(inner.as_mut()).poll_shutdown(cx))?;
         self.inner = None;
         Poll::Ready(Ok(()))

@@ -15,7 +15,9 @@ use super::idle::{Idle, Limits};
 use super::maintainer::{self, Background, Created, Finished};
 use super::{Inner, Pool, Reuse};
 use crate::container::DEFAULT_CALL_TIMEOUT;
-use crate::engine::{ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy, bounded};
+use crate::engine::{
+    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy, bounded,
+};
 use crate::error::{Error, FieldError};
 use crate::labels;
 
@@ -159,9 +161,13 @@ impl PoolBuilder {
             .await
             .map_err(failed("reach the engine"))?;
         check_capabilities(&*engine, &self.spec)?;
-        bounded("the preparation of the image", PREPARE_TIMEOUT, engine.prepare(&self.spec, &self.progress))
-            .await
-            .map_err(failed("prepare the image"))?;
+        bounded(
+            "the preparation of the image",
+            PREPARE_TIMEOUT,
+            engine.prepare(&self.spec, &self.progress),
+        )
+        .await
+        .map_err(failed("prepare the image"))?;
 
         let instance = format!("{:032x}", fastrand::u128(..));
         let mut spec = self.spec;
@@ -222,12 +228,18 @@ impl PoolBuilder {
         let max_idle = self.max_idle.unwrap_or(Self::DEFAULT_MAX_IDLE.max(self.min_idle));
         let max_total = self.max_total.unwrap_or(Self::DEFAULT_MAX_TOTAL.max(max_idle));
         if self.min_idle > max_idle {
-            bad("min_idle", format!("{} is more than max_idle, which is {max_idle}", self.min_idle));
+            bad(
+                "min_idle",
+                format!("{} is more than max_idle, which is {max_idle}", self.min_idle),
+            );
         }
         if max_total == 0 {
             bad("max_total", "must be at least 1".to_owned());
         } else if self.min_idle > max_total {
-            bad("min_idle", format!("{} is more than max_total, which is {max_total}", self.min_idle));
+            bad(
+                "min_idle",
+                format!("{} is more than max_total, which is {max_total}", self.min_idle),
+            );
         }
         if self.max_creating == 0 {
             bad("max_concurrent_creates", "must be at least 1".to_owned());
@@ -340,7 +352,10 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec) -> Result<(), E
     let can = engine.capabilities();
     let mut missing = Vec::new();
     if spec.has_lifeline() && !can.lifeline {
-        missing.push(FieldError::new("cmd", "this engine cannot hold a lifeline: give PID 1 a command of its own"));
+        missing.push(FieldError::new(
+            "cmd",
+            "this engine cannot hold a lifeline: give PID 1 a command of its own",
+        ));
     }
     if spec.pids.is_some() && !can.pids_limit {
         missing.push(FieldError::new("pids_limit", "this engine cannot limit processes"));
@@ -348,7 +363,11 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec) -> Result<(), E
     if spec.host_config.network_mode.is_none() && !can.no_network {
         missing.push(FieldError::new("network", "this engine cannot do without a network"));
     }
-    if missing.is_empty() { Ok(()) } else { Err(Error::Config(missing)) }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Config(missing))
+    }
 }
 
 /// Waits until the first containers are there, or one of them could not be created.

@@ -92,7 +92,9 @@ impl Deref for PooledContainer {
 
 impl Drop for PooledContainer {
     fn drop(&mut self) {
-        let (Some(container), Some(slot)) = (self.container.take(), self.slot.take()) else { return };
+        let (Some(container), Some(slot)) = (self.container.take(), self.slot.take()) else {
+            return;
+        };
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
         }

@@ -93,10 +93,7 @@ impl<T> State<T> {
     }
 
     fn may_create(&self, limits: &Limits) -> bool {
-        !self.closed
-            && self.total < limits.max_total
-            && self.creating < limits.max_creating
-            && self.wanted(limits) > 0
+        !self.closed && self.total < limits.max_total && self.creating < limits.max_creating && self.wanted(limits) > 0
     }
 
     fn count(&mut self, phase: Phase, change: impl FnOnce(&mut usize)) {
@@ -207,7 +204,9 @@ impl<T> Idle<T> {
         if !out.is_empty() {
             self.demand.notify_one();
         }
-        out.into_iter().map(|item| (item, self.slot(Phase::Recycling))).collect()
+        out.into_iter()
+            .map(|item| (item, self.slot(Phase::Recycling)))
+            .collect()
     }
 
     /// Lends and creates no more; those who wait are told, and what is idle is given away for removal. Idempotent.

@@ -20,7 +20,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::idle::{Idle, Retired, Slot};
 use crate::backoff::Backoff;
 use crate::container::{Container, GIVE_UP, Handle, Running, Shared, Taint};
-use crate::engine::{ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, EventKind, Selector, bounded};
+use crate::engine::{
+    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, EventKind, Selector, bounded,
+};
 use crate::labels;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
@@ -243,7 +245,9 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
         }
         Err(error) => {
             tracing::warn!(pool = background.pool, container = handle.shared().name, %error, "could not create a container");
-            background.created.send_modify(|created| created.last_error = Some(error));
+            background
+                .created
+                .send_modify(|created| created.last_error = Some(error));
             background.known.lock().remove(handle.shared().id());
             // Whatever there is of it goes with its slot; the next attempt waits for the back-off.
             slot.recycle();

@@ -141,7 +141,10 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
 
     let kind = match &error {
         DockerError::DockerResponseServerError { status_code, message } => {
-            return EngineError::new(kind_of_answer(*status_code, message), format!("{what}: {}", message.trim()));
+            return EngineError::new(
+                kind_of_answer(*status_code, message),
+                format!("{what}: {}", message.trim()),
+            );
         }
         DockerError::DockerStreamError { error } => {
             return EngineError::new(kind_of_answer(500, error), format!("{what}: {}", error.trim()));
@@ -164,7 +167,10 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     use EngineErrorKind as Kind;
 
     let says = |words: &str| message.contains(words);
-    if says("No such image") || says("manifest unknown") || says("pull access denied") || says("repository does not exist")
+    if says("No such image")
+        || says("manifest unknown")
+        || says("pull access denied")
+        || says("repository does not exist")
     {
         return Kind::ImageNotFound;
     }

@@ -94,9 +94,18 @@ impl Probe {
         };
         // Only a process that never was has no pid; a program's own exit code 126 or 127 comes with one.
         if matches!(code, Some(126 | 127)) && found.pid.unwrap_or(0) == 0 {
-            let words = self.words.lock().as_ref().map(|frame| frame.data.clone()).unwrap_or_default();
+            let words = self
+                .words
+                .lock()
+                .as_ref()
+                .map(|frame| frame.data.clone())
+                .unwrap_or_default();
             let words = String::from_utf8_lossy(&words).trim().to_owned();
-            let words = if words.is_empty() { "the program could not be started".into() } else { words };
+            let words = if words.is_empty() {
+                "the program could not be started".into()
+            } else {
+                words
+            };
             return Err(EngineError::new(EngineErrorKind::CannotStart, words));
         }
         Ok(code)

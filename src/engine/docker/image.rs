@@ -85,7 +85,10 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             }
         };
         if let Some(message) = step.error_detail.and_then(|detail| detail.message) {
-            return Err(pull_error(image, bollard::errors::Error::DockerStreamError { error: message }));
+            return Err(pull_error(
+                image,
+                bollard::errors::Error::DockerStreamError { error: message },
+            ));
         }
         if let Some(status) = step.status {
             let status = match step.id {
@@ -102,7 +105,10 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
 
 /// A 404 to a pull is about the image, whatever its words.
 fn pull_error(image: &str, error: bollard::errors::Error) -> EngineError {
-    let error = engine_error(&format!("the image {image} is not on the engine and could not be pulled"), error);
+    let error = engine_error(
+        &format!("the image {image} is not on the engine and could not be pulled"),
+        error,
+    );
     match error.kind() {
         EngineErrorKind::NotFound => EngineError::new(EngineErrorKind::ImageNotFound, error.to_string()),
         _ => error,

@@ -40,7 +40,11 @@ impl DockerEngine {
     /// [`Error::Engine`] with [`EngineErrorKind::Unreachable`] or [`EngineErrorKind::Timeout`] (after ten seconds).
     pub async fn connect() -> Result<Self, Error> {
         let docker = Docker::connect_with_defaults().map_err(|error| {
-            Error::engine("reach the Docker engine", None, engine_error("the engine cannot be reached", error))
+            Error::engine(
+                "reach the Docker engine",
+                None,
+                engine_error("the engine cannot be reached", error),
+            )
         })?;
         Self::from_bollard(docker).await
     }
@@ -259,11 +263,7 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn events(
-        &self,
-        selector: &Selector,
-        since: Option<SystemTime>,
-    ) -> BoxStream<'static, Result<Event, EngineError>> {
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
         events::subscribe(&self.docker, selector, since)
     }
 }

@@ -1,0 +1,517 @@
+//! An engine in memory, for tests of code that uses a pool.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind,
+    EngineInfo, Event, EventKind, ExecProbe, ExecRequest, ExecSession, Frame, OutputStream, ProgressFn, Selector,
+};
+
+/// How many events a subscriber may be behind before it loses the oldest.
+const EVENT_BACKLOG: usize = 4096;
+
+/// An [`Engine`] that keeps its containers in memory, answers at once, and fails, hangs or dawdles on request. Cheap to
+/// clone: all clones are one engine.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
+/// use dockerpool::{EngineErrorKind, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// let engine = FakeEngine::new();
+/// engine.on_exec(|request| FakeProcess::exit(0).stdout(request.argv.join(" ")));
+/// engine.answer_once(Call::Remove, Answer::Fail(EngineErrorKind::Internal));
+///
+/// let pool = Pool::builder("test").image("any").engine(Arc::new(engine.clone())).build().await?;
+/// let c = pool.acquire().await?;
+/// let output = c.command("echo").arg("hello").output().await?;
+/// assert_eq!(output.stdout, b"echo hello");
+/// drop(c);
+///
+/// pool.shutdown().await?;
+/// assert_eq!(engine.containers().len(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FakeEngine {
+    shared: Arc<Shared>,
+}
+
+/// The calls of [`Engine`] that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs)] // each is the method of its name
+pub enum Call {
+    Check,
+    Prepare,
+    Create,
+    Attach,
+    Start,
+    Exec,
+    Inspect,
+    List,
+    Kill,
+    Stop,
+    Remove,
+    Pause,
+    Unpause,
+}
+
+/// How a call is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// At once.
+    #[default]
+    Ok,
+    /// At once, with an error; nothing is done.
+    Fail(EngineErrorKind),
+    /// After this long.
+    After(Duration),
+    /// After its future was polled this often.
+    AfterPolls(usize),
+    /// Never; nothing is done.
+    Never,
+    /// Never; but what was asked for is done, as when an answer is lost.
+    DoneButNever,
+}
+
+/// What a command does.
+#[derive(Clone, Debug)]
+pub struct FakeProcess {
+    stdout: Bytes,
+    stderr: Bytes,
+    /// `None`: runs until its container is killed.
+    code: Option<i64>,
+}
+
+impl FakeProcess {
+    /// Ends with this exit code.
+    pub fn exit(code: i64) -> Self {
+        Self {
+            stdout: Bytes::new(),
+            stderr: Bytes::new(),
+            code: Some(code),
+        }
+    }
+
+    /// Runs until its container is killed.
+    pub fn forever() -> Self {
+        Self {
+            code: None,
+            ..Self::exit(0)
+        }
+    }
+
+    /// Prints this first.
+    #[must_use]
+    pub fn stdout(mut self, data: impl Into<Bytes>) -> Self {
+        self.stdout = data.into();
+        self
+    }
+
+    /// Prints this to standard error first.
+    #[must_use]
+    pub fn stderr(mut self, data: impl Into<Bytes>) -> Self {
+        self.stderr = data.into();
+        self
+    }
+}
+
+type Program = dyn Fn(&ExecRequest) -> FakeProcess + Send + Sync;
+
+struct Shared {
+    state: Mutex<State>,
+    events: broadcast::Sender<(Event, BTreeMap<String, String>)>,
+}
+
+struct State {
+    containers: BTreeMap<String, FakeContainer>,
+    next_id: u64,
+    peak: usize,
+    calls: HashMap<Call, usize>,
+    answers: HashMap<Call, Answer>,
+    once: HashMap<Call, VecDeque<Answer>>,
+    program: Arc<Program>,
+}
+
+struct FakeContainer {
+    report: ContainerReport,
+    labels: BTreeMap<String, String>,
+    auto_remove: bool,
+    /// Told when it ends.
+    alive: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeEngine")
+            .field("containers", &self.state.lock().containers.len())
+            .finish()
+    }
+}
+
+impl Default for FakeEngine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeEngine {
+    /// An engine without containers that answers every call at once; commands end with exit code 0.
+    pub fn new() -> Self {
+        let state = State {
+            containers: BTreeMap::new(),
+            next_id: 1,
+            peak: 0,
+            calls: HashMap::new(),
+            answers: HashMap::new(),
+            once: HashMap::new(),
+            program: Arc::new(|_| FakeProcess::exit(0)),
+        };
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                events: broadcast::Sender::new(EVENT_BACKLOG),
+            }),
+        }
+    }
+
+    /// How this call is answered from now on.
+    pub fn answer(&self, call: Call, answer: Answer) {
+        self.shared.state.lock().answers.insert(call, answer);
+    }
+
+    /// How the next such call is answered, after those already said so.
+    pub fn answer_once(&self, call: Call, answer: Answer) {
+        self.shared.state.lock().once.entry(call).or_default().push_back(answer);
+    }
+
+    /// What commands do from now on.
+    pub fn on_exec(&self, program: impl Fn(&ExecRequest) -> FakeProcess + Send + Sync + 'static) {
+        self.shared.state.lock().program = Arc::new(program);
+    }
+
+    /// The containers there are, in any state.
+    pub fn containers(&self) -> Vec<ContainerReport> {
+        let state = self.shared.state.lock();
+        state
+            .containers
+            .values()
+            .map(|container| container.report.clone())
+            .collect()
+    }
+
+    /// The most containers there ever were at once.
+    pub fn peak(&self) -> usize {
+        self.shared.state.lock().peak
+    }
+
+    /// How often this call was made.
+    pub fn calls(&self, call: Call) -> usize {
+        self.shared.state.lock().calls.get(&call).copied().unwrap_or(0)
+    }
+
+    /// Ends a container behind everybody's back, by name or id.
+    pub fn end_container(&self, id: &str) {
+        self.shared.end(id, 137);
+    }
+
+    async fn answered<T>(
+        &self,
+        call: Call,
+        act: impl FnOnce(&Shared) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let answer = {
+            let mut state = self.shared.state.lock();
+            *state.calls.entry(call).or_default() += 1;
+            let once = state.once.get_mut(&call).and_then(VecDeque::pop_front);
+            once.or_else(|| state.answers.get(&call).copied()).unwrap_or_default()
+        };
+        match answer {
+            Answer::Ok => {}
+            Answer::Fail(kind) => return Err(EngineError::new(kind, format!("{call:?} was made to fail"))),
+            Answer::After(time) => tokio::time::sleep(time).await,
+            Answer::AfterPolls(polls) => {
+                for _ in 0..polls {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Answer::Never => return pending().await,
+            Answer::DoneButNever => {
+                act(&self.shared)?;
+                return pending().await;
+            }
+        }
+        act(&self.shared)
+    }
+}
+
+impl Shared {
+    fn tell(&self, container: &FakeContainer, kind: EventKind) {
+        // Nobody may be listening.
+        let _ = self
+            .events
+            .send((Event::new(&container.report.id, kind), container.labels.clone()));
+    }
+
+    /// PID 1 ends.
+    fn end(&self, id: &str, code: i64) {
+        let mut state = self.state.lock();
+        let Some(key) = state.key_of(id) else { return };
+        let Some(container) = state.containers.get_mut(&key) else {
+            return;
+        };
+        if !matches!(container.report.state, ContainerState::Running | ContainerState::Paused) {
+            return;
+        }
+        container.report.state = ContainerState::Exited;
+        container.report.exit_code = Some(code);
+        container.alive.send_replace(false);
+        self.tell(container, EventKind::Died);
+        if container.auto_remove {
+            let container = state.containers.remove(&key);
+            container
+                .iter()
+                .for_each(|container| self.tell(container, EventKind::Removed));
+        }
+    }
+
+    fn change(&self, id: &str, from: &[ContainerState], to: ContainerState) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        let container = state.get(id)?;
+        if !from.contains(&container.report.state) {
+            let message = format!("the container {id} is {:?}", container.report.state);
+            return Err(EngineError::new(EngineErrorKind::Conflict, message));
+        }
+        container.report.state = to;
+        Ok(())
+    }
+}
+
+impl State {
+    fn key_of(&self, id: &str) -> Option<String> {
+        let found = self
+            .containers
+            .iter()
+            .find(|(key, container)| *key == id || container.report.name == id);
+        found.map(|(key, _)| key.clone())
+    }
+
+    fn get(&mut self, id: &str) -> Result<&mut FakeContainer, EngineError> {
+        let missing = || EngineError::new(EngineErrorKind::NotFound, format!("there is no container {id}"));
+        let key = self.key_of(id).ok_or_else(missing)?;
+        self.containers.get_mut(&key).ok_or_else(missing)
+    }
+}
+
+impl Engine for FakeEngine {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+        Box::pin(self.answered(Call::Check, |_| Ok(EngineInfo::new("Fake 1", "1", "linux/amd64"))))
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        _spec: &'a ContainerSpec,
+        _progress: &'a ProgressFn,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Prepare, |_| Ok(())))
+    }
+
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+        Box::pin(self.answered(Call::Create, move |shared| {
+            let mut state = shared.state.lock();
+            if let Some(key) = state.key_of(name) {
+                return Ok(key);
+            }
+            let id = format!("{:016x}", state.next_id);
+            state.next_id += 1;
+            let labels: BTreeMap<_, _> = spec
+                .labels()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+            let mut report = ContainerReport::new(&id, name, ContainerState::Created);
+            report.image = spec.image().to_owned();
+            report.labels = labels.clone().into_iter().collect();
+            let container = FakeContainer {
+                report,
+                labels,
+                auto_remove: spec.has_lifeline(),
+                alive: watch::Sender::new(true),
+            };
+            state.containers.insert(id.clone(), container);
+            state.peak = state.peak.max(state.containers.len());
+            Ok(id)
+        }))
+    }
+
+    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
+        Box::pin(self.answered(Call::Attach, move |shared| {
+            shared.state.lock().get(id)?;
+            Ok(Attachment {
+                stdin: Box::new(tokio::io::sink()),
+            })
+        }))
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Start, move |shared| {
+            shared.change(
+                id,
+                &[ContainerState::Created, ContainerState::Exited],
+                ContainerState::Running,
+            )
+        }))
+    }
+
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        Box::pin(self.answered(Call::Exec, move |shared| {
+            shared.change(id, &[ContainerState::Running], ContainerState::Running)?;
+            let mut state = shared.state.lock();
+            let program = state.program.clone();
+            let alive = state.get(id)?.alive.subscribe();
+            drop(state);
+            Ok(session(program(request), request, alive))
+        }))
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        Box::pin(self.answered(Call::Inspect, move |shared| {
+            Ok(shared.state.lock().get(id)?.report.clone())
+        }))
+    }
+
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        Box::pin(self.answered(Call::List, move |shared| {
+            let state = shared.state.lock();
+            let matching = state
+                .containers
+                .values()
+                .filter(|c| matches(selector, &c.report.id, &c.labels));
+            Ok(matching.map(|container| container.report.clone()).collect())
+        }))
+    }
+
+    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Kill, move |shared| {
+            shared.end(id, 137);
+            Ok(())
+        }))
+    }
+
+    fn stop<'a>(&'a self, id: &'a str, _grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Stop, move |shared| {
+            shared.end(id, 143);
+            Ok(())
+        }))
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Remove, move |shared| {
+            shared.end(id, 137);
+            let mut state = shared.state.lock();
+            if let Some(key) = state.key_of(id) {
+                let container = state.containers.remove(&key);
+                container
+                    .iter()
+                    .for_each(|container| shared.tell(container, EventKind::Removed));
+            }
+            Ok(())
+        }))
+    }
+
+    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Pause, move |shared| {
+            shared.change(id, &[ContainerState::Running], ContainerState::Paused)?;
+            let mut state = shared.state.lock();
+            shared.tell(state.get(id)?, EventKind::Paused);
+            Ok(())
+        }))
+    }
+
+    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Unpause, move |shared| {
+            shared.change(id, &[ContainerState::Paused], ContainerState::Running)
+        }))
+    }
+
+    fn events(
+        &self,
+        selector: &Selector,
+        _since: Option<SystemTime>,
+    ) -> BoxStream<'static, Result<Event, EngineError>> {
+        let selector = selector.clone();
+        stream::unfold(
+            (self.shared.events.subscribe(), selector),
+            async |(mut events, selector)| {
+                loop {
+                    let (event, labels) = events.recv().await.ok()?;
+                    if matches(&selector, &event.id, &labels) {
+                        return Some((Ok(event), (events, selector)));
+                    }
+                }
+            },
+        )
+        .boxed()
+    }
+}
+
+fn matches(selector: &Selector, id: &str, labels: &BTreeMap<String, String>) -> bool {
+    selector.id.as_ref().is_none_or(|wanted| wanted == id)
+        && selector
+            .labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// A command that prints what it has to, and ends by itself or with its container.
+fn session(process: FakeProcess, request: &ExecRequest, alive: watch::Receiver<bool>) -> ExecSession {
+    let FakeProcess { stdout, stderr, code } = process;
+    let pieces = [(OutputStream::Stdout, stdout), (OutputStream::Stderr, stderr)];
+    let frames = pieces
+        .into_iter()
+        .filter(|(_, data)| !data.is_empty())
+        .map(|(stream, data)| Ok(Frame { stream, data }));
+    let mut container = alive.clone();
+    let end = stream::once(async move {
+        if code.is_none() {
+            // An error says that the container is not even known any more.
+            let _ = container.wait_for(|alive| !alive).await;
+        }
+    });
+    ExecSession {
+        stdin: request.stdin.then(|| Box::new(tokio::io::sink()) as _),
+        output: stream::iter(frames).chain(end.filter_map(async |()| None)).boxed(),
+        probe: Box::new(FakeProbe { code, alive }),
+    }
+}
+
+struct FakeProbe {
+    code: Option<i64>,
+    alive: watch::Receiver<bool>,
+}
+
+impl ExecProbe for FakeProbe {
+    fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
+        let alive = *self.alive.borrow();
+        Box::pin(async move { Ok(if alive { self.code } else { self.code.or(Some(137)) }) })
+    }
+}
