@@ -27,7 +27,11 @@ pub fn pool(name: &str) -> PoolBuilder {
 
 /// The real engine.
 pub async fn engine() -> Arc<DockerEngine> {
-    Arc::new(DockerEngine::connect().await.expect("a Docker engine is needed: ./dev engine start"))
+    Arc::new(
+        DockerEngine::connect()
+            .await
+            .expect("a Docker engine is needed: ./dev engine start"),
+    )
 }
 
 /// How many containers of this pool the engine has, in any state.
@@ -38,7 +42,11 @@ pub async fn containers_of(engine: &dyn Engine, pool: &Pool) -> usize {
 /// The same, when the pool itself is gone.
 pub async fn containers_of_instance(engine: &dyn Engine, instance: &str) -> usize {
     let selector = dockerpool::engine::Selector::label(dockerpool::labels::INSTANCE, instance);
-    engine.list(&selector).await.expect("the engine lists its containers").len()
+    engine
+        .list(&selector)
+        .await
+        .expect("the engine lists its containers")
+        .len()
 }
 
 /// Waits until a condition holds; fails after half a minute, which is far more than anything here takes.

@@ -1,0 +1,102 @@
+//! Settings: every bad one is reported, by name, before anything is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dockerpool::testing::{Call, FakeEngine};
+use dockerpool::{Error, FieldError, Pool, PoolBuilder};
+
+/// The fields a build complains about.
+async fn bad_fields(change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Vec<String> {
+    let engine = FakeEngine::new();
+    let builder = Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
+    let fields = match change(builder).build().await {
+        Ok(_) => Vec::new(),
+        Err(Error::Config(problems)) => problems.iter().map(|problem| problem.field().to_owned()).collect(),
+        Err(error) => panic!("{error:?}"),
+    };
+    let calls = engine.calls(Call::Check) + engine.calls(Call::Create);
+    assert_eq!(calls == 0, !fields.is_empty(), "nothing is done if anything is bad");
+    fields
+}
+
+#[tokio::test]
+async fn each_bad_value_is_named() {
+    assert_eq!(bad_fields(|b| b).await, [""; 0]);
+    assert_eq!(bad_fields(|b| b.image("")).await, ["image"]);
+    assert_eq!(bad_fields(|b| b.image("a\0b")).await, ["image"]);
+    assert_eq!(bad_fields(|b| b.min_idle(3).max_idle(2)).await, ["min_idle"]);
+    assert_eq!(bad_fields(|b| b.min_idle(3).max_total(2)).await, ["min_idle"]);
+    assert_eq!(bad_fields(|b| b.max_total(0)).await, ["max_total"]);
+    assert_eq!(
+        bad_fields(|b| b.max_concurrent_creates(0)).await,
+        ["max_concurrent_creates"]
+    );
+    assert_eq!(
+        bad_fields(|b| b.engine_timeout(Duration::ZERO)).await,
+        ["engine_timeout"]
+    );
+    assert_eq!(bad_fields(|b| b.memory(1)).await, ["memory"]);
+    assert_eq!(bad_fields(|b| b.cpus(0.0)).await, ["cpus"]);
+    assert_eq!(bad_fields(|b| b.cpus(f64::NAN)).await, ["cpus"]);
+    assert_eq!(bad_fields(|b| b.pids_limit(0)).await, ["pids_limit"]);
+    assert_eq!(bad_fields(|b| b.cmd([""; 0])).await, ["cmd"]);
+    assert_eq!(bad_fields(|b| b.cmd(["a", "\0"])).await, ["cmd"]);
+    assert_eq!(bad_fields(|b| b.env("A=B", "")).await, ["env"]);
+    assert_eq!(bad_fields(|b| b.env("A", "\0")).await, ["env"]);
+    assert_eq!(bad_fields(|b| b.label("", "x")).await, ["label"]);
+    assert_eq!(bad_fields(|b| b.label("dockerpool.pool", "x")).await, ["label"]);
+    assert_eq!(bad_fields(|b| b.working_dir("here")).await, ["working_dir"]);
+    assert_eq!(bad_fields(|b| b.user("")).await, ["user"]);
+    assert_eq!(bad_fields(|b| b.platform("")).await, ["platform"]);
+}
+
+#[tokio::test]
+async fn all_bad_values_come_in_one_error_with_words() {
+    for name in ["", "a\0b"] {
+        let error = Pool::builder(name)
+            .min_idle(5)
+            .max_idle(4)
+            .max_total(0)
+            .build()
+            .await
+            .unwrap_err();
+        let Error::Config(problems) = &error else {
+            panic!("{error:?}")
+        };
+        let fields: Vec<_> = problems.iter().map(FieldError::field).collect();
+        assert_eq!(fields, ["name", "min_idle", "max_total", "image"]);
+        let text = error.to_string();
+        assert!(text.contains("min_idle: 5 is more than max_idle, which is 4"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn zero_and_defaults_mean_what_they_say() {
+    let engine = FakeEngine::new();
+    let builder = || Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
+    let pool = builder().build().await.unwrap();
+    assert_eq!(pool.status().max_total, PoolBuilder::DEFAULT_MAX_TOTAL);
+    assert_eq!(pool.status().idle, PoolBuilder::DEFAULT_MIN_IDLE);
+    pool.shutdown().await.unwrap();
+    let pool = builder().min_idle(0).max_idle(50).build().await.unwrap();
+    assert_eq!((pool.status().idle, pool.status().max_total), (0, 50));
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_builder_makes_many_pools() {
+    let engine = FakeEngine::new();
+    let builder = Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
+    let (one, two) = (builder.clone().build().await.unwrap(), builder.build().await.unwrap());
+    assert_ne!(one.instance(), two.instance());
+    let labels: Vec<_> = engine
+        .containers()
+        .iter()
+        .map(|container| container.labels[dockerpool::labels::INSTANCE].clone())
+        .collect();
+    assert_eq!(labels.len(), 2);
+    assert_ne!(labels[0], labels[1]);
+    one.shutdown().await.unwrap();
+    two.shutdown().await.unwrap();
+}
