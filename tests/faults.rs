@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
-use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, PullPolicy};
+use dockerpool::testing::{Call, FakeEngine};
+use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, Pool, PullPolicy};
+use futures_util::StreamExt;
 use support::{containers_of, engine, eventually, eventually_now, pool};
 
 fn kind(error: &Error) -> EngineErrorKind {
@@ -53,20 +55,13 @@ async fn an_image_for_another_architecture() {
     } else {
         "linux/arm64"
     };
-    // An empty archive makes an image without files, of the platform it is said to be for.
-    let options = bollard::query_parameters::CreateImageOptions {
-        from_src: Some("-".to_owned()),
-        repo: Some(tag.clone()),
-        tag: Some("1".to_owned()),
-        platform: foreign.to_owned(),
-        ..Default::default()
-    };
-    let archive = bollard::body_full(vec![0; 1024].into());
-    let imported = futures_util::StreamExt::collect::<Vec<_>>(docker.create_image(Some(options), Some(archive), None));
-    for step in imported.await {
+    let image = format!("{tag}:1");
+    let archive = bollard::body_full(empty_image(&image, foreign).into());
+    let options = bollard::query_parameters::ImportImageOptions::default();
+    let loaded: Vec<_> = docker.import_image(options, archive, None).collect().await;
+    for step in loaded {
         step.unwrap();
     }
-    let image = format!("{tag}:1");
     let result = pool("foreign").image(&image).pull(PullPolicy::Never).build().await;
     docker
         .remove_image(&image, None::<bollard::query_parameters::RemoveImageOptions>, None)
@@ -78,9 +73,84 @@ async fn an_image_for_another_architecture() {
     assert!(!error.is_retryable());
 }
 
+/// An image without files, as `docker save` writes one.
+fn empty_image(name: &str, platform: &str) -> Vec<u8> {
+    let (os, architecture) = platform.split_once('/').unwrap();
+    let layer = vec![0; 1024];
+    let config = serde_json::json!({
+        "os": os,
+        "architecture": architecture,
+        "config": {},
+        // The digest of an empty archive.
+        "rootfs": {"type": "layers", "diff_ids": [
+            "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
+        ]},
+    });
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let mut archive = tar::Builder::new(Vec::new());
+    let files = [
+        ("config.json", config.to_string().into_bytes()),
+        ("layer.tar", layer),
+        ("manifest.json", manifest.to_string().into_bytes()),
+    ];
+    for (path, data) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, path, &data[..]).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn an_image_without_the_librarys_pid_1_is_told_at_once() {
+    // `cat` is looked up on a PATH on which it is not.
+    let error = pool("no-cat")
+        .env("PATH", "/nowhere")
+        .min_idle(1)
+        .build()
+        .await
+        .unwrap_err();
+    assert_eq!(kind(&error), EngineErrorKind::CannotStart, "{error:?}");
+    assert!(error.engine_error().unwrap().to_string().contains("cat"), "{error:?}");
+    let engine = engine().await;
+    let ours = dockerpool::engine::Selector::label(dockerpool::labels::POOL, "no-cat");
+    eventually("nothing is left", async || engine.list(&ours).await.unwrap().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pid_1_that_ends_soon_is_not_replaced_again_and_again_without_a_pause() {
+    let engine = FakeEngine::new();
+    let builder = Pool::builder("short-lived")
+        .image("any")
+        .engine(Arc::new(engine.clone()));
+    let pool = builder.min_idle(1).build().await.unwrap();
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let begun = tokio::time::Instant::now();
+        engine.end_container(&engine.containers()[0].id);
+        eventually_now("it is gone", || pool.status().idle == 0).await;
+        eventually_now("there is another one", || pool.status().idle == 1).await;
+        pauses.push(begun.elapsed().as_secs_f64());
+    }
+    // From 0.1 s doubling to 5 s, each shortened by up to half.
+    assert!(pauses[0] < 0.2, "{pauses:?}");
+    assert!(pauses[7] > 2.4, "{pauses:?}");
+    // One that has lived for a while is replaced at once again.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let begun = tokio::time::Instant::now();
+    engine.end_container(&engine.containers()[0].id);
+    eventually_now("it is gone", || {
+        pool.status().idle == 0 || engine.calls(Call::Create) > 9
+    })
+    .await;
+    eventually_now("there is another one", || pool.status().idle == 1).await;
+    assert!(begun.elapsed() < Duration::from_millis(50));
+    pool.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_pid_1_that_is_not_in_the_image() {
-    let engine = engine().await;
     let error = pool("no-pid1")
         .cmd(["no-such-program"])
         .min_idle(1)
@@ -88,7 +158,11 @@ async fn a_pid_1_that_is_not_in_the_image() {
         .await
         .unwrap_err();
     assert_eq!(kind(&error), EngineErrorKind::CannotStart, "{error:?}");
-    assert!(error.engine_error().unwrap().to_string().contains("no-such-program"));
+    assert!(
+        error.engine_error().unwrap().to_string().contains("no-such-program"),
+        "{error:?}"
+    );
+    let engine = engine().await;
     let ours = dockerpool::engine::Selector::label(dockerpool::labels::POOL, "no-pid1");
     eventually("nothing is left", async || engine.list(&ours).await.unwrap().is_empty()).await;
 }

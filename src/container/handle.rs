@@ -4,12 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle as RuntimeHandle;
+use tokio::time::Instant;
 
 use super::Taint;
 use super::removal::Removal;
-use crate::engine::{Attachment, ContainerSpec, Engine, EngineError, EngineErrorKind, bounded};
+use crate::engine::{
+    Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, OutputStream, bounded,
+};
 
 /// What the owner of a container and the commands in it share.
 #[derive(Debug)]
@@ -24,10 +29,19 @@ pub(crate) struct Shared {
     taint: AtomicU8,
     /// Commands that were begun and have not provably ended.
     unfinished: AtomicUsize,
+    started: OnceLock<Instant>,
     lifeline: Mutex<Option<Attachment>>,
 }
 
+/// How long after its start a command of the user's own is looked at.
+const SETTLE: Duration = Duration::from_millis(50);
+
 impl Shared {
+    /// Since when it runs.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        self.started.get().copied()
+    }
+
     /// The engine's id; the name until the engine has given one.
     pub(crate) fn id(&self) -> &str {
         self.id.get().unwrap_or(&self.name)
@@ -99,6 +113,25 @@ impl Drop for Unfinished {
     }
 }
 
+/// PID 1 of a container with a lifeline gives back what it reads. That it does shows that it is there and can run.
+async fn echo(lifeline: &mut Attachment) -> Result<(), EngineError> {
+    let broken = |error| EngineError::new(EngineErrorKind::Protocol, "PID 1 cannot be written to").with_source(error);
+    lifeline.stdin.write_all(b"\n").await.map_err(broken)?;
+    lifeline.stdin.flush().await.map_err(broken)?;
+    let mut words = Vec::new();
+    while let Some(frame) = lifeline.output.next().await {
+        match frame? {
+            frame if frame.stream == OutputStream::Stdout => return Ok(()),
+            frame => words.extend_from_slice(&frame.data),
+        }
+    }
+    let words = String::from_utf8_lossy(&words).trim().to_owned();
+    Err(EngineError::new(
+        EngineErrorKind::CannotStart,
+        format!("the library's PID 1, `cat`, ended right after the start: {words}"),
+    ))
+}
+
 /// The one owner of a container. Dropping it removes the container, behind.
 #[derive(Debug)]
 pub(crate) struct Handle {
@@ -126,6 +159,7 @@ impl Handle {
             id: OnceLock::new(),
             taint: AtomicU8::new(0),
             unfinished: AtomicUsize::new(0),
+            started: OnceLock::new(),
             lifeline: Mutex::new(None),
         };
         Self {
@@ -162,7 +196,7 @@ impl Handle {
         }
     }
 
-    /// Attaches the lifeline, where there is one, and starts the container.
+    /// Attaches the lifeline, where there is one, starts the container, and sees that PID 1 runs.
     pub(crate) async fn start(&self) -> Result<(), EngineError> {
         let Shared {
             engine,
@@ -170,22 +204,54 @@ impl Handle {
             call_timeout,
             ..
         } = &*self.shared;
+        let start = || {
+            bounded(
+                "the start of a container",
+                *call_timeout,
+                engine.start(self.shared.id()),
+            )
+        };
         if spec.has_lifeline() {
             // Before the start: a process killed between the two would leave a container that waits for ever.
-            let attached = bounded(
+            let attach = bounded(
                 "the attach to a container",
                 *call_timeout,
                 engine.attach(self.shared.id()),
+            );
+            let mut lifeline = attach.await?;
+            start().await?;
+            bounded(
+                "the first sign of life of a container",
+                *call_timeout,
+                echo(&mut lifeline),
             )
             .await?;
-            *self.shared.lifeline.lock() = Some(attached);
+            *self.shared.lifeline.lock() = Some(lifeline);
+        } else {
+            start().await?;
+            self.settle().await?;
         }
-        bounded(
-            "the start of a container",
-            *call_timeout,
-            engine.start(self.shared.id()),
-        )
-        .await
+        let _ = self.shared.started.set(Instant::now());
+        Ok(())
+    }
+
+    /// The engine's own init starts even if it then cannot start the command: a look a little later tells.
+    async fn settle(&self) -> Result<(), EngineError> {
+        let shared = &*self.shared;
+        tokio::time::sleep(SETTLE).await;
+        let report = bounded("an inspect", shared.call_timeout, shared.engine.inspect(shared.id())).await?;
+        if report.state == ContainerState::Running {
+            return Ok(());
+        }
+        let code = report
+            .exit_code
+            .map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
+        let program = shared.spec.cmd.iter().flatten().next();
+        let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
+        Err(EngineError::new(
+            EngineErrorKind::CannotStart,
+            format!("{program} ended right after the start, with {code}"),
+        ))
     }
 
     /// Makes this owner's `Drop` leave the container alone.

@@ -366,8 +366,18 @@ impl Engine for FakeEngine {
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
         Box::pin(self.answered(Call::Attach, move |shared| {
             shared.state.lock().get(id)?;
+            // What is written comes back, as from `cat`.
+            let (read, write) = tokio::io::simplex(64);
+            let output = tokio_util::io::ReaderStream::new(read).map(|data| match data {
+                Ok(data) => Ok(Frame {
+                    stream: OutputStream::Stdout,
+                    data,
+                }),
+                Err(error) => Err(EngineError::new(EngineErrorKind::Protocol, "the loop broke").with_source(error)),
+            });
             Ok(Attachment {
-                stdin: Box::new(tokio::io::sink()),
+                stdin: Box::new(write),
+                output: output.boxed(),
             })
         }))
     }

@@ -50,8 +50,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Creates a container, not started, and gives its id.
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
 
-    /// Attaches to the standard input of PID 1 of a created container. Where the spec asks for a lifeline, PID 1 sees
-    /// end-of-file when the [`Attachment`] is dropped, or when this process ends in any way.
+    /// Attaches to the standard streams of PID 1 of a created container. Where the spec asks for a lifeline, PID 1 gives
+    /// back what it reads, and sees end-of-file when the [`Attachment`] is dropped or this process ends in any way.
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>>;
 
     /// Starts a created or stopped container; returns when it runs.
@@ -153,10 +153,12 @@ impl EngineInfo {
     }
 }
 
-/// PID 1's standard input, held open. Dropping it closes it.
+/// PID 1's standard streams, held open. Dropping it closes its standard input.
 pub struct Attachment {
     /// Writes to PID 1.
     pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What PID 1 writes.
+    pub output: BoxStream<'static, Result<Frame, EngineError>>,
 }
 
 impl fmt::Debug for Attachment {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
@@ -191,6 +191,7 @@ impl PoolBuilder {
             leases_until: watch::Sender::new(None),
             known: Mutex::new(HashMap::new()),
             next_name: AtomicU64::new(1),
+            early_death: AtomicBool::new(false),
         });
         let (finished_sender, finished) = watch::channel(Finished::NotYet);
         let created = background.created.subscribe();

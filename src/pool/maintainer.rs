@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +27,13 @@ use crate::labels;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
 pub(super) const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One that dies idle sooner than this after its start counts as one that could not be created: its image or its
+/// command is broken, and making the next one at once would go on for ever.
+const EARLY_DEATH: Duration = Duration::from_secs(10);
+
+/// Without a failure for this long, the back-off begins anew.
+const FORGIVEN: Duration = Duration::from_secs(10);
 
 /// How far back a new subscription to events reaches, so that nothing is missed between a list and it, also when the
 /// engine's clock differs a little from ours.
@@ -50,6 +57,8 @@ pub(super) struct Background {
     /// Every container that is alive for all we know, by id; for the events, which name it so.
     pub(super) known: Mutex<HashMap<String, Weak<Shared>>>,
     pub(super) next_name: AtomicU64,
+    /// One died early since this was last looked at.
+    pub(super) early_death: AtomicBool,
 }
 
 /// What came of creations so far.
@@ -132,8 +141,22 @@ impl Background {
             }
         }
         for (item, slot) in self.idle.evict(|item| item.id() == id) {
-            tracing::debug!(pool = self.pool, container = item.name(), "an idle container was lost");
+            tracing::debug!(
+                pool = self.pool,
+                container = item.name(),
+                ?kind,
+                "an idle container was lost"
+            );
             item.shared().set_taint(Taint::Died);
+            if item
+                .shared()
+                .started()
+                .is_some_and(|started| started.elapsed() < EARLY_DEATH)
+            {
+                self.early_death.store(true, Ordering::Release);
+                let error = EngineError::new(EngineErrorKind::Internal, "PID 1 ended soon after the start");
+                self.created.send_modify(|created| created.last_error = Some(error));
+            }
             self.idle.give_away(item, slot);
         }
     }
@@ -155,12 +178,14 @@ pub(super) async fn run(
     let mut tasks = JoinSet::new();
     let mut deaths = JoinSet::new();
     deaths.spawn(watch_for_deaths(background.clone()));
-    let mut backoff = Backoff::default();
-    let mut resume_at: Option<Instant> = None;
+    let mut pace = Pace::default();
     let mut leases_until = background.leases_until.subscribe();
 
     loop {
-        if resume_at.is_none() {
+        if background.early_death.swap(false, Ordering::AcqRel) {
+            pace.failed();
+        }
+        if pace.resume_at.is_none() {
             while let Some(slot) = background.idle.reserve() {
                 tasks.spawn(create(background.clone(), slot));
             }
@@ -176,19 +201,15 @@ pub(super) async fn run(
                 tasks.spawn(remove(background.clone(), item, slot));
             }
             Some(done) = tasks.join_next() => match done {
-                Ok(Done::Created) => {
-                    backoff.reset();
-                    resume_at = None;
-                }
-                // Several that failed together count as one failure.
-                Ok(Done::NotCreated) if resume_at.is_none() => resume_at = Some(Instant::now() + backoff.next_delay()),
-                Ok(Done::NotCreated | Done::Removed) => {}
+                Ok(Done::Created) => pace.succeeded(),
+                Ok(Done::NotCreated) => pace.failed(),
+                Ok(Done::Removed) => {}
                 Err(error) => {
                     tracing::error!(pool = background.pool, %error, "a task of the pool failed");
-                    resume_at = Some(Instant::now() + backoff.next_delay());
+                    pace.failed();
                 }
             },
-            () = until_or_never(resume_at) => resume_at = None,
+            () = until_or_never(pace.resume_at) => pace.resume_at = None,
             () = until_or_never(until) => break,
         }
     }
@@ -207,6 +228,33 @@ pub(super) async fn run(
         tracing::error!(pool = background.pool, instance = background.instance, %error, "containers may be left");
     }
     finished.send_replace(outcome);
+}
+
+/// When to create again after failures.
+#[derive(Default)]
+struct Pace {
+    backoff: Backoff,
+    last_failure: Option<Instant>,
+    /// Nothing is created before this.
+    resume_at: Option<Instant>,
+}
+
+impl Pace {
+    fn failed(&mut self) {
+        let now = Instant::now();
+        self.last_failure = Some(now);
+        // Several that failed together count as one failure.
+        if self.resume_at.is_none() {
+            self.resume_at = Some(now + self.backoff.next_delay());
+        }
+    }
+
+    fn succeeded(&mut self) {
+        // One that starts well and dies at once is no better than one that fails.
+        if self.last_failure.is_none_or(|at| at.elapsed() > FORGIVEN) {
+            self.backoff.reset();
+        }
+    }
 }
 
 async fn until_or_never(deadline: Option<Instant>) {

@@ -197,6 +197,15 @@ fn frames(log: Log, probe: Probe) -> BoxStream<'static, Result<Frame, EngineErro
     .boxed()
 }
 
+/// The output as frames, all of it.
+pub(super) fn plain_frames(log: Log) -> BoxStream<'static, Result<Frame, EngineError>> {
+    log.map(|output| match output {
+        Ok(output) => frame(output),
+        Err(error) => Err(engine_error("the output broke off", error)),
+    })
+    .boxed()
+}
+
 fn frame(output: LogOutput) -> Result<Frame, EngineError> {
     let (stream, data): (_, Bytes) = match output {
         LogOutput::StdOut { message } => (OutputStream::Stdout, message),

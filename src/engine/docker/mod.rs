@@ -146,6 +146,8 @@ impl Engine for DockerEngine {
             let options = query::AttachContainerOptions {
                 stream: true,
                 stdin: true,
+                stdout: true,
+                stderr: true,
                 ..Default::default()
             };
             let attached = self
@@ -155,6 +157,7 @@ impl Engine for DockerEngine {
                 .map_err(|error| engine_error("the engine did not attach to the container", error))?;
             Ok(Attachment {
                 stdin: Box::new(attached.input),
+                output: exec::plain_frames(attached.output),
             })
         })
     }
