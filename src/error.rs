@@ -79,6 +79,39 @@ pub enum Error {
         source: EngineError,
     },
 
+    /// What a command printed is no UTF-8; made by [`Command::output_string`](crate::Command::output_string).
+    #[error("the output of a command in container {container} is not UTF-8")]
+    NotUtf8 {
+        /// The container's name.
+        container: String,
+        /// What it printed, and where it stops being UTF-8.
+        source: std::string::FromUtf8Error,
+    },
+
+    /// What a command printed could not be written to where the caller wanted it.
+    #[error("could not write the {stream} of a command in container {container}")]
+    Write {
+        /// The container's name.
+        container: String,
+        /// `standard output` or `standard error`.
+        stream: &'static str,
+        /// What the writer said.
+        source: std::io::Error,
+    },
+
+    /// Reading a command's output failed: at its output limit, or because it is no UTF-8.
+    #[error("could not read the output of a command in container {container}")]
+    Read {
+        /// The container's name.
+        container: String,
+        /// What the reader said.
+        source: std::io::Error,
+    },
+
+    /// The way commands are run here cannot do this.
+    #[error("{0}")]
+    Unsupported(&'static str),
+
     /// A command did not end well; made by [`Output::check`].
     #[error("command {}", CommandFailure(.0))]
     Command(Box<CommandError>),
@@ -98,7 +131,9 @@ impl Error {
         match self {
             Self::AcquireTimeout(_) => true,
             Self::Engine { source, .. } => source.kind() == EngineErrorKind::Timeout,
-            Self::Command(failed) => failed.output.status == ExitStatus::TimedOut,
+            Self::Command(failed) => {
+                matches!(failed.output.status, ExitStatus::TimedOut | ExitStatus::IdleTimedOut)
+            }
             _ => false,
         }
     }
@@ -124,7 +159,11 @@ impl Error {
     pub fn container(&self) -> Option<&str> {
         match self {
             Self::Engine { container, .. } => container.as_deref(),
-            Self::CannotStart { container, .. } | Self::ContainerGone { container, .. } => Some(container),
+            Self::CannotStart { container, .. }
+            | Self::ContainerGone { container, .. }
+            | Self::NotUtf8 { container, .. }
+            | Self::Write { container, .. }
+            | Self::Read { container, .. } => Some(container),
             Self::Command(failed) => Some(&failed.container),
             _ => None,
         }

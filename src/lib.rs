@@ -87,7 +87,7 @@ pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
 pub use engine::{ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, PullPolicy};
 pub use error::{AcquireTimeout, CommandError, Error, FieldError};
 pub use exec::{
-    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, LimitReached, Limited, Output, Stdio,
-    Usage,
+    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, LimitReached, Limited, OnLimit, Output,
+    OutputLines, Stdio, Usage,
 };
 pub use pool::{Pool, PoolBuilder, PooledContainer, Reuse, Status};

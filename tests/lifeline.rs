@@ -41,7 +41,10 @@ async fn a_killed_owner_leaves_nothing() {
     owner.kill().unwrap();
     let killed = Instant::now();
     owner.wait().unwrap();
-    eventually("its containers are gone", async || containers_of_instance(&*engine, &instance).await == 0).await;
+    eventually("its containers are gone", async || {
+        containers_of_instance(&*engine, &instance).await == 0
+    })
+    .await;
     // Within a second, as promised, on a machine with nothing else to do; ten times that here.
     assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
 }

@@ -14,7 +14,8 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind,
-    EngineInfo, Event, EventKind, ExecProbe, ExecRequest, ExecSession, Frame, OutputStream, ProgressFn, Selector,
+    EngineInfo, Event, EventKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, ProgressFn, Selector,
+    TtySize,
 };
 
 /// How many events a subscriber may be behind before it loses the oldest.
@@ -510,18 +511,22 @@ fn session(process: FakeProcess, request: &ExecRequest, alive: watch::Receiver<b
     ExecSession {
         stdin: request.stdin.then(|| Box::new(tokio::io::sink()) as _),
         output: stream::iter(frames).chain(end.filter_map(async |()| None)).boxed(),
-        probe: Box::new(FakeProbe { code, alive }),
+        control: Box::new(FakeControl { code, alive }),
     }
 }
 
-struct FakeProbe {
+struct FakeControl {
     code: Option<i64>,
     alive: watch::Receiver<bool>,
 }
 
-impl ExecProbe for FakeProbe {
+impl ExecControl for FakeControl {
     fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
         let alive = *self.alive.borrow();
         Box::pin(async move { Ok(if alive { self.code } else { self.code.or(Some(137)) }) })
+    }
+
+    fn resize(&self, _size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async { Ok(()) })
     }
 }

@@ -180,6 +180,17 @@ pub struct ExecRequest {
     pub user: Option<String>,
     /// Whether standard input is attached; else the command reads end-of-file at once.
     pub stdin: bool,
+    /// A terminal of this size in place of pipes; everything then comes as [`OutputStream::Stdout`].
+    pub tty: Option<TtySize>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TtySize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub cols: u16,
 }
 
 /// A command that was started.
@@ -188,8 +199,8 @@ pub struct ExecSession {
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Its output in the order the engine gives it. End of the stream is not yet the end of the command.
     pub output: BoxStream<'static, Result<Frame, EngineError>>,
-    /// Asks whether it has ended.
-    pub probe: Box<dyn ExecProbe>,
+    /// Asks about it.
+    pub control: Box<dyn ExecControl>,
 }
 
 impl fmt::Debug for ExecSession {
@@ -200,11 +211,14 @@ impl fmt::Debug for ExecSession {
     }
 }
 
-/// Asks the engine about one command.
-pub trait ExecProbe: Send + Sync {
+/// Asks the engine about one command, and tells it what can be told.
+pub trait ExecControl: Send + Sync {
     /// The exit code as the engine gives it, when the command has provably ended; `None` while it runs.
     /// [`EngineErrorKind::NotFound`] when the engine no longer knows the command (its container is gone).
     fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>>;
+
+    /// Gives the command's terminal another size.
+    fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>>;
 }
 
 /// Which of its two outputs a command wrote to.

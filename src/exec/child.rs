@@ -2,17 +2,19 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::command::read_all;
-use super::driver::{self, Driver, Halt, Stop, Verdict};
-use super::limit::Budget;
+use super::command::Setup;
+use super::driver::{self, Driver, Halt, Started, Stop, Verdict};
+use super::limit::{Budget, LimitReached};
 use super::output::{ExitStatus, Output, Usage};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Reader, Source};
 use crate::container::{Container, Running, Shared, Taint};
-use crate::engine::ExecRequest;
+use crate::engine::{ExecControl, TtySize, bounded};
 use crate::error::Error;
 
 /// A command that was started; made by [`Command::spawn`](crate::Command::spawn).
@@ -50,66 +52,86 @@ pub struct Child<'c> {
     halt: Arc<Halt>,
     done: oneshot::Receiver<Verdict>,
     verdict: Option<Verdict>,
+    control: Option<Control>,
+    detached: bool,
     container: PhantomData<&'c Container<Running>>,
 }
 
+/// What is said when the driver is gone without a word.
+const LOST: Verdict = Verdict::Ended(ExitStatus::Unknown, Usage { wall: Duration::ZERO });
+
+struct Control(Arc<dyn ExecControl>);
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
 impl<'c> Child<'c> {
-    pub(super) async fn start(
-        container: &'c Container<Running>,
-        request: ExecRequest,
-        stdin: Source,
-        deadline: Option<Instant>,
-        limit: Option<u64>,
-    ) -> Result<Self, Error> {
+    pub(super) async fn start(container: &'c Container<Running>, setup: Setup) -> Result<Self, Error> {
         let shared = container.shared().clone();
         let halt = Halt::new();
-        let budget = Budget::new(limit.unwrap_or(u64::MAX));
+        let budget = Budget::new(setup.limit.unwrap_or(u64::MAX));
         let (stdout, stdout_pipe) = driver::pipe();
         let (stderr, stderr_pipe) = driver::pipe();
         let (started, is_started) = oneshot::channel();
         let (verdict, done) = oneshot::channel();
-        let program = request.argv[0].clone();
+        let program = setup.request.argv[0].clone();
+        let reader = |pipe, own_limit| Reader::new(pipe, own_limit, budget.clone(), setup.on_limit, halt.clone());
+        // From here on dropping this future drops the child, which ends the command.
+        let mut child = Self {
+            stdin: None,
+            stdout: setup
+                .stdout
+                .then(|| ChildStdout(reader(stdout_pipe, setup.stdout_limit))),
+            stderr: setup
+                .stderr
+                .then(|| ChildStderr(reader(stderr_pipe, setup.stderr_limit))),
+            program,
+            shared: shared.clone(),
+            halt: halt.clone(),
+            done,
+            verdict: None,
+            control: None,
+            detached: false,
+            container: PhantomData,
+        };
         let driver = Driver {
             shared: shared.clone(),
-            request,
-            feed: match stdin {
+            request: setup.request,
+            feed: match setup.stdin {
                 Source::Bytes(data) => Some(data),
                 Source::Null | Source::Piped => None,
             },
-            deadline,
-            halt: halt.clone(),
+            deadline: setup.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            idle_timeout: setup.idle_timeout,
+            halt,
             stdout,
             stderr,
             started,
         };
-        let unfinished = shared.begin_command();
-        let runtime = shared.runtime.clone();
-        runtime.spawn(driver::run(driver, unfinished, verdict));
+        shared
+            .runtime
+            .spawn(driver::run(driver, shared.begin_command(), verdict));
 
-        // From here on dropping this future drops the child, which ends the command.
-        let mut child = Self {
-            stdin: None,
-            stdout: Some(ChildStdout(Reader::new(stdout_pipe, budget.clone(), halt.clone()))),
-            stderr: Some(ChildStderr(Reader::new(stderr_pipe, budget, halt.clone()))),
-            program,
-            shared,
-            halt,
-            done,
-            verdict: None,
-            container: PhantomData,
-        };
         match is_started.await {
-            Ok(stdin) => {
-                child.stdin = stdin.map(|stdin| ChildStdin::new(stdin, runtime));
-                Ok(child)
+            Ok(Started { stdin, control }) => {
+                child.stdin = stdin.map(|stdin| ChildStdin::new(stdin, shared.runtime.clone()));
+                child.control = Some(Control(control));
             }
             // It ended without being started: by an error, which is said here, or by its own limits, which is a status.
             Err(_) => {
                 child.verdict().await;
                 child.outcome()?;
-                Ok(child)
             }
         }
+        Ok(child)
+    }
+
+    /// The name of its container.
+    pub fn container(&self) -> &str {
+        &self.shared.name
     }
 
     /// Waits for its end. Closes its standard input first, so that a command that reads to the end can end.
@@ -129,6 +151,70 @@ impl<'c> Child<'c> {
         drop(self.stdin.take());
         self.verdict().await;
         self.outcome().map(|(status, _)| status)
+    }
+
+    /// How it ended, if its end is known already.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
+        if self.verdict.is_none() {
+            match self.done.try_recv() {
+                Ok(verdict) => self.verdict = Some(verdict),
+                Err(oneshot::error::TryRecvError::Empty) => return Ok(None),
+                Err(oneshot::error::TryRecvError::Closed) => self.verdict = Some(LOST),
+            }
+        }
+        self.outcome().map(|(status, _)| Some(status))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`], always: the exec API cannot. Use [`kill`](Self::kill), or run `kill` as a command of its
+    /// own.
+    pub async fn signal(&mut self, signal: i32) -> Result<(), Error> {
+        let _ = signal;
+        Err(Error::Unsupported(
+            "Docker's exec API cannot send a signal to a single command; use Child::kill, or run `kill` in the container",
+        ))
+    }
+
+    /// Gives its terminal another size. Without a [`tty`](crate::Command::tty) nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`], also when it has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the size is the old or the new one.
+    pub async fn resize(&mut self, rows: u16, cols: u16) -> Result<(), Error> {
+        let Some(Control(control)) = &self.control else {
+            return Ok(());
+        };
+        bounded(
+            "the resize of a terminal",
+            self.shared.call_timeout,
+            control.resize(TtySize { rows, cols }),
+        )
+        .await
+        .map_err(|error| {
+            Error::engine(
+                "resize the terminal of a command in container",
+                Some(&self.shared.name),
+                error,
+            )
+        })
+    }
+
+    /// Lets it run until the lease ends. Its output goes nowhere from now on, and its limits of time still hold.
+    ///
+    /// A container with a command that has not ended is not lent again: it is removed with the lease.
+    pub fn detach(mut self) {
+        self.detached = true;
     }
 
     /// Ends it now, by killing its container, and waits until that is done. The status is
@@ -161,14 +247,16 @@ impl<'c> Child<'c> {
     }
 
     pub(super) async fn collect(&mut self) -> Result<Output, Error> {
-        let (stdout, stderr) = tokio::join!(read_all(self.stdout.take()), read_all(self.stderr.take()));
+        let (mut stdout, mut stderr) = (self.stdout.take(), self.stderr.take());
+        let (stdout_data, stderr_data) = tokio::join!(read_all(stdout.as_mut()), read_all(stderr.as_mut()));
+        let truncated = stdout.is_some_and(|out| out.is_truncated()) || stderr.is_some_and(|err| err.is_truncated());
         self.verdict().await;
         let (status, usage) = self.outcome()?;
-        // The pipes themselves cannot fail; what the engine failed in is in the status.
         Ok(Output {
             status,
-            stdout: stdout.unwrap_or_default(),
-            stderr: stderr.unwrap_or_default(),
+            stdout: stdout_data,
+            stderr: stderr_data,
+            truncated,
             usage,
             container: self.shared.name.clone(),
         })
@@ -177,8 +265,7 @@ impl<'c> Child<'c> {
     async fn verdict(&mut self) {
         if self.verdict.is_none() {
             // The task is gone without a word when its runtime is.
-            let lost = Verdict::Ended(ExitStatus::Unknown, Usage::default());
-            self.verdict = Some((&mut self.done).await.unwrap_or(lost));
+            self.verdict = Some((&mut self.done).await.unwrap_or(LOST));
         }
     }
 
@@ -213,10 +300,23 @@ impl<'c> Child<'c> {
 
 impl Drop for Child<'_> {
     fn drop(&mut self) {
-        if !self.halt.is_finished() {
+        if !self.halt.is_finished() && !self.detached {
             // At once, not behind: the guard may be dropped next.
             self.shared.set_taint(Taint::Cancelled);
             self.halt.request(Stop::Dropped);
         }
     }
+}
+
+/// Reads one output to its end into memory. The limit's end is an end: the status tells of it.
+async fn read_all(reader: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut data = Vec::new();
+    if let Some(mut reader) = reader
+        && let Err(error) = reader.read_to_end(&mut data).await
+        && !LimitReached::is(&error)
+    {
+        // The pipes themselves cannot fail; what the engine failed in is in the status.
+        tracing::debug!(%error, "the output of a command could not be read");
+    }
+    data
 }

@@ -2,19 +2,26 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::io::AsyncWrite;
 
 use super::child::Child;
-use super::limit::LimitReached;
 use super::output::{ExitStatus, Output};
-use super::stdio::{Source, Stdio};
+use super::shorthands::{self, OutputLines};
+use super::stdio::{OnLimit, Source, Stdio};
 use crate::container::{Container, Running};
-use crate::engine::ExecRequest;
+use crate::engine::{ExecRequest, TtySize};
 use crate::error::{Error, FieldError};
 
 /// The longest argument or environment variable Linux takes, in bytes (`MAX_ARG_STRLEN`, less the final NUL). A longer
 /// one would make the engine end the command with exit code 1 and no word why.
 const MAX_ARG: usize = 128 * 1024 - 1;
+
+/// How much arguments and environment may have together, in bytes: a quarter of the usual 8 MiB stack, which is Linux's
+/// limit, less some room for the container's own environment.
+const MAX_ARGS: usize = 2 * 1024 * 1024 - 64 * 1024;
+
+/// What each counts beside its bytes: the final NUL, and its place in the list.
+const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 
 /// A command to be run in a container, built like `tokio::process::Command`.
 ///
@@ -42,11 +49,26 @@ const MAX_ARG: usize = 128 * 1024 - 1;
 #[must_use = "a command does nothing until output(), status() or spawn()"]
 pub struct Command<'c> {
     container: &'c Container<Running>,
-    request: ExecRequest,
-    stdin: Source,
-    timeout: Option<Duration>,
+    setup: Setup,
+    env_clear: bool,
     /// The outer `None`: not said.
     output_limit: Option<Option<u64>>,
+}
+
+/// Everything a command was given.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) request: ExecRequest,
+    pub(super) stdin: Source,
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+    pub(super) timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    /// Of both outputs together, and of each.
+    pub(super) limit: Option<u64>,
+    pub(super) stdout_limit: Option<u64>,
+    pub(super) stderr_limit: Option<u64>,
+    pub(super) on_limit: OnLimit,
 }
 
 impl<'c> Command<'c> {
@@ -56,19 +78,29 @@ impl<'c> Command<'c> {
     pub(crate) fn new(container: &'c Container<Running>, program: String) -> Self {
         Self {
             container,
-            request: ExecRequest {
-                argv: vec![program],
-                ..Default::default()
+            setup: Setup {
+                request: ExecRequest {
+                    argv: vec![program],
+                    ..Default::default()
+                },
+                stdin: Source::Null,
+                stdout: true,
+                stderr: true,
+                timeout: None,
+                idle_timeout: None,
+                limit: None,
+                stdout_limit: None,
+                stderr_limit: None,
+                on_limit: OnLimit::Kill,
             },
-            stdin: Source::Null,
-            timeout: None,
+            env_clear: false,
             output_limit: None,
         }
     }
 
     /// Adds an argument.
     pub fn arg(&mut self, arg: impl Into<String>) -> &mut Self {
-        self.request.argv.push(arg.into());
+        self.setup.request.argv.push(arg.into());
         self
     }
 
@@ -78,13 +110,16 @@ impl<'c> Command<'c> {
         I: IntoIterator<Item = A>,
         A: Into<String>,
     {
-        self.request.argv.extend(args.into_iter().map(Into::into));
+        self.setup.request.argv.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Sets an environment variable, over the container's own.
     pub fn env(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> &mut Self {
-        self.request.env.push(format!("{}={}", name.as_ref(), value.as_ref()));
+        self.setup
+            .request
+            .env
+            .push(format!("{}={}", name.as_ref(), value.as_ref()));
         self
     }
 
@@ -101,21 +136,52 @@ impl<'c> Command<'c> {
         self
     }
 
+    /// Runs it with no environment but what is set with [`env`](Self::env), before this call or after.
+    ///
+    /// The exec API cannot take variables away, so the command is run by the container's own `env -i`. A program that is
+    /// not there is then exit code 127 with that program's words, not [`Error::CannotStart`]; and unless `PATH` is set,
+    /// the program is found only by its path or where that `env` looks by itself.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.env_clear = true;
+        self
+    }
+
     /// The working directory, absolute. Default: the container's.
     pub fn current_dir(&mut self, dir: impl Into<String>) -> &mut Self {
-        self.request.current_dir = Some(dir.into());
+        self.setup.request.current_dir = Some(dir.into());
         self
     }
 
     /// The user it runs as: `user[:group]`, by name or number. Default: the container's.
     pub fn user(&mut self, user: impl Into<String>) -> &mut Self {
-        self.request.user = Some(user.into());
+        self.setup.request.user = Some(user.into());
         self
     }
 
     /// Where its standard input comes from. Default: [`Stdio::null`]. Text and bytes can be given as they are.
     pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Self {
-        self.stdin = stdin.into().source;
+        self.setup.stdin = stdin.into().source;
+        self
+    }
+
+    /// Where its standard output goes: [`Stdio::piped`], the default, or [`Stdio::null`].
+    pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Self {
+        self.setup.stdout = !matches!(stdout.into().source, Source::Null);
+        self
+    }
+
+    /// Where its standard error goes: [`Stdio::piped`], the default, or [`Stdio::null`].
+    pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Self {
+        self.setup.stderr = !matches!(stderr.into().source, Source::Null);
+        self
+    }
+
+    /// Gives it a terminal of this size in place of pipes. Both outputs then come as standard output, with the
+    /// terminal's line ends; see [`Child::resize`].
+    ///
+    /// Output that begins with a byte of 2 or less is misread by the layer below, which takes it for a frame.
+    pub fn tty(&mut self, rows: u16, cols: u16) -> &mut Self {
+        self.setup.request.tty = Some(TtySize { rows, cols });
         self
     }
 
@@ -129,7 +195,34 @@ impl<'c> Command<'c> {
     /// ([`Taint::TimedOut`](crate::Taint::TimedOut)) and replaced when the guard is dropped. So it is with
     /// [`output_limit`](Self::output_limit), with [`Child::kill`] and with a dropped [`Child`].
     pub fn timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
-        self.timeout = timeout.into();
+        self.setup.timeout = timeout.into();
+        self
+    }
+
+    /// How long it may go without printing anything. Then it is ended, with [`ExitStatus::IdleTimedOut`]. Time in which
+    /// its output waits for a reader does not count. Default: no limit.
+    pub fn idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
+        self.setup.idle_timeout = timeout.into();
+        self
+    }
+
+    /// What happens when it has printed as much as it may. Default: [`OnLimit::Kill`].
+    pub fn on_limit(&mut self, on_limit: OnLimit) -> &mut Self {
+        self.setup.on_limit = on_limit;
+        self
+    }
+
+    /// How many bytes it may print on standard output, beside what [`output_limit`](Self::output_limit) says of both.
+    /// Default: no limit of its own.
+    pub fn stdout_limit(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
+        self.setup.stdout_limit = bytes.into();
+        self
+    }
+
+    /// How many bytes it may print on standard error, beside what [`output_limit`](Self::output_limit) says of both.
+    /// Default: no limit of its own.
+    pub fn stderr_limit(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
+        self.setup.stderr_limit = bytes.into();
         self
     }
 
@@ -173,9 +266,60 @@ impl<'c> Command<'c> {
     ///
     /// As [`output`](Self::output).
     pub async fn status(&mut self) -> Result<ExitStatus, Error> {
-        let mut child = self.spawn_limited(None).await?;
-        child.stdout = None;
-        child.stderr = None;
+        (self.setup.stdout, self.setup.stderr) = (false, false);
+        self.spawn_limited(None).await?.wait().await
+    }
+
+    /// Runs it, and gives its standard output as text if it ended with exit code 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`output`](Self::output); [`Error::Command`] if it ended in any other way; [`Error::NotUtf8`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`output`](Self::output).
+    pub async fn output_string(&mut self) -> Result<String, Error> {
+        let output = self.output().await?.check()?;
+        String::from_utf8(output.stdout).map_err(|source| Error::NotUtf8 {
+            container: output.container,
+            source,
+        })
+    }
+
+    /// Starts it, and gives its standard output line by line. Its standard error goes nowhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`output`](Self::output).
+    pub async fn lines(&mut self) -> Result<OutputLines<'c>, Error> {
+        (self.setup.stdout, self.setup.stderr) = (true, false);
+        Ok(OutputLines::new(self.spawn().await?))
+    }
+
+    /// Runs it to its end and copies its outputs into two writers as they come. What a writer does not take holds up the
+    /// command, not the memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`output`](Self::output); [`Error::CannotStart`]; [`Error::Write`] if a writer fails, which ends the command.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`output`](Self::output); what was written stays written.
+    pub async fn run_to<O, E>(&mut self, stdout: &mut O, stderr: &mut E) -> Result<ExitStatus, Error>
+    where
+        O: AsyncWrite + Unpin + ?Sized,
+        E: AsyncWrite + Unpin + ?Sized,
+    {
+        (self.setup.stdout, self.setup.stderr) = (true, true);
+        let mut child = self.spawn().await?;
+        drop(child.stdin.take());
+        shorthands::copy_outputs(&mut child, stdout, stderr).await?;
         child.wait().await
     }
 
@@ -197,16 +341,30 @@ impl<'c> Command<'c> {
         if let Some(problem) = self.problem() {
             return Err(Error::BadCommand(problem));
         }
-        let stdin = std::mem::take(&mut self.stdin);
-        self.request.stdin = !matches!(stdin, Source::Null);
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Child::start(self.container, self.request.clone(), stdin, deadline, limit).await
+        let setup = &mut self.setup;
+        // Its source is used up.
+        let stdin = std::mem::take(&mut setup.stdin);
+        let mut request = setup.request.clone();
+        request.stdin = !matches!(stdin, Source::Null);
+        if self.env_clear {
+            let vars = std::mem::take(&mut request.env);
+            let env = ["env".to_owned(), "-i".to_owned()].into_iter().chain(vars);
+            request.argv = env.chain(request.argv).collect();
+        }
+        let setup = Setup {
+            request,
+            stdin,
+            limit,
+            ..*setup
+        };
+        Child::start(self.container, setup).await
     }
 
     /// What the engine would fail on without saying so, or say in a way that looks like the program's own output.
     fn problem(&self) -> Option<FieldError> {
-        let request = &self.request;
+        let request = &self.setup.request;
         let mut texts = Vec::with_capacity(request.argv.len() + request.env.len() + 2);
+        let mut total = 0;
         for (i, arg) in request.argv.iter().enumerate() {
             let field = if i == 0 {
                 "program".to_owned()
@@ -234,6 +392,11 @@ impl<'c> Command<'c> {
                     format!("must have at most {MAX_ARG} bytes, and has {}", text.len()),
                 ));
             }
+            total += text.len() + ARG_OVERHEAD;
+            if total > MAX_ARGS {
+                let problem = format!("the arguments and the environment have more than {MAX_ARGS} bytes from here on");
+                return Some(FieldError::new(field, problem));
+            }
         }
         if let Some(i) = request.env.iter().position(|var| var.starts_with('=')) {
             return Some(FieldError::new(format!("env {}", i + 1), "the name must not be empty"));
@@ -243,17 +406,4 @@ impl<'c> Command<'c> {
             _ => None,
         }
     }
-}
-
-/// Reads one output to its end into memory. The limit's end is an end: the status tells of it.
-pub(super) async fn read_all(reader: Option<impl tokio::io::AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    if let Some(mut reader) = reader {
-        match tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut data).await {
-            Ok(_) => {}
-            Err(error) if LimitReached::is(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(data)
 }

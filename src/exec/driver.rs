@@ -10,17 +10,24 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::output::{ExitStatus, Usage};
 use crate::container::{Shared, Taint, Unfinished};
 use crate::engine::{
-    EngineError, EngineErrorKind, EventKind, ExecProbe, ExecRequest, ExecSession, Frame, OutputStream, Selector,
+    EngineError, EngineErrorKind, EventKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, Selector,
     bounded,
 };
 
 /// Pieces of output that wait for a reader, for each of the two streams. Docker's have at most 32 KiB.
 const PIPE_FRAMES: usize = 16;
+
+/// After this long without output a command is asked about: it may have ended while its background children hold its
+/// output, or the connection may be dead.
+const SILENCE_CHECK: Duration = Duration::from_millis(250);
+
+/// How long the rest of the output may take once a command is known to have ended.
+const OUTPUT_AFTER_END: Duration = Duration::from_millis(100);
 
 /// How long the rest of the output may take after the container was killed.
 const OUTPUT_AFTER_KILL: Duration = Duration::from_secs(2);
@@ -30,10 +37,10 @@ const OUTPUT_AFTER_KILL: Duration = Duration::from_secs(2);
 const REST: usize = 4 << 20;
 
 /// The first and the longest pause between two questions whether a command has ended whose output has.
-const PROBE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+const QUESTION_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// Failed questions in a row after which the outcome is unknown.
-const PROBE_FAILURES: u32 = 3;
+const QUESTION_FAILURES: u32 = 3;
 
 /// The engine tells of a kill for memory on a stream of its own; this long after the end it must have come.
 const OOM_EVENT_GRACE: Duration = Duration::from_millis(300);
@@ -45,6 +52,8 @@ const CLOCK_SKEW: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     TimedOut,
+    /// It printed nothing for too long.
+    IdleTimedOut,
     OutputLimit,
     /// Nobody waits for it any more.
     Dropped,
@@ -55,7 +64,7 @@ pub(super) enum Stop {
 impl Stop {
     fn taint(self) -> Taint {
         match self {
-            Self::TimedOut => Taint::TimedOut,
+            Self::TimedOut | Self::IdleTimedOut => Taint::TimedOut,
             Self::OutputLimit => Taint::OutputLimit,
             Self::Dropped => Taint::Cancelled,
             Self::Killed => Taint::Killed,
@@ -65,6 +74,7 @@ impl Stop {
     fn status(self) -> ExitStatus {
         match self {
             Self::TimedOut => ExitStatus::TimedOut,
+            Self::IdleTimedOut => ExitStatus::IdleTimedOut,
             Self::OutputLimit => ExitStatus::OutputLimit,
             Self::Dropped | Self::Killed => ExitStatus::Killed,
         }
@@ -142,7 +152,10 @@ pub(super) enum Verdict {
 }
 
 /// What the command's owner gets when it runs.
-pub(super) type Started = Option<Box<dyn AsyncWrite + Send + Unpin>>;
+pub(super) struct Started {
+    pub(super) stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    pub(super) control: Arc<dyn ExecControl>,
+}
 
 /// Everything the task needs.
 pub(super) struct Driver {
@@ -151,6 +164,7 @@ pub(super) struct Driver {
     /// Written to its standard input; `None`: the owner writes.
     pub(super) feed: Option<Bytes>,
     pub(super) deadline: Option<Instant>,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) halt: Arc<Halt>,
     pub(super) stdout: mpsc::Sender<Bytes>,
     pub(super) stderr: mpsc::Sender<Bytes>,
@@ -187,6 +201,7 @@ impl Driver {
             request,
             feed,
             deadline,
+            idle_timeout,
             halt,
             stdout,
             stderr,
@@ -215,24 +230,29 @@ impl Driver {
             }
             session = start => session,
         };
-        let ExecSession { stdin, output, probe } = match session {
+        let ExecSession { stdin, output, control } = match session {
             Ok(session) => session,
             Err(error) => return not_started(&shared, error).await,
         };
-        let probe: Arc<dyn ExecProbe> = Arc::from(probe);
+        let control: Arc<dyn ExecControl> = Arc::from(control);
 
         let (_feeder, stdin) = match (feed, stdin) {
             (Some(data), Some(stdin)) => (Some(AbortOnDrop(tokio::spawn(feed_all(stdin, data)))), None),
             (_, stdin) => (None, stdin),
         };
         // An owner that is gone has requested a halt.
-        let _ = started.send(stdin);
+        let _ = started.send(Started {
+            stdin,
+            control: control.clone(),
+        });
 
         let pump = Pump {
             output,
-            probe: probe.clone(),
+            control: control.clone(),
             shared: shared.clone(),
             halt: halt.clone(),
+            idle_timeout,
+            ended_until: None,
             stdout,
             stderr,
         };
@@ -260,7 +280,7 @@ impl Driver {
                 let proof = kill(&shared, stop.taint()).await;
                 return (ended(stop.status()), proof);
             }
-            end = wait_for_end(&*probe, &shared) => end,
+            end = wait_for_end(&*control, &shared) => end,
         };
         match end {
             Ok(KILLED) => (ended(why_killed(&shared, begun_at).await), Proof::Ended),
@@ -334,9 +354,12 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
 /// Moves a command's output from the engine to its pipes.
 struct Pump {
     output: BoxStream<'static, Result<Frame, EngineError>>,
-    probe: Arc<dyn ExecProbe>,
+    control: Arc<dyn ExecControl>,
     shared: Arc<Shared>,
     halt: Arc<Halt>,
+    idle_timeout: Option<Duration>,
+    /// Until when the rest of the output may come, once the command is known to have ended.
+    ended_until: Option<Instant>,
     stdout: mpsc::Sender<Bytes>,
     stderr: mpsc::Sender<Bytes>,
 }
@@ -395,41 +418,76 @@ impl Pump {
 
     /// The next piece; `None` at the end.
     async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
+        if self.ended_until.is_some() {
+            return self.last_words().await;
+        }
+        let begun = Instant::now();
+        let mut failures = 0;
         loop {
             let stopping = self.halt.reason().is_some();
-            let patience = if stopping {
-                OUTPUT_AFTER_KILL
-            } else {
-                self.shared.call_timeout
+            let patience = match self.idle_timeout {
+                _ if stopping => OUTPUT_AFTER_KILL,
+                Some(limit) => SILENCE_CHECK.min(limit.saturating_sub(begun.elapsed())),
+                None => SILENCE_CHECK,
             };
             tokio::select! {
                 biased;
                 frame = self.output.next() => return frame.transpose(),
                 // The patience is another one from now on.
-                _ = self.halt.requested(), if !stopping => {}
-                // A silent command, or a connection that is dead without saying so?
-                () = sleep(patience) => {
-                    let asked = bounded("a question about a command", self.shared.call_timeout, self.probe.exit_code());
-                    if asked.await?.is_some() || stopping {
-                        return Ok(None);
+                _ = self.halt.requested(), if !stopping => continue,
+                () = sleep(patience) => {}
+            }
+            if stopping {
+                return Ok(None);
+            }
+            if self.idle_timeout.is_some_and(|limit| begun.elapsed() >= limit) {
+                self.halt.request(Stop::IdleTimedOut);
+                continue;
+            }
+            // A silent command, one that has ended while others hold its output, or a connection that is dead?
+            match bounded(
+                "a question about a command",
+                self.shared.call_timeout,
+                self.control.exit_code(),
+            )
+            .await
+            {
+                Ok(None) => failures = 0,
+                Ok(Some(_)) => return self.last_words().await,
+                Err(error) if error.kind() == EngineErrorKind::CannotStart => return Ok(None),
+                Err(error) => {
+                    failures += 1;
+                    if !error.is_retryable() || failures == QUESTION_FAILURES {
+                        return Err(error);
                     }
                 }
             }
         }
     }
+
+    /// The next piece of the output of a command that has ended, if it comes soon.
+    async fn last_words(&mut self) -> Result<Option<Frame>, EngineError> {
+        let until = *self
+            .ended_until
+            .get_or_insert_with(|| Instant::now() + OUTPUT_AFTER_END);
+        match timeout_at(until, self.output.next()).await {
+            Ok(frame) => frame.transpose(),
+            Err(_) => Ok(None),
+        }
+    }
 }
 
 /// Asks until the command has ended: the end of its output is not its own.
-async fn wait_for_end(probe: &dyn ExecProbe, shared: &Shared) -> Result<i64, EngineError> {
-    let (mut pause, longest) = PROBE_PAUSE;
+async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64, EngineError> {
+    let (mut pause, longest) = QUESTION_PAUSE;
     let mut failures = 0;
     loop {
-        match bounded("a question about a command", shared.call_timeout, probe.exit_code()).await {
+        match bounded("a question about a command", shared.call_timeout, control.exit_code()).await {
             Ok(Some(code)) => return Ok(code),
             Ok(None) => failures = 0,
             Err(error) => {
                 failures += 1;
-                if !error.is_retryable() || failures == PROBE_FAILURES {
+                if !error.is_retryable() || failures == QUESTION_FAILURES {
                     return Err(error);
                 }
             }

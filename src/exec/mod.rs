@@ -8,10 +8,12 @@ mod command;
 mod driver;
 mod limit;
 mod output;
+mod shorthands;
 mod stdio;
 
 pub use child::Child;
 pub use command::Command;
 pub use limit::{Budget, LimitReached, Limited};
 pub use output::{ExitStatus, Output, Usage};
-pub use stdio::{ChildStderr, ChildStdin, ChildStdout, Stdio};
+pub use shorthands::OutputLines;
+pub use stdio::{ChildStderr, ChildStdin, ChildStdout, OnLimit, Stdio};

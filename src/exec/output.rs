@@ -18,6 +18,8 @@ pub enum ExitStatus {
     Signaled(i32),
     /// It was stopped at its time limit; its container was killed.
     TimedOut,
+    /// It printed nothing for as long as its idle timeout; its container was killed.
+    IdleTimedOut,
     /// It printed more than its output limit and was stopped; its container was killed.
     OutputLimit,
     /// The kernel killed it because its container was over the memory limit.
@@ -74,6 +76,7 @@ impl fmt::Display for ExitStatus {
             Self::Exited(code) => write!(f, "exited {code}"),
             Self::Signaled(signal) => write!(f, "signaled {signal}"),
             Self::TimedOut => f.write_str("timed out"),
+            Self::IdleTimedOut => f.write_str("idle timed out"),
             Self::OutputLimit => f.write_str("output limit"),
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::ContainerGone => f.write_str("container gone"),
@@ -93,6 +96,8 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// What it wrote to standard error.
     pub stderr: Vec<u8>,
+    /// Whether it printed more than `stdout` and `stderr` hold, because a limit was reached.
+    pub truncated: bool,
     /// What it used.
     pub usage: Usage,
     pub(crate) container: String,
@@ -161,6 +166,7 @@ mod tests {
             status,
             stdout: b"partial".to_vec(),
             stderr: b"first\nlast line\n\n".to_vec(),
+            truncated: false,
             usage: Usage::default(),
             container: "box".to_owned(),
         };

@@ -15,7 +15,18 @@ use tokio_util::io::StreamReader;
 use super::driver::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
 
-/// Where a command's standard input comes from.
+/// What happens when a command has printed as much as it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnLimit {
+    /// It is ended, with [`ExitStatus::OutputLimit`](crate::ExitStatus::OutputLimit).
+    #[default]
+    Kill,
+    /// It goes on to its own end; what it prints beyond the limit is taken from it and dropped.
+    Truncate,
+}
+
+/// Where a command's standard input comes from, or where an output goes.
 #[derive(Debug, Default)]
 pub struct Stdio {
     pub(super) source: Source,
@@ -30,18 +41,19 @@ pub(super) enum Source {
 }
 
 impl Stdio {
-    /// Nothing: the command reads end-of-file at once. The default.
+    /// Nothing: the command reads end-of-file at once, which is the default for standard input; or what it prints is
+    /// dropped.
     pub fn null() -> Self {
         Self { source: Source::Null }
     }
 
-    /// A pipe: written through [`Child::stdin`](crate::Child::stdin).
+    /// A pipe to a [`Child`](crate::Child)'s `stdin`, `stdout` or `stderr`. The default for the outputs.
     pub fn piped() -> Self {
         Self { source: Source::Piped }
     }
 
     /// These bytes, then end-of-file. They are written while the output is read, and what the command does not read is
-    /// dropped without an error.
+    /// dropped without an error. For standard input only.
     pub fn bytes(data: impl Into<Bytes>) -> Self {
         Self {
             source: Source::Bytes(data.into()),
@@ -133,32 +145,56 @@ impl Stream for Pipe {
     }
 }
 
-/// A pipe under the command's output limit.
+/// A pipe under its own limit and the one it shares with the other output.
 #[derive(Debug)]
 pub(super) struct Reader {
-    inner: Limited<StreamReader<Pipe, Bytes>>,
+    inner: Limited<Limited<StreamReader<Pipe, Bytes>>>,
+    on_limit: OnLimit,
     halt: Arc<Halt>,
+    truncated: bool,
 }
 
 impl Reader {
-    pub(super) fn new(pipe: mpsc::Receiver<Bytes>, budget: Budget, halt: Arc<Halt>) -> Self {
+    pub(super) fn new(
+        pipe: mpsc::Receiver<Bytes>,
+        own_limit: Option<u64>,
+        shared: Budget,
+        on_limit: OnLimit,
+        halt: Arc<Halt>,
+    ) -> Self {
+        let pipe = Limited::new(StreamReader::new(Pipe(pipe)), own_limit.unwrap_or(u64::MAX));
         Self {
-            inner: Limited::with_budget(StreamReader::new(Pipe(pipe)), budget),
+            inner: Limited::with_budget(pipe, shared),
+            on_limit,
             halt,
+            truncated: false,
         }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
-            Err(error) if LimitReached::is(&error) => {
-                // A command that printed exactly as much as it may has not been cut. Looking ahead takes nothing.
-                if ready!(Pin::new(self.inner.get_mut()).poll_fill_buf(cx))?.is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
+        if self.truncated && self.on_limit == OnLimit::Truncate {
+            return Poll::Ready(Ok(()));
+        }
+        let reached = match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
+            Err(error) if LimitReached::is(&error) => error,
+            result => return Poll::Ready(result),
+        };
+        // A command that printed exactly as much as it may has not been cut. Looking ahead takes nothing.
+        let pipe = self.inner.get_mut().get_mut();
+        if ready!(Pin::new(&mut *pipe).poll_fill_buf(cx))?.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.truncated = true;
+        match self.on_limit {
+            OnLimit::Kill => {
                 self.halt.request(Stop::OutputLimit);
-                Poll::Ready(Err(error))
+                Poll::Ready(Err(reached))
             }
-            result => Poll::Ready(result),
+            OnLimit::Truncate => {
+                // Nobody reads any more: the driver drops the rest.
+                pipe.get_mut().0.close();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -167,11 +203,18 @@ macro_rules! child_output {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// Reading past the command's output limit stops the command, and gives an [`io::Error`] that holds a
-        /// [`LimitReached`]. A command whose output is not read stalls; its output is not gathered in memory. Dropping
+        /// Reading past the command's output limit ends the command, and gives an [`io::Error`] that holds a
+        /// [`LimitReached`]; under [`OnLimit::Truncate`] it gives end-of-file. A command whose output is not read stalls; its output is not gathered in memory. Dropping
         /// this lets the rest of the output go unread.
         #[derive(Debug)]
         pub struct $name(pub(super) Reader);
+
+        impl $name {
+            /// Whether a read has met the output limit while there was more.
+            pub fn is_truncated(&self) -> bool {
+                self.0.truncated
+            }
+        }
 
         impl AsyncRead for $name {
             fn poll_read(

@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 
 use super::convert::engine_error;
-use crate::engine::{EngineError, EngineErrorKind, ExecProbe, ExecRequest, ExecSession, Frame, OutputStream};
+use crate::engine::{
+    EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtySize,
+};
 
 /// Read from the connection at once; Docker's frames have at most 32 KiB.
 const READ_CAPACITY: usize = 64 * 1024;
@@ -41,12 +43,14 @@ pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> R
         env: (!request.env.is_empty()).then(|| request.env.clone()),
         working_dir: request.current_dir.clone(),
         user: request.user.clone(),
+        tty: Some(request.tty.is_some()),
         ..Default::default()
     };
     let refused = |error| engine_error("the engine did not run the command", error);
     let exec = docker.create_exec(id, config).await.map_err(refused)?.id;
     let options = StartExecOptions {
         output_capacity: Some(READ_CAPACITY),
+        tty: request.tty.is_some(),
         ..Default::default()
     };
     let (output, input) = match docker.start_exec(&exec, Some(options)).await.map_err(refused)? {
@@ -59,29 +63,35 @@ pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> R
         }
     };
 
-    let probe = Probe {
+    let control = Control {
         docker: docker.clone(),
         exec,
         words: Arc::default(),
     };
+    if let Some(size) = request.tty {
+        // Engines before API 1.42 take no size with the command itself. One that has already ended needs none.
+        if let Err(error) = control.resize_to(size).await {
+            tracing::debug!(%error, "could not set the size of a terminal");
+        }
+    }
     let stdin: Option<Box<dyn AsyncWrite + Send + Unpin>> = request.stdin.then(|| Box::new(input) as _);
     Ok(ExecSession {
         stdin,
-        output: frames(output, probe.clone()),
-        probe: Box::new(probe),
+        output: frames(output, request.tty.is_some(), control.clone()),
+        control: Box::new(control),
     })
 }
 
 /// Asks the engine about one exec.
 #[derive(Clone)]
-struct Probe {
+struct Control {
     docker: Docker,
     exec: String,
     /// What may be the engine's words on why the program could not be started, held back from the output.
     words: Arc<Mutex<Option<Frame>>>,
 }
 
-impl Probe {
+impl Control {
     async fn ask(&self) -> Result<Option<i64>, EngineError> {
         let found = self
             .docker
@@ -112,7 +122,18 @@ impl Probe {
     }
 }
 
-impl Probe {
+impl Control {
+    async fn resize_to(&self, size: TtySize) -> Result<(), EngineError> {
+        let options = bollard::exec::ResizeExecOptions {
+            height: size.rows,
+            width: size.cols,
+        };
+        self.docker
+            .resize_exec(&self.exec, options)
+            .await
+            .map_err(|error| engine_error("the engine did not resize the terminal", error))
+    }
+
     /// The reader's deadline bounds it.
     async fn ask_until_ended(&self) -> Result<i64, EngineError> {
         loop {
@@ -124,9 +145,13 @@ impl Probe {
     }
 }
 
-impl ExecProbe for Probe {
+impl ExecControl for Control {
     fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
         Box::pin(self.ask())
+    }
+
+    fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.resize_to(size))
     }
 }
 
@@ -134,17 +159,19 @@ type Log = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, D
 
 /// The output as frames. What looks like the engine's own words about a program it could not start is held back until
 /// it is known what it is.
-fn frames(log: Log, probe: Probe) -> BoxStream<'static, Result<Frame, EngineError>> {
+fn frames(log: Log, tty: bool, control: Control) -> BoxStream<'static, Result<Frame, EngineError>> {
     struct State {
         log: Log,
-        probe: Probe,
+        tty: bool,
+        control: Control,
         first: bool,
         next: Option<Frame>,
         ended: bool,
     }
     let state = State {
         log,
-        probe,
+        tty,
+        control,
         first: true,
         next: None,
         ended: false,
@@ -158,9 +185,9 @@ fn frames(log: Log, probe: Probe) -> BoxStream<'static, Result<Frame, EngineErro
                 return None;
             }
             match state.log.next().await {
-                Some(Ok(output)) => match frame(output) {
+                Some(Ok(output)) => match frame(output, state.tty) {
                     Ok(frame) => {
-                        let held = state.probe.words.lock().take();
+                        let held = state.control.words.lock().take();
                         let first = std::mem::take(&mut state.first);
                         if let Some(held) = held {
                             // More output follows: they were the program's words.
@@ -168,7 +195,7 @@ fn frames(log: Log, probe: Probe) -> BoxStream<'static, Result<Frame, EngineErro
                             return Some((Ok(held), state));
                         }
                         if first && CANNOT_START_WORDS.iter().any(|words| frame.data.starts_with(words)) {
-                            *state.probe.words.lock() = Some(frame);
+                            *state.control.words.lock() = Some(frame);
                             continue;
                         }
                         return Some((Ok(frame), state));
@@ -184,10 +211,10 @@ fn frames(log: Log, probe: Probe) -> BoxStream<'static, Result<Frame, EngineErro
                 }
                 None => {
                     state.ended = true;
-                    if state.probe.words.lock().is_some() {
-                        match state.probe.ask_until_ended().await {
+                    if state.control.words.lock().is_some() {
+                        match state.control.ask_until_ended().await {
                             Err(error) if error.kind() == EngineErrorKind::CannotStart => return None,
-                            _ => state.next = state.probe.words.lock().take(),
+                            _ => state.next = state.control.words.lock().take(),
                         }
                     }
                 }
@@ -200,16 +227,18 @@ fn frames(log: Log, probe: Probe) -> BoxStream<'static, Result<Frame, EngineErro
 /// The output as frames, all of it.
 pub(super) fn plain_frames(log: Log) -> BoxStream<'static, Result<Frame, EngineError>> {
     log.map(|output| match output {
-        Ok(output) => frame(output),
+        Ok(output) => frame(output, false),
         Err(error) => Err(engine_error("the output broke off", error)),
     })
     .boxed()
 }
 
-fn frame(output: LogOutput) -> Result<Frame, EngineError> {
+fn frame(output: LogOutput, tty: bool) -> Result<Frame, EngineError> {
     let (stream, data): (_, Bytes) = match output {
         LogOutput::StdOut { message } => (OutputStream::Stdout, message),
         LogOutput::StdErr { message } => (OutputStream::Stderr, message),
+        // A terminal's output comes without frames.
+        LogOutput::Console { message } if tty => (OutputStream::Stdout, message),
         // Bytes outside a whole frame: the stream was cut within one, or is none of Docker's.
         LogOutput::Console { .. } | LogOutput::StdIn { .. } => {
             return Err(EngineError::new(
