@@ -1,0 +1,435 @@
+//! What a command can be told beside its arguments, and the shorthands.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dockerpool::testing::{Call, FakeEngine};
+use dockerpool::{Error, ExitStatus, OnLimit, Pool, PooledContainer, Stdio, Taint};
+use support::pool;
+
+async fn with_container<T>(name: &str, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    let pool = pool(name).env("FROM", "container").build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let result = run(&c).await;
+    drop(c);
+    pool.shutdown().await.unwrap();
+    result
+}
+
+#[tokio::test]
+async fn env_clear_leaves_only_what_was_set() {
+    with_container("env", async |c| {
+        let out = c.command("env").env("A", "1").output().await.unwrap();
+        assert!(out.stdout_lossy().contains("FROM=container"));
+        let mut command = c.command("env");
+        let out = command
+            .env("A", "1")
+            .env_clear()
+            .env("B", "2 = two")
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(out.stdout_lossy(), "A=1\nB=2 = two\n");
+        let out = c.command("no-such-program").env_clear().output().await.unwrap();
+        assert_eq!(out.status, ExitStatus::Exited(127));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_output_can_go_nowhere() {
+    with_container("null", async |c| {
+        let script = ["-c", "echo out; echo err >&2"];
+        let out = c
+            .command("sh")
+            .args(script)
+            .stdout(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.stdout_lossy(), out.stderr_lossy()), ("".into(), "err\n".into()));
+        let out = c
+            .command("sh")
+            .args(script)
+            .stderr(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.stdout_lossy(), out.stderr_lossy()), ("out\n".into(), "".into()));
+        // What goes nowhere does not count.
+        let many = ["-c", "head -c 100000 /dev/zero >&2; echo out"];
+        let out = c
+            .command("sh")
+            .args(many)
+            .stderr(Stdio::null())
+            .output_limit(4)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::Exited(0), "out\n".into())
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_terminal_has_the_size_it_was_given_and_can_be_resized() {
+    with_container("tty", async |c| {
+        let out = c
+            .command("sh")
+            .args(["-c", "test -t 0 && test -t 1 && echo terminal"])
+            .tty(24, 80)
+            .output()
+            .await;
+        assert_eq!(out.unwrap().stdout_lossy(), "terminal\r\n");
+        let plain = c.command("sh").args(["-c", "test -t 1"]).status().await.unwrap();
+        assert_eq!(plain, ExitStatus::Exited(1));
+
+        // It tells its size when asked by a line.
+        let script = "while read x; do stty size; done";
+        let mut child = c
+            .command("sh")
+            .args(["-c", script])
+            .tty(33, 101)
+            .stdin(Stdio::piped())
+            .spawn()
+            .await
+            .unwrap();
+        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
+        for (rows, cols) in [(33, 101), (50, 132)] {
+            child.resize(rows, cols).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stdin, b"?\n").await.unwrap();
+            // The terminal echoes the question.
+            assert_eq!(lines.next_line().await.unwrap().unwrap(), "?");
+            assert_eq!(lines.next_line().await.unwrap().unwrap(), format!("{rows} {cols}"));
+        }
+        child.kill().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_stream_can_have_a_limit_of_its_own() {
+    with_container("limits", async |c| {
+        let script = ["-c", "echo 123456789; echo abcdefghi >&2; exit 3"];
+        let mut command = c.command("sh");
+        let out = command
+            .args(script)
+            .stdout_limit(4)
+            .stderr_limit(6)
+            .on_limit(OnLimit::Truncate)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.stdout_lossy(), out.stderr_lossy()),
+            ("1234".into(), "abcdef".into())
+        );
+        assert_eq!((out.status, out.truncated), (ExitStatus::Exited(3), true));
+
+        let out = c
+            .command("sh")
+            .args(script)
+            .stdout_limit(10)
+            .stderr_limit(10)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::Exited(3), false));
+        assert_eq!(c.taint(), None);
+
+        let out = c.command("sh").args(script).stderr_limit(9).output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(
+            (out.stdout_lossy(), out.stderr_lossy()),
+            ("123456789\n".into(), "abcdefghi".into())
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn truncation_lets_it_finish_and_keeps_the_container_clean() {
+    with_container("truncate", async |c| {
+        let script = "head -c 30000000 /dev/zero; echo done >/tmp/done; exit 7";
+        let mut command = c.command("sh");
+        let out = command
+            .args(["-c", script])
+            .output_limit(1000)
+            .on_limit(OnLimit::Truncate)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout.len(), out.truncated),
+            (ExitStatus::Exited(7), 1000, true)
+        );
+        assert_eq!(c.taint(), None);
+        assert_eq!(
+            c.command("cat").arg("/tmp/done").output_string().await.unwrap(),
+            "done\n"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_that_falls_silent_is_ended() {
+    with_container("idle", async |c| {
+        let limit = Duration::from_millis(1500);
+        let steady = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.4; done";
+        let out = c
+            .command("sh")
+            .args(["-c", steady])
+            .idle_timeout(limit)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.status, out.stdout.len()), (ExitStatus::Exited(0), 12));
+        let out = c
+            .command("sh")
+            .args(["-c", "echo one; sleep 1000"])
+            .idle_timeout(limit)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::IdleTimedOut, "one\n".into())
+        );
+        assert_eq!(c.taint(), Some(Taint::TimedOut));
+        assert!(out.check().unwrap_err().is_timeout());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_detached_command_runs_until_the_lease_ends() {
+    let pool = pool("detach").max_total(1).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    let script = "while true; do echo tick >>/tmp/ticks; sleep 0.05; done";
+    c.command("sh").args(["-c", script]).spawn().await.unwrap().detach();
+    let ticks = async || {
+        let out = c
+            .command("sh")
+            .args(["-c", "cat /tmp/ticks 2>/dev/null | wc -l"])
+            .output_string()
+            .await
+            .unwrap();
+        out.trim().parse::<usize>().unwrap()
+    };
+    let before = ticks().await;
+    support::eventually("it goes on", async || ticks().await > before + 2).await;
+    assert_eq!(c.taint(), None);
+    drop(c);
+    let c = pool.acquire().await.unwrap();
+    assert_ne!(c.id(), id);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_child_can_be_asked_without_waiting() {
+    with_container("try-wait", async |c| {
+        let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
+        assert_eq!(child.try_wait().unwrap(), None);
+        assert!(matches!(child.signal(15).await, Err(Error::Unsupported(_))));
+        drop(child.stdin.take());
+        let mut status = None;
+        support::eventually_now("it ends", || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        assert_eq!(status, Some(ExitStatus::Exited(0)));
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_shorthands() {
+    with_container("short", async |c| {
+        let out = c.exec(["sh", "-c", "echo $0-$1", "a", "b c"]).await.unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::Exited(0), "a-b c\n".into())
+        );
+        assert!(matches!(c.exec([""; 0]).await, Err(Error::BadCommand(problem)) if problem.field() == "program"));
+
+        assert_eq!(c.command("echo").arg("hé").output_string().await.unwrap(), "hé\n");
+        let error = c
+            .command("sh")
+            .args(["-c", "echo why >&2; exit 4"])
+            .output_string()
+            .await
+            .unwrap_err();
+        assert!(matches!(&error, Error::Command(failed) if failed.output.status == ExitStatus::Exited(4)));
+        assert!(error.to_string().ends_with("exited 4: why"), "{error}");
+        let error = c.command("printf").arg("a\\377").output_string().await.unwrap_err();
+        assert!(
+            matches!(&error, Error::NotUtf8 { container, .. } if container == c.name()),
+            "{error:?}"
+        );
+
+        let mut lines = c
+            .command("sh")
+            .args(["-c", "echo one; echo two; printf three; exit 2"])
+            .lines()
+            .await
+            .unwrap();
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            seen.push(line);
+        }
+        assert_eq!(seen, ["one", "two", "three"]);
+        assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(2));
+
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut command = c.command("sh");
+        let status = command
+            .args(["-c", "cat; echo err >&2"])
+            .stdin("in")
+            .run_to(&mut out, &mut err)
+            .await
+            .unwrap();
+        assert_eq!(
+            (status, &out[..], &err[..]),
+            (ExitStatus::Exited(0), &b"in"[..], &b"err\n"[..])
+        );
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writer_that_fails_ends_the_command_with_a_typed_error() {
+    with_container("writer", async |c| {
+        let (mut writer, reader) = tokio::io::duplex(64);
+        drop(reader);
+        let error = c
+            .command("yes")
+            .run_to(&mut writer, &mut tokio::io::sink())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                Error::Write {
+                    stream: "standard output",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(c.taint(), Some(Taint::Cancelled));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lines_stop_at_the_limit_and_at_what_is_no_text() {
+    with_container("lines", async |c| {
+        let mut lines = c.command("printf").arg("a\\377\\n").lines().await.unwrap();
+        assert!(matches!(lines.next_line().await, Err(Error::Read { .. })));
+        assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
+
+        // A line without an end is bounded by the limit.
+        let mut lines = c
+            .command("cat")
+            .arg("/dev/zero")
+            .output_limit(100_000)
+            .lines()
+            .await
+            .unwrap();
+        assert!(matches!(lines.next_line().await, Err(Error::Read { .. })));
+        assert_eq!(lines.wait().await.unwrap(), ExitStatus::OutputLimit);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn background_children_that_hold_the_output_do_not_hold_up_the_outcome() {
+    with_container("background", async |c| {
+        let begun = Instant::now();
+        let out = c
+            .command("sh")
+            .args(["-c", "sleep 30 & echo started; exit 5"])
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::Exited(5), "started\n".into())
+        );
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        // It went on in the background, as `Reuse::AsIs` says.
+        let alive = c.exec(["sh", "-c", "grep -x sleep /proc/[0-9]*/comm"]).await.unwrap();
+        assert_eq!(alive.status, ExitStatus::Exited(0));
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn too_many_arguments_are_refused_by_position_before_any_call() {
+    let engine = FakeEngine::new();
+    let pool = Pool::builder("args")
+        .image("any")
+        .engine(Arc::new(engine.clone()))
+        .build()
+        .await
+        .unwrap();
+    let c = pool.acquire().await.unwrap();
+    let long = "x".repeat(100_000);
+    let error = c
+        .command("echo")
+        .args(vec![long.clone(); 30])
+        .output()
+        .await
+        .unwrap_err();
+    let Error::BadCommand(problem) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(problem.field(), "arg 21");
+    let mut command = c.command("echo");
+    for i in 0..30 {
+        command.env(format!("V{i}"), &long);
+    }
+    let error = command.output().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::BadCommand(problem) if problem.field() == "env 21"),
+        "{error:?}"
+    );
+    assert_eq!(engine.calls(Call::Exec), 0);
+}
+
+#[tokio::test]
+async fn as_many_arguments_as_allowed_really_run() {
+    with_container("many", async |c| {
+        let args = vec!["x".repeat(100_000); 20];
+        let out = c
+            .command("sh")
+            .args(["-c", "echo $#", "sh"])
+            .args(args)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.status, out.stdout_lossy()), (ExitStatus::Exited(0), "20\n".into()));
+        let out = c
+            .command("sh")
+            .args(["-c", "echo ${#1}", "sh"])
+            .arg("x".repeat(128 * 1024 - 1))
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(out.stdout_lossy(), "131071\n");
+    })
+    .await;
+}
