@@ -433,3 +433,37 @@ async fn as_many_arguments_as_allowed_really_run() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn streams_can_be_read_in_turn_after_the_command_was_ended() {
+    // More waits on each stream than a pipe takes: whoever reads one to its end must not wait for the other.
+    let flood = ["-c", "yes out & yes err >&2"];
+    let ended = async |c: &PooledContainer| {
+        let out = c.command("sh").args(flood).output_limit(1000).output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(out.stdout.len() + out.stderr.len(), 1000);
+    };
+    let turns = async |c: &PooledContainer| {
+        let mut child = c
+            .command("sh")
+            .args(flood)
+            .timeout(Duration::from_secs(1))
+            .spawn()
+            .await
+            .unwrap();
+        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut);
+        for stream in [
+            &mut stdout as &mut (dyn tokio::io::AsyncRead + Unpin),
+            &mut stderr as &mut (dyn tokio::io::AsyncRead + Unpin),
+        ] {
+            let mut data = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(stream, &mut data).await.unwrap();
+            assert!(data.len() > 1000, "{}", data.len());
+        }
+    };
+    for (name, run) in [("limit", true), ("turns", false)] {
+        let done = with_container(name, async |c| if run { ended(c).await } else { turns(c).await });
+        tokio::time::timeout(Duration::from_secs(60), done).await.expect(name);
+    }
+}

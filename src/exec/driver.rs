@@ -387,7 +387,8 @@ impl Pump {
         Ok(())
     }
 
-    /// Takes what is still on its way without waiting for readers, and then serves them.
+    /// Takes what is still on its way without waiting for readers, and then serves them: each stream on its own, so that
+    /// whoever reads one to its end before the other does not wait for ever.
     async fn take_the_rest(mut self, first: Frame) -> Result<(), EngineError> {
         let mut size = first.data.len();
         let mut rest = vec![first];
@@ -403,9 +404,9 @@ impl Pump {
                 Err(error) => break Err(error),
             }
         };
-        for frame in rest {
-            let _ = self.pipe(&frame).send(frame.data).await;
-        }
+        let (stdout, stderr): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|frame| frame.stream == OutputStream::Stdout);
+        tokio::join!(serve(self.stdout, stdout), serve(self.stderr, stderr));
         ended
     }
 
@@ -473,6 +474,15 @@ impl Pump {
         match timeout_at(until, self.output.next()).await {
             Ok(frame) => frame.transpose(),
             Err(_) => Ok(None),
+        }
+    }
+}
+
+/// Gives frames to a reader, as it takes them, and then the end of the stream.
+async fn serve(pipe: mpsc::Sender<Bytes>, frames: Vec<Frame>) {
+    for frame in frames {
+        if pipe.send(frame.data).await.is_err() {
+            return;
         }
     }
 }

@@ -172,29 +172,26 @@ impl Reader {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.truncated && self.on_limit == OnLimit::Truncate {
-            return Poll::Ready(Ok(()));
-        }
         let reached = match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
             Err(error) if LimitReached::is(&error) => error,
             result => return Poll::Ready(result),
         };
-        // A command that printed exactly as much as it may has not been cut. Looking ahead takes nothing.
-        let pipe = self.inner.get_mut().get_mut();
-        if ready!(Pin::new(&mut *pipe).poll_fill_buf(cx))?.is_empty() {
-            return Poll::Ready(Ok(()));
+        if !self.truncated {
+            // A command that printed exactly as much as it may has not been cut. Looking ahead takes nothing.
+            let pipe = self.inner.get_mut().get_mut();
+            if ready!(Pin::new(&mut *pipe).poll_fill_buf(cx))?.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            // Nobody reads any more: the driver drops the rest, and does not wait for room.
+            pipe.get_mut().0.close();
+            self.truncated = true;
         }
-        self.truncated = true;
         match self.on_limit {
             OnLimit::Kill => {
                 self.halt.request(Stop::OutputLimit);
                 Poll::Ready(Err(reached))
             }
-            OnLimit::Truncate => {
-                // Nobody reads any more: the driver drops the rest.
-                pipe.get_mut().0.close();
-                Poll::Ready(Ok(()))
-            }
+            OnLimit::Truncate => Poll::Ready(Ok(())),
         }
     }
 }
