@@ -1,0 +1,92 @@
+//! What can go wrong, and how a program tells it apart: bad settings, a missing image, a program that is not there, a
+//! command that fails or takes too long, no container in time, a pool that is shut down.
+//!
+//! ```sh
+//! cargo run --example error_handling
+//! ```
+
+use std::time::Duration;
+
+use dockerpool::{EngineErrorKind, Error, ExitStatus, Pool, PullPolicy};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or_else(|_| "busybox:1.36".to_owned());
+
+    // All bad settings come in one error, each with its name, before anything is done.
+    match Pool::builder("").image("").max_total(0).build().await {
+        Err(Error::Config(problems)) => {
+            for problem in problems {
+                println!("bad setting: {problem}");
+            }
+        }
+        other => println!("unexpected: {other:?}"),
+    }
+
+    let missing = Pool::builder("errors")
+        .image("no-such-image:1")
+        .pull(PullPolicy::Never)
+        .build()
+        .await;
+    if let Err(error) = missing {
+        let kind = error.engine_error().map(|error| error.kind());
+        println!(
+            "no image: {} (retry: {})",
+            kind == Some(EngineErrorKind::ImageNotFound),
+            error.is_retryable()
+        );
+    }
+
+    let pool = Pool::builder("errors").image(image).max_total(1).build().await?;
+    {
+        let c = pool.acquire().await?;
+
+        // A command that fails is no error: what it printed is kept, beside how it ended.
+        let output = c.exec(["sh", "-c", "echo half; echo why >&2; exit 3"]).await?;
+        println!("failed: {}, printed {:?}", output.status, output.stdout_lossy());
+        // Unless it is wanted as one.
+        if let Err(Error::Command(failed)) = output.check() {
+            println!(
+                "as an error: {} {:?}",
+                failed.output.status,
+                failed.output.stderr_lossy()
+            );
+        }
+
+        // A program that is not there is one: nothing was run, and the container is as good as before.
+        match c.command("no-such-program").output().await {
+            Err(Error::CannotStart { program, .. }) => println!("cannot start: {program}"),
+            other => println!("unexpected: {other:?}"),
+        }
+
+        // The pool has one container, and it is lent.
+        match pool.acquire_timeout(Duration::from_millis(50)).await {
+            Err(error @ Error::AcquireTimeout(_)) => println!("no container in time (retry: {})", error.is_retryable()),
+            other => println!("unexpected: {other:?}"),
+        }
+
+        let output = c
+            .command("sh")
+            .args(["-c", "echo before; sleep 60"])
+            .timeout(Duration::from_secs(1))
+            .output()
+            .await?;
+        println!(
+            "too slow: {}, printed {:?}, the container is not lent again: {:?}",
+            output.status,
+            output.stdout_lossy(),
+            c.taint()
+        );
+    }
+
+    // The pool goes on with a new one.
+    let status = pool.acquire().await?.command("true").status().await?;
+    println!("and on: {}", status == ExitStatus::Exited(0));
+
+    pool.shutdown().await?;
+    match pool.acquire().await {
+        Err(error) if error.is_shutdown() => println!("after the end: {error}"),
+        other => println!("unexpected: {other:?}"),
+    }
+    Ok(())
+}

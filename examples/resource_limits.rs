@@ -1,0 +1,63 @@
+//! What keeps a command from taking the machine: memory, processes, cpu, time and output.
+//!
+//! ```sh
+//! cargo run --example resource_limits
+//! ```
+
+use std::time::Duration;
+
+use dockerpool::{Error, OnLimit, Pool};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or_else(|_| "busybox:1.36".to_owned());
+    let pool = Pool::builder("limits")
+        .image(image)
+        .memory(32 << 20) // bytes; no swap beside it
+        .cpus(0.5)
+        .pids_limit(16)
+        .build()
+        .await?;
+
+    // Each in a container of its own: a command that was ended takes its container with it.
+    let c = pool.acquire().await?;
+    // `tail` keeps the last line in memory, and this one has no end.
+    let output = c.exec(["sh", "-c", "tail -n 1 /dev/zero"]).await?;
+    println!("memory: {}", output.status);
+    c.discard();
+
+    let c = pool.acquire().await?;
+    let script = "for i in $(seq 30); do sleep 60 & done";
+    let output = c.command("sh").args(["-c", script]).output().await?;
+    println!("processes: refused {}", output.stderr_lossy().contains("fork"));
+    c.discard();
+
+    let c = pool.acquire().await?;
+    let output = c
+        .command("sh")
+        .args(["-c", "while true; do :; done"])
+        .timeout(Duration::from_secs(1))
+        .output()
+        .await?;
+    println!("time: {}", output.status);
+    drop(c);
+
+    let c = pool.acquire().await?;
+    let output = c.command("yes").output_limit(10).output().await?;
+    println!("output: {}, kept {:?}", output.status, output.stdout_lossy());
+    drop(c);
+
+    // Or it may finish, and what is too much is dropped.
+    let c = pool.acquire().await?;
+    let output = c
+        .command("seq")
+        .arg("100000")
+        .output_limit(4)
+        .on_limit(OnLimit::Truncate)
+        .output()
+        .await?;
+    println!("truncated: {}, kept {:?}", output.status, output.stdout_lossy());
+    drop(c);
+
+    pool.shutdown().await
+}

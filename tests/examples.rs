@@ -1,0 +1,214 @@
+//! Every example runs, and says what it is to say.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Runs one; gives what it printed.
+fn run(name: &str, args: &[&str]) -> String {
+    // Through cargo, since nothing else says that it is built and where it is. The lock on the target folder is free
+    // while tests run.
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--all-features", "--example", name, "--"])
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("DOCKERPOOL_BUSYBOX_IMAGE", support::busybox())
+        .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
+        .output()
+        .expect("cargo runs");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{stdout}\n{stderr}", output.status);
+    stdout
+}
+
+/// Asserts that it prints these lines, in this order; others may stand between them.
+fn says(name: &str, args: &[&str], lines: &[&str]) {
+    let printed = run(name, args);
+    let mut rest = printed.lines();
+    for line in lines {
+        assert!(
+            rest.any(|printed| printed == *line),
+            "{name} does not say {line:?} (in this order):\n{printed}"
+        );
+    }
+}
+
+#[test]
+fn basic() {
+    says(
+        "basic",
+        &[],
+        &[
+            "exited 0: hello from a container",
+            "the same container again: true",
+            "another one after discard: true",
+            "shut down: 0 containers left",
+        ],
+    );
+}
+
+#[test]
+fn code_runner() {
+    let printed = run("code_runner", &["examples/programs"]);
+    assert!(printed.contains("\nok hello "), "{printed}");
+    let summary = printed.lines().last().unwrap();
+    let (passed, rest) = summary.split_once(" of ").unwrap();
+    assert!(rest.starts_with(&format!("{passed} passed; ")), "{summary}");
+    assert!(passed.parse::<usize>().unwrap() >= 20, "{summary}");
+}
+
+#[test]
+fn code_runner_fails_if_a_program_ends_otherwise_than_expected_and_on_bad_calls() {
+    let dir = std::env::temp_dir().join(format!("dockerpool-programs-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("wrong.py"), "print('hello')").unwrap();
+    std::fs::write(dir.join("wrong.json"), r#"{"outcome": "exited 3"}"#).unwrap();
+    let call = |arg: &str| {
+        let output = Command::new(env!("CARGO"))
+            .args([
+                "run",
+                "--quiet",
+                "--all-features",
+                "--example",
+                "code_runner",
+                "--",
+                arg,
+            ])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (wrong, missing) = (call(dir.to_str().unwrap()), call("no-such-file.py"));
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(wrong.0, Some(1), "{}", wrong.1);
+    assert!(
+        wrong.1.contains("expected exited 3") && wrong.1.contains("0 of 1 passed"),
+        "{}",
+        wrong.1
+    );
+    assert_eq!(missing.0, Some(2), "{}", missing.1);
+    assert!(missing.1.contains("no-such-file.py"), "{}", missing.1);
+}
+
+#[test]
+fn custom_labels() {
+    says(
+        "custom_labels",
+        &[],
+        &[
+            "refused: label: names that begin with `dockerpool.` are reserved",
+            "with our label: 2",
+            "com.example.tier = free",
+            "dockerpool.managed-by = dockerpool",
+            "dockerpool.pool = labels",
+            "the instance is this pool: true",
+            "left: 0",
+        ],
+    );
+}
+
+#[test]
+fn error_handling() {
+    says(
+        "error_handling",
+        &[],
+        &[
+            "bad setting: name: must not be empty",
+            "bad setting: max_total: must be at least 1",
+            "bad setting: image: must not be empty",
+            "no image: true (retry: false)",
+            r#"failed: exited 3, printed "half\n""#,
+            r#"as an error: exited 3 "why\n""#,
+            "cannot start: no-such-program",
+            "no container in time (retry: true)",
+            r#"too slow: timed out, printed "before\n", the container is not lent again: Some(TimedOut)"#,
+            "and on: true",
+            "after the end: the pool `errors` is shut down",
+        ],
+    );
+}
+
+#[test]
+fn graceful_shutdown() {
+    says(
+        "graceful_shutdown",
+        &[],
+        &[
+            "four jobs are done",
+            "at least four jobs, each to its end: true",
+            "left: 0 containers",
+        ],
+    );
+}
+
+#[test]
+fn high_throughput() {
+    says(
+        "high_throughput",
+        &[],
+        &["100 commands, sum 4950, through 4 containers"],
+    );
+}
+
+#[test]
+fn resource_limits() {
+    says(
+        "resource_limits",
+        &[],
+        &[
+            "memory: out of memory",
+            "processes: refused true",
+            "time: timed out",
+            r#"output: output limit, kept "y\ny\ny\ny\ny\n""#,
+            r#"truncated: exited 0, kept "1\n2\n""#,
+        ],
+    );
+}
+
+#[test]
+fn stdin_pipe() {
+    says(
+        "stdin_pipe",
+        &[],
+        &[
+            r#"sorted: "apple\nfig\npear\n""#,
+            "you said: hello",
+            "you said: how are you",
+            "bye",
+            "exited 0",
+        ],
+    );
+}
+
+#[test]
+fn stream_to_file() {
+    says(
+        "stream_to_file",
+        &[],
+        &["exited 0: 6888896 bytes in the file", r#"on standard error: "done\n""#],
+    );
+}
+
+/// An example that nobody runs is one that rots.
+#[test]
+fn no_example_is_forgotten() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let there: BTreeSet<String> = std::fs::read_dir(folder.join("examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let this = std::fs::read_to_string(folder.join("tests/examples.rs")).unwrap();
+    for name in there {
+        assert!(
+            this.contains(&format!("\nfn {name}()")),
+            "the example {name} is not run here"
+        );
+    }
+}
