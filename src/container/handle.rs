@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
@@ -29,8 +29,19 @@ pub(crate) struct Shared {
     taint: AtomicU8,
     /// Commands that were begun and have not provably ended.
     unfinished: AtomicUsize,
+    oom_kills: Mutex<OomKills>,
     started: OnceLock<Instant>,
     lifeline: Mutex<Option<Attachment>>,
+}
+
+/// Kills for memory of which the engine has told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OomKills {
+    pub(crate) count: u64,
+    /// Those that came while one command was there, so that it was a process of that one.
+    pub(crate) of_single_command: u64,
+    /// When the last was, by the engine's clock.
+    last: Option<SystemTime>,
 }
 
 /// How long after its start a command of the user's own is looked at.
@@ -68,6 +79,24 @@ impl Shared {
         Unfinished {
             shared: Some(self.clone()),
         }
+    }
+
+    pub(crate) fn oom_kills(&self) -> OomKills {
+        *self.oom_kills.lock()
+    }
+
+    /// The engine has told of a kill for memory, which forbids reuse. It may tell of the same one several times.
+    pub(crate) fn note_oom_kill(&self, at: Option<SystemTime>) {
+        let mut kills = self.oom_kills.lock();
+        if at.is_some() && at <= kills.last {
+            return;
+        }
+        kills.last = at.or(kills.last);
+        kills.count += 1;
+        if self.unfinished.load(Ordering::Acquire) == 1 {
+            kills.of_single_command += 1;
+        }
+        self.set_taint(Taint::OutOfMemory);
     }
 
     /// Ends every process in the container.
@@ -159,6 +188,7 @@ impl Handle {
             id: OnceLock::new(),
             taint: AtomicU8::new(0),
             unfinished: AtomicUsize::new(0),
+            oom_kills: Mutex::default(),
             started: OnceLock::new(),
             lifeline: Mutex::new(None),
         };

@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::exec::Command;
 use crate::labels;
 
-pub(crate) use handle::{Handle, Shared, Unfinished};
+pub(crate) use handle::{Handle, OomKills, Shared, Unfinished};
 pub(crate) use removal::{GIVE_UP, Removal};
 
 /// The default deadline of one engine call.

@@ -329,12 +329,18 @@ pub struct Event {
     pub id: String,
     /// What happened.
     pub kind: EventKind,
+    /// When, by the engine's clock, if it says so.
+    pub at: Option<SystemTime>,
 }
 
 impl Event {
-    /// What an engine of one's own reports.
+    /// What an engine of one's own reports; the other fields are public.
     pub fn new(id: impl Into<String>, kind: EventKind) -> Self {
-        Self { id: id.into(), kind }
+        Self {
+            id: id.into(),
+            kind,
+            at: None,
+        }
     }
 }
 

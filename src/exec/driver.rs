@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::output::{ExitStatus, Usage};
-use crate::container::{Shared, Taint, Unfinished};
+use crate::container::{OomKills, Shared, Taint, Unfinished};
 use crate::engine::{
     EngineError, EngineErrorKind, EventKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, Selector,
     bounded,
@@ -42,8 +42,9 @@ const QUESTION_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration
 /// Failed questions in a row after which the outcome is unknown.
 const QUESTION_FAILURES: u32 = 3;
 
-/// The engine tells of a kill for memory on a stream of its own; this long after the end it must have come.
-const OOM_EVENT_GRACE: Duration = Duration::from_millis(300);
+/// The engine tells of a kill for memory on a stream of its own, and knows of the end of a container later than of those of
+/// the commands in it: this long after the end of a command both must have come.
+const KILL_REASON_GRACE: Duration = Duration::from_millis(300);
 
 /// The engine's clock may differ from ours by this much.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -209,6 +210,7 @@ impl Driver {
         } = self;
         let begun = Instant::now();
         let begun_at = SystemTime::now();
+        let oom_before = shared.oom_kills();
         let ended = |status| {
             let wall = begun.elapsed();
             Verdict::Ended(status, Usage { wall })
@@ -283,8 +285,15 @@ impl Driver {
             end = wait_for_end(&*control, &shared) => end,
         };
         match end {
-            Ok(KILLED) => (ended(why_killed(&shared, begun_at).await), Proof::Ended),
-            Ok(code) => (ended(ExitStatus::from_engine_code(code)), Proof::Ended),
+            Ok(KILLED) => (ended(why_killed(&shared, begun_at, oom_before).await), Proof::Ended),
+            // A shell goes on without the member of a pipeline that the kernel took, and may end well.
+            Ok(_) if shared.oom_kills().of_single_command > oom_before.of_single_command => {
+                (ended(ExitStatus::OutOfMemory), Proof::Ended)
+            }
+            Ok(code) => match ExitStatus::from_engine_code(code) {
+                ExitStatus::Unknown => (ended(ExitStatus::Unknown), kill(&shared, Taint::UnknownOutcome).await),
+                status => (ended(status), Proof::Ended),
+            },
             Err(error) if error.kind() == EngineErrorKind::CannotStart => not_started(&shared, error).await,
             Err(error) => {
                 tracing::debug!(container = shared.name, %error, "the end of a command is not known");
@@ -338,6 +347,11 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
             (Verdict::Gone(error), Proof::Ended)
         }
         EngineErrorKind::CannotStart => (Verdict::CannotStart(error.to_string()), Proof::Ended),
+        // Refused in the container's present state: it has ended, or somebody has paused it.
+        EngineErrorKind::Conflict if !is_gone(shared).await => {
+            shared.set_taint(Taint::Died);
+            (Verdict::Failed(error), Proof::Ended)
+        }
         EngineErrorKind::NotFound | EngineErrorKind::Conflict => {
             shared.set_taint(Taint::Died);
             (Verdict::Gone(error), Proof::Ended)
@@ -518,13 +532,8 @@ async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
 }
 
 /// A process ended by SIGKILL: by the kernel for its memory, with its container, or by somebody within?
-async fn why_killed(shared: &Shared, begun_at: SystemTime) -> ExitStatus {
-    let memory_limited = shared
-        .spec
-        .memory
-        .or(shared.spec.host_config.memory.map(i64::unsigned_abs));
-    if memory_limited.is_some_and(|bytes| bytes > 0) && saw_oom(shared, begun_at).await {
-        shared.set_taint(Taint::OutOfMemory);
+async fn why_killed(shared: &Shared, begun_at: SystemTime, before: OomKills) -> ExitStatus {
+    if saw_oom_kill(shared, begun_at, before).await {
         return ExitStatus::OutOfMemory;
     }
     if is_gone(shared).await {
@@ -534,20 +543,22 @@ async fn why_killed(shared: &Shared, begun_at: SystemTime) -> ExitStatus {
     ExitStatus::from_engine_code(KILLED)
 }
 
-/// Whether the engine has told of a kill for memory in this container since then. The exit code alone does not say, and
-/// the container's own `OOMKilled` is about its PID 1 only.
-async fn saw_oom(shared: &Shared, since: SystemTime) -> bool {
+/// Whether the engine tells of a kill for memory in this container that it had not told of `before`. The exit code alone
+/// does not say, and the container's own `OOMKilled` is about its PID 1 only.
+async fn saw_oom_kill(shared: &Shared, since: SystemTime, before: OomKills) -> bool {
+    let is_new = || shared.oom_kills().count > before.count;
     let since = since.checked_sub(CLOCK_SKEW).unwrap_or(since);
     let mut events = shared.engine.events(&Selector::id(shared.id()), Some(since));
     let seen = async {
-        while let Some(Ok(event)) = events.next().await {
-            if event.kind == EventKind::OutOfMemory {
-                return true;
+        while !is_new() {
+            match events.next().await {
+                Some(Ok(event)) if event.kind == EventKind::OutOfMemory => shared.note_oom_kill(event.at),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => std::future::pending().await,
             }
         }
-        false
     };
-    timeout(OOM_EVENT_GRACE, seen).await.unwrap_or(false)
+    timeout(KILL_REASON_GRACE, seen).await.is_ok() || is_new()
 }
 
 /// Whether the engine says that the container is not there or does not run.

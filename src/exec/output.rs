@@ -22,7 +22,10 @@ pub enum ExitStatus {
     IdleTimedOut,
     /// It printed more than its output limit and was stopped; its container was killed.
     OutputLimit,
-    /// The kernel killed it because its container was over the memory limit.
+    /// The kernel killed it, or a process it had started, because its container was over the memory limit. The engine's
+    /// event tells, also where the command itself went on and ended well, as a shell does when a member of a pipeline is
+    /// killed. That much is known only in a pool, and not of commands that ran at the same time in one container: which
+    /// of them it was, the engine does not say.
     OutOfMemory,
     /// Its container ended or was removed while it ran.
     ContainerGone,

@@ -21,7 +21,7 @@ use super::idle::{Idle, Retired, Slot};
 use crate::backoff::Backoff;
 use crate::container::{Container, GIVE_UP, Handle, Running, Shared, Taint};
 use crate::engine::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, EventKind, Selector, bounded,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, bounded,
 };
 use crate::labels;
 
@@ -126,6 +126,17 @@ impl Background {
             .take(40)
             .collect();
         format!("dockerpool-{pool}-{}-{number}", &self.instance[..12])
+    }
+
+    /// The kernel has killed a process of this container: what is left in it may be half of something.
+    fn out_of_memory(&self, event: &Event) {
+        let known = self.known.lock().get(&event.id).cloned();
+        if let Some(shared) = known.and_then(|shared| shared.upgrade()) {
+            shared.note_oom_kill(event.at);
+        }
+        for (item, slot) in self.idle.evict(|item| item.id() == event.id) {
+            self.idle.give_away(item, slot);
+        }
     }
 
     /// The engine says that this container is not usable any more.
@@ -335,8 +346,9 @@ async fn watch_for_deaths(background: Arc<Background>) {
             match event {
                 Ok(event) => {
                     backoff.reset();
-                    if event.kind != EventKind::OutOfMemory {
-                        background.lost(&event.id, event.kind);
+                    match event.kind {
+                        EventKind::OutOfMemory => background.out_of_memory(&event),
+                        kind => background.lost(&event.id, kind),
                     }
                 }
                 Err(error) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dockerpool::{DockerEngine, Engine, Pool, PoolBuilder};
+use dockerpool::{DockerEngine, Engine, Pool, PoolBuilder, PooledContainer};
 
 /// A small image with a shell; `./dev` says which.
 pub fn busybox() -> String {
@@ -61,4 +61,45 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
 /// The same for a condition that needs no engine.
 pub async fn eventually_now(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || std::future::ready(holds())).await;
+}
+
+/// Runs something with one container of a pool of its own, and shuts that down.
+pub async fn with_container<T>(pool: PoolBuilder, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let result = run(&c).await;
+    drop(c);
+    pool.shutdown().await.unwrap();
+    result
+}
+
+/// The variable by which [`processes`] finds a command and whatever it starts.
+pub const MARK: &str = "DOCKERPOOL_TEST_MARK";
+
+/// A text that nothing else on the machine has.
+pub fn unique_mark() -> String {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("mark-{}-{number}-end", std::process::id())
+}
+
+/// The processes on this machine, in containers or not, with this mark in their arguments or their environment. Needs
+/// root, and an engine on this machine.
+pub fn processes(mark: &str) -> Vec<u32> {
+    let has = |path: std::path::PathBuf| {
+        // One that has ended meanwhile has nothing any more.
+        let text = std::fs::read(path).unwrap_or_default();
+        text.windows(mark.len()).any(|part| part == mark.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").expect("there is a /proc");
+    entries
+        .filter_map(|entry| {
+            Some((
+                entry.as_ref().ok()?.path(),
+                entry.ok()?.file_name().to_str()?.parse().ok()?,
+            ))
+        })
+        .filter(|(path, _)| has(path.join("cmdline")) || has(path.join("environ")))
+        .map(|(_, pid)| pid)
+        .collect()
 }

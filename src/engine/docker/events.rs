@@ -1,6 +1,6 @@
 //! What the engine says has happened.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::models::EventMessage;
@@ -44,5 +44,8 @@ fn event(message: EventMessage) -> Option<Event> {
         "pause" => EventKind::Paused,
         _ => return None,
     };
-    Some(Event::new(message.actor?.id?, kind))
+    let mut event = Event::new(message.actor?.id?, kind);
+    let since_epoch = message.time_nano.and_then(|nanos| u64::try_from(nanos).ok());
+    event.at = since_epoch.map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos));
+    Some(event)
 }
