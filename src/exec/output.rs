@@ -68,7 +68,8 @@ impl ExitStatus {
         match code {
             // Linux has the signals 1 to 64.
             129..=192 => Self::Signaled((code - 128) as i32),
-            _ => i32::try_from(code).map_or(Self::Unknown, Self::Exited),
+            // A process has eight bits for it.
+            _ => u8::try_from(code).map_or(Self::Unknown, |code| Self::Exited(code.into())),
         }
     }
 }
@@ -157,6 +158,8 @@ mod tests {
             (192, ExitStatus::Signaled(64)),
             (193, ExitStatus::Exited(193)),
             (255, ExitStatus::Exited(255)),
+            (256, ExitStatus::Unknown),
+            (-1, ExitStatus::Unknown),
             (i64::MAX, ExitStatus::Unknown),
         ] {
             assert_eq!(ExitStatus::from_engine_code(code), status, "{code}");

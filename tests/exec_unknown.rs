@@ -1,0 +1,201 @@
+//! The end of the output is not the end of the command: without proof of that, the outcome is unknown.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use dockerpool::engine::{
+    Attachment, Capabilities, ContainerReport, EngineInfo, Event, ExecControl, ExecRequest, ExecSession, Frame,
+    OutputStream, ProgressFn, Selector, TtySize,
+};
+use dockerpool::testing::{Call, FakeEngine, FakeProcess};
+use dockerpool::{ContainerSpec, Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+
+/// What the engine answers to a question about a command.
+#[derive(Clone, Copy, Debug)]
+enum Reply {
+    Code(i64),
+    Fail(EngineErrorKind),
+    Never,
+}
+
+/// A [`FakeEngine`] that runs commands in its own way.
+#[derive(Debug)]
+struct Odd {
+    inner: FakeEngine,
+    /// One for each question; the last one for all that follow.
+    replies: Arc<Mutex<Vec<Reply>>>,
+    /// Whether the output breaks off with an error in place of its end.
+    breaks_off: bool,
+}
+
+struct OddControl(Arc<Mutex<Vec<Reply>>>);
+
+impl ExecControl for OddControl {
+    fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
+        let mut replies = self.0.lock();
+        let reply = if replies.len() > 1 {
+            replies.remove(0)
+        } else {
+            replies[0]
+        };
+        Box::pin(async move {
+            match reply {
+                Reply::Code(code) => Ok(Some(code)),
+                Reply::Fail(kind) => Err(EngineError::new(kind, "made to fail")),
+                Reply::Never => std::future::pending().await,
+            }
+        })
+    }
+
+    fn resize(&self, _size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Engine for Odd {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        Box::pin(async move {
+            let mut session = self.inner.exec(id, request).await?;
+            session.control = Box::new(OddControl(self.replies.clone()));
+            if self.breaks_off {
+                let frame = Frame {
+                    stream: OutputStream::Stdout,
+                    data: Bytes::from_static(b"partial"),
+                };
+                let error = EngineError::new(EngineErrorKind::Protocol, "the connection broke");
+                session.output = stream::iter([Ok(frame), Err(error)]).boxed();
+            }
+            Ok(session)
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+        self.inner.check()
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a ContainerSpec,
+        progress: &'a ProgressFn,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.prepare(spec, progress)
+    }
+
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+        self.inner.create(name, spec)
+    }
+
+    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
+        self.inner.attach(id)
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.start(id)
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        self.inner.inspect(id)
+    }
+
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        self.inner.list(selector)
+    }
+
+    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.kill(id)
+    }
+
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.stop(id, grace)
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.remove(id)
+    }
+
+    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.pause(id)
+    }
+
+    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.unpause(id)
+    }
+
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+        self.inner.events(selector, since)
+    }
+}
+
+/// Runs one command that prints `partial`, and says what became of it, of its container, and how often that was killed.
+async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>, usize) {
+    let inner = FakeEngine::new();
+    inner.on_exec(|_| FakeProcess::exit(0).stdout("partial"));
+    let engine = Odd {
+        inner: inner.clone(),
+        replies: Arc::new(Mutex::new(replies.to_vec())),
+        breaks_off,
+    };
+    let builder = Pool::builder("unknown").image("any").engine(Arc::new(engine));
+    let pool = builder.max_total(1).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    let out = c.command("any").output().await.unwrap();
+    assert_eq!(out.stdout_lossy(), "partial", "{replies:?}");
+    let taint = c.taint();
+    drop(c);
+    assert_eq!(pool.acquire().await.unwrap().id() == id, taint.is_none(), "{replies:?}");
+    let kills = inner.calls(Call::Kill);
+    pool.shutdown().await.unwrap();
+    (out, taint, kills)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_engine_does_not_confirm_is_unknown_and_the_container_is_ended() {
+    let refusals = [
+        [Reply::Fail(EngineErrorKind::Internal)],
+        [Reply::Fail(EngineErrorKind::NotFound)],
+        [Reply::Fail(EngineErrorKind::Unreachable)],
+        [Reply::Fail(EngineErrorKind::Protocol)],
+        [Reply::Never],
+    ];
+    for replies in refusals {
+        let (out, taint, kills) = outcome(&replies, false).await;
+        assert_eq!(out.status, ExitStatus::Unknown, "{replies:?}");
+        assert!(out.status.is_unknown() && !out.status.success());
+        assert_eq!((taint, kills), (Some(Taint::EngineFailed), 1), "{replies:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_code_that_makes_no_sense_is_unknown() {
+    for code in [i64::MAX, -1, 1 << 32] {
+        let (out, taint, kills) = outcome(&[Reply::Code(code)], false).await;
+        assert_eq!(out.status, ExitStatus::Unknown, "{code}");
+        assert_eq!((taint, kills), (Some(Taint::UnknownOutcome), 1), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_breaks_off_is_unknown_and_what_came_is_kept() {
+    let (out, taint, kills) = outcome(&[Reply::Code(0)], true).await;
+    assert_eq!(out.status, ExitStatus::Unknown);
+    assert_eq!((taint, kills), (Some(Taint::EngineFailed), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_fails_once_or_twice_is_asked_again() {
+    let failed = Reply::Fail(EngineErrorKind::Internal);
+    let (out, taint, kills) = outcome(&[failed, Reply::Never, Reply::Code(3)], false).await;
+    assert_eq!(out.status, ExitStatus::Exited(3));
+    assert_eq!((taint, kills), (None, 0));
+}
