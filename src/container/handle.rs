@@ -62,6 +62,10 @@ impl Shared {
         Taint::from_code(self.taint.load(Ordering::Acquire))
     }
 
+    pub(crate) fn is_tainted(&self) -> bool {
+        self.taint.load(Ordering::Acquire) != 0
+    }
+
     /// Forbids reuse. The first reason is kept.
     pub(crate) fn set_taint(&self, taint: Taint) {
         let _ = self

@@ -331,7 +331,7 @@ impl Container<Running> {
     /// Whether it may be lent to somebody else as it is.
     pub(crate) fn is_reusable(&self) -> bool {
         let shared = self.shared();
-        shared.taint().is_none() && !shared.has_unfinished_commands()
+        !shared.is_tainted() && !shared.has_unfinished_commands()
     }
 }
 

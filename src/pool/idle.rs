@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::status::Status;
@@ -132,27 +132,18 @@ impl<T> Idle<T> {
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Option<(T, Slot<T>)>, Closed> {
         let mut state = self.state.lock();
         if let Some(item) = state.idle.pop() {
-            let demand = state.may_create(&self.limits);
-            drop(state);
-            if demand {
-                self.demand.notify_one();
-            }
-            return Ok(Some((item, self.slot(Phase::InUse))));
+            return Ok(Some(self.taken(state, item)));
         }
         if state.closed { Err(Closed) } else { Ok(None) }
     }
 
     /// An idle one, or a place in the queue.
+    #[inline]
     pub(crate) fn acquire(self: &Arc<Self>) -> Acquired<T> {
-        match self.try_acquire() {
-            Ok(Some((item, slot))) => return Acquired::Now(item, slot),
-            Ok(None) => {}
-            Err(Closed) => return Acquired::Closed,
-        }
         let mut state = self.state.lock();
-        // One may have come back between the two locks.
         if let Some(item) = state.idle.pop() {
-            return Acquired::Now(item, self.slot(Phase::InUse));
+            let (item, slot) = self.taken(state, item);
+            return Acquired::Now(item, slot);
         }
         if state.closed {
             return Acquired::Closed;
@@ -161,13 +152,29 @@ impl<T> Idle<T> {
         let number = state.next_number;
         state.next_number += 1;
         state.waiters.push_back(Waiter { number, hand });
-        drop(state);
-        self.demand.notify_one();
+        self.unlock_and_ring(state);
         Acquired::Wait(Ticket {
             handed,
             number,
             idle: self.clone(),
         })
+    }
+
+    /// What was idle is in use from now on.
+    #[inline]
+    fn taken(self: &Arc<Self>, state: MutexGuard<'_, State<T>>, item: T) -> (T, Slot<T>) {
+        self.unlock_and_ring(state);
+        (item, self.slot(Phase::InUse))
+    }
+
+    /// Rings for whoever creates, if there is something to create now.
+    #[inline]
+    fn unlock_and_ring(&self, state: MutexGuard<'_, State<T>>) {
+        let demand = state.may_create(&self.limits);
+        drop(state);
+        if demand {
+            self.demand.notify_one();
+        }
     }
 
     /// Takes the right to create one, if one more is wanted and allowed.

@@ -92,6 +92,13 @@ struct Inner {
     reusable: bool,
 }
 
+/// How an acquire begins.
+enum Begun {
+    Lent(PooledContainer),
+    Waiting(Ticket<Container<Running>>),
+    Closed,
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.background.idle.close();
@@ -132,17 +139,11 @@ impl Pool {
     ///
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<PooledContainer, Error> {
-        loop {
-            match self.inner.background.idle.acquire() {
-                Acquired::Now(container, slot) => {
-                    if let Some(guard) = self.lend(container, slot) {
-                        return Ok(guard);
-                    }
-                }
-                Acquired::Closed => return Err(self.closed()),
-                // Boxed, so that the future stays small for those who need not wait.
-                Acquired::Wait(ticket) => return Box::pin(self.wait(ticket, limit)).await,
-            }
+        match self.begin() {
+            Begun::Lent(guard) => Ok(guard),
+            // Boxed, so that the future stays small for those who need not wait.
+            Begun::Waiting(ticket) => Box::pin(self.wait(ticket, limit)).await,
+            Begun::Closed => Err(self.closed()),
         }
     }
 
@@ -237,14 +238,10 @@ impl Pool {
                 if let Some(guard) = self.lend(container, slot) {
                     return Ok(guard);
                 }
-                match self.inner.background.idle.acquire() {
-                    Acquired::Now(container, slot) => {
-                        if let Some(guard) = self.lend(container, slot) {
-                            return Ok(guard);
-                        }
-                    }
-                    Acquired::Wait(another) => ticket = another,
-                    Acquired::Closed => return Err(Closed),
+                match self.begin() {
+                    Begun::Lent(guard) => return Ok(guard),
+                    Begun::Waiting(another) => ticket = another,
+                    Begun::Closed => return Err(Closed),
                 }
             }
         };
@@ -259,9 +256,26 @@ impl Pool {
         }
     }
 
+    /// An idle container, or a place in the queue.
+    #[inline]
+    fn begin(&self) -> Begun {
+        loop {
+            match self.inner.background.idle.acquire() {
+                Acquired::Now(container, slot) => {
+                    if let Some(guard) = self.lend(container, slot) {
+                        return Begun::Lent(guard);
+                    }
+                }
+                Acquired::Wait(ticket) => return Begun::Waiting(ticket),
+                Acquired::Closed => return Begun::Closed,
+            }
+        }
+    }
+
     /// One that died while it was idle is not lent.
+    #[inline]
     fn lend(&self, container: Container<Running>, slot: Slot<Container<Running>>) -> Option<PooledContainer> {
-        if container.taint().is_some() {
+        if container.shared().is_tainted() {
             slot.retire(container);
             return None;
         }
