@@ -11,6 +11,7 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::time::Instant;
 
 use super::Taint;
+use super::life::Life;
 use super::removal::Removal;
 use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, OutputStream, bounded,
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     oom_kills: Mutex<OomKills>,
     started: OnceLock<Instant>,
     lifeline: Mutex<Option<Attachment>>,
+    /// How long its keeper keeps it.
+    pub(crate) life: Life,
 }
 
 /// Kills for memory of which the engine has told.
@@ -195,6 +198,7 @@ impl Handle {
             oom_kills: Mutex::default(),
             started: OnceLock::new(),
             lifeline: Mutex::new(None),
+            life: Life::default(),
         };
         Self {
             shared: Arc::new(shared),

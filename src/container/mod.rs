@@ -13,6 +13,7 @@
 //! does not compile. An arrow that fails gives an error that names the container, and the container is removed.
 
 mod handle;
+mod life;
 mod removal;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use crate::exec::Command;
 use crate::labels;
 
 pub(crate) use handle::{Handle, OomKills, Shared, Unfinished};
+pub(crate) use life::Plan;
 pub(crate) use removal::{GIVE_UP, Removal};
 
 /// The default deadline of one engine call.
@@ -331,7 +333,7 @@ impl Container<Running> {
     /// Whether it may be lent to somebody else as it is.
     pub(crate) fn is_reusable(&self) -> bool {
         let shared = self.shared();
-        !shared.is_tainted() && !shared.has_unfinished_commands()
+        !shared.is_tainted() && !shared.has_unfinished_commands() && !shared.life.is_outdated()
     }
 }
 
@@ -420,6 +422,8 @@ pub enum Taint {
     Panicked = 8,
     /// PID 1 ended, or the container was removed or paused by somebody else.
     Died = 9,
+    /// Its lease lasted longer than [`max_lease`](crate::PoolBuilder::max_lease), and it was taken back.
+    LeaseExpired = 10,
 }
 
 impl Taint {
@@ -435,6 +439,7 @@ impl Taint {
             UnknownOutcome,
             Panicked,
             Died,
+            LeaseExpired,
         ]
         .into_iter()
         .find(|taint| *taint as u8 == code)

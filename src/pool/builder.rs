@@ -12,7 +12,9 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::watch;
 
 use super::idle::{Idle, Limits};
-use super::maintainer::{self, Background, Created, Finished};
+use super::lifetime::{Lifetime, Lifetimes};
+use super::maintainer::{self, Background, Created, Finished, Item};
+use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::container::DEFAULT_CALL_TIMEOUT;
 use crate::engine::{
@@ -22,7 +24,7 @@ use crate::error::{Error, FieldError};
 use crate::labels;
 
 /// A pull may take long on a slow line; it has a shorter deadline of its own for standing still.
-const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The settings of a [`Pool`]; made by [`Pool::builder`]. All of them are checked in [`build`](Self::build), and every
 /// bad one is reported by its name.
@@ -42,6 +44,7 @@ pub struct PoolBuilder {
     acquire_timeout: Duration,
     call_timeout: Duration,
     reuse: Reuse,
+    pub(super) lifetimes: Lifetimes,
     progress: ProgressFn,
 }
 
@@ -69,6 +72,7 @@ impl PoolBuilder {
             acquire_timeout: Self::DEFAULT_ACQUIRE_TIMEOUT,
             call_timeout: DEFAULT_CALL_TIMEOUT,
             reuse: Reuse::default(),
+            lifetimes: Lifetimes::default(),
             progress: Arc::new(|_| {}),
         }
     }
@@ -178,7 +182,7 @@ impl PoolBuilder {
         ];
         spec.own_labels = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
 
-        let (idle, to_remove) = Idle::new(limits);
+        let (idle, to_remove) = Idle::new(limits, |item: &Item| item.shared().life.is_outdated());
         let background = Arc::new(Background {
             pool: self.name,
             instance,
@@ -191,6 +195,9 @@ impl PoolBuilder {
             leases_until: watch::Sender::new(None),
             known: Mutex::new(HashMap::new()),
             next_name: AtomicU64::new(1),
+            generation: AtomicU64::new(0),
+            lifetime: Lifetime::new(self.lifetimes),
+            watchdog: self.lifetimes.max_lease.map(Watchdog::new),
             early_death: AtomicBool::new(false),
         });
         let (finished_sender, finished) = watch::channel(Finished::NotYet);
@@ -203,6 +210,7 @@ impl PoolBuilder {
                 finished,
                 acquire_timeout: self.acquire_timeout,
                 reusable: self.reuse == Reuse::AsIs,
+                progress: self.progress.clone(),
             }),
         };
         match warm(created, limits.min_idle, &self.progress).await {
@@ -248,6 +256,7 @@ impl PoolBuilder {
         if self.call_timeout.is_zero() {
             bad("engine_timeout", "must be more than zero".to_owned());
         }
+        problems.extend(self.lifetimes.problems());
         problems.extend(self.spec.problems());
         if !problems.is_empty() {
             return Err(Error::Config(problems));

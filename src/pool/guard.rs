@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use super::idle::Slot;
+use super::lifetime::Lifetime;
+use super::watchdog::Lease;
 use crate::container::{Container, Running, Taint};
 
 /// A borrowed container. Made by [`Pool::acquire`](crate::Pool::acquire); it is a [`Container`]`<`[`Running`]`>` by
@@ -34,20 +37,46 @@ use crate::container::{Container, Running, Taint};
 ///
 /// # Leaking it
 ///
-/// `std::mem::forget` of a guard keeps its place in the pool taken until the pool is shut down.
+/// `std::mem::forget` of a guard keeps its place in the pool taken until the pool is shut down, or until
+/// [`max_lease`](crate::PoolBuilder::max_lease) has passed.
 #[must_use = "the container goes back to the pool as soon as the guard is dropped: bind it to a name, not to `_`"]
 pub struct PooledContainer {
     // Both are there until the guard is taken apart.
     container: Option<Container<Running>>,
-    slot: Option<Slot<Container<Running>>>,
+    place: Option<Place>,
+    lifetime: Option<Arc<Lifetime>>,
     reusable: bool,
 }
 
+/// Who holds the slot of a lease.
+#[derive(Debug)]
+pub(super) enum Place {
+    Slot(Slot<Container<Running>>),
+    /// The watchdog.
+    Watched(Lease),
+}
+
+impl Place {
+    /// The slot; none if the container was taken back.
+    fn end(self) -> Option<Slot<Container<Running>>> {
+        match self {
+            Self::Slot(slot) => Some(slot),
+            Self::Watched(lease) => lease.end(),
+        }
+    }
+}
+
 impl PooledContainer {
-    pub(super) fn new(container: Container<Running>, slot: Slot<Container<Running>>, reusable: bool) -> Self {
+    pub(super) fn new(
+        container: Container<Running>,
+        place: Place,
+        lifetime: Option<Arc<Lifetime>>,
+        reusable: bool,
+    ) -> Self {
         Self {
             container: Some(container),
-            slot: Some(slot),
+            place: Some(place),
+            lifetime,
             reusable,
         }
     }
@@ -71,7 +100,7 @@ impl PooledContainer {
     /// Takes the container out of the pool for good. Its place in the pool is free at once; the container is removed
     /// when it is dropped.
     pub fn into_inner(mut self) -> Container<Running> {
-        drop(self.slot.take());
+        drop(self.place.take().map(Place::end));
         match self.container.take() {
             Some(container) => container,
             None => unreachable!("only this and Drop take the container, and both end the guard"),
@@ -92,14 +121,22 @@ impl Deref for PooledContainer {
 
 impl Drop for PooledContainer {
     fn drop(&mut self) {
-        let (Some(container), Some(slot)) = (self.container.take(), self.slot.take()) else {
+        let (Some(container), Some(place)) = (self.container.take(), self.place.take()) else {
             return;
         };
+        // One that was taken back is removed by who took it, and once more by its own `Drop`, to be sure.
+        let Some(slot) = place.end() else { return };
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
         }
         if self.reusable && container.is_reusable() {
+            if let Some(lifetime) = &self.lifetime {
+                lifetime.before_idle(container.shared());
+            }
             slot.put(container);
+            if let Some(lifetime) = &self.lifetime {
+                lifetime.after_idle();
+            }
         } else {
             slot.retire(container);
         }

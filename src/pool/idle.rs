@@ -63,20 +63,33 @@ pub(crate) struct Ticket<T> {
 pub(crate) struct Idle<T> {
     state: Mutex<State<T>>,
     limits: Limits,
+    /// Whether an item that could be idle is to be replaced.
+    is_outdated: fn(&T) -> bool,
     retired: mpsc::UnboundedSender<Retired<T>>,
     /// Rung when there may be something to create, or when it was closed.
     demand: Notify,
+    /// Rung when the last outdated item is idle no more.
+    renewed: Notify,
 }
 
 #[derive(Debug)]
 struct State<T> {
     idle: Vec<T>,
+    /// The first so many of the idle ones are to be replaced. They are lent last, and do not count for the minimum.
+    outdated: usize,
     waiters: VecDeque<Waiter<T>>,
     next_number: u64,
     total: usize,
     creating: usize,
     recycling: usize,
     closed: bool,
+}
+
+/// Who is to be told of a change, once the lock is free.
+#[must_use]
+struct Ring {
+    demand: bool,
+    renewed: bool,
 }
 
 #[derive(Debug)]
@@ -88,12 +101,36 @@ struct Waiter<T> {
 impl<T> State<T> {
     /// How many more should be created: one for each who waits, and as many as are missing from the minimum.
     fn wanted(&self, limits: &Limits) -> usize {
-        let missing = limits.min_idle.saturating_sub(self.idle.len());
+        let missing = limits.min_idle.saturating_sub(self.idle.len() - self.outdated);
         (self.waiters.len() + missing).saturating_sub(self.creating)
     }
 
     fn may_create(&self, limits: &Limits) -> bool {
         !self.closed && self.total < limits.max_total && self.creating < limits.max_creating && self.wanted(limits) > 0
+    }
+
+    /// The one that became idle last, and who is to be told.
+    fn pop(&mut self, limits: &Limits) -> Option<(T, Ring)> {
+        let item = self.idle.pop()?;
+        let last_outdated = self.outdated > self.idle.len();
+        if last_outdated {
+            self.outdated = self.idle.len();
+        }
+        let ring = Ring {
+            demand: self.may_create(limits),
+            renewed: last_outdated && self.outdated == 0,
+        };
+        Some((item, ring))
+    }
+
+    /// One that is to be replaced, if the minimum is there without it.
+    fn pop_surplus(&mut self, limits: &Limits) -> Option<T> {
+        if self.outdated == 0 || self.idle.len() <= limits.min_idle {
+            return None;
+        }
+        self.outdated -= 1;
+        self.recycling += 1;
+        Some(self.idle.remove(0))
     }
 
     fn count(&mut self, phase: Phase, change: impl FnOnce(&mut usize)) {
@@ -108,10 +145,11 @@ impl<T> State<T> {
 
 impl<T> Idle<T> {
     /// An empty one, and the channel on which it gives away what is to be removed.
-    pub(crate) fn new(limits: Limits) -> (Arc<Self>, mpsc::UnboundedReceiver<Retired<T>>) {
+    pub(crate) fn new(limits: Limits, is_outdated: fn(&T) -> bool) -> (Arc<Self>, mpsc::UnboundedReceiver<Retired<T>>) {
         let (retired, to_remove) = mpsc::unbounded_channel();
         let state = State {
             idle: Vec::with_capacity(limits.max_idle.min(1024)),
+            outdated: 0,
             waiters: VecDeque::new(),
             next_number: 0,
             total: 0,
@@ -122,8 +160,10 @@ impl<T> Idle<T> {
         let idle = Self {
             state: Mutex::new(state),
             limits,
+            is_outdated,
             retired,
             demand: Notify::new(),
+            renewed: Notify::new(),
         };
         (Arc::new(idle), to_remove)
     }
@@ -131,8 +171,8 @@ impl<T> Idle<T> {
     /// The one that became idle last, whose caches are warmest; `None` if none is idle.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Option<(T, Slot<T>)>, Closed> {
         let mut state = self.state.lock();
-        if let Some(item) = state.idle.pop() {
-            return Ok(Some(self.taken(state, item)));
+        if let Some(popped) = state.pop(&self.limits) {
+            return Ok(Some(self.taken(state, popped)));
         }
         if state.closed { Err(Closed) } else { Ok(None) }
     }
@@ -141,8 +181,8 @@ impl<T> Idle<T> {
     #[inline]
     pub(crate) fn acquire(self: &Arc<Self>) -> Acquired<T> {
         let mut state = self.state.lock();
-        if let Some(item) = state.idle.pop() {
-            let (item, slot) = self.taken(state, item);
+        if let Some(popped) = state.pop(&self.limits) {
+            let (item, slot) = self.taken(state, popped);
             return Acquired::Now(item, slot);
         }
         if state.closed {
@@ -152,7 +192,12 @@ impl<T> Idle<T> {
         let number = state.next_number;
         state.next_number += 1;
         state.waiters.push_back(Waiter { number, hand });
-        self.unlock_and_ring(state);
+        let ring = Ring {
+            demand: state.may_create(&self.limits),
+            renewed: false,
+        };
+        drop(state);
+        self.ring(ring);
         Acquired::Wait(Ticket {
             handed,
             number,
@@ -162,19 +207,10 @@ impl<T> Idle<T> {
 
     /// What was idle is in use from now on.
     #[inline]
-    fn taken(self: &Arc<Self>, state: MutexGuard<'_, State<T>>, item: T) -> (T, Slot<T>) {
-        self.unlock_and_ring(state);
-        (item, self.slot(Phase::InUse))
-    }
-
-    /// Rings for whoever creates, if there is something to create now.
-    #[inline]
-    fn unlock_and_ring(&self, state: MutexGuard<'_, State<T>>) {
-        let demand = state.may_create(&self.limits);
+    fn taken(self: &Arc<Self>, state: MutexGuard<'_, State<T>>, (item, ring): (T, Ring)) -> (T, Slot<T>) {
         drop(state);
-        if demand {
-            self.demand.notify_one();
-        }
+        self.ring(ring);
+        (item, self.slot(Phase::InUse))
     }
 
     /// Takes the right to create one, if one more is wanted and allowed.
@@ -195,31 +231,119 @@ impl<T> Idle<T> {
     }
 
     /// Takes idle items out of circulation.
-    pub(crate) fn evict(self: &Arc<Self>, mut which: impl FnMut(&T) -> bool) -> Vec<Retired<T>> {
+    pub(crate) fn evict(self: &Arc<Self>, which: impl FnMut(&T) -> bool) -> Vec<Retired<T>> {
+        self.evict_but(0, which)
+    }
+
+    /// The same, but leaves the minimum, of those that became idle last.
+    pub(crate) fn evict_above_min(self: &Arc<Self>, which: impl FnMut(&T) -> bool) -> Vec<Retired<T>> {
+        self.evict_but(self.limits.min_idle, which)
+    }
+
+    /// The least of what `key` says of the idle items, if there are more of them than the minimum.
+    pub(crate) fn first_above_min<K: Ord>(&self, key: impl FnMut(&T) -> Option<K>) -> Option<K> {
+        let state = self.state.lock();
+        let surplus = state.idle.len() > self.limits.min_idle;
+        surplus.then(|| state.idle.iter().filter_map(key).min()).flatten()
+    }
+
+    fn evict_but(self: &Arc<Self>, keep: usize, mut which: impl FnMut(&T) -> bool) -> Vec<Retired<T>> {
         let mut state = self.state.lock();
+        let outdated = state.outdated;
         let mut out = Vec::new();
         let mut i = 0;
-        while i < state.idle.len() {
+        while i < state.idle.len() && state.idle.len() > keep {
             if which(&state.idle[i]) {
                 out.push(state.idle.remove(i));
+                if i < state.outdated {
+                    state.outdated -= 1;
+                }
             } else {
                 i += 1;
             }
         }
         state.recycling += out.len();
+        let ring = Ring {
+            demand: !out.is_empty(),
+            renewed: outdated > 0 && state.outdated == 0,
+        };
         drop(state);
-        if !out.is_empty() {
-            self.demand.notify_one();
-        }
+        self.ring(ring);
         out.into_iter()
             .map(|item| (item, self.slot(Phase::Recycling)))
             .collect()
+    }
+
+    /// Has those idle items replaced that have become outdated: those beyond the minimum are given away now, each of the
+    /// others when its successor is there. Until then they are lent if there is nothing better.
+    pub(crate) fn outdate(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let known = state.outdated;
+        let idle = std::mem::take(&mut state.idle).into_iter().enumerate();
+        let (old, new): (Vec<_>, Vec<_>) = idle.partition(|(i, item)| *i < known || (self.is_outdated)(item));
+        state.outdated = old.len();
+        state.idle = old.into_iter().chain(new).map(|(_, item)| item).collect();
+        let mut surplus = Vec::new();
+        while let Some(item) = state.pop_surplus(&self.limits) {
+            surplus.push(item);
+        }
+        let ring = Ring {
+            demand: true,
+            renewed: state.outdated == 0,
+        };
+        drop(state);
+        for item in surplus {
+            self.give_away(item, self.slot(Phase::Recycling));
+        }
+        self.ring(ring);
+    }
+
+    /// Gives an outdated item away before its successor is there, if there is no room for that one otherwise.
+    pub(crate) fn make_room(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let full = state.total >= self.limits.max_total;
+        let under_way = state.creating + state.recycling > 0;
+        if !full || under_way || state.outdated == 0 || state.wanted(&self.limits) == 0 {
+            return;
+        }
+        state.outdated -= 1;
+        state.recycling += 1;
+        let item = state.idle.remove(0);
+        let ring = Ring {
+            demand: false,
+            renewed: state.outdated == 0,
+        };
+        drop(state);
+        self.give_away(item, self.slot(Phase::Recycling));
+        self.ring(ring);
+    }
+
+    /// Comes when no idle item is outdated.
+    pub(crate) async fn renewed(&self) {
+        loop {
+            let mut renewed = std::pin::pin!(self.renewed.notified());
+            renewed.as_mut().enable();
+            if self.state.lock().outdated == 0 {
+                return;
+            }
+            renewed.await;
+        }
+    }
+
+    fn ring(&self, ring: Ring) {
+        if ring.demand {
+            self.demand.notify_one();
+        }
+        if ring.renewed {
+            self.renewed.notify_waiters();
+        }
     }
 
     /// Lends and creates no more; those who wait are told, and what is idle is given away for removal. Idempotent.
     pub(crate) fn close(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.closed = true;
+        state.outdated = 0;
         let waiters = std::mem::take(&mut state.waiters);
         let idle = std::mem::take(&mut state.idle);
         state.recycling += idle.len();
@@ -228,7 +352,10 @@ impl<T> Idle<T> {
         for item in idle {
             self.give_away(item, self.slot(Phase::Recycling));
         }
-        self.demand.notify_one();
+        self.ring(Ring {
+            demand: true,
+            renewed: true,
+        });
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -274,9 +401,18 @@ impl<T> Idle<T> {
                 continue;
             }
             state.count(phase, |n| *n -= 1);
-            if !state.closed && state.idle.len() < self.limits.max_idle {
+            if !state.closed && (state.idle.len() < self.limits.max_idle || state.outdated > 0) {
                 state.idle.push(item);
-                return;
+                let Some(old) = state.pop_surplus(&self.limits) else {
+                    return;
+                };
+                let ring = Ring {
+                    demand: false,
+                    renewed: state.outdated == 0,
+                };
+                drop(state);
+                self.give_away(old, self.slot(Phase::Recycling));
+                return self.ring(ring);
             }
             state.recycling += 1;
             drop(state);
@@ -355,6 +491,7 @@ impl<T> Drop for Ticket<T> {
         self.handed.close();
         match self.handed.try_recv() {
             // It came too late for this one.
+            Ok((item, slot)) if (self.idle.is_outdated)(&item) => slot.retire(item),
             Ok((item, slot)) => slot.put(item),
             Err(_) => self.idle.leave_queue(self.number),
         }

@@ -18,6 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::idle::{Idle, Retired, Slot};
+use super::lifetime::{self, Lifetime};
+use super::watchdog::{self, Watchdog};
 use crate::backoff::Backoff;
 use crate::container::{Container, GIVE_UP, Handle, Running, Shared, Taint};
 use crate::engine::{
@@ -39,7 +41,7 @@ const FORGIVEN: Duration = Duration::from_secs(10);
 /// engine's clock differs a little from ours.
 const EVENT_OVERLAP: Duration = Duration::from_secs(2);
 
-type Item = Container<Running>;
+pub(super) type Item = Container<Running>;
 
 /// What the pool and its work behind share.
 pub(super) struct Background {
@@ -57,6 +59,10 @@ pub(super) struct Background {
     /// Every container that is alive for all we know, by id; for the events, which name it so.
     pub(super) known: Mutex<HashMap<String, Weak<Shared>>>,
     pub(super) next_name: AtomicU64,
+    /// Counts the refreshes.
+    pub(super) generation: AtomicU64,
+    pub(super) lifetime: Option<Arc<Lifetime>>,
+    pub(super) watchdog: Option<Arc<Watchdog>>,
     /// One died early since this was last looked at.
     pub(super) early_death: AtomicBool,
 }
@@ -187,8 +193,14 @@ pub(super) async fn run(
     finished: watch::Sender<Finished>,
 ) {
     let mut tasks = JoinSet::new();
-    let mut deaths = JoinSet::new();
-    deaths.spawn(watch_for_deaths(background.clone()));
+    let mut watches = JoinSet::new();
+    watches.spawn(watch_for_deaths(background.clone()));
+    if let Some(lifetime) = &background.lifetime {
+        watches.spawn(lifetime::keep(lifetime.clone(), background.clone()));
+    }
+    if let Some(watchdog) = &background.watchdog {
+        watches.spawn(watchdog::watch(watchdog.clone(), background.clone()));
+    }
     let mut pace = Pace::default();
     let mut leases_until = background.leases_until.subscribe();
 
@@ -197,6 +209,7 @@ pub(super) async fn run(
             pace.failed();
         }
         if pace.resume_at.is_none() {
+            background.idle.make_room();
             while let Some(slot) = background.idle.reserve() {
                 tasks.spawn(create(background.clone(), slot));
             }
@@ -224,7 +237,7 @@ pub(super) async fn run(
             () = until_or_never(until) => break,
         }
     }
-    deaths.shutdown().await;
+    watches.shutdown().await;
     // Containers whose creation or removal is under way are found by the sweep, or removed by their owners' `Drop`.
     tasks.shutdown().await;
     let outcome = match timeout(SWEEP_TIMEOUT, sweep(&background)).await {
@@ -277,6 +290,7 @@ async fn until_or_never(deadline: Option<Instant>) {
 
 /// Creates and starts one container.
 async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
+    let generation = background.generation.load(Ordering::Acquire);
     let handle = Handle::new(
         background.engine.clone(),
         background.new_name(),
@@ -295,7 +309,20 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
     };
     match up.await {
         Ok(()) => {
+            if let Some(lifetime) = &background.lifetime {
+                lifetime.begin(handle.shared());
+            }
+            if background.generation.load(Ordering::Acquire) != generation {
+                handle.shared().life.set_outdated();
+            }
             slot.put(Container::running(handle));
+            if background.generation.load(Ordering::Acquire) > 0 {
+                // Itself, or one that came back just as the others were looked at.
+                background.idle.outdate();
+            }
+            if let Some(lifetime) = &background.lifetime {
+                lifetime.after_creation();
+            }
             background.created.send_modify(|created| {
                 created.count += 1;
                 created.last_error = None;

@@ -3,10 +3,13 @@
 mod builder;
 mod guard;
 mod idle;
+mod lifetime;
 mod maintainer;
 mod status;
+mod watchdog;
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +17,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::container::{Container, Running};
+use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
 use idle::{Acquired, Closed, Slot, Ticket};
 use maintainer::{Background, Finished};
 
 pub use builder::PoolBuilder;
+use guard::Place;
 pub use guard::PooledContainer;
 pub use status::Status;
 
@@ -90,6 +95,7 @@ struct Inner {
     finished: watch::Receiver<Finished>,
     acquire_timeout: Duration,
     reusable: bool,
+    progress: ProgressFn,
 }
 
 /// How an acquire begins.
@@ -125,8 +131,9 @@ impl Pool {
     ///
     /// Dropping the future loses the place in the queue, never a container: one that was on its way goes to the next in
     /// line, and a creation it caused goes on.
-    pub async fn acquire(&self) -> Result<PooledContainer, Error> {
-        self.acquire_timeout(self.inner.acquire_timeout).await
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
+        self.acquire_at(self.inner.acquire_timeout, Location::caller())
     }
 
     /// As [`acquire`](Self::acquire), with a time limit of its own. It takes an idle container also with a limit of zero.
@@ -138,11 +145,17 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`acquire`](Self::acquire).
-    pub async fn acquire_timeout(&self, limit: Duration) -> Result<PooledContainer, Error> {
-        match self.begin() {
+    #[track_caller]
+    pub fn acquire_timeout(&self, limit: Duration) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
+        self.acquire_at(limit, Location::caller())
+    }
+
+    /// The caller's place is taken before the first poll, since an async function does not know its caller.
+    async fn acquire_at(&self, limit: Duration, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
+        match self.begin(site) {
             Begun::Lent(guard) => Ok(guard),
             // Boxed, so that the future stays small for those who need not wait.
-            Begun::Waiting(ticket) => Box::pin(self.wait(ticket, limit)).await,
+            Begun::Waiting(ticket) => Box::pin(self.wait(ticket, limit, site)).await,
             Begun::Closed => Err(self.closed()),
         }
     }
@@ -152,11 +165,13 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Shutdown`].
+    #[track_caller]
     pub fn try_acquire(&self) -> Result<Option<PooledContainer>, Error> {
+        let site = Location::caller();
         loop {
             match self.inner.background.idle.try_acquire() {
                 Ok(Some((container, slot))) => {
-                    if let Some(guard) = self.lend(container, slot) {
+                    if let Some(guard) = self.lend(container, slot, site) {
                         return Ok(Some(guard));
                     }
                 }
@@ -230,15 +245,20 @@ impl Pool {
     /// How long the last part of a shutdown, in which everything left is removed, may take: 10 seconds.
     pub const SHUTDOWN_SWEEP_TIMEOUT: Duration = maintainer::SWEEP_TIMEOUT;
 
-    async fn wait(&self, mut ticket: Ticket<Container<Running>>, limit: Duration) -> Result<PooledContainer, Error> {
+    async fn wait(
+        &self,
+        mut ticket: Ticket<Container<Running>>,
+        limit: Duration,
+        site: &'static Location<'static>,
+    ) -> Result<PooledContainer, Error> {
         let begun = Instant::now();
         let turn = async {
             loop {
                 let (container, slot) = ticket.turn().await?;
-                if let Some(guard) = self.lend(container, slot) {
+                if let Some(guard) = self.lend(container, slot, site) {
                     return Ok(guard);
                 }
-                match self.begin() {
+                match self.begin(site) {
                     Begun::Lent(guard) => return Ok(guard),
                     Begun::Waiting(another) => ticket = another,
                     Begun::Closed => return Err(Closed),
@@ -258,11 +278,11 @@ impl Pool {
 
     /// An idle container, or a place in the queue.
     #[inline]
-    fn begin(&self) -> Begun {
+    fn begin(&self, site: &'static Location<'static>) -> Begun {
         loop {
             match self.inner.background.idle.acquire() {
                 Acquired::Now(container, slot) => {
-                    if let Some(guard) = self.lend(container, slot) {
+                    if let Some(guard) = self.lend(container, slot, site) {
                         return Begun::Lent(guard);
                     }
                 }
@@ -274,12 +294,30 @@ impl Pool {
 
     /// One that died while it was idle is not lent.
     #[inline]
-    fn lend(&self, container: Container<Running>, slot: Slot<Container<Running>>) -> Option<PooledContainer> {
+    fn lend(
+        &self,
+        container: Container<Running>,
+        slot: Slot<Container<Running>>,
+        site: &'static Location<'static>,
+    ) -> Option<PooledContainer> {
         if container.shared().is_tainted() {
             slot.retire(container);
             return None;
         }
-        Some(PooledContainer::new(container, slot, self.inner.reusable))
+        let Background { lifetime, watchdog, .. } = &*self.inner.background;
+        if let Some(lifetime) = lifetime {
+            lifetime.lent(container.shared());
+        }
+        let place = match watchdog {
+            None => Place::Slot(slot),
+            Some(watchdog) => Place::Watched(watchdog.begin(slot, container.shared().clone(), site)),
+        };
+        Some(PooledContainer::new(
+            container,
+            place,
+            lifetime.clone(),
+            self.inner.reusable,
+        ))
     }
 
     #[cold]
