@@ -10,6 +10,9 @@
 //! - `idle + in use + creating + recycling = total <= max_total`. Every item outside of this module travels with the
 //!   [`Slot`] that counts it; a slot that is dropped, however that comes about, gives its place back.
 
+#[cfg(test)]
+mod model;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -1,0 +1,434 @@
+//! The heart of the pool, driven by random sequences, against a model that is too simple to be wrong.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt;
+use proptest::prelude::*;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+
+/// What stands for a container.
+#[derive(Clone, Debug)]
+struct Item {
+    id: usize,
+    outdated: Arc<AtomicBool>,
+}
+
+impl Item {
+    fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+}
+
+/// One step. The numbers choose one of those there are.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Acquire,
+    TryAcquire,
+    /// A waiter is polled.
+    Take(usize),
+    /// A waiter leaves, served or not.
+    Cancel(usize),
+    Return(usize),
+    Discard(usize),
+    /// A container leaves the pool with its holder.
+    TakeOut(usize),
+    Reserve,
+    Created(usize),
+    /// The slot is freed at once, or after a removal.
+    NotCreated(usize),
+    Die(usize),
+    Removed,
+    Outdate(usize),
+    MakeRoom,
+    EvictAboveMin(usize),
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = 0..8usize;
+    prop_oneof![
+        6 => Just(Step::Acquire),
+        2 => Just(Step::TryAcquire),
+        4 => n.clone().prop_map(Step::Take),
+        3 => n.clone().prop_map(Step::Cancel),
+        6 => n.clone().prop_map(Step::Return),
+        2 => n.clone().prop_map(Step::Discard),
+        1 => n.clone().prop_map(Step::TakeOut),
+        6 => Just(Step::Reserve),
+        5 => n.clone().prop_map(Step::Created),
+        2 => n.clone().prop_map(Step::NotCreated),
+        2 => n.clone().prop_map(Step::Die),
+        5 => Just(Step::Removed),
+        1 => n.clone().prop_map(Step::Outdate),
+        2 => Just(Step::MakeRoom),
+        1 => n.prop_map(Step::EvictAboveMin),
+        1 => prop_oneof![19 => Just(Step::Removed), 1 => Just(Step::Close)],
+    ]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (0..4usize, 0..4usize, 1..6usize, 1..4usize).prop_map(|(min_idle, more, max_total, max_creating)| {
+        let min_idle = min_idle.min(max_total);
+        Limits {
+            min_idle,
+            max_idle: min_idle + more,
+            max_total,
+            max_creating,
+        }
+    })
+}
+
+/// A waiter as the model sees it.
+struct Waiting {
+    ticket: Ticket<Item>,
+    number: usize,
+}
+
+/// The real thing, what is held of it, and the model beside it.
+struct World {
+    limits: Limits,
+    real: Arc<Idle<Item>>,
+    to_remove: UnboundedReceiver<Retired<Item>>,
+    waiting: Vec<Waiting>,
+    held: Vec<(Item, Slot<Item>)>,
+    creating: Vec<Slot<Item>>,
+    /// Of every item there ever was, by number: whether it is to be replaced.
+    flags: Vec<Arc<AtomicBool>>,
+    next_ticket: usize,
+    /// Whoever creates has been told to look.
+    rung: bool,
+
+    // The model.
+    idle: Vec<usize>,
+    outdated: usize,
+    queue: VecDeque<usize>,
+    /// Served, but not taken yet: ticket and item.
+    served: Vec<(usize, usize)>,
+    recycling: usize,
+    closed: bool,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let (real, to_remove) = Idle::new(limits, Item::is_outdated as fn(&Item) -> bool);
+        Self {
+            limits,
+            real,
+            to_remove,
+            waiting: Vec::new(),
+            held: Vec::new(),
+            creating: Vec::new(),
+            flags: Vec::new(),
+            next_ticket: 0,
+            rung: true,
+            idle: Vec::new(),
+            outdated: 0,
+            queue: VecDeque::new(),
+            served: Vec::new(),
+            recycling: 0,
+            closed: false,
+        }
+    }
+
+    fn in_use(&self) -> usize {
+        self.held.len() + self.served.len()
+    }
+
+    fn total(&self) -> usize {
+        self.idle.len() + self.in_use() + self.creating.len() + self.recycling
+    }
+
+    fn wanted(&self) -> usize {
+        let good = self.idle.len() - self.outdated;
+        (self.queue.len() + self.limits.min_idle.saturating_sub(good)).saturating_sub(self.creating.len())
+    }
+
+    fn may_create(&self) -> bool {
+        !self.closed
+            && self.wanted() > 0
+            && self.total() < self.limits.max_total
+            && self.creating.len() < self.limits.max_creating
+    }
+
+    /// A usable item comes in.
+    fn model_put(&mut self, id: usize) {
+        if let Some(ticket) = self.queue.pop_front() {
+            self.served.push((ticket, id));
+        } else if !self.closed && (self.idle.len() < self.limits.max_idle || self.outdated > 0) {
+            self.idle.push(id);
+            self.model_drop_surplus();
+        } else {
+            self.recycling += 1;
+        }
+    }
+
+    fn model_drop_surplus(&mut self) {
+        if self.outdated > 0 && self.idle.len() > self.limits.min_idle {
+            self.model_drop_oldest();
+        }
+    }
+
+    fn model_drop_oldest(&mut self) {
+        self.idle.remove(0);
+        self.outdated -= 1;
+        self.recycling += 1;
+    }
+
+    fn model_pop(&mut self) -> Option<usize> {
+        let id = self.idle.pop();
+        self.outdated = self.outdated.min(self.idle.len());
+        id
+    }
+
+    fn lend(&mut self, item: Item, slot: Slot<Item>) {
+        assert_eq!(Some(item.id), self.model_pop(), "the one that became idle last");
+        self.held.push((item, slot));
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Acquire => match self.real.acquire() {
+                Acquired::Now(item, slot) => self.lend(item, slot),
+                Acquired::Wait(ticket) => {
+                    assert!(self.idle.is_empty() && !self.closed);
+                    let number = self.next_ticket;
+                    self.next_ticket += 1;
+                    self.queue.push_back(number);
+                    self.waiting.push(Waiting { ticket, number });
+                }
+                Acquired::Closed => assert!(self.closed),
+            },
+            Step::TryAcquire => match self.real.try_acquire() {
+                Ok(Some((item, slot))) => self.lend(item, slot),
+                Ok(None) => assert!(self.idle.is_empty() && !self.closed),
+                Err(Closed) => assert!(self.closed),
+            },
+            Step::Take(n) => self.take(n),
+            Step::Cancel(n) => {
+                let Some(Waiting { ticket, number }) = pick(&mut self.waiting, n) else {
+                    return;
+                };
+                self.queue.retain(|waiting| *waiting != number);
+                let served = self.served.iter().position(|(ticket, _)| *ticket == number);
+                let item = served.map(|i| self.served.remove(i).1);
+                drop(ticket);
+                match item {
+                    Some(id) if self.flags[id].load(Ordering::Relaxed) => self.recycling += 1,
+                    Some(id) => self.model_put(id),
+                    None => {}
+                }
+            }
+            Step::Return(n) => {
+                if let Some((item, slot)) = pick(&mut self.held, n) {
+                    // As the guard does.
+                    if item.is_outdated() {
+                        self.recycling += 1;
+                        slot.retire(item);
+                    } else {
+                        self.model_put(item.id);
+                        slot.put(item);
+                    }
+                }
+            }
+            Step::Discard(n) => {
+                if let Some((item, slot)) = pick(&mut self.held, n) {
+                    self.recycling += 1;
+                    slot.retire(item);
+                }
+            }
+            Step::TakeOut(n) => drop(pick(&mut self.held, n)),
+            Step::Reserve => {
+                let may = self.may_create();
+                let slot = self.real.reserve();
+                assert_eq!(slot.is_some(), may);
+                match slot {
+                    Some(slot) => self.creating.push(slot),
+                    None => self.rung = false,
+                }
+            }
+            Step::Created(n) => {
+                if let Some(slot) = pick(&mut self.creating, n) {
+                    let item = Item {
+                        id: self.flags.len(),
+                        outdated: Arc::default(),
+                    };
+                    self.flags.push(item.outdated.clone());
+                    self.model_put(item.id);
+                    slot.put(item);
+                    self.rung = true;
+                }
+            }
+            Step::NotCreated(n) => {
+                if let Some(mut slot) = pick(&mut self.creating, n) {
+                    if n % 2 == 0 {
+                        slot.recycle();
+                    }
+                    drop(slot);
+                    self.rung = true;
+                }
+            }
+            Step::Die(n) => {
+                if let Some(id) = self.idle.get(n).copied() {
+                    self.idle.remove(n);
+                    if n < self.outdated {
+                        self.outdated -= 1;
+                    }
+                    self.recycling += 1;
+                    let dead = self.real.evict(|item| item.id == id);
+                    assert_eq!(dead.len(), 1);
+                    for (item, slot) in dead {
+                        self.real.give_away(item, slot);
+                    }
+                }
+            }
+            Step::Removed => {
+                if let Ok((_, slot)) = self.to_remove.try_recv() {
+                    self.recycling -= 1;
+                    drop(slot);
+                }
+            }
+            Step::Outdate(n) => self.outdate(n),
+            Step::MakeRoom => {
+                let under_way = !self.creating.is_empty() || self.recycling > 0;
+                let full = self.total() >= self.limits.max_total;
+                if full && !under_way && self.outdated > 0 && self.wanted() > 0 {
+                    self.model_drop_oldest();
+                }
+                self.real.make_room();
+            }
+            Step::EvictAboveMin(n) => {
+                let mut expected = Vec::new();
+                let mut i = 0;
+                while i < self.idle.len() && self.idle.len() > self.limits.min_idle {
+                    if self.idle[i] % 8 <= n {
+                        expected.push(self.idle.remove(i));
+                        self.outdated -= usize::from(i < self.outdated);
+                    } else {
+                        i += 1;
+                    }
+                }
+                self.recycling += expected.len();
+                let evicted = self.real.evict_above_min(|item| item.id % 8 <= n);
+                assert_eq!(evicted.iter().map(|(item, _)| item.id).collect::<Vec<_>>(), expected);
+                for (item, slot) in evicted {
+                    self.real.give_away(item, slot);
+                }
+            }
+            Step::Close => {
+                self.closed = true;
+                self.queue.clear();
+                self.recycling += self.idle.len();
+                self.idle.clear();
+                self.outdated = 0;
+                self.real.close();
+            }
+        }
+    }
+
+    fn take(&mut self, n: usize) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let n = n % self.waiting.len();
+        let number = self.waiting[n].number;
+        let served = self.served.iter().position(|(ticket, _)| *ticket == number);
+        match self.waiting[n].ticket.turn().now_or_never() {
+            Some(Ok((item, slot))) => {
+                let id = served.map(|i| self.served.remove(i).1);
+                assert_eq!(Some(item.id), id, "it was this one's turn, and this item's");
+                self.held.push((item, slot));
+            }
+            Some(Err(Closed)) => assert!(self.closed && served.is_none()),
+            None => {
+                assert!(served.is_none() && !self.closed);
+                return;
+            }
+        }
+        // Its ticket is used up.
+        self.waiting.remove(n);
+    }
+
+    /// Every `n`th container becomes outdated, wherever it is.
+    fn outdate(&mut self, n: usize) {
+        let is_meant = |id: usize| id % 8 <= n;
+        for flag in self.flags.iter().enumerate().filter(|(id, _)| is_meant(*id)) {
+            flag.1.store(true, Ordering::Relaxed);
+        }
+        let known = self.outdated;
+        let (old, new): (Vec<_>, Vec<_>) = self
+            .idle
+            .drain(..)
+            .enumerate()
+            .partition(|(i, id)| *i < known || is_meant(*id));
+        self.outdated = old.len();
+        self.idle = old.into_iter().chain(new).map(|(_, id)| id).collect();
+        while self.outdated > 0 && self.idle.len() > self.limits.min_idle {
+            self.model_drop_oldest();
+        }
+        self.real.outdate();
+    }
+
+    /// What holds whenever nobody is at work.
+    fn check(&mut self) {
+        let status = self.real.status();
+        let expected = Status {
+            idle: self.idle.len(),
+            in_use: self.in_use(),
+            creating: self.creating.len(),
+            recycling: self.recycling,
+            max_total: self.limits.max_total,
+            waiting: self.queue.len(),
+        };
+        assert_eq!(status, expected);
+        assert!(status.total() <= self.limits.max_total);
+        assert!(status.idle <= self.limits.max_idle);
+        assert!(
+            status.idle == 0 || status.waiting == 0,
+            "nothing is idle while somebody waits"
+        );
+        let idle: Vec<_> = self.real.state.lock().idle.iter().map(|item| item.id).collect();
+        assert_eq!(idle, self.idle);
+        assert_eq!(self.real.state.lock().outdated, self.outdated);
+        assert_eq!(self.real.renewed().now_or_never().is_some(), self.outdated == 0);
+
+        // Whoever creates is told when there is something to create: it hears rings, and sees what is to be removed.
+        self.rung |= self.real.demand().now_or_never().is_some() || !self.to_remove.is_empty();
+        assert!(self.rung || !self.may_create(), "nobody was told: {status}");
+    }
+
+    /// Everybody goes home: every slot comes back.
+    fn end(mut self) {
+        self.waiting.clear();
+        self.held.clear();
+        self.creating.clear();
+        while self.to_remove.try_recv().is_ok() {}
+        assert_eq!(self.real.status().total(), self.real.status().idle);
+        self.real.close();
+        while self.to_remove.try_recv().is_ok() {}
+        assert_eq!(self.real.status().total(), 0);
+        assert_eq!(Arc::strong_count(&self.real), 1);
+    }
+}
+
+/// Takes out one of those there are, if there is any.
+fn pick<T>(from: &mut Vec<T>, n: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from.remove(n % from.len()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_sequences_keep_to_the_model(limits in limits(), steps in prop::collection::vec(step(), 0..200)) {
+        let mut world = World::new(limits);
+        world.check();
+        for step in steps {
+            world.step(step);
+            world.check();
+        }
+        world.end();
+    }
+}
