@@ -89,6 +89,9 @@ pub enum Answer {
     Never,
     /// Never; but what was asked for is done, as when an answer is lost.
     DoneButNever,
+    /// When the answer to this call is set anew by [`FakeEngine::answer`], as from an engine that was stopped and goes
+    /// on.
+    Hold,
 }
 
 /// What a command does.
@@ -138,6 +141,8 @@ type Program = dyn Fn(&ExecRequest) -> FakeProcess + Send + Sync;
 struct Shared {
     state: Mutex<State>,
     events: broadcast::Sender<(Event, BTreeMap<String, String>)>,
+    /// Counts the changes of answers.
+    answers: watch::Sender<u64>,
 }
 
 struct State {
@@ -188,6 +193,7 @@ impl FakeEngine {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
                 events: broadcast::Sender::new(EVENT_BACKLOG),
+                answers: watch::Sender::new(0),
             }),
         }
     }
@@ -195,6 +201,7 @@ impl FakeEngine {
     /// How this call is answered from now on.
     pub fn answer(&self, call: Call, answer: Answer) {
         self.shared.state.lock().answers.insert(call, answer);
+        self.shared.answers.send_modify(|changes| *changes += 1);
     }
 
     /// How the next such call is answered, after those already said so.
@@ -253,6 +260,12 @@ impl FakeEngine {
                 }
             }
             Answer::Never => return pending().await,
+            Answer::Hold => {
+                let mut changes = self.shared.answers.subscribe();
+                let held = || self.shared.state.lock().answers.get(&call) == Some(&Answer::Hold);
+                // The sender is our own: the wait cannot fail.
+                let _ = changes.wait_for(|_| !held()).await;
+            }
             Answer::DoneButNever => {
                 act(&self.shared)?;
                 return pending().await;
