@@ -14,7 +14,7 @@ use crate::pool::Status;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Values given to a builder cannot be used. Nothing was done.
+    /// Values given to a builder, or in the environment, cannot be used. Nothing was done.
     #[error("bad configuration: {}", Problems(.0))]
     Config(Vec<FieldError>),
 
@@ -195,7 +195,7 @@ impl FieldError {
         }
     }
 
-    /// The name of the builder's method, or the position in a command, e.g. `arg 2`.
+    /// The name of the builder's method, of the environment's variable, or the position in a command, e.g. `arg 2`.
     pub fn field(&self) -> &str {
         &self.field
     }
@@ -268,7 +268,9 @@ impl fmt::Display for Hint<'_> {
             EngineErrorKind::Unreachable => {
                 " (is the engine running, and may this user open its socket? see DOCKER_HOST)"
             }
+            EngineErrorKind::Untrusted => " (see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH)",
             EngineErrorKind::ImageNotFound => " (pull the image, or allow it with PullPolicy::IfMissing)",
+            EngineErrorKind::LoginRefused => " (see registry_auth(), or `docker login`)",
             EngineErrorKind::WrongPlatform => " (use an image for the engine's platform, or set platform())",
             EngineErrorKind::CannotStart => " (does the image have this program? see cmd())",
             _ => "",

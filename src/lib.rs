@@ -44,7 +44,8 @@
 //! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`] |
 //! | bound a reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | know what went wrong | [`Error`], [`EngineError`], [`Taint`] |
-//! | use another engine, or none | the trait [`Engine`]; [`DockerEngine`]; `testing::FakeEngine` (feature `testing`) |
+//! | pull the image | [`PullPolicy`], [`RegistryAuth`], [`Progress`] |
+//! | use another engine, or none | the trait [`Engine`]; [`DockerEngine`] at an [`Endpoint`]; `testing::FakeEngine` (feature `testing`) |
 //!
 //! # Failure is not always an error
 //!
@@ -65,6 +66,7 @@
 //!
 //! # Features
 //!
+//! - `tls` (on by default): engines behind TLS, see [`Endpoint::tls`].
 //! - `testing`: `testing::FakeEngine`, an engine in memory that fails, hangs and dawdles on request.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -84,7 +86,9 @@ pub mod testing {
 }
 
 pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
-pub use engine::{ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, PullPolicy};
+pub use engine::{
+    ContainerSpec, DockerEngine, Endpoint, Engine, EngineError, EngineErrorKind, Progress, PullPolicy, RegistryAuth,
+};
 pub use error::{AcquireTimeout, CommandError, Error, FieldError};
 pub use exec::{
     Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, LimitReached, Limited, OnLimit, Output,

@@ -18,6 +18,9 @@ pub struct EngineError {
 pub enum EngineErrorKind {
     /// Nothing answers where the engine should be: it never got the request.
     Unreachable,
+    /// TLS failed: the engine's certificate is not by the authority we trust or not for its name, or the engine does not
+    /// take ours, or does not speak TLS at all.
+    Untrusted,
     /// It did not answer within our deadline.
     Timeout,
     /// The container (or the command in it) is not there.
@@ -26,6 +29,14 @@ pub enum EngineErrorKind {
     Conflict,
     /// The image is not on the engine and was not, or could not be, pulled.
     ImageNotFound,
+    /// The registry wants a login, or refused the one it was given; or the credentials for it could not be had from
+    /// Docker's configuration or its helpers. See [`RegistryAuth`](crate::RegistryAuth).
+    LoginRefused,
+    /// The engine did not get through to the registry: there is none at that address, its certificate is not trusted, it
+    /// answers with server errors, or wants fewer requests.
+    RegistryUnreachable,
+    /// The registry had the image, and was lost while it was being pulled. What had been pulled by then is kept by the engine.
+    PullInterrupted,
     /// The image is for another operating system or architecture than the engine's.
     WrongPlatform,
     /// The program could not be started: it is not there, not executable, or its directory or user is bad.
@@ -71,6 +82,8 @@ impl EngineError {
                 | EngineErrorKind::Conflict
                 | EngineErrorKind::Protocol
                 | EngineErrorKind::Internal
+                | EngineErrorKind::RegistryUnreachable
+                | EngineErrorKind::PullInterrupted
         )
     }
 

@@ -8,6 +8,8 @@ pub mod docker;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
+pub(crate) mod reference;
+mod registry_auth;
 mod spec;
 
 use std::fmt;
@@ -20,8 +22,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
-pub use docker::DockerEngine;
+pub use docker::{DockerEngine, Endpoint};
 pub use error::{EngineError, EngineErrorKind};
+pub(crate) use registry_auth::AuthKind;
+pub use registry_auth::RegistryAuth;
 pub use spec::{ContainerSpec, PullPolicy};
 
 /// What the pool asks of whatever runs its containers. Object-safe: a pool holds an `Arc<dyn Engine>`.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 
+use super::reference::Reference;
+use super::{AuthKind, RegistryAuth};
 use crate::error::FieldError;
 use crate::labels;
 
@@ -33,6 +35,7 @@ pub struct ContainerSpec {
     pub(crate) cmd: Option<Vec<String>>,
     pub(crate) pull: PullPolicy,
     pub(crate) platform: Option<String>,
+    pub(crate) registry_auth: RegistryAuth,
     pub(crate) memory: Option<u64>,
     pub(crate) cpus: Option<f64>,
     pub(crate) pids: Option<u32>,
@@ -54,13 +57,15 @@ impl ContainerSpec {
     /// The smallest memory limit the Docker engine takes, in bytes: 6 MiB.
     pub const MIN_MEMORY: u64 = 6 << 20;
 
-    /// A container of this image, with the defaults of a sandbox.
+    /// A container of this image, with the defaults of a sandbox. The image is named as everywhere with Docker:
+    /// `[registry/]name[:tag][@sha256:digest]`; without a tag or a digest, `latest` is meant.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
             cmd: None,
             pull: PullPolicy::default(),
             platform: None,
+            registry_auth: RegistryAuth::default(),
             memory: Some(Self::DEFAULT_MEMORY),
             cpus: None,
             pids: Some(Self::DEFAULT_PIDS),
@@ -97,10 +102,18 @@ impl ContainerSpec {
         self
     }
 
-    /// The image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator.
+    /// The image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that name
+    /// on the engine that is for another platform counts as missing.
     #[must_use]
     pub fn platform(mut self, platform: impl Into<String>) -> Self {
         self.platform = Some(platform.into());
+        self
+    }
+
+    /// How the registry is told who pulls. Default: by the user's Docker configuration, as for `docker pull`.
+    #[must_use]
+    pub fn registry_auth(mut self, auth: RegistryAuth) -> Self {
+        self.registry_auth = auth;
         self
     }
 
@@ -212,9 +225,15 @@ impl ContainerSpec {
         let mut found = Vec::new();
         let mut bad = |field: &str, problem: &str| found.push(FieldError::new(field, problem));
 
-        check_text(&mut bad, "image", &self.image);
-        if self.image.contains(char::is_whitespace) {
-            bad("image", "must not contain white space");
+        if let Err(problem) = Reference::parse(&self.image) {
+            bad("image", &problem);
+        }
+        match &self.registry_auth.0 {
+            AuthKind::Password { username, .. } if username.is_empty() => {
+                bad("registry_auth", "the user name must not be empty");
+            }
+            AuthKind::IdentityToken(token) if token.is_empty() => bad("registry_auth", "the token must not be empty"),
+            _ => {}
         }
         match self.cmd.as_deref() {
             Some([]) => bad("cmd", "must not be empty"),
@@ -241,7 +260,13 @@ impl ContainerSpec {
             check_text(&mut bad, "user", user);
         }
         if let Some(platform) = &self.platform {
-            check_text(&mut bad, "platform", platform);
+            let parts: Vec<_> = platform.split('/').collect();
+            if !(2..=3).contains(&parts.len()) || parts.iter().any(|part| part.is_empty()) {
+                bad(
+                    "platform",
+                    "must be os/architecture or os/architecture/variant, e.g. linux/arm64",
+                );
+            }
         }
         if let Some(dir) = &self.working_dir {
             check_text(&mut bad, "working_dir", dir);

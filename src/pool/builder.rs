@@ -18,7 +18,8 @@ use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::container::DEFAULT_CALL_TIMEOUT;
 use crate::engine::{
-    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy, bounded,
+    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy, RegistryAuth,
+    bounded,
 };
 use crate::error::{Error, FieldError};
 use crate::labels;
@@ -272,7 +273,7 @@ impl PoolBuilder {
 
 /// The setters of [`ContainerSpec`], forwarded.
 impl PoolBuilder {
-    /// The image. Required.
+    /// The image, as `[registry/]name[:tag][@sha256:digest]`. Required.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.spec.image = image.into();
         self
@@ -295,6 +296,11 @@ impl PoolBuilder {
     /// See [`ContainerSpec::platform`].
     pub fn platform(self, platform: impl Into<String>) -> Self {
         self.map_spec(|spec| spec.platform(platform))
+    }
+
+    /// See [`ContainerSpec::registry_auth`].
+    pub fn registry_auth(self, auth: RegistryAuth) -> Self {
+        self.map_spec(|spec| spec.registry_auth(auth))
     }
 
     /// See [`ContainerSpec::memory`].

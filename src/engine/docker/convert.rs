@@ -1,6 +1,7 @@
 //! Between this library's plain types and bollard's.
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
 
 use bollard::errors::Error as DockerError;
 use bollard::models::{
@@ -151,6 +152,9 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         }
         DockerError::RequestTimeoutError => Kind::Timeout,
         DockerError::SocketNotFoundError(_) => Kind::Unreachable,
+        #[cfg(feature = "tls")]
+        error if any_cause(error, super::tls::is_tls) => Kind::Untrusted,
+        error if any_cause(error, super::ssh::is_tunnel) => Kind::Unreachable,
         DockerError::IOError { .. } => Kind::Protocol,
         DockerError::HyperLegacyError { err } if err.is_connect() => Kind::Unreachable,
         DockerError::HyperLegacyError { .. } | DockerError::HyperResponseError { .. } => Kind::Protocol,
@@ -160,6 +164,11 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         _ => Kind::Internal,
     };
     EngineError::new(kind, what).with_source(error)
+}
+
+/// Whether the error or anything that caused it is of some kind.
+fn any_cause(error: &DockerError, is: fn(&(dyn StdError + 'static)) -> bool) -> bool {
+    std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source()).any(is)
 }
 
 /// The engine's status codes say little, and its messages are what its own command line goes by.

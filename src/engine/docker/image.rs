@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use bollard::errors::Error as DockerError;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 
 use super::DockerEngine;
 use super::convert::engine_error;
+use super::credentials;
+use crate::engine::reference::Reference;
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
 
 /// A pull may take as long as it makes progress; after this long without any it has failed.
@@ -20,19 +23,29 @@ pub(super) async fn prepare(
     progress: &ProgressFn,
 ) -> Result<(), EngineError> {
     let image = &spec.image;
+    let wanted = match &spec.platform {
+        Some(platform) => platform.clone(),
+        None => engine.check().await?.platform,
+    };
     let there = match spec.pull {
         PullPolicy::Always => None,
         PullPolicy::Never | PullPolicy::IfMissing => inspect(engine, image).await?,
     };
     let found = match (there, spec.pull) {
-        (Some(found), _) => found,
+        // One that is there for another platform than was asked for is not the one that was asked for.
+        (Some(found), PullPolicy::IfMissing) if spec.platform.is_some() && !fits(&found, &wanted) => None,
+        (Some(found), _) => Some(found),
         (None, PullPolicy::Never) => {
             return Err(EngineError::new(
                 EngineErrorKind::ImageNotFound,
                 format!("the image {image} is not on the engine, and pulling it is forbidden"),
             ));
         }
-        (None, _) => {
+        (None, _) => None,
+    };
+    let found = match found {
+        Some(found) => found,
+        None => {
             pull(engine, spec, progress).await?;
             inspect(engine, image).await?.ok_or_else(|| {
                 EngineError::new(
@@ -42,7 +55,16 @@ pub(super) async fn prepare(
             })?
         }
     };
-    check_platform(engine, spec, &found).await?;
+    // Found out here, since a container of the wrong architecture starts, and its PID 1 then dies with few words.
+    if !fits(&found, &wanted) {
+        return Err(EngineError::new(
+            EngineErrorKind::WrongPlatform,
+            format!(
+                "the image {image} is for {}, and {wanted} is needed",
+                platform_of(&found)
+            ),
+        ));
+    }
     progress(Progress::ImageReady { image: image.clone() });
     Ok(())
 }
@@ -59,9 +81,15 @@ async fn inspect(engine: &DockerEngine, image: &str) -> Result<Option<ImageInspe
 
 async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn) -> Result<(), EngineError> {
     let image = &spec.image;
+    let reference = Reference::parse(image).map_err(|problem| {
+        EngineError::new(
+            EngineErrorKind::Rejected,
+            format!("`{image}` does not name an image: {problem}"),
+        )
+    })?;
+    let credentials = credentials::of(&spec.registry_auth, reference.registry()).await?;
     // Without a tag the engine would pull every tag there is.
-    let last_part = image.rsplit('/').next().unwrap_or(image);
-    let tag = (!last_part.contains(':') && !image.contains('@')).then(|| "latest".to_owned());
+    let tag = (reference.tag.is_none() && reference.digest.is_none()).then(|| "latest".to_owned());
     let mut steps = engine.bollard().create_image(
         Some(CreateImageOptions {
             from_image: Some(image.clone()),
@@ -70,13 +98,15 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             ..Default::default()
         }),
         None,
-        None,
+        credentials,
     );
+    // The engine tells the first step when it has the image's manifest.
+    let mut begun = false;
     loop {
         let step = match tokio::time::timeout(PULL_SILENCE, steps.next()).await {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(step))) => step,
-            Ok(Some(Err(error))) => return Err(pull_error(image, error)),
+            Ok(Some(Err(error))) => return Err(pull_error(image, begun, error)),
             Err(_) => {
                 return Err(EngineError::new(
                     EngineErrorKind::Timeout,
@@ -87,10 +117,12 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
         if let Some(message) = step.error_detail.and_then(|detail| detail.message) {
             return Err(pull_error(
                 image,
-                bollard::errors::Error::DockerStreamError { error: message },
+                begun,
+                DockerError::DockerStreamError { error: message },
             ));
         }
         if let Some(status) = step.status {
+            begun = true;
             let status = match step.id {
                 Some(layer) => format!("{layer}: {status}"),
                 None => status,
@@ -103,33 +135,114 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     }
 }
 
-/// A 404 to a pull is about the image, whatever its words.
-fn pull_error(image: &str, error: bollard::errors::Error) -> EngineError {
-    let error = engine_error(
-        &format!("the image {image} is not on the engine and could not be pulled"),
-        error,
-    );
-    match error.kind() {
-        EngineErrorKind::NotFound => EngineError::new(EngineErrorKind::ImageNotFound, error.to_string()),
-        _ => error,
-    }
+/// What a failed pull means. The engine passes on what its own client of the registry said, most of it as a 500.
+fn pull_error(image: &str, begun: bool, error: DockerError) -> EngineError {
+    use EngineErrorKind as Kind;
+
+    let answer = match &error {
+        DockerError::DockerResponseServerError { message, .. } => Some(message.clone()),
+        DockerError::DockerStreamError { error } => Some(error.clone()),
+        // The engine itself is in trouble, not the registry.
+        _ => None,
+    };
+    let error = engine_error(&format!("the image {image} could not be pulled"), error);
+    let kind = match (error.kind(), answer) {
+        // A 404 to a pull is about the image, whatever its words.
+        (Kind::NotFound | Kind::ImageNotFound, _) => Kind::ImageNotFound,
+        (Kind::WrongPlatform, _) | (_, None) => return error,
+        (_, Some(words)) if says(&words, &LOGIN_WORDS) => Kind::LoginRefused,
+        (_, Some(words)) if says(&words, &NETWORK_WORDS) && begun => Kind::PullInterrupted,
+        (_, Some(words)) if says(&words, &NETWORK_WORDS) => Kind::RegistryUnreachable,
+        _ => return error,
+    };
+    EngineError::new(kind, error.to_string())
 }
 
-/// Found out here, since a container of the wrong architecture starts, and its PID 1 then dies with few words.
-async fn check_platform(engine: &DockerEngine, spec: &ContainerSpec, image: &ImageInspect) -> Result<(), EngineError> {
+fn says(message: &str, words: &[&str]) -> bool {
+    words.iter().any(|words| message.contains(words))
+}
+
+/// How registries, and the engine's client of them, say that they want a login or another one.
+const LOGIN_WORDS: [&str; 6] = [
+    "unauthorized",
+    "no basic auth credentials",
+    "authentication required",
+    "incorrect username or password",
+    "denied: ",
+    "403 Forbidden",
+];
+
+/// How the engine's client of registries says that it did not get through to one, or no longer does.
+const NETWORK_WORDS: [&str; 14] = [
+    "dial tcp",
+    "connection refused",
+    "connection reset",
+    "broken pipe",
+    "EOF",
+    "timeout",
+    "Timeout",
+    "deadline exceeded",
+    "no such host",
+    "x509: ",
+    "tls: ",
+    "server gave HTTP response to HTTPS client",
+    "received unexpected HTTP status: 5",
+    "toomanyrequests",
+];
+
+/// As images and engines name it; empty where the image does not say.
+fn platform_of(image: &ImageInspect) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
-    let of_image = format!("{}/{}", part(&image.os), part(&image.architecture));
-    let wanted = match &spec.platform {
-        Some(platform) => platform.clone(),
-        None => engine.check().await?.platform,
-    };
-    // An image that does not say, or a variant (`linux/arm/v7`) we cannot compare, is left to the engine.
-    let fits = wanted.starts_with(&of_image) || image.architecture.as_deref().is_none_or(str::is_empty);
-    if fits {
-        return Ok(());
+    format!("{}/{}", part(&image.os), part(&image.architecture))
+}
+
+/// Whether an image is for a platform. A variant (`linux/arm/v7`) is left to the engine, as is an image that does not say.
+fn fits(image: &ImageInspect, wanted: &str) -> bool {
+    let mut parts = wanted.splitn(3, '/');
+    let os_and_architecture = format!("{}/{}", parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    image.architecture.as_deref().is_none_or(str::is_empty) || platform_of(image) == os_and_architecture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use EngineErrorKind as Kind;
+
+    fn kind(begun: bool, message: &str) -> Kind {
+        let error = DockerError::DockerStreamError {
+            error: message.to_owned(),
+        };
+        pull_error("image", begun, error).kind()
     }
-    Err(EngineError::new(
-        EngineErrorKind::WrongPlatform,
-        format!("the image {} is for {of_image}, and {wanted} is needed", spec.image),
-    ))
+
+    #[test]
+    fn what_docker_hub_says_is_understood() {
+        let denied = "pull access denied for a, repository does not exist or may require 'docker login': denied: \
+                      requested access to the resource is denied";
+        assert_eq!(kind(false, denied), Kind::ImageNotFound);
+        assert_eq!(
+            kind(false, "unauthorized: incorrect username or password"),
+            Kind::LoginRefused
+        );
+        assert_eq!(
+            kind(false, "toomanyrequests: You have reached your pull rate limit."),
+            Kind::RegistryUnreachable
+        );
+        assert_eq!(
+            kind(true, "write /var/lib/docker/tmp/x: no space left on device"),
+            Kind::Internal
+        );
+    }
+
+    #[test]
+    fn platforms_are_compared_by_their_parts() {
+        let image = ImageInspect {
+            os: Some("linux".to_owned()),
+            architecture: Some("arm".to_owned()),
+            ..Default::default()
+        };
+        assert!(fits(&image, "linux/arm") && fits(&image, "linux/arm/v7"));
+        assert!(!fits(&image, "linux/arm64") && !fits(&image, "windows/arm"));
+        assert!(fits(&ImageInspect::default(), "linux/arm64"));
+    }
 }

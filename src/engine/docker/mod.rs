@@ -1,9 +1,16 @@
 //! The Docker engine, over its HTTP API through `bollard`.
 
 mod convert;
+mod credentials;
+mod discover;
+mod endpoint;
 mod events;
 mod exec;
 mod image;
+mod ssh;
+#[cfg(feature = "tls")]
+mod tls;
+mod transport;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +25,12 @@ use super::{
 };
 use crate::error::Error;
 use convert::{engine_error, report_of_inspect, report_of_summary};
+use discover::{Candidate, Environment};
+
+pub use endpoint::Endpoint;
+
+/// What all errors of connecting say was being done.
+const REACH: &str = "reach the Docker engine";
 
 /// How long connecting may take in all before the engine counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,28 +38,80 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often, and how often at most, a removal that another client has begun is looked at again.
 const REMOVAL_CHECK: Duration = Duration::from_millis(10);
 
-/// A Docker engine, reached by `DOCKER_HOST` or on its default socket. Cheap to clone; dropping it ends nothing.
+/// A Docker engine, reached in any of the ways an [`Endpoint`] names. Cheap to clone; dropping it ends nothing.
+///
+/// Its connections are kept alive and shared by the calls made in the runtime it was made in; calls from other runtimes
+/// open their own.
 #[derive(Clone, Debug)]
 pub struct DockerEngine {
     docker: Docker,
+    endpoint: Option<Endpoint>,
 }
 
 impl DockerEngine {
-    /// Connects to the engine named by `DOCKER_HOST`, or else to the one on the default socket, and agrees with it on
-    /// a version of the API. Must be called within a tokio runtime.
+    /// Connects to the engine that the docker command line would use, and agrees with it on a version of the API. Must be
+    /// called within a tokio runtime. In this order:
+    ///
+    /// 1. `DOCKER_HOST`, in the forms of [`Endpoint`]. For `tcp://` there is TLS if `DOCKER_TLS_VERIFY`, `DOCKER_TLS` or
+    ///    `DOCKER_CERT_PATH` is set: with `ca.pem`, `cert.pem` and `key.pem` from `DOCKER_CERT_PATH`, or else from
+    ///    Docker's own folder (`DOCKER_CONFIG`, or `~/.docker`). The server is always verified.
+    /// 2. The docker context named by `DOCKER_CONTEXT`, or else by `currentContext` in `config.json` of Docker's folder.
+    /// 3. The first that answers of: `/var/run/docker.sock`; rootless engines' `$XDG_RUNTIME_DIR/docker.sock` and
+    ///    `/run/user/UID/docker.sock`; Docker Desktop's `~/.docker/run/docker.sock` and `~/.docker/desktop/docker.sock`.
+    ///    On Windows: the pipes `docker_engine` and `dockerDesktopLinuxEngine`.
+    ///
+    /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`] with [`EngineErrorKind::Unreachable`] or [`EngineErrorKind::Timeout`] (after ten seconds).
+    /// - [`Error::Config`] for a setting that cannot be used, by its name.
+    /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming everything that was tried;
+    ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds).
     pub async fn connect() -> Result<Self, Error> {
-        let docker = Docker::connect_with_defaults().map_err(|error| {
-            Error::engine(
-                "reach the Docker engine",
-                None,
-                engine_error("the engine cannot be reached", error),
-            )
-        })?;
-        Self::from_bollard(docker).await
+        let mut candidates = Environment::of_process().candidates()?;
+        if candidates.len() == 1 {
+            let Candidate { endpoint, named_by } = candidates.remove(0);
+            return Self::open(endpoint, &named_by).await;
+        }
+        let mut tried = Vec::new();
+        for Candidate { endpoint, named_by } in candidates {
+            let name = endpoint.to_string();
+            match Self::open(endpoint, &named_by).await {
+                // An engine that is there but has another trouble is the one that was meant.
+                Err(Error::Engine { source, .. }) if source.kind() == EngineErrorKind::Unreachable => {
+                    tried.push(format!("{name} ({})", root_cause(&source)));
+                }
+                answer => return answer,
+            }
+        }
+        let source = EngineError::new(
+            EngineErrorKind::Unreachable,
+            format!(
+                "DOCKER_HOST is not set, there is no docker context, and no engine answers at {}",
+                tried.join(", ")
+            ),
+        );
+        Err(Error::engine(REACH, None, source))
+    }
+
+    /// Connects to the engine there, and agrees with it on a version of the API. No variable of the environment is looked
+    /// at. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
+        Self::open(endpoint, "endpoint").await
+    }
+
+    async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
+        let docker = transport::client(&endpoint, named_by)?;
+        let what = format!("no version was had from the engine at {endpoint}");
+        let docker = agree_on_version(docker, &what).await?;
+        Ok(Self {
+            docker,
+            endpoint: Some(endpoint),
+        })
     }
 
     /// Uses a connection made by the caller, and agrees with the engine on a version of the API.
@@ -55,16 +120,13 @@ impl DockerEngine {
     ///
     /// As [`connect`](Self::connect).
     pub async fn from_bollard(docker: Docker) -> Result<Self, Error> {
-        let negotiated = bounded("the version request", CONNECT_TIMEOUT, async {
-            docker
-                .negotiate_version()
-                .await
-                .map_err(|error| engine_error("the engine's version cannot be read", error))
-        });
-        match negotiated.await {
-            Ok(docker) => Ok(Self { docker }),
-            Err(error) => Err(Error::engine("reach the Docker engine", None, error)),
-        }
+        let docker = agree_on_version(docker, "the engine's version cannot be read").await?;
+        Ok(Self { docker, endpoint: None })
+    }
+
+    /// Where the engine is; `None` for a connection made by the caller.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint.as_ref()
     }
 
     /// The connection itself, for calls this library does not make.
@@ -84,6 +146,26 @@ impl DockerEngine {
             }
         }
     }
+}
+
+async fn agree_on_version(docker: Docker, what: &str) -> Result<Docker, Error> {
+    bounded("the version request", CONNECT_TIMEOUT, async {
+        docker
+            .negotiate_version()
+            .await
+            .map_err(|error| engine_error(what, error))
+    })
+    .await
+    .map_err(|error| Error::engine(REACH, None, error))
+}
+
+/// The innermost words of an error.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 impl Engine for DockerEngine {

@@ -1,0 +1,420 @@
+//! Which engine the user means: what the docker command line goes by, in its order.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::endpoint::Endpoint;
+use crate::error::{Error, FieldError};
+
+/// The variables that are looked at.
+const VARIABLES: [&str; 10] = [
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "DOCKER_TLS",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+    "DOCKERPOOL_INSECURE_TCP",
+    "XDG_RUNTIME_DIR",
+    "HOME",
+    "USERPROFILE",
+];
+
+/// The context that stands for "no context".
+const NO_CONTEXT: &str = "default";
+
+/// An engine that may be the one, and the setting that named it, for errors.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) endpoint: Endpoint,
+    pub(super) named_by: String,
+}
+
+/// What the process was given to find its engine by.
+pub(super) struct Environment {
+    variables: HashMap<&'static str, OsString>,
+    /// The user's number, by which rootless engines name their socket.
+    uid: Option<u32>,
+}
+
+impl Environment {
+    pub(super) fn of_process() -> Self {
+        let set = |name| Some((name, std::env::var_os(name)?));
+        Self {
+            variables: VARIABLES.into_iter().filter_map(set).collect(),
+            uid: uid(),
+        }
+    }
+
+    /// Empty means not set, as it does for the docker command line.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let value = self.variables.get(name)?;
+        (!value.is_empty()).then(|| PathBuf::from(value))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Error> {
+        match self.path(name) {
+            None => Ok(None),
+            Some(path) => match path.into_os_string().into_string() {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(bad(name, "is not UTF-8")),
+            },
+        }
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.path("HOME").or_else(|| self.path("USERPROFILE"))
+    }
+
+    /// Docker's own folder.
+    pub(super) fn config_dir(&self) -> Option<PathBuf> {
+        self.path("DOCKER_CONFIG")
+            .or_else(|| Some(self.home()?.join(".docker")))
+    }
+
+    /// The engines to try, in this order: the one that is named, or else those on the usual sockets.
+    pub(super) fn candidates(&self) -> Result<Vec<Candidate>, Error> {
+        if let Some(host) = self.text("DOCKER_HOST")? {
+            return Ok(vec![self.named_by_host(&host)?]);
+        }
+        if let Some(candidate) = self.named_by_context()? {
+            return Ok(vec![candidate]);
+        }
+        Ok(self.usual())
+    }
+
+    fn named_by_host(&self, host: &str) -> Result<Candidate, Error> {
+        let variable = "DOCKER_HOST";
+        let endpoint = parse(host, variable)?;
+        // Docker's own libraries differ in which of the three turns TLS on. Any does here, and the server is verified
+        // always: who meant TLS must not get less.
+        let tls = ["DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH"]
+            .iter()
+            .any(|name| self.path(name).is_some());
+        let mut named_by = variable;
+        let endpoint = if tls {
+            let folder = self.path("DOCKER_CERT_PATH").or_else(|| self.config_dir());
+            named_by = "DOCKER_CERT_PATH";
+            endpoint.with_tls(folder.ok_or_else(|| bad(named_by, "is needed, since there is no home directory"))?)
+        } else if self.path("DOCKERPOOL_INSECURE_TCP").is_some() {
+            endpoint.allow_insecure()
+        } else {
+            endpoint
+        };
+        if let Some(problem) = endpoint.problem() {
+            return Err(bad(variable, problem));
+        }
+        Ok(Candidate {
+            endpoint,
+            named_by: named_by.to_owned(),
+        })
+    }
+
+    fn named_by_context(&self) -> Result<Option<Candidate>, Error> {
+        let dir = self.config_dir();
+        let (name, named_by) = match self.text("DOCKER_CONTEXT")? {
+            Some(name) => (name, "DOCKER_CONTEXT".to_owned()),
+            None => {
+                let Some(file) = dir.as_ref().map(|dir| dir.join("config.json")) else {
+                    return Ok(None);
+                };
+                let named_by = format!("currentContext in {}", file.display());
+                match read_json(&file).map_err(|problem| bad(file.display(), problem))? {
+                    Some(config) => match config["currentContext"].as_str() {
+                        Some(name) if !name.is_empty() => (name.to_owned(), named_by),
+                        _ => return Ok(None),
+                    },
+                    None => return Ok(None),
+                }
+            }
+        };
+        if name == NO_CONTEXT {
+            return Ok(None);
+        }
+        let contexts = dir.unwrap_or_default().join("contexts");
+        let bad = |problem: String| bad(&named_by, problem);
+        let Some((folder, meta)) = find_context(&contexts, &name).map_err(bad)? else {
+            return Err(bad(format!(
+                "there is no context `{name}` in {} (see `docker context ls`)",
+                contexts.display()
+            )));
+        };
+        let docker = &meta["Endpoints"]["docker"];
+        let Some(host) = docker["Host"].as_str() else {
+            return Err(bad(format!("the context `{name}` names no Docker engine")));
+        };
+        if docker["SkipTLSVerify"].as_bool() == Some(true) {
+            return Err(bad(format!(
+                "the context `{name}` skips the verification of its server, which is not done here: \
+                 give it a CA with `docker context update`"
+            )));
+        }
+        let mut endpoint = parse(host, &named_by)?;
+        let certificates = contexts.join("tls").join(folder).join("docker");
+        if certificates.is_dir() {
+            endpoint = endpoint.with_tls(certificates);
+        } else if self.path("DOCKERPOOL_INSECURE_TCP").is_some() {
+            endpoint = endpoint.allow_insecure();
+        }
+        match endpoint.problem() {
+            Some(problem) => Err(bad(format!("the context `{name}`: {problem}"))),
+            None => Ok(Some(Candidate { endpoint, named_by })),
+        }
+    }
+
+    /// The sockets on which engines listen that nobody named.
+    fn usual(&self) -> Vec<Candidate> {
+        let mut found: Vec<Endpoint> = Vec::new();
+        let mut add = |endpoint| {
+            if !found.contains(&endpoint) {
+                found.push(endpoint);
+            }
+        };
+        if cfg!(windows) {
+            add(Endpoint::named_pipe("//./pipe/docker_engine"));
+            add(Endpoint::named_pipe("//./pipe/dockerDesktopLinuxEngine"));
+        } else {
+            add(Endpoint::unix("/var/run/docker.sock"));
+            if let Some(dir) = self.path("XDG_RUNTIME_DIR") {
+                add(Endpoint::unix(dir.join("docker.sock")));
+            }
+            if let Some(uid) = self.uid {
+                add(Endpoint::unix(format!("/run/user/{uid}/docker.sock")));
+            }
+            if let Some(home) = self.home() {
+                add(Endpoint::unix(home.join(".docker/run/docker.sock")));
+                add(Endpoint::unix(home.join(".docker/desktop/docker.sock")));
+            }
+        }
+        let named_by = "the default socket".to_owned();
+        let candidate = |endpoint| Candidate {
+            endpoint,
+            named_by: named_by.clone(),
+        };
+        found.into_iter().map(candidate).collect()
+    }
+}
+
+/// Without the C library's call, which is unsafe here: the owner of this process's own folder.
+fn uid() -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some(fs::metadata("/proc/self").ok()?.uid())
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+fn bad(field: impl ToString, problem: impl Into<String>) -> Error {
+    Error::Config(vec![FieldError::new(field.to_string(), problem)])
+}
+
+/// The parse error, under the name of the setting.
+fn parse(host: &str, named_by: &str) -> Result<Endpoint, Error> {
+    host.parse().map_err(|error| match error {
+        Error::Config(problems) => Error::Config(
+            problems
+                .iter()
+                .map(|problem| FieldError::new(named_by, problem.problem()))
+                .collect(),
+        ),
+        error => error,
+    })
+}
+
+/// `None` where there is no such file.
+fn read_json(file: &Path) -> Result<Option<Value>, String> {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot be read: {error}")),
+    };
+    match serde_json::from_slice(&text) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => Err(format!("is not JSON: {error}")),
+    }
+}
+
+/// The folder of a context and what stands in it. Docker names the folder by a hash of the name, and writes the name
+/// into it too: looking there needs no hash.
+fn find_context(contexts: &Path, name: &str) -> Result<Option<(OsString, Value)>, String> {
+    let Ok(folders) = fs::read_dir(contexts.join("meta")) else {
+        return Ok(None);
+    };
+    for folder in folders.flatten() {
+        let file = folder.path().join("meta.json");
+        let meta = match read_json(&file) {
+            Ok(meta) => meta.unwrap_or_default(),
+            // Another context's file does not matter.
+            Err(_) => continue,
+        };
+        if meta["Name"].as_str() == Some(name) {
+            return Ok(Some((folder.file_name(), meta)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&'static str, &str)]) -> Environment {
+        Environment {
+            variables: variables.iter().map(|(name, value)| (*name, value.into())).collect(),
+            uid: Some(1000),
+        }
+    }
+
+    fn only(variables: &[(&'static str, &str)]) -> Endpoint {
+        let mut found = environment(variables).candidates().unwrap();
+        assert_eq!(found.len(), 1);
+        found.remove(0).endpoint
+    }
+
+    /// The setting that is named in the error, and the words.
+    fn refused(variables: &[(&'static str, &str)]) -> (String, String) {
+        match environment(variables).candidates() {
+            Err(Error::Config(problems)) => (problems[0].field().to_owned(), problems[0].problem().to_owned()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A folder of Docker's with one context.
+    fn config_with_context(host: &str, current: Option<&str>, tls: bool) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = dir.path().join("contexts/meta/abc");
+        fs::create_dir_all(&meta).unwrap();
+        let json = serde_json::json!({"Name": "far", "Metadata": {}, "Endpoints": {"docker": {"Host": host}}});
+        fs::write(meta.join("meta.json"), json.to_string()).unwrap();
+        if tls {
+            fs::create_dir_all(dir.path().join("contexts/tls/abc/docker")).unwrap();
+        }
+        if let Some(current) = current {
+            let json = serde_json::json!({ "currentContext": current });
+            fs::write(dir.path().join("config.json"), json.to_string()).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn docker_host_comes_first() {
+        let dir = config_with_context("unix:///far.sock", Some("far"), false);
+        let config = dir.path().to_str().unwrap();
+        let host = ("DOCKER_HOST", "unix:///near.sock");
+        assert_eq!(
+            only(&[host, ("DOCKER_CONTEXT", "far"), ("DOCKER_CONFIG", config)]),
+            Endpoint::unix("/near.sock")
+        );
+        // Empty is not set.
+        assert_eq!(
+            only(&[("DOCKER_HOST", ""), ("DOCKER_CONFIG", config)]),
+            Endpoint::unix("/far.sock")
+        );
+    }
+
+    #[test]
+    fn any_variable_of_tls_turns_it_on_for_tcp_only() {
+        let host = ("DOCKER_HOST", "tcp://10.0.0.1:2376");
+        let tls = |folder: &str| Endpoint::tls("10.0.0.1:2376", folder);
+        assert_eq!(
+            only(&[host, ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")]),
+            tls("/certs")
+        );
+        assert_eq!(only(&[host, ("DOCKER_CERT_PATH", "/certs")]), tls("/certs"));
+        assert_eq!(
+            only(&[host, ("DOCKER_TLS_VERIFY", "1"), ("HOME", "/home/me")]),
+            tls("/home/me/.docker")
+        );
+        assert_eq!(
+            only(&[host, ("DOCKER_TLS", "1"), ("DOCKER_CONFIG", "/conf")]),
+            tls("/conf")
+        );
+        assert_eq!(
+            only(&[("DOCKER_HOST", "unix:///a"), ("DOCKER_TLS_VERIFY", "1"), ("HOME", "/")]),
+            Endpoint::unix("/a")
+        );
+        assert_eq!(refused(&[host, ("DOCKER_TLS_VERIFY", "1")]).0, "DOCKER_CERT_PATH");
+    }
+
+    #[test]
+    fn plain_tcp_beyond_this_machine_is_refused_or_asked_for_by_name() {
+        let host = ("DOCKER_HOST", "tcp://10.0.0.1:2375");
+        let (field, problem) = refused(&[host]);
+        assert_eq!(field, "DOCKER_HOST");
+        assert!(problem.contains("DOCKERPOOL_INSECURE_TCP=1"), "{problem}");
+        assert_eq!(
+            only(&[host, ("DOCKERPOOL_INSECURE_TCP", "1")]),
+            Endpoint::insecure_tcp("10.0.0.1:2375")
+        );
+        let dir = config_with_context("tcp://10.0.0.1:2375", None, false);
+        let context = [
+            ("DOCKER_CONTEXT", "far"),
+            ("DOCKER_CONFIG", dir.path().to_str().unwrap()),
+        ];
+        assert_eq!(refused(&context).0, "DOCKER_CONTEXT");
+    }
+
+    #[test]
+    fn a_context_is_named_by_variable_or_by_the_config_file() {
+        let dir = config_with_context("tcp://10.0.0.1:2376", Some("far"), true);
+        let config = ("DOCKER_CONFIG", dir.path().to_str().unwrap());
+        let far = Endpoint::tls("10.0.0.1:2376", dir.path().join("contexts/tls/abc/docker"));
+        assert_eq!(only(&[config]), far);
+        assert_eq!(only(&[config, ("DOCKER_CONTEXT", "far")]), far);
+        // The name that means none, over the one in the file.
+        let found = environment(&[config, ("DOCKER_CONTEXT", "default")])
+            .candidates()
+            .unwrap();
+        assert_eq!(found[0].endpoint, Endpoint::unix("/var/run/docker.sock"));
+    }
+
+    #[test]
+    fn a_context_that_cannot_be_used_is_an_error_and_not_passed_over() {
+        let dir = config_with_context("unix:///far.sock", Some("gone"), false);
+        let config = ("DOCKER_CONFIG", dir.path().to_str().unwrap());
+        let (field, problem) = refused(&[config]);
+        assert!(field.starts_with("currentContext in "), "{field}");
+        assert!(problem.contains("no context `gone`"), "{problem}");
+        let (field, problem) = refused(&[config, ("DOCKER_CONTEXT", "other")]);
+        assert_eq!(field, "DOCKER_CONTEXT");
+        assert!(problem.contains("no context `other`"), "{problem}");
+
+        let dir = config_with_context("nonsense", Some("far"), false);
+        assert!(
+            refused(&[("DOCKER_CONFIG", dir.path().to_str().unwrap())])
+                .1
+                .contains("nonsense")
+        );
+        fs::write(dir.path().join("config.json"), "{").unwrap();
+        assert!(
+            refused(&[("DOCKER_CONFIG", dir.path().to_str().unwrap())])
+                .0
+                .ends_with("config.json")
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn without_a_name_the_usual_sockets_are_tried_in_order() {
+        let found = environment(&[("XDG_RUNTIME_DIR", "/run/user/1000"), ("HOME", "/home/me")])
+            .candidates()
+            .unwrap();
+        let found: Vec<_> = found.iter().map(|candidate| candidate.endpoint.to_string()).collect();
+        assert_eq!(
+            found,
+            [
+                "unix:///var/run/docker.sock",
+                "unix:///run/user/1000/docker.sock",
+                "unix:///home/me/.docker/run/docker.sock",
+                "unix:///home/me/.docker/desktop/docker.sock",
+            ]
+        );
+    }
+}

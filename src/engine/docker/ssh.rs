@@ -1,0 +1,164 @@
+//! An engine behind ssh: one `ssh … docker system dial-stdio` for each connection, whose standard streams are the
+//! connection. It is what the docker command line does.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::Sleep;
+
+use super::endpoint::Destination;
+
+/// How much of what ssh says of its troubles is kept, in bytes.
+const WORDS_KEPT: usize = 2048;
+
+/// How long its last words are waited for: a process it left in the background may hold the pipe open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Where a tunnel goes.
+pub(super) struct Tunnel(Destination);
+
+impl Tunnel {
+    pub(super) fn to(destination: &str) -> Result<Self, String> {
+        Destination::parse(destination).map(Self)
+    }
+
+    pub(super) fn open(&self) -> io::Result<TunnelStream> {
+        let Destination { user, host, port } = &self.0;
+        let mut ssh = Command::new("ssh");
+        // No terminal and no questions: there is nobody to answer.
+        ssh.args(["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
+        if let Some(user) = user {
+            ssh.args(["-l", user]);
+        }
+        if let Some(port) = port {
+            ssh.arg("-p").arg(port.to_string());
+        }
+        ssh.args(["--", host, "docker", "system", "dial-stdio"]);
+        let mut child = ssh
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), TunnelFailed(format!("`ssh` cannot be run: {error}"))))?;
+        let missing = || io::Error::other("a standard stream of ssh is missing");
+        Ok(TunnelStream {
+            stdin: Some(child.stdin.take().ok_or_else(missing)?),
+            stdout: child.stdout.take().ok_or_else(missing)?,
+            stderr: Some(child.stderr.take().ok_or_else(missing)?),
+            _child: child,
+            words: Vec::new(),
+            heard: false,
+            last_words: None,
+        })
+    }
+}
+
+/// ssh ended before anything came through it; its own words.
+#[derive(Debug)]
+pub(super) struct TunnelFailed(String);
+
+impl fmt::Display for TunnelFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no way through ssh: {}", self.0)
+    }
+}
+
+impl StdError for TunnelFailed {}
+
+/// Whether an error is that of a tunnel.
+pub(super) fn is_tunnel(error: &(dyn StdError + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .is_some_and(|inner| inner.is::<TunnelFailed>())
+}
+
+/// One connection. Dropping it kills its ssh.
+pub(super) struct TunnelStream {
+    /// `None` once the writing side is closed.
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    /// `None` once it has ended.
+    stderr: Option<ChildStderr>,
+    _child: Child,
+    words: Vec<u8>,
+    /// Something has come through.
+    heard: bool,
+    last_words: Option<Pin<Box<Sleep>>>,
+}
+
+impl TunnelStream {
+    /// Reads what ssh complains of, so that it never waits for us. Ready when it has ended.
+    fn poll_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(stderr) = &mut self.stderr {
+            let mut space = [0; 512];
+            let mut space = ReadBuf::new(&mut space);
+            match ready!(Pin::new(stderr).poll_read(cx, &mut space)) {
+                Ok(()) if !space.filled().is_empty() => {
+                    let room = WORDS_KEPT.saturating_sub(self.words.len());
+                    self.words.extend(space.filled().iter().take(room));
+                }
+                _ => self.stderr = None,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let words_ended = self.poll_words(cx).is_ready();
+        let before = buf.filled().len();
+        if self.last_words.is_none() {
+            ready!(Pin::new(&mut self.stdout).poll_read(cx, buf))?;
+            self.heard |= buf.filled().len() > before;
+            if self.heard {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if !words_ended {
+            let wait = self
+                .last_words
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
+            ready!(wait.as_mut().poll(cx));
+        }
+        let words = String::from_utf8_lossy(&self.words).trim().to_owned();
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            TunnelFailed(words),
+        )))
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let heard = self.heard;
+        let Some(stdin) = &mut self.stdin else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        match ready!(Pin::new(stdin).poll_write(cx, buf)) {
+            // ssh has ended. Why is known on the other side, where end-of-file is what comes next.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !heard => Poll::Ready(Ok(buf.len())),
+            written => Poll::Ready(written),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A pipe keeps nothing back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Only closing the pipe ends it for the reader.
+        self.stdin = None;
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,260 @@
+//! The connections to an engine: kept alive, and made in whatever way its [`Endpoint`] says.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, body_full};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use hyper::body::Body;
+use hyper::header::HeaderValue;
+use hyper::{Method, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tower_service::Service;
+
+use super::endpoint::{Endpoint, Kind};
+use super::ssh;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
+use crate::error::{Error, FieldError};
+
+/// How long an unused connection is kept, and how many. Proxies and firewalls forget them sooner or later; one behind ssh
+/// is a process.
+const KEEP_FOR: Duration = Duration::from_secs(30);
+const KEEP: usize = 16;
+
+/// After this long of silence the kernel asks whether the other end is still there.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Bollard's own deadline for the head of a response. Every call here has one of ours, which is shorter.
+const RESPONSE_TIMEOUT: u64 = 120;
+
+/// A client of the engine there; nothing is sent yet. `named_by` is the setting that errors about it name.
+///
+/// Bollard's own transports open a connection for each request, without TCP_NODELAY under TLS; so it is given another.
+pub(super) fn client(endpoint: &Endpoint, named_by: &str) -> Result<Docker, Error> {
+    let bad = |problem| Error::Config(vec![FieldError::new(named_by, problem)]);
+    if let Some(problem) = endpoint.problem() {
+        return Err(bad(problem));
+    }
+    let connector = Connector(Arc::new(Route::to(endpoint).map_err(bad)?));
+    // The name in each request's Host header, and what a TCP connector connects to.
+    let host = endpoint.authority().unwrap_or_else(|| "localhost".to_owned());
+
+    let mut settings = Client::builder(TokioExecutor::new());
+    settings
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(KEEP_FOR)
+        .pool_max_idle_per_host(KEEP);
+    let kept = settings.build(connector.clone());
+    let fresh = settings.pool_max_idle_per_host(0).build(connector);
+    let home = Handle::current().id();
+
+    let transport = move |mut request: BollardRequest| {
+        encode_as_engines_read(&mut request);
+        let (kept, fresh) = (kept.clone(), fresh.clone());
+        async move {
+            // A connection lives in the runtime it was made in, and stands still while nobody drives that one. So only
+            // calls from the first runtime share connections.
+            if Handle::current().id() != home {
+                return Ok(fresh.request(request).await?);
+            }
+            let again = repeated(&request);
+            match (kept.request(request).await, again) {
+                // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
+                // only if it had not begun to send.
+                (Err(error), Some(again)) if !error.is_connect() => Ok(fresh.request(again).await?),
+                (answer, _) => Ok(answer?),
+            }
+        }
+    };
+    Docker::connect_with_custom_transport(
+        transport,
+        Some(format!("http://{host}")),
+        RESPONSE_TIMEOUT,
+        API_DEFAULT_VERSION,
+    )
+    .map_err(|error| bad(error.to_string()))
+}
+
+/// The same request once more, if doing it twice is the same as doing it once (RFC 9110, 9.2.2) and nothing was to be sent
+/// with it.
+fn repeated(request: &BollardRequest) -> Option<BollardRequest> {
+    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
+    if !idempotent || request.body().size_hint().exact() != Some(0) {
+        return None;
+    }
+    let mut again = BollardRequest::new(body_full(Bytes::new()));
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+/// Registry credentials are in a header in base64, of which bollard uses the plain alphabet and the engine reads the one
+/// for URLs: some passwords (those with `~`, `?` or `>` in certain places) would not arrive, and the pull go on without.
+fn encode_as_engines_read(request: &mut BollardRequest) {
+    if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
+        let encoded = value.as_bytes().iter().map(|byte| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        });
+        if let Ok(mut encoded) = HeaderValue::from_bytes(&encoded.collect::<Vec<_>>()) {
+            encoded.set_sensitive(true);
+            *value = encoded;
+        }
+    }
+}
+
+/// Opens connections for hyper's client.
+#[derive(Clone)]
+struct Connector(Arc<Route>);
+
+enum Route {
+    #[cfg(unix)]
+    Unix(std::path::PathBuf),
+    #[cfg(windows)]
+    Pipe(std::path::PathBuf),
+    Tcp(HttpConnector),
+    #[cfg(feature = "tls")]
+    Tls(HttpConnector, Tls),
+    Ssh(ssh::Tunnel),
+}
+
+impl Route {
+    fn to(endpoint: &Endpoint) -> Result<Self, String> {
+        Ok(match &endpoint.kind {
+            #[cfg(unix)]
+            Kind::Unix(path) => Self::Unix(path.clone()),
+            #[cfg(windows)]
+            Kind::Pipe(path) => Self::Pipe(path.clone()),
+            Kind::Tcp { .. } => Self::Tcp(tcp()),
+            #[cfg(feature = "tls")]
+            Kind::Tls { certificates, .. } => {
+                let authority = endpoint.authority().unwrap_or_default();
+                Self::Tls(tcp(), Tls::new(&authority, certificates)?)
+            }
+            Kind::Ssh(destination) => Self::Ssh(ssh::Tunnel::to(destination)?),
+            // Those of another system or without their feature have a problem, and do not come here.
+            #[allow(unreachable_patterns)]
+            _ => return Err("cannot be used in this build".to_owned()),
+        })
+    }
+
+    async fn connect(&self, uri: Uri) -> io::Result<Wire> {
+        Ok(match self {
+            #[cfg(unix)]
+            Self::Unix(path) => Wire::new(tokio::net::UnixStream::connect(path).await?),
+            #[cfg(windows)]
+            Self::Pipe(path) => Wire::new(open_pipe(path).await?),
+            Self::Tcp(tcp) => Wire::new(dial(tcp, uri).await?),
+            #[cfg(feature = "tls")]
+            Self::Tls(tcp, tls) => Wire::new(tls.handshake(dial(tcp, uri).await?).await?),
+            Self::Ssh(tunnel) => Wire::new(tunnel.open()?),
+        })
+    }
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    // Else a request in two packets waits for the acknowledgement of the first, which comes after 40 ms.
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    tcp
+}
+
+async fn dial(tcp: &HttpConnector, uri: Uri) -> io::Result<TcpStream> {
+    let mut tcp = tcp.clone();
+    poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(io::Error::other)?;
+    let stream = tcp.call(uri).await.map_err(io::Error::other)?;
+    Ok(stream.into_inner())
+}
+
+#[cfg(windows)]
+async fn open_pipe(path: &std::path::Path) -> io::Result<tokio::net::windows::named_pipe::NamedPipeClient> {
+    /// Windows' word for a pipe all of whose instances are taken at the moment.
+    const PIPE_BUSY: i32 = 231;
+    loop {
+        match tokio::net::windows::named_pipe::ClientOptions::new().open(path) {
+            Err(error) if error.raw_os_error() == Some(PIPE_BUSY) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Wire>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<TokioIo<Wire>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let route = self.0.clone();
+        Box::pin(async move { route.connect(uri).await.map(TokioIo::new) })
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send {}
+impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+
+/// A connection of any kind.
+struct Wire(Pin<Box<dyn Stream>>);
+
+impl Wire {
+    fn new(stream: impl Stream + 'static) -> Self {
+        Self(Box::pin(stream))
+    }
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.as_mut().poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.as_mut().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}
