@@ -1,0 +1,179 @@
+//! What stands between the tests and the real engine: a proxy on loopback, with TLS or without, that counts its
+//! connections and can cut them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+use crate::support::engine;
+
+/// Forwards to the real engine until it is dropped.
+pub struct Proxy {
+    pub address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    connections: Arc<Mutex<JoinSet<()>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub async fn plain() -> Self {
+        Self::start("127.0.0.1:0", None).await
+    }
+
+    pub async fn tls(config: ServerConfig) -> Self {
+        Self::start("127.0.0.1:0", Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    /// At an address of one that was there before.
+    pub async fn plain_at(address: SocketAddr) -> Self {
+        Self::start(&address.to_string(), None).await
+    }
+
+    async fn start(address: &str, tls: Option<TlsAcceptor>) -> Self {
+        let socket = real_socket().await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::new(Mutex::new(JoinSet::new()));
+        let accepting = tokio::spawn({
+            let (accepted, connections) = (accepted.clone(), connections.clone());
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    stream.set_nodelay(true).unwrap();
+                    let (tls, socket) = (tls.clone(), socket.clone());
+                    connections.lock().spawn(async move {
+                        match tls {
+                            None => forward(stream, &socket).await,
+                            // What a client makes of a failed handshake is its matter.
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => forward(stream, &socket).await,
+                                Err(_) => {}
+                            },
+                        }
+                    });
+                }
+            }
+        });
+        Self {
+            address,
+            accepted,
+            connections,
+            accepting,
+        }
+    }
+
+    /// How many connections there have been.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections there are.
+    pub async fn cut(&self) {
+        let mut connections = std::mem::take(&mut *self.connections.lock());
+        connections.shutdown().await;
+    }
+
+    /// Ends it and all its connections.
+    pub async fn stop(self) {
+        self.accepting.abort();
+        self.cut().await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn forward(mut client: impl AsyncRead + AsyncWrite + Unpin, socket: &str) {
+    let mut engine = UnixStream::connect(socket).await.unwrap();
+    // A connection that is cut is cut.
+    let _ = copy_bidirectional(&mut client, &mut engine).await;
+}
+
+/// The path of the real engine's socket.
+pub async fn real_socket() -> String {
+    let endpoint = engine().await.endpoint().unwrap().to_string();
+    endpoint
+        .strip_prefix("unix://")
+        .expect("these tests need an engine on a Unix socket")
+        .to_owned()
+}
+
+/// An authority and what it signs.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// A certificate and its key, in PEM.
+    fn signed(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![usage];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A server of these names that lets in only whom this authority has signed.
+    pub fn server(&self, names: &[&str]) -> ServerConfig {
+        let provider = Arc::new(default_provider());
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .unwrap();
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .unwrap();
+        let (certificate, key) = self.signed(names, ExtendedKeyUsagePurpose::ServerAuth);
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap()
+    }
+
+    /// Docker's file that says whom to trust.
+    pub fn write_ca(&self, folder: &Path) {
+        std::fs::write(folder.join("ca.pem"), &self.pem).unwrap();
+    }
+
+    /// Docker's two files that say who one is.
+    pub fn write_client(&self, folder: &Path) {
+        let (certificate, key) = self.signed(&["client"], ExtendedKeyUsagePurpose::ClientAuth);
+        std::fs::write(folder.join("cert.pem"), certificate).unwrap();
+        std::fs::write(folder.join("key.pem"), key).unwrap();
+    }
+}
