@@ -136,6 +136,36 @@ async fn a_command_given_up_after_its_end_has_nothing_against_it() {
     assert!(lent_again(&pool, c).await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_given_up_loses_nothing_and_a_kill_that_is_given_up_goes_on() {
+    for polls in 0..8 {
+        let engine = FakeEngine::new();
+        engine.on_exec(|request| match request.argv[0].as_str() {
+            "ends" => FakeProcess::exit(3).stdout("out"),
+            _ => FakeProcess::forever(),
+        });
+        let builder = Pool::builder("wait").image("any").engine(Arc::new(engine.clone()));
+        let pool = builder.max_total(1).build().await.unwrap();
+        let c = pool.acquire().await.unwrap();
+        let mut child = c.command("ends").spawn().await.unwrap();
+        polled(child.wait(), polls).await;
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(3), "after {polls}");
+        assert_eq!(child.wait_with_output().await.unwrap().stdout, b"out");
+        assert_eq!(c.taint(), None);
+
+        engine.answer(Call::Kill, Answer::AfterPolls(3));
+        let mut child = c.command("goes on").spawn().await.unwrap();
+        polled(child.wait(), polls).await;
+        assert_eq!((child.try_wait().unwrap(), engine.calls(Call::Kill)), (None, 0));
+        if polls > 0 {
+            polled(child.kill(), polls).await;
+            eventually_now("it is killed", || child.try_wait().unwrap() == Some(ExitStatus::Killed)).await;
+        }
+        drop(child);
+        assert!(!lent_again(&pool, c).await);
+    }
+}
+
 /// What is run on the real engine: it ends by itself, after two signs of life.
 const SCRIPT: &str = "echo one; sleep 0.05; echo two";
 

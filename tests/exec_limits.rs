@@ -50,6 +50,16 @@ async fn a_timeout_ends_all_of_it_even_what_ignores_signals() {
 }
 
 #[tokio::test]
+async fn a_timeout_ends_what_does_not_read_its_input() {
+    let (out, taint) = ended("unread", "echo out; sleep 1000; true", |command| {
+        command.stdin(vec![b'x'; 64 << 20]).timeout(SECOND);
+    })
+    .await;
+    assert_eq!((out.status, out.stdout_lossy()), (ExitStatus::TimedOut, "out\n".into()));
+    assert_eq!(taint, Some(Taint::TimedOut));
+}
+
+#[tokio::test]
 async fn a_timeout_ends_what_has_closed_its_outputs_and_sleeps_on() {
     let script = "echo out; exec >&- 2>&-; sleep 1000; true";
     let (out, taint) = ended("closed", script, |command| {
