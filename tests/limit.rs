@@ -1,0 +1,348 @@
+//! A limited reader hands over exactly the first bytes, then says that it was cut off, and never asks for more: whatever
+//! pieces the inner reader gives, whatever buffers the caller has.
+
+use std::collections::VecDeque;
+use std::io::{self, Cursor, SeekFrom};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use dockerpool::{Budget, LimitReached, Limited};
+use proptest::prelude::*;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, ReadBuf};
+
+/// What a [`Script`] does when it is polled.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Gives up to this many bytes.
+    Give(usize),
+    /// Gives nothing yet.
+    Pending,
+    Fail,
+}
+
+/// A reader that follows a script, and then gives what is left of its data as it is asked for.
+struct Script {
+    data: Vec<u8>,
+    given: usize,
+    steps: VecDeque<Step>,
+    /// Polled when this many bytes were given: a test that fails.
+    never_beyond: u64,
+}
+
+impl Script {
+    fn new(data: &[u8], steps: &[Step], never_beyond: u64) -> Self {
+        Self {
+            data: data.to_vec(),
+            given: 0,
+            steps: steps.iter().cloned().collect(),
+            never_beyond,
+        }
+    }
+}
+
+impl AsyncRead for Script {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        assert!(
+            (this.given as u64) < this.never_beyond,
+            "polled beyond the limit of {}",
+            this.never_beyond
+        );
+        assert!(buf.remaining() > 0, "polled without room");
+        assert!(
+            buf.remaining() as u64 <= this.never_beyond - this.given as u64,
+            "asked for more than the limit of {} leaves",
+            this.never_beyond
+        );
+        let most = match this.steps.pop_front() {
+            Some(Step::Pending) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(Step::Fail) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionReset))),
+            Some(Step::Give(most)) => most,
+            None => usize::MAX,
+        };
+        let left = &this.data[this.given..];
+        let count = left.len().min(buf.remaining()).min(most);
+        buf.put_slice(&left[..count]);
+        this.given += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How a reader came to its end.
+#[derive(Debug, PartialEq)]
+enum End {
+    Eof,
+    Truncated(u64),
+    Failed(io::ErrorKind),
+}
+
+fn end_of(error: &io::Error) -> End {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<LimitReached>()) {
+        Some(reached) => {
+            assert!(LimitReached::is(error));
+            End::Truncated(reached.limit())
+        }
+        None => End::Failed(error.kind()),
+    }
+}
+
+/// Reads into buffers of these sizes, over and over, to the end.
+async fn read_all(reader: &mut (impl AsyncRead + Unpin), buffers: &[usize]) -> (Vec<u8>, End) {
+    let mut data = Vec::new();
+    for size in buffers.iter().cycle() {
+        let mut buffer = vec![0; *size];
+        match reader.read(&mut buffer).await {
+            Ok(0) => return (data, End::Eof),
+            Ok(count) => data.extend_from_slice(&buffer[..count]),
+            Err(error) => return (data, end_of(&error)),
+        }
+    }
+    unreachable!("there is at least one buffer")
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn pieces() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![4 => (1..40_usize).prop_map(Step::Give), 1 => Just(Step::Pending)];
+    prop::collection::vec(step, 0..60)
+}
+
+fn buffers() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(1..70_usize, 1..8)
+}
+
+/// Limits around the data's length are where mistakes are, so they come often.
+fn data_and_limit() -> impl Strategy<Value = (Vec<u8>, u64)> {
+    prop::collection::vec(any::<u8>(), 0..300).prop_flat_map(|data| {
+        let len = data.len() as u64;
+        let limit = prop_oneof![
+            3 => 0..=len + 20,
+            1 => Just(len),
+            1 => Just(len + 1),
+            1 => Just(len.saturating_sub(1)),
+            1 => Just(0),
+            1 => Just(u64::MAX),
+        ];
+        (Just(data), limit)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+
+    #[test]
+    fn exactly_the_first_bytes_come_in_whatever_pieces(
+        (data, limit) in data_and_limit(), steps in pieces(), buffers in buffers(),
+    ) {
+        block_on(async {
+            let mut limited = Limited::new(Script::new(&data, &steps, limit), limit);
+            let (read, end) = read_all(&mut limited, &buffers).await;
+            let expected = &data[..data.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
+            prop_assert_eq!(&read, expected);
+            prop_assert_eq!(limited.remaining(), limit - read.len() as u64);
+            // Only data that ends before the limit has an end that can be seen without asking for more.
+            let truncated = data.len() as u64 >= limit;
+            prop_assert_eq!(end, if truncated { End::Truncated(limit) } else { End::Eof });
+            prop_assert_eq!(limited.is_truncated(), truncated);
+            // It stays so.
+            let again = read_all(&mut limited, &buffers).await;
+            prop_assert_eq!(again, (vec![], if truncated { End::Truncated(limit) } else { End::Eof }));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_failure_of_the_inner_reader_passes_through_and_takes_nothing(
+        (data, limit) in data_and_limit(), before in pieces(), after in pieces(), buffers in buffers(),
+    ) {
+        block_on(async {
+            let steps: Vec<_> = [&before[..], &[Step::Fail], &after[..]].concat();
+            let mut limited = Limited::new(Script::new(&data, &steps, limit), limit);
+            let expected = &data[..data.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
+            let (mut read, mut end) = read_all(&mut limited, &buffers).await;
+            if let End::Failed(kind) = end {
+                prop_assert_eq!(kind, io::ErrorKind::ConnectionReset);
+                prop_assert_eq!(limited.remaining(), limit - read.len() as u64);
+                prop_assert!(!limited.is_truncated());
+                // The failure was one of this moment: what follows it is read as if it had not been.
+                let (rest, rest_end) = read_all(&mut limited, &buffers).await;
+                read.extend(rest);
+                end = rest_end;
+            }
+            prop_assert_eq!(&read, expected);
+            prop_assert_eq!(end, if data.len() as u64 >= limit { End::Truncated(limit) } else { End::Eof });
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn two_readers_of_one_budget_never_get_more_than_it_has(
+        left in prop::collection::vec(any::<u8>(), 0..200),
+        right in prop::collection::vec(any::<u8>(), 0..200),
+        left_steps in pieces(),
+        right_steps in pieces(),
+        limit in 0..450_u64,
+        turns in prop::collection::vec((any::<bool>(), 1..50_usize), 1..60),
+    ) {
+        let budget = Budget::new(limit);
+        let mut readers = [
+            Limited::with_budget(Script::new(&left, &left_steps, u64::MAX), budget.clone()),
+            Limited::with_budget(Script::new(&right, &right_steps, u64::MAX), budget.clone()),
+        ];
+        let mut read = [vec![], vec![]];
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // As many turns as any script needs, so that both come to an end.
+        for (second, size) in turns.iter().cycle().take(2000) {
+            let i = usize::from(*second);
+            let mut buffer = vec![0; *size];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            let before = budget.remaining();
+            match Pin::new(&mut readers[i]).poll_read(&mut cx, &mut buffer) {
+                Poll::Ready(Ok(())) => read[i].extend_from_slice(buffer.filled()),
+                Poll::Ready(Err(error)) => {
+                    prop_assert_eq!(end_of(&error), End::Truncated(limit));
+                    prop_assert_eq!(before, 0);
+                }
+                Poll::Pending => prop_assert_eq!(budget.remaining(), before),
+            }
+            let total = (read[0].len() + read[1].len()) as u64;
+            prop_assert_eq!(total + budget.remaining(), limit);
+        }
+        prop_assert!(left.starts_with(&read[0]));
+        prop_assert!(right.starts_with(&read[1]));
+        if turns.iter().any(|(second, _)| *second) && turns.iter().any(|(second, _)| !*second) {
+            // Both were read to the end, or the budget is used up.
+            let all = (left.len() + right.len()) as u64;
+            prop_assert_eq!((read[0].len() + read[1].len()) as u64, all.min(limit));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_zero_reads_nothing_and_never_polls() {
+    let mut limited = Limited::new(Script::new(b"data", &[], 0), 0);
+    assert_eq!(read_all(&mut limited, &[8]).await, (vec![], End::Truncated(0)));
+    assert!(limited.is_truncated());
+}
+
+#[tokio::test]
+async fn a_buffer_without_room_is_served_with_nothing_also_at_the_limit() {
+    let mut limited = Limited::new(Script::new(b"data", &[], 2), 2);
+    assert_eq!(limited.read(&mut []).await.unwrap(), 0);
+    assert_eq!(limited.read(&mut [0; 8]).await.unwrap(), 2);
+    assert_eq!(limited.read(&mut []).await.unwrap(), 0);
+    // Nothing was refused so far: the limit was reached, and not overstepped.
+    assert!(!limited.is_truncated());
+    assert!(LimitReached::is(&limited.read(&mut [0; 8]).await.unwrap_err()));
+    assert!(limited.is_truncated());
+}
+
+#[tokio::test]
+async fn data_that_fits_exactly_is_whole_and_the_inner_reader_can_still_be_asked_for_more() {
+    for (data, more) in [(&b"exact"[..], &b""[..]), (b"exactly", b"ly")] {
+        let mut limited = Limited::new(data, 5);
+        let (read, end) = read_all(&mut limited, &[3]).await;
+        assert_eq!((&read[..], end), (&b"exact"[..], End::Truncated(5)));
+        let mut rest = Vec::new();
+        limited.get_mut().read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, more);
+        assert_eq!(limited.remaining(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_in_the_callers_buffer_before_stays() {
+    let mut memory = *b"0123456789";
+    let mut buffer = ReadBuf::new(&mut memory);
+    buffer.put_slice(b"abc");
+    let mut limited = Limited::new(&b"XYZ"[..], 2);
+    std::future::poll_fn(|cx| Pin::new(&mut limited).poll_read(cx, &mut buffer))
+        .await
+        .unwrap();
+    assert_eq!(buffer.filled(), b"abcXY");
+}
+
+#[tokio::test]
+async fn the_words_of_the_error_say_what_happened_and_how_much_was_allowed() {
+    let error = Limited::new(&b"data"[..], 0).read_u8().await.unwrap_err();
+    assert_eq!(error.to_string(), "truncated: the limit of 0 bytes was reached");
+    assert!(!LimitReached::is(&io::Error::other("another one")));
+    assert!(!LimitReached::is(&io::Error::from(io::ErrorKind::UnexpectedEof)));
+}
+
+const LONG: usize = 300_000;
+
+fn long() -> Vec<u8> {
+    (0..LONG).map(|i| (i % 251) as u8).collect()
+}
+
+/// Exactly the first bytes of a reader of [`long`], which is then given back.
+async fn assert_first<R: AsyncRead + Unpin>(inner: R, limit: usize) -> R {
+    let mut limited = Limited::new(inner, limit as u64);
+    let (read, end) = read_all(&mut limited, &[8192, 1, 100_000]).await;
+    assert_eq!(end, End::Truncated(limit as u64));
+    assert!(read == long()[..limit], "other bytes than the first {limit} came");
+    limited.into_inner()
+}
+
+#[tokio::test]
+async fn it_limits_a_cursor_and_leaves_it_right_behind_the_limit() {
+    let cursor = assert_first(Cursor::new(long()), 12_345).await;
+    assert_eq!(cursor.position(), 12_345);
+}
+
+#[tokio::test]
+async fn it_limits_a_file_and_what_follows_can_still_be_read() {
+    let file = tempfile();
+    tokio::fs::write(&file, long()).await.unwrap();
+    let mut inner = assert_first(tokio::fs::File::open(&file).await.unwrap(), 70_000).await;
+    assert_eq!(inner.stream_position().await.unwrap(), 70_000);
+    assert_eq!(inner.read_u8().await.unwrap(), long()[70_000]);
+    inner.seek(SeekFrom::Start(0)).await.unwrap();
+    let mut whole = Limited::new(inner, u64::MAX);
+    assert_eq!(read_all(&mut whole, &[65536]).await, (long(), End::Eof));
+    tokio::fs::remove_file(&file).await.unwrap();
+}
+
+fn tempfile() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("limit-{}", std::process::id()))
+}
+
+#[tokio::test]
+async fn it_limits_a_tcp_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let writer = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        // The reader may leave before everything is taken.
+        let _ = connection.write_all(&long()).await;
+    });
+    assert_first(tokio::net::TcpStream::connect(address).await.unwrap(), 123_456).await;
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn it_limits_a_duplex_and_the_writer_is_stalled_by_it() {
+    let (mut ours, theirs) = tokio::io::duplex(1000);
+    let writer = tokio::spawn(async move {
+        let data = long();
+        let mut written = 0;
+        while let Ok(count) = ours.write(&data[written..]).await {
+            written += count;
+        }
+        written
+    });
+    drop(assert_first(theirs, 50_000).await);
+    let written = writer.await.unwrap();
+    // Not more than the limit and what fits into the pipe was ever taken from it.
+    assert!((50_000..=51_000).contains(&written), "{written}");
+}
