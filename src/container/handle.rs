@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     lifeline: Mutex<Option<Attachment>>,
     /// How long its keeper keeps it.
     pub(crate) life: Life,
+    /// Its owner's `Drop` has nothing to do: nothing is left to be removed, or somebody else has taken it over.
+    released: AtomicBool,
 }
 
 /// Kills for memory of which the engine has told.
@@ -65,6 +67,7 @@ impl Shared {
         Taint::from_code(self.taint.load(Ordering::Acquire))
     }
 
+    #[inline]
     pub(crate) fn is_tainted(&self) -> bool {
         self.taint.load(Ordering::Acquire) != 0
     }
@@ -76,6 +79,7 @@ impl Shared {
             .compare_exchange(0, taint as u8, Ordering::AcqRel, Ordering::Acquire);
     }
 
+    #[inline]
     pub(crate) fn has_unfinished_commands(&self) -> bool {
         self.unfinished.load(Ordering::Acquire) != 0
     }
@@ -169,11 +173,11 @@ async fn echo(lifeline: &mut Attachment) -> Result<(), EngineError> {
 }
 
 /// The one owner of a container. Dropping it removes the container, behind.
+///
+/// No more than a pointer, since it is moved some ten times between the pool and the guard.
 #[derive(Debug)]
 pub(crate) struct Handle {
     shared: Arc<Shared>,
-    /// Nothing is left to be removed, or somebody else has taken it over.
-    released: AtomicBool,
 }
 
 impl Handle {
@@ -199,10 +203,10 @@ impl Handle {
             started: OnceLock::new(),
             lifeline: Mutex::new(None),
             life: Life::default(),
+            released: AtomicBool::new(false),
         };
         Self {
             shared: Arc::new(shared),
-            released: AtomicBool::new(false),
         }
     }
 
@@ -294,11 +298,11 @@ impl Handle {
 
     /// Makes this owner's `Drop` leave the container alone.
     pub(crate) fn release(&self) {
-        self.released.store(true, Ordering::Release);
+        self.shared.released.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_released(&self) -> bool {
-        self.released.load(Ordering::Acquire)
+        self.shared.released.load(Ordering::Acquire)
     }
 }
 
