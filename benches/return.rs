@@ -1,1 +1,73 @@
-fn main() {}
+//! What it costs to give a container back, and to get rid of one, on the in-memory engine; [`contenders`] says who the
+//! others are and how they are set up. The acquires are outside of the time measured.
+//!
+//! - `return`: the guard's `Drop`, which makes the item idle.
+//! - `discard`: the call that takes the item out of the pool instead. What `dockerpool` does behind it, the removal, is
+//!   no part of it; the others have nothing to remove.
+
+mod contenders;
+
+use std::time::{Duration, Instant};
+
+use contenders::{Bb8, Contender, Deadpool, Dockerpool, MutexVec};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use tokio::runtime::{Builder, Runtime};
+
+/// Guards held at once: reading the clock once for so many costs nothing.
+const BATCH: usize = 64;
+
+type Group<'c> = BenchmarkGroup<'c, WallTime>;
+
+/// Acquires up to [`BATCH`] guards, and measures how long it takes to get rid of them in this way.
+fn bench<C: Contender>(group: &mut Group<'_>, release: impl Fn(C::Guard<'_>)) {
+    let runtime: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let pool = runtime.block_on(C::new(BATCH));
+    group.bench_function(C::ID, |bencher| {
+        bencher.to_async(&runtime).iter_custom(async |iterations| {
+            let mut guards = Vec::with_capacity(BATCH);
+            let mut time = Duration::ZERO;
+            let mut left = iterations as usize;
+            while left > 0 {
+                let count = left.min(BATCH);
+                for _ in 0..count {
+                    guards.push(pool.acquire().await);
+                }
+                let begun = Instant::now();
+                for guard in guards.drain(..) {
+                    release(guard);
+                }
+                time += begun.elapsed();
+                left -= count;
+            }
+            time
+        });
+    });
+}
+
+fn give_back(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("return");
+    bench::<Dockerpool>(&mut group, |guard| drop(guard));
+    bench::<MutexVec>(&mut group, |guard| drop(guard));
+    bench::<Deadpool>(&mut group, |guard| drop(guard));
+    bench::<Bb8>(&mut group, |guard| drop(guard));
+    group.finish();
+}
+
+fn discard(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("discard");
+    bench::<Dockerpool>(&mut group, Dockerpool::discard);
+    bench::<MutexVec>(&mut group, MutexVec::discard);
+    bench::<Deadpool>(&mut group, Deadpool::discard);
+    bench::<Bb8>(&mut group, Bb8::discard);
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3))
+        .sample_size(50);
+    targets = give_back, discard
+}
+criterion_main!(benches);

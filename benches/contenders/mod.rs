@@ -1,0 +1,220 @@
+//! Who is measured against whom, each used the way its documentation shows.
+//!
+//! - `dockerpool`: this library on its in-memory engine, which answers at once, so that what is measured is the pool.
+//! - `mutex_vec`: the floor. A `parking_lot::Mutex<Vec>`, and a guard that pushes its item back on `Drop`. To be as free
+//!   to move as the others' guards it holds the mutex by an `Arc`. It knows no limits, no waiting, no broken items.
+//! - `deadpool`: its managed pool, with a manager that creates and recycles at once and without fail.
+//! - `bb8`: with a manager that connects at once and finds every connection well. The check on the way out is off, as
+//!   are lifetimes: neither does I/O here, and the others have neither.
+//!
+//! All keep items of 16 bytes with an owner to be dropped, run on the same runtime, and wait for at most 30 seconds.
+#![allow(dead_code)] // each benchmark uses its part of it
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dockerpool::testing::FakeEngine;
+use dockerpool::{Pool, PooledContainer};
+use parking_lot::Mutex;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the others lend.
+pub type Item = Arc<str>;
+
+fn item() -> Item {
+    Arc::from("item")
+}
+
+pub trait Contender: Clone + Send + Sync + 'static {
+    /// Its name in the results.
+    const ID: &'static str;
+    type Guard<'p>: Send;
+
+    /// A pool with this many items, all idle, that makes no more than these.
+    fn new(size: usize) -> impl Future<Output = Self>;
+    fn acquire(&self) -> impl Future<Output = Self::Guard<'_>> + Send;
+    /// Takes the item out of the pool.
+    fn discard(guard: Self::Guard<'_>);
+}
+
+/// Has them all created.
+async fn warmed<C: Contender>(pool: C, size: usize) -> C {
+    let mut guards = Vec::with_capacity(size);
+    for _ in 0..size {
+        guards.push(pool.acquire().await);
+    }
+    drop(guards);
+    pool
+}
+
+#[derive(Clone)]
+pub struct Dockerpool(pub Pool);
+
+impl Contender for Dockerpool {
+    const ID: &'static str = "dockerpool";
+    type Guard<'p> = PooledContainer;
+
+    async fn new(size: usize) -> Self {
+        let pool = Pool::builder("bench")
+            .image("any")
+            .engine(Arc::new(FakeEngine::new()))
+            .min_idle(0)
+            .max_idle(size)
+            .max_total(size)
+            .acquire_timeout(PATIENCE)
+            .build()
+            .await
+            .expect("the engine in memory does not fail");
+        warmed(Self(pool), size).await
+    }
+
+    async fn acquire(&self) -> PooledContainer {
+        self.0.acquire().await.expect("a container")
+    }
+
+    fn discard(guard: PooledContainer) {
+        guard.discard();
+    }
+}
+
+#[derive(Clone)]
+pub struct MutexVec(Arc<Mutex<Vec<Item>>>);
+
+pub struct MutexVecGuard {
+    item: Option<Item>,
+    home: Arc<Mutex<Vec<Item>>>,
+}
+
+impl Drop for MutexVecGuard {
+    fn drop(&mut self) {
+        if let Some(item) = self.item.take() {
+            self.home.lock().push(item);
+        }
+    }
+}
+
+impl Contender for MutexVec {
+    const ID: &'static str = "mutex_vec";
+    type Guard<'p> = MutexVecGuard;
+
+    async fn new(size: usize) -> Self {
+        Self(Arc::new(Mutex::new(vec![item(); size])))
+    }
+
+    async fn acquire(&self) -> MutexVecGuard {
+        let item = self.0.lock().pop();
+        MutexVecGuard {
+            // Made anew where some were discarded.
+            item: Some(item.unwrap_or_else(self::item)),
+            home: self.0.clone(),
+        }
+    }
+
+    fn discard(mut guard: MutexVecGuard) {
+        guard.item = None;
+    }
+}
+
+#[derive(Clone)]
+pub struct Deadpool(deadpool::managed::Pool<Manager>);
+
+#[derive(Debug)]
+pub struct Manager;
+
+impl deadpool::managed::Manager for Manager {
+    type Type = Item;
+    type Error = Infallible;
+
+    async fn create(&self) -> Result<Item, Infallible> {
+        Ok(item())
+    }
+
+    async fn recycle(
+        &self,
+        _: &mut Item,
+        _: &deadpool::managed::Metrics,
+    ) -> deadpool::managed::RecycleResult<Infallible> {
+        Ok(())
+    }
+}
+
+impl Contender for Deadpool {
+    const ID: &'static str = "deadpool";
+    type Guard<'p> = deadpool::managed::Object<Manager>;
+
+    async fn new(size: usize) -> Self {
+        let pool = deadpool::managed::Pool::builder(Manager)
+            .max_size(size)
+            .wait_timeout(Some(PATIENCE))
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .expect("a pool");
+        warmed(Self(pool), size).await
+    }
+
+    async fn acquire(&self) -> Self::Guard<'_> {
+        self.0.get().await.expect("an item")
+    }
+
+    fn discard(guard: Self::Guard<'_>) {
+        drop(deadpool::managed::Object::take(guard));
+    }
+}
+
+#[derive(Clone)]
+pub struct Bb8(bb8::Pool<Manager>);
+
+/// bb8 asks the manager whether an item that comes back is broken.
+pub struct Connection {
+    _item: Item,
+    broken: bool,
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<Connection, Infallible> {
+        Ok(Connection {
+            _item: item(),
+            broken: false,
+        })
+    }
+
+    async fn is_valid(&self, _: &mut Connection) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.broken
+    }
+}
+
+impl Contender for Bb8 {
+    const ID: &'static str = "bb8";
+    type Guard<'p> = bb8::PooledConnection<'p, Manager>;
+
+    async fn new(size: usize) -> Self {
+        let pool = bb8::Pool::builder()
+            .max_size(size as u32)
+            .connection_timeout(PATIENCE)
+            .test_on_check_out(false)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .queue_strategy(bb8::QueueStrategy::Lifo)
+            .build(Manager)
+            .await
+            .expect("a pool");
+        warmed(Self(pool), size).await
+    }
+
+    async fn acquire(&self) -> Self::Guard<'_> {
+        self.0.get().await.expect("a connection")
+    }
+
+    fn discard(mut guard: Self::Guard<'_>) {
+        guard.broken = true;
+    }
+}

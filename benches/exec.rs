@@ -1,0 +1,191 @@
+//! Commands on the real engine: through this library (`exec_api`), through bollard as one would write it by hand
+//! (`raw_bollard`), and through the docker command line (`docker_cli`), all in the same container.
+//!
+//! By hand means the same work: create, start, collect both outputs, and ask until the command has provably ended.
+//!
+//! - `exec_true`, `exec_1kib`, `exec_100mib`: one command at a time that prints nothing, 1 KiB, 100 MiB.
+//! - `exec_true_8_at_once`: eight at once.
+//!
+//! Criterion measures one after the other, and a machine that does something else meanwhile is easily 5 % slower. What
+//! the library costs is therefore measured once more, in pairs: one command this way and one that way, by turns, and the
+//! median of the pairs' ratios. That table is printed at the end and kept in `target/tmp/exec_pairs.md`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::ExecConfig;
+use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
+use dockerpool::{Container, ContainerSpec, DockerEngine, Running};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use tokio::runtime::Runtime;
+
+const SILENT: &[&str] = &["true"];
+const KIB: &[&str] = &["head", "-c", "1024", "/dev/zero"];
+const MIB_100: &[&str] = &["head", "-c", "104857600", "/dev/zero"];
+
+/// What is read from the connection at once; the library has the same.
+const READ_CAPACITY: usize = 64 * 1024;
+
+/// A container, and the ways to run a command in it. Each gives the size of its output.
+struct Bench {
+    container: Container<Running>,
+    docker: Docker,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let engine = DockerEngine::connect().await.expect("an engine: ./dev engine start");
+        let docker = engine.bollard().clone();
+        let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or("dockerpool-local/busybox:1".to_owned());
+        let created = Container::create(Arc::new(engine), ContainerSpec::new(image)).await;
+        let container = created.expect("a container").start().await.expect("it starts");
+        Self { container, docker }
+    }
+
+    async fn exec_api(&self, argv: &[&str]) -> usize {
+        let mut command = self.container.command(argv[0]);
+        let output = command
+            .args(argv[1..].iter().copied())
+            .output_limit(None)
+            .output()
+            .await;
+        output.expect("it runs").check().expect("it ends well").stdout.len()
+    }
+
+    async fn raw_bollard(&self, argv: &[&str]) -> usize {
+        let config = ExecConfig {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(argv.iter().map(|arg| (*arg).to_owned()).collect()),
+            ..Default::default()
+        };
+        let exec = self.docker.create_exec(self.container.id(), config).await;
+        let exec = exec.expect("it is created").id;
+        let options = StartExecOptions {
+            output_capacity: Some(READ_CAPACITY),
+            ..Default::default()
+        };
+        let started = self.docker.start_exec(&exec, Some(options)).await;
+        let StartExecResults::Attached { mut output, .. } = started.expect("it is started") else {
+            unreachable!("it was not started detached")
+        };
+        let mut collected = Vec::new();
+        while let Some(piece) = output.next().await {
+            collected.extend_from_slice(&piece.expect("a piece of output").into_bytes());
+        }
+        loop {
+            let found = self.docker.inspect_exec(&exec).await.expect("it is known");
+            if found.running == Some(false) {
+                assert_eq!(found.exit_code, Some(0));
+                return collected.len();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn docker_cli(&self, argv: &[&str]) -> usize {
+        let mut command = tokio::process::Command::new("docker");
+        let output = command.arg("exec").arg(self.container.name()).args(argv).output();
+        let output = output.await.expect("the docker command line");
+        assert!(output.status.success());
+        output.stdout.len()
+    }
+
+    fn group(&self, runtime: &Runtime, group: &mut BenchmarkGroup<'_, WallTime>, argv: &[&str], at_once: usize) {
+        group.bench_function("exec_api", |bencher| {
+            let run = async || join_all((0..at_once).map(|_| self.exec_api(argv))).await;
+            bencher.to_async(runtime).iter(run);
+        });
+        group.bench_function("raw_bollard", |bencher| {
+            let run = async || join_all((0..at_once).map(|_| self.raw_bollard(argv))).await;
+            bencher.to_async(runtime).iter(run);
+        });
+        group.bench_function("docker_cli", |bencher| {
+            let run = async || join_all((0..at_once).map(|_| self.docker_cli(argv))).await;
+            bencher.to_async(runtime).iter(run);
+        });
+    }
+
+    /// Both ways by turns; a line of the table.
+    async fn pairs(&self, name: &str, argv: &[&str], count: usize) -> String {
+        let (mut api, mut raw, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..count {
+            let begun = Instant::now();
+            let (api_time, raw_time);
+            // Each goes first every other time.
+            if i % 2 == 0 {
+                self.exec_api(argv).await;
+                api_time = begun.elapsed().as_secs_f64();
+                self.raw_bollard(argv).await;
+                raw_time = begun.elapsed().as_secs_f64() - api_time;
+            } else {
+                self.raw_bollard(argv).await;
+                raw_time = begun.elapsed().as_secs_f64();
+                self.exec_api(argv).await;
+                api_time = begun.elapsed().as_secs_f64() - raw_time;
+            }
+            api.push(api_time);
+            raw.push(raw_time);
+            ratios.push(api_time / raw_time);
+        }
+        format!(
+            "| {name} | {count} | {:.2} ms | {:.2} ms | {:.3} |\n",
+            median(&mut api) * 1e3,
+            median(&mut raw) * 1e3,
+            median(&mut ratios)
+        )
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    }
+}
+
+fn main() {
+    let runtime = Runtime::new().expect("a runtime");
+    let bench = runtime.block_on(Bench::new());
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(4))
+        .sample_size(20)
+        .configure_from_args();
+
+    let mut group = criterion.benchmark_group("exec_true");
+    bench.group(&runtime, &mut group, SILENT, 1);
+    group.finish();
+    let mut group = criterion.benchmark_group("exec_1kib");
+    bench.group(&runtime, &mut group, KIB, 1);
+    group.finish();
+    let mut group = criterion.benchmark_group("exec_true_8_at_once");
+    group.throughput(Throughput::Elements(8)).sample_size(10);
+    bench.group(&runtime, &mut group, SILENT, 8);
+    group.finish();
+    let mut group = criterion.benchmark_group("exec_100mib");
+    group.throughput(Throughput::Bytes(100 << 20)).sample_size(10);
+    bench.group(&runtime, &mut group, MIB_100, 1);
+    group.finish();
+
+    // Not where only some of the above were asked for by name.
+    if std::env::args().skip(1).all(|arg| arg == "--bench") {
+        runtime.block_on(async {
+            let mut table = "| in pairs | pairs | exec_api | raw_bollard | ratio |\n|---|---|---|---|---|\n".to_owned();
+            table += &bench.pairs("exec_true", SILENT, 60).await;
+            table += &bench.pairs("exec_1kib", KIB, 60).await;
+            table += &bench.pairs("exec_100mib", MIB_100, 10).await;
+            print!("{table}");
+            let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/exec_pairs.md");
+            std::fs::write(file, table).expect("the table is written");
+        });
+    }
+    criterion.final_summary();
+    runtime.block_on(bench.container.remove()).expect("it is removed");
+}

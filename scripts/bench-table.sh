@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Prints what the benchmarks measured as Markdown tables: scripts/bench-table.sh [TARGET_DIR]. For each group of criterion's
+# the medians, and their ratio to the one the group is measured by: the bare mutex, or bollard as one would write it by hand.
+set -euo pipefail
+target=${1:-${CARGO_TARGET_DIR:-$(dirname "${BASH_SOURCE[0]}")/../target}}
+
+# Of the latest run, in nanoseconds.
+median() { sed -E 's/.*"median":\{"confidence_interval":\{[^}]*\},"point_estimate":([^,]*),.*/\1/' "$1"; }
+
+for group in "$target"/criterion/*/; do
+    ids=("$group"*/new/estimates.json)
+    [ -e "${ids[0]}" ] || continue
+    base=
+    for id in mutex_vec raw_bollard; do
+        [ ! -e "$group$id/new/estimates.json" ] || base=$(median "$group$id/new/estimates.json")
+    done
+    group_name=$(basename "$group")
+    printf '| %s | median |%s\n|---|---:|%s\n' "$group_name" "${base:+ ratio |}" "${base:+---:|}"
+    for file in "${ids[@]}"; do
+        name=${file%/new/estimates.json}
+        printf '%s %s\n' "$(median "$file")" "${name##*/}"
+    done | sort -g | awk -v base="$base" '{
+        if ($1 < 1e3) time = sprintf("%.1f ns", $1)
+        else if ($1 < 1e6) time = sprintf("%.2f µs", $1 / 1e3)
+        else if ($1 < 1e9) time = sprintf("%.2f ms", $1 / 1e6)
+        else time = sprintf("%.2f s", $1 / 1e9)
+        printf "| %s | %s |", $2, time
+        if (base) printf " %.2f |", $1 / base
+        print ""
+    }'
+    echo
+done
+[ ! -e "$target/tmp/exec_pairs.md" ] || cat "$target/tmp/exec_pairs.md"
