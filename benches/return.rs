@@ -46,9 +46,9 @@ fn bench<C: Contender>(group: &mut Group<'_>, release: impl Fn(C::Guard<'_>)) {
 
 fn give_back(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("return");
-    bench::<Dockerpool>(&mut group, |guard| drop(guard));
-    bench::<MutexVec>(&mut group, |guard| drop(guard));
-    bench::<Deadpool>(&mut group, |guard| drop(guard));
+    bench::<Dockerpool>(&mut group, drop);
+    bench::<MutexVec>(&mut group, drop);
+    bench::<Deadpool>(&mut group, drop);
     bench::<Bb8>(&mut group, |guard| drop(guard));
     group.finish();
 }
