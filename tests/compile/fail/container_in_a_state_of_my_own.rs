@@ -1,0 +1,7 @@
+use dockerpool::Container;
+
+struct Mine;
+
+fn bad(_: Container<Mine>) {}
+
+fn main() {}

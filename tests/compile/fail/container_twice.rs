@@ -1,0 +1,7 @@
+use dockerpool::{Container, Running};
+
+fn bad(container: &Container<Running>) -> Container<Running> {
+    container.clone()
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use dockerpool::Running;
+
+fn bad() -> Running {
+    Running {}
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use dockerpool::{Container, Running};
+
+fn bad(container: Container<Running>) {
+    drop(container.pause());
+    drop(container.command("true").status());
+}
+
+fn main() {}
