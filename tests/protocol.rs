@@ -1,0 +1,474 @@
+//! A daemon that misbehaves on the wire, at every kind of call: a typed error of the right kind within the deadline, no
+//! panic, and a pool that goes on once the daemon is well again.
+
+#[path = "support/stub.rs"]
+mod stub;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use dockerpool::{DockerEngine, EngineErrorKind as Kind, Error, ExitStatus, Pool, PoolBuilder, PooledContainer, Taint};
+use stub::{Fault, Route, Stub};
+use support::eventually_now;
+
+/// The deadline of a call. Ten times that, and more on a machine that is busy, is far from hanging.
+const CALL: Duration = Duration::from_millis(400);
+const BOUND: Duration = Duration::from_secs(20);
+
+/// What can be done to any answer, and what it is.
+const FAULTS: [(Fault, Kind); 10] = [
+    (Fault::Close, Kind::Protocol),
+    (Fault::Reset, Kind::Protocol),
+    (Fault::Garbage, Kind::Protocol),
+    (Fault::EndlessHead, Kind::Protocol),
+    (Fault::Status(404), Kind::NotFound),
+    (Fault::Status(409), Kind::Conflict),
+    (Fault::Status(400), Kind::Rejected),
+    (Fault::Status(500), Kind::Internal),
+    (Fault::Drip, Kind::Timeout),
+    (Fault::Silence, Kind::Timeout),
+];
+
+/// What can be done to an answer whose body is read.
+const BODY_FAULTS: [(Fault, Kind); 3] = [
+    (Fault::CutBody, Kind::Protocol),
+    (Fault::GarbageBody, Kind::Protocol),
+    (Fault::HeadersThenSilence, Kind::Timeout),
+];
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts panics, also those in tasks that nobody waits for.
+fn count_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            usual(info);
+        }));
+    });
+}
+
+fn assert_no_panics() {
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0, "something panicked");
+}
+
+async fn connect(stub: &Stub) -> Result<DockerEngine, Error> {
+    count_panics();
+    let path = stub.socket();
+    let docker = Docker::connect_with_unix(path.to_str().unwrap(), 120, bollard::API_DEFAULT_VERSION).unwrap();
+    DockerEngine::from_bollard(docker).await
+}
+
+async fn builder(stub: &Stub) -> PoolBuilder {
+    let engine = connect(stub).await.unwrap();
+    Pool::builder("protocol")
+        .image("any")
+        .engine(Arc::new(engine))
+        .min_idle(0)
+        .max_total(1)
+        .engine_timeout(CALL)
+}
+
+async fn lease(stub: &Stub) -> (Pool, PooledContainer) {
+    let pool = builder(stub).await.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    (pool, c)
+}
+
+fn kind(error: &Error) -> Kind {
+    error.engine_error().unwrap_or_else(|| panic!("{error:?}")).kind()
+}
+
+/// The error is what it should be, says so, and came in time.
+fn check(what: &str, begun: Instant, error: &Error, expected: Kind) {
+    assert!(begun.elapsed() < BOUND, "{what}: {:?}", begun.elapsed());
+    assert_eq!(kind(error), expected, "{what}: {error:?}");
+    let retryable = matches!(
+        expected,
+        Kind::Unreachable | Kind::Timeout | Kind::Conflict | Kind::Protocol | Kind::Internal
+    );
+    let gone = matches!(error, Error::ContainerGone { .. });
+    assert_eq!(error.is_retryable(), retryable || gone, "{what}: {error:?}");
+    assert_eq!(error.is_timeout(), expected == Kind::Timeout, "{what}: {error:?}");
+    assert!(std::error::Error::source(error).is_some(), "{what}: {error:?}");
+    assert_no_panics();
+}
+
+fn all(with_body: bool) -> impl Iterator<Item = (Fault, Kind)> {
+    let body_faults = if with_body { &BODY_FAULTS[..] } else { &[] };
+    FAULTS.iter().chain(body_faults).copied()
+}
+
+#[tokio::test]
+async fn connecting() {
+    for (fault, expected) in all(true).filter(|(_, kind)| *kind != Kind::Timeout) {
+        let stub = Stub::start();
+        stub.fault(Route::Version, fault);
+        let begun = Instant::now();
+        let error = connect(&stub).await.unwrap_err();
+        check(&format!("{fault:?}"), begun, &error, expected);
+    }
+}
+
+#[tokio::test]
+async fn connecting_to_a_daemon_that_is_silent() {
+    // The deadline of connecting is 10 s: all at once.
+    let silent = all(true)
+        .filter(|(_, kind)| *kind == Kind::Timeout)
+        .map(async |(fault, expected)| {
+            let stub = Stub::start();
+            stub.fault(Route::Version, fault);
+            let begun = Instant::now();
+            let error = connect(&stub).await.unwrap_err();
+            check(&format!("{fault:?}"), begun, &error, expected);
+        });
+    futures_util::future::join_all(silent).await;
+}
+
+#[tokio::test]
+async fn connecting_to_nobody() {
+    let mut stub = Stub::start();
+    stub.crash().await;
+    // The socket is there, and nobody listens.
+    let error = connect(&stub).await.unwrap_err();
+    check("refused", Instant::now(), &error, Kind::Unreachable);
+    std::fs::remove_file(stub.socket()).unwrap();
+    let path = stub.socket();
+    let error = Docker::connect_with_unix(path.to_str().unwrap(), 120, bollard::API_DEFAULT_VERSION);
+    assert!(error.is_err(), "bollard itself looks for the socket");
+}
+
+#[tokio::test]
+async fn the_check_of_the_engine() {
+    for (fault, expected) in all(true) {
+        let stub = Stub::start();
+        let builder = builder(&stub).await;
+        stub.fault(Route::Version, fault);
+        let begun = Instant::now();
+        let error = builder.build().await.unwrap_err();
+        check(&format!("{fault:?}"), begun, &error, expected);
+    }
+}
+
+/// A build whose first container meets the fault.
+async fn first_container(route: Route, with_body: bool) {
+    for (fault, expected) in all(with_body) {
+        let stub = Stub::start();
+        let builder = builder(&stub).await.min_idle(1);
+        stub.fault(route, fault);
+        let begun = Instant::now();
+        let error = builder.build().await.unwrap_err();
+        check(&format!("{route:?} {fault:?}"), begun, &error, expected);
+        // Whatever may have been made was removed, or is being so.
+        let refused = matches!(fault, Fault::Status(_)) && route == Route::Create;
+        if !refused {
+            eventually_now("it is removed", || stub.calls(Route::Remove) > 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_create_call() {
+    first_container(Route::Create, true).await;
+}
+
+#[tokio::test]
+async fn the_start_call() {
+    first_container(Route::Start, false).await;
+}
+
+#[tokio::test]
+async fn the_attach_call() {
+    first_container(Route::Attach, false).await;
+    for (fault, expected) in [
+        // The connection is there, and PID 1 says nothing; or something else does.
+        (Fault::SilentUpgrade, Kind::Timeout),
+        (Fault::CutBody, Kind::Protocol),
+        (Fault::HeadersThenSilence, Kind::Protocol),
+    ] {
+        let stub = Stub::start();
+        let builder = builder(&stub).await.min_idle(1);
+        stub.fault(Route::Attach, fault);
+        let begun = Instant::now();
+        let error = builder.build().await.unwrap_err();
+        check(&format!("{fault:?}"), begun, &error, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_acquire_tells_why_nothing_could_be_created_and_goes_on_when_it_can() {
+    for (fault, expected) in all(true) {
+        let stub = Stub::start();
+        let pool = builder(&stub).await.build().await.unwrap();
+        stub.fault(Route::Create, fault);
+        let error = pool.acquire_timeout(CALL * 2).await.unwrap_err();
+        assert!(error.is_timeout(), "{error:?}");
+        // A busy machine may not have come to the first failure.
+        if let Some(error) = error.engine_error() {
+            assert_eq!(error.kind(), expected, "{fault:?}: {error:?}");
+        }
+        stub.heal();
+        let c = pool.acquire().await.unwrap();
+        assert!(c.command("true").status().await.unwrap().success());
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_create_call_of_a_command() {
+    for (fault, expected) in all(true) {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::ExecCreate, fault);
+        let begun = Instant::now();
+        let error = c.command("true").output().await.unwrap_err();
+        check(&format!("{fault:?}"), begun, &error, expected);
+        assert_eq!(error.container(), Some(c.name()));
+        let gone = matches!(expected, Kind::NotFound | Kind::Conflict);
+        assert_eq!(matches!(error, Error::ContainerGone { .. }), gone, "{error:?}");
+        // Only a refusal leaves no doubt that nothing runs.
+        assert_eq!(c.taint().is_none(), expected == Kind::Rejected, "{fault:?}");
+        stub.heal();
+        drop(c);
+        assert!(
+            pool.acquire()
+                .await
+                .unwrap()
+                .command("true")
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_start_call_of_a_command_and_an_upgrade_that_never_comes() {
+    for (fault, expected) in all(false).chain([
+        (Fault::CutBody, Kind::Protocol),
+        (Fault::HeadersThenSilence, Kind::Protocol),
+    ]) {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::ExecStart, fault);
+        let begun = Instant::now();
+        let error = c.command("true").output().await.unwrap_err();
+        check(&format!("{fault:?}"), begun, &error, expected);
+        assert_eq!(c.taint().is_none(), expected == Kind::Rejected, "{fault:?}");
+        drop(c);
+        stub.heal();
+        assert!(
+            pool.acquire()
+                .await
+                .unwrap()
+                .command("true")
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_question_whether_a_command_has_ended() {
+    for (fault, expected) in all(true) {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::ExecInspect, fault);
+        let begun = Instant::now();
+        let output = c.command("true").output().await.unwrap();
+        assert!(begun.elapsed() < BOUND, "{fault:?}");
+        // Its end is not known; its output was whole, and is kept.
+        assert_eq!(output.status, ExitStatus::Unknown, "{fault:?} {expected:?}");
+        assert_eq!(output.stdout, b"hello\n");
+        assert_eq!(c.taint(), Some(Taint::EngineFailed));
+        assert!(stub.calls(Route::Kill) > 0, "it may still run");
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn output_that_breaks_off() {
+    for fault in [Fault::CutFrame, Fault::GarbageFrame] {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::ExecStart, fault);
+        let output = c.command("true").output().await.unwrap();
+        assert_eq!(output.status, ExitStatus::Unknown, "{fault:?}");
+        assert_eq!(output.stdout, b"whole\n", "{fault:?}: what came before is kept");
+        assert!(c.taint().is_some());
+        drop(c);
+        pool.shutdown().await.unwrap();
+        assert_no_panics();
+    }
+}
+
+#[tokio::test]
+async fn output_that_never_comes_is_no_output_once_the_command_has_ended() {
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
+    let begun = Instant::now();
+    let output = c.command("true").output().await.unwrap();
+    assert_eq!((output.status, output.stdout.len()), (ExitStatus::Exited(0), 0));
+    assert!(begun.elapsed() < BOUND);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_inspect() {
+    for (fault, expected) in all(true) {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::Inspect, fault);
+        let begun = Instant::now();
+        let error = c.inspect().await.unwrap_err();
+        check(&format!("{fault:?}"), begun, &error, expected);
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_removal() {
+    for (fault, expected) in all(false) {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::Remove, fault);
+        let begun = Instant::now();
+        let result = c.into_inner().remove().await;
+        let what = format!("{fault:?}");
+        match fault {
+            // Not there: what was wanted.
+            Fault::Status(404) => result.unwrap(),
+            // Somebody else removes it: it is waited for, as long as the deadline allows.
+            Fault::Status(409) => check(&what, begun, &result.unwrap_err(), Kind::Timeout),
+            _ => check(&what, begun, &result.unwrap_err(), expected),
+        }
+        stub.heal();
+        let before = stub.calls(Route::Remove);
+        if fault != Fault::Status(404) {
+            eventually_now("it is tried again", || stub.calls(Route::Remove) > before).await;
+        }
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_removal_behind_keeps_the_slot_until_it_is_done() {
+    for (fault, _) in FAULTS.into_iter().filter(|(fault, _)| *fault != Fault::Status(404)) {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::Remove, fault);
+        c.discard();
+        eventually_now("it is tried twice", || stub.calls(Route::Remove) >= 2).await;
+        assert_eq!((pool.status().recycling, pool.status().total()), (1, 1), "{fault:?}");
+        stub.heal();
+        let c = pool.acquire().await.unwrap();
+        drop(c);
+        pool.shutdown().await.unwrap();
+        assert_no_panics();
+    }
+}
+
+#[tokio::test]
+async fn a_kill() {
+    for (fault, _) in all(false) {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::Kill, fault);
+        stub.fault(Route::ExecStart, Fault::Silence);
+        let begun = Instant::now();
+        let output = c
+            .command("sleep")
+            .timeout(Duration::from_millis(50))
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(output.status, ExitStatus::TimedOut, "{fault:?}");
+        assert!(begun.elapsed() < BOUND, "{fault:?}");
+        assert_eq!(c.taint(), Some(Taint::TimedOut));
+        stub.heal();
+        drop(c);
+        eventually_now("its container is removed", || stub.calls(Route::Remove) > 0).await;
+        pool.shutdown().await.unwrap();
+        assert_no_panics();
+    }
+}
+
+#[tokio::test]
+async fn the_list_at_the_end() {
+    // 10 s for what can be tried again: all at once.
+    let ends = all(true).map(async |(fault, expected)| {
+        let stub = Stub::start();
+        let pool = builder(&stub).await.build().await.unwrap();
+        stub.fault(Route::List, fault);
+        let begun = Instant::now();
+        let error = pool.shutdown_timeout(Duration::ZERO).await.unwrap_err();
+        let limit = Pool::SHUTDOWN_SWEEP_TIMEOUT + BOUND;
+        assert!(begun.elapsed() < limit, "{fault:?}: {:?}", begun.elapsed());
+        assert!(
+            matches!(error, Error::ShutdownIncomplete { .. }),
+            "{fault:?}: {error:?}"
+        );
+        if !error.engine_error().unwrap().is_retryable() {
+            assert_eq!(kind(&error), expected, "{fault:?}");
+        }
+        assert_no_panics();
+    });
+    futures_util::future::join_all(ends).await;
+}
+
+#[tokio::test]
+async fn the_stream_of_events() {
+    let faults = all(true).chain([(Fault::EndlessHead, Kind::Protocol)]);
+    let streams = faults.map(async |(fault, _)| {
+        let stub = Stub::start();
+        stub.fault(Route::Events, fault);
+        let pool = builder(&stub).await.min_idle(1).build().await.unwrap();
+        // It is subscribed to again, but not without pauses; where it is silent there is nothing to be seen.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let subscriptions = stub.calls(Route::Events);
+        assert!((1..=12).contains(&subscriptions), "{fault:?}: {subscriptions}");
+        let c = pool.acquire().await.unwrap();
+        assert!(c.command("true").status().await.unwrap().success());
+        drop(c);
+        pool.shutdown().await.unwrap();
+        assert_no_panics();
+    });
+    futures_util::future::join_all(streams).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_crashes_while_everything_is_under_way() {
+    let mut stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(Route::ExecInspect, Fault::Silence);
+    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
+    let command = async { c.command("sleep").output().await };
+    let (output, ()) = tokio::join!(command, async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stub.crash().await;
+    });
+    assert_eq!(output.unwrap().status, ExitStatus::Unknown);
+    let error = c.command("true").output().await.unwrap_err();
+    assert_eq!(kind(&error), Kind::Unreachable, "{error:?}");
+    assert!(error.is_retryable());
+    drop(c);
+    let error = pool.shutdown_timeout(Duration::ZERO).await.unwrap_err();
+    assert!(matches!(error, Error::ShutdownIncomplete { .. }), "{error:?}");
+    assert_no_panics();
+}

@@ -1,0 +1,370 @@
+//! A scripted Docker daemon on a Unix socket that speaks just enough HTTP/1.1, and misbehaves on request.
+#![allow(dead_code)] // each test binary uses its part of it
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+/// The calls the library makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    Version,
+    Image,
+    Create,
+    Attach,
+    Start,
+    Inspect,
+    List,
+    Kill,
+    Remove,
+    Events,
+    ExecCreate,
+    ExecStart,
+    ExecInspect,
+}
+
+/// What the daemon does in place of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Closes the connection without a word.
+    Close,
+    /// Closes it with the request unread, which resets it.
+    Reset,
+    /// Answers in no language.
+    Garbage,
+    /// An answer whose body is cut.
+    CutBody,
+    /// An answer whose body is no JSON.
+    GarbageBody,
+    Status(u16),
+    /// The head of the answer, a byte now and then.
+    Drip,
+    /// A head that announces a body, and then nothing.
+    HeadersThenSilence,
+    /// Nothing at all.
+    Silence,
+    /// A head that does not end.
+    EndlessHead,
+    /// A body that does not end.
+    EndlessBody,
+    /// An upgraded connection: a frame that is cut.
+    CutFrame,
+    /// An upgraded connection: bytes that are no frame.
+    GarbageFrame,
+    /// An upgraded connection: a frame that claims 4 GiB, and as many zeros as are taken.
+    HugeFrame,
+    /// An upgraded connection: nothing comes over it.
+    SilentUpgrade,
+}
+
+/// The daemon. It ends, and its socket goes, when this is dropped.
+pub struct Stub {
+    folder: PathBuf,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    faults: Mutex<HashMap<Route, Fault>>,
+    calls: Mutex<HashMap<Route, usize>>,
+    /// How many bytes of an endless answer were taken.
+    taken: AtomicU64,
+    next_id: AtomicU64,
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.server.abort();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Stub {
+    pub fn start() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("dockerpool-stub-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = UnixListener::bind(folder.join("docker.sock")).unwrap();
+        let shared = Arc::<Shared>::default();
+        let server = tokio::spawn({
+            let shared = shared.clone();
+            async move {
+                // Connections end with the server.
+                let mut connections = tokio::task::JoinSet::new();
+                loop {
+                    tokio::select! {
+                        Ok((stream, _)) = listener.accept() => {
+                            let shared = shared.clone();
+                            connections.spawn(async move {
+                                // A client that goes away is its own affair.
+                                let _ = serve(stream, &shared).await;
+                            });
+                        }
+                        Some(_) = connections.join_next() => {}
+                    }
+                }
+            }
+        });
+        Self { folder, shared, server }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("docker.sock")
+    }
+
+    pub fn fault(&self, route: Route, fault: Fault) {
+        self.shared.faults.lock().insert(route, fault);
+    }
+
+    pub fn heal(&self) {
+        self.shared.faults.lock().clear();
+    }
+
+    /// Ends it as a daemon that crashed: connections break, and new ones are refused.
+    pub async fn crash(&mut self) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+    }
+
+    pub fn calls(&self, route: Route) -> usize {
+        self.shared.calls.lock().get(&route).copied().unwrap_or(0)
+    }
+
+    /// How many bytes of endless answers the client has taken.
+    pub fn taken(&self) -> u64 {
+        self.shared.taken.load(Ordering::Relaxed)
+    }
+}
+
+fn route(method: &str, path: &str) -> Option<Route> {
+    let path = path.split('?').next()?;
+    // The version of the API comes first, where one was agreed on.
+    let mut parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
+    if parts.first().is_some_and(|part| part.starts_with("v1.")) {
+        parts.remove(0);
+    }
+    Some(match (method, parts.as_slice()) {
+        ("GET", ["version"]) => Route::Version,
+        ("GET", ["images", .., "json"]) => Route::Image,
+        ("POST", ["containers", "create"]) => Route::Create,
+        ("GET", ["containers", "json"]) => Route::List,
+        ("GET", ["containers", _, "json"]) => Route::Inspect,
+        ("POST", ["containers", _, "attach"]) => Route::Attach,
+        ("POST", ["containers", _, "start"]) => Route::Start,
+        ("POST", ["containers", _, "kill"]) => Route::Kill,
+        ("DELETE", ["containers", _]) => Route::Remove,
+        ("GET", ["events"]) => Route::Events,
+        ("POST", ["containers", _, "exec"]) => Route::ExecCreate,
+        ("POST", ["exec", _, "start"]) => Route::ExecStart,
+        ("GET", ["exec", _, "json"]) => Route::ExecInspect,
+        _ => return None,
+    })
+}
+
+async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut read = Vec::new();
+    loop {
+        let Some(head_end) = read_head(&mut stream, &mut read).await? else {
+            return Ok(());
+        };
+        let head = String::from_utf8_lossy(&read[..head_end]).into_owned();
+        let mut words = head.split_whitespace();
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let Some(route) = route(method, path) else {
+            return answer(&mut stream, 404, r#"{"message":"page not found"}"#).await;
+        };
+        *shared.calls.lock().entry(route).or_default() += 1;
+        let fault = shared.faults.lock().get(&route).copied();
+        if fault == Some(Fault::Reset) {
+            return Ok(());
+        }
+        let length = head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .map_or(0, |(_, value)| value.trim().parse::<usize>().unwrap_or(0));
+        read.drain(..head_end);
+        while read.len() < length {
+            if stream.read_buf(&mut read).await? == 0 {
+                return Ok(());
+            }
+        }
+        read.drain(..length);
+        match fault {
+            Some(fault) => return misbehave(&mut stream, route, fault, shared).await,
+            None => behave(&mut stream, route, shared).await?,
+        }
+    }
+}
+
+/// Reads to the end of a request's head; where that is, or `None` at the end of the connection.
+async fn read_head(stream: &mut UnixStream, read: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    loop {
+        if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Ok(Some(at + 4));
+        }
+        if stream.read_buf(read).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+async fn answer(stream: &mut UnixStream, status: u16, body: &str) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status} Word\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let head = if status == 204 {
+        "HTTP/1.1 204 No Content\r\n\r\n".to_owned()
+    } else {
+        head
+    };
+    stream.write_all((head + body).as_bytes()).await
+}
+
+async fn upgrade(stream: &mut UnixStream) -> io::Result<()> {
+    let head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    stream.write_all(head.as_bytes()).await
+}
+
+fn frame(data: &[u8]) -> Vec<u8> {
+    let mut frame = vec![1, 0, 0, 0];
+    frame.extend((data.len() as u32).to_be_bytes());
+    frame.extend(data);
+    frame
+}
+
+async fn behave(stream: &mut UnixStream, route: Route, shared: &Shared) -> io::Result<()> {
+    match route {
+        Route::Version => {
+            let body =
+                r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux","Arch":"amd64"}"#;
+            answer(stream, 200, body).await
+        }
+        Route::Image => answer(stream, 200, r#"{"Id":"sha256:1","Os":"linux","Architecture":"amd64"}"#).await,
+        Route::Create => {
+            let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+            answer(stream, 201, &format!(r#"{{"Id":"{id:064x}","Warnings":[]}}"#)).await
+        }
+        Route::Start | Route::Kill | Route::Remove => answer(stream, 204, "").await,
+        Route::Inspect => {
+            let body = r#"{"Id":"1","Name":"/one","State":{"Status":"running"},"Config":{"Image":"any"}}"#;
+            answer(stream, 200, body).await
+        }
+        Route::List => answer(stream, 200, "[]").await,
+        Route::ExecCreate => answer(stream, 201, r#"{"Id":"e1"}"#).await,
+        Route::ExecInspect => answer(stream, 200, r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":7}"#).await,
+        Route::Events => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .await?;
+            drain(stream).await
+        }
+        Route::Attach => {
+            upgrade(stream).await?;
+            // What is written comes back, as from `cat`.
+            let mut data = [0; 1024];
+            loop {
+                let n = stream.read(&mut data).await?;
+                if n == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                stream.write_all(&frame(&data[..n])).await?;
+            }
+        }
+        Route::ExecStart => {
+            upgrade(stream).await?;
+            stream.write_all(&frame(b"hello\n")).await?;
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
+
+/// Holds the connection until the client goes.
+async fn drain(stream: &mut UnixStream) -> io::Result<()> {
+    let mut data = [0; 1024];
+    while stream.read(&mut data).await? > 0 {}
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+async fn endless(stream: &mut UnixStream, piece: &[u8], shared: &Shared) -> io::Result<()> {
+    loop {
+        stream.write_all(piece).await?;
+        shared.taken.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    }
+}
+
+async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: &Shared) -> io::Result<()> {
+    match fault {
+        Fault::Close | Fault::Reset => Ok(()),
+        Fault::Garbage => stream.write_all(b"\x00\xff\x16\x03\x01 what?\r\n\r\n").await,
+        Fault::CutBody => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"Id\": \"1";
+            stream.write_all(head).await
+        }
+        Fault::GarbageBody => answer(stream, 200, "<html>\n").await,
+        Fault::Status(status) => answer(stream, status, r#"{"message":"scripted"}"#).await,
+        Fault::Drip => {
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Slow: "
+                .iter()
+                .chain([b'a'; 100_000].iter())
+            {
+                stream.write_all(&[*byte]).await?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        }
+        Fault::HeadersThenSilence => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+                .await?;
+            drain(stream).await
+        }
+        Fault::Silence => drain(stream).await,
+        Fault::EndlessHead => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await?;
+            let line = format!("X-Long: {}\r\n", "a".repeat(1000));
+            endless(stream, line.as_bytes(), shared).await
+        }
+        Fault::EndlessBody => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .await?;
+            let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+            endless(stream, chunk.as_bytes(), shared).await
+        }
+        Fault::CutFrame => {
+            upgrade(stream).await?;
+            stream.write_all(&frame(b"whole\n")).await?;
+            stream.write_all(&frame(&[b'x'; 100])[..50]).await
+        }
+        Fault::GarbageFrame => {
+            upgrade(stream).await?;
+            stream.write_all(&frame(b"whole\n")).await?;
+            stream.write_all(b"\xff\xfe\xfd no frame").await
+        }
+        Fault::HugeFrame => {
+            upgrade(stream).await?;
+            stream.write_all(&[1, 0, 0, 0, 255, 255, 255, 255]).await?;
+            endless(stream, &[0; 65536], shared).await
+        }
+        Fault::SilentUpgrade => {
+            upgrade(stream).await?;
+            match route {
+                // A command may be silent for as long as it likes: its end is asked for.
+                Route::ExecStart | Route::Attach => drain(stream).await,
+                _ => Ok(()),
+            }
+        }
+    }
+}
