@@ -79,6 +79,8 @@ struct Shared {
     /// How many bytes of an endless answer were taken.
     taken: AtomicU64,
     next_id: AtomicU64,
+    /// The ids of those that were created and not removed.
+    containers: Mutex<Vec<String>>,
 }
 
 impl Drop for Stub {
@@ -202,7 +204,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         read.drain(..length);
         match fault {
             Some(fault) => return misbehave(&mut stream, route, fault, shared).await,
-            None => behave(&mut stream, route, shared).await?,
+            None => behave(&mut stream, route, path, shared).await?,
         }
     }
 }
@@ -244,7 +246,7 @@ fn frame(data: &[u8]) -> Vec<u8> {
     frame
 }
 
-async fn behave(stream: &mut UnixStream, route: Route, shared: &Shared) -> io::Result<()> {
+async fn behave(stream: &mut UnixStream, route: Route, path: &str, shared: &Shared) -> io::Result<()> {
     match route {
         Route::Version => {
             let body =
@@ -253,15 +255,27 @@ async fn behave(stream: &mut UnixStream, route: Route, shared: &Shared) -> io::R
         }
         Route::Image => answer(stream, 200, r#"{"Id":"sha256:1","Os":"linux","Architecture":"amd64"}"#).await,
         Route::Create => {
-            let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-            answer(stream, 201, &format!(r#"{{"Id":"{id:064x}","Warnings":[]}}"#)).await
+            let id = format!("{:064x}", shared.next_id.fetch_add(1, Ordering::Relaxed));
+            let body = format!(r#"{{"Id":"{id}","Warnings":[]}}"#);
+            shared.containers.lock().push(id);
+            answer(stream, 201, &body).await
         }
-        Route::Start | Route::Kill | Route::Remove => answer(stream, 204, "").await,
+        Route::Remove => {
+            // By id; what was never given one is not there anyway.
+            shared.containers.lock().retain(|id| !path.contains(id.as_str()));
+            answer(stream, 204, "").await
+        }
+        Route::Start | Route::Kill => answer(stream, 204, "").await,
         Route::Inspect => {
             let body = r#"{"Id":"1","Name":"/one","State":{"Status":"running"},"Config":{"Image":"any"}}"#;
             answer(stream, 200, body).await
         }
-        Route::List => answer(stream, 200, "[]").await,
+        Route::List => {
+            let containers = shared.containers.lock().clone();
+            let one = |id: &String| format!(r#"{{"Id":"{id}","Names":["/one"],"State":"running"}}"#);
+            let all: Vec<_> = containers.iter().map(one).collect();
+            answer(stream, 200, &format!("[{}]", all.join(","))).await
+        }
         Route::ExecCreate => answer(stream, 201, r#"{"Id":"e1"}"#).await,
         Route::ExecInspect => answer(stream, 200, r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":7}"#).await,
         Route::Events => {
