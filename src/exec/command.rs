@@ -179,7 +179,9 @@ impl<'c> Command<'c> {
     /// Gives it a terminal of this size in place of pipes. Both outputs then come as standard output, with the
     /// terminal's line ends; see [`Child::resize`].
     ///
-    /// Output that begins with a byte of 2 or less is misread by the layer below, which takes it for a frame.
+    /// Over a connection of the caller's own ([`DockerEngine::from_bollard`](crate::DockerEngine::from_bollard)) output
+    /// that begins with a byte of 2 or less is misread, as frames of a length that the container chooses: do not give a
+    /// terminal to programs you do not trust there.
     pub fn tty(&mut self, rows: u16, cols: u16) -> &mut Self {
         self.setup.request.tty = Some(TtySize { rows, cols });
         self

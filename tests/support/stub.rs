@@ -63,6 +63,8 @@ pub enum Fault {
     HugeFrame,
     /// An upgraded connection: nothing comes over it.
     SilentUpgrade,
+    /// A command that never ends.
+    Running,
 }
 
 /// The daemon. It ends, and its socket goes, when this is dropped.
@@ -372,6 +374,7 @@ async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: 
             stream.write_all(&[1, 0, 0, 0, 255, 255, 255, 255]).await?;
             endless(stream, &[0; 65536], shared).await
         }
+        Fault::Running => answer(stream, 200, r#"{"ID":"e1","Running":true,"Pid":7}"#).await,
         Fault::SilentUpgrade => {
             upgrade(stream).await?;
             match route {

@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 
 use super::convert::engine_error;
+use super::frames;
+use super::upgrade::{self, Connection};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtySize,
 };
@@ -53,9 +55,17 @@ pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> R
         tty: request.tty.is_some(),
         ..Default::default()
     };
-    let (output, input) = match docker.start_exec(&exec, Some(options)).await.map_err(refused)? {
-        StartExecResults::Attached { output, input } => (output, input),
-        StartExecResults::Detached => {
+    let tty = request.tty.is_some();
+    let started = upgrade::raw(docker.start_exec(&exec, Some(options))).await;
+    let (output, input): (_, Box<dyn AsyncWrite + Send + Unpin>) = match started.map_err(refused)? {
+        Connection::Raw(stream) => {
+            let (read, write) = tokio::io::split(stream);
+            (frames::decode(read, tty), Box::new(write))
+        }
+        Connection::Decoded(StartExecResults::Attached { output, input }) => {
+            (plain_frames(output, tty), Box::new(input))
+        }
+        Connection::Decoded(StartExecResults::Detached) => {
             return Err(EngineError::new(
                 EngineErrorKind::Protocol,
                 "the engine ran the command without giving its output",
@@ -74,10 +84,9 @@ pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> R
             tracing::debug!(%error, "could not set the size of a terminal");
         }
     }
-    let stdin: Option<Box<dyn AsyncWrite + Send + Unpin>> = request.stdin.then(|| Box::new(input) as _);
     Ok(ExecSession {
-        stdin,
-        output: frames(output, request.tty.is_some(), control.clone()),
+        stdin: request.stdin.then_some(input),
+        output: without_engine_words(output, control.clone()),
         control: Box::new(control),
     })
 }
@@ -155,14 +164,15 @@ impl ExecControl for Control {
     }
 }
 
+type Frames = BoxStream<'static, Result<Frame, EngineError>>;
+
 type Log = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, DockerError>> + Send>>;
 
 /// The output as frames. What looks like the engine's own words about a program it could not start is held back until
 /// it is known what it is.
-fn frames(log: Log, tty: bool, control: Control) -> BoxStream<'static, Result<Frame, EngineError>> {
+fn without_engine_words(log: Frames, control: Control) -> Frames {
     struct State {
-        log: Log,
-        tty: bool,
+        log: Frames,
         control: Control,
         first: bool,
         next: Option<Frame>,
@@ -170,7 +180,6 @@ fn frames(log: Log, tty: bool, control: Control) -> BoxStream<'static, Result<Fr
     }
     let state = State {
         log,
-        tty,
         control,
         first: true,
         next: None,
@@ -185,29 +194,23 @@ fn frames(log: Log, tty: bool, control: Control) -> BoxStream<'static, Result<Fr
                 return None;
             }
             match state.log.next().await {
-                Some(Ok(output)) => match frame(output, state.tty) {
-                    Ok(frame) => {
-                        let held = state.control.words.lock().take();
-                        let first = std::mem::take(&mut state.first);
-                        if let Some(held) = held {
-                            // More output follows: they were the program's words.
-                            state.next = Some(frame);
-                            return Some((Ok(held), state));
-                        }
-                        if first && CANNOT_START_WORDS.iter().any(|words| frame.data.starts_with(words)) {
-                            *state.control.words.lock() = Some(frame);
-                            continue;
-                        }
-                        return Some((Ok(frame), state));
+                Some(Ok(frame)) => {
+                    let held = state.control.words.lock().take();
+                    let first = std::mem::take(&mut state.first);
+                    if let Some(held) = held {
+                        // More output follows: they were the program's words.
+                        state.next = Some(frame);
+                        return Some((Ok(held), state));
                     }
-                    Err(error) => {
-                        state.ended = true;
-                        return Some((Err(error), state));
+                    if first && CANNOT_START_WORDS.iter().any(|words| frame.data.starts_with(words)) {
+                        *state.control.words.lock() = Some(frame);
+                        continue;
                     }
-                },
+                    return Some((Ok(frame), state));
+                }
                 Some(Err(error)) => {
                     state.ended = true;
-                    return Some((Err(engine_error("the output of the command broke off", error)), state));
+                    return Some((Err(error), state));
                 }
                 None => {
                     state.ended = true;
@@ -224,10 +227,10 @@ fn frames(log: Log, tty: bool, control: Control) -> BoxStream<'static, Result<Fr
     .boxed()
 }
 
-/// The output as frames, all of it.
-pub(super) fn plain_frames(log: Log) -> BoxStream<'static, Result<Frame, EngineError>> {
-    log.map(|output| match output {
-        Ok(output) => frame(output, false),
+/// What bollard has decoded, as frames.
+pub(super) fn plain_frames(log: Log, tty: bool) -> Frames {
+    log.map(move |output| match output {
+        Ok(output) => frame(output, tty),
         Err(error) => Err(engine_error("the output broke off", error)),
     })
     .boxed()

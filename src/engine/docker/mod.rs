@@ -6,11 +6,13 @@ mod discover;
 mod endpoint;
 mod events;
 mod exec;
+mod frames;
 mod image;
 mod ssh;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod upgrade;
 
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +28,7 @@ use super::{
 use crate::error::Error;
 use convert::{engine_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
+use upgrade::Connection;
 
 pub use endpoint::Endpoint;
 
@@ -232,14 +235,21 @@ impl Engine for DockerEngine {
                 stderr: true,
                 ..Default::default()
             };
-            let attached = self
-                .docker
-                .attach_container(id, Some(options))
+            let attached = upgrade::raw(self.docker.attach_container(id, Some(options)))
                 .await
                 .map_err(|error| engine_error("the engine did not attach to the container", error))?;
-            Ok(Attachment {
-                stdin: Box::new(attached.input),
-                output: exec::plain_frames(attached.output),
+            Ok(match attached {
+                Connection::Raw(stream) => {
+                    let (read, write) = tokio::io::split(stream);
+                    Attachment {
+                        stdin: Box::new(write),
+                        output: frames::decode(read, false),
+                    }
+                }
+                Connection::Decoded(attached) => Attachment {
+                    stdin: Box::new(attached.input),
+                    output: exec::plain_frames(attached.output, false),
+                },
             })
         })
     }

@@ -22,9 +22,9 @@ use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::endpoint::{Endpoint, Kind};
-use super::ssh;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::{ssh, upgrade};
 use crate::error::{Error, FieldError};
 
 /// How long an unused connection is kept, and how many. Proxies and firewalls forget them sooner or later; one behind ssh
@@ -66,14 +66,20 @@ pub(super) fn client(endpoint: &Endpoint, named_by: &str) -> Result<Docker, Erro
             // A connection lives in the runtime it was made in, and stands still while nobody drives that one. So only
             // calls from the first runtime share connections.
             if Handle::current().id() != home {
-                return Ok(fresh.request(request).await?);
+                let mut answer = fresh.request(request).await?;
+                upgrade::take(&mut answer);
+                return Ok(answer);
             }
             let again = repeated(&request);
             match (kept.request(request).await, again) {
                 // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
                 // only if it had not begun to send.
                 (Err(error), Some(again)) if !error.is_connect() => Ok(fresh.request(again).await?),
-                (answer, _) => Ok(answer?),
+                (answer, _) => {
+                    let mut answer = answer?;
+                    upgrade::take(&mut answer);
+                    Ok(answer)
+                }
             }
         }
     };

@@ -1,0 +1,120 @@
+//! The memory of the library is bounded, whatever comes over the wire.
+
+#[path = "support/stub.rs"]
+mod stub;
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dockerpool::{DockerEngine, ExitStatus, Pool};
+use stub::{Fault, Route, Stub};
+use support::eventually_now;
+use tokio::sync::Mutex;
+
+/// The process's memory is looked at: one at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// The most memory this process ever had, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Far more than a few pieces of output, and far less than what was sent.
+const BOUND: u64 = 48 << 20;
+
+async fn pool_on(stub: &Stub) -> Pool {
+    let endpoint = format!("unix://{}", stub.socket().display());
+    let engine = DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap();
+    let builder = Pool::builder("bounded").image("any").engine(Arc::new(engine));
+    builder.min_idle(0).max_total(1).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_frame_that_claims_four_gibibytes_meets_the_output_limit() {
+    let _alone = ALONE.lock().await;
+    let stub = Stub::start();
+    let pool = pool_on(&stub).await;
+    let c = pool.acquire().await.unwrap();
+    stub.fault(Route::ExecStart, Fault::HugeFrame);
+    stub.fault(Route::ExecInspect, Fault::Running);
+    let before = peak();
+    let output = c.command("program").output_limit(1 << 20).output().await.unwrap();
+    assert_eq!((output.status, output.stdout.len()), (ExitStatus::OutputLimit, 1 << 20));
+    assert!(peak() - before < BOUND, "{} more", peak() - before);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_frame_that_claims_four_gibibytes_is_not_taken_before_it_is_read() {
+    let _alone = ALONE.lock().await;
+    let stub = Stub::start();
+    let pool = pool_on(&stub).await;
+    let c = pool.acquire().await.unwrap();
+    stub.fault(Route::ExecStart, Fault::HugeFrame);
+    stub.fault(Route::ExecInspect, Fault::Running);
+    let before = peak();
+    let child = c.command("program").spawn().await.unwrap();
+    eventually_now("output comes", || stub.taken() > 0).await;
+    // Nobody reads: it comes to a stand.
+    let mut last = 0;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = stub.taken();
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    assert!(last < BOUND, "{last} taken");
+    assert!(peak() - before < BOUND, "{} more", peak() - before);
+    drop(child);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_cut_off() {
+    let _alone = ALONE.lock().await;
+    let stub = Stub::start();
+    let pool = pool_on(&stub).await;
+    let c = pool.acquire().await.unwrap();
+    let before = peak();
+    for route in [Route::Inspect, Route::ExecCreate, Route::ExecStart, Route::Events] {
+        stub.fault(route, Fault::EndlessHead);
+    }
+    c.inspect().await.unwrap_err();
+    c.command("program").output().await.unwrap_err();
+    assert!(stub.taken() < BOUND, "{} taken", stub.taken());
+    assert!(peak() - before < BOUND, "{} more", peak() - before);
+    stub.heal();
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_program_writes_to_its_terminal_cannot_pass_for_a_frame() {
+    let _alone = ALONE.lock().await;
+    let pool = support::pool("bounded-tty").build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let before = peak();
+    // What would be the head of a frame of 4 GiB, and then a quarter of a gigabyte.
+    let script = r"printf '\001\000\000\000\377\377\377\377'; sleep 0.3; head -c 268435456 /dev/zero";
+    let output = c
+        .command("sh")
+        .args(["-c", script])
+        .tty(24, 80)
+        .output_limit(1 << 20)
+        .timeout(Duration::from_secs(60))
+        .output()
+        .await
+        .unwrap();
+    assert_eq!((output.status, output.stdout.len()), (ExitStatus::OutputLimit, 1 << 20));
+    assert_eq!(output.stdout[..8], [1, 0, 0, 0, 255, 255, 255, 255]);
+    assert!(peak() - before < BOUND, "{} more", peak() - before);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
