@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Error, FieldError, Pool, PoolBuilder};
+use dockerpool::{Error, FieldError, Pool, PoolBuilder, RegistryAuth};
 
 /// The fields a build complains about.
 async fn bad_fields(change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Vec<String> {
@@ -25,6 +25,25 @@ async fn each_bad_value_is_named() {
     assert_eq!(bad_fields(|b| b).await, [""; 0]);
     assert_eq!(bad_fields(|b| b.image("")).await, ["image"]);
     assert_eq!(bad_fields(|b| b.image("a\0b")).await, ["image"]);
+    for image in [
+        "Busybox",
+        "a b",
+        "a:b:c",
+        "https://host/a",
+        "a@sha256:00",
+        "host:port/a",
+    ] {
+        assert_eq!(bad_fields(|b| b.image(image)).await, ["image"], "{image}");
+    }
+    assert_eq!(
+        bad_fields(|b| b.registry_auth(RegistryAuth::password("", "x"))).await,
+        ["registry_auth"]
+    );
+    assert_eq!(
+        bad_fields(|b| b.registry_auth(RegistryAuth::identity_token(""))).await,
+        ["registry_auth"]
+    );
+    assert_eq!(bad_fields(|b| b.platform("arm64")).await, ["platform"]);
     assert_eq!(bad_fields(|b| b.min_idle(3).max_idle(2)).await, ["min_idle"]);
     assert_eq!(bad_fields(|b| b.min_idle(3).max_total(2)).await, ["min_idle"]);
     assert_eq!(bad_fields(|b| b.max_total(0)).await, ["max_total"]);

@@ -1,0 +1,203 @@
+//! Having the image: policies, logins, pins, platforms, progress, and everything that can go wrong on the way. Against
+//! real registries.
+
+mod login;
+mod registry;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+
+use dockerpool::{DockerEngine, EngineErrorKind, Error, Pool, PoolBuilder, Progress, PullPolicy};
+use parking_lot::Mutex;
+use registry::{Registry, TestImage, breaking};
+use support::engine;
+
+/// A pool of that image that makes no containers by itself, on that engine.
+pub fn pool_of(engine: &Arc<DockerEngine>, image: &str) -> PoolBuilder {
+    support::pool("images").image(image).engine(engine.clone())
+}
+
+pub async fn builds(builder: PoolBuilder) {
+    builder.build().await.unwrap().shutdown().await.unwrap();
+}
+
+/// The kind of error a build fails with, and all of its words.
+pub async fn fails(builder: PoolBuilder) -> (EngineErrorKind, String) {
+    let error: Error = builder.build().await.expect_err("no image");
+    let source = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
+    (source.kind(), format!("{error}: {source}"))
+}
+
+async fn a_command_runs(pool: &Pool) {
+    let c = pool.acquire().await.unwrap();
+    assert_eq!(c.exec(["echo", "pulled"]).await.unwrap().stdout_lossy(), "pulled\n");
+}
+
+#[tokio::test]
+async fn a_missing_image_is_pulled_once_and_the_progress_is_told() {
+    let (engine, registry) = (engine().await, Registry::open().await);
+    let image = registry.fill(engine.bollard(), "small:1").await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let builder = {
+        let told = told.clone();
+        pool_of(&engine, &image.name).on_progress(move |step| told.lock().push(step))
+    };
+
+    let pool = builder.clone().build().await.unwrap();
+    a_command_runs(&pool).await;
+    pool.shutdown().await.unwrap();
+    let mut steps = std::mem::take(&mut *told.lock());
+    let ready = Progress::ImageReady {
+        image: image.name.clone(),
+    };
+    assert_eq!(steps.pop(), Some(ready.clone()));
+    let words: Vec<_> = steps
+        .iter()
+        .map(|step| match step {
+            Progress::Pulling { image: of, status } if *of == image.name => status.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(
+        words.iter().any(|words| words.contains("Pulling from small")),
+        "{words:?}"
+    );
+
+    // It is there now: nothing to pull, and no registry needed.
+    drop(registry);
+    builds(builder).await;
+    assert_eq!(std::mem::take(&mut *told.lock()), [ready]);
+}
+
+#[tokio::test]
+async fn each_policy_does_what_it_says() {
+    let (engine, registry) = (engine().await, Registry::open().await);
+    let docker = engine.bollard();
+    let image = registry.fill(docker, "moved:1").await;
+    let build = |policy| pool_of(&engine, &image.name).pull(policy);
+
+    let (kind, text) = fails(build(PullPolicy::Never)).await;
+    assert_eq!(kind, EngineErrorKind::ImageNotFound);
+    assert!(text.contains("pulling it is forbidden"), "{text}");
+    assert!(!image.is_there(docker).await);
+
+    builds(build(PullPolicy::IfMissing)).await;
+    let first = docker.inspect_image(&image.name).await.unwrap().id;
+    // The tag moves, in the registry only.
+    let local = TestImage::named(format!("{}/moved:new", registry.address));
+    let second = local.commit(docker).await;
+    let first_again = TestImage::named(format!("{}/moved:old", registry.address));
+    retag(docker, &image.name, &first_again.name).await;
+    retag(docker, &local.name, &image.name).await;
+    registry.push(docker, &image).await;
+    retag(docker, &first_again.name, &image.name).await;
+
+    builds(build(PullPolicy::IfMissing)).await;
+    builds(build(PullPolicy::Never)).await;
+    assert_eq!(docker.inspect_image(&image.name).await.unwrap().id, first);
+    builds(build(PullPolicy::Always)).await;
+    assert_eq!(docker.inspect_image(&image.name).await.unwrap().id, Some(second));
+    drop(registry);
+    let (kind, _) = fails(build(PullPolicy::Always)).await;
+    assert_eq!(kind, EngineErrorKind::RegistryUnreachable);
+}
+
+async fn retag(docker: &bollard::Docker, from: &str, to: &str) {
+    let (repo, tag) = to.rsplit_once(':').unwrap();
+    let options = bollard::query_parameters::TagImageOptions {
+        repo: Some(repo.to_owned()),
+        tag: Some(tag.to_owned()),
+    };
+    docker.tag_image(from, Some(options)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_image_can_be_pinned_by_its_digest() {
+    let (engine, registry) = (engine().await, Registry::open().await);
+    let docker = engine.bollard();
+    let image = TestImage::named(format!("{}/pinned:1", registry.address));
+    image.commit(docker).await;
+    registry.push(docker, &image).await;
+    let pin = TestImage::named(image.digest(docker).await);
+    image.forget();
+    let (_, digest) = pin.name.split_once('@').unwrap();
+    let pin_with_tag = TestImage::named(format!("{}@{digest}", image.name));
+
+    for name in [&pin, &pin_with_tag] {
+        assert!(!name.is_there(docker).await);
+        let pool = pool_of(&engine, &name.name).build().await.unwrap();
+        a_command_runs(&pool).await;
+        pool.shutdown().await.unwrap();
+        pin.forget();
+    }
+    let other = format!("{}/pinned@sha256:{}", registry.address, "0".repeat(64));
+    assert_eq!(fails(pool_of(&engine, &other)).await.0, EngineErrorKind::ImageNotFound);
+}
+
+#[tokio::test]
+async fn an_image_the_registry_does_not_have_is_not_found() {
+    let (engine, registry) = (engine().await, Registry::open().await);
+    let image = registry.fill(engine.bollard(), "there:1").await;
+    for name in ["there:2", "not-there:1", "not-there"] {
+        let name = format!("{}/{name}", registry.address);
+        let (kind, text) = fails(pool_of(&engine, &name)).await;
+        assert_eq!(kind, EngineErrorKind::ImageNotFound, "{text}");
+        assert!(text.contains(&name), "{text}");
+    }
+    drop(image);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_there_is_an_error_of_its_own() {
+    let engine = engine().await;
+    let address = {
+        let registry = Registry::open().await;
+        registry.address.clone()
+    };
+    for name in [format!("{address}/a:1"), "registry.invalid/a:1".to_owned()] {
+        let error = pool_of(&engine, &name).build().await.unwrap_err();
+        let kind = error.engine_error().unwrap().kind();
+        assert_eq!(kind, EngineErrorKind::RegistryUnreachable, "{error:?}");
+        assert!(error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn a_registry_lost_in_the_middle_of_a_pull_is_an_error_of_its_own() {
+    let (engine, registry) = (engine().await, Registry::open().await);
+    let image = registry.fill_with_much(engine.bollard(), "much:1").await;
+    // In the middle of its configuration, which is a blob like others, and which the engine asks for but once. For a layer
+    // it tries for more than a minute, and what it says then is the same.
+    let name = image.name.replace(&registry.address, &breaking(&registry, 700).await);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let builder = {
+        let told = told.clone();
+        pool_of(&engine, &name).on_progress(move |step| told.lock().push(step))
+    };
+    let error = builder.build().await.unwrap_err();
+    let kind = error.engine_error().unwrap().kind();
+    assert_eq!(kind, EngineErrorKind::PullInterrupted, "{error:?}");
+    assert!(error.is_retryable());
+    assert!(!told.lock().is_empty());
+    // Through a connection that holds it comes whole.
+    builds(pool_of(&engine, &image.name)).await;
+}
+
+#[tokio::test]
+async fn an_image_for_another_platform_is_refused_or_pulled_for_that_one() {
+    let (engine, registry) = (engine().await, Registry::open().await);
+    let image = registry.fill(engine.bollard(), "one-platform:1").await;
+    let own = dockerpool::Engine::check(&*engine).await.unwrap().platform;
+    builds(pool_of(&engine, &image.name).platform(&own)).await;
+    let foreign = if own == "linux/arm64" {
+        "linux/amd64"
+    } else {
+        "linux/arm64"
+    };
+    for policy in [PullPolicy::Never, PullPolicy::IfMissing, PullPolicy::Always] {
+        let (kind, text) = fails(pool_of(&engine, &image.name).platform(foreign).pull(policy)).await;
+        assert_eq!(kind, EngineErrorKind::WrongPlatform, "{policy:?}: {text}");
+        assert!(text.contains(foreign), "{text}");
+    }
+}

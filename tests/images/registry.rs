@@ -1,0 +1,315 @@
+//! Real registries on loopback, as processes of the tests, and images that are in them and nowhere else.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use bollard::Docker;
+use bollard::auth::DockerCredentials;
+use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::query_parameters as query;
+use futures_util::StreamExt;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{busybox, eventually_now};
+
+/// The one user of a registry with a password.
+pub const USER: &str = "me";
+
+/// Debian's `docker-registry`; it ends when this is dropped.
+pub struct Registry {
+    process: Child,
+    /// `127.0.0.1:port`, the first part of its images' names.
+    pub address: String,
+    credentials: DockerCredentials,
+    _folder: TempDir,
+}
+
+impl Registry {
+    pub async fn open() -> Self {
+        Self::start(None).await
+    }
+
+    /// Lets in only [`USER`] with this password.
+    pub async fn with_password(password: &str) -> Self {
+        Self::start(Some(password)).await
+    }
+
+    async fn start(password: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Free at this moment; the registry would not say which it took.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \
+             \"{address}\"}}\n",
+            folder.path().join("data").display()
+        );
+        let mut credentials = DockerCredentials::default();
+        if let Some(password) = password {
+            let users = folder.path().join("htpasswd");
+            // The cheapest hash there is.
+            fs::write(&users, format!("{USER}:{}\n", bcrypt::hash(password, 4).unwrap())).unwrap();
+            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display());
+            credentials.username = Some(USER.to_owned());
+            credentials.password = Some(password.to_owned());
+        }
+        let file = folder.path().join("config.yml");
+        fs::write(&file, config).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry is needed: apt-get install docker-registry");
+        let registry = Self {
+            process,
+            address: address.to_string(),
+            credentials,
+            _folder: folder,
+        };
+        eventually_now("the registry listens", || TcpStream::connect(address).is_ok()).await;
+        registry
+    }
+
+    /// Puts a small image that can run containers under this name, and takes it from the engine again.
+    pub async fn fill(&self, docker: &Docker, name: &str) -> TestImage {
+        let image = TestImage::named(format!("{}/{name}", self.address));
+        image.commit(docker).await;
+        self.push(docker, &image).await;
+        image.forget();
+        image
+    }
+
+    /// The same with one that holds megabytes of its own.
+    pub async fn fill_with_much(&self, docker: &Docker, name: &str) -> TestImage {
+        let image = TestImage::named(format!("{}/{name}", self.address));
+        image.import(docker, 4 << 20).await;
+        self.push(docker, &image).await;
+        image.forget();
+        image
+    }
+
+    pub async fn push(&self, docker: &Docker, image: &TestImage) {
+        let (repository, tag) = image.name.rsplit_once(':').unwrap();
+        let options = query::PushImageOptions {
+            tag: Some(tag.to_owned()),
+            ..Default::default()
+        };
+        // That of an engine before 20.10 says `EOF` if none are given.
+        let mut steps = std::pin::pin!(docker.push_image(repository, Some(options), Some(self.credentials.clone())));
+        while let Some(step) = steps.next().await {
+            let step = step.unwrap();
+            assert_eq!(step.error_detail, None, "{step:?}");
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A name on the engine that is the test's own; dropping it removes the name, and with it the image.
+pub struct TestImage {
+    pub name: String,
+}
+
+impl TestImage {
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+
+    /// Busybox with another label each time, so that no two are the same.
+    pub async fn commit(&self, docker: &Docker) -> String {
+        let body = ContainerCreateBody {
+            image: Some(busybox()),
+            labels: Some([(dockerpool::labels::MANAGED_BY.to_owned(), "test".to_owned())].into()),
+            ..Default::default()
+        };
+        let container = docker
+            .create_container(None::<query::CreateContainerOptions>, body)
+            .await
+            .unwrap();
+        let (repo, tag) = self.name.rsplit_once(':').unwrap();
+        let options = query::CommitContainerOptions {
+            container: Some(container.id.clone()),
+            repo: Some(repo.to_owned()),
+            tag: Some(tag.to_owned()),
+            ..Default::default()
+        };
+        let unique = ("unique".to_owned(), format!("{:x}", fastrand::u128(..)));
+        let config = ContainerConfig {
+            labels: Some([unique].into()),
+            ..Default::default()
+        };
+        let committed = docker.commit_container(options, config).await;
+        docker
+            .remove_container(&container.id, None::<query::RemoveContainerOptions>)
+            .await
+            .unwrap();
+        committed.unwrap().id
+    }
+
+    /// One file of noise, which does not compress.
+    async fn import(&self, docker: &Docker, bytes: usize) {
+        let mut noise = vec![0; bytes];
+        fastrand::Rng::new().fill(&mut noise);
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, "noise", &noise[..]).unwrap();
+        let (repo, tag) = self.name.rsplit_once(':').unwrap();
+        let options = query::CreateImageOptions {
+            from_src: Some("-".to_owned()),
+            repo: Some(repo.to_owned()),
+            tag: Some(tag.to_owned()),
+            ..Default::default()
+        };
+        let body = bollard::body_full(archive.into_inner().unwrap().into());
+        let mut steps = std::pin::pin!(docker.create_image(Some(options), Some(body), None));
+        while let Some(step) = steps.next().await {
+            step.unwrap();
+        }
+    }
+
+    /// `name@sha256:…`, once it has been pushed or pulled.
+    pub async fn digest(&self, docker: &Docker) -> String {
+        let found = docker.inspect_image(&self.name).await.unwrap();
+        found.repo_digests.unwrap().remove(0)
+    }
+
+    /// Whether the engine has it.
+    pub async fn is_there(&self, docker: &Docker) -> bool {
+        docker.inspect_image(&self.name).await.is_ok()
+    }
+
+    /// Takes the name from the engine.
+    pub fn forget(&self) {
+        // By the command line, since a drop cannot wait for an engine's answer in any other way. It fails if there is none.
+        let _ = Command::new("docker")
+            .args(["image", "rm", "--force", &self.name])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+impl Drop for TestImage {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// A registry seen through a connection that breaks: of each blob only this many bytes come through. Gives its address.
+pub async fn breaking(registry: &Registry, blob_limit: u64) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let behind = registry.address.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let behind = behind.clone();
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let registry = tokio::net::TcpStream::connect(behind).await.unwrap();
+                let (mut from_registry, mut to_registry) = registry.into_split();
+                // One request after the other on each connection, each in one read: that is enough for this client.
+                let mut request = vec![0; 64 * 1024];
+                loop {
+                    let Ok(read @ 1..) = from_client.read(&mut request).await else {
+                        return;
+                    };
+                    let wants_blob = request.starts_with(b"GET ") && {
+                        let line = request[..read].split(|byte| *byte == b'\r').next().unwrap();
+                        line.windows(7).any(|part| part == b"/blobs/")
+                    };
+                    to_registry.write_all(&request[..read]).await.unwrap();
+                    if wants_blob {
+                        let _ = tokio::io::copy(&mut (&mut from_registry).take(blob_limit), &mut to_client).await;
+                        return;
+                    }
+                    let mut answer = vec![0; 1 << 20];
+                    let read = from_registry.read(&mut answer).await.unwrap();
+                    if to_client.write_all(&answer[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// What asks for a token like the registries of the big houses do, gives one for a refresh token, and has no images. Gives
+/// its address, and what it was sent.
+pub async fn with_tokens() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, received) = tokio::sync::mpsc::unbounded_channel();
+    let realm = format!("http://{address}/token");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (sender, realm) = (sender.clone(), realm.clone());
+            tokio::spawn(async move {
+                // Closing after each answer keeps it simple. A form comes after its head, and may come apart from it.
+                let mut request = String::new();
+                let mut part = vec![0; 16 * 1024];
+                while !complete(&request) {
+                    match client.read(&mut part).await {
+                        Ok(read @ 1..) => match std::str::from_utf8(&part[..read]) {
+                            Ok(part) => request += part,
+                            // The engine tries TLS first.
+                            Err(_) => return,
+                        },
+                        _ => return,
+                    }
+                }
+                let (status, header, body) = if request.starts_with("POST /token") {
+                    (
+                        "200 OK",
+                        "Content-Type: application/json".to_owned(),
+                        r#"{"access_token":"granted","expires_in":300}"#,
+                    )
+                } else if request.contains("Bearer granted") {
+                    (
+                        "404 Not Found",
+                        "Content-Type: application/json".to_owned(),
+                        r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+                    )
+                } else {
+                    (
+                        "401 Unauthorized",
+                        format!("Www-Authenticate: Bearer realm=\"{realm}\",service=\"test\""),
+                        r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#,
+                    )
+                };
+                let _ = sender.send(request);
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nDocker-Distribution-Api-Version: registry/2.0\r\n{header}\r\nConnection: \
+                     close\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let _ = client.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    (address, received)
+}
+
+/// Whether a request has come to its end.
+fn complete(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        line.to_ascii_lowercase()
+            .strip_prefix("content-length: ")
+            .map(str::to_owned)
+    });
+    body.len() >= length.map_or(0, |length| length.parse().unwrap())
+}
