@@ -161,11 +161,12 @@ async fn what_is_sent_over_tls_does_not_wait_for_an_acknowledgement() {
     let engine = Arc::new(DockerEngine::connect_to(endpoint).await.unwrap());
     let pool = pool("connect").engine(engine.clone()).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
-    let mut request = ExecRequest::default();
-    request.argv = ["sh", "-c", "while read line; do echo $line; done"]
-        .map(str::to_owned)
-        .into();
-    request.stdin = true;
+    let argv = ["sh", "-c", "while read line; do echo $line; done"];
+    let request = ExecRequest {
+        argv: argv.map(str::to_owned).into(),
+        stdin: true,
+        ..Default::default()
+    };
     let mut session = engine.exec(c.id(), &request).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     // Without TCP_NODELAY the second half of a line waits until the first is acknowledged, which nothing but the other

@@ -59,10 +59,11 @@ impl Proxy {
                         match tls {
                             None => forward(stream, &socket).await,
                             // What a client makes of a failed handshake is its matter.
-                            Some(tls) => match tls.accept(stream).await {
-                                Ok(stream) => forward(stream, &socket).await,
-                                Err(_) => {}
-                            },
+                            Some(tls) => {
+                                if let Ok(stream) = tls.accept(stream).await {
+                                    forward(stream, &socket).await;
+                                }
+                            }
                         }
                     });
                 }
