@@ -9,6 +9,20 @@ use std::path::PathBuf;
 /// helper for the registry (`credHelpers`), what `docker login` wrote into the file (`auths`), the credential store
 /// (`credsStore`); none of these: without a login. Helpers are programs named `docker-credential-…` on the `PATH`; they are
 /// given twenty seconds.
+///
+/// ```no_run
+/// use dockerpool::{Pool, RegistryAuth};
+///
+/// # async fn example() -> Result<(), dockerpool::Error> {
+/// let token = std::env::var("REGISTRY_TOKEN").expect("REGISTRY_TOKEN is set");
+/// let pool = Pool::builder("private")
+///     .image("registry.example.com/team/runner:3")
+///     .registry_auth(RegistryAuth::password("robot", token))
+///     .build()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryAuth(pub(crate) AuthKind);
 

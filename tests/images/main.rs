@@ -201,3 +201,24 @@ async fn an_image_for_another_platform_is_refused_or_pulled_for_that_one() {
         assert!(text.contains(foreign), "{text}");
     }
 }
+
+#[tokio::test]
+async fn an_index_is_searched_for_the_platform() {
+    let (engine, registry) = (engine().await, Registry::open().await);
+    let docker = engine.bollard();
+    let image = TestImage::named(format!("{}/index:one", registry.address));
+    image.commit(docker).await;
+    registry.push(docker, &image).await;
+    let pin = TestImage::named(image.digest(docker).await);
+    let (_, digest) = pin.name.split_once('@').unwrap();
+    image.forget();
+    let own = dockerpool::Engine::check(&*engine).await.unwrap().platform;
+    registry.put_index("index:own", digest, &own).await;
+    registry.put_index("index:foreign", digest, "linux/mips").await;
+
+    let (kind, text) = fails(pool_of(&engine, &format!("{}/index:foreign", registry.address))).await;
+    assert_eq!(kind, EngineErrorKind::WrongPlatform, "{text}");
+    let found = TestImage::named(format!("{}/index:own", registry.address));
+    builds(pool_of(&engine, &found.name)).await;
+    assert!(found.is_there(docker).await);
+}

@@ -92,6 +92,35 @@ impl Registry {
         image
     }
 
+    /// Makes this name an index with one image in it, that is for a platform.
+    pub async fn put_index(&self, name: &str, digest: &str, platform: &str) {
+        let (os, architecture) = platform.split_once('/').unwrap();
+        let (path, tag) = name.rsplit_once(':').unwrap();
+        let kind = "application/vnd.docker.distribution.manifest.list.v2+json";
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": kind,
+            "manifests": [{
+                "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+                "size": 1000,
+                "digest": digest,
+                "platform": {"os": os, "architecture": architecture},
+            }],
+        })
+        .to_string();
+        let request = format!(
+            "PUT /v2/{path}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: \
+             {}\r\nConnection: close\r\n\r\n{index}",
+            self.address,
+            index.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(&self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    }
+
     pub async fn push(&self, docker: &Docker, image: &TestImage) {
         let (repository, tag) = image.name.rsplit_once(':').unwrap();
         let options = query::PushImageOptions {

@@ -20,6 +20,17 @@ const TLS_PORT: u16 = 2376;
 ///
 /// `"tcp://127.0.0.1:2375".parse()` takes the forms of `DOCKER_HOST`: `unix:///path`, `tcp://host:port` (plain),
 /// `ssh://user@host:port` and `npipe:////./pipe/name`. `Display` gives the same forms.
+///
+/// ```no_run
+/// use dockerpool::{DockerEngine, Endpoint, Pool};
+/// use std::sync::Arc;
+///
+/// # async fn example() -> Result<(), dockerpool::Error> {
+/// let engine = DockerEngine::connect_to(Endpoint::tls("build-host:2376", "/etc/docker/certs")).await?;
+/// let pool = Pool::builder("far").image("busybox").engine(Arc::new(engine)).build().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub(super) kind: Kind,

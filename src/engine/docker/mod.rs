@@ -117,7 +117,8 @@ impl DockerEngine {
         })
     }
 
-    /// Uses a connection made by the caller, and agrees with the engine on a version of the API.
+    /// Uses a connection made by the caller, as it is, and agrees with the engine on a version of the API. For what an
+    /// [`Endpoint`] cannot say.
     ///
     /// # Errors
     ///
