@@ -29,8 +29,8 @@ pub enum EngineErrorKind {
     Conflict,
     /// The image is not on the engine and was not, or could not be, pulled.
     ImageNotFound,
-    /// The registry wants a login, or refused the one it was given; or the credentials for it could not be had from
-    /// Docker's configuration or its helpers. See [`RegistryAuth`](crate::RegistryAuth).
+    /// The registry wants a login, or refused the one it was given. See [`RegistryAuth`](crate::RegistryAuth). Some
+    /// registries say [`ImageNotFound`](Self::ImageNotFound) in its place, so as not to tell what they have.
     LoginRefused,
     /// The engine did not get through to the registry: there is none at that address, its certificate is not trusted, it
     /// answers with server errors, or wants fewer requests.

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 /// The default is what `docker pull` does: the user's Docker configuration is asked. There, in this order: a credential
 /// helper for the registry (`credHelpers`), what `docker login` wrote into the file (`auths`), the credential store
 /// (`credsStore`); none of these: without a login. Helpers are programs named `docker-credential-…` on the `PATH`; they are
-/// given twenty seconds.
+/// given twenty seconds. If the configuration or a helper fails, the pull goes on without a login; what failed is logged,
+/// and told in the error if the registry refuses.
 ///
 /// ```no_run
 /// use dockerpool::{Pool, RegistryAuth};

@@ -26,8 +26,10 @@ impl Sshd {
         }
         // Free at this moment; sshd would not say which it took.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // Its own folder for the split of privileges, where no service has made it.
-        fs::create_dir_all("/run/sshd").unwrap();
+        // Where no service has made it, the folder that root's sshd wants for the split of privileges.
+        if user() == "root" {
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
         let config = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\

@@ -11,7 +11,7 @@ use docker_credential::{CredentialRetrievalError as Failure, DockerCredential, g
 use tokio::sync::oneshot;
 
 use super::discover::Environment;
-use crate::engine::{AuthKind, EngineError, EngineErrorKind, RegistryAuth};
+use crate::engine::{AuthKind, RegistryAuth};
 
 /// How long a credential helper may take; one that asks its user something may take a while.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -20,8 +20,17 @@ const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// `None`: without a login.
-pub(super) async fn of(auth: &RegistryAuth, registry: &str) -> Result<Option<DockerCredentials>, EngineError> {
+/// What a pull begins with.
+#[derive(Default)]
+pub(super) struct Login {
+    /// `None`: without a login.
+    pub(super) credentials: Option<DockerCredentials>,
+    /// What kept Docker's configuration from giving one. No reason not to try: most images are public, and `docker pull`
+    /// goes on too. It is told if the registry then refuses.
+    pub(super) trouble: Option<String>,
+}
+
+pub(super) async fn of(auth: &RegistryAuth, registry: &str) -> Login {
     let key = if registry == DOCKER_HUB {
         DOCKER_HUB_KEY
     } else {
@@ -34,12 +43,21 @@ pub(super) async fn of(auth: &RegistryAuth, registry: &str) -> Result<Option<Doc
         }
         AuthKind::IdentityToken(token) => Some(DockerCredential::IdentityToken(token.clone())),
         AuthKind::DockerConfig(folder) => match folder.clone().or_else(|| Environment::of_process().config_dir()) {
-            Some(folder) => configured(&folder, key).await?,
+            Some(folder) => match configured(&folder, key).await {
+                Ok(credential) => credential,
+                Err(trouble) => {
+                    tracing::warn!(registry, "pulling without a login: {trouble}");
+                    return Login {
+                        credentials: None,
+                        trouble: Some(trouble),
+                    };
+                }
+            },
             None => None,
         },
     };
     let serveraddress = Some(key.to_owned());
-    Ok(credential.map(|credential| match credential {
+    let credentials = credential.map(|credential| match credential {
         DockerCredential::UsernamePassword(username, password) => DockerCredentials {
             username: Some(username),
             password: Some(password),
@@ -51,18 +69,17 @@ pub(super) async fn of(auth: &RegistryAuth, registry: &str) -> Result<Option<Doc
             serveraddress,
             ..Default::default()
         },
-    }))
+    });
+    Login {
+        credentials,
+        trouble: None,
+    }
 }
 
 /// What Docker's configuration has for a registry.
-async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredential>, EngineError> {
+async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredential>, String> {
     let file = folder.join("config.json");
-    let failed = |why: String| {
-        EngineError::new(
-            EngineErrorKind::LoginRefused,
-            format!("no credentials for {key} could be had by {}: {why}", file.display()),
-        )
-    };
+    let failed = |why: String| format!("no credentials for {key} could be had by {}: {why}", file.display());
     let reader = match File::open(&file) {
         Ok(opened) => BufReader::new(opened),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 
 use super::DockerEngine;
 use super::convert::engine_error;
-use super::credentials;
+use super::credentials::{self, Login};
 use crate::engine::reference::Reference;
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
 
@@ -87,7 +87,8 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             format!("`{image}` does not name an image: {problem}"),
         )
     })?;
-    let credentials = credentials::of(&spec.registry_auth, reference.registry()).await?;
+    let Login { credentials, trouble } = credentials::of(&spec.registry_auth, reference.registry()).await;
+    let failed = |begun, error| with_trouble(pull_error(image, begun, error), trouble.as_deref());
     // Without a tag the engine would pull every tag there is.
     let tag = (reference.tag.is_none() && reference.digest.is_none()).then(|| "latest".to_owned());
     let mut steps = engine.bollard().create_image(
@@ -106,7 +107,7 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
         let step = match tokio::time::timeout(PULL_SILENCE, steps.next()).await {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(step))) => step,
-            Ok(Some(Err(error))) => return Err(pull_error(image, begun, error)),
+            Ok(Some(Err(error))) => return Err(failed(begun, error)),
             Err(_) => {
                 return Err(EngineError::new(
                     EngineErrorKind::Timeout,
@@ -115,11 +116,7 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             }
         };
         if let Some(message) = step.error_detail.and_then(|detail| detail.message) {
-            return Err(pull_error(
-                image,
-                begun,
-                DockerError::DockerStreamError { error: message },
-            ));
+            return Err(failed(begun, DockerError::DockerStreamError { error: message }));
         }
         if let Some(status) = step.status {
             begun = true;
@@ -132,6 +129,16 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
                 status,
             });
         }
+    }
+}
+
+/// Adds why there was no login to an error that a login may have kept from happening.
+fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
+    match (error.kind(), trouble) {
+        (kind @ (EngineErrorKind::LoginRefused | EngineErrorKind::ImageNotFound), Some(trouble)) => {
+            EngineError::new(kind, format!("{error} ({trouble})"))
+        }
+        _ => error,
     }
 }
 
