@@ -71,7 +71,10 @@ impl DockerEngine {
     /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming everything that was tried;
     ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds).
     pub async fn connect() -> Result<Self, Error> {
-        let mut candidates = Environment::of_process().candidates()?;
+        Self::first_that_answers(Environment::of_process().candidates()?).await
+    }
+
+    async fn first_that_answers(mut candidates: Vec<Candidate>) -> Result<Self, Error> {
         if candidates.len() == 1 {
             let Candidate { endpoint, named_by } = candidates.remove(0);
             return Self::open(endpoint, &named_by).await;
@@ -361,5 +364,41 @@ impl Engine for DockerEngine {
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
         events::subscribe(&self.docker, selector, since)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn nowhere(name: &str) -> Candidate {
+        Candidate {
+            endpoint: Endpoint::unix(format!("/nowhere/{name}.sock")),
+            named_by: "a test".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_engine_that_answers_is_taken() {
+        let mut candidates = Environment::of_process().candidates().unwrap();
+        let real = candidates[0].endpoint.clone();
+        candidates.insert(0, nowhere("first"));
+        let engine = DockerEngine::first_that_answers(candidates).await.unwrap();
+        assert_eq!(engine.endpoint(), Some(&real));
+    }
+
+    #[tokio::test]
+    async fn when_none_answers_all_that_was_tried_is_named() {
+        let candidates = vec![nowhere("first"), nowhere("second")];
+        let error = DockerEngine::first_that_answers(candidates).await.unwrap_err();
+        let source = error.engine_error().unwrap();
+        assert_eq!(source.kind(), EngineErrorKind::Unreachable);
+        let text = source.to_string();
+        for part in [
+            "unix:///nowhere/first.sock (No such file",
+            "unix:///nowhere/second.sock",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }
