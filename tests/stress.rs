@@ -267,3 +267,28 @@ fn a_runtime_that_goes_while_guards_live_on_other_threads_leaves_nothing() {
         }
     }
 }
+
+#[test]
+fn a_runtime_that_goes_while_a_failed_creation_is_removed_leaves_nothing() {
+    let engine = FakeEngine::new();
+    engine.answer(Call::Start, Answer::Fail(EngineErrorKind::Internal));
+    engine.answer(Call::Remove, Answer::Hold);
+    let runtime = Runtime::new().unwrap();
+    let pool = runtime.block_on(async {
+        let builder = Pool::builder("stress").image("any").engine(Arc::new(engine.clone()));
+        let pool = builder.min_idle(0).build().await.unwrap();
+        let error = pool.acquire_timeout(Duration::from_millis(100)).await.unwrap_err();
+        assert!(error.is_timeout());
+        eventually_now("its removal is under way", || engine.calls(Call::Remove) > 0).await;
+        pool
+    });
+    drop(runtime);
+    assert_eq!(engine.containers().len(), 1);
+    engine.answer(Call::Remove, Answer::Ok);
+    drop(pool);
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !engine.containers().is_empty() {
+        assert!(Instant::now() < give_up, "{:?}", engine.containers());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -120,7 +120,11 @@ impl Drop for Job {
                 let _keep = keep;
                 match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => {
-                        let _ = runtime.block_on(removal.persist(GIVE_UP_WITHOUT_RUNTIME));
+                        runtime.block_on(async {
+                            // Its failure is in the log.
+                            let _ = removal.persist(GIVE_UP_WITHOUT_RUNTIME).await;
+                            removal.look_again().await;
+                        });
                     }
                     Err(error) => tracing::error!(container = removal.target, %error, "could not remove a container"),
                 }

@@ -340,11 +340,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             if !handle.is_released() {
                 handle.release();
                 let removal = handle.shared().removal();
-                background.runtime.spawn(async move {
-                    let _ = removal.persist(GIVE_UP).await;
-                    drop(slot);
-                    removal.look_again().await;
-                });
+                removal.spawn(&background.runtime, Some(Box::new(slot)));
             }
             Done::NotCreated
         }
