@@ -39,7 +39,7 @@
 //! |---|---|
 //! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Status`], [`Reuse`] |
 //! | hold one | [`PooledContainer`], the guard, which is a [`Container`]`<`[`Running`]`>` by `Deref` |
-//! | have one without a pool | [`Container`] with its states [`Created`], [`Running`], [`Paused`], [`Exited`]; [`ContainerSpec`] |
+//! | have one without a pool | [`Container`] with its states [`Created`], [`Running`], [`Paused`], [`Exited`]; [`ContainerSpec`], [`Network`] |
 //! | run a command | [`Command`], [`Child`], [`Stdio`] |
 //! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`] |
 //! | bound a reader | [`Limited`], [`Budget`], [`LimitReached`] |
@@ -87,7 +87,8 @@ pub mod testing {
 
 pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
 pub use engine::{
-    ContainerSpec, DockerEngine, Endpoint, Engine, EngineError, EngineErrorKind, Progress, PullPolicy, RegistryAuth,
+    ContainerSpec, DockerEngine, Endpoint, Engine, EngineError, EngineErrorKind, Network, Progress, PullPolicy,
+    RegistryAuth,
 };
 pub use error::{AcquireTimeout, CommandError, Error, FieldError};
 pub use exec::{

@@ -8,6 +8,8 @@ pub mod docker;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
+mod network;
+mod raw;
 pub(crate) mod reference;
 mod registry_auth;
 mod spec;
@@ -24,6 +26,7 @@ use tokio::io::AsyncWrite;
 
 pub use docker::{DockerEngine, Endpoint};
 pub use error::{EngineError, EngineErrorKind};
+pub use network::Network;
 pub(crate) use registry_auth::AuthKind;
 pub use registry_auth::RegistryAuth;
 pub use spec::{ContainerSpec, PullPolicy};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 
+use super::network::Network;
+use super::raw;
 use super::reference::Reference;
 use super::{AuthKind, RegistryAuth};
 use crate::error::FieldError;
@@ -22,12 +24,47 @@ pub enum PullPolicy {
     Always,
 }
 
+/// A value of a typed setter that has a default. The default gives way to the raw configuration; what was given does not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Setting<T> {
+    Default(T),
+    Given(T),
+}
+
+impl<T: Copy> Setting<T> {
+    pub(crate) fn value(&self) -> T {
+        match *self {
+            Self::Default(value) | Self::Given(value) => value,
+        }
+    }
+}
+
+/// A resource limit of the kernel for the processes of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ulimit {
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
 /// What a container is to be like: image, PID 1, limits, environment, labels.
 ///
 /// The defaults are those of a sandbox: no network, at most 512 MiB of memory (and no swap), at most 512 processes, no
 /// gaining of privileges by set-uid programs, and a PID 1 of the library's own that ends when this process ends.
 ///
-/// A raw Docker configuration can be given beside the typed setters, see [`docker_config`](Self::docker_config).
+/// # Raw configuration
+///
+/// What has no setter here can be said in Docker's own terms, with [`docker_config`](Self::docker_config) and
+/// [`host_config`](Self::host_config), beside the typed setters. One rule holds for both:
+///
+/// 1. The raw configuration is the base, and what typed setters were given is written into it.
+/// 2. Where both say something about the same field, they must say the same, whichever was called first: else it is an
+///    [`Error::Config`](crate::Error::Config) that names the field. Lists of names (environment, labels, `tmpfs`,
+///    `ulimits`) are compared name by name and joined.
+/// 3. The defaults of the sandbox fill only what neither has said.
+/// 4. What would break the library's own work is refused, by field: labels under its prefix, a restart policy, automatic
+///    removal other than its own, and whatever takes the standard input of its own PID 1.
+///
+/// Everything else is passed on to the engine as it is.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ContainerSpec {
@@ -36,9 +73,17 @@ pub struct ContainerSpec {
     pub(crate) pull: PullPolicy,
     pub(crate) platform: Option<String>,
     pub(crate) registry_auth: RegistryAuth,
-    pub(crate) memory: Option<u64>,
+    pub(crate) memory: Setting<Option<u64>>,
     pub(crate) cpus: Option<f64>,
-    pub(crate) pids: Option<u32>,
+    pub(crate) pids: Setting<Option<u32>>,
+    pub(crate) tmpfs: BTreeMap<String, String>,
+    pub(crate) read_only_root: Option<bool>,
+    pub(crate) runtime: Option<String>,
+    pub(crate) shm_size: Option<u64>,
+    pub(crate) ulimits: BTreeMap<String, Ulimit>,
+    pub(crate) cap_drop_all: bool,
+    pub(crate) cap_add: Vec<String>,
+    pub(crate) network: Option<Network>,
     pub(crate) user: Option<String>,
     pub(crate) working_dir: Option<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -46,7 +91,7 @@ pub struct ContainerSpec {
     /// Labels under the reserved prefix, set by the library.
     pub(crate) own_labels: BTreeMap<String, String>,
     pub(crate) docker_config: ContainerCreateBody,
-    pub(crate) host_config: HostConfig,
+    pub(crate) host_config: Option<HostConfig>,
 }
 
 impl ContainerSpec {
@@ -66,16 +111,24 @@ impl ContainerSpec {
             pull: PullPolicy::default(),
             platform: None,
             registry_auth: RegistryAuth::default(),
-            memory: Some(Self::DEFAULT_MEMORY),
+            memory: Setting::Default(Some(Self::DEFAULT_MEMORY)),
             cpus: None,
-            pids: Some(Self::DEFAULT_PIDS),
+            pids: Setting::Default(Some(Self::DEFAULT_PIDS)),
+            tmpfs: BTreeMap::new(),
+            read_only_root: None,
+            runtime: None,
+            shm_size: None,
+            ulimits: BTreeMap::new(),
+            cap_drop_all: false,
+            cap_add: Vec::new(),
+            network: None,
             user: None,
             working_dir: None,
             env: Vec::new(),
             labels: BTreeMap::new(),
             own_labels: BTreeMap::new(),
             docker_config: ContainerCreateBody::default(),
-            host_config: HostConfig::default(),
+            host_config: None,
         }
     }
 
@@ -120,7 +173,7 @@ impl ContainerSpec {
     /// Memory limit in bytes; swap is not added to it. `None`: unlimited. Default: [`Self::DEFAULT_MEMORY`].
     #[must_use]
     pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
-        self.memory = bytes.into();
+        self.memory = Setting::Given(bytes.into());
         self
     }
 
@@ -135,7 +188,7 @@ impl ContainerSpec {
     /// [`Self::DEFAULT_PIDS`].
     #[must_use]
     pub fn pids_limit(mut self, pids: impl Into<Option<u32>>) -> Self {
-        self.pids = pids.into();
+        self.pids = Setting::Given(pids.into());
         self
     }
 
@@ -170,36 +223,95 @@ impl ContainerSpec {
         self
     }
 
-    /// A raw Docker configuration as the base, for what has no setter here. What a typed setter was given (and what the
-    /// library needs for itself: labels under its prefix, PID 1's standard input, automatic removal, no log file) wins
-    /// over it; the sandbox defaults apply where it says nothing. Its `host_config` is used unless
-    /// [`host_config`](Self::host_config) is given.
+    /// The network. Default: [`Network::none`].
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = Some(network);
+        self
+    }
+
+    /// Mounts a file system in memory at this absolute path, of at most this many bytes, which count as the container's
+    /// memory when they are used. Programs on it cannot be executed; see [`tmpfs_with`](Self::tmpfs_with).
+    #[must_use]
+    pub fn tmpfs(self, path: impl Into<String>, bytes: u64) -> Self {
+        self.tmpfs_with(path, format!("size={bytes}"))
+    }
+
+    /// The same with the mount options of `tmpfs(5)`, e.g. `size=64m,exec,uid=1000,gid=1000`. Docker adds
+    /// `noexec,nosuid,nodev` where they do not say otherwise. Owners hold better than `mode=`, which is lost when the
+    /// container is started again.
+    #[must_use]
+    pub fn tmpfs_with(mut self, path: impl Into<String>, options: impl Into<String>) -> Self {
+        self.tmpfs.insert(path.into(), options.into());
+        self
+    }
+
+    /// Whether the root file system is read-only. What must be written then needs a [`tmpfs`](Self::tmpfs); volumes of
+    /// the image stay writable unless one covers them. Default: `false`.
+    #[must_use]
+    pub fn read_only_root(mut self, read_only: bool) -> Self {
+        self.read_only_root = Some(read_only);
+        self
+    }
+
+    /// The OCI runtime, by the name under which the engine knows it, e.g. `runsc` for gVisor. Default: the engine's.
+    #[must_use]
+    pub fn runtime(mut self, name: impl Into<String>) -> Self {
+        self.runtime = Some(name.into());
+        self
+    }
+
+    /// The size of `/dev/shm` in bytes. Default: the engine's, 64 MiB.
+    #[must_use]
+    pub fn shm_size(mut self, bytes: u64) -> Self {
+        self.shm_size = Some(bytes);
+        self
+    }
+
+    /// A limit of the kernel on each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or `fsize`.
+    ///
+    /// Do not limit `nproc`: the kernel counts it by user over all containers together. See
+    /// [`pids_limit`](Self::pids_limit).
+    #[must_use]
+    pub fn ulimit(mut self, name: impl Into<String>, soft: u64, hard: u64) -> Self {
+        self.ulimits.insert(name.into(), Ulimit { soft, hard });
+        self
+    }
+
+    /// Takes all of root's capabilities away, but those given back by [`cap_add`](Self::cap_add).
+    #[must_use]
+    pub fn cap_drop_all(mut self) -> Self {
+        self.cap_drop_all = true;
+        self
+    }
+
+    /// Adds a capability of root's, e.g. `NET_BIND_SERVICE`; see `capabilities(7)`.
+    #[must_use]
+    pub fn cap_add(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        if !self.cap_add.contains(&name) {
+            self.cap_add.push(name);
+        }
+        self
+    }
+
+    /// Docker's configuration of a container as the base, for what has no setter here: see
+    /// [Raw configuration](Self#raw-configuration). An image named in it is taken where none was named before.
     #[must_use]
     pub fn docker_config(mut self, config: ContainerCreateBody) -> Self {
-        if let Some(host) = &config.host_config {
-            self.host_config = host.clone();
+        if let (true, Some(image)) = (self.image.is_empty(), &config.image) {
+            self.image = image.clone();
         }
-        self.drop_defaults_set_in_host_config();
         self.docker_config = config;
         self
     }
 
-    /// A raw Docker host configuration as the base, under the same rule as [`docker_config`](Self::docker_config).
+    /// Docker's configuration of a container's host side as the base, in place of the one that may be in
+    /// [`docker_config`](Self::docker_config): see [Raw configuration](Self#raw-configuration).
     #[must_use]
     pub fn host_config(mut self, config: HostConfig) -> Self {
-        self.host_config = config;
-        self.drop_defaults_set_in_host_config();
+        self.host_config = Some(config);
         self
-    }
-
-    /// A default of ours must not win over a value the user wrote into the raw configuration.
-    fn drop_defaults_set_in_host_config(&mut self) {
-        if self.host_config.memory.is_some() && self.memory == Some(Self::DEFAULT_MEMORY) {
-            self.memory = None;
-        }
-        if self.host_config.pids_limit.is_some() && self.pids == Some(Self::DEFAULT_PIDS) {
-            self.pids = None;
-        }
     }
 
     /// The image.
@@ -241,10 +353,10 @@ impl ContainerSpec {
             Some(words) if words.iter().any(|word| word.contains('\0')) => bad("cmd", "must not contain NUL"),
             _ => {}
         }
-        if self.memory.is_some_and(|bytes| bytes < Self::MIN_MEMORY) {
+        if self.memory.value().is_some_and(|bytes| bytes < Self::MIN_MEMORY) {
             bad("memory", "must be at least 6 MiB");
         }
-        if self.memory.is_some_and(|bytes| i64::try_from(bytes).is_err()) {
+        if self.memory.value().is_some_and(|bytes| i64::try_from(bytes).is_err()) {
             bad("memory", "must fit in 63 bits");
         }
         if self
@@ -253,8 +365,43 @@ impl ContainerSpec {
         {
             bad("cpus", "must be a number from 0.01 up");
         }
-        if self.pids == Some(0) {
+        if self.pids.value() == Some(0) {
             bad("pids_limit", "must be at least 1");
+        }
+        for (path, options) in &self.tmpfs {
+            if !path.starts_with('/') || path.trim_end_matches('/').is_empty() {
+                bad("tmpfs", "must be an absolute path, and not the root");
+            }
+            if path.contains(['\0', ':']) || options.contains('\0') {
+                bad("tmpfs", "must not contain NUL, nor the path a ':'");
+            }
+            if options.split(',').any(|option| option == "size=0") {
+                bad("tmpfs", "a size of 0 would mean no limit");
+            }
+        }
+        if let Some(runtime) = &self.runtime {
+            check_text(&mut bad, "runtime", runtime);
+        }
+        if self
+            .shm_size
+            .is_some_and(|bytes| bytes == 0 || i64::try_from(bytes).is_err())
+        {
+            bad("shm_size", "must be at least 1, and fit in 63 bits");
+        }
+        for (name, limit) in &self.ulimits {
+            check_text(&mut bad, "ulimit", name);
+            if limit.soft > limit.hard || i64::try_from(limit.hard).is_err() {
+                bad(
+                    "ulimit",
+                    "the soft limit must not be above the hard one, which must fit in 63 bits",
+                );
+            }
+        }
+        for name in &self.cap_add {
+            check_text(&mut bad, "cap_add", name);
+        }
+        if let Some(network) = &self.network {
+            network.check(&mut bad);
         }
         if let Some(user) = &self.user {
             check_text(&mut bad, "user", user);
@@ -291,6 +438,7 @@ impl ContainerSpec {
                 bad("label", "names that begin with `dockerpool.` are reserved");
             }
         }
+        found.extend(raw::merge(self).1);
         found
     }
 }
@@ -313,27 +461,10 @@ mod tests {
     fn defaults_are_valid_and_those_of_a_sandbox() {
         let spec = ContainerSpec::new("busybox");
         assert!(spec.problems().is_empty());
-        assert_eq!(spec.memory, Some(512 << 20));
-        assert_eq!(spec.pids, Some(512));
+        assert_eq!(spec.memory.value(), Some(512 << 20));
+        assert_eq!(spec.pids.value(), Some(512));
         assert!(spec.has_lifeline());
         assert!(!spec.cmd(["sleep", "1"]).has_lifeline());
-    }
-
-    #[test]
-    fn a_value_in_the_raw_configuration_beats_a_default_but_not_a_setter() {
-        let raw = HostConfig {
-            memory: Some(1 << 30),
-            ..Default::default()
-        };
-        assert_eq!(ContainerSpec::new("a").host_config(raw.clone()).memory, None);
-        assert_eq!(
-            ContainerSpec::new("a").memory(64 << 20).host_config(raw.clone()).memory,
-            Some(64 << 20)
-        );
-        assert_eq!(
-            ContainerSpec::new("a").host_config(raw).memory(64 << 20).memory,
-            Some(64 << 20)
-        );
     }
 
     #[test]

@@ -18,8 +18,8 @@ use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::container::DEFAULT_CALL_TIMEOUT;
 use crate::engine::{
-    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy, RegistryAuth,
-    bounded,
+    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Network, Progress, ProgressFn, PullPolicy,
+    RegistryAuth, bounded,
 };
 use crate::error::{Error, FieldError};
 use crate::labels;
@@ -338,6 +338,51 @@ impl PoolBuilder {
         self.map_spec(|spec| spec.label(name, value))
     }
 
+    /// See [`ContainerSpec::network`].
+    pub fn network(self, network: Network) -> Self {
+        self.map_spec(|spec| spec.network(network))
+    }
+
+    /// See [`ContainerSpec::tmpfs`].
+    pub fn tmpfs(self, path: impl Into<String>, bytes: u64) -> Self {
+        self.map_spec(|spec| spec.tmpfs(path, bytes))
+    }
+
+    /// See [`ContainerSpec::tmpfs_with`].
+    pub fn tmpfs_with(self, path: impl Into<String>, options: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.tmpfs_with(path, options))
+    }
+
+    /// See [`ContainerSpec::read_only_root`].
+    pub fn read_only_root(self, read_only: bool) -> Self {
+        self.map_spec(|spec| spec.read_only_root(read_only))
+    }
+
+    /// See [`ContainerSpec::runtime`].
+    pub fn runtime(self, name: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.runtime(name))
+    }
+
+    /// See [`ContainerSpec::shm_size`].
+    pub fn shm_size(self, bytes: u64) -> Self {
+        self.map_spec(|spec| spec.shm_size(bytes))
+    }
+
+    /// See [`ContainerSpec::ulimit`].
+    pub fn ulimit(self, name: impl Into<String>, soft: u64, hard: u64) -> Self {
+        self.map_spec(|spec| spec.ulimit(name, soft, hard))
+    }
+
+    /// See [`ContainerSpec::cap_drop_all`].
+    pub fn cap_drop_all(self) -> Self {
+        self.map_spec(ContainerSpec::cap_drop_all)
+    }
+
+    /// See [`ContainerSpec::cap_add`].
+    pub fn cap_add(self, name: impl Into<String>) -> Self {
+        self.map_spec(|spec| spec.cap_add(name))
+    }
+
     /// See [`ContainerSpec::docker_config`].
     pub fn docker_config(self, config: ContainerCreateBody) -> Self {
         self.map_spec(|spec| spec.docker_config(config))
@@ -373,10 +418,10 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec) -> Result<(), E
             "this engine cannot hold a lifeline: give PID 1 a command of its own",
         ));
     }
-    if spec.pids.is_some() && !can.pids_limit {
+    if spec.limits_pids() && !can.pids_limit {
         missing.push(FieldError::new("pids_limit", "this engine cannot limit processes"));
     }
-    if spec.host_config.network_mode.is_none() && !can.no_network {
+    if spec.is_without_network() && !can.no_network {
         missing.push(FieldError::new("network", "this engine cannot do without a network"));
     }
     if missing.is_empty() {

@@ -5,75 +5,10 @@ use std::error::Error as StdError;
 
 use bollard::errors::Error as DockerError;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
-    ContainerSummaryStateEnum, HostConfigLogConfig,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
 };
 
-use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector};
-
-/// PID 1 of a container with a lifeline: reads its standard input to the end, and ends.
-const LIFELINE_PID1: &str = "cat";
-
-/// The body of the create call: the raw configuration, overridden by what the typed setters were given, completed by
-/// the defaults of a sandbox, and with what the library needs for itself.
-pub(super) fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
-    let mut body = spec.docker_config.clone();
-    let mut host = spec.host_config.clone();
-
-    body.image = Some(spec.image.clone());
-    if let Some(user) = &spec.user {
-        body.user = Some(user.clone());
-    }
-    if let Some(dir) = &spec.working_dir {
-        body.working_dir = Some(dir.clone());
-    }
-    if !spec.env.is_empty() {
-        let mut env = body.env.take().unwrap_or_default();
-        env.retain(|raw| spec.env.iter().all(|(name, _)| raw.split('=').next() != Some(name)));
-        env.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
-        body.env = Some(env);
-    }
-    let mut labels = body.labels.take().unwrap_or_default();
-    labels.extend(spec.labels().map(|(name, value)| (name.to_owned(), value.to_owned())));
-    body.labels = Some(labels);
-
-    if let Some(bytes) = spec.memory.and_then(|bytes| i64::try_from(bytes).ok()) {
-        host.memory = Some(bytes);
-        // The engine's default would allow as much swap again.
-        host.memory_swap = Some(bytes);
-    }
-    if let Some(cpus) = spec.cpus {
-        // The builder has checked the range.
-        host.nano_cpus = Some((cpus * 1e9) as i64);
-    }
-    if let Some(pids) = spec.pids {
-        host.pids_limit = Some(i64::from(pids));
-    }
-    // Reaps the zombies that a PID 1 not made for it leaves, which would count against the pids limit.
-    host.init.get_or_insert(true);
-    host.network_mode.get_or_insert_with(|| "none".to_owned());
-    host.security_opt
-        .get_or_insert_with(|| vec!["no-new-privileges".to_owned()]);
-    // The default driver would write PID 1's output to the engine's disk.
-    host.log_config.get_or_insert_with(|| HostConfigLogConfig {
-        typ: Some("none".to_owned()),
-        config: None,
-    });
-
-    // An entrypoint, not a command: the image's own entrypoint must not be put before it.
-    if let Some(cmd) = &spec.cmd {
-        body.entrypoint = Some(cmd.clone());
-        body.cmd = None;
-    } else if spec.has_lifeline() {
-        body.entrypoint = Some(vec![LIFELINE_PID1.to_owned()]);
-        body.open_stdin = Some(true);
-        body.stdin_once = Some(true);
-        body.tty = Some(false);
-        host.auto_remove = Some(true);
-    }
-    body.host_config = Some(host);
-    body
-}
+use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
 
 /// The filters of list and event calls; they name an id differently.
 pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, Vec<String>> {
@@ -200,58 +135,5 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
         400..=499 => Kind::Rejected,
         501 => Kind::Unsupported,
         _ => Kind::Internal,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bollard::models::HostConfig;
-
-    #[test]
-    fn the_defaults_are_a_sandbox_with_a_lifeline() {
-        let body = create_body(&ContainerSpec::new("busybox"));
-        let host = body.host_config.unwrap();
-        assert_eq!(host.network_mode.as_deref(), Some("none"));
-        assert_eq!(host.memory, Some(512 << 20));
-        assert_eq!(host.memory_swap, host.memory);
-        assert_eq!(host.pids_limit, Some(512));
-        assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
-        assert_eq!((host.init, host.auto_remove), (Some(true), Some(true)));
-        assert_eq!((body.open_stdin, body.stdin_once), (Some(true), Some(true)));
-        assert_eq!(body.entrypoint, Some(vec!["cat".to_owned()]));
-    }
-
-    #[test]
-    fn setters_win_over_the_raw_configuration_and_it_wins_over_defaults() {
-        let spec = ContainerSpec::new("busybox")
-            .docker_config(ContainerCreateBody {
-                env: Some(vec!["A=raw".into(), "B=raw".into()]),
-                user: Some("raw".into()),
-                hostname: Some("raw".into()),
-                ..Default::default()
-            })
-            .host_config(HostConfig {
-                network_mode: Some("bridge".into()),
-                pids_limit: Some(7),
-                ..Default::default()
-            })
-            .env("A", "typed")
-            .user("typed");
-        let body = create_body(&spec);
-        let host = body.host_config.unwrap();
-        assert_eq!(body.env, Some(vec!["B=raw".to_owned(), "A=typed".to_owned()]));
-        assert_eq!(body.user.as_deref(), Some("typed"));
-        assert_eq!(body.hostname.as_deref(), Some("raw"));
-        assert_eq!(host.network_mode.as_deref(), Some("bridge"));
-        assert_eq!(host.pids_limit, Some(7));
-    }
-
-    #[test]
-    fn a_command_of_the_users_own_has_no_lifeline_and_is_not_removed_by_the_engine() {
-        let body = create_body(&ContainerSpec::new("busybox").cmd(["sleep", "60"]));
-        assert_eq!(body.entrypoint, Some(vec!["sleep".to_owned(), "60".to_owned()]));
-        assert_eq!(body.open_stdin, None);
-        assert_eq!(body.host_config.unwrap().auto_remove, None);
     }
 }

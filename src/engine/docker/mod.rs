@@ -23,7 +23,7 @@ use futures_util::stream::BoxStream;
 
 use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, Engine, EngineError, EngineErrorKind, EngineInfo, Event,
-    ExecRequest, ExecSession, ProgressFn, Selector, bounded,
+    ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
 };
 use crate::error::Error;
 use convert::{engine_error, report_of_inspect, report_of_summary};
@@ -212,7 +212,7 @@ impl Engine for DockerEngine {
             };
             let created = self
                 .docker
-                .create_container(Some(options), convert::create_body(spec))
+                .create_container(Some(options), raw::merge(spec).0)
                 .await
                 .map_err(|error| engine_error("the engine did not create the container", error));
             match created {

@@ -1,0 +1,596 @@
+//! What a [`ContainerSpec`] comes to in Docker's terms: the raw configuration, with what the typed setters were given
+//! written into it, completed by the defaults of a sandbox. The rule is told at [`ContainerSpec`].
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits, RestartPolicyNameEnum};
+
+use super::network::NetworkKind;
+use super::spec::{ContainerSpec, Setting};
+use crate::error::FieldError;
+use crate::labels;
+
+/// PID 1 of a container with a lifeline: reads its standard input to the end, and ends.
+const LIFELINE_PID1: &str = "cat";
+
+/// The body of the create call, and every conflict met on the way to it.
+pub(crate) fn merge(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>) {
+    let mut conflicts = Conflicts(Vec::new());
+    let mut body = spec.docker_config.clone();
+    let inner = body.host_config.take();
+    let mut host = match (&spec.host_config, inner) {
+        (Some(host), Some(inner)) if *host != inner => {
+            conflicts.add(
+                "docker_config.host_config",
+                "host_config() was given too, and is different",
+            );
+            host.clone()
+        }
+        (Some(host), _) => host.clone(),
+        (None, inner) => inner.unwrap_or_default(),
+    };
+
+    refuse(spec, &body, &host, &mut conflicts);
+    set_identity(spec, &mut body, &mut conflicts);
+    set_limits(spec, &mut host, &mut conflicts);
+    set_isolation(spec, &mut body, &mut host, &mut conflicts);
+    set_pid1(spec, &mut body, &mut host, &mut conflicts);
+    // The default driver would write PID 1's output to the engine's disk.
+    host.log_config.get_or_insert_with(|| HostConfigLogConfig {
+        typ: Some("none".to_owned()),
+        config: None,
+    });
+    body.host_config = Some(host);
+    (body, conflicts.0)
+}
+
+impl ContainerSpec {
+    /// Whether its containers are on no network.
+    pub(crate) fn is_without_network(&self) -> bool {
+        let raw = self.raw_host().and_then(|host| host.network_mode.as_deref());
+        match &self.network {
+            Some(network) => network.kind == NetworkKind::None,
+            None => raw.is_none_or(|mode| mode == "none"),
+        }
+    }
+
+    /// Whether the memory of its containers is limited.
+    pub(crate) fn limits_memory(&self) -> bool {
+        let raw = self.raw_host().and_then(|host| host.memory);
+        match (self.memory, raw) {
+            (Setting::Given(given), _) => given.is_some(),
+            (Setting::Default(_), Some(raw)) => raw > 0,
+            (Setting::Default(default), None) => default.is_some(),
+        }
+    }
+
+    /// Whether the number of processes in its containers is limited.
+    pub(crate) fn limits_pids(&self) -> bool {
+        let raw = self.raw_host().and_then(|host| host.pids_limit);
+        match (self.pids, raw) {
+            (Setting::Given(given), _) => given.is_some(),
+            (Setting::Default(_), Some(raw)) => raw > 0,
+            (Setting::Default(default), None) => default.is_some(),
+        }
+    }
+
+    fn raw_host(&self) -> Option<&HostConfig> {
+        self.host_config.as_ref().or(self.docker_config.host_config.as_ref())
+    }
+}
+
+struct Conflicts(Vec<FieldError>);
+
+impl Conflicts {
+    fn add(&mut self, field: &str, problem: impl Into<String>) {
+        self.0.push(FieldError::new(field, problem));
+    }
+
+    /// Writes what a setter was given into a field, where nothing else may stand.
+    fn set<T: PartialEq + Debug>(&mut self, field: &str, setter: &str, raw: &mut Option<T>, value: T) {
+        if let Some(old) = raw.replace(value)
+            && raw.as_ref() != Some(&old)
+        {
+            self.differ(field, setter, &old);
+        }
+    }
+
+    /// The same for one name in a list of names.
+    fn insert(&mut self, field: &str, setter: &str, raw: &mut HashMap<String, String>, name: &str, value: &str) {
+        if let Some(old) = raw.insert(name.to_owned(), value.to_owned())
+            && old != value
+        {
+            self.differ(field, setter, &format_args!("{name}={old}"));
+        }
+    }
+
+    /// A setter has said that there is no limit.
+    fn unlimited(&mut self, field: &str, setter: &str, raw: Option<i64>) {
+        if let Some(limit) = raw.filter(|limit| *limit > 0) {
+            self.differ(field, setter, &limit);
+        }
+    }
+
+    fn differ(&mut self, field: &str, setter: &str, raw: &dyn Debug) {
+        self.add(
+            field,
+            format!("is {raw:?}, and {setter}() says something else: say it in one place"),
+        );
+    }
+}
+
+/// What would break the library's own work.
+fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, conflicts: &mut Conflicts) {
+    let lifeline = spec.has_lifeline();
+    if body
+        .labels
+        .iter()
+        .flatten()
+        .any(|(name, _)| name.starts_with(labels::PREFIX))
+    {
+        conflicts.add(
+            "docker_config.labels",
+            "names that begin with `dockerpool.` are reserved",
+        );
+    }
+    let restarts = |name| !matches!(name, RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO);
+    if host
+        .restart_policy
+        .as_ref()
+        .and_then(|policy| policy.name)
+        .is_some_and(restarts)
+    {
+        conflicts.add(
+            "host_config.restart_policy",
+            "a container that has died is replaced by the pool, and must not come back by itself",
+        );
+    }
+    match host.auto_remove {
+        Some(true) if !lifeline => conflicts.add(
+            "host_config.auto_remove",
+            "the library removes containers with a command of their own itself, and may ask for their exit code first",
+        ),
+        Some(false) if lifeline => conflicts.add(
+            "host_config.auto_remove",
+            "a container that ends with its owner has nobody else to remove it; give it a cmd() of its own",
+        ),
+        _ => {}
+    }
+    if !lifeline {
+        return;
+    }
+    let reason = "the library's own PID 1 needs its standard input; give it a cmd() of its own";
+    for (field, refused) in [
+        ("docker_config.open_stdin", body.open_stdin == Some(false)),
+        ("docker_config.stdin_once", body.stdin_once == Some(false)),
+        ("docker_config.tty", body.tty == Some(true)),
+    ] {
+        if refused {
+            conflicts.add(field, reason);
+        }
+    }
+}
+
+/// Image, user, directory, environment, labels.
+fn set_identity(spec: &ContainerSpec, body: &mut ContainerCreateBody, conflicts: &mut Conflicts) {
+    conflicts.set("docker_config.image", "image", &mut body.image, spec.image.clone());
+    if let Some(user) = &spec.user {
+        conflicts.set("docker_config.user", "user", &mut body.user, user.clone());
+    }
+    if let Some(dir) = &spec.working_dir {
+        conflicts.set(
+            "docker_config.working_dir",
+            "working_dir",
+            &mut body.working_dir,
+            dir.clone(),
+        );
+    }
+    if !spec.env.is_empty() {
+        let env = body.env.get_or_insert_default();
+        for (name, value) in &spec.env {
+            let typed = format!("{name}={value}");
+            let same_name = |raw: &&String| raw.split('=').next() == Some(name);
+            if let Some(raw) = env.iter().find(same_name).filter(|raw| **raw != typed) {
+                conflicts.differ("docker_config.env", "env", raw);
+            }
+            env.retain(|raw| !same_name(&raw));
+            env.push(typed);
+        }
+    }
+    let labels = body.labels.get_or_insert_default();
+    for (name, value) in &spec.labels {
+        conflicts.insert("docker_config.labels", "label", labels, name, value);
+    }
+    labels.extend(spec.own_labels.clone());
+}
+
+/// Memory, cpus, processes.
+fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Conflicts) {
+    // The checks of the spec have seen to it that the numbers fit.
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    match spec.memory {
+        Setting::Given(Some(bytes)) => {
+            conflicts.set("host_config.memory", "memory", &mut host.memory, signed(bytes));
+        }
+        Setting::Given(None) => conflicts.unlimited("host_config.memory", "memory", host.memory),
+        Setting::Default(bytes) => host.memory = host.memory.or(bytes.map(signed)),
+    }
+    if let Some(limit) = host.memory.filter(|limit| *limit > 0) {
+        // The engine's default would allow as much swap again.
+        host.memory_swap.get_or_insert(limit);
+    }
+    match spec.pids {
+        Setting::Given(Some(pids)) => {
+            conflicts.set(
+                "host_config.pids_limit",
+                "pids_limit",
+                &mut host.pids_limit,
+                i64::from(pids),
+            );
+        }
+        Setting::Given(None) => conflicts.unlimited("host_config.pids_limit", "pids_limit", host.pids_limit),
+        Setting::Default(pids) => host.pids_limit = host.pids_limit.or(pids.map(i64::from)),
+    }
+    if let Some(cpus) = spec.cpus {
+        conflicts.set(
+            "host_config.nano_cpus",
+            "cpus",
+            &mut host.nano_cpus,
+            (cpus * 1e9) as i64,
+        );
+        // Another way to say the same; the engine takes only one of them.
+        conflicts.unlimited("host_config.cpu_quota", "cpus", host.cpu_quota);
+        conflicts.unlimited("host_config.cpu_period", "cpus", host.cpu_period);
+    }
+    if let Some(bytes) = spec.shm_size {
+        conflicts.set("host_config.shm_size", "shm_size", &mut host.shm_size, signed(bytes));
+    }
+    if !spec.ulimits.is_empty() {
+        let ulimits = host.ulimits.get_or_insert_default();
+        for (name, limit) in &spec.ulimits {
+            let typed = ResourcesUlimits {
+                name: Some(name.clone()),
+                soft: Some(signed(limit.soft)),
+                hard: Some(signed(limit.hard)),
+            };
+            let same_name = |raw: &&ResourcesUlimits| raw.name.as_ref() == Some(name);
+            if let Some(raw) = ulimits.iter().find(same_name).filter(|raw| **raw != typed) {
+                conflicts.differ("host_config.ulimits", "ulimit", raw);
+            }
+            ulimits.retain(|raw| !same_name(&raw));
+            ulimits.push(typed);
+        }
+    }
+}
+
+/// Network, files, privileges, runtime.
+fn set_isolation(
+    spec: &ContainerSpec,
+    body: &mut ContainerCreateBody,
+    host: &mut HostConfig,
+    conflicts: &mut Conflicts,
+) {
+    if let Some(network) = &spec.network {
+        // Also where both mean the same network: who reads either should not have to look for the other.
+        if let Some(mode) = &host.network_mode {
+            conflicts.add(
+                "host_config.network_mode",
+                format!("is {mode:?}, and network() was called: say it in one place"),
+            );
+        }
+        if network.name().is_some() && body.network_disabled == Some(true) {
+            conflicts.add(
+                "docker_config.network_disabled",
+                "is true, and network() names a network",
+            );
+        }
+        host.network_mode = Some(network.name().unwrap_or("none").to_owned());
+    }
+    host.network_mode.get_or_insert_with(|| "none".to_owned());
+
+    if !spec.tmpfs.is_empty() {
+        let tmpfs = host.tmpfs.get_or_insert_default();
+        for (path, options) in &spec.tmpfs {
+            conflicts.insert("host_config.tmpfs", "tmpfs", tmpfs, path, options);
+        }
+    }
+    if let Some(read_only) = spec.read_only_root {
+        conflicts.set(
+            "host_config.readonly_rootfs",
+            "read_only_root",
+            &mut host.readonly_rootfs,
+            read_only,
+        );
+    }
+    if let Some(runtime) = &spec.runtime {
+        conflicts.set("host_config.runtime", "runtime", &mut host.runtime, runtime.clone());
+    }
+    if spec.cap_drop_all {
+        conflicts.set(
+            "host_config.cap_drop",
+            "cap_drop_all",
+            &mut host.cap_drop,
+            vec!["ALL".to_owned()],
+        );
+    }
+    if !spec.cap_add.is_empty() {
+        conflicts.set(
+            "host_config.cap_add",
+            "cap_add",
+            &mut host.cap_add,
+            spec.cap_add.clone(),
+        );
+    }
+    host.security_opt
+        .get_or_insert_with(|| vec!["no-new-privileges".to_owned()]);
+}
+
+/// What runs as PID 1.
+fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut HostConfig, conflicts: &mut Conflicts) {
+    // Reaps the zombies that a PID 1 not made for it leaves, which would count against the pids limit.
+    host.init.get_or_insert(true);
+    // An entrypoint, not a command: the image's own entrypoint must not be put before it.
+    if let Some(cmd) = &spec.cmd {
+        conflicts.set("docker_config.entrypoint", "cmd", &mut body.entrypoint, cmd.clone());
+        if let Some(raw) = body.cmd.take().filter(|raw| raw != cmd) {
+            conflicts.differ("docker_config.cmd", "cmd", &raw);
+        }
+    } else if spec.has_lifeline() {
+        body.entrypoint = Some(vec![LIFELINE_PID1.to_owned()]);
+        body.open_stdin = Some(true);
+        body.stdin_once = Some(true);
+        body.tty = Some(false);
+        host.auto_remove = Some(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Network;
+    use bollard::models::RestartPolicy;
+
+    fn host(change: impl FnOnce(&mut HostConfig)) -> HostConfig {
+        let mut host = HostConfig::default();
+        change(&mut host);
+        host
+    }
+
+    fn config(change: impl FnOnce(&mut ContainerCreateBody)) -> ContainerCreateBody {
+        let mut body = ContainerCreateBody::default();
+        change(&mut body);
+        body
+    }
+
+    fn spec() -> ContainerSpec {
+        ContainerSpec::new("busybox")
+    }
+
+    fn merged(spec: &ContainerSpec) -> (ContainerCreateBody, HostConfig) {
+        let (mut body, conflicts) = merge(spec);
+        assert_eq!(conflicts, []);
+        let host = body.host_config.take().unwrap();
+        (body, host)
+    }
+
+    #[test]
+    fn the_defaults_are_a_sandbox_with_a_lifeline() {
+        let (body, host) = merged(&spec());
+        assert_eq!(host.network_mode.as_deref(), Some("none"));
+        assert_eq!(host.memory, Some(512 << 20));
+        assert_eq!(host.memory_swap, host.memory);
+        assert_eq!(host.pids_limit, Some(512));
+        assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+        assert_eq!((host.init, host.auto_remove), (Some(true), Some(true)));
+        assert_eq!((body.open_stdin, body.stdin_once), (Some(true), Some(true)));
+        assert_eq!(body.entrypoint, Some(vec!["cat".to_owned()]));
+    }
+
+    #[test]
+    fn a_command_of_the_users_own_has_no_lifeline_and_is_not_removed_by_the_engine() {
+        let (body, host) = merged(&spec().cmd(["sleep", "60"]));
+        assert_eq!(body.entrypoint, Some(vec!["sleep".to_owned(), "60".to_owned()]));
+        assert_eq!(body.open_stdin, None);
+        assert_eq!(host.auto_remove, None);
+    }
+
+    #[test]
+    fn the_raw_configuration_wins_over_defaults_and_is_joined_with_the_setters() {
+        let raw = config(|body| {
+            body.env = Some(vec!["A=same".into(), "B=raw".into()]);
+            body.labels = Some(HashMap::from([("a".into(), "raw".into())]));
+            body.hostname = Some("raw".into());
+            body.host_config = Some(host(|host| {
+                host.network_mode = Some("bridge".into());
+                host.pids_limit = Some(7);
+                host.memory = Some(64 << 20);
+                host.security_opt = Some(vec![]);
+                host.tmpfs = Some(HashMap::from([("/raw".into(), "".into())]));
+            }));
+        });
+        let (body, host) = merged(
+            &spec()
+                .docker_config(raw)
+                .env("A", "same")
+                .env("C", "typed")
+                .label("b", "typed")
+                .memory(64 << 20)
+                .tmpfs("/typed", 1 << 20),
+        );
+        assert_eq!(body.env.unwrap(), ["B=raw", "A=same", "C=typed"]);
+        assert_eq!(body.labels.unwrap().len(), 2);
+        assert_eq!(body.hostname.as_deref(), Some("raw"));
+        assert_eq!(host.network_mode.as_deref(), Some("bridge"));
+        assert_eq!(
+            (host.pids_limit, host.memory, host.memory_swap),
+            (Some(7), Some(64 << 20), Some(64 << 20))
+        );
+        assert_eq!(host.security_opt, Some(vec![]));
+        assert_eq!(host.tmpfs.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_unlimited_setter_differs_from_a_default_and_from_a_raw_limit() {
+        let unlimited = spec().memory(None).pids_limit(None);
+        let (_, host_config) = merged(&unlimited);
+        assert_eq!((host_config.memory, host_config.pids_limit), (None, None));
+        assert!(!unlimited.limits_memory());
+        let raw = spec().host_config(host(|host| host.memory = Some(0)));
+        assert_eq!(merged(&raw).1.memory, Some(0));
+        assert!(!raw.limits_memory());
+        assert!(spec().limits_memory());
+    }
+
+    /// The fields that are complained about, whichever of the two was said first.
+    fn complaints(
+        typed: impl Fn(ContainerSpec) -> ContainerSpec,
+        raw: impl Fn(ContainerSpec) -> ContainerSpec,
+    ) -> Vec<String> {
+        let fields = |spec: &ContainerSpec| -> Vec<_> {
+            let found = merge(spec).1;
+            found.iter().map(|problem| problem.field().to_owned()).collect()
+        };
+        let one = fields(&typed(raw(spec())));
+        assert_eq!(one, fields(&raw(typed(spec()))));
+        one
+    }
+
+    macro_rules! differs {
+        ($field:literal, $typed:expr, host.$name:ident = $value:expr) => {
+            let raw = |spec: ContainerSpec| spec.host_config(host(|host| host.$name = Some($value)));
+            assert_eq!(complaints($typed, raw), [$field]);
+        };
+        ($field:literal, $typed:expr, body.$name:ident = $value:expr) => {
+            let raw = |spec: ContainerSpec| spec.docker_config(config(|body| body.$name = Some($value)));
+            assert_eq!(complaints($typed, raw), [$field]);
+        };
+    }
+
+    #[test]
+    fn every_field_that_is_said_twice_and_differently_is_named() {
+        differs!("docker_config.image", |s| s, body.image = "other".into());
+        differs!("docker_config.user", |s| s.user("a"), body.user = "b".into());
+        differs!(
+            "docker_config.working_dir",
+            |s| s.working_dir("/a"),
+            body.working_dir = "/b".into()
+        );
+        differs!("docker_config.env", |s| s.env("A", "1"), body.env = vec!["A=2".into()]);
+        differs!(
+            "docker_config.labels",
+            |s| s.label("a", "1"),
+            body.labels = HashMap::from([("a".into(), "2".into())])
+        );
+        differs!(
+            "docker_config.entrypoint",
+            |s| s.cmd(["a"]),
+            body.entrypoint = vec!["b".into()]
+        );
+        differs!("docker_config.cmd", |s| s.cmd(["a"]), body.cmd = vec!["b".into()]);
+        differs!("host_config.memory", |s| s.memory(64 << 20), host.memory = 1 << 30);
+        differs!("host_config.memory", |s| s.memory(None), host.memory = 1 << 30);
+        differs!("host_config.pids_limit", |s| s.pids_limit(7), host.pids_limit = 8);
+        differs!("host_config.pids_limit", |s| s.pids_limit(None), host.pids_limit = 8);
+        differs!("host_config.nano_cpus", |s| s.cpus(1.0), host.nano_cpus = 5);
+        differs!("host_config.cpu_quota", |s| s.cpus(1.0), host.cpu_quota = 5);
+        differs!("host_config.shm_size", |s| s.shm_size(1), host.shm_size = 2);
+        let nofile = ResourcesUlimits {
+            name: Some("nofile".into()),
+            soft: Some(1),
+            hard: Some(1),
+        };
+        differs!(
+            "host_config.ulimits",
+            |s| s.ulimit("nofile", 2, 2),
+            host.ulimits = vec![nofile.clone()]
+        );
+        differs!(
+            "host_config.tmpfs",
+            |s| s.tmpfs("/t", 1),
+            host.tmpfs = HashMap::from([("/t".into(), "".into())])
+        );
+        differs!(
+            "host_config.readonly_rootfs",
+            |s| s.read_only_root(true),
+            host.readonly_rootfs = false
+        );
+        differs!(
+            "host_config.runtime",
+            |s| s.runtime("runsc"),
+            host.runtime = "runc".into()
+        );
+        differs!(
+            "host_config.cap_drop",
+            |s| s.cap_drop_all(),
+            host.cap_drop = vec!["NET_RAW".into()]
+        );
+        differs!(
+            "host_config.cap_add",
+            |s| s.cap_add("CHOWN"),
+            host.cap_add = vec!["NET_RAW".into()]
+        );
+        differs!(
+            "host_config.network_mode",
+            |s| s.network(Network::none()),
+            host.network_mode = "none".into()
+        );
+        differs!(
+            "docker_config.network_disabled",
+            |s| s.network(Network::existing("a")),
+            body.network_disabled = true
+        );
+        differs!(
+            "docker_config.host_config",
+            |s| s.host_config(host(|host| host.memory = Some(1))),
+            body.host_config = host(|host| host.memory = Some(2))
+        );
+    }
+
+    #[test]
+    fn what_would_break_the_pool_is_refused() {
+        differs!(
+            "docker_config.labels",
+            |s| s,
+            body.labels = HashMap::from([("dockerpool.pool".into(), "x".into())])
+        );
+        let always = RestartPolicy {
+            name: Some(RestartPolicyNameEnum::ALWAYS),
+            maximum_retry_count: None,
+        };
+        differs!(
+            "host_config.restart_policy",
+            |s| s,
+            host.restart_policy = always.clone()
+        );
+        differs!("host_config.auto_remove", |s| s, host.auto_remove = false);
+        differs!(
+            "host_config.auto_remove",
+            |s| s.cmd(["sleep", "1"]),
+            host.auto_remove = true
+        );
+        differs!("docker_config.open_stdin", |s| s, body.open_stdin = false);
+        differs!("docker_config.stdin_once", |s| s, body.stdin_once = false);
+        differs!("docker_config.tty", |s| s, body.tty = true);
+        // What does no harm is let through.
+        let no = RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        };
+        merged(&spec().host_config(host(|host| {
+            host.restart_policy = Some(no);
+            host.auto_remove = Some(true);
+        })));
+        merged(&spec().cmd(["sh"]).docker_config(config(|body| {
+            body.tty = Some(true);
+            body.open_stdin = Some(true);
+        })));
+    }
+
+    #[test]
+    fn an_image_may_be_named_in_the_raw_configuration() {
+        let spec = ContainerSpec::new("").docker_config(config(|body| body.image = Some("raw".into())));
+        assert_eq!(spec.image(), "raw");
+        assert!(spec.problems().is_empty());
+    }
+}
