@@ -271,6 +271,7 @@ impl fmt::Display for Hint<'_> {
             EngineErrorKind::Untrusted => " (see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH)",
             EngineErrorKind::ImageNotFound => " (pull the image, or allow it with PullPolicy::IfMissing)",
             EngineErrorKind::LoginRefused => " (see registry_auth(), or `docker login`)",
+            EngineErrorKind::NetworkNotFound => " (create the network, or let Network::create do it)",
             EngineErrorKind::WrongPlatform => " (use an image for the engine's platform, or set platform())",
             EngineErrorKind::CannotStart => " (does the image have this program? see cmd())",
             _ => "",

@@ -37,7 +37,7 @@
 //!
 //! | to | there is |
 //! |---|---|
-//! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Status`], [`Reuse`] |
+//! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Reuse`], [`Adopt`], [`Status`], [`Counters`] |
 //! | hold one | [`PooledContainer`], the guard, which is a [`Container`]`<`[`Running`]`>` by `Deref` |
 //! | have one without a pool | [`Container`] with its states [`Created`], [`Running`], [`Paused`], [`Exited`]; [`ContainerSpec`], [`Network`] |
 //! | run a command | [`Command`], [`Child`], [`Stdio`] |
@@ -77,6 +77,7 @@ pub mod engine;
 mod error;
 pub mod exec;
 pub mod labels;
+mod owner;
 pub mod pool;
 
 /// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
@@ -95,4 +96,4 @@ pub use exec::{
     Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, LimitReached, Limited, OnLimit, Output,
     OutputLines, Stdio, Usage,
 };
-pub use pool::{Pool, PoolBuilder, PooledContainer, Reuse, Status};
+pub use pool::{Adopt, Counters, Pool, PoolBuilder, PooledContainer, Reuse, Status};

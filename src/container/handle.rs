@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle as RuntimeHandle;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::Taint;
@@ -22,6 +23,8 @@ use crate::engine::{
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) name: String,
+    /// Its name until its first use, where a container that was never used is to be told from others.
+    fresh: Option<Fresh>,
     pub(crate) spec: Arc<ContainerSpec>,
     pub(crate) call_timeout: Duration,
     pub(crate) runtime: RuntimeHandle,
@@ -49,6 +52,13 @@ pub(crate) struct OomKills {
     last: Option<SystemTime>,
 }
 
+/// A mark that says that a container was never used: the name it has until then. Labels cannot be changed.
+#[derive(Debug)]
+struct Fresh {
+    name: String,
+    taken_off: OnceCell<()>,
+}
+
 /// How long after its start a command of the user's own is looked at.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -60,7 +70,42 @@ impl Shared {
 
     /// The engine's id; the name until the engine has given one.
     pub(crate) fn id(&self) -> &str {
-        self.id.get().unwrap_or(&self.name)
+        self.id.get().map_or(self.first_name(), String::as_str)
+    }
+
+    fn first_name(&self) -> &str {
+        self.fresh.as_ref().map_or(&self.name, |fresh| &fresh.name)
+    }
+
+    /// Somebody gets it. Where it carries the mark that nobody ever did, that is taken off behind, and no command is
+    /// begun before: see [`used`](Self::used).
+    pub(crate) fn begin_use(self: &Arc<Self>) {
+        if self.fresh.as_ref().is_some_and(|fresh| !fresh.taken_off.initialized()) {
+            let shared = self.clone();
+            self.runtime.spawn(async move {
+                if let Err(error) = bounded("a rename", shared.call_timeout, shared.used()).await {
+                    tracing::debug!(container = shared.name, %error, "could not be marked as used yet");
+                }
+            });
+        }
+    }
+
+    /// The mark that it was never used is off, for certain.
+    pub(crate) async fn used(&self) -> Result<(), EngineError> {
+        let Some(fresh) = &self.fresh else { return Ok(()) };
+        let take_off = || async {
+            // By its name, not its id: a request that the engine carries out late, when this process is gone and another
+            // one has the container, then finds nothing.
+            let Err(error) = self.engine.rename(&fresh.name, &self.name).await else {
+                return Ok(());
+            };
+            // An earlier call, whose answer was lost, may have done it.
+            match self.engine.inspect(self.id()).await {
+                Ok(there) if there.name == self.name => Ok(()),
+                _ => Err(error),
+            }
+        };
+        fresh.taken_off.get_or_try_init(take_off).await.copied()
     }
 
     pub(crate) fn taint(&self) -> Option<Taint> {
@@ -190,9 +235,26 @@ impl Handle {
         call_timeout: Duration,
         runtime: RuntimeHandle,
     ) -> Self {
+        Self::with_mark(engine, name, None, spec, call_timeout, runtime)
+    }
+
+    /// As [`new`](Self::new); with another name until its first use.
+    pub(crate) fn with_mark(
+        engine: Arc<dyn Engine>,
+        name: String,
+        fresh_name: Option<String>,
+        spec: Arc<ContainerSpec>,
+        call_timeout: Duration,
+        runtime: RuntimeHandle,
+    ) -> Self {
+        let fresh = fresh_name.map(|name| Fresh {
+            name,
+            taken_off: OnceCell::new(),
+        });
         let shared = Shared {
             engine,
             name,
+            fresh,
             spec,
             call_timeout,
             runtime,
@@ -216,11 +278,11 @@ impl Handle {
 
     /// Creates the container.
     pub(crate) async fn create(&self) -> Result<(), EngineError> {
-        let Shared { engine, name, spec, .. } = &*self.shared;
+        let Shared { engine, spec, .. } = &*self.shared;
         let created = bounded(
             "the creation of a container",
             self.shared.call_timeout,
-            engine.create(name, spec),
+            engine.create(self.shared.first_name(), spec),
         )
         .await;
         match created {
@@ -236,6 +298,22 @@ impl Handle {
                 Err(error)
             }
         }
+    }
+
+    /// Takes over a running container that has another name so far. That nobody else does so is the caller's to see to.
+    pub(crate) async fn take_over(&self, from: &str, id: String) -> Result<(), EngineError> {
+        let rename = self.shared.engine.rename(from, self.shared.first_name());
+        let renamed = bounded("the renaming of a container", self.shared.call_timeout, rename).await;
+        match &renamed {
+            Ok(()) => {
+                let _ = self.shared.id.set(id);
+                let _ = self.shared.started.set(Instant::now());
+            }
+            // If its answer was lost, what has our name now is removed.
+            Err(error) if matches!(error.kind(), EngineErrorKind::Timeout | EngineErrorKind::Protocol) => {}
+            Err(_) => self.release(),
+        }
+        renamed
     }
 
     /// Attaches the lifeline, where there is one, starts the container, and sees that PID 1 runs.

@@ -51,10 +51,7 @@ impl Removal {
         loop {
             match self.attempt().await {
                 Ok(()) => break,
-                Err(error) if begun.elapsed() >= give_up => {
-                    tracing::error!(container = self.target, %error, "gave up removing a container");
-                    return Err(error);
-                }
+                Err(error) if begun.elapsed() >= give_up => return Err(error),
                 Err(error) => {
                     tracing::debug!(container = self.target, %error, "could not remove a container, will try again");
                     tokio::time::sleep(backoff.next_delay()).await;
@@ -62,6 +59,13 @@ impl Removal {
             }
         }
         Ok(())
+    }
+
+    /// The same where there is nobody to give the failure to.
+    async fn persist_or_log(&self, give_up: Duration) {
+        if let Err(error) = self.persist(give_up).await {
+            tracing::error!(container = self.target, %error, "gave up removing a container");
+        }
     }
 
     /// Looks again, a few times, for a container of which "not found" was not the last word.
@@ -98,8 +102,7 @@ struct Job {
 
 impl Job {
     async fn run(mut self) {
-        // Its failure is in the log; there is nobody to give it to.
-        let _ = self.removal.persist(GIVE_UP).await;
+        self.removal.persist_or_log(GIVE_UP).await;
         self.keep = None;
         self.removal.look_again().await;
         self.done = true;
@@ -121,8 +124,7 @@ impl Drop for Job {
                 match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => {
                         runtime.block_on(async {
-                            // Its failure is in the log.
-                            let _ = removal.persist(GIVE_UP_WITHOUT_RUNTIME).await;
+                            removal.persist_or_log(GIVE_UP_WITHOUT_RUNTIME).await;
                             removal.look_again().await;
                         });
                     }

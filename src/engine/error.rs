@@ -37,6 +37,8 @@ pub enum EngineErrorKind {
     RegistryUnreachable,
     /// The registry had the image, and was lost while it was being pulled. What had been pulled by then is kept by the engine.
     PullInterrupted,
+    /// The network that containers are to be on is not on the engine.
+    NetworkNotFound,
     /// The image is for another operating system or architecture than the engine's.
     WrongPlatform,
     /// The program could not be started: it is not there, not executable, or its directory or user is bad.

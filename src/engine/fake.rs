@@ -1,6 +1,6 @@
 //! An engine in memory, for tests of code that uses a pool.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, watch};
 use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind,
     EngineInfo, Event, EventKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, ProgressFn, Selector,
-    TtySize,
+    TtySize, network::NetworkKind, raw,
 };
 
 /// How many events a subscriber may be behind before it loses the oldest.
@@ -59,6 +59,8 @@ pub struct FakeEngine {
 pub enum Call {
     Check,
     Prepare,
+    Release,
+    Fingerprint,
     Create,
     Attach,
     Start,
@@ -67,6 +69,7 @@ pub enum Call {
     List,
     Kill,
     Stop,
+    Rename,
     Remove,
     Pause,
     Unpause,
@@ -147,6 +150,7 @@ struct Shared {
 
 struct State {
     containers: BTreeMap<String, FakeContainer>,
+    networks: BTreeSet<String>,
     next_id: u64,
     peak: usize,
     calls: HashMap<Call, usize>,
@@ -182,6 +186,7 @@ impl FakeEngine {
     pub fn new() -> Self {
         let state = State {
             containers: BTreeMap::new(),
+            networks: BTreeSet::from(["bridge".to_owned()]),
             next_id: 1,
             peak: 0,
             calls: HashMap::new(),
@@ -222,6 +227,11 @@ impl FakeEngine {
             .values()
             .map(|container| container.report.clone())
             .collect()
+    }
+
+    /// The names of the networks there are; `bridge` is there from the beginning.
+    pub fn networks(&self) -> Vec<String> {
+        self.shared.state.lock().networks.iter().cloned().collect()
     }
 
     /// The most containers there ever were at once.
@@ -344,24 +354,52 @@ impl Engine for FakeEngine {
 
     fn prepare<'a>(
         &'a self,
-        _spec: &'a ContainerSpec,
+        spec: &'a ContainerSpec,
         _progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(self.answered(Call::Prepare, |_| Ok(())))
+        Box::pin(self.answered(Call::Prepare, move |shared| {
+            let networks = &mut shared.state.lock().networks;
+            match spec.network.as_ref().map(|network| &network.kind) {
+                Some(NetworkKind::Create(new)) => {
+                    networks.insert(new.name.clone());
+                }
+                Some(NetworkKind::Existing(name)) if !networks.contains(name) => {
+                    let message = format!("there is no network {name}");
+                    return Err(EngineError::new(EngineErrorKind::NetworkNotFound, message));
+                }
+                _ => {}
+            }
+            Ok(())
+        }))
+    }
+
+    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Release, move |shared| {
+            if let (true, Some(network)) = (spec.removes_network(), &spec.network) {
+                let name = network.name().unwrap_or_default();
+                shared.state.lock().networks.remove(name);
+            }
+            Ok(())
+        }))
+    }
+
+    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+        Box::pin(self.answered(Call::Fingerprint, move |_| Ok(raw::fingerprint(spec, ""))))
     }
 
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         Box::pin(self.answered(Call::Create, move |shared| {
             let mut state = shared.state.lock();
-            if let Some(key) = state.key_of(name) {
-                return Ok(key);
-            }
-            let id = format!("{:016x}", state.next_id);
-            state.next_id += 1;
             let labels: BTreeMap<_, _> = spec
                 .labels()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect();
+            if let Some(key) = state.key_of(name) {
+                let same = state.get(&key)?.labels == labels;
+                return if same { Ok(key) } else { Err(taken(name)) };
+            }
+            let id = format!("{:016x}", state.next_id);
+            state.next_id += 1;
             let mut report = ContainerReport::new(&id, name, ContainerState::Created);
             report.image = spec.image().to_owned();
             report.labels = labels.clone().into_iter().collect();
@@ -448,6 +486,17 @@ impl Engine for FakeEngine {
         }))
     }
 
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Rename, move |shared| {
+            let mut state = shared.state.lock();
+            if state.key_of(name).is_some() {
+                return Err(taken(name));
+            }
+            state.get(id)?.report.name = name.to_owned();
+            Ok(())
+        }))
+    }
+
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Remove, move |shared| {
             shared.end(id, 137);
@@ -496,6 +545,10 @@ impl Engine for FakeEngine {
         )
         .boxed()
     }
+}
+
+fn taken(name: &str) -> EngineError {
+    EngineError::new(EngineErrorKind::Conflict, format!("there is another container {name}"))
 }
 
 fn matches(selector: &Selector, id: &str, labels: &BTreeMap<String, String>) -> bool {

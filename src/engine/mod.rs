@@ -8,8 +8,8 @@ pub mod docker;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
-mod network;
-mod raw;
+pub(crate) mod network;
+pub(crate) mod raw;
 pub(crate) mod reference;
 mod registry_auth;
 mod spec;
@@ -24,6 +24,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
+use crate::labels;
 pub use docker::{DockerEngine, Endpoint};
 pub use error::{EngineError, EngineErrorKind};
 pub use network::Network;
@@ -39,7 +40,9 @@ pub use spec::{ContainerSpec, PullPolicy};
 ///   finds out by [`inspect`](Engine::inspect) or makes it undone by [`remove`](Engine::remove).
 /// - No deadline is asked of the engine: the library puts its own around every call and every read.
 /// - [`remove`](Engine::remove) of something that is not there is success.
-/// - [`create`](Engine::create) is idempotent by name: a container of that name that carries our labels is success.
+/// - [`create`](Engine::create) is idempotent by name: a container of that name that carries the spec's
+///   labels is success, any other is an [`EngineErrorKind::Conflict`]. Of several who create one of the same name at the
+///   same time, in whatever process, one succeeds.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// What this engine can do. A pool refuses at `build()` what was asked for and cannot be had.
     fn capabilities(&self) -> Capabilities;
@@ -47,12 +50,21 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Reaches the engine and says what it is.
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
 
-    /// Makes everything ready that containers of this spec need (the image), once per pool. Idempotent.
+    /// Makes everything ready that containers of this spec need (the image, the network), once per pool. Idempotent.
     fn prepare<'a>(
         &'a self,
         spec: &'a ContainerSpec,
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Undoes of [`prepare`](Engine::prepare) what the spec asks to be undone (the network), when the pool's last
+    /// container is gone. Idempotent; nothing there to be undone, or in use by others, is success.
+    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// What containers of this spec would be made from now, the image's content included, as a short text: two containers
+    /// with the same one are alike but for the library's own labels. The same in every process, to which end it must not
+    /// depend on addresses, hashers or the order of maps.
+    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
 
     /// Creates a container, not started, and gives its id.
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
@@ -78,6 +90,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// Asks PID 1 to end (SIGTERM, or the image's stop signal), and kills it after `grace`, in whole seconds.
     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Renames a container, given by id or by its present name. A name that is taken: [`EngineErrorKind::Conflict`].
+    ///
+    /// Nothing is decided by it: of two who rename the same container at the same time both may succeed, one after the
+    /// other, even if both gave its old name.
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Removes a container by id or name, running or not, with its anonymous volumes. Not there: success.
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
@@ -122,6 +140,10 @@ pub struct Capabilities {
     pub stdin_half_close: bool,
     /// PID 1's standard input can be held attached, so that a container ends with its owner.
     pub lifeline: bool,
+    /// Containers can be put on networks by name.
+    pub networks: bool,
+    /// Containers can be renamed.
+    pub rename: bool,
 }
 
 impl Capabilities {
@@ -133,6 +155,8 @@ impl Capabilities {
             pids_limit: true,
             stdin_half_close: true,
             lifeline: true,
+            networks: true,
+            rename: true,
         }
     }
 }
@@ -315,6 +339,14 @@ impl Selector {
     pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
             labels: vec![(key.into(), value.into())],
+            id: None,
+        }
+    }
+
+    /// Those of all pools of this name, in whatever process.
+    pub fn pool(name: impl Into<String>) -> Self {
+        Self {
+            labels: labels::of_pool(name).into_iter().collect(),
             id: None,
         }
     }

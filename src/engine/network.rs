@@ -104,6 +104,11 @@ impl Network {
         self.kind.name()
     }
 
+    /// Whether it is to be removed when the pool is shut down.
+    pub(crate) fn is_removed(&self) -> bool {
+        matches!(&self.kind, NetworkKind::Create(new) if new.remove_on_shutdown)
+    }
+
     fn change(mut self, setter: &'static str, change: impl FnOnce(&mut NewNetwork)) -> Self {
         match &mut self.kind {
             NetworkKind::Create(new) => change(new),

@@ -2,11 +2,12 @@
 //! written into it, completed by the defaults of a sandbox. The rule is told at [`ContainerSpec`].
 
 use std::collections::HashMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Write as _};
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits, RestartPolicyNameEnum};
+use sha2::{Digest, Sha256};
 
-use super::network::NetworkKind;
+use super::network::{Network, NetworkKind};
 use super::spec::{ContainerSpec, Setting};
 use crate::error::FieldError;
 use crate::labels;
@@ -45,6 +46,30 @@ pub(crate) fn merge(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldErro
     (body, conflicts.0)
 }
 
+/// A hash of the create call's body without the library's own labels, and of the image it is made from. JSON with sorted
+/// keys is the same in every process; SHA-256, cut to half, is short enough for a label.
+pub(crate) fn fingerprint(spec: &ContainerSpec, image_id: &str) -> String {
+    let (mut body, _) = merge(spec);
+    if let Some(labels) = &mut body.labels {
+        labels.retain(|name, _| !labels::is_reserved(name));
+    }
+    // No type in it can fail to be written.
+    let mut body = serde_json::to_value(&body).unwrap_or_default();
+    // They are sorted anyway, unless somebody in the same program has asked for serde_json's `preserve_order`.
+    body.sort_all_objects();
+    let mut hash = Sha256::new();
+    hash.update(body.to_string());
+    hash.update([0]);
+    hash.update(image_id);
+    hash.update([0]);
+    hash.update(spec.platform.as_deref().unwrap_or_default());
+    let mut text = String::with_capacity(32);
+    for byte in &hash.finalize()[..16] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
 impl ContainerSpec {
     /// Whether its containers are on no network.
     pub(crate) fn is_without_network(&self) -> bool {
@@ -55,14 +80,9 @@ impl ContainerSpec {
         }
     }
 
-    /// Whether the memory of its containers is limited.
-    pub(crate) fn limits_memory(&self) -> bool {
-        let raw = self.raw_host().and_then(|host| host.memory);
-        match (self.memory, raw) {
-            (Setting::Given(given), _) => given.is_some(),
-            (Setting::Default(_), Some(raw)) => raw > 0,
-            (Setting::Default(default), None) => default.is_some(),
-        }
+    /// Whether their network is to be removed when the pool is shut down.
+    pub(crate) fn removes_network(&self) -> bool {
+        self.network.as_ref().is_some_and(Network::is_removed)
     }
 
     /// Whether the number of processes in its containers is limited.
@@ -348,7 +368,6 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Network;
     use bollard::models::RestartPolicy;
 
     fn host(change: impl FnOnce(&mut HostConfig)) -> HostConfig {
@@ -435,11 +454,10 @@ mod tests {
         let unlimited = spec().memory(None).pids_limit(None);
         let (_, host_config) = merged(&unlimited);
         assert_eq!((host_config.memory, host_config.pids_limit), (None, None));
-        assert!(!unlimited.limits_memory());
+        assert!(!unlimited.limits_pids());
         let raw = spec().host_config(host(|host| host.memory = Some(0)));
         assert_eq!(merged(&raw).1.memory, Some(0));
-        assert!(!raw.limits_memory());
-        assert!(spec().limits_memory());
+        assert!(spec().limits_pids());
     }
 
     /// The fields that are complained about, whichever of the two was said first.
@@ -585,6 +603,33 @@ mod tests {
             body.tty = Some(true);
             body.open_stdin = Some(true);
         })));
+    }
+
+    #[test]
+    fn a_fingerprint_tells_what_matters_and_nothing_else() {
+        let of = |spec: ContainerSpec| fingerprint(&spec, "sha256:1");
+        let full = || {
+            spec()
+                .env("A", "1")
+                .env("B", "2")
+                .label("a", "1")
+                .label("b", "2")
+                .tmpfs("/a", 1)
+                .tmpfs("/b", 2)
+                .host_config(host(|host| {
+                    host.sysctls = Some((0..9).map(|i| (i.to_string(), String::new())).collect())
+                }))
+        };
+        assert_eq!(of(full()), of(full()));
+        let mut owned = full();
+        owned.own_labels.insert(labels::INSTANCE.into(), "x".into());
+        assert_eq!(of(full()), of(owned));
+        assert_ne!(of(full()), of(full().label("c", "3")));
+        assert_ne!(of(full()), of(full().memory(64 << 20)));
+        assert_ne!(of(full()), of(full().platform("linux/arm64")));
+        assert_ne!(of(full()), fingerprint(&full(), "sha256:2"));
+        // The same in every process and with every toolchain.
+        assert_eq!(of(spec()), "a1c130249aafab17ac546c1801187ee4");
     }
 
     #[test]

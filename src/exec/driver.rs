@@ -218,11 +218,10 @@ impl Driver {
         let halted = halt.requested_or_at(deadline);
         tokio::pin!(halted);
 
-        let start = bounded(
-            "the start of a command",
-            shared.call_timeout,
-            shared.engine.exec(shared.id(), &request),
-        );
+        let start = bounded("the start of a command", shared.call_timeout, async {
+            shared.used().await?;
+            shared.engine.exec(shared.id(), &request).await
+        });
         let session = tokio::select! {
             biased;
             stop = &mut halted => {

@@ -1,6 +1,6 @@
 //! Making a pool: [`PoolBuilder`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -9,11 +9,12 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use parking_lot::Mutex;
 use tokio::runtime::Handle as RuntimeHandle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::adopt::{self, Adopt};
 use super::idle::{Idle, Limits};
 use super::lifetime::{Lifetime, Lifetimes};
-use super::maintainer::{self, Background, Created, Finished, Item};
+use super::maintainer::{self, Background, Created, ErrorFn, Finished, Item};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::container::DEFAULT_CALL_TIMEOUT;
@@ -23,6 +24,7 @@ use crate::engine::{
 };
 use crate::error::{Error, FieldError};
 use crate::labels;
+use crate::owner;
 
 /// A pull may take long on a slow line; it has a shorter deadline of its own for standing still.
 pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -42,6 +44,9 @@ pub struct PoolBuilder {
     max_idle: Option<usize>,
     max_total: Option<usize>,
     max_creating: usize,
+    max_removing: usize,
+    adopt: Adopt,
+    on_error: Option<ErrorFn>,
     acquire_timeout: Duration,
     call_timeout: Duration,
     reuse: Reuse,
@@ -58,6 +63,8 @@ impl PoolBuilder {
     pub const DEFAULT_MAX_TOTAL: usize = 32;
     /// How many containers are created at once if nothing is said: 4.
     pub const DEFAULT_CONCURRENT_CREATES: usize = 4;
+    /// How many containers are removed at once if nothing is said: 32.
+    pub const DEFAULT_CONCURRENT_REMOVALS: usize = 32;
     /// How long an acquire waits if nothing is said: 30 seconds.
     pub const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -70,6 +77,9 @@ impl PoolBuilder {
             max_idle: None,
             max_total: None,
             max_creating: Self::DEFAULT_CONCURRENT_CREATES,
+            max_removing: Self::DEFAULT_CONCURRENT_REMOVALS,
+            adopt: Adopt::default(),
+            on_error: None,
             acquire_timeout: Self::DEFAULT_ACQUIRE_TIMEOUT,
             call_timeout: DEFAULT_CALL_TIMEOUT,
             reuse: Reuse::default(),
@@ -105,10 +115,30 @@ impl PoolBuilder {
         self
     }
 
-    /// How many containers are created at once. Default:
-    /// [`DEFAULT_CONCURRENT_CREATES`](Self::DEFAULT_CONCURRENT_CREATES).
+    /// How many containers are created at once, whether somebody waits for them or the idle minimum is to be reached;
+    /// whoever waits comes first. Default: [`DEFAULT_CONCURRENT_CREATES`](Self::DEFAULT_CONCURRENT_CREATES).
     pub fn max_concurrent_creates(mut self, count: usize) -> Self {
         self.max_creating = count;
+        self
+    }
+
+    /// How many containers are removed at once, behind and at the end of the pool. Default:
+    /// [`DEFAULT_CONCURRENT_REMOVALS`](Self::DEFAULT_CONCURRENT_REMOVALS).
+    pub fn max_concurrent_removals(mut self, count: usize) -> Self {
+        self.max_removing = count;
+        self
+    }
+
+    /// Whether containers that an earlier process left when it was killed are taken over. Default: [`Adopt::Never`].
+    pub fn adopt(mut self, adopt: Adopt) -> Self {
+        self.adopt = adopt;
+        self
+    }
+
+    /// Is told of errors of the work behind, which no call returns: a container could not be created or removed, the
+    /// pool's end left something. Called on the pool's tasks: it should return soon. Default: `tracing::error!`.
+    pub fn on_error(mut self, tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(Arc::new(tell));
         self
     }
 
@@ -165,25 +195,36 @@ impl PoolBuilder {
         bounded("the check of the engine", self.call_timeout, engine.check())
             .await
             .map_err(failed("reach the engine"))?;
-        check_capabilities(&*engine, &self.spec)?;
-        bounded(
-            "the preparation of the image",
-            PREPARE_TIMEOUT,
-            engine.prepare(&self.spec, &self.progress),
-        )
-        .await
-        .map_err(failed("prepare the image"))?;
-
+        check_capabilities(&*engine, &self.spec, self.adopt)?;
         let instance = format!("{:032x}", fastrand::u128(..));
         let mut spec = self.spec;
-        let own = [
-            (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
-            (labels::POOL, &self.name),
-            (labels::INSTANCE, &instance),
-        ];
-        spec.own_labels = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        spec.own_labels = labels::of_pool(&self.name);
+        spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
+        spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
+        // What it makes ready may have to be undone, also when this future is dropped.
+        let prepared = Prepared::new(engine.clone(), spec.clone(), self.call_timeout);
+        bounded(
+            "the preparation of image and network",
+            PREPARE_TIMEOUT,
+            engine.prepare(&spec, &self.progress),
+        )
+        .await
+        .map_err(failed("prepare image and network"))?;
+        let fingerprint = bounded(
+            "the description of the image",
+            self.call_timeout,
+            engine.fingerprint(&spec),
+        )
+        .await
+        .map_err(failed("describe the image"))?;
+        spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
 
         let (idle, to_remove) = Idle::new(limits, |item: &Item| item.shared().life.is_outdated());
+        let on_error = self.on_error.unwrap_or_else(|| {
+            let pool = self.name.clone();
+            Arc::new(move |error| tracing::error!(pool, %error, cause = ?error.engine_error(), "an error behind"))
+        });
+        let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
         let background = Arc::new(Background {
             pool: self.name,
             instance,
@@ -199,11 +240,28 @@ impl PoolBuilder {
             generation: AtomicU64::new(0),
             lifetime: Lifetime::new(self.lifetimes),
             watchdog: self.lifetimes.max_lease.map(Watchdog::new),
+            marks_unused,
+            adopted: Mutex::new(HashSet::new()),
+            max_removing: self.max_removing,
+            removing: Semaphore::new(self.max_removing.min(Semaphore::MAX_PERMITS)),
+            on_error,
             early_death: AtomicBool::new(false),
         });
+        let room = limits.max_idle.min(limits.max_total);
+        for container in adopt::take_over(&background, self.adopt, room).await {
+            background.know(container.shared());
+            if let Some(lifetime) = &background.lifetime {
+                lifetime.begin(container.shared());
+            }
+            background.adopted.lock().insert(container.id().to_owned());
+            if background.idle.admit(container).is_ok() {
+                background.created.send_modify(|created| created.count += 1);
+            }
+        }
         let (finished_sender, finished) = watch::channel(Finished::NotYet);
         let created = background.created.subscribe();
         tokio::spawn(maintainer::run(background.clone(), to_remove, finished_sender));
+        prepared.handed_over();
         // From here on dropping the pool, by an error or with this future, ends it and removes what it has.
         let pool = Pool {
             inner: Arc::new(Inner {
@@ -253,6 +311,9 @@ impl PoolBuilder {
         }
         if self.max_creating == 0 {
             bad("max_concurrent_creates", "must be at least 1".to_owned());
+        }
+        if self.max_removing == 0 {
+            bad("max_concurrent_removals", "must be at least 1".to_owned());
         }
         if self.call_timeout.is_zero() {
             bad("engine_timeout", "must be more than zero".to_owned());
@@ -408,8 +469,50 @@ impl fmt::Debug for PoolBuilder {
     }
 }
 
+/// What was made ready on the engine by a build that is not done yet. Dropping it undoes, behind, what is to be undone.
+struct Prepared {
+    engine: Arc<dyn Engine>,
+    spec: ContainerSpec,
+    call_timeout: Duration,
+    handed_over: bool,
+}
+
+impl Prepared {
+    fn new(engine: Arc<dyn Engine>, spec: ContainerSpec, call_timeout: Duration) -> Self {
+        Self {
+            engine,
+            spec,
+            call_timeout,
+            handed_over: false,
+        }
+    }
+
+    /// The pool's own end undoes it.
+    fn handed_over(mut self) {
+        self.handed_over = true;
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let Ok(runtime) = RuntimeHandle::try_current() else {
+            return;
+        };
+        if self.handed_over || !self.spec.removes_network() {
+            return;
+        }
+        let (engine, spec, call_timeout) = (self.engine.clone(), self.spec.clone(), self.call_timeout);
+        runtime.spawn(async move {
+            let released = bounded("the release of the network", call_timeout, engine.release(&spec)).await;
+            if let Err(error) = released {
+                tracing::error!(%error, "what a build has made ready may be left");
+            }
+        });
+    }
+}
+
 /// Refuses what was asked for and the engine cannot do.
-fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec) -> Result<(), Error> {
+fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec, adopt: Adopt) -> Result<(), Error> {
     let can = engine.capabilities();
     let mut missing = Vec::new();
     if spec.has_lifeline() && !can.lifeline {
@@ -421,8 +524,14 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec) -> Result<(), E
     if spec.limits_pids() && !can.pids_limit {
         missing.push(FieldError::new("pids_limit", "this engine cannot limit processes"));
     }
+    if !spec.is_without_network() && !can.networks {
+        missing.push(FieldError::new("network", "this engine cannot choose a network"));
+    }
     if spec.is_without_network() && !can.no_network {
         missing.push(FieldError::new("network", "this engine cannot do without a network"));
+    }
+    if adopt != Adopt::Never && !can.rename {
+        missing.push(FieldError::new("adopt", "this engine cannot hand containers over"));
     }
     if missing.is_empty() {
         Ok(())

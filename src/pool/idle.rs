@@ -19,7 +19,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::status::Status;
+use super::status::{Counters, Status};
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,8 @@ enum Phase {
     Creating,
     InUse,
     Recycling,
+    /// What was being created did not come about; counted as being recycled.
+    Failed,
 }
 
 /// An item with its slot, taken out of circulation: to be removed by whoever reads the other end of the channel.
@@ -86,6 +88,7 @@ struct State<T> {
     creating: usize,
     recycling: usize,
     closed: bool,
+    counters: Counters,
 }
 
 /// Who is to be told of a change, once the lock is free.
@@ -115,6 +118,7 @@ impl<T> State<T> {
     /// The one that became idle last, and who is to be told.
     fn pop(&mut self, limits: &Limits) -> Option<(T, Ring)> {
         let item = self.idle.pop()?;
+        self.counters.lent += 1;
         let last_outdated = self.outdated > self.idle.len();
         if last_outdated {
             self.outdated = self.idle.len();
@@ -139,7 +143,7 @@ impl<T> State<T> {
     fn count(&mut self, phase: Phase, change: impl FnOnce(&mut usize)) {
         match phase {
             Phase::Creating => change(&mut self.creating),
-            Phase::Recycling => change(&mut self.recycling),
+            Phase::Recycling | Phase::Failed => change(&mut self.recycling),
             // What is neither idle nor counted elsewhere is in use.
             Phase::InUse => {}
         }
@@ -159,6 +163,7 @@ impl<T> Idle<T> {
             creating: 0,
             recycling: 0,
             closed: false,
+            counters: Counters::default(),
         };
         let idle = Self {
             state: Mutex::new(state),
@@ -226,6 +231,23 @@ impl<T> Idle<T> {
         state.creating += 1;
         drop(state);
         Some(self.slot(Phase::Creating))
+    }
+
+    /// Takes one in that was made by somebody else; gives it back if there is no room.
+    pub(crate) fn admit(&self, item: T) -> Result<(), T> {
+        let mut state = self.state.lock();
+        if state.closed || state.total >= self.limits.max_total || state.idle.len() >= self.limits.max_idle {
+            return Err(item);
+        }
+        state.total += 1;
+        state.counters.adopted += 1;
+        state.idle.push(item);
+        Ok(())
+    }
+
+    /// Counts an acquire that found nothing in its time.
+    pub(crate) fn timed_out(&self) {
+        self.state.lock().counters.acquire_timeouts += 1;
     }
 
     /// Comes when there may be something to create, or when it was closed. Rings that nobody heard are kept.
@@ -375,6 +397,7 @@ impl<T> Idle<T> {
             recycling: state.recycling,
             max_total: self.limits.max_total,
             waiting: state.waiters.len(),
+            lifetime: state.counters,
         }
     }
 
@@ -389,7 +412,13 @@ impl<T> Idle<T> {
     fn put(self: Arc<Self>, mut item: T, mut phase: Phase) {
         loop {
             let mut state = self.state.lock();
+            match phase {
+                Phase::Creating => state.counters.created += 1,
+                Phase::InUse => state.counters.returned += 1,
+                Phase::Recycling | Phase::Failed => {}
+            }
             if let Some(waiter) = state.waiters.pop_front() {
+                state.counters.lent += 1;
                 state.count(phase, |n| *n -= 1);
                 phase = Phase::InUse;
                 drop(state);
@@ -453,6 +482,21 @@ impl<T> Slot<T> {
     /// Gives an item away to be removed; its place stays taken until that is done.
     pub(crate) fn retire(mut self, item: T) {
         self.recycle();
+        self.give_away(item);
+    }
+
+    /// The same for one that was found unusable before anybody got it.
+    pub(crate) fn retire_unused(mut self, item: T) {
+        self.leave(Phase::Recycling, |counters| counters.lent -= 1);
+        self.give_away(item);
+    }
+
+    /// What was being created did not come about.
+    pub(crate) fn failed(&mut self) {
+        self.leave(Phase::Failed, |counters| counters.create_failures += 1);
+    }
+
+    fn give_away(self, item: T) {
         if let Some(idle) = self.idle.clone() {
             idle.give_away(item, self);
         }
@@ -460,11 +504,16 @@ impl<T> Slot<T> {
 
     /// Counts as being recycled from now on.
     pub(crate) fn recycle(&mut self) {
+        self.leave(Phase::Recycling, |counters| counters.discarded += 1);
+    }
+
+    fn leave(&mut self, phase: Phase, count: impl FnOnce(&mut Counters)) {
         if let Some(idle) = &self.idle {
             let mut state = idle.state.lock();
             state.count(self.phase, |n| *n -= 1);
             state.recycling += 1;
-            self.phase = Phase::Recycling;
+            count(&mut state.counters);
+            self.phase = phase;
         }
     }
 }
@@ -475,6 +524,11 @@ impl<T> Drop for Slot<T> {
             let mut state = idle.state.lock();
             state.total -= 1;
             state.count(self.phase, |n| *n -= 1);
+            match self.phase {
+                Phase::Recycling => state.counters.removed += 1,
+                Phase::InUse => state.counters.taken += 1,
+                Phase::Creating | Phase::Failed => {}
+            }
             drop(state);
             // There is room for another one, and whoever waits for the last one to go is told.
             idle.demand.notify_one();

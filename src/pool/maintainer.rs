@@ -3,20 +3,21 @@
 //! One task per pool, driven by events: a demand rung by [`Idle`], a container to be removed, a task that ended, a death
 //! told by the engine. It holds the pool's core, never the [`Pool`](super::Pool), so it does not keep a pool alive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::runtime::Handle as RuntimeHandle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::adopt;
 use super::idle::{Idle, Retired, Slot};
 use super::lifetime::{self, Lifetime};
 use super::watchdog::{self, Watchdog};
@@ -25,6 +26,7 @@ use crate::container::{Container, GIVE_UP, Handle, Running, Shared, Taint};
 use crate::engine::{
     ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, bounded,
 };
+use crate::error::Error;
 use crate::labels;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
@@ -63,9 +65,20 @@ pub(super) struct Background {
     pub(super) generation: AtomicU64,
     pub(super) lifetime: Option<Arc<Lifetime>>,
     pub(super) watchdog: Option<Arc<Watchdog>>,
+    /// Whether a container's name tells that it was never lent, so that another process may adopt it.
+    pub(super) marks_unused: bool,
+    /// The ids of those that were adopted and not removed yet: another instance's labels are on them.
+    pub(super) adopted: Mutex<HashSet<String>>,
+    /// How many are removed at once.
+    pub(super) max_removing: usize,
+    pub(super) removing: Semaphore,
+    pub(super) on_error: ErrorFn,
     /// One died early since this was last looked at.
     pub(super) early_death: AtomicBool,
 }
+
+/// Is told of errors behind.
+pub(super) type ErrorFn = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// What came of creations so far.
 #[derive(Clone, Debug, Default)]
@@ -117,21 +130,38 @@ impl Background {
         self.created.borrow().last_error.clone()
     }
 
+    /// Tells the user of an error that no call of theirs can return. Whatever their function does, the work goes on.
+    pub(super) fn report(&self, error: &Error) {
+        if catch_unwind(AssertUnwindSafe(|| (self.on_error)(error))).is_err() {
+            tracing::error!(pool = self.pool, %error, "the function given to on_error() panicked");
+        }
+    }
+
+    /// What this pool has made.
     fn selector(&self) -> Selector {
         Selector::label(labels::INSTANCE, &self.instance)
     }
 
+    /// What this pool has, and perhaps more: what it has adopted has the labels of another instance.
+    fn wide_selector(&self) -> Selector {
+        if self.adopted.lock().is_empty() {
+            self.selector()
+        } else {
+            Selector::pool(&self.pool)
+        }
+    }
+
+    /// The engine's events are about it from now on.
+    pub(super) fn know(&self, container: &Arc<Shared>) {
+        self.known
+            .lock()
+            .insert(container.id().to_owned(), Arc::downgrade(container));
+    }
+
     /// Chosen before the call, so that an abandoned creation can be found and removed.
-    fn new_name(&self) -> String {
+    pub(super) fn new_name(&self) -> String {
         let number = self.next_name.fetch_add(1, Ordering::Relaxed);
-        // The engine takes letters, digits, `_`, `.` and `-`.
-        let pool: String = self
-            .pool
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .take(40)
-            .collect();
-        format!("dockerpool-{pool}-{}-{number}", &self.instance[..12])
+        format!("{}-{}-{number}", name_of(&self.pool), &self.instance[..12])
     }
 
     /// The kernel has killed a process of this container: what is left in it may be half of something.
@@ -177,6 +207,17 @@ impl Background {
             self.idle.give_away(item, slot);
         }
     }
+}
+
+/// How the names of a pool's containers begin.
+pub(super) fn name_of(pool: &str) -> String {
+    // The engine takes letters, digits, `_`, `.` and `-`.
+    let pool: String = pool
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(40)
+        .collect();
+    format!("dockerpool-{pool}")
 }
 
 /// What a task behind has done.
@@ -248,8 +289,12 @@ pub(super) async fn run(
             format!("the engine did not remove everything within {SWEEP_TIMEOUT:?}"),
         ))),
     };
-    if let Finished::Incomplete(Some(error)) = &outcome {
-        tracing::error!(pool = background.pool, instance = background.instance, %error, "containers may be left");
+    if let Err(source) = outcome.result() {
+        background.report(&Error::ShutdownIncomplete {
+            pool: background.pool.clone(),
+            instance: background.instance.clone(),
+            source,
+        });
     }
     finished.send_replace(outcome);
 }
@@ -291,20 +336,22 @@ async fn until_or_never(deadline: Option<Instant>) {
 /// Creates and starts one container.
 async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
     let generation = background.generation.load(Ordering::Acquire);
-    let handle = Handle::new(
+    let (name, fresh_name) = adopt::names(background.new_name(), background.marks_unused);
+    let mut spec = (*background.spec).clone();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    spec.own_labels
+        .insert(labels::CREATED.to_owned(), now.as_secs().to_string());
+    let handle = Handle::with_mark(
         background.engine.clone(),
-        background.new_name(),
-        background.spec.clone(),
+        name,
+        fresh_name,
+        Arc::new(spec),
         background.call_timeout,
         background.runtime.clone(),
     );
     let up = async {
         handle.create().await?;
-        let shared = handle.shared();
-        background
-            .known
-            .lock()
-            .insert(shared.id().to_owned(), Arc::downgrade(shared));
+        background.know(handle.shared());
         handle.start().await
     };
     match up.await {
@@ -330,13 +377,17 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             Done::Created
         }
         Err(error) => {
-            tracing::warn!(pool = background.pool, container = handle.shared().name, %error, "could not create a container");
             background
                 .created
-                .send_modify(|created| created.last_error = Some(error));
+                .send_modify(|created| created.last_error = Some(error.clone()));
+            background.report(&Error::engine(
+                "create the container",
+                Some(&handle.shared().name),
+                error,
+            ));
             background.known.lock().remove(handle.shared().id());
             // Whatever there is of it goes with its slot; the next attempt waits for the back-off.
-            slot.recycle();
+            slot.failed();
             if !handle.is_released() {
                 handle.release();
                 let removal = handle.shared().removal();
@@ -350,9 +401,16 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
 /// Removes one container; its slot is free when that is done.
 async fn remove(background: Arc<Background>, item: Item, slot: Slot<Item>) -> Done {
     let id = item.id().to_owned();
+    // Never closed.
+    let permit = background.removing.acquire().await;
     let removed = item.removal().persist(GIVE_UP).await;
-    if removed.is_ok() {
-        item.into_removed();
+    drop(permit);
+    match removed {
+        Ok(()) => {
+            background.adopted.lock().remove(&id);
+            item.into_removed();
+        }
+        Err(error) => background.report(&Error::engine("remove the container", Some(item.name()), error)),
     }
     background.known.lock().remove(&id);
     drop(slot);
@@ -362,9 +420,13 @@ async fn remove(background: Arc<Background>, item: Item, slot: Slot<Item>) -> Do
 /// Takes containers that died, were removed or were paused by somebody else out of the pool.
 async fn watch_for_deaths(background: Arc<Background>) {
     let mut backoff = Backoff::default();
-    let mut since = None;
+    // Of those that were adopted one may have died since they were listed.
+    let mut since = match background.adopted.lock().is_empty() {
+        true => None,
+        false => SystemTime::now().checked_sub(EVENT_OVERLAP),
+    };
     loop {
-        let mut events = background.engine.events(&background.selector(), since);
+        let mut events = background.engine.events(&background.wide_selector(), since);
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
@@ -406,7 +468,7 @@ async fn list(background: &Background) -> Result<Vec<String>, EngineError> {
     let found = bounded(
         "a list of containers",
         background.call_timeout,
-        background.engine.list(&background.selector()),
+        background.engine.list(&background.wide_selector()),
     )
     .await?;
     let usable = |state| matches!(state, ContainerState::Running | ContainerState::Created);
@@ -417,17 +479,25 @@ async fn list(background: &Background) -> Result<Vec<String>, EngineError> {
         .collect())
 }
 
-/// Removes everything that carries our instance label, and looks whether it is gone.
+/// Removes everything that carries our instance label, looks whether it is gone, and gives back what was made ready.
 async fn sweep(background: &Background) -> Result<(), EngineError> {
     let selector = background.selector();
     let mut backoff = Backoff::default();
     loop {
         let attempt = async {
             let left = bounded("a list", background.call_timeout, background.engine.list(&selector)).await?;
-            let empty = left.is_empty();
-            let removals = left.iter().map(|report| background.engine.remove(&report.id));
-            for removed in join_all(removals).await {
-                removed?;
+            let adopted = std::mem::take(&mut *background.adopted.lock());
+            let ids: Vec<_> = left.into_iter().map(|report| report.id).chain(adopted).collect();
+            let empty = ids.is_empty();
+            stream::iter(ids.iter().map(Ok))
+                .try_for_each_concurrent(background.max_removing, async |id| {
+                    let removed = background.engine.remove(id).await;
+                    removed.inspect_err(|_| background.adopted.lock().extend(ids.iter().cloned()))
+                })
+                .await?;
+            if empty {
+                let release = background.engine.release(&background.spec);
+                bounded("the release of the network", background.call_timeout, release).await?;
             }
             Ok::<_, EngineError>(empty)
         };

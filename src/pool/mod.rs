@@ -1,5 +1,6 @@
 //! Who holds which container: [`Pool`] lends them, [`PooledContainer`] gives them back.
 
+mod adopt;
 mod builder;
 mod guard;
 mod idle;
@@ -22,10 +23,11 @@ use crate::error::{AcquireTimeout, Error};
 use idle::{Acquired, Closed, Slot, Ticket};
 use maintainer::{Background, Finished};
 
+pub use adopt::Adopt;
 pub use builder::PoolBuilder;
 use guard::Place;
 pub use guard::PooledContainer;
-pub use status::Status;
+pub use status::{Counters, Status};
 
 /// What happens to a container between two leases.
 ///
@@ -186,12 +188,22 @@ impl Pool {
         self.inner.background.idle.status()
     }
 
+    /// How many containers are ready to be lent now.
+    pub fn idle_count(&self) -> usize {
+        self.status().idle
+    }
+
+    /// How many containers are lent now.
+    pub fn in_use(&self) -> usize {
+        self.status().in_use
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.inner.background.pool
     }
 
-    /// The value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on all of its containers: one pool in one
+    /// The value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on all containers it has made: one pool in one
     /// process.
     pub fn instance(&self) -> &str {
         &self.inner.background.instance
@@ -268,11 +280,14 @@ impl Pool {
         match tokio::time::timeout(limit, turn).await {
             Ok(Ok(guard)) => Ok(guard),
             Ok(Err(Closed)) => Err(self.closed()),
-            Err(_) => Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
-                waited: begun.elapsed(),
-                status: self.status(),
-                last_create_error: self.inner.background.last_create_error(),
-            }))),
+            Err(_) => {
+                self.inner.background.idle.timed_out();
+                Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
+                    waited: begun.elapsed(),
+                    status: self.status(),
+                    last_create_error: self.inner.background.last_create_error(),
+                })))
+            }
         }
     }
 
@@ -301,9 +316,10 @@ impl Pool {
         site: &'static Location<'static>,
     ) -> Option<PooledContainer> {
         if container.shared().is_tainted() {
-            slot.retire(container);
+            slot.retire_unused(container);
             return None;
         }
+        container.shared().begin_use();
         let Background { lifetime, watchdog, .. } = &*self.inner.background;
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());

@@ -18,6 +18,35 @@ pub struct Status {
     pub max_total: usize,
     /// Acquires that wait.
     pub waiting: usize,
+    /// What has happened since the pool was built.
+    pub lifetime: Counters,
+}
+
+/// What has happened in a pool since it was built.
+///
+/// `created + adopted = removed + taken` plus those that are idle, in use or being recycled now; the failed creations
+/// among the last are not meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Containers created.
+    pub created: u64,
+    /// Containers taken over from a dead process: see [`Adopt`](crate::Adopt).
+    pub adopted: u64,
+    /// Creations that failed.
+    pub create_failures: u64,
+    /// Leases that were begun; also those of an acquire that was dropped while its container was being handed to it.
+    pub lent: u64,
+    /// Leases after which the container could be lent again.
+    pub returned: u64,
+    /// Leases after which the container had to go: discarded, tainted, or under [`Reuse::Never`](crate::Reuse::Never).
+    pub discarded: u64,
+    /// Containers taken out for good by [`into_inner`](crate::PooledContainer::into_inner).
+    pub taken: u64,
+    /// Containers removed, for whatever reason.
+    pub removed: u64,
+    /// Acquires that found no container in their time.
+    pub acquire_timeouts: u64,
 }
 
 impl Status {
@@ -36,6 +65,7 @@ impl fmt::Display for Status {
             recycling,
             max_total,
             waiting,
+            lifetime: _,
         } = self;
         write!(
             f,

@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod frames;
 mod image;
+mod network;
 mod ssh;
 #[cfg(feature = "tls")]
 mod tls;
@@ -38,8 +39,8 @@ const REACH: &str = "reach the Docker engine";
 /// How long connecting may take in all before the engine counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often, and how often at most, a removal that another client has begun is looked at again.
-const REMOVAL_CHECK: Duration = Duration::from_millis(10);
+/// How long to wait before the engine is asked again what other clients have done meanwhile.
+const RECHECK: Duration = Duration::from_millis(10);
 
 /// A Docker engine, reached in any of the ways an [`Endpoint`] names. Cheap to clone; dropping it ends nothing.
 ///
@@ -149,7 +150,7 @@ impl DockerEngine {
             match self.inspect(id).await {
                 Err(error) if error.kind() == EngineErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error),
-                Ok(_) => tokio::time::sleep(REMOVAL_CHECK).await,
+                Ok(_) => tokio::time::sleep(RECHECK).await,
             }
         }
     }
@@ -201,7 +202,25 @@ impl Engine for DockerEngine {
         spec: &'a ContainerSpec,
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(image::prepare(self, spec, progress))
+        Box::pin(async move {
+            image::prepare(self, spec, progress).await?;
+            network::ensure(self, spec).await
+        })
+    }
+
+    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(network::release(self, spec))
+    }
+
+    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+        Box::pin(async move {
+            let image = self
+                .docker
+                .inspect_image(&spec.image)
+                .await
+                .map_err(|error| engine_error("the engine did not describe the image", error))?;
+            Ok(raw::fingerprint(spec, &image.id.unwrap_or_default()))
+        })
     }
 
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
@@ -210,6 +229,7 @@ impl Engine for DockerEngine {
                 name: Some(name.to_owned()),
                 platform: spec.platform.clone().unwrap_or_default(),
             };
+            network::ensure(self, spec).await?;
             let created = self
                 .docker
                 .create_container(Some(options), raw::merge(spec).0)
@@ -260,10 +280,17 @@ impl Engine for DockerEngine {
 
     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
-            self.docker
-                .start_container(id, None::<query::StartContainerOptions>)
-                .await
-                .map_err(|error| engine_error("the engine did not start the container", error))
+            loop {
+                let started = self
+                    .docker
+                    .start_container(id, None::<query::StartContainerOptions>)
+                    .await;
+                match started.map_err(|error| engine_error("the engine did not start the container", error)) {
+                    // The caller's deadline bounds the loop.
+                    Err(error) if network::is_ambiguous(&error) => tokio::time::sleep(RECHECK).await,
+                    result => return result,
+                }
+            }
         })
     }
 
@@ -322,6 +349,16 @@ impl Engine for DockerEngine {
                 .stop_container(id, Some(options))
                 .await
                 .map_err(|error| engine_error("the engine did not stop the container", error))
+        })
+    }
+
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let options = query::RenameContainerOptions { name: name.to_owned() };
+            self.docker
+                .rename_container(id, options)
+                .await
+                .map_err(|error| engine_error("the engine did not rename the container", error))
         })
     }
 

@@ -264,7 +264,7 @@ impl World {
             Step::NotCreated(n) => {
                 if let Some(mut slot) = pick(&mut self.creating, n) {
                     if n % 2 == 0 {
-                        slot.recycle();
+                        slot.failed();
                     }
                     drop(slot);
                     self.rung = true;

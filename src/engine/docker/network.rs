@@ -1,0 +1,185 @@
+//! Having the network on the engine, and taking it away again.
+
+use std::time::Duration;
+
+use bollard::models::{NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
+
+use super::DockerEngine;
+use super::convert::engine_error;
+use crate::engine::network::{NetworkKind, NewNetwork};
+use crate::engine::{ContainerSpec, EngineError, EngineErrorKind};
+use crate::labels;
+
+/// How often a network is created anew when others create one of the same name at the same time.
+const ATTEMPTS: usize = 20;
+
+/// The pause before that, and before the next look at a network whose last container is just leaving.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a network without containers may still count as being used.
+const LEAVING: Duration = Duration::from_secs(3);
+
+/// Makes sure that the network is there. Asked before every creation of a container too, since anybody may remove a
+/// network that has no containers.
+pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
+    match spec.network.as_ref().map(|network| &network.kind) {
+        None | Some(NetworkKind::None | NetworkKind::Misused(..)) => Ok(()),
+        Some(NetworkKind::Existing(name)) => match find(engine, name).await? {
+            Some(_) => Ok(()),
+            None => Err(EngineError::new(
+                EngineErrorKind::NetworkNotFound,
+                format!("the network {name} is not on the engine"),
+            )),
+        },
+        Some(NetworkKind::Create(new)) => create(engine, spec, new).await,
+    }
+}
+
+/// Names are not unique to the engine, and it may not even look (its `CheckDuplicate` came late and is a check without a
+/// lock). Of those who create at the same time each looks afterwards, and whoever sees another one takes its own away:
+/// the last one to be visible sees all the others, so two never stay.
+async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -> Result<(), EngineError> {
+    for _ in 0..ATTEMPTS {
+        match find(engine, &new.name).await {
+            Ok(Some(found)) => return fits(new, &found),
+            Ok(None) => {}
+            Err(error) if is_ambiguous(&error) => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let own_labels = [labels::MANAGED_BY, labels::POOL, labels::INSTANCE];
+        let own_labels = own_labels
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), spec.own_labels.get(name)?.clone())));
+        let request = NetworkCreateRequest {
+            name: new.name.clone(),
+            driver: new.driver.clone(),
+            internal: Some(new.internal),
+            labels: Some(new.labels.clone().into_iter().chain(own_labels).collect()),
+            ..Default::default()
+        };
+        let what = format!("the engine did not create the network {}", new.name);
+        let id = match engine.bollard().create_network(request).await {
+            Ok(created) => created.id,
+            Err(error) => match engine_error(&what, error) {
+                error if error.kind() == EngineErrorKind::Conflict => continue,
+                // It is the driver that is not found.
+                error if error.kind() == EngineErrorKind::NotFound => {
+                    return Err(EngineError::new(EngineErrorKind::Rejected, error.to_string()));
+                }
+                error => return Err(error),
+            },
+        };
+        let alike = ids_of(engine, &new.name).await?;
+        if alike.iter().all(|found| *found == id) {
+            return Ok(());
+        }
+        remove(engine, &id).await?;
+        tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+    }
+    Err(EngineError::new(
+        EngineErrorKind::Conflict,
+        format!("others keep creating and removing the network {}", new.name),
+    ))
+}
+
+/// One that is there is taken as it is, unless it lacks what was asked for.
+fn fits(new: &NewNetwork, found: &NetworkInspect) -> Result<(), EngineError> {
+    let is = match &new.driver {
+        Some(driver) if found.driver.as_ref() != Some(driver) => {
+            format!(
+                "its driver is {}, not {driver}",
+                found.driver.as_deref().unwrap_or("unknown")
+            )
+        }
+        _ if new.internal && found.internal != Some(true) => "it is not internal".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(EngineError::new(
+        EngineErrorKind::Rejected,
+        format!("the network {} is there already, and {is}", new.name),
+    ))
+}
+
+/// Removes the network if that was asked for, a pool of this name made it, and nobody else uses it.
+pub(super) async fn release(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
+    let Some(NetworkKind::Create(new)) = spec.network.as_ref().map(|network| &network.kind) else {
+        return Ok(());
+    };
+    if !new.remove_on_shutdown {
+        return Ok(());
+    }
+    let begun = tokio::time::Instant::now();
+    while let Some(found) = find(engine, &new.name).await? {
+        let labels = found.labels.unwrap_or_default();
+        let ours = [labels::MANAGED_BY, labels::POOL]
+            .iter()
+            .all(|name| labels.contains_key(*name) && labels.get(*name) == spec.own_labels.get(*name));
+        let used_by_others = found.containers.is_some_and(|containers| !containers.is_empty());
+        if !ours || used_by_others {
+            tracing::debug!(network = new.name, ours, used_by_others, "the network stays");
+            return Ok(());
+        }
+        match remove(engine, &found.id.unwrap_or_default()).await {
+            Ok(()) => return Ok(()),
+            // "Has active endpoints": somebody has just come, or the last one is about to leave.
+            Err(error) if begun.elapsed() > LEAVING => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    Ok(())
+}
+
+/// The engine has more than one network of a name for a moment, while another pool finds out that it was not the first.
+pub(super) fn is_ambiguous(error: &EngineError) -> bool {
+    error.to_string().contains("is ambiguous")
+}
+
+/// By name or full id. The engine would take the beginning of an id too, and so another network than the one meant.
+async fn find(engine: &DockerEngine, name: &str) -> Result<Option<NetworkInspect>, EngineError> {
+    match engine
+        .bollard()
+        .inspect_network(name, None::<InspectNetworkOptions>)
+        .await
+    {
+        Ok(found) => {
+            let exactly = [&found.name, &found.id].iter().any(|is| is.as_deref() == Some(name));
+            Ok(exactly.then_some(found))
+        }
+        Err(error) => match engine_error("the engine did not describe the network", error) {
+            error if error.kind() == EngineErrorKind::NotFound => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// The ids of all networks of this name.
+async fn ids_of(engine: &DockerEngine, name: &str) -> Result<Vec<String>, EngineError> {
+    // The filter takes parts of a name too.
+    let filters = [("name".to_owned(), vec![name.to_owned()])];
+    let options = ListNetworksOptions {
+        filters: Some(filters.into()),
+    };
+    let found = engine
+        .bollard()
+        .list_networks(Some(options))
+        .await
+        .map_err(|error| engine_error("the engine did not list networks", error))?;
+    let alike = found
+        .into_iter()
+        .filter(|network| network.name.as_deref() == Some(name));
+    Ok(alike.filter_map(|network| network.id).collect())
+}
+
+async fn remove(engine: &DockerEngine, id: &str) -> Result<(), EngineError> {
+    match engine.bollard().remove_network(id).await {
+        Ok(()) => Ok(()),
+        Err(error) => match engine_error("the engine did not remove the network", error) {
+            error if error.kind() == EngineErrorKind::NotFound => Ok(()),
+            error => Err(error),
+        },
+    }
+}

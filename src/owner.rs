@@ -1,0 +1,212 @@
+//! Which process a container belongs to, in words that let another process prove that it is dead.
+//!
+//! A pid says nothing: numbers are used again, and every pid namespace and every machine has its own. With the kernel's
+//! boot id, the pid namespace and the start time it names one process for ever. Source: proc(5) of Linux. Elsewhere
+//! nobody is ever proven dead.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+/// One process of one boot of one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    boot: String,
+    pid_namespace: u64,
+    pid: u32,
+    /// In clock ticks since boot.
+    start: u64,
+}
+
+/// The value of the label [`OWNER`](crate::labels::OWNER) on what this process makes.
+pub(crate) fn label() -> String {
+    Owner::this().map_or("unknown".to_owned(), Owner::to_string)
+}
+
+impl Owner {
+    /// This process; `None` where the system does not tell.
+    pub(crate) fn this() -> Option<&'static Self> {
+        static THIS: OnceLock<Option<Owner>> = OnceLock::new();
+        THIS.get_or_init(Self::read_this).as_ref()
+    }
+
+    fn read_this() -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let stat = Stat::read(Path::new("/proc/self"))?;
+        let pid = std::process::id();
+        // Else `/proc` is that of another pid namespace, and what it says of pids is of no use.
+        if stat.pid != pid {
+            return None;
+        }
+        Some(Self {
+            boot: boot.trim().to_owned(),
+            pid_namespace: pid_namespace()?,
+            pid,
+            start: stat.start,
+        })
+    }
+
+    /// Whether it is certain that this process has ended. Said only of processes of the same boot of the same machine and
+    /// the same pid namespace as this one.
+    pub(crate) fn is_proven_dead(&self) -> bool {
+        let Some(this) = Self::this() else { return false };
+        if self.boot != this.boot || self.pid_namespace != this.pid_namespace {
+            return false;
+        }
+        // A mount option of `/proc` (hidepid) can hide the processes of others; pid 1 is always there to be seen.
+        if Stat::read(Path::new("/proc/1")).is_none() {
+            return false;
+        }
+        let dir = format!("/proc/{}", self.pid);
+        match Stat::read(Path::new(&dir)) {
+            None => !Path::new(&dir).exists(),
+            Some(stat) if stat.start != self.start => true,
+            // Ended, and not waited for by its parent. A first thread that ended alone looks the same.
+            Some(stat) => {
+                let threads = std::fs::read_dir(format!("{dir}/task")).map_or(usize::MAX, Iterator::count);
+                matches!(stat.state, 'Z' | 'X') && threads <= 1
+            }
+        }
+    }
+}
+
+fn pid_namespace() -> Option<u64> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let number = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?;
+    number.parse().ok()
+}
+
+/// What is needed of `/proc/PID/stat`.
+struct Stat {
+    pid: u32,
+    state: char,
+    start: u64,
+}
+
+impl Stat {
+    fn read(dir: &Path) -> Option<Self> {
+        std::fs::read_to_string(dir.join("stat")).ok()?.parse().ok()
+    }
+}
+
+impl FromStr for Stat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        // The program's name stands in parentheses, and may have some of its own, and spaces.
+        let (pid, rest) = text.split_once(" (").ok_or(())?;
+        let (_, rest) = rest.rsplit_once(") ").ok_or(())?;
+        let mut fields = rest.split(' ');
+        let state = fields.next().and_then(|state| state.chars().next()).ok_or(())?;
+        // The state is the third field, the start time the 22nd.
+        let start = fields.nth(18).and_then(|start| start.parse().ok()).ok_or(())?;
+        Ok(Self {
+            pid: pid.parse().map_err(|_| ())?,
+            state,
+            start,
+        })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            boot,
+            pid_namespace,
+            pid,
+            start,
+        } = self;
+        write!(f, "{boot}.{pid_namespace}.{pid}.{start}")
+    }
+}
+
+impl FromStr for Owner {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let parts: Vec<_> = text.split('.').collect();
+        let [boot, pid_namespace, pid, start] = parts[..] else {
+            return Err(());
+        };
+        if boot.is_empty() {
+            return Err(());
+        }
+        Ok(Self {
+            boot: boot.to_owned(),
+            pid_namespace: pid_namespace.parse().map_err(|_| ())?,
+            pid: pid.parse().map_err(|_| ())?,
+            start: start.parse().map_err(|_| ())?,
+        })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn this() -> Owner {
+        Owner::this().expect("Linux tells").clone()
+    }
+
+    #[test]
+    fn it_is_the_same_after_it_was_written_and_read() {
+        assert_eq!(this().to_string().parse(), Ok(this()));
+        for bad in ["", "unknown", "a.1.2", "a.1.2.x", ".1.2.3", "a.1.2.3.4"] {
+            assert!(bad.parse::<Owner>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_does_not_confuse() {
+        let rest = "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 777 19";
+        let stat: Stat = format!("42 (a) S (b c) Z {rest}").parse().unwrap();
+        assert_eq!((stat.pid, stat.state, stat.start), (42, 'Z', 777));
+    }
+
+    #[test]
+    fn only_what_can_be_known_is_said() {
+        assert!(!this().is_proven_dead());
+        // The pid was given to another process since.
+        let earlier = Owner {
+            start: this().start - 1,
+            ..this()
+        };
+        assert!(earlier.is_proven_dead());
+        // Elsewhere, or at another time: who knows.
+        assert!(
+            !Owner {
+                boot: "another".into(),
+                ..earlier.clone()
+            }
+            .is_proven_dead()
+        );
+        assert!(
+            !Owner {
+                pid_namespace: 1,
+                ..earlier
+            }
+            .is_proven_dead()
+        );
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_dead_before_and_after_it_is_waited_for() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let start = Stat::read(Path::new(&format!("/proc/{}", child.id()))).unwrap().start;
+        let owner = Owner {
+            pid: child.id(),
+            start,
+            ..this()
+        };
+        assert!(!owner.is_proven_dead());
+        child.kill().unwrap();
+        let begun = std::time::Instant::now();
+        while !owner.is_proven_dead() {
+            assert!(begun.elapsed().as_secs() < 30, "a zombie is dead");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(owner.is_proven_dead());
+    }
+}
