@@ -14,6 +14,7 @@ use super::builder::PoolBuilder;
 use super::idle::Slot;
 use super::maintainer::{Background, Item};
 use crate::container::{GIVE_UP, Shared, Taint};
+use crate::error::Error;
 
 impl PoolBuilder {
     /// How long a lease may last. One that lasts longer, because its holder hangs or because its guard was leaked
@@ -155,8 +156,9 @@ async fn reclaim(lease: Running, background: Arc<Background>) {
     if let Err(error) = shared.kill().await {
         tracing::debug!(container = shared.name, %error, "could not kill a container");
     }
-    // A failure is in the log.
-    let _ = shared.removal().persist(GIVE_UP).await;
+    if let Err(error) = shared.removal().persist(GIVE_UP).await {
+        background.report(&Error::engine("remove the container", Some(&shared.name), error));
+    }
     background.known.lock().remove(shared.id());
     drop(slot);
 }

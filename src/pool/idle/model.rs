@@ -381,8 +381,18 @@ impl World {
             recycling: self.recycling,
             max_total: self.limits.max_total,
             waiting: self.queue.len(),
+            lifetime: status.lifetime,
         };
         assert_eq!(status, expected);
+        let ever = status.lifetime;
+        let there = (status.idle + status.in_use + status.recycling) as u64;
+        assert_eq!(
+            ever.created + ever.adopted,
+            ever.removed + ever.taken + there,
+            "{ever:?}"
+        );
+        let ended = ever.returned + ever.discarded + ever.taken;
+        assert_eq!(ever.lent, ended + status.in_use as u64, "{ever:?}");
         assert!(status.total() <= self.limits.max_total);
         assert!(status.idle <= self.limits.max_idle);
         assert!(
