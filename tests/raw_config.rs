@@ -41,7 +41,7 @@ async fn typed_setters_reach_the_engine_and_the_container() {
         .cap_drop_all()
         .cap_add("NET_BIND_SERVICE")
         .user("123:456")
-        .working_dir("/scratch")
+        .working_dir("/owned")
         .env("A", "1")
         .label("mine", "yes")
         .build()
@@ -58,7 +58,7 @@ async fn typed_setters_reach_the_engine_and_the_container() {
     assert_eq!(host.network_mode.as_deref(), Some("none"));
     assert_eq!(found.config.unwrap().labels.unwrap()["mine"], "yes");
 
-    assert_eq!(sh(&c, "id -u; id -g; pwd; echo $A").await, "123\n456\n/scratch\n1");
+    assert_eq!(sh(&c, "id -u; id -g; pwd; echo $A").await, "123\n456\n/owned\n1");
     assert_eq!(
         sh(&c, "touch /x 2>&1; touch /scratch/x && echo ok")
             .await

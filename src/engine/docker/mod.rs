@@ -204,7 +204,7 @@ impl Engine for DockerEngine {
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
             image::prepare(self, spec, progress).await?;
-            network::ensure(self, spec).await
+            network::ensure(self, spec).await.map(drop)
         })
     }
 
@@ -229,10 +229,13 @@ impl Engine for DockerEngine {
                 name: Some(name.to_owned()),
                 platform: spec.platform.clone().unwrap_or_default(),
             };
-            network::ensure(self, spec).await?;
+            let (mut body, _) = raw::merge(spec);
+            if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
+                network::pin(&mut body, network.name().unwrap_or_default(), id);
+            }
             let created = self
                 .docker
-                .create_container(Some(options), raw::merge(spec).0)
+                .create_container(Some(options), body)
                 .await
                 .map_err(|error| engine_error("the engine did not create the container", error));
             match created {
@@ -280,17 +283,10 @@ impl Engine for DockerEngine {
 
     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
-            loop {
-                let started = self
-                    .docker
-                    .start_container(id, None::<query::StartContainerOptions>)
-                    .await;
-                match started.map_err(|error| engine_error("the engine did not start the container", error)) {
-                    // The caller's deadline bounds the loop.
-                    Err(error) if network::is_ambiguous(&error) => tokio::time::sleep(RECHECK).await,
-                    result => return result,
-                }
-            }
+            self.docker
+                .start_container(id, None::<query::StartContainerOptions>)
+                .await
+                .map_err(|error| engine_error("the engine did not start the container", error))
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bollard::models::{NetworkCreateRequest, NetworkInspect};
+use bollard::models::{ContainerCreateBody, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 
 use super::DockerEngine;
@@ -20,13 +20,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a network without containers may still count as being used.
 const LEAVING: Duration = Duration::from_secs(3);
 
-/// Makes sure that the network is there. Asked before every creation of a container too, since anybody may remove a
+/// Makes sure that the network is there, and gives its id. Asked before every creation of a container too, since anybody may remove a
 /// network that has no containers.
-pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
+pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Result<Option<String>, EngineError> {
     match spec.network.as_ref().map(|network| &network.kind) {
-        None | Some(NetworkKind::None | NetworkKind::Misused(..)) => Ok(()),
+        None | Some(NetworkKind::None | NetworkKind::Misused(..)) => Ok(None),
         Some(NetworkKind::Existing(name)) => match find(engine, name).await? {
-            Some(_) => Ok(()),
+            Some(found) => Ok(found.id),
             None => Err(EngineError::new(
                 EngineErrorKind::NetworkNotFound,
                 format!("the network {name} is not on the engine"),
@@ -39,10 +39,10 @@ pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Resul
 /// Names are not unique to the engine, and it may not even look (its `CheckDuplicate` came late and is a check without a
 /// lock). Of those who create at the same time each looks afterwards, and whoever sees another one takes its own away:
 /// the last one to be visible sees all the others, so two never stay.
-async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -> Result<(), EngineError> {
+async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -> Result<Option<String>, EngineError> {
     for _ in 0..ATTEMPTS {
         match find(engine, &new.name).await {
-            Ok(Some(found)) => return fits(new, &found),
+            Ok(Some(found)) => return fits(new, &found).map(|()| found.id),
             Ok(None) => {}
             Err(error) if is_ambiguous(&error) => {
                 tokio::time::sleep(PAUSE).await;
@@ -75,7 +75,7 @@ async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -
         };
         let alike = ids_of(engine, &new.name).await?;
         if alike.iter().all(|found| *found == id) {
-            return Ok(());
+            return Ok(Some(id));
         }
         remove(engine, &id).await?;
         tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
@@ -133,8 +133,17 @@ pub(super) async fn release(engine: &DockerEngine, spec: &ContainerSpec) -> Resu
     Ok(())
 }
 
-/// The engine has more than one network of a name for a moment, while another pool finds out that it was not the first.
-pub(super) fn is_ambiguous(error: &EngineError) -> bool {
+/// Has a container attached to the network of this id, whatever others there are of its name: for a moment there may be
+/// another one, whose maker finds out that it was not the first.
+pub(super) fn pin(body: &mut ContainerCreateBody, name: &str, id: String) {
+    let networking = body.networking_config.get_or_insert_default();
+    let endpoints = networking.endpoints_config.get_or_insert_default();
+    let endpoint = endpoints.entry(name.to_owned()).or_default();
+    endpoint.network_id.get_or_insert(id);
+}
+
+/// For a moment there is more than one network of a name.
+fn is_ambiguous(error: &EngineError) -> bool {
     error.to_string().contains("is ambiguous")
 }
 
