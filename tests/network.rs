@@ -33,8 +33,16 @@ impl Drop for Name {
                 .unwrap();
             runtime.block_on(async {
                 let engine = engine().await;
-                for network in all(&engine, &name).await {
-                    let _ = engine.bollard().remove_network(&network).await;
+                // After a failed test its containers are only just being removed.
+                for _ in 0..100 {
+                    let left = all(&engine, &name).await;
+                    for network in &left {
+                        let _ = engine.bollard().remove_network(network).await;
+                    }
+                    if left.is_empty() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             });
         });

@@ -33,6 +33,22 @@ async fn an_idle_pool_leaves_nothing_and_takes_about_as_long_as_removing_one() {
 }
 
 #[tokio::test]
+async fn twenty_are_removed_at_once_and_not_one_after_the_other() {
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).min_idle(20).max_idle(20).build().await.unwrap();
+    // None is answered before the last one was asked for.
+    engine.answer(Call::Remove, Answer::Never);
+    let shutdown = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.shutdown_timeout(Duration::from_secs(5)).await }
+    });
+    eventually_now("all are asked for", || engine.calls(Call::Remove) == 20).await;
+    engine.answer(Call::Remove, Answer::Ok);
+    shutdown.await.unwrap().unwrap();
+    assert!(engine.containers().is_empty());
+}
+
+#[tokio::test]
 async fn leases_are_waited_for() {
     let engine = engine().await;
     let pool = pool("busy").min_idle(1).build().await.unwrap();
