@@ -58,13 +58,19 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Undoes of [`prepare`](Engine::prepare) what the spec asks to be undone (the network), when the pool's last
-    /// container is gone. Idempotent; nothing there to be undone, or in use by others, is success.
-    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>>;
+    /// container is gone. Idempotent; nothing there to be undone, or in use by others, is success. Does nothing unless
+    /// implemented.
+    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+        let _ = spec;
+        Box::pin(async { Ok(()) })
+    }
 
     /// What containers of this spec would be made from now, the image's content included, as a short text: two containers
     /// with the same one are alike but for the library's own labels. The same in every process, to which end it must not
-    /// depend on addresses, hashers or the order of maps.
-    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
+    /// depend on addresses, hashers or the order of maps. Unless implemented it knows the image by its name only.
+    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+        Box::pin(async { Ok(raw::fingerprint(spec, "")) })
+    }
 
     /// Creates a container, not started, and gives its id.
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
@@ -94,8 +100,13 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Renames a container, given by id or by its present name. A name that is taken: [`EngineErrorKind::Conflict`].
     ///
     /// Nothing is decided by it: of two who rename the same container at the same time both may succeed, one after the
-    /// other, even if both gave its old name.
-    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+    /// other, even if both gave its old name. Needed for [`Adopt`](crate::Adopt) only; [`EngineErrorKind::Unsupported`]
+    /// unless implemented.
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        let _ = name;
+        let message = format!("this engine cannot rename the container {id}");
+        Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
+    }
 
     /// Removes a container by id or name, running or not, with its anonymous volumes. Not there: success.
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
