@@ -156,6 +156,37 @@ fn high_throughput() {
 }
 
 #[test]
+fn metrics() {
+    says(
+        "metrics",
+        &[],
+        &[
+            r#"dockerpool_in_use{pool="metrics"} 1"#,
+            r#"dockerpool_lent_total{pool="metrics"} 6"#,
+            r#"dockerpool_returned_total{pool="metrics"} 4"#,
+            r#"dockerpool_discarded_total{pool="metrics"} 1"#,
+            "after the end:",
+            r#"dockerpool_in_use{pool="metrics"} 0"#,
+            "all that were made are gone: true",
+            "errors behind: 0",
+        ],
+    );
+}
+
+#[test]
+fn network_isolation() {
+    says(
+        "network_isolation",
+        &[],
+        &[
+            "the same pool: hello",
+            "a pool beside: not reached",
+            "no network: not reached",
+        ],
+    );
+}
+
+#[test]
 fn resource_limits() {
     says(
         "resource_limits",
