@@ -232,3 +232,35 @@ async fn a_zero_limit_still_takes_an_idle_one() {
     assert!(pool.acquire_timeout(Duration::ZERO).await.unwrap_err().is_timeout());
     drop(c);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_creation_does_not_hold_up_the_others() {
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).max_concurrent_creates(3).build().await.unwrap();
+    engine.answer_once(Call::Start, Answer::After(Duration::from_secs(20)));
+    let begun = tokio::time::Instant::now();
+    let waiting: Vec<_> = (0..6)
+        .map(|_| {
+            tokio::spawn({
+                let pool = pool.clone();
+                async move {
+                    let c = pool.acquire().await.unwrap();
+                    // Held until the end: nobody is served by a container that came back.
+                    (c, begun.elapsed())
+                }
+            })
+        })
+        .collect();
+    let mut waits = Vec::new();
+    let mut held = Vec::new();
+    for waiter in waiting {
+        let (c, wait) = waiter.await.unwrap();
+        waits.push(wait);
+        held.push(c);
+    }
+    waits.sort();
+    assert!(waits[4] < Duration::from_secs(1), "{waits:?}");
+    assert!(waits[5] >= Duration::from_secs(20), "{waits:?}");
+    drop(held);
+    pool.shutdown().await.unwrap();
+}

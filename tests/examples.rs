@@ -120,7 +120,7 @@ fn error_handling() {
         &[
             "bad setting: name: must not be empty",
             "bad setting: max_total: must be at least 1",
-            "bad setting: image: must not be empty",
+            "bad setting: image: the name is missing",
             "no image: true (retry: false)",
             r#"failed: exited 3, printed "half\n""#,
             r#"as an error: exited 3 "why\n""#,

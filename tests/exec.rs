@@ -380,3 +380,25 @@ async fn what_cannot_be_run_is_refused_with_its_position_before_any_call() {
     assert_eq!(engine.calls(Call::Exec), 0);
     assert_eq!(c.taint(), None);
 }
+
+#[tokio::test]
+async fn what_commands_leave_behind_and_ends_later_does_not_pile_up_as_zombies() {
+    with_container(pool("zombies"), async |c| {
+        for _ in 0..5 {
+            let out = c
+                .exec(["sh", "-c", "for i in 1 2 3; do sleep 0.05 & done"])
+                .await
+                .unwrap();
+            assert!(out.status.success());
+        }
+        let states = ["sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null"];
+        support::eventually("all have ended, and were waited for", async || {
+            let out = c.exec(states).await.unwrap();
+            let text = out.stdout_lossy().into_owned();
+            !text.contains("(sleep)")
+        })
+        .await;
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}

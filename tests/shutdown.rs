@@ -193,3 +193,34 @@ async fn dropping_the_last_handle_removes_what_is_idle() {
     drop(another);
     eventually_now("everything is removed", || engine.containers().is_empty()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn returns_that_race_with_it_leave_nothing() {
+    for _ in 0..50 {
+        let engine = FakeEngine::new();
+        let pool = fake_pool(&engine).max_total(4).build().await.unwrap();
+        let lessees: Vec<_> = (0..8)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    let mut leases = 0;
+                    while let Ok(c) = pool.acquire().await {
+                        leases += 1;
+                        if leases % 3 == 0 {
+                            c.discard();
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    leases
+                })
+            })
+            .collect();
+        eventually_now("they are at it", || pool.status().lifetime.lent > 20).await;
+        pool.shutdown().await.unwrap();
+        assert_eq!((engine.containers().len(), pool.status().total()), (0, 0));
+        for lessee in lessees {
+            lessee.await.unwrap();
+        }
+        assert_eq!(engine.containers().len(), 0);
+    }
+}
