@@ -1,5 +1,9 @@
 //! Commands on the real engine: through this library (`exec_api`), through bollard as one would write it by hand
-//! (`raw_bollard`), and through the docker command line (`docker_cli`), all in the same container.
+//! (`raw_bollard`), and through the docker command line (`docker_cli`), all in the same container; and through this
+//! library with the agent (`agent`), in one of its own.
+//!
+//! The agent's floor (`fork_floor`) is what it takes a shell in that container to start the same program and wait for it:
+//! the kernel's work for a fork, an exec and an exit. It is measured for `exec_true` only.
 //!
 //! By hand means the same work: create, start, collect both outputs, and ask until the command has provably ended.
 //!
@@ -17,7 +21,7 @@ use bollard::Docker;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
-use dockerpool::{Container, ContainerSpec, DockerEngine, Running};
+use dockerpool::{Container, ContainerSpec, DockerEngine, ExecVia, Running};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::runtime::Runtime;
@@ -32,6 +36,8 @@ const READ_CAPACITY: usize = 64 * 1024;
 /// A container, and the ways to run a command in it. Each gives the size of its output.
 struct Bench {
     container: Container<Running>,
+    /// One with the agent.
+    by_agent: Container<Running>,
     docker: Docker,
 }
 
@@ -40,19 +46,44 @@ impl Bench {
         let engine = DockerEngine::connect().await.expect("an engine: ./dev engine start");
         let docker = engine.bollard().clone();
         let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or("dockerpool-local/busybox:1".to_owned());
-        let created = Container::create(Arc::new(engine), ContainerSpec::new(image)).await;
-        let container = created.expect("a container").start().await.expect("it starts");
-        Self { container, docker }
+        let engine = Arc::new(engine);
+        let start = async |via| {
+            let spec = ContainerSpec::new(image.clone()).exec_via(via);
+            let created = Container::create(engine.clone(), spec).await;
+            created.expect("a container").start().await.expect("it starts")
+        };
+        Self {
+            container: start(ExecVia::Docker).await,
+            by_agent: start(ExecVia::Agent).await,
+            docker,
+        }
     }
 
     async fn exec_api(&self, argv: &[&str]) -> usize {
-        let mut command = self.container.command(argv[0]);
+        Self::command(&self.container, argv).await
+    }
+
+    async fn agent(&self, argv: &[&str]) -> usize {
+        Self::command(&self.by_agent, argv).await
+    }
+
+    async fn command(container: &Container<Running>, argv: &[&str]) -> usize {
+        let mut command = container.command(argv[0]);
         let output = command
             .args(argv[1..].iter().copied())
             .output_limit(None)
             .output()
             .await;
         output.expect("it runs").check().expect("it ends well").stdout.len()
+    }
+
+    /// How long a shell needs to start `true` this often.
+    async fn forks(&self, count: u64) -> Duration {
+        let script = format!("i=0; while [ $i -lt {count} ]; do /bin/true; i=$((i+1)); done");
+        let begun = Instant::now();
+        let status = self.by_agent.command("sh").args(["-c", &script]).status().await;
+        assert!(status.expect("it runs").success());
+        begun.elapsed()
     }
 
     async fn raw_bollard(&self, argv: &[&str]) -> usize {
@@ -95,6 +126,10 @@ impl Bench {
     }
 
     fn group(&self, runtime: &Runtime, group: &mut BenchmarkGroup<'_, WallTime>, argv: &[&str], at_once: usize) {
+        group.bench_function("agent", |bencher| {
+            let run = async || join_all((0..at_once).map(|_| self.agent(argv))).await;
+            bencher.to_async(runtime).iter(run);
+        });
         group.bench_function("exec_api", |bencher| {
             let run = async || join_all((0..at_once).map(|_| self.exec_api(argv))).await;
             bencher.to_async(runtime).iter(run);
@@ -161,6 +196,9 @@ fn main() {
 
     let mut group = criterion.benchmark_group("exec_true");
     bench.group(&runtime, &mut group, SILENT, 1);
+    group.bench_function("fork_floor", |bencher| {
+        bencher.to_async(&runtime).iter_custom(|count| bench.forks(count));
+    });
     group.finish();
     let mut group = criterion.benchmark_group("exec_1kib");
     bench.group(&runtime, &mut group, KIB, 1);
@@ -188,4 +226,5 @@ fn main() {
     }
     criterion.final_summary();
     runtime.block_on(bench.container.remove()).expect("it is removed");
+    runtime.block_on(bench.by_agent.remove()).expect("it is removed");
 }

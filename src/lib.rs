@@ -71,6 +71,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod agent;
 mod backoff;
 pub mod container;
 pub mod engine;
@@ -86,6 +87,7 @@ pub mod testing {
     pub use crate::engine::fake::{Answer, Call, FakeEngine, FakeProcess};
 }
 
+pub use agent::{ActiveExec, ExecVia};
 pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
 pub use engine::{
     ContainerSpec, DockerEngine, Endpoint, Engine, EngineError, EngineErrorKind, Network, Progress, PullPolicy,

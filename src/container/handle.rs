@@ -14,8 +14,10 @@ use tokio::time::Instant;
 use super::Taint;
 use super::life::Life;
 use super::removal::Removal;
+use crate::agent::Client;
 use crate::engine::{
-    Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, OutputStream, bounded,
+    Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
+    OutputStream, bounded,
 };
 
 /// What the owner of a container and the commands in it share.
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) life: Life,
     /// Its owner's `Drop` has nothing to do: nothing is left to be removed, or somebody else has taken it over.
     released: AtomicBool,
+    /// PID 1 where that is the agent; its connection is the lifeline then.
+    agent: OnceLock<Client>,
 }
 
 /// Kills for memory of which the engine has told.
@@ -137,6 +141,11 @@ impl Shared {
         }
     }
 
+    /// Whether one command is all that is there.
+    pub(crate) fn has_single_command(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) == 1
+    }
+
     pub(crate) fn oom_kills(&self) -> OomKills {
         *self.oom_kills.lock()
     }
@@ -153,6 +162,20 @@ impl Shared {
             kills.of_single_command += 1;
         }
         self.set_taint(Taint::OutOfMemory);
+    }
+
+    /// The agent, where there is one.
+    pub(crate) fn agent(&self) -> Option<&Client> {
+        self.agent.get()
+    }
+
+    /// Runs a command in it: by the agent where there is one that can, else by the engine. `time` is how long it may take,
+    /// for those that can see to that themselves.
+    pub(crate) async fn exec(&self, request: &ExecRequest, time: Option<Duration>) -> Result<ExecSession, EngineError> {
+        match self.agent() {
+            Some(agent) if agent.can_run(request) => agent.exec(request, time),
+            _ => self.engine.exec(self.id(), request).await,
+        }
     }
 
     /// Ends every process in the container.
@@ -266,6 +289,7 @@ impl Handle {
             lifeline: Mutex::new(None),
             life: Life::default(),
             released: AtomicBool::new(false),
+            agent: OnceLock::new(),
         };
         Self {
             shared: Arc::new(shared),
@@ -340,13 +364,14 @@ impl Handle {
             );
             let mut lifeline = attach.await?;
             start().await?;
-            bounded(
-                "the first sign of life of a container",
-                *call_timeout,
-                echo(&mut lifeline),
-            )
-            .await?;
-            *self.shared.lifeline.lock() = Some(lifeline);
+            let what = "the first sign of life of a container";
+            if spec.agent.is_some() {
+                let greeting = Client::connect(lifeline, &self.shared.runtime);
+                let _ = self.shared.agent.set(bounded(what, *call_timeout, greeting).await?);
+            } else {
+                bounded(what, *call_timeout, echo(&mut lifeline)).await?;
+                *self.shared.lifeline.lock() = Some(lifeline);
+            }
         } else {
             start().await?;
             self.settle().await?;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle as RuntimeHandle;
 
+use crate::agent::{self, Client, ExecVia};
 use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError, bounded};
 use crate::error::Error;
 use crate::exec::Command;
@@ -34,6 +35,9 @@ pub(crate) use removal::{GIVE_UP, Removal};
 
 /// The default deadline of one engine call.
 pub(crate) const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long emptying directories may take.
+const WIPE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The states a [`Container`] can be in, as types. They have no values: a container gets into a state only by a
 /// transition.
@@ -245,6 +249,13 @@ impl Container<Created> {
         let mut spec = spec;
         spec.own_labels
             .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
+        if spec.exec_via != ExecVia::Docker {
+            let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
+                .await
+                .map_err(|error| Error::engine("reach the engine", None, error))?;
+            let exec = agent::decide(&mut spec, &*engine, &info)?;
+            agent::confirm(&mut spec, exec, &*engine, DEFAULT_CALL_TIMEOUT).await;
+        }
         let name = format!("dockerpool-{:032x}", fastrand::u128(..));
         let handle = Handle::new(
             engine,
@@ -289,6 +300,74 @@ impl Container<Running> {
     /// Begins a command in it; see [`Command`].
     pub fn command(&self, program: impl Into<String>) -> Command<'_> {
         Command::new(self, program.into())
+    }
+
+    /// How many processes there are in it beside PID 1, those included that have ended and were not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is changed.
+    pub async fn process_count(&self) -> Result<u32, Error> {
+        self.by_agent("count the processes in container", async |agent| {
+            agent.process_count().await
+        })
+        .await
+    }
+
+    /// Ends every process in it but PID 1, whoever has started it and whatever it ignores, and sees that none is left.
+    /// Commands that run come to [`ExitStatus::Signaled`](crate::ExitStatus::Signaled).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`], also if processes
+    /// are left: those of another user can only be ended where the container's user is root.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped it goes on.
+    pub async fn kill_all(&self) -> Result<(), Error> {
+        self.by_agent("end the processes in container", async |agent| agent.kill_all().await)
+            .await
+    }
+
+    /// Removes everything in these directories, which stay. Symbolic links are removed, not followed, and what is mounted
+    /// in them is left, which is an error. Directories under `/tmp` or `/dev/shm` are emptied in a few milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`], also if something
+    /// is left: because the container's user may not remove it, because processes make it anew, or because there was not
+    /// enough time.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped it goes on.
+    pub async fn wipe<P: AsRef<str>>(&self, paths: &[P]) -> Result<(), Error> {
+        let paths: Vec<&str> = paths.iter().map(AsRef::as_ref).collect();
+        self.by_agent("empty directories in container", async |agent| {
+            agent.wipe(&paths, WIPE_LIMIT).await
+        })
+        .await
+    }
+
+    async fn by_agent<T>(
+        &self,
+        op: &'static str,
+        call: impl AsyncFnOnce(&Client) -> Result<T, EngineError>,
+    ) -> Result<T, Error> {
+        let shared = self.shared();
+        let Some(agent) = shared.agent() else {
+            return Err(Error::Unsupported(
+                "this needs the agent, and commands in this container are run by the engine: see ExecVia",
+            ));
+        };
+        bounded(op, shared.call_timeout, call(agent))
+            .await
+            .map_err(|error| self.error(op, error))
     }
 
     /// Freezes all its processes.
@@ -424,6 +503,8 @@ pub enum Taint {
     Died = 9,
     /// Its lease lasted longer than [`max_lease`](crate::PoolBuilder::max_lease), and it was taken back.
     LeaseExpired = 10,
+    /// It had no processes, descriptors or memory left for a command.
+    Exhausted = 11,
 }
 
 impl Taint {
@@ -440,6 +521,7 @@ impl Taint {
             Panicked,
             Died,
             LeaseExpired,
+            Exhausted,
         ]
         .into_iter()
         .find(|taint| *taint as u8 == code)

@@ -43,6 +43,8 @@ pub enum EngineErrorKind {
     WrongPlatform,
     /// The program could not be started: it is not there, not executable, or its directory or user is bad.
     CannotStart,
+    /// The container has no processes, descriptors or memory left for another command.
+    Exhausted,
     /// The engine refused what was asked for as malformed or not allowed.
     Rejected,
     /// The engine cannot do this at all.
@@ -86,7 +88,13 @@ impl EngineError {
                 | EngineErrorKind::Internal
                 | EngineErrorKind::RegistryUnreachable
                 | EngineErrorKind::PullInterrupted
+                | EngineErrorKind::Exhausted
         )
+    }
+
+    /// Whether this says for certain that a command was not started.
+    pub(crate) fn says_not_started(&self) -> bool {
+        matches!(self.kind, EngineErrorKind::CannotStart | EngineErrorKind::Exhausted)
     }
 
     /// Whether this says that the container is not there or does not run.

@@ -345,7 +345,10 @@ impl State {
 
 impl Engine for FakeEngine {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::all()
+        Capabilities {
+            agent: false,
+            ..Capabilities::all()
+        }
     }
 
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {

@@ -76,7 +76,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
 
     /// Attaches to the standard streams of PID 1 of a created container. Where the spec asks for a lifeline, PID 1 gives
-    /// back what it reads, and sees end-of-file when the [`Attachment`] is dropped or this process ends in any way.
+    /// back what it reads (or is the agent), and sees end-of-file when the [`Attachment`] is dropped or this process ends
+    /// in any way.
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>>;
 
     /// Starts a created or stopped container; returns when it runs.
@@ -155,6 +156,10 @@ pub struct Capabilities {
     pub networks: bool,
     /// Containers can be renamed.
     pub rename: bool,
+    /// PID 1 can be the library's agent, mounted as a file, where the spec asks for it.
+    pub agent: bool,
+    /// Files of this machine can be mounted into containers.
+    pub local_files: bool,
 }
 
 impl Capabilities {
@@ -168,6 +173,8 @@ impl Capabilities {
             lifeline: true,
             networks: true,
             rename: true,
+            agent: true,
+            local_files: true,
         }
     }
 }
@@ -261,6 +268,58 @@ pub trait ExecControl: Send + Sync {
 
     /// Gives the command's terminal another size.
     fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// Comes when the command has ended, where that is told; the default never comes, and the command is asked about.
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    /// What is known beyond the exit code, when that is known.
+    fn report(&self) -> Option<ExecReport> {
+        None
+    }
+
+    /// Whether [`kill`](Self::kill) and [`signal`](Self::signal) can be had. Without, a command ends with its container.
+    fn can_kill(&self) -> bool {
+        false
+    }
+
+    /// Ends the command with all it has started, and nothing else; comes when all of that is proven to be dead.
+    fn kill(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async { Err(no_single_kill()) })
+    }
+
+    /// Sends the command's first process a signal. One that has ended gets none.
+    fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>> {
+        let _ = signal;
+        Box::pin(async { Err(no_single_kill()) })
+    }
+}
+
+fn no_single_kill() -> EngineError {
+    EngineError::new(
+        EngineErrorKind::Unsupported,
+        "a single command cannot be signalled the way commands are run here",
+    )
+}
+
+/// How a command ended, and what it used, as the agent tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecReport {
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+    /// It was ended at its time limit.
+    pub at_deadline: bool,
+    /// Nothing of it is left, for one that was ended.
+    pub all_dead: bool,
+    /// Processor time in user mode, of it and of all the children it waited for.
+    pub user: Duration,
+    /// Processor time in the kernel.
+    pub system: Duration,
+    /// The largest resident memory of one of these processes, in bytes.
+    pub peak_memory: u64,
+    /// How many processes of the container the kernel killed for memory meanwhile, if it tells.
+    pub oom_kills: Option<u32>,
 }
 
 /// Which of its two outputs a command wrote to.

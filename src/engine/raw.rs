@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits, RestartPolicyNameEnum};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicyNameEnum,
+};
 use sha2::{Digest, Sha256};
 
 use super::network::{Network, NetworkKind};
@@ -357,7 +359,23 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
             conflicts.differ("docker_config.cmd", "cmd", &raw);
         }
     } else if spec.has_lifeline() {
-        body.entrypoint = Some(vec![LIFELINE_PID1.to_owned()]);
+        let pid1 = match &spec.agent {
+            Some(agent) => {
+                let mount = Mount {
+                    typ: Some(MountType::BIND),
+                    source: Some(agent.path().to_string_lossy().into_owned()),
+                    target: Some(crate::agent::TARGET.to_owned()),
+                    read_only: Some(true),
+                    ..Default::default()
+                };
+                host.mounts.get_or_insert_default().push(mount);
+                // It reaps for itself, and must be PID 1.
+                host.init = Some(false);
+                crate::agent::TARGET
+            }
+            None => LIFELINE_PID1,
+        };
+        body.entrypoint = Some(vec![pid1.to_owned()]);
         body.open_stdin = Some(true);
         body.stdin_once = Some(true);
         body.tty = Some(false);

@@ -1,6 +1,7 @@
 //! What a container is to be like, in plain data.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 
@@ -8,6 +9,7 @@ use super::network::Network;
 use super::raw;
 use super::reference::Reference;
 use super::{AuthKind, RegistryAuth};
+use crate::agent::{AgentFile, ExecVia};
 use crate::error::FieldError;
 use crate::labels;
 
@@ -92,6 +94,10 @@ pub struct ContainerSpec {
     pub(crate) own_labels: BTreeMap<String, String>,
     pub(crate) docker_config: ContainerCreateBody,
     pub(crate) host_config: Option<HostConfig>,
+    pub(crate) exec_via: ExecVia,
+    pub(crate) agent_path: Option<PathBuf>,
+    /// PID 1, when it is decided that the agent is it.
+    pub(crate) agent: Option<AgentFile>,
 }
 
 impl ContainerSpec {
@@ -129,6 +135,9 @@ impl ContainerSpec {
             own_labels: BTreeMap::new(),
             docker_config: ContainerCreateBody::default(),
             host_config: None,
+            exec_via: ExecVia::default(),
+            agent_path: None,
+            agent: None,
         }
     }
 
@@ -220,6 +229,21 @@ impl ContainerSpec {
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// How commands are run. Default: [`ExecVia::default`].
+    #[must_use]
+    pub fn exec_via(mut self, via: ExecVia) -> Self {
+        self.exec_via = via;
+        self
+    }
+
+    /// The agent's program where it is not the one built with the library: its path on the engine's machine. It must be of
+    /// the containers' architecture, speak this version of the protocol, and be readable and executable by everybody.
+    #[must_use]
+    pub fn agent_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.agent_path = Some(path.into());
         self
     }
 
@@ -420,6 +444,9 @@ impl ContainerSpec {
             if !dir.starts_with('/') {
                 bad("working_dir", "must be an absolute path");
             }
+        }
+        if self.agent_path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            bad("agent_path", "must be an absolute path");
         }
         for (name, value) in &self.env {
             if name.is_empty() || name.contains('=') {

@@ -15,7 +15,7 @@ use super::output::{ExitStatus, Output, Usage};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Reader, Source};
 use crate::container::{Container, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize, bounded};
-use crate::error::Error;
+use crate::error::{Error, FieldError};
 
 /// A command that was started; made by [`Command::spawn`](crate::Command::spawn).
 ///
@@ -26,7 +26,8 @@ use crate::error::Error;
 ///
 /// Dropping it ends the command, unlike `tokio::process::Child`: what runs on would reach into the next lease. Since
 /// the exec API cannot end a single command, its container is killed behind and tainted
-/// ([`Taint::Cancelled`]).
+/// ([`Taint::Cancelled`]). The agent ends the command alone, behind; a container that is given back before that is done
+/// is replaced.
 ///
 /// It borrows the container, so the lease cannot end before it:
 ///
@@ -58,7 +59,7 @@ pub struct Child<'c> {
 }
 
 /// What is said when the driver is gone without a word.
-const LOST: Verdict = Verdict::Ended(ExitStatus::Unknown, Usage { wall: Duration::ZERO });
+const LOST: Verdict = Verdict::Ended(ExitStatus::Unknown, Usage::of_wall(Duration::ZERO));
 
 struct Control(Arc<dyn ExecControl>);
 
@@ -169,17 +170,37 @@ impl<'c> Child<'c> {
         self.outcome().map(|(status, _)| Some(status))
     }
 
-    /// Sends it a signal.
+    /// Sends its first process a signal, by number. One that has ended gets none.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`], always: the exec API cannot. Use [`kill`](Self::kill), or run `kill` as a command of its
-    /// own.
+    /// [`Error::BadCommand`] if there is no such signal. [`Error::Unsupported`] where the exec API runs the command, which
+    /// cannot: use [`kill`](Self::kill), or run `kill` as a command of its own. [`Error::Engine`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the signal is sent or not.
     pub async fn signal(&mut self, signal: i32) -> Result<(), Error> {
-        let _ = signal;
-        Err(Error::Unsupported(
-            "Docker's exec API cannot send a signal to a single command; use Child::kill, or run `kill` in the container",
-        ))
+        if !(1..=64).contains(&signal) {
+            let problem = format!("must be from 1 to 64, and is {signal}");
+            return Err(Error::BadCommand(FieldError::new("signal", problem)));
+        }
+        match &self.control {
+            // It has ended by now.
+            None => Ok(()),
+            Some(Control(control)) if control.can_kill() => {
+                let sent = bounded(
+                    "a signal to a command",
+                    self.shared.call_timeout,
+                    control.signal(signal),
+                );
+                sent.await
+                    .map_err(|error| Error::engine("signal a command in container", Some(&self.shared.name), error))
+            }
+            Some(_) => Err(Error::Unsupported(
+                "Docker's exec API cannot send a signal to a single command; use Child::kill, or run `kill` in the container",
+            )),
+        }
     }
 
     /// Gives its terminal another size. Without a [`tty`](crate::Command::tty) nothing happens.
@@ -217,7 +238,7 @@ impl<'c> Child<'c> {
         self.detached = true;
     }
 
-    /// Ends it now, by killing its container, and waits until that is done. The status is
+    /// Ends it now, by the exec API by killing its container, and waits until that is done. The status is
     /// [`ExitStatus::Killed`], unless it ended before.
     ///
     /// # Errors
@@ -301,8 +322,11 @@ impl<'c> Child<'c> {
 impl Drop for Child<'_> {
     fn drop(&mut self) {
         if !self.halt.is_finished() && !self.detached {
-            // At once, not behind: the guard may be dropped next.
-            self.shared.set_taint(Taint::Cancelled);
+            // At once, not behind: the guard may be dropped next. One that can be ended alone leaves the container as
+            // good as it was, once that is done; until then it counts as unfinished.
+            if !self.control.as_ref().is_some_and(|Control(control)| control.can_kill()) {
+                self.shared.set_taint(Taint::Cancelled);
+            }
             self.halt.request(Stop::Dropped);
         }
     }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::output::{ExitStatus, Usage};
 use crate::container::{OomKills, Shared, Taint, Unfinished};
 use crate::engine::{
-    EngineError, EngineErrorKind, EventKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, Selector,
-    bounded,
+    EngineError, EngineErrorKind, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream,
+    Selector, bounded,
 };
 
 /// Pieces of output that wait for a reader, for each of the two streams. Docker's have at most 32 KiB.
@@ -45,6 +45,9 @@ const QUESTION_FAILURES: u32 = 3;
 /// The engine tells of a kill for memory on a stream of its own, and knows of the end of a container later than of those of
 /// the commands in it: this long after the end of a command both must have come.
 const KILL_REASON_GRACE: Duration = Duration::from_millis(300);
+
+/// How long ending a command alone may take before its container is killed. The agent gives up after ten seconds.
+const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The engine's clock may differ from ours by this much.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -211,16 +214,14 @@ impl Driver {
         let begun = Instant::now();
         let begun_at = SystemTime::now();
         let oom_before = shared.oom_kills();
-        let ended = |status| {
-            let wall = begun.elapsed();
-            Verdict::Ended(status, Usage { wall })
-        };
+        let ended = |status| Verdict::Ended(status, Usage::of_wall(begun.elapsed()));
         let halted = halt.requested_or_at(deadline);
         tokio::pin!(halted);
 
         let start = bounded("the start of a command", shared.call_timeout, async {
             shared.used().await?;
-            shared.engine.exec(shared.id(), &request).await
+            let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            shared.exec(&request, time).await
         });
         let session = tokio::select! {
             biased;
@@ -236,6 +237,17 @@ impl Driver {
             Err(error) => return not_started(&shared, error).await,
         };
         let control: Arc<dyn ExecControl> = Arc::from(control);
+        let ended = |status| {
+            let report = control.report();
+            let usage = Usage {
+                wall: begun.elapsed(),
+                user: report.map(|report| report.user),
+                system: report.map(|report| report.system),
+                peak_memory: report.map(|report| report.peak_memory),
+                oom_kills: report.and_then(|report| report.oom_kills),
+            };
+            Verdict::Ended(status, usage)
+        };
 
         let (_feeder, stdin) = match (feed, stdin) {
             (Some(data), Some(stdin)) => (Some(AbortOnDrop(tokio::spawn(feed_all(stdin, data)))), None),
@@ -263,7 +275,7 @@ impl Driver {
             stop = &mut halted => {
                 // On its own: output is taken while the kill goes on, and served to readers after it.
                 tokio::spawn(pump);
-                let proof = kill(&shared, stop.taint()).await;
+                let proof = end(&*control, &shared, stop.taint()).await;
                 return (ended(stop.status()), proof);
             }
             pumped = &mut pump => pumped,
@@ -278,11 +290,15 @@ impl Driver {
         let end = tokio::select! {
             biased;
             stop = &mut halted => {
-                let proof = kill(&shared, stop.taint()).await;
+                let proof = end(&*control, &shared, stop.taint()).await;
                 return (ended(stop.status()), proof);
             }
             end = wait_for_end(&*control, &shared) => end,
         };
+        if let (Ok(code), Some(report)) = (&end, control.report()) {
+            let (status, proof) = outcome(&shared, *code, &report);
+            return (ended(status), proof);
+        }
         match end {
             Ok(KILLED) => (ended(why_killed(&shared, begun_at, oom_before).await), Proof::Ended),
             // A shell goes on without the member of a pipeline that the kernel took, and may end well.
@@ -293,7 +309,7 @@ impl Driver {
                 ExitStatus::Unknown => (ended(ExitStatus::Unknown), kill(&shared, Taint::UnknownOutcome).await),
                 status => (ended(status), Proof::Ended),
             },
-            Err(error) if error.kind() == EngineErrorKind::CannotStart => not_started(&shared, error).await,
+            Err(error) if error.says_not_started() => not_started(&shared, error).await,
             Err(error) => {
                 tracing::debug!(container = shared.name, %error, "the end of a command is not known");
                 let (status, proof) = after_failure(&shared).await;
@@ -325,6 +341,39 @@ async fn feed_all(mut stdin: Box<dyn AsyncWrite + Send + Unpin>, data: Bytes) {
     }
 }
 
+/// Ends a command: alone where that can be, and all of it is proven to be dead; else with everything in the container.
+async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint) -> Proof {
+    if control.can_kill() {
+        match bounded("the end of a command", KILL_TIMEOUT, control.kill()).await {
+            Ok(()) => return Proof::Ended,
+            Err(error) => tracing::debug!(container = shared.name, %error, "could not end a command alone"),
+        }
+    }
+    kill(shared, taint).await
+}
+
+/// How a command ended of which everything is known.
+fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitStatus, Proof) {
+    let proof = if report.all_dead { Proof::Ended } else { Proof::None };
+    if report.at_deadline {
+        if proof == Proof::None {
+            shared.set_taint(Taint::TimedOut);
+        }
+        return (ExitStatus::TimedOut, proof);
+    }
+    // A shell gives the end of its child as its own, or goes on without the member of a pipeline that the kernel took.
+    let its_own = code == KILLED || shared.has_single_command();
+    if its_own && report.oom_kills.is_some_and(|kills| kills > 0) {
+        shared.set_taint(Taint::OutOfMemory);
+        return (ExitStatus::OutOfMemory, proof);
+    }
+    let status = match report.signal {
+        Some(signal) => ExitStatus::Signaled(signal),
+        None => i32::try_from(code).map_or(ExitStatus::Unknown, ExitStatus::Exited),
+    };
+    (status, proof)
+}
+
 /// Forbids reuse and ends everything in the container.
 async fn kill(shared: &Shared, taint: Taint) -> Proof {
     shared.set_taint(taint);
@@ -354,6 +403,11 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
         EngineErrorKind::NotFound | EngineErrorKind::Conflict => {
             shared.set_taint(Taint::Died);
             (Verdict::Gone(error), Proof::Ended)
+        }
+        // Nor could the next one.
+        EngineErrorKind::Exhausted => {
+            shared.set_taint(Taint::Exhausted);
+            (Verdict::Failed(error), Proof::Ended)
         }
         // Refused: nothing was begun.
         EngineErrorKind::Rejected | EngineErrorKind::Unsupported => (Verdict::Failed(error), Proof::Ended),
@@ -468,7 +522,7 @@ impl Pump {
             {
                 Ok(None) => failures = 0,
                 Ok(Some(_)) => return self.last_words().await,
-                Err(error) if error.kind() == EngineErrorKind::CannotStart => return Ok(None),
+                Err(error) if error.says_not_started() => return Ok(None),
                 Err(error) => {
                     failures += 1;
                     if !error.is_retryable() || failures == QUESTION_FAILURES {
@@ -508,6 +562,7 @@ async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64,
         match bounded("a question about a command", shared.call_timeout, control.exit_code()).await {
             Ok(Some(code)) => return Ok(code),
             Ok(None) => failures = 0,
+            Err(error) if error.says_not_started() => return Err(error),
             Err(error) => {
                 failures += 1;
                 if !error.is_retryable() || failures == QUESTION_FAILURES {
@@ -515,7 +570,8 @@ async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64,
                 }
             }
         }
-        sleep(pause).await;
+        // Whichever comes first: some are told of the end, all others must ask.
+        let _ = timeout(pause, control.ended()).await;
         pause = (pause * 2).min(longest);
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{CommandError, Error};
 /// How a command ended.
 ///
 /// Through the exec API a program killed by signal *n* and one that exits with code 128 + *n* look the same; both are
-/// given as [`Signaled`](Self::Signaled). A shell itself exits with 128 + *n* when its last command was killed.
+/// given as [`Signaled`](Self::Signaled). The agent tells them apart. A shell itself exits with 128 + *n* when its last command was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExitStatus {
@@ -16,11 +16,11 @@ pub enum ExitStatus {
     Exited(i32),
     /// It was ended by this signal, sent by something in the container.
     Signaled(i32),
-    /// It was stopped at its time limit; its container was killed.
+    /// It was stopped at its time limit. So it, and by the exec API its container, was killed.
     TimedOut,
-    /// It printed nothing for as long as its idle timeout; its container was killed.
+    /// It printed nothing for as long as its idle timeout, and was killed as at its time limit.
     IdleTimedOut,
-    /// It printed more than its output limit and was stopped; its container was killed.
+    /// It printed more than its output limit, and was killed as at its time limit.
     OutputLimit,
     /// The kernel killed it, or a process it had started, because its container was over the memory limit. The engine's
     /// event tells, also where the command itself went on and ended well, as a shell does when a member of a pipeline is
@@ -29,7 +29,7 @@ pub enum ExitStatus {
     OutOfMemory,
     /// Its container ended or was removed while it ran.
     ContainerGone,
-    /// It was ended by [`Child::kill`](crate::Child::kill); its container was killed.
+    /// It was ended by [`Child::kill`](crate::Child::kill).
     Killed,
     /// Nobody can tell: the engine stopped answering, or its answers make no sense. The command may have run to its end,
     /// and its output may be cut.
@@ -141,6 +141,27 @@ impl Output {
 pub struct Usage {
     /// From the request to the known end, as seen from here: what the engine needs to run a command is in it.
     pub wall: Duration,
+    /// Processor time in user mode, of the command and of all children it waited for. `None`: not known; only the agent
+    /// tells, see [`ExecVia`](crate::ExecVia). So it is with the following.
+    pub user: Option<Duration>,
+    /// Processor time in the kernel.
+    pub system: Option<Duration>,
+    /// The largest resident memory of one of these processes, in bytes.
+    pub peak_memory: Option<u64>,
+    /// How many processes of the container the kernel killed for memory while it ran.
+    pub oom_kills: Option<u32>,
+}
+
+impl Usage {
+    pub(crate) const fn of_wall(wall: Duration) -> Self {
+        Self {
+            wall,
+            user: None,
+            system: None,
+            peak_memory: None,
+            oom_kills: None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::lifetime::{Lifetime, Lifetimes};
 use super::maintainer::{self, Background, Created, ErrorFn, Finished, Item};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
+use crate::agent::{self, ExecVia};
 use crate::container::DEFAULT_CALL_TIMEOUT;
 use crate::engine::{
     ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Network, Progress, ProgressFn, PullPolicy,
@@ -192,12 +194,13 @@ impl PoolBuilder {
             None => Arc::new(DockerEngine::connect().await?),
         };
         let failed = |op| move |error| Error::engine(op, None, error);
-        bounded("the check of the engine", self.call_timeout, engine.check())
+        let info = bounded("the check of the engine", self.call_timeout, engine.check())
             .await
             .map_err(failed("reach the engine"))?;
         check_capabilities(&*engine, &self.spec, self.adopt)?;
         let instance = format!("{:032x}", fastrand::u128(..));
         let mut spec = self.spec;
+        let exec = agent::decide(&mut spec, &*engine, &info)?;
         spec.own_labels = labels::of_pool(&self.name);
         spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
         spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
@@ -210,6 +213,7 @@ impl PoolBuilder {
         )
         .await
         .map_err(failed("prepare image and network"))?;
+        let exec = agent::confirm(&mut spec, exec, &*engine, self.call_timeout).await;
         let fingerprint = bounded(
             "the description of the image",
             self.call_timeout,
@@ -270,6 +274,7 @@ impl PoolBuilder {
                 acquire_timeout: self.acquire_timeout,
                 reusable: self.reuse == Reuse::AsIs,
                 progress: self.progress.clone(),
+                exec,
             }),
         };
         match warm(created, limits.min_idle, &self.progress).await {
@@ -442,6 +447,16 @@ impl PoolBuilder {
     /// See [`ContainerSpec::cap_add`].
     pub fn cap_add(self, name: impl Into<String>) -> Self {
         self.map_spec(|spec| spec.cap_add(name))
+    }
+
+    /// See [`ContainerSpec::exec_via`].
+    pub fn exec_via(self, via: ExecVia) -> Self {
+        self.map_spec(|spec| spec.exec_via(via))
+    }
+
+    /// See [`ContainerSpec::agent_path`].
+    pub fn agent_path(self, path: impl Into<PathBuf>) -> Self {
+        self.map_spec(|spec| spec.agent_path(path))
     }
 
     /// See [`ContainerSpec::docker_config`].

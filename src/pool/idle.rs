@@ -398,6 +398,7 @@ impl<T> Idle<T> {
             max_total: self.limits.max_total,
             waiting: state.waiters.len(),
             lifetime: state.counters,
+            ..Status::default()
         }
     }
 

@@ -281,6 +281,9 @@ pub(super) async fn run(
     watches.shutdown().await;
     // Containers whose creation or removal is under way are found by the sweep, or removed by their owners' `Drop`.
     tasks.shutdown().await;
+    if let Some(agent) = &background.spec.agent {
+        agent.release();
+    }
     let outcome = match timeout(SWEEP_TIMEOUT, sweep(&background)).await {
         Ok(Ok(())) => Finished::Clean,
         Ok(Err(error)) => Finished::Incomplete(Some(error)),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::agent::ActiveExec;
 use crate::container::{Container, Running};
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
@@ -98,6 +99,7 @@ struct Inner {
     acquire_timeout: Duration,
     reusable: bool,
     progress: ProgressFn,
+    exec: ActiveExec,
 }
 
 /// How an acquire begins.
@@ -185,7 +187,10 @@ impl Pool {
 
     /// How many containers there are, and where, now.
     pub fn status(&self) -> Status {
-        self.inner.background.idle.status()
+        Status {
+            exec: self.inner.exec,
+            ..self.inner.background.idle.status()
+        }
     }
 
     /// How many containers are ready to be lent now.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::agent::ActiveExec;
+
 /// How many containers a pool has, and where they are, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,6 +20,8 @@ pub struct Status {
     pub max_total: usize,
     /// Acquires that wait.
     pub waiting: usize,
+    /// How commands are run, and why.
+    pub exec: ActiveExec,
     /// What has happened since the pool was built.
     pub lifetime: Counters,
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Status {
             max_total,
             waiting,
             lifetime: _,
+            exec: _,
         } = self;
         write!(
             f,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dockerpool::{DockerEngine, Engine, Pool, PoolBuilder, PooledContainer};
+use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer};
 
 /// A small image with a shell; `./dev` says which.
 pub fn busybox() -> String {
@@ -22,7 +22,22 @@ fn image(variable: &str, default: &str) -> String {
 
 /// A pool of busybox containers, none of which is made before it is asked for.
 pub fn pool(name: &str) -> PoolBuilder {
-    Pool::builder(name).image(busybox()).min_idle(0).memory(64 << 20)
+    Pool::builder(name)
+        .image(busybox())
+        .min_idle(0)
+        .memory(64 << 20)
+        .exec_via(exec_via())
+}
+
+/// How commands are run where a test does not say: by the library's default, or as `DOCKERPOOL_TEST_EXEC` says.
+pub fn exec_via() -> ExecVia {
+    match std::env::var("DOCKERPOOL_TEST_EXEC").as_deref() {
+        // Where it can: some tests have containers that it does not go with.
+        Ok("agent") => ExecVia::Auto,
+        Ok("docker") => ExecVia::Docker,
+        Ok(other) => panic!("DOCKERPOOL_TEST_EXEC is `agent` or `docker`, not `{other}`"),
+        Err(_) => ExecVia::default(),
+    }
 }
 
 /// The real engine.

@@ -51,6 +51,10 @@ impl Endpoint {
         Kind::Unix(path.into()).into()
     }
 
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.kind, Kind::Unix(_))
+    }
+
     /// A named pipe, on Windows only, e.g. `//./pipe/docker_engine`.
     pub fn named_pipe(path: impl Into<PathBuf>) -> Self {
         Kind::Pipe(path.into()).into()

@@ -178,7 +178,11 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 
 impl Engine for DockerEngine {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::all()
+        Capabilities {
+            // Of a connection made by the caller nothing is known.
+            local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix),
+            ..Capabilities::all()
+        }
     }
 
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {

@@ -382,6 +382,7 @@ impl World {
             max_total: self.limits.max_total,
             waiting: self.queue.len(),
             lifetime: status.lifetime,
+            ..Status::default()
         };
         assert_eq!(status, expected);
         let ever = status.lifetime;

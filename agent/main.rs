@@ -1,0 +1,369 @@
+//! The agent: PID 1 of a warm container, which runs commands for the library that holds its standard streams. See
+//! PROTOCOL.md.
+//!
+//! One thread, one loop around `poll`, no memory but what is bounded by the protocol. What it cannot go on from ends it,
+//! and with it the container: nothing is better than a wrong result.
+#![no_std]
+#![no_main]
+#![no_builtins]
+#![deny(unsafe_code)]
+
+mod kill;
+// Each side uses its half of it.
+#[allow(dead_code)]
+mod protocol;
+mod spawn;
+#[allow(unsafe_code)]
+mod sys;
+mod table;
+mod tree;
+mod users;
+mod wipe;
+mod wire;
+
+use protocol::{Fields, Header, MAX_COMMANDS, Stage, UNKNOWN, VERSION, from_agent, to_agent};
+use spawn::Given;
+use sys::{Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
+use table::{Command, Table};
+use wire::{In, Next, Out};
+
+/// How the agent ends when its own start fails.
+const CANNOT_RUN: i32 = 124;
+/// ...and when the library says what it does not understand, or what it needs was taken from it.
+const BROKEN: i32 = 123;
+
+/// How often kills that go on are looked after, in microseconds.
+const KILL_ROUND: u64 = 1000;
+
+/// How long killing everything may take, in microseconds.
+const KILL_ALL_LIMIT: u64 = 10_000_000;
+
+/// Streams of the library's, signals, and three streams of each command.
+const MAX_FDS: usize = 3 + 3 * MAX_COMMANDS;
+
+struct Agent {
+    pid1: Pid1,
+    given: Given,
+    input: In,
+    out: Out,
+    signals: Fd,
+    proc: Fd,
+    /// Where the kernel counts its kills for memory.
+    oom: Option<Fd>,
+    table: Table,
+    greeted: bool,
+    /// Everything is to be killed: for which request, and since when.
+    kill_all: Option<(u32, u64)>,
+}
+
+fn run(pid1: Pid1, env: Env) -> ! {
+    match Agent::new(pid1, env) {
+        Ok(mut agent) => agent.run(),
+        Err(_) => sys::exit(CANNOT_RUN),
+    }
+}
+
+impl Agent {
+    fn new(pid1: Pid1, env: Env) -> sys::Result<Self> {
+        sys::hide();
+        let mask = sys::block_signals(&[SIGCHLD, SIGPIPE, SIGTERM]);
+        let oom = [c"/sys/fs/cgroup/memory.events", c"/sys/fs/cgroup/memory/memory.oom_control"];
+        Ok(Self {
+            pid1,
+            given: Given::new(env, mask)?,
+            input: In::new()?,
+            out: Out::new()?,
+            signals: sys::signal_fd(&[SIGCHLD, SIGTERM])?,
+            proc: sys::open_dir(None, c"/proc")?,
+            oom: oom.into_iter().find_map(|path| sys::open(path).ok()),
+            table: Table::new()?,
+            greeted: false,
+            kill_all: None,
+        })
+    }
+
+    fn run(&mut self) -> ! {
+        loop {
+            let ready = self.wait();
+            if ready.signals {
+                while let Some((signal, from_outside)) = sys::next_signal(self.signals) {
+                    if signal == SIGTERM && from_outside {
+                        sys::exit(0);
+                    }
+                }
+                self.reap();
+            }
+            if ready.input {
+                match self.input.fill() {
+                    // The library has gone, and the container goes with it.
+                    Ok(0) => sys::exit(0),
+                    Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(_) => sys::exit(BROKEN),
+                }
+            }
+            self.take_frames();
+            self.look_after_kills();
+            self.move_data();
+            self.report_ends();
+            if self.out.flush().is_err() {
+                sys::exit(0);
+            }
+        }
+    }
+
+    /// Until there is something to do.
+    fn wait(&mut self) -> Ready {
+        let mut fds = [PollFd {
+            fd: -1,
+            events: 0,
+            revents: 0,
+        }; MAX_FDS];
+        let mut count = 0;
+        let mut add = |fd, events| {
+            fds[count] = PollFd { fd, events, revents: 0 };
+            count += 1;
+        };
+        add(self.signals, POLLIN);
+        // Without room for an answer nothing is asked.
+        let accepts = self.out.has_room();
+        add(if accepts { 0 } else { -1 }, POLLIN);
+        add(if self.out.is_empty() { -1 } else { 1 }, POLLOUT);
+        let output_fits = self.out.has_data_room();
+        let mut busy = false;
+        for command in self.table.commands() {
+            busy = true;
+            if let Some(fd) = command.wants_to_write() {
+                add(fd, POLLOUT);
+            }
+            for stream in 0..2 {
+                if let Some(fd) = command.wants_to_read(stream, output_fits) {
+                    add(fd, POLLIN);
+                }
+            }
+        }
+        if !busy && self.kill_all.is_none() {
+            self.out.trim();
+            self.input.trim();
+        }
+        // A whole frame may be there already, if there was no room for its answer before.
+        let pending = accepts && matches!(self.input.next(), Next::Frame(_));
+        let timeout = if pending { Some(0) } else { self.timeout() };
+        if sys::poll(&mut fds[..count], timeout).is_err() {
+            // Somebody has taken its limit of descriptors down.
+            sys::exit(BROKEN);
+        }
+        Ready {
+            signals: fds[0].revents != 0,
+            input: fds[1].revents != 0,
+        }
+    }
+
+    fn timeout(&self) -> Option<u64> {
+        let killing = self.kill_all.is_some() || self.table.commands().any(|command| command.killing.is_some());
+        if killing {
+            return Some(KILL_ROUND);
+        }
+        let next = self.table.commands().filter_map(Command::due).min()?;
+        Some(next.saturating_sub(sys::now()))
+    }
+
+    /// Does what the library has asked for.
+    fn take_frames(&mut self) {
+        while self.out.has_room() {
+            match self.input.next() {
+                Next::Wait => return,
+                Next::Broken => sys::exit(BROKEN),
+                Next::Frame(header) => {
+                    if self.obey(header).is_none() {
+                        sys::exit(BROKEN);
+                    }
+                    self.input.done(header);
+                }
+            }
+        }
+    }
+
+    /// `None`: it makes no sense.
+    fn obey(&mut self, header: Header) -> Option<()> {
+        let id = header.id;
+        let payload = self.input.payload(header);
+        let mut fields = Fields(payload);
+        if !self.greeted && header.kind != to_agent::HELLO {
+            return None;
+        }
+        match header.kind {
+            to_agent::HELLO => {
+                // The version is the library's to judge, from the answer.
+                protocol::hello_version(&mut fields)?;
+                self.greeted = true;
+                let mut hello = [0; 7];
+                hello[..4].copy_from_slice(&protocol::MAGIC);
+                hello[4..6].copy_from_slice(&VERSION.to_le_bytes());
+                hello[6] = u8::from(sys::can_become_user());
+                self.out.frame(from_agent::HELLO, id, &hello);
+            }
+            to_agent::SPAWN => {
+                let spawn = protocol::Spawn::decode(payload)?;
+                let oom = count_oom_kills(self.oom);
+                if let Err((stage, Errno(errno))) = self.table.spawn(&self.given, id, &spawn, oom)? {
+                    cannot_start(&mut self.out, id, stage, errno);
+                }
+            }
+            to_agent::STDIN => {
+                if let Some(command) = self.table.find(id) {
+                    command.take_stdin(payload)?;
+                }
+            }
+            to_agent::STDIN_END => {
+                if let Some(command) = self.table.find(id) {
+                    command.end_stdin();
+                }
+            }
+            to_agent::CREDIT => {
+                let credit = fields.u32()?;
+                if let Some(command) = self.table.find(id) {
+                    command.credit = command.credit.checked_add(credit)?;
+                }
+            }
+            to_agent::SIGNAL => {
+                let signal = fields.u32().filter(|signal| (1..=64).contains(signal))?;
+                if let Some(command) = self.table.find(id)
+                    && command.runs()
+                {
+                    let _ = sys::kill(command.pid, signal as i32);
+                }
+            }
+            to_agent::KILL => {
+                if let Some(command) = self.table.find(id) {
+                    command.begin_kill(self.proc, protocol::Cause::Kill);
+                }
+            }
+            to_agent::CLOSE => {
+                if let Some(command) = self.table.find(id) {
+                    command.discards = true;
+                }
+            }
+            to_agent::KILL_ALL => {
+                // A second one waits for the first, and gets its answer.
+                self.kill_all = Some((id, sys::now()));
+                for command in self.table.commands_mut() {
+                    command.begin_kill(self.proc, protocol::Cause::Kill);
+                }
+            }
+            to_agent::WIPE => {
+                let until = sys::now() + u64::from(fields.u32()?) * 1000;
+                let mut result = Ok(());
+                while !fields.0.is_empty() {
+                    result = result.and(wipe::empty(fields.text()?, until));
+                }
+                let errno = result.err().map_or(0, |Errno(errno)| errno);
+                let mut answer = [0; 5];
+                answer[0] = u8::from(errno == 0);
+                answer[1..].copy_from_slice(&errno.to_le_bytes());
+                self.out.frame(from_agent::WIPED, id, &answer);
+            }
+            to_agent::COUNT => {
+                self.reap();
+                let count = kill::count(self.proc);
+                self.out.frame(from_agent::COUNTED, id, &count.to_le_bytes());
+            }
+            to_agent::PING => self.out.frame(from_agent::PONG, id, &[]),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Waits for everything that has ended: commands, and what they have left behind.
+    fn reap(&mut self) {
+        while let Some(waited) = sys::wait() {
+            self.table.ended(waited, || count_oom_kills(self.oom));
+        }
+    }
+
+    fn look_after_kills(&mut self) {
+        let now = sys::now();
+        for command in self.table.commands_mut() {
+            if command.due().is_some_and(|due| due <= now) {
+                command.begin_kill(self.proc, protocol::Cause::Deadline);
+            }
+        }
+        if let Some((id, since)) = self.kill_all {
+            let left = sys::kill_everything(&self.pid1, sys::SIGKILL);
+            self.reap();
+            if left == Err(Errno::SRCH) || now.saturating_sub(since) > KILL_ALL_LIMIT {
+                let count = match left {
+                    Err(Errno::SRCH) => 0,
+                    _ => kill::count(self.proc).max(1),
+                };
+                if self.out.has_room() {
+                    self.out.frame(from_agent::ALL_KILLED, id, &count.to_le_bytes());
+                    self.kill_all = None;
+                }
+            }
+        }
+        if self.table.commands().any(|command| command.killing.is_some()) {
+            // Twice at once: the first round kills, and mostly the second sees that nothing is left.
+            for _ in 0..2 {
+                self.table.kill_round(&self.pid1, self.proc, now);
+                self.reap();
+            }
+        }
+    }
+
+    fn move_data(&mut self) {
+        let out = &mut self.out;
+        for command in self.table.commands_mut() {
+            let written = command.write_stdin();
+            if written.credit > 0 && out.has_room() {
+                out.frame(from_agent::STDIN_CREDIT, command.id, &written.credit.to_le_bytes());
+                command.credited();
+            }
+            if written.closed && out.has_room() {
+                out.frame(from_agent::STDIN_CLOSED, command.id, &[]);
+                command.forget_stdin();
+            }
+            for stream in 0..2 {
+                command.read_output(stream, out);
+            }
+        }
+    }
+
+    fn report_ends(&mut self) {
+        let out = &mut self.out;
+        for command in self.table.commands_mut() {
+            if !out.has_room() {
+                return;
+            }
+            match command.report() {
+                table::Report::None => {}
+                table::Report::CannotStart(stage, Errno(errno)) => cannot_start(out, command.id, stage, errno),
+                table::Report::Exit(exit) => out.frame(from_agent::EXIT, command.id, &exit.encode()),
+            }
+        }
+        self.table.free();
+    }
+}
+
+struct Ready {
+    signals: bool,
+    input: bool,
+}
+
+fn cannot_start(out: &mut Out, id: u32, stage: Stage, errno: i32) {
+    let mut payload = [0; 5];
+    payload[0] = stage as u8;
+    payload[1..].copy_from_slice(&errno.to_le_bytes());
+    out.frame(from_agent::CANNOT_START, id, &payload);
+}
+
+/// How many processes of the container the kernel has killed for memory.
+fn count_oom_kills(file: Option<Fd>) -> u32 {
+    let mut text = [0; 512];
+    let Some(Ok(len)) = file.map(|file| sys::read_from_start(file, &mut text)) else {
+        return UNKNOWN;
+    };
+    text[..len]
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| users::number(line.strip_prefix(b"oom_kill ")?))
+        .unwrap_or(UNKNOWN)
+}

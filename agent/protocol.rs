@@ -1,0 +1,336 @@
+//! What the agent and the library say to each other, see PROTOCOL.md. Both sides are built from this file. It has no
+//! system calls, no allocation and no unsafe code.
+
+use core::ffi::CStr;
+
+/// Of the protocol; both sides must have the same.
+pub const VERSION: u16 = 1;
+
+/// Begins the payload of both hellos.
+pub const MAGIC: [u8; 4] = *b"dpag";
+
+/// Bytes before each payload: its length, the kind, the id.
+pub const HEADER: usize = 9;
+
+/// The most bytes of input or output in one frame.
+pub const MAX_DATA: usize = 64 * 1024;
+
+/// How much standard input of one command may be on its way to it before the agent gives credit.
+pub const STDIN_WINDOW: u32 = 64 * 1024;
+
+/// The most a command may be made of: arguments, environment, directory and user, with what counts them.
+pub const MAX_SPAWN: usize = 2 * 1024 * 1024 + 64 * 1024;
+
+/// The most paths of one wipe may have together.
+pub const MAX_WIPE: usize = 16 * 1024;
+
+/// The most commands at once in one container, those among them that have ended while others hold their output.
+pub const MAX_COMMANDS: usize = 64;
+
+/// The most arguments, and the most variables.
+pub const MAX_STRINGS: u32 = 256 * 1024;
+
+/// A count that nobody knows.
+pub const UNKNOWN: u32 = u32::MAX;
+
+/// In [`Spawn::flags`]: standard input is sent; else it is `/dev/null`.
+pub const WITH_STDIN: u32 = 1;
+
+/// Kinds of frames to the agent.
+pub mod to_agent {
+    pub const HELLO: u8 = 1;
+    pub const SPAWN: u8 = 2;
+    pub const STDIN: u8 = 3;
+    pub const STDIN_END: u8 = 4;
+    pub const CREDIT: u8 = 5;
+    pub const SIGNAL: u8 = 6;
+    pub const KILL: u8 = 7;
+    pub const CLOSE: u8 = 8;
+    pub const KILL_ALL: u8 = 9;
+    pub const WIPE: u8 = 10;
+    pub const COUNT: u8 = 11;
+    pub const PING: u8 = 12;
+
+    /// The least and the most bytes such a frame may have; `None`: there is no such frame.
+    pub fn sizes(kind: u8) -> Option<(usize, usize)> {
+        Some(match kind {
+            HELLO => (6, 6),
+            SPAWN => (super::Spawn::FIXED, super::MAX_SPAWN),
+            STDIN => (1, super::MAX_DATA),
+            CREDIT | SIGNAL => (4, 4),
+            WIPE => (4, super::MAX_WIPE),
+            STDIN_END | KILL | CLOSE | KILL_ALL | COUNT | PING => (0, 0),
+            _ => return None,
+        })
+    }
+}
+
+/// Kinds of frames from the agent.
+pub mod from_agent {
+    pub const HELLO: u8 = 129;
+    pub const STDOUT: u8 = 130;
+    pub const STDERR: u8 = 131;
+    pub const STDOUT_END: u8 = 132;
+    pub const STDERR_END: u8 = 133;
+    pub const STDIN_CREDIT: u8 = 134;
+    pub const STDIN_CLOSED: u8 = 135;
+    pub const EXIT: u8 = 136;
+    pub const CANNOT_START: u8 = 137;
+    pub const ALL_KILLED: u8 = 138;
+    pub const WIPED: u8 = 139;
+    pub const COUNTED: u8 = 140;
+    pub const PONG: u8 = 141;
+
+    /// The least and the most bytes such a frame may have; `None`: there is no such frame.
+    pub fn sizes(kind: u8) -> Option<(usize, usize)> {
+        Some(match kind {
+            HELLO => (7, 7),
+            STDOUT | STDERR => (1, super::MAX_DATA),
+            STDIN_CREDIT | COUNTED => (4, 4),
+            STDOUT_END | STDERR_END | STDIN_CLOSED | PONG => (0, 0),
+            EXIT => (super::Exit::SIZE, super::Exit::SIZE),
+            CANNOT_START | WIPED => (5, 5),
+            ALL_KILLED => (4, 4),
+            _ => return None,
+        })
+    }
+}
+
+/// Which frame, of which command, with how many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub len: usize,
+    pub kind: u8,
+    pub id: u32,
+}
+
+impl Header {
+    pub fn encode(self) -> [u8; HEADER] {
+        let len = (self.len as u32).to_le_bytes();
+        let id = self.id.to_le_bytes();
+        [len[0], len[1], len[2], len[3], self.kind, id[0], id[1], id[2], id[3]]
+    }
+
+    /// `None`: too few bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        Some(Self {
+            len: fields.u32()? as usize,
+            kind: fields.u8()?,
+            id: fields.u32()?,
+        })
+    }
+}
+
+/// Reads a payload from its beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(n)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.take(2)?.try_into().ok().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    /// A text with the NUL that ends it.
+    pub fn text(&mut self) -> Option<&'a CStr> {
+        let text = CStr::from_bytes_until_nul(self.0).ok()?;
+        self.take(text.count_bytes() + 1)?;
+        Some(text)
+    }
+}
+
+/// The version in a hello of ours, or in the first part of the agent's.
+pub fn hello_version(fields: &mut Fields<'_>) -> Option<u16> {
+    if fields.take(4)? != MAGIC {
+        return None;
+    }
+    fields.u16()
+}
+
+/// What a command is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Spawn<'a> {
+    pub flags: u32,
+    /// How much output may be on its way before there is credit.
+    pub window: u32,
+    /// Milliseconds from now on; 0: none.
+    pub deadline: u64,
+    pub argc: u32,
+    pub envc: u32,
+    /// Empty: the container's.
+    pub cwd: &'a CStr,
+    /// `user[:group]`; empty: the container's.
+    pub user: &'a CStr,
+    /// `argc` arguments, then `envc` variables.
+    pub texts: Fields<'a>,
+}
+
+impl<'a> Spawn<'a> {
+    /// The bytes before the texts.
+    pub const FIXED: usize = 4 + 4 + 8 + 4 + 4;
+
+    /// `None` unless it is whole, with nothing after it.
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(payload);
+        let spawn = Self {
+            flags: fields.u32()?,
+            window: fields.u32()?,
+            deadline: fields.u64()?,
+            argc: fields.u32()?,
+            envc: fields.u32()?,
+            cwd: fields.text()?,
+            user: fields.text()?,
+            texts: fields,
+        };
+        if spawn.flags & !WITH_STDIN != 0 || spawn.argc == 0 || spawn.argc > MAX_STRINGS || spawn.envc > MAX_STRINGS {
+            return None;
+        }
+        for _ in 0..spawn.argc + spawn.envc {
+            fields.text()?;
+        }
+        fields.0.is_empty().then_some(spawn)
+    }
+
+    pub fn args(&self) -> impl Iterator<Item = &'a CStr> + use<'a> {
+        texts(self.texts, 0, self.argc)
+    }
+
+    pub fn env(&self) -> impl Iterator<Item = &'a CStr> + use<'a> {
+        texts(self.texts, self.argc, self.envc)
+    }
+}
+
+fn texts(fields: Fields<'_>, skip: u32, count: u32) -> impl Iterator<Item = &CStr> {
+    let mut fields = fields;
+    core::iter::from_fn(move || fields.text())
+        .skip(skip as usize)
+        .take(count as usize)
+}
+
+/// Who ended a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// Itself, or something in the container.
+    #[default]
+    Own = 0,
+    /// The agent, on request.
+    Kill = 1,
+    /// The agent, at its deadline.
+    Deadline = 2,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Ended by this signal; 0: by itself.
+    pub signal: u8,
+    /// The exit code, if by itself.
+    pub code: u8,
+    pub cause: Cause,
+    /// Of one that was killed: nothing of it runs any more.
+    pub all_dead: bool,
+    /// Microseconds.
+    pub wall: u64,
+    pub user: u64,
+    pub system: u64,
+    /// The largest resident size of one of its processes, in KiB.
+    pub peak_kib: u64,
+    /// How many processes of the container the kernel killed for memory while it ran, or [`UNKNOWN`].
+    pub oom_kills: u32,
+}
+
+impl Exit {
+    pub const SIZE: usize = 4 + 4 * 8 + 4;
+
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[..4].copy_from_slice(&[self.signal, self.code, self.cause as u8, self.all_dead as u8]);
+        for (i, value) in [self.wall, self.user, self.system, self.peak_kib]
+            .into_iter()
+            .enumerate()
+        {
+            bytes[4 + 8 * i..][..8].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes[36..].copy_from_slice(&self.oom_kills.to_le_bytes());
+        bytes
+    }
+
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        let mut fields = Fields(payload);
+        let exit = Self {
+            signal: fields.u8()?,
+            code: fields.u8()?,
+            cause: match fields.u8()? {
+                0 => Cause::Own,
+                1 => Cause::Kill,
+                2 => Cause::Deadline,
+                _ => return None,
+            },
+            all_dead: match fields.u8()? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
+            wall: fields.u64()?,
+            user: fields.u64()?,
+            system: fields.u64()?,
+            peak_kib: fields.u64()?,
+            oom_kills: fields.u32()?,
+        };
+        (fields.0.is_empty() && exit.signal <= 64 && (exit.signal == 0 || exit.code == 0)).then_some(exit)
+    }
+}
+
+/// What a command could not be started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// As many commands as there may be.
+    Table = 1,
+    /// No process, descriptor or memory for it.
+    Resources = 2,
+    /// Its user is not known.
+    User = 3,
+    /// Its group is not known.
+    Group = 4,
+    /// It may not become its user.
+    BecomeUser = 5,
+    /// Its working directory.
+    Directory = 6,
+    /// The program is nowhere on the `PATH`.
+    Lookup = 7,
+    /// The program itself.
+    Exec = 8,
+    /// The agent's own limits were changed from within the container, and cannot be put right.
+    Limits = 9,
+}
+
+impl Stage {
+    pub fn decode(code: u8) -> Option<Self> {
+        use Stage::*;
+        [
+            Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits,
+        ]
+        .into_iter()
+        .find(|stage| *stage as u8 == code)
+    }
+}

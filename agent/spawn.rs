@@ -1,0 +1,237 @@
+//! Starts a command: what happens between the fork and the exec.
+
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::protocol::{Spawn, Stage};
+use crate::sys::{self, Env, Errno, Fd, LIMITS, Limit};
+use crate::users;
+
+/// The longest path the kernel takes.
+const PATH_MAX: usize = 4096;
+
+/// Larger files of users or groups are read up to here.
+const USERS_FILE: usize = 1 << 20;
+
+/// How the agent was started, and so how commands are to be.
+pub struct Given {
+    pub env: Env,
+    pub signal_mask: u64,
+    pub limits: [Limit; LIMITS],
+    cwd: [u8; PATH_MAX],
+    pub uid: u32,
+    pub null: Fd,
+}
+
+impl Given {
+    pub fn new(env: Env, signal_mask: u64) -> sys::Result<Self> {
+        let mut cwd = [0; PATH_MAX];
+        // One that cannot be had is tried as the root.
+        if sys::cwd(&mut cwd[..PATH_MAX - 1]).is_err() {
+            cwd[0] = b'/';
+        }
+        let mut limits = [[0; 2]; LIMITS];
+        for (which, limit) in limits.iter_mut().enumerate() {
+            *limit = sys::limit(which);
+        }
+        Ok(Self {
+            env,
+            signal_mask,
+            limits,
+            cwd,
+            uid: sys::uid(),
+            null: sys::open(c"/dev/null")?,
+        })
+    }
+}
+
+/// The command's ends of its streams.
+#[derive(Clone, Copy)]
+pub struct Stdio {
+    pub stdin: Option<Fd>,
+    pub stdout: Fd,
+    pub stderr: Fd,
+}
+
+type Failure = (Stage, Errno);
+
+/// In the child: becomes the command, or says in `failure` why it cannot.
+pub fn run(given: &Given, spawn: &Spawn<'_>, stdio: Stdio, failure: &AtomicU32) -> ! {
+    let Err((stage, Errno(errno))) = become_command(given, spawn, stdio);
+    failure.store((stage as u32) << 16 | errno as u32 & 0xffff, Ordering::Relaxed);
+    sys::exit(127)
+}
+
+/// What [`run`] has said.
+pub fn failure(word: u32) -> Option<Failure> {
+    Some((Stage::decode((word >> 16) as u8)?, Errno((word & 0xffff) as i32)))
+}
+
+fn become_command(
+    given: &Given,
+    spawn: &Spawn<'_>,
+    stdio: Stdio,
+) -> Result<core::convert::Infallible, Failure> {
+    let at = |stage| move |error| (stage, error);
+    let resources = at(Stage::Resources);
+
+    sys::setsid();
+    let passwd = sys::map(USERS_FILE).map_err(resources)?;
+    let group = sys::map(USERS_FILE).map_err(resources)?;
+    let user = match spawn.user.to_bytes() {
+        b"" => None,
+        wanted => {
+            let (passwd, group) = (read_file(c"/etc/passwd", passwd), read_file(c"/etc/group", group));
+            let user = users::find(passwd, group, wanted).map_err(|stage| (stage, Errno(0)))?;
+            let own_home = users::find(passwd, group, decimal(given.uid, &mut [0; 10]))
+                .map(|own| own.home)
+                .unwrap_or(b"/");
+            Some((user, own_home))
+        }
+    };
+    if let Some((user, _)) = &user
+        && user.uid != given.uid
+    {
+        for fd in [stdio.stdin, Some(stdio.stdout), Some(stdio.stderr)].into_iter().flatten() {
+            sys::chown(fd, user.uid);
+        }
+    }
+    for (fd, to) in [(stdio.stdin.unwrap_or(given.null), 0), (stdio.stdout, 1), (stdio.stderr, 2)] {
+        sys::dup_to(fd, to).map_err(resources)?;
+    }
+    // Who may change the agent's limits has changed those of all commands after.
+    for (which, limit) in given.limits.iter().enumerate() {
+        if sys::limit(which) != *limit {
+            sys::set_limit(which, limit).map_err(at(Stage::Limits))?;
+        }
+    }
+
+    let cwd = match spawn.cwd.to_bytes() {
+        b"" => CStr::from_bytes_until_nul(&given.cwd).unwrap_or(c"/"),
+        _ => spawn.cwd,
+    };
+    // As who the agent is, and if that may not, as who the command will be.
+    let directory = sys::chdir(cwd);
+    if let Some((user, _)) = &user {
+        let groups = &user.groups[..user.group_count];
+        sys::become_user(user.uid, user.gid, groups).map_err(at(Stage::BecomeUser))?;
+    }
+    if directory.is_err() {
+        sys::chdir(cwd).map_err(at(Stage::Directory))?;
+    }
+
+    let argv = sys::map_pointers(spawn.argc as usize + 1).map_err(resources)?;
+    for (slot, arg) in argv.iter_mut().zip(spawn.args()) {
+        *slot = arg.as_ptr().cast();
+    }
+    let most = given.env.len() + spawn.envc as usize + 1;
+    let env = sys::map_pointers(most).map_err(resources)?;
+    let mut home = [0; PATH_MAX];
+    let home = match &user {
+        Some((user, own_home)) => join(&mut home, &[b"HOME=", user.home]).map(|home| (home, *own_home)),
+        None => None,
+    };
+    let mut path: &[u8] = b"";
+    let mut count = 0;
+    for (i, var) in given.env.texts().enumerate() {
+        if spawn.env().any(|own| name(own) == name(var)) {
+            continue;
+        }
+        let mut var = var;
+        // One that the runtime has put at the end for the agent's own user is not the container's.
+        if let Some((home, own_home)) = home
+            && i + 1 == given.env.len()
+            && var.to_bytes().strip_prefix(b"HOME=") == Some(own_home)
+        {
+            var = home;
+        }
+        env[count] = var.as_ptr().cast();
+        count += 1;
+        path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
+    }
+    for (i, var) in spawn.env().enumerate() {
+        // The last one of a name counts.
+        if spawn.env().skip(i + 1).all(|later| name(later) != name(var)) {
+            env[count] = var.as_ptr().cast();
+            count += 1;
+            path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
+        }
+    }
+    let env = &env[..=count];
+
+    let Some(program) = spawn.args().next() else {
+        return Err((Stage::Exec, Errno::INVAL));
+    };
+    let mut found = [0; PATH_MAX];
+    let program = look_up(program, path, &mut found)?;
+    sys::set_signal_mask(given.signal_mask);
+    Err((Stage::Exec, sys::exec(program, argv, env)))
+}
+
+/// What is before the `=`.
+fn name(var: &CStr) -> &[u8] {
+    let var = var.to_bytes();
+    &var[..var.iter().position(|byte| *byte == b'=').unwrap_or(var.len())]
+}
+
+/// A path as it is; a name in the first directory of the `PATH` that has it as an executable file.
+fn look_up<'a>(program: &'a CStr, path: &[u8], found: &'a mut [u8; PATH_MAX]) -> Result<&'a CStr, Failure> {
+    let bytes = program.to_bytes();
+    if bytes.contains(&b'/') {
+        return match sys::executable(program) {
+            Ok(()) => Ok(program),
+            Err(error) => Err((Stage::Exec, error)),
+        };
+    }
+    let mut failure = (Stage::Lookup, Errno::NOENT);
+    for dir in path.split(|byte| *byte == b':') {
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let Some(candidate) = join(found, &[dir, b"/", bytes]) else {
+            continue;
+        };
+        match sys::executable(candidate) {
+            // Once more, for the borrow.
+            Ok(()) => return join(found, &[dir, b"/", bytes]).ok_or(failure),
+            Err(Errno::ACCES) => failure.1 = Errno::ACCES,
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
+
+fn join<'a>(buf: &'a mut [u8; PATH_MAX], parts: &[&[u8]]) -> Option<&'a CStr> {
+    let mut len = 0;
+    for part in parts {
+        buf.get_mut(len..len + part.len())?.copy_from_slice(part);
+        len += part.len();
+    }
+    *buf.get_mut(len)? = 0;
+    CStr::from_bytes_until_nul(buf).ok()
+}
+
+fn read_file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
+    let Ok(fd) = sys::open(path) else {
+        return b"";
+    };
+    let mut len = 0;
+    while let Ok(more) = sys::read(fd, &mut buf[len..])
+        && more > 0
+    {
+        len += more;
+    }
+    sys::close(fd);
+    &buf[..len]
+}
+
+fn decimal(number: u32, buf: &mut [u8; 10]) -> &[u8] {
+    let mut at = buf.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        buf[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &buf[at..];
+        }
+    }
+}

@@ -1,0 +1,723 @@
+//! The system calls, and all of the agent's unsafe code.
+
+use core::arch::{asm, global_asm};
+use core::ffi::CStr;
+use core::sync::atomic::AtomicU32;
+
+use crate::tree::Process;
+
+#[cfg(target_arch = "x86_64")]
+mod nr {
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const LSEEK: usize = 8;
+    pub const MMAP: usize = 9;
+    pub const MUNMAP: usize = 11;
+    pub const RT_SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
+    pub const PREAD64: usize = 17;
+    pub const MADVISE: usize = 28;
+    pub const GETPID: usize = 39;
+    pub const CLONE: usize = 56;
+    pub const EXECVE: usize = 59;
+    pub const WAIT4: usize = 61;
+    pub const KILL: usize = 62;
+    pub const FCNTL: usize = 72;
+    pub const GETCWD: usize = 79;
+    pub const CHDIR: usize = 80;
+    pub const FCHOWN: usize = 93;
+    pub const GETUID: usize = 102;
+    pub const SETUID: usize = 105;
+    pub const SETGID: usize = 106;
+    pub const GETPPID: usize = 110;
+    pub const CAPGET: usize = 125;
+    pub const SETSID: usize = 112;
+    pub const SETGROUPS: usize = 116;
+    pub const PRCTL: usize = 157;
+    pub const GETDENTS64: usize = 217;
+    pub const CLOCK_GETTIME: usize = 228;
+    pub const EXIT_GROUP: usize = 231;
+    pub const OPENAT: usize = 257;
+    pub const UNLINKAT: usize = 263;
+    pub const READLINKAT: usize = 267;
+    pub const FCHMODAT: usize = 268;
+    pub const FACCESSAT: usize = 269;
+    pub const PPOLL: usize = 271;
+    pub const SIGNALFD4: usize = 289;
+    pub const DUP3: usize = 292;
+    pub const PIPE2: usize = 293;
+    pub const PRLIMIT64: usize = 302;
+    pub const RENAMEAT2: usize = 316;
+    pub const STATX: usize = 332;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod nr {
+    pub const GETCWD: usize = 17;
+    pub const DUP3: usize = 24;
+    pub const FCNTL: usize = 25;
+    pub const IOCTL: usize = 29;
+    pub const UNLINKAT: usize = 35;
+    pub const FACCESSAT: usize = 48;
+    pub const CHDIR: usize = 49;
+    pub const FCHMODAT: usize = 53;
+    pub const FCHOWN: usize = 55;
+    pub const OPENAT: usize = 56;
+    pub const CLOSE: usize = 57;
+    pub const PIPE2: usize = 59;
+    pub const GETDENTS64: usize = 61;
+    pub const LSEEK: usize = 62;
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
+    pub const PREAD64: usize = 67;
+    pub const PPOLL: usize = 73;
+    pub const SIGNALFD4: usize = 74;
+    pub const READLINKAT: usize = 78;
+    pub const EXIT_GROUP: usize = 94;
+    pub const CLOCK_GETTIME: usize = 113;
+    pub const KILL: usize = 129;
+    pub const RT_SIGPROCMASK: usize = 135;
+    pub const CAPGET: usize = 90;
+    pub const SETGID: usize = 144;
+    pub const SETUID: usize = 146;
+    pub const SETSID: usize = 157;
+    pub const SETGROUPS: usize = 159;
+    pub const PRCTL: usize = 167;
+    pub const GETPID: usize = 172;
+    pub const GETPPID: usize = 173;
+    pub const GETUID: usize = 174;
+    pub const MUNMAP: usize = 215;
+    pub const CLONE: usize = 220;
+    pub const EXECVE: usize = 221;
+    pub const MMAP: usize = 222;
+    pub const MADVISE: usize = 233;
+    pub const WAIT4: usize = 260;
+    pub const PRLIMIT64: usize = 261;
+    pub const RENAMEAT2: usize = 276;
+    pub const STATX: usize = 291;
+}
+
+/// Why a call failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    pub const PERM: Self = Self(1);
+    pub const NOENT: Self = Self(2);
+    pub const SRCH: Self = Self(3);
+    pub const INTR: Self = Self(4);
+    pub const AGAIN: Self = Self(11);
+    pub const ACCES: Self = Self(13);
+    pub const ISDIR: Self = Self(21);
+    pub const INVAL: Self = Self(22);
+}
+
+pub type Result<T> = core::result::Result<T, Errno>;
+
+/// An open descriptor. Never 0 to 2 for anything the agent has opened itself.
+pub type Fd = i32;
+
+pub const SIGKILL: i32 = 9;
+pub const SIGPIPE: i32 = 13;
+pub const SIGTERM: i32 = 15;
+pub const SIGCHLD: i32 = 17;
+pub const SIGCONT: i32 = 18;
+pub const SIGSTOP: i32 = 19;
+
+pub const POLLIN: i16 = 1;
+pub const POLLOUT: i16 = 4;
+
+const AT_FDCWD: Fd = -100;
+const O_CLOEXEC: usize = 0o2000000;
+const O_NONBLOCK: usize = 0o4000;
+#[cfg(target_arch = "x86_64")]
+const O_DIRECTORY: usize = 0o200000;
+#[cfg(target_arch = "x86_64")]
+const O_NOFOLLOW: usize = 0o400000;
+#[cfg(target_arch = "aarch64")]
+const O_DIRECTORY: usize = 0o40000;
+#[cfg(target_arch = "aarch64")]
+const O_NOFOLLOW: usize = 0o100000;
+
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw(n: usize, a: [usize; 6]) -> isize {
+    let result;
+    // SAFETY: the kernel's convention: it keeps all registers but these. The caller vouches for the arguments.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") n as isize => result,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+#[cfg(target_arch = "aarch64")]
+unsafe fn raw(n: usize, a: [usize; 6]) -> isize {
+    let result;
+    // SAFETY: the kernel's convention: it keeps all registers but x0. The caller vouches for the arguments.
+    unsafe {
+        asm!(
+            "svc #0",
+            in("x8") n,
+            inlateout("x0") a[0] as isize => result,
+            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x5") a[5],
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// # Safety
+///
+/// Every pointer among the arguments must be good for what the kernel does with it.
+unsafe fn call(n: usize, args: &[usize]) -> Result<usize> {
+    let mut a = [0; 6];
+    a[..args.len()].copy_from_slice(args);
+    // SAFETY: passed on.
+    match unsafe { raw(n, a) } {
+        error @ -4095..=-1 => Err(Errno(-error as i32)),
+        result => Ok(result as usize),
+    }
+}
+
+macro_rules! call {
+    ($n:ident $(, $arg:expr)*) => {
+        // SAFETY: every pointer given here is of a borrow that lives through the call, with its true length, or of a
+        // text that ends with NUL.
+        unsafe { call(nr::$n, &[$($arg as usize),*]) }
+    };
+}
+
+// The kernel enters here, with the arguments and the environment on the stack.
+#[cfg(target_arch = "x86_64")]
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {start}",
+    "ud2",
+    start = sym start,
+);
+
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "mov x29, #0",
+    "mov x30, #0",
+    "mov x0, sp",
+    "bl {start}",
+    "brk #1",
+    start = sym start,
+);
+
+unsafe extern "C" fn start(stack: *const usize) -> ! {
+    // Before anything else.
+    let pid1 = guard();
+    // SAFETY: the kernel's layout: the number of arguments, the arguments, NULL, the environment, NULL. All of it stays
+    // where it is for the life of the process.
+    let env = unsafe {
+        let env = stack.add(1 + *stack + 1) as *const *const u8;
+        let mut len = 0;
+        while !(*env.add(len)).is_null() {
+            len += 1;
+        }
+        Env(core::slice::from_raw_parts(env, len))
+    };
+    crate::run(pid1, env)
+}
+
+/// Shows that this process is PID 1 of a pid namespace that is not the machine's own. Whoever has it may end everything.
+pub struct Pid1(());
+
+/// Ends the process unless it is PID 1 of a container: what it does there would end the whole machine elsewhere.
+fn guard() -> Pid1 {
+    const REFUSED: i32 = 125;
+    // The first process of a pid namespace has no parent that it could see.
+    if getpid() != 1 || call!(GETPPID) != Ok(0) {
+        exit(REFUSED);
+    }
+    // The kernel's fixed number of the first pid namespace. Where it cannot be read, nothing is known.
+    let mut buf = [0; 64];
+    match readlink(c"/proc/self/ns/pid", &mut buf) {
+        Ok(name) if name.starts_with(b"pid:[") && name != b"pid:[4026531836]" => Pid1(()),
+        _ => exit(REFUSED),
+    }
+}
+
+pub fn exit(code: i32) -> ! {
+    let _ = call!(EXIT_GROUP, code);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+fn getpid() -> usize {
+    call!(GETPID).unwrap_or(0)
+}
+
+/// Signals every process but this one; `Err(SRCH)` proves that there is none, not even one that was not waited for.
+pub fn kill_everything(_: &Pid1, signal: i32) -> Result<()> {
+    // Once more, although a `Pid1` cannot be had elsewhere: a forked child has a copy of it.
+    if getpid() != 1 {
+        exit(125);
+    }
+    call!(KILL, -1i32 as isize, signal).map(drop)
+}
+
+/// Signals one process.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    if pid <= 1 {
+        return Err(Errno::SRCH);
+    }
+    call!(KILL, pid, signal).map(drop)
+}
+
+/// Signals a process group.
+pub fn kill_group(pgid: i32, signal: i32) -> Result<()> {
+    if pgid <= 1 {
+        return Err(Errno::SRCH);
+    }
+    call!(KILL, -pgid as isize, signal).map(drop)
+}
+
+/// In the child, `Ok(0)`.
+pub fn fork() -> Result<i32> {
+    call!(CLONE, SIGCHLD, 0, 0, 0, 0).map(|pid| pid as i32)
+}
+
+/// Replaces this process; both lists end with a null pointer, as the kernel wants them. Comes back only with an error.
+pub fn exec(path: &CStr, argv: &[*const u8], env: &[*const u8]) -> Errno {
+    match (argv.last(), env.last()) {
+        (Some(arg), Some(var)) if arg.is_null() && var.is_null() => {}
+        _ => return Errno::INVAL,
+    }
+    match call!(EXECVE, path.as_ptr(), argv.as_ptr(), env.as_ptr()) {
+        Err(error) => error,
+        Ok(_) => Errno::INVAL,
+    }
+}
+
+/// A child that has ended.
+pub struct Waited {
+    pub pid: i32,
+    /// 0: by itself.
+    pub signal: u8,
+    pub code: u8,
+    /// Microseconds.
+    pub user: u64,
+    pub system: u64,
+    pub peak_kib: u64,
+}
+
+/// The next child that has ended, of whatever kind.
+pub fn wait() -> Option<Waited> {
+    const WNOHANG: usize = 1;
+    const WALL: usize = 0x4000_0000;
+    let (mut status, mut usage) = (0i32, [0i64; 18]);
+    let pid = call!(WAIT4, -1i32 as isize, &raw mut status, WNOHANG | WALL, usage.as_mut_ptr()).ok()?;
+    let micros = |i: usize| (usage[i] as u64) * 1_000_000 + usage[i + 1] as u64;
+    (pid > 0).then_some(Waited {
+        pid: pid as i32,
+        signal: (status & 0x7f) as u8,
+        code: (status >> 8) as u8,
+        user: micros(0),
+        system: micros(2),
+        peak_kib: usage[4] as u64,
+    })
+}
+
+pub fn setsid() {
+    let _ = call!(SETSID);
+}
+
+pub fn uid() -> u32 {
+    call!(GETUID).unwrap_or(0) as u32
+}
+
+/// Whether this process may become any user, give a stream to it, and signal it then.
+pub fn can_become_user() -> bool {
+    const VERSION: u32 = 0x2008_0522;
+    const CHOWN_KILL_SETGID_SETUID: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7;
+    let (header, mut data) = ([VERSION, 0], [0u32; 6]);
+    call!(CAPGET, header.as_ptr(), data.as_mut_ptr()).is_ok() && !data[0] & CHOWN_KILL_SETGID_SETUID == 0
+}
+
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
+    call!(SETGROUPS, groups.len(), groups.as_ptr())?;
+    call!(SETGID, gid)?;
+    call!(SETUID, uid).map(drop)
+}
+
+pub fn chown(fd: Fd, uid: u32) {
+    let _ = call!(FCHOWN, fd, uid, u32::MAX);
+}
+
+/// Closes `/proc/1` to processes of the same user, and this memory to everybody.
+pub fn hide() {
+    const PR_SET_DUMPABLE: usize = 4;
+    let _ = call!(PRCTL, PR_SET_DUMPABLE, 0);
+}
+
+pub const LIMITS: usize = 16;
+
+pub type Limit = [u64; 2];
+
+pub fn limit(which: usize) -> Limit {
+    let mut limit = [0u64; 2];
+    let _ = call!(PRLIMIT64, 0, which, 0, limit.as_mut_ptr());
+    limit
+}
+
+pub fn set_limit(which: usize, limit: &Limit) -> Result<()> {
+    call!(PRLIMIT64, 0, which, limit.as_ptr(), 0).map(drop)
+}
+
+/// Blocks these signals; gives the mask from before.
+pub fn block_signals(signals: &[i32]) -> u64 {
+    let set = signals.iter().fold(0u64, |set, signal| set | 1 << (signal - 1));
+    let mut old = 0u64;
+    let _ = call!(RT_SIGPROCMASK, 0, &raw const set, &raw mut old, 8);
+    old
+}
+
+pub fn set_signal_mask(mask: u64) {
+    let _ = call!(RT_SIGPROCMASK, 2, &raw const mask, 0, 8);
+}
+
+/// A descriptor that tells of these (blocked) signals.
+pub fn signal_fd(signals: &[i32]) -> Result<Fd> {
+    let set = signals.iter().fold(0u64, |set, signal| set | 1 << (signal - 1));
+    call!(SIGNALFD4, -1i32 as isize, &raw const set, 8, O_CLOEXEC | O_NONBLOCK).map(|fd| fd as Fd)
+}
+
+/// One signal from such a descriptor: which, and whether it came from outside of the container.
+pub fn next_signal(fd: Fd) -> Option<(i32, bool)> {
+    let mut info = [0u32; 32];
+    let len = call!(READ, fd, info.as_mut_ptr(), 128).ok()?;
+    // A `kill` (code 0) whose sender has no pid here. A code of 0 cannot be forged from within.
+    (len == 128).then_some((info[0] as i32, info[2] == 0 && info[3] == 0))
+}
+
+/// Microseconds since some moment.
+pub fn now() -> u64 {
+    const CLOCK_MONOTONIC: usize = 1;
+    let mut time = [0i64; 2];
+    let _ = call!(CLOCK_GETTIME, CLOCK_MONOTONIC, time.as_mut_ptr());
+    time[0] as u64 * 1_000_000 + time[1] as u64 / 1000
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PollFd {
+    pub fd: Fd,
+    pub events: i16,
+    pub revents: i16,
+}
+
+/// Waits for this many microseconds at most; `None`: for ever.
+pub fn poll(fds: &mut [PollFd], timeout: Option<u64>) -> Result<()> {
+    let time = timeout.map(|micros| [(micros / 1_000_000) as i64, (micros % 1_000_000 * 1000) as i64]);
+    let time = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
+    match call!(PPOLL, fds.as_mut_ptr(), fds.len(), time, 0, 8) {
+        Ok(_) => Ok(()),
+        Err(Errno::INTR) => {
+            fds.iter_mut().for_each(|fd| fd.revents = 0);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub fn read(fd: Fd, buf: &mut [u8]) -> Result<usize> {
+    call!(READ, fd, buf.as_mut_ptr(), buf.len())
+}
+
+pub fn read_from_start(fd: Fd, buf: &mut [u8]) -> Result<usize> {
+    call!(PREAD64, fd, buf.as_mut_ptr(), buf.len(), 0)
+}
+
+pub fn write(fd: Fd, buf: &[u8]) -> Result<usize> {
+    call!(WRITE, fd, buf.as_ptr(), buf.len())
+}
+
+pub fn close(fd: Fd) {
+    let _ = call!(CLOSE, fd);
+}
+
+pub fn open(path: &CStr) -> Result<Fd> {
+    call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), O_CLOEXEC).map(|fd| fd as Fd)
+}
+
+pub fn open_at(dir: Fd, path: &CStr) -> Result<Fd> {
+    call!(OPENAT, dir as isize, path.as_ptr(), O_CLOEXEC).map(|fd| fd as Fd)
+}
+
+/// A directory, not through a symbolic link; `dir` is `None` for an absolute path.
+pub fn open_dir(dir: Option<Fd>, path: &CStr) -> Result<Fd> {
+    let flags = O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW;
+    call!(OPENAT, dir.unwrap_or(AT_FDCWD) as isize, path.as_ptr(), flags).map(|fd| fd as Fd)
+}
+
+pub fn rewind(fd: Fd) {
+    let _ = call!(LSEEK, fd, 0, 0);
+}
+
+/// The next entries of a directory, for [`entries`]; none at its end.
+pub fn read_dir(fd: Fd, buf: &mut [u8]) -> Result<usize> {
+    call!(GETDENTS64, fd, buf.as_mut_ptr(), buf.len())
+}
+
+/// The names in what [`read_dir`] gave.
+pub fn entries(buf: &[u8]) -> impl Iterator<Item = &CStr> {
+    let mut rest = buf;
+    core::iter::from_fn(move || {
+        let len = u16::from_ne_bytes([*rest.get(16)?, *rest.get(17)?]) as usize;
+        let (entry, tail) = rest.split_at_checked(len.max(20))?;
+        rest = tail;
+        CStr::from_bytes_until_nul(&entry[19..]).ok()
+    })
+}
+
+pub fn unlink(dir: Fd, name: &CStr) -> Result<()> {
+    call!(UNLINKAT, dir, name.as_ptr(), 0).map(drop)
+}
+
+pub fn rmdir(dir: Fd, name: &CStr) -> Result<()> {
+    const AT_REMOVEDIR: usize = 0x200;
+    call!(UNLINKAT, dir, name.as_ptr(), AT_REMOVEDIR).map(drop)
+}
+
+/// Fails if there is something of the new name.
+pub fn rename(from: Fd, name: &CStr, to: Fd, new: &CStr) -> Result<()> {
+    const RENAME_NOREPLACE: usize = 1;
+    call!(RENAMEAT2, from, name.as_ptr(), to, new.as_ptr(), RENAME_NOREPLACE).map(drop)
+}
+
+/// Makes a directory usable for its owner.
+pub fn open_up(dir: Fd, name: &CStr) {
+    let _ = call!(FCHMODAT, dir, name.as_ptr(), 0o700);
+}
+
+pub fn readlink<'a>(path: &CStr, buf: &'a mut [u8]) -> Result<&'a [u8]> {
+    let len = call!(READLINKAT, AT_FDCWD as isize, path.as_ptr(), buf.as_mut_ptr(), buf.len())?;
+    Ok(&buf[..len])
+}
+
+/// Whether this user may execute the file; `Err(ISDIR)` for a directory.
+pub fn executable(path: &CStr) -> Result<()> {
+    const STATX_TYPE_AND_MODE: usize = 3;
+    const MODE: usize = 14; // in halves of words
+    let mut stat = [0u16; 128];
+    call!(STATX, AT_FDCWD as isize, path.as_ptr(), 0, STATX_TYPE_AND_MODE, stat.as_mut_ptr())?;
+    if stat[MODE] & 0o170000 == 0o040000 {
+        return Err(Errno::ISDIR);
+    }
+    if stat[MODE] & 0o111 == 0 {
+        return Err(Errno::ACCES);
+    }
+    call!(FACCESSAT, AT_FDCWD as isize, path.as_ptr(), 1).map(drop)
+}
+
+pub fn chdir(path: &CStr) -> Result<()> {
+    call!(CHDIR, path.as_ptr()).map(drop)
+}
+
+/// The working directory, with its final NUL.
+pub fn cwd(buf: &mut [u8]) -> Result<usize> {
+    call!(GETCWD, buf.as_mut_ptr(), buf.len())
+}
+
+/// The reading and the writing end.
+pub fn pipe() -> Result<[Fd; 2]> {
+    let mut fds = [0; 2];
+    call!(PIPE2, fds.as_mut_ptr(), O_CLOEXEC)?;
+    Ok(fds)
+}
+
+pub fn set_nonblocking(fd: Fd) {
+    const F_GETFL: usize = 3;
+    const F_SETFL: usize = 4;
+    let flags = call!(FCNTL, fd, F_GETFL, 0).unwrap_or(0);
+    let _ = call!(FCNTL, fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+/// As large as an unprivileged user may have it: a megabyte. Where that is refused it stays as it is.
+pub fn enlarge_pipe(fd: Fd) {
+    const F_SETPIPE_SZ: usize = 1031;
+    let _ = call!(FCNTL, fd, F_SETPIPE_SZ, 1 << 20);
+}
+
+/// How many bytes there are to be read.
+pub fn pending(fd: Fd) -> usize {
+    const FIONREAD: usize = 0x541b;
+    let mut count = 0i32;
+    let _ = call!(IOCTL, fd, FIONREAD, &raw mut count);
+    count.max(0) as usize
+}
+
+/// The copy outlives an exec.
+pub fn dup_to(fd: Fd, to: Fd) -> Result<()> {
+    call!(DUP3, fd, to, 0).map(drop)
+}
+
+const PROT_READ_WRITE: usize = 3;
+const MAP_PRIVATE: usize = 2;
+const MAP_SHARED: usize = 1;
+const MAP_ANONYMOUS: usize = 0x20;
+
+/// Fresh memory, all zero; only what is touched counts.
+pub fn map(len: usize) -> Result<&'static mut [u8]> {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    let at = call!(MMAP, 0, len, PROT_READ_WRITE, flags, -1i32 as isize, 0)?;
+    // SAFETY: memory of this length that is nobody else's, until `unmap`.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) })
+}
+
+pub fn unmap(memory: &'static mut [u8]) {
+    let _ = call!(MUNMAP, memory.as_mut_ptr(), memory.len());
+}
+
+/// Gives the memory back; it is zero afterwards.
+pub fn forget(memory: &mut [u8]) {
+    const MADV_DONTNEED: usize = 4;
+    let _ = call!(MADVISE, memory.as_mut_ptr(), memory.len(), MADV_DONTNEED);
+}
+
+/// Numbers that forked children can write to as well, until they exec.
+pub fn map_shared(count: usize) -> Result<&'static [AtomicU32]> {
+    let flags = MAP_SHARED | MAP_ANONYMOUS;
+    let at = call!(MMAP, 0, count * 4, PROT_READ_WRITE, flags, -1i32 as isize, 0)?;
+    // SAFETY: memory of this length that stays mapped for the life of the process; atomics may be shared.
+    Ok(unsafe { core::slice::from_raw_parts(at as *const AtomicU32, count) })
+}
+
+/// Fresh memory of [`map`] as a list of processes.
+pub fn as_processes(memory: &mut [u8]) -> &mut [Process] {
+    // SAFETY: its pages are aligned for anything; every bit pattern that the agent writes is of a `Process`, and zero is
+    // one too.
+    let (_, processes, _) = unsafe { memory.align_to_mut::<Process>() };
+    processes
+}
+
+/// Memory for a list of pointers, all null.
+pub fn map_pointers(count: usize) -> Result<&'static mut [*const u8]> {
+    let memory = map(count * size_of::<*const u8>())?;
+    // SAFETY: pages are aligned for pointers, and zero is the null pointer.
+    Ok(unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr() as *mut *const u8, count) })
+}
+
+/// The environment, which the kernel has put on the stack.
+#[derive(Clone, Copy)]
+pub struct Env(&'static [*const u8]);
+
+impl Env {
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    pub fn texts(self) -> impl Iterator<Item = &'static CStr> {
+        // SAFETY: texts that end with NUL, and stay for the life of the process, see `start`.
+        self.0.iter().map(|text| unsafe { CStr::from_ptr((*text).cast()) })
+    }
+}
+
+// What the compiler calls for copies and comparisons. The crate is `no_builtins`, so these loops stay loops.
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
+            options(nostack, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        {
+            let words = len / 8;
+            for i in 0..words {
+                let word = from.cast::<u64>().add(i).read_unaligned();
+                to.cast::<u64>().add(i).write_unaligned(word);
+            }
+            for i in words * 8..len {
+                *to.add(i) = *from.add(i);
+            }
+        }
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (to as usize).wrapping_sub(from as usize) >= len {
+            return memcpy(to, from, len);
+        }
+        let mut i = len;
+        while i > 0 {
+            i -= 1;
+            *to.add(i) = *from.add(i);
+        }
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8,
+            options(nostack, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        for i in 0..len {
+            *to.add(i) = byte as u8;
+        }
+    }
+    to
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
+    for i in 0..len {
+        // SAFETY: the caller's promise.
+        let (a, b) = unsafe { (*a.add(i), *b.add(i)) };
+        if a != b {
+            return a as i32 - b as i32;
+        }
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { memcmp(a, b, len) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const u8) -> usize {
+    let mut len = 0;
+    // SAFETY: the caller's promise.
+    while unsafe { *text.add(len) } != 0 {
+        len += 1;
+    }
+    len
+}
+
+/// The core library's tables name it; nothing unwinds here.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The container ends with its PID 1: nothing goes on with an agent in an unknown state.
+    exit(101)
+}

@@ -1,0 +1,222 @@
+//! Frames in and out, through the standard streams of PID 1.
+
+use crate::protocol::{HEADER, Header, MAX_DATA, to_agent};
+use crate::sys::{self, Errno, Fd};
+
+const IN: Fd = 0;
+const OUT: Fd = 1;
+
+const IN_SIZE: usize = 2 * (HEADER + MAX_DATA);
+const OUT_SIZE: usize = 256 * 1024;
+
+/// What is kept free for all but output: every frame of the agent's but those has at most [`SMALL`] bytes.
+const RESERVE: usize = 32 * 1024;
+pub const SMALL: usize = 64;
+
+/// More than this touched, and it is given back when nothing runs.
+const KEEP: usize = 8 * 1024;
+
+/// Frames on their way to the library.
+pub struct Out {
+    buf: &'static mut [u8],
+    start: usize,
+    end: usize,
+    touched: usize,
+}
+
+impl Out {
+    pub fn new() -> sys::Result<Self> {
+        sys::set_nonblocking(OUT);
+        sys::enlarge_pipe(OUT);
+        Ok(Self {
+            buf: sys::map(OUT_SIZE)?,
+            start: 0,
+            end: 0,
+            touched: 0,
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether a frame fits that is no output.
+    pub fn has_room(&mut self) -> bool {
+        self.compact(SMALL);
+        OUT_SIZE - self.end >= SMALL
+    }
+
+    /// Whether output fits.
+    pub fn has_data_room(&mut self) -> bool {
+        self.data_room() > 0
+    }
+
+    fn data_room(&mut self) -> usize {
+        // Not for a few bytes.
+        self.compact(RESERVE + MAX_DATA / 4);
+        (OUT_SIZE - self.end).saturating_sub(RESERVE + HEADER)
+    }
+
+    fn compact(&mut self, wanted: usize) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if OUT_SIZE - self.end < wanted && self.start >= wanted {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+    }
+
+    /// A frame of at most [`SMALL`] bytes. Ask for the room first.
+    pub fn frame(&mut self, kind: u8, id: u32, payload: &[u8]) {
+        let header = Header {
+            len: payload.len(),
+            kind,
+            id,
+        };
+        for bytes in [&header.encode()[..], payload] {
+            self.buf[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+            self.end += bytes.len();
+        }
+        self.touched = self.touched.max(self.end);
+    }
+
+    /// A frame of what can be read at once, `most` bytes of it; 0: the end.
+    pub fn data(&mut self, kind: u8, id: u32, from: Fd, most: usize) -> sys::Result<usize> {
+        let most = most.min(MAX_DATA).min(self.data_room());
+        let at = self.end + HEADER;
+        let len = sys::read(from, &mut self.buf[at..at + most])?;
+        if len > 0 {
+            self.buf[self.end..at].copy_from_slice(&Header { len, kind, id }.encode());
+            self.end = at + len;
+            self.touched = self.touched.max(self.end);
+        }
+        Ok(len)
+    }
+
+    /// Writes what can be written now. `Err`: nobody reads any more.
+    pub fn flush(&mut self) -> sys::Result<()> {
+        while self.start < self.end {
+            match sys::write(OUT, &self.buf[self.start..self.end]) {
+                Ok(len) => self.start += len,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn trim(&mut self) {
+        if self.is_empty() && self.touched > KEEP {
+            sys::forget(self.buf);
+            self.touched = 0;
+        }
+    }
+}
+
+/// Frames on their way from the library.
+pub struct In {
+    buf: &'static mut [u8],
+    start: usize,
+    end: usize,
+    touched: usize,
+    /// A frame that is too large for the buffer, with how much of it is there.
+    big: Option<(Header, &'static mut [u8], usize)>,
+}
+
+/// What comes next.
+pub enum Next {
+    /// Not whole yet.
+    Wait,
+    /// A frame; its payload is had with [`In::payload`].
+    Frame(Header),
+    /// The agent does not understand it, or cannot hold it.
+    Broken,
+}
+
+impl In {
+    pub fn new() -> sys::Result<Self> {
+        sys::set_nonblocking(IN);
+        Ok(Self {
+            buf: sys::map(IN_SIZE)?,
+            start: 0,
+            end: 0,
+            touched: 0,
+            big: None,
+        })
+    }
+
+    /// Reads once. `Ok(0)`: the library has gone.
+    pub fn fill(&mut self) -> sys::Result<usize> {
+        if let Some((_, payload, filled)) = &mut self.big
+            && *filled < payload.len()
+        {
+            let len = sys::read(IN, &mut payload[*filled..])?;
+            *filled += len;
+            return Ok(len);
+        }
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let len = sys::read(IN, &mut self.buf[self.end..])?;
+        self.end += len;
+        self.touched = self.touched.max(self.end);
+        Ok(len)
+    }
+
+    pub fn next(&mut self) -> Next {
+        if let Some((header, payload, filled)) = &self.big {
+            return if *filled == payload.len() { Next::Frame(*header) } else { Next::Wait };
+        }
+        let bytes = &self.buf[self.start..self.end];
+        let Some(header) = Header::decode(bytes) else {
+            return Next::Wait;
+        };
+        match to_agent::sizes(header.kind) {
+            Some((least, most)) if (least..=most).contains(&header.len) => {}
+            _ => return Next::Broken,
+        }
+        if bytes.len() >= HEADER + header.len {
+            return Next::Frame(header);
+        }
+        if HEADER + header.len > IN_SIZE {
+            let Ok(payload) = sys::map(header.len) else {
+                return Next::Broken;
+            };
+            let there = &bytes[HEADER..];
+            payload[..there.len()].copy_from_slice(there);
+            self.big = Some((header, payload, there.len()));
+            (self.start, self.end) = (0, 0);
+        }
+        Next::Wait
+    }
+
+    /// Of the frame that [`next`](Self::next) gave.
+    pub fn payload(&self, header: Header) -> &[u8] {
+        match &self.big {
+            Some((_, payload, _)) => payload,
+            None => &self.buf[self.start + HEADER..][..header.len],
+        }
+    }
+
+    /// Goes on to the next frame.
+    pub fn done(&mut self, header: Header) {
+        match self.big.take() {
+            Some((_, payload, _)) => sys::unmap(payload),
+            None => self.start += HEADER + header.len,
+        }
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    pub fn trim(&mut self) {
+        if self.start == self.end && self.touched > KEEP {
+            sys::forget(self.buf);
+            self.touched = 0;
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! One connection to one agent: the attached streams of PID 1.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use parking_lot::Mutex;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Handle as RuntimeHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::decode::{Decoder, Message};
+use super::session::{self, Running};
+use super::wire::{self, Header, to_agent};
+use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
+
+/// How much of what PID 1 says on its standard error is kept, in bytes.
+const WORDS: usize = 1024;
+
+/// The connection. Dropping it closes it, and the container ends: it is the lifeline as well.
+#[derive(Debug)]
+pub(crate) struct Client {
+    inner: Arc<Inner>,
+    tasks: [AbortHandle; 2],
+    /// Whether it can run commands of other users.
+    any_user: bool,
+}
+
+pub(super) struct Inner {
+    frames: mpsc::UnboundedSender<Bytes>,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    last_id: u32,
+    commands: HashMap<u32, Arc<Running>>,
+    questions: HashMap<u32, oneshot::Sender<Message>>,
+    /// Why nothing works any more.
+    lost: Option<EngineError>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Client {
+    /// Greets the agent. That it answers shows that it is there and can run.
+    pub(crate) async fn connect(attachment: Attachment, runtime: &RuntimeHandle) -> Result<Self, EngineError> {
+        let Attachment { stdin, output } = attachment;
+        let (frames, to_write) = mpsc::unbounded_channel();
+        let inner = Arc::new(Inner {
+            frames,
+            state: Mutex::default(),
+        });
+        let reader = runtime.spawn(read(output, Arc::downgrade(&inner)));
+        let writer = runtime.spawn(write(stdin, to_write, Arc::downgrade(&inner)));
+        let mut client = Self {
+            inner,
+            tasks: [reader.abort_handle(), writer.abort_handle()],
+            any_user: false,
+        };
+        let mut hello = BytesMut::with_capacity(6);
+        hello.put_slice(&wire::MAGIC);
+        hello.put_u16_le(wire::VERSION);
+        match client.inner.ask(to_agent::HELLO, &hello).await? {
+            Message::Hello { version, any_user } if version == wire::VERSION => client.any_user = any_user,
+            Message::Hello { version, .. } => {
+                let message = format!(
+                    "the agent speaks version {version} of the protocol, and this library version {}",
+                    wire::VERSION
+                );
+                return Err(EngineError::new(EngineErrorKind::CannotStart, message));
+            }
+            _ => return Err(nonsense()),
+        }
+        Ok(client)
+    }
+
+    /// Whether the agent can run this, and as the engine would.
+    pub(crate) fn can_run(&self, request: &ExecRequest) -> bool {
+        request.tty.is_none() && (request.user.is_none() || self.any_user) && self.inner.state.lock().lost.is_none()
+    }
+
+    /// Runs a command, for at most `time`.
+    pub(crate) fn exec(&self, request: &ExecRequest, time: Option<Duration>) -> Result<ExecSession, EngineError> {
+        session::start(&self.inner, request, time)
+    }
+
+    /// Ends every process in the container but the agent.
+    pub(crate) async fn kill_all(&self) -> Result<(), EngineError> {
+        match self.inner.ask(to_agent::KILL_ALL, &[]).await? {
+            Message::AllKilled { left: 0 } => Ok(()),
+            Message::AllKilled { left } => Err(EngineError::new(
+                EngineErrorKind::Internal,
+                format!("{left} processes in the container could not be killed"),
+            )),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// How many processes there are in the container beside the agent.
+    pub(crate) async fn process_count(&self) -> Result<u32, EngineError> {
+        match self.inner.ask(to_agent::COUNT, &[]).await? {
+            Message::Counted(count) => Ok(count),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Removes everything in these directories, for at most `limit`.
+    pub(crate) async fn wipe(&self, paths: &[&str], limit: Duration) -> Result<(), EngineError> {
+        let mut payload = BytesMut::new();
+        payload.put_u32_le(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX));
+        for path in paths {
+            payload.put_slice(path.as_bytes());
+            payload.put_u8(0);
+        }
+        if payload.len() > wire::MAX_WIPE || paths.iter().any(|path| path.contains('\0')) {
+            let message = "the paths to be wiped are too long, or contain NUL";
+            return Err(EngineError::new(EngineErrorKind::Rejected, message));
+        }
+        match self.inner.ask(to_agent::WIPE, &payload).await? {
+            Message::Wiped(None) => Ok(()),
+            Message::Wiped(Some(errno)) => Err(EngineError::new(
+                EngineErrorKind::Internal,
+                "not everything could be removed",
+            )
+            .with_source(std::io::Error::from_raw_os_error(errno))),
+            _ => Err(nonsense()),
+        }
+    }
+}
+
+/// The agent answered something else than it was asked.
+fn nonsense() -> EngineError {
+    EngineError::new(EngineErrorKind::Protocol, "the agent's answer makes no sense")
+}
+
+impl Inner {
+    /// Sends a frame; the connection's end is told by its reader.
+    pub(super) fn send(&self, kind: u8, id: u32, payload: &[u8]) {
+        let header = Header {
+            len: payload.len(),
+            kind,
+            id,
+        };
+        let mut frame = BytesMut::with_capacity(wire::HEADER + payload.len());
+        frame.put_slice(&header.encode());
+        frame.put_slice(payload);
+        let _ = self.frames.send(frame.freeze());
+    }
+
+    /// Knows a new command from here on, and gives its id.
+    pub(super) fn add(&self, make: impl FnOnce(u32) -> Arc<Running>) -> Result<Arc<Running>, EngineError> {
+        let mut state = self.state.lock();
+        let id = state.new_id()?;
+        let running = make(id);
+        state.commands.insert(id, running.clone());
+        Ok(running)
+    }
+
+    /// Nobody reads this command's output any more.
+    pub(super) fn close(&self, id: u32, ended: bool) {
+        self.send(to_agent::CLOSE, id, &[]);
+        if ended {
+            self.state.lock().commands.remove(&id);
+        }
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), EngineError> {
+        match self.ask(to_agent::PING, &[]).await? {
+            Message::Pong => Ok(()),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Asks a question. The caller's deadline bounds it.
+    async fn ask(&self, kind: u8, payload: &[u8]) -> Result<Message, EngineError> {
+        let (answer, answered) = oneshot::channel();
+        let id = {
+            let mut state = self.state.lock();
+            // Those that were given up.
+            state.questions.retain(|_, question| !question.is_closed());
+            let id = state.new_id()?;
+            state.questions.insert(id, answer);
+            id
+        };
+        self.send(kind, id, payload);
+        match answered.await {
+            Ok(message) => Ok(message),
+            Err(_) => Err(self.state.lock().why_lost()),
+        }
+    }
+
+    /// Nothing works any more.
+    fn lose(&self, error: EngineError) {
+        let (commands, questions) = {
+            let mut state = self.state.lock();
+            state.lost.get_or_insert_with(|| error.clone());
+            (
+                std::mem::take(&mut state.commands),
+                std::mem::take(&mut state.questions),
+            )
+        };
+        drop(questions);
+        for running in commands.into_values() {
+            running.lose(&error);
+        }
+    }
+
+    fn take(&self, id: u32, message: Message) -> Result<(), EngineError> {
+        let mut state = self.state.lock();
+        if let Some(running) = state.commands.get(&id).cloned() {
+            if running.take(message)? {
+                state.commands.remove(&id);
+            }
+        } else if let Some(question) = state.questions.remove(&id) {
+            let _ = question.send(message);
+        } else if id == 0 || id > state.last_id {
+            return Err(EngineError::new(
+                EngineErrorKind::Protocol,
+                "the agent speaks of a command that never was",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn new_id(&mut self) -> Result<u32, EngineError> {
+        if self.lost.is_some() {
+            return Err(self.why_lost());
+        }
+        // Ids are never used again: what is late for one must not reach another.
+        self.last_id = self.last_id.checked_add(1).ok_or_else(|| {
+            EngineError::new(
+                EngineErrorKind::Internal,
+                "the agent has run as many commands as it can",
+            )
+        })?;
+        Ok(self.last_id)
+    }
+
+    fn why_lost(&self) -> EngineError {
+        self.lost
+            .clone()
+            .unwrap_or_else(|| EngineError::new(EngineErrorKind::Protocol, "the connection to the agent is closed"))
+    }
+}
+
+async fn read(mut output: BoxStream<'static, Result<Frame, EngineError>>, inner: Weak<Inner>) {
+    let mut decoder = Decoder::default();
+    let mut words = Vec::new();
+    let error = loop {
+        let frame = match output.next().await {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => break error,
+            None => {
+                let words = String::from_utf8_lossy(&words).trim().to_owned();
+                break EngineError::new(EngineErrorKind::Protocol, format!("the agent has ended: {words}"));
+            }
+        };
+        let Some(inner) = inner.upgrade() else { return };
+        if frame.stream == OutputStream::Stderr {
+            words.extend_from_slice(&frame.data[..frame.data.len().min(WORDS - words.len())]);
+            continue;
+        }
+        let mut taken = Ok(());
+        let fed = decoder.feed(frame.data, |id, message| {
+            if taken.is_ok() {
+                taken = inner.take(id, message);
+            }
+        });
+        match (fed, taken) {
+            (Ok(()), Ok(())) => {}
+            (_, Err(error)) => break error,
+            (Err(_), _) => {
+                break EngineError::new(EngineErrorKind::Protocol, "what the agent says is not its protocol");
+            }
+        }
+    };
+    tracing::debug!(%error, "the connection to an agent has ended");
+    if let Some(inner) = inner.upgrade() {
+        inner.lose(error);
+    }
+}
+
+async fn write(
+    mut stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    mut frames: mpsc::UnboundedReceiver<Bytes>,
+    inner: Weak<Inner>,
+) {
+    while let Some(frame) = frames.recv().await {
+        let written = async {
+            stdin.write_all(&frame).await?;
+            // More frames are written first where there are some.
+            if frames.is_empty() { stdin.flush().await } else { Ok(()) }
+        };
+        if let Err(error) = written.await {
+            if let Some(inner) = inner.upgrade() {
+                let message = "the agent cannot be written to";
+                inner.lose(EngineError::new(EngineErrorKind::Protocol, message).with_source(error));
+            }
+            return;
+        }
+    }
+}

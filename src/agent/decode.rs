@@ -1,0 +1,129 @@
+//! The agent's bytes as frames.
+
+use bytes::{Buf, Bytes};
+
+use super::wire::{Exit, Fields, HEADER, Header, Stage, from_agent, hello_version};
+use crate::engine::OutputStream;
+
+/// The most bytes of a frame that is no output.
+const SMALL: usize = 64;
+
+/// What the agent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    Hello {
+        version: u16,
+        any_user: bool,
+    },
+    /// Of a frame, whatever of it has come.
+    Output(OutputStream, Bytes),
+    OutputEnd(OutputStream),
+    StdinCredit(u32),
+    StdinClosed,
+    Exit(Exit),
+    CannotStart(Stage, i32),
+    AllKilled {
+        left: u32,
+    },
+    /// With an error number, if not everything could be removed.
+    Wiped(Option<i32>),
+    Counted(u32),
+    Pong,
+}
+
+/// It is not the agent's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Takes bytes as they come.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    /// The frame that has begun; until it has, its header and then its payload are gathered in `small`.
+    header: Option<Header>,
+    small: Vec<u8>,
+    /// Bytes of output that are still to come.
+    output: usize,
+}
+
+impl Decoder {
+    /// Gives every message to `each`, with the id it is about. After an error nothing makes sense any more.
+    pub(super) fn feed(&mut self, mut bytes: Bytes, mut each: impl FnMut(u32, Message)) -> Result<(), Malformed> {
+        loop {
+            let Some(header) = self.header else {
+                self.gather(&mut bytes, HEADER);
+                if self.small.len() < HEADER {
+                    return Ok(());
+                }
+                let header = Header::decode(&self.small).ok_or(Malformed)?;
+                self.small.clear();
+                let (least, most) = from_agent::sizes(header.kind).ok_or(Malformed)?;
+                if !(least..=most).contains(&header.len) {
+                    return Err(Malformed);
+                }
+                self.header = Some(header);
+                self.output = header.len;
+                continue;
+            };
+            if let Some(stream) = output_stream(header.kind) {
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                let piece = bytes.split_to(self.output.min(bytes.len()));
+                self.output -= piece.len();
+                each(header.id, Message::Output(stream, piece));
+                if self.output == 0 {
+                    self.header = None;
+                }
+                continue;
+            }
+            debug_assert!(header.len <= SMALL);
+            self.gather(&mut bytes, header.len);
+            if self.small.len() < header.len {
+                return Ok(());
+            }
+            let message = message(header.kind, &self.small).ok_or(Malformed)?;
+            self.small.clear();
+            self.header = None;
+            each(header.id, message);
+        }
+    }
+
+    /// Up to `len` bytes in all.
+    fn gather(&mut self, bytes: &mut Bytes, len: usize) {
+        let missing = (len - self.small.len()).min(bytes.len());
+        self.small.extend_from_slice(&bytes[..missing]);
+        bytes.advance(missing);
+    }
+}
+
+fn output_stream(kind: u8) -> Option<OutputStream> {
+    match kind {
+        from_agent::STDOUT => Some(OutputStream::Stdout),
+        from_agent::STDERR => Some(OutputStream::Stderr),
+        _ => None,
+    }
+}
+
+fn message(kind: u8, payload: &[u8]) -> Option<Message> {
+    let mut fields = Fields(payload);
+    Some(match kind {
+        from_agent::HELLO => Message::Hello {
+            version: hello_version(&mut fields)?,
+            any_user: fields.u8()? != 0,
+        },
+        from_agent::STDOUT_END => Message::OutputEnd(OutputStream::Stdout),
+        from_agent::STDERR_END => Message::OutputEnd(OutputStream::Stderr),
+        from_agent::STDIN_CREDIT => Message::StdinCredit(fields.u32()?),
+        from_agent::STDIN_CLOSED => Message::StdinClosed,
+        from_agent::EXIT => Message::Exit(Exit::decode(payload)?),
+        from_agent::CANNOT_START => Message::CannotStart(Stage::decode(fields.u8()?)?, fields.u32()? as i32),
+        from_agent::ALL_KILLED => Message::AllKilled { left: fields.u32()? },
+        from_agent::WIPED => {
+            let (done, errno) = (fields.u8()?, fields.u32()? as i32);
+            Message::Wiped((done == 0).then_some(errno))
+        }
+        from_agent::COUNTED => Message::Counted(fields.u32()?),
+        from_agent::PONG => Message::Pong,
+        _ => return None,
+    })
+}
