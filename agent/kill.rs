@@ -12,6 +12,9 @@ const GIVE_UP: u64 = 10_000_000;
 /// Between two looks at all processes, at first and at most.
 const PAUSE: (u64, u64) = (1000, 16_000);
 
+/// The most processes that are looked at.
+const MAX_PROCESSES: usize = 16 * 1024;
+
 /// More processes than this are stopped before they are looked at: they could be made faster than they are killed, and
 /// take all the time from who kills them. Not again for a while: they are busy dying.
 const MANY: u32 = 64;
@@ -115,7 +118,7 @@ struct Look {
 
 /// Kills what is the command's; `None` if not everything could be looked at.
 fn sweep(proc: Fd, target: &Target<'_>) -> Option<Look> {
-    let memory = sys::map(tree::MAX * size_of::<Process>()).ok()?;
+    let memory = sys::map(MAX_PROCESSES * size_of::<Process>()).ok()?;
     let look = with_processes(proc, memory, |processes| {
         tree::mark(processes, target.root as u32, target.started, target.others);
         let mut look = Look { killed: 0, others: 0 };

@@ -2,9 +2,6 @@
 
 use super::users::number;
 
-/// The most processes that are looked at.
-pub const MAX: usize = 16 * 1024;
-
 /// One process.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
