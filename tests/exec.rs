@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Engine, EngineErrorKind, Error, ExitStatus, Pool, PooledContainer, Stdio, Taint};
+use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
 use support::{engine, eventually_now, pool, processes, unique_mark, with_container};
 use tokio::io::AsyncReadExt;
 
@@ -206,7 +206,7 @@ async fn arguments_arrive_as_they_were_given() {
 
 #[tokio::test]
 async fn out_of_memory_is_told_from_a_plain_kill_by_the_engines_event() {
-    with_container(pool("oom"), async |c| {
+    with_container(pool("oom").exec_via(ExecVia::Docker), async |c| {
         let out = sh(c, "echo before; tail /dev/zero").await;
         assert_eq!(
             (out.status, out.stdout_lossy()),
@@ -286,7 +286,9 @@ async fn a_container_that_is_killed_or_removed_under_a_command_is_gone_and_the_o
 #[tokio::test]
 async fn in_a_paused_container_no_command_starts_and_a_running_one_still_times_out() {
     let engine = engine().await;
-    let pool = pool("paused").max_total(1).build().await.unwrap();
+    // The agent is paused with the rest, and cannot say so.
+    let by_docker = pool("paused").exec_via(ExecVia::Docker);
+    let pool = by_docker.max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let mark = unique_mark();
     let mut command = c.command("sh");

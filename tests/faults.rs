@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, Pool, PullPolicy};
+use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, ExecVia, Pool, PullPolicy};
 use futures_util::StreamExt;
 use support::{containers_of, engine, eventually, eventually_now, pool};
 
@@ -106,6 +106,7 @@ fn empty_image(name: &str, platform: &str) -> Vec<u8> {
 async fn an_image_without_the_librarys_pid_1_is_told_at_once() {
     // `cat` is looked up on a PATH on which it is not.
     let error = pool("no-cat")
+        .exec_via(ExecVia::Docker)
         .env("PATH", "/nowhere")
         .min_idle(1)
         .build()

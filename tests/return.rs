@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
-use dockerpool::{ExitStatus, Pool, PoolBuilder, Reuse, Taint};
+use dockerpool::{ExecVia, ExitStatus, Pool, PoolBuilder, Reuse, Taint};
 use support::{containers_of, engine, eventually, eventually_now, pool};
 
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
@@ -60,7 +60,9 @@ async fn never_gives_each_lease_a_fresh_container() {
 
 #[tokio::test]
 async fn a_container_that_timed_out_is_replaced() {
-    let pool = pool("tainted").max_total(1).build().await.unwrap();
+    // The exec API cannot end a command alone.
+    let by_docker = pool("tainted").exec_via(ExecVia::Docker);
+    let pool = by_docker.max_total(1).build().await.unwrap();
     let first = {
         let c = pool.acquire().await.unwrap();
         let status = c

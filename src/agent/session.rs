@@ -38,6 +38,9 @@ const OTHERS_OUTPUT: Duration = Duration::from_millis(100);
 /// How long the agent may take for an answer. It has none before it only while it empties directories.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the agent gives for a program that is a directory.
+const EISDIR: i32 = 21;
+
 /// What became of a command.
 #[derive(Clone, Debug)]
 enum Outcome {
@@ -250,7 +253,12 @@ impl Names {
         };
         let message = match errno {
             0 => what,
-            errno => format!("{what}: {}", io::Error::from_raw_os_error(errno)),
+            // A directory, as the kernel has it when it is to execute one.
+            EISDIR => format!("{what}: permission denied, is a directory"),
+            errno => {
+                let words = io::Error::from_raw_os_error(errno).to_string();
+                format!("{what}: {}", words.to_lowercase())
+            }
         };
         let kind = match stage {
             Stage::Resources | Stage::Limits => EngineErrorKind::Exhausted,

@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     taint: AtomicU8,
     /// Commands that were begun and have not provably ended.
     unfinished: AtomicUsize,
+    /// All commands that were begun.
+    begun: AtomicUsize,
     oom_kills: Mutex<OomKills>,
     started: OnceLock<Instant>,
     lifeline: Mutex<Option<Attachment>>,
@@ -136,14 +138,16 @@ impl Shared {
     /// Counts a command as unfinished until the token is told that it has ended.
     pub(crate) fn begin_command(self: &Arc<Self>) -> Unfinished {
         self.unfinished.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
         Unfinished {
             shared: Some(self.clone()),
         }
     }
 
-    /// Whether one command is all that is there.
-    pub(crate) fn has_single_command(&self) -> bool {
-        self.unfinished.load(Ordering::Acquire) == 1
+    /// What is the same later if the one command that is there now has been alone all the time; `None` if it is not alone.
+    pub(crate) fn alone(&self) -> Option<usize> {
+        let begun = self.begun.load(Ordering::Acquire);
+        (self.unfinished.load(Ordering::Acquire) == 1).then_some(begun)
     }
 
     pub(crate) fn oom_kills(&self) -> OomKills {
@@ -176,6 +180,11 @@ impl Shared {
             Some(agent) if agent.can_run(request) => agent.exec(request, time),
             _ => self.engine.exec(self.id(), request).await,
         }
+    }
+
+    /// Whether such a command can be ended alone, so that the container is as good as it was.
+    pub(crate) fn ends_alone(&self, request: &ExecRequest) -> bool {
+        self.agent().is_some_and(|agent| agent.can_run(request))
     }
 
     /// Ends every process in the container.
@@ -284,6 +293,7 @@ impl Handle {
             id: OnceLock::new(),
             taint: AtomicU8::new(0),
             unfinished: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
             oom_kills: Mutex::default(),
             started: OnceLock::new(),
             lifeline: Mutex::new(None),

@@ -54,6 +54,8 @@ pub struct Child<'c> {
     done: oneshot::Receiver<Verdict>,
     verdict: Option<Verdict>,
     control: Option<Control>,
+    /// What is to be expected until the control is there.
+    ends_alone: bool,
     detached: bool,
     container: PhantomData<&'c Container<Running>>,
 }
@@ -95,11 +97,13 @@ impl<'c> Child<'c> {
             done,
             verdict: None,
             control: None,
+            ends_alone: shared.ends_alone(&setup.request),
             detached: false,
             container: PhantomData,
         };
         let driver = Driver {
             shared: shared.clone(),
+            begun: Instant::now(),
             request: setup.request,
             feed: match setup.stdin {
                 Source::Bytes(data) => Some(data),
@@ -324,7 +328,8 @@ impl Drop for Child<'_> {
         if !self.halt.is_finished() && !self.detached {
             // At once, not behind: the guard may be dropped next. One that can be ended alone leaves the container as
             // good as it was, once that is done; until then it counts as unfinished.
-            if !self.control.as_ref().is_some_and(|Control(control)| control.can_kill()) {
+            let alone = self.control.as_ref().map(|Control(control)| control.can_kill());
+            if !alone.unwrap_or(self.ends_alone) {
                 self.shared.set_taint(Taint::Cancelled);
             }
             self.halt.request(Stop::Dropped);

@@ -164,6 +164,8 @@ pub(super) struct Started {
 /// Everything the task needs.
 pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
+    /// When it was asked for.
+    pub(super) begun: Instant,
     pub(super) request: ExecRequest,
     /// Written to its standard input; `None`: the owner writes.
     pub(super) feed: Option<Bytes>,
@@ -202,6 +204,7 @@ impl Driver {
     async fn run(self) -> (Verdict, Proof) {
         let Self {
             shared,
+            begun,
             request,
             feed,
             deadline,
@@ -211,13 +214,19 @@ impl Driver {
             stderr,
             started,
         } = self;
-        let begun = Instant::now();
         let begun_at = SystemTime::now();
         let oom_before = shared.oom_kills();
+        let alone = shared.alone();
         let ended = |status| Verdict::Ended(status, Usage::of_wall(begun.elapsed()));
         let halted = halt.requested_or_at(deadline);
         tokio::pin!(halted);
 
+        if let Some(stop) = halt.reason()
+            && shared.ends_alone(&request)
+        {
+            // Nothing was begun, and nothing need be ended.
+            return (ended(stop.status()), Proof::Ended);
+        }
         let start = bounded("the start of a command", shared.call_timeout, async {
             shared.used().await?;
             let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -296,7 +305,7 @@ impl Driver {
             end = wait_for_end(&*control, &shared) => end,
         };
         if let (Ok(code), Some(report)) = (&end, control.report()) {
-            let (status, proof) = outcome(&shared, *code, &report);
+            let (status, proof) = outcome(&shared, *code, &report, alone);
             return (ended(status), proof);
         }
         match end {
@@ -353,7 +362,7 @@ async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint) -> Proof 
 }
 
 /// How a command ended of which everything is known.
-fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitStatus, Proof) {
+fn outcome(shared: &Shared, code: i64, report: &ExecReport, alone: Option<usize>) -> (ExitStatus, Proof) {
     let proof = if report.all_dead { Proof::Ended } else { Proof::None };
     if report.at_deadline {
         if proof == Proof::None {
@@ -362,7 +371,7 @@ fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitStatus, Proo
         return (ExitStatus::TimedOut, proof);
     }
     // A shell gives the end of its child as its own, or goes on without the member of a pipeline that the kernel took.
-    let its_own = code == KILLED || shared.has_single_command();
+    let its_own = code == KILLED || alone.is_some() && alone == shared.alone();
     if its_own && report.oom_kills.is_some_and(|kills| kills > 0) {
         shared.set_taint(Taint::OutOfMemory);
         return (ExitStatus::OutOfMemory, proof);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer};
+use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Taint};
 
 /// A small image with a shell; `./dev` says which.
 pub fn busybox() -> String {
@@ -38,6 +38,12 @@ pub fn exec_via() -> ExecVia {
         Ok(other) => panic!("DOCKERPOOL_TEST_EXEC is `agent` or `docker`, not `{other}`"),
         Err(_) => ExecVia::default(),
     }
+}
+
+/// What a command that was ended leaves behind: the exec API takes its whole container, the agent leaves that as good as
+/// it was.
+pub fn taint_of_ended(taint: Taint) -> Option<Taint> {
+    (exec_via() == ExecVia::Docker).then_some(taint)
 }
 
 /// The real engine.
