@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -445,11 +446,14 @@ impl Pump {
     /// being ended: an engine whose output is not taken takes ten seconds to end a container.
     async fn run(mut self) -> Result<(), EngineError> {
         while let Some(frame) = self.next().await? {
+            // Where nobody reads this stream any more, the rest of it goes nowhere.
+            let Err(TrySendError::Full(_)) = self.pipe(&frame).try_send(frame.data.clone()) else {
+                continue;
+            };
             let served = tokio::select! {
                 biased;
                 _ = self.halt.requested() => false,
                 room = self.pipe(&frame).reserve() => {
-                    // Where nobody reads this stream any more, the rest of it goes nowhere.
                     if let Ok(room) = room {
                         room.send(frame.data.clone());
                     }
@@ -497,6 +501,10 @@ impl Pump {
     async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
         if self.ended_until.is_some() {
             return self.last_words().await;
+        }
+        // Mostly it is there, and nothing need be set up to wait for it.
+        if let Some(frame) = self.output.next().now_or_never() {
+            return frame.transpose();
         }
         let begun = Instant::now();
         let mut failures = 0;
