@@ -78,20 +78,38 @@ choose_image() {
 # fetch_debs DIR PACKAGE...: downloads the packages with all they depend on into DIR, and installs
 # nothing. An empty status file makes apt believe that nothing is installed, so its own resolver
 # finds the exact closure for whatever release and architecture this machine has.
+FETCH_FROM=() # options for apt-get that name another release than the machine's
 fetch_debs() {
     local dir=$1
     shift
     mkdir -p "$dir/partial"
     : >"$dir/status"
-    apt-get -qq -y --download-only --no-install-recommends \
+    apt-get -qq -y --download-only --no-install-recommends "${FETCH_FROM[@]}" \
         -o Dir::State::status="$dir/status" -o Dir::Cache::archives="$dir" \
         -o APT::Sandbox::User=root -o Debug::NoLocking=1 install "$@" >"$dir/log" 2>&1 </dev/null
+}
+
+# unpack_debs DIR ROOT: unpacks all packages in DIR into the new folder ROOT, and installs nothing.
+unpack_debs() {
+    local root=$2 deb
+    # Old packages say /lib, new ones /usr/lib: with these links both come to the same place.
+    mkdir -p "$root"/{dev,etc,home/runner,opt,proc,root,run,srv,sys,tmp,usr/{bin,lib,lib64,sbin,local/bin},var/tmp}
+    ln -s usr/bin usr/lib usr/lib64 usr/sbin "$root"
+    chmod 1777 "$root/tmp" "$root/var/tmp"
+    chmod 700 "$root/root"
+    for deb in "$1"/*.deb; do
+        case ${deb##*/} in
+        # Wanted by maintainer scripts only.
+        dpkg_* | tar_* | perl-base_* | debconf_* | readline-common_*) continue ;;
+        esac
+        dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink --no-same-owner -C "$root"
+    done
 }
 
 # unpack_base DIR ROOT PACKAGE...: fetches the packages and unpacks them, with busybox's commands
 # and a few users, into ROOT.
 unpack_base() {
-    local dir=$1 root=$2 deb applet
+    local dir=$1 root=$2 applet
     shift 2
     command -v apt-get >/dev/null || die 'there is no apt-get: the test images are built from Debian packages; set DOCKERPOOL_BUSYBOX_IMAGE and DOCKERPOOL_PYTHON_IMAGE to images you have'
     check_architecture
@@ -101,18 +119,7 @@ unpack_base() {
         apt_update || die 'apt-get update failed: no network? The test images need a registry or Debian packages'
         fetch_debs "$dir/debs" "$@" || die "the packages for the test images could not be downloaded: $(tail -n 1 "$dir/debs/log")"
     fi
-    # Old packages say /lib, new ones /usr/lib: with these links both come to the same place.
-    mkdir -p "$root"/{dev,etc,home/runner,opt,proc,root,run,srv,sys,tmp,usr/{bin,lib,lib64,sbin,local/bin},var/tmp}
-    ln -s usr/bin usr/lib usr/lib64 usr/sbin "$root"
-    chmod 1777 "$root/tmp" "$root/var/tmp"
-    chmod 700 "$root/root"
-    for deb in "$dir"/debs/*.deb; do
-        case ${deb##*/} in
-        # Wanted by a maintainer script only; busybox has a tar of its own.
-        dpkg_* | tar_* | perl-base_* | debconf_* | readline-common_*) continue ;;
-        esac
-        dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink --no-same-owner -C "$root"
-    done
+    unpack_debs "$dir/debs" "$root"
     rm -rf "$root"/usr/share/{bug,doc,lintian,locale,man}
     for applet in $("$root/bin/busybox" --list); do
         [ -e "$root/bin/$applet" ] || [ -L "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"

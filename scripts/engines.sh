@@ -1,0 +1,286 @@
+# shellcheck shell=bash
+# `./dev engines`: the test suite against other engines, each from Debian's packages, unpacked and
+# never installed, and started in a root, a mount and a network namespace of its own. Sourced by ./dev
+# after images.sh.
+
+ENGINES=(docker-20.10 docker-26 podman-4.3)
+ENGINES_DIR=$PWD/target/engines
+ENGINES_RUN_DEADLINE=3600 # seconds for the suite on one engine
+ENGINES_MIRROR=${DEBIAN_MIRROR:?}
+ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# engine_recipe NAME: sets SUITE, PACKAGES and SERVE, what the engine is started with.
+engine_recipe() {
+    # In all: what Docker and Podman call by name, and no package depends on.
+    PACKAGES=(iptables iproute2 mount)
+    SERVE=(dockerd)
+    case $1 in
+    docker-20.10) SUITE=bookworm PACKAGES+=(docker.io) ;;
+    docker-26) SUITE=trixie PACKAGES+=(docker.io) ;;
+    podman-4.3)
+        SUITE=bookworm PACKAGES+=(podman runc catatonit netavark aardvark-dns)
+        SERVE=(podman system service --time=0 unix:///run/docker.sock)
+        ;;
+    *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
+    esac
+}
+
+engine_socket() { echo "$ENGINES_DIR/$1/root/run/docker.sock"; }
+
+# unpack_engine NAME: fetches and unpacks its packages, once.
+unpack_engine() {
+    local dir=$ENGINES_DIR/$1 root=$ENGINES_DIR/$1/root.new
+    [ ! -e "$dir/root" ] || return 0
+    [ -r $ENGINES_KEYS ] || apt_install "Debian's keys" debian-archive-keyring
+    say "fetching $1 from Debian $SUITE: ${PACKAGES[*]}"
+    rm -rf "$dir"
+    mkdir -p "$dir"/{debs,lists}/partial
+    echo "deb [signed-by=$ENGINES_KEYS] $ENGINES_MIRROR $SUITE main" >"$dir/sources.list"
+    # Lists of its own: the machine's apt neither sees nor changes them.
+    FETCH_FROM=(-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o Dir::State::lists="$dir/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o Acquire::Languages=none)
+    : >"$dir/status"
+    apt-get -qq "${FETCH_FROM[@]}" -o Dir::State::status="$dir/status" -o APT::Sandbox::User=root \
+        -o Debug::NoLocking=1 update >"$dir/apt.log" 2>&1 </dev/null ||
+        die "no package list of Debian $SUITE could be had from $ENGINES_MIRROR: $(tail -n 1 "$dir/apt.log")"
+    fetch_debs "$dir/debs" "${PACKAGES[@]}" || die "the packages of $1 could not be downloaded: $(tail -n 1 "$dir/debs/log")"
+    FETCH_FROM=()
+    unpack_debs "$dir/debs" "$root"
+    configure_engine "$root"
+    rm -rf "$dir"/{debs,lists,status}
+    mv "$root" "$dir/root" # only a whole one has this name
+}
+
+# configure_engine ROOT: what the packages' own scripts would have done, and what this machine needs.
+configure_engine() {
+    local root=$1 program
+    for program in iptables ip6tables; do ln -sf $program-nft "$root/usr/sbin/$program"; done
+    [ -L "$root/var/run" ] || { rm -rf "$root/var/run" && ln -s ../run "$root/var/run"; }
+    echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
+    printf '%s\n' 'root:x:0:' 'docker:x:999:' >"$root/etc/group"
+    echo '127.0.0.1 localhost' >"$root/etc/hosts"
+    : >"$root/etc/resolv.conf"
+    [ -d "$root/etc/containers" ] || return 0
+    # crun, Podman's default, refuses hybrid cgroup hierarchies; there is no journal to write events to.
+    cat >"$root/etc/containers/containers.conf" <<'CONF'
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+init_path = "/usr/bin/catatonit"
+[network]
+network_backend = "netavark"
+CONF
+    printf '%s\n' '[storage]' 'driver = "overlay"' 'runroot = "/run/containers/storage"' \
+        'graphroot = "/var/lib/containers/storage"' >"$root/etc/containers/storage.conf"
+    # The registries that the tests start, which Docker trusts without being told.
+    printf '%s\n' '[[registry]]' 'location = "127.0.0.1"' 'insecure = true' \
+        '[[registry]]' 'location = "localhost"' 'insecure = true' >"$root/etc/containers/registries.conf"
+}
+
+# Run by a shell in new namespaces, as the engine's own process: $1 is the root it gets.
+# shellcheck disable=SC2016 # for the inner shell
+ENTER_ENGINE='
+    set -e
+    root=$1
+    shift
+    mount --bind "$root" "$root"
+    mount -t sysfs sysfs "$root/sys"
+    mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
+    mount --rbind /proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    mkdir -p "$root/.old"
+    cd "$root"
+    pivot_root . .old
+    cd /
+    export PATH=/usr/sbin:/usr/bin
+    ip link set lo up
+    umount -l /.old
+    exec "$@"
+'
+
+# private_engine NAME: the pid of its main process, if it still runs and is ours.
+private_engine() {
+    local pid start
+    read -r pid start 2>/dev/null <"$ENGINES_DIR/$1/pid" || return 1
+    [ -n "$start" ] && [ "$start" = "$(start_time "$pid")" ] && echo "$pid"
+}
+private_engine_gone() { ! private_engine "$1" >/dev/null; }
+private_engine_answers() { DOCKER_HOST=unix://$(engine_socket "$1") engine_answers; }
+private_engine_settled() { private_engine_answers "$1" || private_engine_gone "$1"; }
+
+PRIVATE_ENGINE= # the one that runs now
+start_private_engine() {
+    local name=$1 dir=$ENGINES_DIR/$1 pid
+    stop_private_engine "$name" # of a run that was killed
+    # Nothing of an earlier run: these hold all that an engine writes.
+    rm -rf --one-file-system "$dir"/root/{run,var/lib/docker,var/lib/containers,var/lib/containerd}
+    mkdir -p "$dir/root/run"
+    PRIVATE_ENGINE=$name
+    # No descriptor of ours, so that nothing waits for it that waits for this script.
+    setsid unshare --mount --net --propagation private \
+        bash -c "$ENTER_ENGINE" _ "$dir/root" "${SERVE[@]}" >"$dir/log" 2>&1 </dev/null 9>&- &
+    pid=$!
+    echo "$pid $(start_time $pid)" >"$dir/pid"
+    if ! wait_for $ENGINE_DEADLINE private_engine_settled "$name" || ! private_engine_answers "$name"; then
+        tail -n 20 "$dir/log" >&2
+        die "$name did not come up; its log is $dir/log"
+    fi
+    say "$name: version $(DOCKER_HOST=unix://$(engine_socket "$name") engine_version) (pid $pid, log $dir/log)"
+}
+
+# Processes whose root is the engine's (its own and its containers' keepers), and all their children:
+# the containers' processes.
+processes_of() {
+    local process
+    for process in /proc/[0-9]*; do
+        [ ! "$process/root" -ef "$ENGINES_DIR/$1/root" ] || with_children "${process#/proc/}"
+    done
+}
+with_children() {
+    local child
+    for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do with_children "$child"; done
+    echo "$1"
+}
+none_of() { [ -z "$(processes_of "$1")" ]; }
+
+# stop_private_engine NAME: with everything in it. It is ours alone, so all its containers may go.
+stop_private_engine() {
+    local name=$1 pid rest
+    if pid=$(private_engine "$name"); then
+        say "stopping $name (pid $pid)"
+        if private_engine_answers "$name"; then
+            # shellcheck disable=SC2046 # ids
+            (
+                export DOCKER_HOST=unix://$(engine_socket "$name")
+                timeout 120 docker ps -aq | xargs -r timeout 120 docker rm -f -v
+            ) >/dev/null 2>&1 || true
+        fi
+        kill -TERM "$pid" 2>/dev/null || true
+        wait_for $ENGINE_DEADLINE private_engine_gone "$name" || say "$name does not end: it is killed"
+    fi
+    rest=$(processes_of "$name")
+    # shellcheck disable=SC2086 # pids
+    [ -z "$rest" ] || kill -KILL $rest 2>/dev/null || true
+    wait_for 10 none_of "$name" || say "warning: processes of $name are left: $(processes_of "$name" | xargs)"
+    rm -f "$ENGINES_DIR/$name/pid"
+    PRIVATE_ENGINE=
+}
+
+# load_images NAME: both test images, from the engine that has them.
+load_images() {
+    local image target=unix://$(engine_socket "$1")
+    for image in "$DOCKERPOOL_BUSYBOX_IMAGE" "$DOCKERPOOL_PYTHON_IMAGE"; do
+        docker save "$image" | DOCKER_HOST=$target docker load >/dev/null || die "$1 does not take the image $image"
+        DOCKER_HOST=$target image_exists "$image" || die "$1 has loaded $image, but does not know it by this name"
+    done
+}
+
+# run_on NAME CARGO-ARGUMENTS...: the tests, in the engine's network namespace, where the servers that
+# tests start on the loopback interface are the engine's too. Returns the code of cargo.
+run_on() {
+    local name=$1 pid
+    shift
+    pid=$(private_engine "$name") || die "$name has ended; its log is $ENGINES_DIR/$name/log"
+    timeout --kill-after=10 $ENGINES_RUN_DEADLINE nsenter --net="/proc/$pid/ns/net" \
+        env -u DOCKER_CONTEXT -u DOCKER_TLS_VERIFY -u DOCKER_CERT_PATH DOCKER_HOST="unix://$(engine_socket "$name")" \
+        CARGO_NET_OFFLINE=true cargo test --all-features --no-fail-fast "$@" 2>&1 </dev/null
+}
+
+# results: reads cargo's output, writes "FILE PASSED TOTAL" for each test file.
+results() {
+    awk '
+        function flush() { if (file != "") { print file, "-", "-" } file = "" }
+        $1 == "Running" { flush(); file = $2 == "unittests" ? $3 : $2 }
+        $1 == "test" && $2 == "result:" {
+            for (i = 3; i < NF; i++) { if ($(i + 1) ~ /^passed/) passed = $i; if ($(i + 1) ~ /^failed/) failed = $i }
+            if (file != "") print file, passed, passed + failed
+            file = ""
+        }
+        END { flush() }
+    '
+}
+
+# One column for each engine that has been run whole, one row for each file.
+engines_table() {
+    local name columns=()
+    for name in "${ENGINES[@]}"; do [ ! -e "$ENGINES_DIR/$name.results" ] || columns+=("$ENGINES_DIR/$name.results"); done
+    [ ${#columns[@]} -gt 0 ] || return 1
+    awk '
+        FNR == 1 { n++; title[n] = $0; next }
+        { if (!($1 in known)) { known[$1] = 1; order[++rows] = $1 }
+          cell[$1, n] = $2 == "-" ? "broke off" : $2 "/" $3
+          passed[n] += $2; total[n] += $3 }
+        END {
+            printf "| test file |"; for (i = 1; i <= n; i++) printf " %s |", title[i]
+            printf "\n|---|"; for (i = 1; i <= n; i++) printf "---|"
+            for (r = 1; r <= rows; r++) {
+                printf "\n| `%s` |", order[r]
+                for (i = 1; i <= n; i++) printf " %s |", (order[r], i) in cell ? cell[order[r], i] : "not run"
+            }
+            printf "\n| **all** |"; for (i = 1; i <= n; i++) printf " **%d/%d** |", passed[i], total[i]
+            printf "\n"
+        }
+    ' "${columns[@]}"
+}
+
+# write_table: between the two markers in the README.
+write_table() {
+    engines_table >"$ENGINES_DIR/table.md" || return 0
+    grep -q '^<!-- engines:begin -->$' README.md && grep -q '^<!-- engines:end -->$' README.md ||
+        die 'README.md has no markers <!-- engines:begin --> and <!-- engines:end -->'
+    awk -v table="$ENGINES_DIR/table.md" '
+        $0 == "<!-- engines:end -->" { inside = 0 }
+        !inside { print }
+        $0 == "<!-- engines:begin -->" { inside = 1; while ((getline line < table) > 0) print line }
+    ' README.md >"$ENGINES_DIR/README.md"
+    cat "$ENGINES_DIR/README.md" >README.md
+    say 'the table in README.md is written'
+}
+
+engines() {
+    local names=() name args=() whole=1 rc version
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        engine_recipe "$1"
+        names+=("$1")
+        shift
+    done
+    if [ $# -gt 1 ]; then
+        args=("${@:2}")
+        whole=
+    else
+        args=(--lib --tests)
+    fi
+    [ ${#names[@]} -gt 0 ] || names=("${ENGINES[@]}")
+    [ "$(id -u)" = 0 ] || die 'starting engines needs root'
+    need_test_servers
+    set_up
+    mkdir -p "$ENGINES_DIR"
+    exec 9>"$ENGINES_DIR/lock"
+    flock -n 9 || die 'another ./dev engines is running'
+    # While there is a network: in an engine's namespace there is none.
+    cargo test --all-features --no-run
+    trap '[ -z "$PRIVATE_ENGINE" ] || stop_private_engine "$PRIVATE_ENGINE"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    for name in "${names[@]}"; do
+        say "== $name"
+        engine_recipe "$name"
+        unpack_engine "$name"
+        start_private_engine "$name"
+        load_images "$name"
+        version=$(DOCKER_HOST=unix://$(engine_socket "$name") engine_version)
+        rc=0
+        run_on "$name" "${args[@]}" | tee "$ENGINES_DIR/$name.log" || rc=$?
+        stop_private_engine "$name"
+        [ $rc = 0 ] || FAILED+=("$name")
+        [ -n "$whole" ] || continue
+        case $name in docker-*) version="Docker $version" ;; podman-*) version="Podman $version" ;; esac
+        { echo "$version" && results <"$ENGINES_DIR/$name.log"; } >"$ENGINES_DIR/$name.results"
+        write_table
+    done
+    [ ${#FAILED[@]} = 0 ] || die "not all tests passed on: ${FAILED[*]}"
+}
