@@ -233,12 +233,16 @@ impl Drop for Unfinished {
 /// PID 1 of a container with a lifeline gives back what it reads. That it does shows that it is there and can run.
 async fn echo(lifeline: &mut Attachment) -> Result<(), EngineError> {
     let broken = |error| EngineError::new(EngineErrorKind::Protocol, "PID 1 cannot be written to").with_source(error);
-    lifeline.stdin.write_all(b"\n").await.map_err(broken)?;
-    lifeline.stdin.flush().await.map_err(broken)?;
+    let written = async {
+        lifeline.stdin.write_all(b"\n").await?;
+        lifeline.stdin.flush().await
+    };
+    // One that has ended already cannot be written to, and its last words say why.
+    let written = written.await.map_err(broken);
     let mut words = Vec::new();
     while let Some(frame) = lifeline.output.next().await {
         match frame? {
-            frame if frame.stream == OutputStream::Stdout => return Ok(()),
+            frame if frame.stream == OutputStream::Stdout => return written,
             frame => words.extend_from_slice(&frame.data),
         }
     }

@@ -152,6 +152,10 @@ pub struct Capabilities {
     pub stdin_half_close: bool,
     /// PID 1's standard input can be held attached, so that a container ends with its owner.
     pub lifeline: bool,
+    /// It tells of processes that were killed for using too much memory. Where it does not, such a command ends as one
+    /// killed by anybody: [`Signaled(9)`](crate::ExitStatus::Signaled), and a pipeline that loses a member to it as its
+    /// shell says.
+    pub oom_events: bool,
     /// Containers can be put on networks by name.
     pub networks: bool,
     /// Containers can be renamed.
@@ -171,6 +175,7 @@ impl Capabilities {
             pids_limit: true,
             stdin_half_close: true,
             lifeline: true,
+            oom_events: true,
             networks: true,
             rename: true,
             agent: true,

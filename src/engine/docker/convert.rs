@@ -5,8 +5,10 @@ use std::error::Error as StdError;
 
 use bollard::errors::Error as DockerError;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, SystemVersion,
 };
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
 
@@ -21,6 +23,44 @@ pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, V
         filters.insert(id_filter.to_owned(), vec![id.clone()]);
     }
     filters
+}
+
+/// Whether it is Podman that answers.
+pub(super) fn is_podman(version: &SystemVersion) -> bool {
+    let mut components = version.components.iter().flatten();
+    components.any(|component| component.name.starts_with("Podman"))
+}
+
+/// States that only Podman has, in the words of the API. A container is `stopped` until what it leaves is cleaned up.
+const OTHER_STATES: [(&str, &str); 3] = [
+    ("stopped", "exited"),
+    ("initialized", "created"),
+    ("configured", "created"),
+];
+
+/// Decodes the description of a container, or of many, that bollard could not decode for a state that it does not know.
+pub(super) fn with_other_states<T: DeserializeOwned>(error: DockerError) -> Result<T, DockerError> {
+    let DockerError::JsonDataError { contents, .. } = &error else {
+        return Err(error);
+    };
+    let Ok(mut found) = serde_json::from_str::<Value>(contents) else {
+        return Err(error);
+    };
+    let containers = match &mut found {
+        Value::Array(many) => many.as_mut_slice(),
+        one => std::slice::from_mut(one),
+    };
+    for container in containers {
+        // A list says it in one word, an inspect has more to say.
+        for place in ["/State", "/State/Status"] {
+            if let Some(Value::String(state)) = container.pointer_mut(place) {
+                if let Some((_, known)) = OTHER_STATES.iter().find(|(other, _)| other == state) {
+                    *state = (*known).to_owned();
+                }
+            }
+        }
+    }
+    serde_json::from_value(found).map_err(|_| error)
 }
 
 pub(super) fn report_of_inspect(found: ContainerInspectResponse) -> ContainerReport {
@@ -112,6 +152,7 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
 
     let says = |words: &str| message.contains(words);
     if says("No such image")
+        || says("image not known")
         || says("manifest unknown")
         || says("pull access denied")
         || says("repository does not exist")
@@ -129,11 +170,78 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     {
         return Kind::CannotStart;
     }
+    // Podman's words for what it gives no status of its own.
+    if says("that name is already in use") || says("container state improper") {
+        return Kind::Conflict;
+    }
     match status {
         404 => Kind::NotFound,
         409 | 304 => Kind::Conflict,
         400..=499 => Kind::Rejected,
         501 => Kind::Unsupported,
         _ => Kind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undecodable(contents: &str) -> DockerError {
+        DockerError::JsonDataError {
+            message: String::new(),
+            column: 0,
+            contents: contents.to_owned(),
+        }
+    }
+
+    #[test]
+    fn states_that_only_podman_has_are_understood_in_a_list_and_in_a_description() {
+        let list = r#"[{"Id":"a","Names":["/x"],"State":"stopped"},{"Id":"b","State":"running"}]"#;
+        let found: Vec<ContainerSummary> = with_other_states(undecodable(list)).unwrap();
+        let reports: Vec<_> = found.into_iter().map(report_of_summary).collect();
+        assert_eq!((&*reports[0].name, reports[0].state), ("x", ContainerState::Exited));
+        assert_eq!((&*reports[1].id, reports[1].state), ("b", ContainerState::Running));
+
+        let one = r#"{"Id":"a","State":{"Status":"initialized"}}"#;
+        let found: ContainerInspectResponse = with_other_states(undecodable(one)).unwrap();
+        assert_eq!(report_of_inspect(found).state, ContainerState::Created);
+    }
+
+    #[test]
+    fn what_nobody_understands_stays_the_error_it_was() {
+        for contents in ["", "[{", r#"[{"State":"frozen"}]"#, r#"[{"State":7}]"#] {
+            let result: Result<Vec<ContainerSummary>, _> = with_other_states(undecodable(contents));
+            assert!(matches!(result, Err(DockerError::JsonDataError { .. })), "{contents}");
+        }
+    }
+
+    #[test]
+    fn the_answers_of_podman_are_of_the_same_kinds() {
+        for (status, message, kind) in [
+            (
+                404,
+                "no such image: docker.io/x/y:1: image not known",
+                EngineErrorKind::ImageNotFound,
+            ),
+            (
+                500,
+                "container create: creating container storage: the container name \"x\" is already in use by abc. You have \
+                 to remove that container to be able to reuse that name: that name is already in use",
+                EngineErrorKind::Conflict,
+            ),
+            (
+                500,
+                "can only create exec sessions on running containers: container state improper",
+                EngineErrorKind::Conflict,
+            ),
+            (
+                404,
+                "no container with name or ID \"x\" found: no such container",
+                EngineErrorKind::NotFound,
+            ),
+        ] {
+            assert_eq!(kind_of_answer(status, message), kind, "{message}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A command through the exec API: create, start (which upgrades the connection to a stream), inspect.
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +18,8 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 
 use super::convert::engine_error;
-use super::frames;
 use super::upgrade::{self, Connection};
+use super::{DockerEngine, frames};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtySize,
 };
@@ -28,7 +30,7 @@ const READ_CAPACITY: usize = 64 * 1024;
 /// How often a command is asked about whose output has ended.
 const END_CHECK: Duration = Duration::from_millis(5);
 
-/// The engine reports a program it could not start as output, in these words.
+/// Docker reports a program it could not start as output, in these words.
 const CANNOT_START_WORDS: [&[u8]; 4] = [
     b"OCI runtime exec failed",
     b"unable to find user",
@@ -36,7 +38,23 @@ const CANNOT_START_WORDS: [&[u8]; 4] = [
     b"cannot exec in a ",
 ];
 
-pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
+/// Podman does so in a line on standard error that begins and ends thus, whatever runtime it uses, with one of these exit
+/// codes.
+const PODMAN_WORDS: (&[u8], [&[u8]; 3]) = (
+    b"Error: ",
+    [
+        b": OCI runtime attempted to invoke a command that was not found\n",
+        b": OCI permission denied\n",
+        b": OCI runtime error\n",
+    ],
+);
+const PODMAN_CODES: RangeInclusive<i64> = 125..=127;
+
+/// And may add this line, on what it tried next.
+const PODMAN_MORE_WORDS: (&[u8], &[u8]) = (b"Error: read unixpacket ", b": read: connection reset by peer\n");
+
+pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
+    let docker = &engine.docker;
     let config = ExecConfig {
         attach_stdin: Some(request.stdin),
         attach_stdout: Some(true),
@@ -60,7 +78,7 @@ pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> R
     let (output, input): (_, Box<dyn AsyncWrite + Send + Unpin>) = match started.map_err(refused)? {
         Connection::Raw(stream) => {
             let (read, write) = tokio::io::split(stream);
-            (frames::decode(read, tty), Box::new(write))
+            (frames::decode(read, engine.frames(tty)), Box::new(write))
         }
         Connection::Decoded(StartExecResults::Attached { output, input }) => {
             (plain_frames(output, tty), Box::new(input))
@@ -76,6 +94,7 @@ pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> R
     let control = Control {
         docker: docker.clone(),
         exec,
+        is_podman: engine.is_podman,
         words: Arc::default(),
     };
     if let Some(size) = request.tty {
@@ -96,8 +115,9 @@ pub(super) async fn start(docker: &Docker, id: &str, request: &ExecRequest) -> R
 struct Control {
     docker: Docker,
     exec: String,
+    is_podman: bool,
     /// What may be the engine's words on why the program could not be started, held back from the output.
-    words: Arc<Mutex<Option<Frame>>>,
+    words: Arc<Mutex<VecDeque<Frame>>>,
 }
 
 impl Control {
@@ -111,12 +131,18 @@ impl Control {
             ref found if found.running == Some(true) => return Ok(None),
             ref found => found.exit_code,
         };
-        // Only a process that never was has no pid; a program's own exit code 126 or 127 comes with one.
-        if matches!(code, Some(126 | 127)) && found.pid.unwrap_or(0) == 0 {
+        // Only a process that never was has no pid; a program's own exit code 126 or 127 comes with one. Not so with Podman,
+        // where its words must do: a program that writes the like itself, and no more, is mistaken.
+        let never_was = if self.is_podman {
+            code.is_some_and(|code| PODMAN_CODES.contains(&code)) && !self.words.lock().is_empty()
+        } else {
+            matches!(code, Some(126 | 127)) && found.pid.unwrap_or(0) == 0
+        };
+        if never_was {
             let words = self
                 .words
                 .lock()
-                .as_ref()
+                .front()
                 .map(|frame| frame.data.clone())
                 .unwrap_or_default();
             let words = String::from_utf8_lossy(&words).trim().to_owned();
@@ -141,6 +167,21 @@ impl Control {
             .resize_exec(&self.exec, options)
             .await
             .map_err(|error| engine_error("the engine did not resize the terminal", error))
+    }
+
+    /// Whether this frame, after the held ones, may be the engine's.
+    fn may_be_words(&self, frame: &Frame) -> bool {
+        let is = |(start, end): (&[u8], &[u8])| frame.data.starts_with(start) && frame.data.ends_with(end);
+        let held = self.words.lock().len();
+        match (self.is_podman, held) {
+            (false, 0) => CANNOT_START_WORDS.iter().any(|words| frame.data.starts_with(words)),
+            (true, 0) => {
+                let (start, ends) = PODMAN_WORDS;
+                frame.stream == OutputStream::Stderr && ends.iter().any(|end| is((start, end)))
+            }
+            (true, 1) => frame.stream == OutputStream::Stderr && is(PODMAN_MORE_WORDS),
+            _ => false,
+        }
     }
 
     /// The reader's deadline bounds it.
@@ -174,50 +215,44 @@ fn without_engine_words(log: Frames, control: Control) -> Frames {
     struct State {
         log: Frames,
         control: Control,
-        first: bool,
-        next: Option<Frame>,
+        /// Whether all of it so far may have been the engine's words.
+        only_words: bool,
         ended: bool,
     }
     let state = State {
         log,
         control,
-        first: true,
-        next: None,
+        only_words: true,
         ended: false,
     };
     stream::unfold(state, async |mut state| {
         loop {
-            if let Some(frame) = state.next.take() {
-                return Some((Ok(frame), state));
+            if !state.only_words {
+                // They were the program's.
+                let held = state.control.words.lock().pop_front();
+                if let Some(held) = held {
+                    return Some((Ok(held), state));
+                }
             }
             if state.ended {
                 return None;
             }
             match state.log.next().await {
-                Some(Ok(frame)) => {
-                    let held = state.control.words.lock().take();
-                    let first = std::mem::take(&mut state.first);
-                    if let Some(held) = held {
-                        // More output follows: they were the program's words.
-                        state.next = Some(frame);
-                        return Some((Ok(held), state));
-                    }
-                    if first && CANNOT_START_WORDS.iter().any(|words| frame.data.starts_with(words)) {
-                        *state.control.words.lock() = Some(frame);
-                        continue;
-                    }
-                    return Some((Ok(frame), state));
+                Some(Ok(frame)) if state.only_words => {
+                    state.only_words = state.control.may_be_words(&frame);
+                    state.control.words.lock().push_back(frame);
                 }
+                Some(Ok(frame)) => return Some((Ok(frame), state)),
                 Some(Err(error)) => {
                     state.ended = true;
                     return Some((Err(error), state));
                 }
                 None => {
                     state.ended = true;
-                    if state.control.words.lock().is_some() {
+                    if !state.control.words.lock().is_empty() {
                         match state.control.ask_until_ended().await {
                             Err(error) if error.kind() == EngineErrorKind::CannotStart => return None,
-                            _ => state.next = state.control.words.lock().take(),
+                            _ => state.only_words = false,
                         }
                     }
                 }

@@ -5,6 +5,8 @@
 //!
 //! [attach]: https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
 
+use std::io::ErrorKind;
+
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
@@ -18,14 +20,24 @@ const PIECE: usize = 64 * 1024;
 
 const HEADER: usize = 8;
 
+/// What is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wire {
+    pub(super) tty: bool,
+    /// It comes over a Unix socket. There a reset comes after all that was sent: it says only that the other end has closed
+    /// without reading all that was written to it. Podman does so where a command does not read its input. A network may
+    /// lose data with it.
+    pub(super) is_local: bool,
+}
+
 /// Turns what is read into frames, until the end or the first error.
-pub(super) fn decode<R>(read: R, tty: bool) -> BoxStream<'static, Result<Frame, EngineError>>
+pub(super) fn decode<R>(read: R, wire: Wire) -> BoxStream<'static, Result<Frame, EngineError>>
 where
     R: AsyncRead + Send + Unpin + 'static,
 {
     let decoder = Decoder {
         buffer: BytesMut::new(),
-        tty,
+        wire,
         within: None,
     };
     stream::unfold(Some((read, decoder)), async |state| {
@@ -37,7 +49,11 @@ where
                 Err(error) => return Some((Err(error), None)),
             }
             decoder.buffer.reserve(PIECE);
-            match read.read_buf(&mut decoder.buffer).await {
+            let read_in = match read.read_buf(&mut decoder.buffer).await {
+                Err(error) if decoder.wire.is_local && error.kind() == ErrorKind::ConnectionReset => Ok(0),
+                result => result,
+            };
+            match read_in {
                 Ok(0) => match decoder.rest() {
                     Some(frame) => return Some((Ok(frame), Some((read, decoder)))),
                     None => return decoder.end().err().map(|error| (Err(error), None)),
@@ -55,7 +71,7 @@ where
 
 struct Decoder {
     buffer: BytesMut,
-    tty: bool,
+    wire: Wire,
     /// The frame that is being read, and how much of it is still to come.
     within: Option<(OutputStream, usize)>,
 }
@@ -63,7 +79,7 @@ struct Decoder {
 impl Decoder {
     /// The next piece, if it is there.
     fn next(&mut self) -> Result<Option<Frame>, EngineError> {
-        if self.tty {
+        if self.wire.tty {
             let data = self.buffer.split().freeze();
             let stream = OutputStream::Stdout;
             return Ok((!data.is_empty()).then_some(Frame { stream, data }));
@@ -152,7 +168,7 @@ mod tests {
         pieces.retain(|piece| !piece.is_empty());
         let connection = StreamReader::new(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
         let mut frames = Vec::new();
-        let mut stream = decode(connection, tty);
+        let mut stream = decode(connection, Wire { tty, is_local: false });
         // Whatever is read is there at once.
         while let Some(frame) = stream.next().now_or_never().expect("nothing is waited for") {
             match frame {
@@ -215,6 +231,26 @@ mod tests {
                 (OutputStream::Stderr, &b"whole"[..])
             );
             assert_eq!(error, Some(EngineErrorKind::Protocol), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_an_end_over_a_unix_socket_only_and_only_between_frames() {
+        let cut = [&frame(2, b"whole")[..], &frame(1, b"cut")[..9]].concat();
+        for (bytes, is_local, expected) in [
+            (&cut[..13], true, None),
+            (&cut[..13], false, Some(EngineErrorKind::Protocol)),
+            (&cut[..], true, Some(EngineErrorKind::Protocol)),
+        ] {
+            let read = tokio_test::io::Builder::new()
+                .read(bytes)
+                .read_error(ErrorKind::ConnectionReset.into())
+                .build();
+            let mut frames = decode(read, Wire { tty: false, is_local });
+            let mut next = || frames.next().now_or_never().expect("nothing is waited for");
+            assert_eq!(&next().unwrap().unwrap().data[..], b"whole");
+            let rest = std::iter::from_fn(next).find_map(Result::err);
+            assert_eq!(rest.map(|error| error.kind()), expected, "{bytes:?} {is_local}");
         }
     }
 }

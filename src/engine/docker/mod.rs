@@ -50,6 +50,8 @@ const RECHECK: Duration = Duration::from_millis(10);
 pub struct DockerEngine {
     docker: Docker,
     endpoint: Option<Endpoint>,
+    /// Podman speaks the same API, with differences of its own.
+    is_podman: bool,
 }
 
 impl DockerEngine {
@@ -114,10 +116,11 @@ impl DockerEngine {
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
         let docker = transport::client(&endpoint, named_by)?;
         let what = format!("no version was had from the engine at {endpoint}");
-        let docker = agree_on_version(docker, &what).await?;
+        let (docker, is_podman) = agree_on_version(docker, &what).await?;
         Ok(Self {
             docker,
             endpoint: Some(endpoint),
+            is_podman,
         })
     }
 
@@ -128,8 +131,12 @@ impl DockerEngine {
     ///
     /// As [`connect`](Self::connect).
     pub async fn from_bollard(docker: Docker) -> Result<Self, Error> {
-        let docker = agree_on_version(docker, "the engine's version cannot be read").await?;
-        Ok(Self { docker, endpoint: None })
+        let (docker, is_podman) = agree_on_version(docker, "the engine's version cannot be read").await?;
+        Ok(Self {
+            docker,
+            endpoint: None,
+            is_podman,
+        })
     }
 
     /// Where the engine is; `None` for a connection made by the caller.
@@ -140,6 +147,12 @@ impl DockerEngine {
     /// The connection itself, for calls this library does not make.
     pub fn bollard(&self) -> &Docker {
         &self.docker
+    }
+
+    /// What comes over its upgraded connections.
+    fn frames(&self, tty: bool) -> frames::Wire {
+        let is_local = self.endpoint.as_ref().is_some_and(Endpoint::is_unix);
+        frames::Wire { tty, is_local }
     }
 
     /// Waits until a removal begun by somebody else (automatic removal, another client) is done.
@@ -156,12 +169,15 @@ impl DockerEngine {
     }
 }
 
-async fn agree_on_version(docker: Docker, what: &str) -> Result<Docker, Error> {
+/// Sees too whether it is Podman.
+async fn agree_on_version(docker: Docker, what: &str) -> Result<(Docker, bool), Error> {
     bounded("the version request", CONNECT_TIMEOUT, async {
-        docker
-            .negotiate_version()
-            .await
-            .map_err(|error| engine_error(what, error))
+        let agreed = async {
+            let docker = docker.negotiate_version().await?;
+            let is_podman = convert::is_podman(&docker.version().await?);
+            Ok((docker, is_podman))
+        };
+        agreed.await.map_err(|error| engine_error(what, error))
     })
     .await
     .map_err(|error| Error::engine(REACH, None, error))
@@ -181,6 +197,8 @@ impl Engine for DockerEngine {
         Capabilities {
             // Of a connection made by the caller nothing is known.
             local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix),
+            // Podman has no event for it.
+            oom_events: !self.is_podman,
             ..Capabilities::all()
         }
     }
@@ -192,9 +210,10 @@ impl Engine for DockerEngine {
                 .version()
                 .await
                 .map_err(|error| engine_error("the engine's version cannot be read", error))?;
+            let name = if self.is_podman { "Podman" } else { "Docker" };
             let part = |text: Option<String>| text.unwrap_or_default();
             Ok(EngineInfo::new(
-                format!("Docker {}", part(version.version)),
+                format!("{name} {}", part(version.version)),
                 part(version.api_version),
                 format!("{}/{}", part(version.os), part(version.arch)),
             ))
@@ -274,7 +293,7 @@ impl Engine for DockerEngine {
                     let (read, write) = tokio::io::split(stream);
                     Attachment {
                         stdin: Box::new(write),
-                        output: frames::decode(read, false),
+                        output: frames::decode(read, self.frames(false)),
                     }
                 }
                 Connection::Decoded(attached) => Attachment {
@@ -295,7 +314,7 @@ impl Engine for DockerEngine {
     }
 
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        Box::pin(exec::start(&self.docker, id, request))
+        Box::pin(exec::start(self, id, request))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
@@ -303,6 +322,7 @@ impl Engine for DockerEngine {
             self.docker
                 .inspect_container(id, None::<query::InspectContainerOptions>)
                 .await
+                .or_else(convert::with_other_states)
                 .map(report_of_inspect)
                 .map_err(|error| engine_error("the engine did not describe the container", error))
         })
@@ -319,6 +339,7 @@ impl Engine for DockerEngine {
                 .docker
                 .list_containers(Some(options))
                 .await
+                .or_else(convert::with_other_states)
                 .map_err(|error| engine_error("the engine did not list containers", error))?;
             Ok(found.into_iter().map(report_of_summary).collect())
         })
