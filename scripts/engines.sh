@@ -179,13 +179,13 @@ load_images() {
     done
 }
 
-# run_on NAME CARGO-ARGUMENTS...: the tests, in the engine's network namespace, where the servers that
-# tests start on the loopback interface are the engine's too. Returns the code of cargo.
+# run_on NAME CARGO-ARGUMENTS...: becomes the run of the tests, in the engine's network namespace: there
+# the servers that tests start on the loopback interface are the engine's too.
 run_on() {
     local name=$1 pid
     shift
     pid=$(private_engine "$name") || die "$name has ended; its log is $ENGINES_DIR/$name/log"
-    timeout --kill-after=10 $ENGINES_RUN_DEADLINE nsenter --net="/proc/$pid/ns/net" \
+    exec timeout --kill-after=10 $ENGINES_RUN_DEADLINE nsenter --net="/proc/$pid/ns/net" \
         env -u DOCKER_CONTEXT -u DOCKER_TLS_VERIFY -u DOCKER_CERT_PATH DOCKER_HOST="unix://$(engine_socket "$name")" \
         CARGO_NET_OFFLINE=true cargo test --all-features --no-fail-fast "$@" 2>&1 </dev/null
 }
@@ -241,8 +241,19 @@ write_table() {
     say 'the table in README.md is written'
 }
 
+# However the run ends: no test and no engine of it goes on.
+finish_engines() {
+    trap - EXIT
+    trap '' INT TERM HUP
+    if [ -n "$STAGE_PID" ]; then
+        kill -TERM "$STAGE_PID" 2>/dev/null || true
+        wait "$STAGE_PID" 2>/dev/null || true
+    fi
+    [ -z "$PRIVATE_ENGINE" ] || stop_private_engine "$PRIVATE_ENGINE"
+}
+
 engines() {
-    local names=() name args=() whole=1 rc version
+    local names=() name args=() whole=1 rc version log
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
         engine_recipe "$1"
         names+=("$1")
@@ -263,7 +274,7 @@ engines() {
     flock -n 9 || die 'another ./dev engines is running'
     # While there is a network: in an engine's namespace there is none.
     cargo test --all-features --no-run
-    trap '[ -z "$PRIVATE_ENGINE" ] || stop_private_engine "$PRIVATE_ENGINE"' EXIT
+    trap finish_engines EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     for name in "${names[@]}"; do
@@ -273,13 +284,25 @@ engines() {
         start_private_engine "$name"
         load_images "$name"
         version=$(DOCKER_HOST=unix://$(engine_socket "$name") engine_version)
+        log=$ENGINES_DIR/$name.log
+        say "== $name: the tests run; their output goes to $log"
         rc=0
-        run_on "$name" "${args[@]}" | tee "$ENGINES_DIR/$name.log" || rc=$?
+        # In the background with wait, so that an interrupt reaches this script at once.
+        run_on "$name" "${args[@]}" >"$log" &
+        STAGE_PID=$!
+        wait $STAGE_PID || rc=$?
+        STAGE_PID=
         stop_private_engine "$name"
-        [ $rc = 0 ] || FAILED+=("$name")
+        if [ $rc = 0 ]; then
+            say "== $name: ok"
+        else
+            say "== $name: FAILED (exit $rc):"
+            grep -E '^(error|test .* \.\.\. FAILED)' "$log" >&2 || tail -n 20 "$log" >&2
+            FAILED+=("$name")
+        fi
         [ -n "$whole" ] || continue
         case $name in docker-*) version="Docker $version" ;; podman-*) version="Podman $version" ;; esac
-        { echo "$version" && results <"$ENGINES_DIR/$name.log"; } >"$ENGINES_DIR/$name.results"
+        { echo "$version" && results <"$log"; } >"$ENGINES_DIR/$name.results"
         write_table
     done
     [ ${#FAILED[@]} = 0 ] || die "not all tests passed on: ${FAILED[*]}"

@@ -5,14 +5,27 @@ mod support;
 use std::collections::BTreeSet;
 use std::process::Command;
 
+/// Cargo, as it is run by hand: what it has set for this test would have it build some dependencies anew, and once more
+/// after it.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo
+}
+
 /// Runs one; gives what it printed.
 fn run(name: &str, args: &[&str]) -> String {
     // Through cargo, since nothing else says that it is built and where it is. The lock on the target folder is free
     // while tests run.
-    let output = Command::new(env!("CARGO"))
+    let output = cargo()
         .args(["run", "--quiet", "--all-features", "--example", name, "--"])
         .args(args)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("DOCKERPOOL_BUSYBOX_IMAGE", support::busybox())
         .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
         .output()
@@ -66,7 +79,7 @@ fn code_runner_fails_if_a_program_ends_otherwise_than_expected_and_on_bad_calls(
     std::fs::write(dir.join("wrong.py"), "print('hello')").unwrap();
     std::fs::write(dir.join("wrong.json"), r#"{"outcome": "exited 3"}"#).unwrap();
     let call = |arg: &str| {
-        let output = Command::new(env!("CARGO"))
+        let output = cargo()
             .args([
                 "run",
                 "--quiet",
@@ -76,7 +89,6 @@ fn code_runner_fails_if_a_program_ends_otherwise_than_expected_and_on_bad_calls(
                 "--",
                 arg,
             ])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
             .output()
             .unwrap();

@@ -376,7 +376,7 @@ pub struct ContainerReport {
     pub id: String,
     /// Its name, without a leading slash.
     pub name: String,
-    /// The image it was made from, as it was asked for.
+    /// The image it was made from, as it was asked for; Podman adds the registry.
     pub image: String,
     /// Its state.
     pub state: ContainerState,

@@ -142,7 +142,7 @@ async fn credential_helpers_are_asked() {
     config(serde_json::json!({"credsStore": "none"}));
     let text = pull().await;
     assert!(
-        text.starts_with("LoginRefused") && text.contains("no basic auth"),
+        text.starts_with("LoginRefused") && (text.contains("no basic auth") || text.contains("unauthorized")),
         "{text}"
     );
     config(serde_json::json!({"credsStore": "broken"}));

@@ -171,8 +171,15 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
         return Kind::CannotStart;
     }
     // Podman's words for what it gives no status of its own.
-    if says("that name is already in use") || says("container state improper") {
+    if says("that name is already in use") || says("network already exists") || says("container state improper") {
         return Kind::Conflict;
+    }
+    if message.trim_end().ends_with(": invalid argument") {
+        return Kind::Rejected;
+    }
+    // Nor is it always 404 that it answers while a container is just being removed.
+    if says("no such container") || says("no such exec session") {
+        return Kind::NotFound;
     }
     match status {
         404 => Kind::NotFound,
@@ -238,6 +245,21 @@ mod tests {
             (
                 404,
                 "no container with name or ID \"x\" found: no such container",
+                EngineErrorKind::NotFound,
+            ),
+            (
+                500,
+                "network name x already used: network already exists",
+                EngineErrorKind::Conflict,
+            ),
+            (
+                500,
+                "unsupported driver no-such-driver: invalid argument",
+                EngineErrorKind::Rejected,
+            ),
+            (
+                500,
+                "container abc does not exist in database: no such container",
                 EngineErrorKind::NotFound,
             ),
         ] {
