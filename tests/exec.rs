@@ -123,7 +123,7 @@ async fn a_program_that_prints_the_engines_words_itself_is_not_mistaken() {
         let out = c
             .command("sh")
             .args(["-c", &format!("echo '{WORDS}'; sleep 1000")])
-            .timeout(Duration::from_secs(1))
+            .timeout(Duration::from_secs(4))
             .output()
             .await
             .unwrap();

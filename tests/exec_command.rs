@@ -181,8 +181,9 @@ async fn truncation_lets_it_finish_and_keeps_the_container_clean() {
 #[tokio::test]
 async fn a_command_that_falls_silent_is_ended() {
     with_container("idle", async |c| {
-        let limit = Duration::from_millis(1500);
-        let steady = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.4; done";
+        let limit = Duration::from_secs(4);
+        // Longer than the limit in all.
+        let steady = "for i in 1 2 3 4 5 6 7 8 9 1 2 3; do echo $i; sleep 0.4; done";
         let out = c
             .command("sh")
             .args(["-c", steady])
@@ -190,7 +191,7 @@ async fn a_command_that_falls_silent_is_ended() {
             .output()
             .await
             .unwrap();
-        assert_eq!((out.status, out.stdout.len()), (ExitStatus::Exited(0), 12));
+        assert_eq!((out.status, out.stdout.len()), (ExitStatus::Exited(0), 24));
         let out = c
             .command("sh")
             .args(["-c", "echo one; sleep 1000"])
@@ -449,7 +450,7 @@ async fn streams_can_be_read_in_turn_after_the_command_was_ended() {
         let mut child = c
             .command("sh")
             .args(flood)
-            .timeout(Duration::from_secs(1))
+            .timeout(Duration::from_secs(4))
             .spawn()
             .await
             .unwrap();

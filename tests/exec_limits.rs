@@ -9,7 +9,8 @@ use dockerpool::{Command, ExecVia, ExitStatus, LimitReached, OnLimit, Output, Po
 use support::{MARK, eventually_now, exec_via, pool, processes, taint_of_ended, unique_mark, with_container};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const SECOND: Duration = Duration::from_secs(1);
+/// Long enough for a command to begin on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(4);
 
 /// Runs a script that does not end by itself, sees it run, and sees that all of it is gone when the outcome is known, and
 /// that its container is not lent again, unless the agent has ended it alone.
@@ -37,7 +38,7 @@ async fn ended(name: &str, script: &str, limits: impl FnOnce(&mut Command<'_>)) 
 async fn a_timeout_ends_all_of_it_even_what_ignores_signals() {
     let script = "trap '' TERM INT HUP; echo out; echo err >&2; (sleep 1000; true) & sleep 1000; true";
     let (out, taint) = ended("timeout", script, |command| {
-        command.timeout(SECOND);
+        command.timeout(LIMIT);
     })
     .await;
     assert_eq!(out.status, ExitStatus::TimedOut);
@@ -46,14 +47,14 @@ async fn a_timeout_ends_all_of_it_even_what_ignores_signals() {
         ("out\n".into(), "err\n".into())
     );
     assert!(!out.truncated);
-    assert!(out.usage.wall >= SECOND, "{:?}", out.usage.wall);
+    assert!(out.usage.wall >= LIMIT, "{:?}", out.usage.wall);
     assert_eq!(taint, taint_of_ended(Taint::TimedOut));
 }
 
 #[tokio::test]
 async fn a_timeout_ends_what_does_not_read_its_input() {
     let (out, taint) = ended("unread", "echo out; sleep 1000; true", |command| {
-        command.stdin(vec![b'x'; 64 << 20]).timeout(SECOND);
+        command.stdin(vec![b'x'; 64 << 20]).timeout(LIMIT);
     })
     .await;
     assert_eq!((out.status, out.stdout_lossy()), (ExitStatus::TimedOut, "out\n".into()));
@@ -64,7 +65,7 @@ async fn a_timeout_ends_what_does_not_read_its_input() {
 async fn a_timeout_ends_what_has_closed_its_outputs_and_sleeps_on() {
     let script = "echo out; exec >&- 2>&-; sleep 1000; true";
     let (out, taint) = ended("closed", script, |command| {
-        command.timeout(SECOND);
+        command.timeout(LIMIT);
     })
     .await;
     assert_eq!((out.status, out.stdout_lossy()), (ExitStatus::TimedOut, "out\n".into()));
@@ -74,7 +75,7 @@ async fn a_timeout_ends_what_has_closed_its_outputs_and_sleeps_on() {
 #[tokio::test]
 async fn a_timeout_ends_what_prints_all_the_time() {
     let (out, taint) = ended("yes", "yes", |command| {
-        command.timeout(SECOND).output_limit(1001).on_limit(OnLimit::Truncate);
+        command.timeout(LIMIT).output_limit(1001).on_limit(OnLimit::Truncate);
     })
     .await;
     assert_eq!((out.status, out.truncated), (ExitStatus::TimedOut, true));
@@ -84,7 +85,7 @@ async fn a_timeout_ends_what_prints_all_the_time() {
     // Also where nobody reads.
     with_container(pool("yes-unread"), async |c| {
         let mark = unique_mark();
-        let mut child = c.command("yes").arg(&mark).timeout(SECOND).spawn().await.unwrap();
+        let mut child = c.command("yes").arg(&mark).timeout(LIMIT).spawn().await.unwrap();
         assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut);
         assert_eq!(processes(&mark), [0; 0]);
         // What it printed before is still there.
@@ -92,7 +93,7 @@ async fn a_timeout_ends_what_prints_all_the_time() {
         child.stdout.take().unwrap().read_exact(&mut line).await.unwrap();
         assert_eq!(line, format!("{mark}\n").into_bytes());
         drop(child);
-        let status = c.command("true").timeout(SECOND).status().await;
+        let status = c.command("true").timeout(LIMIT).status().await;
         let gone = matches!(status, Err(dockerpool::Error::ContainerGone { .. }));
         assert_eq!(gone, exec_via() == ExecVia::Docker, "{status:?}");
     })
@@ -103,7 +104,7 @@ async fn a_timeout_ends_what_prints_all_the_time() {
 async fn an_idle_timeout_ends_all_of_it() {
     let script = "echo out; (sleep 1000; true) & sleep 1000; true";
     let (out, taint) = ended("idle", script, |command| {
-        command.idle_timeout(SECOND);
+        command.idle_timeout(LIMIT);
     })
     .await;
     assert_eq!(

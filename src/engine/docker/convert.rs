@@ -53,10 +53,10 @@ pub(super) fn with_other_states<T: DeserializeOwned>(error: DockerError) -> Resu
     for container in containers {
         // A list says it in one word, an inspect has more to say.
         for place in ["/State", "/State/Status"] {
-            if let Some(Value::String(state)) = container.pointer_mut(place) {
-                if let Some((_, known)) = OTHER_STATES.iter().find(|(other, _)| other == state) {
-                    *state = (*known).to_owned();
-                }
+            if let Some(Value::String(state)) = container.pointer_mut(place)
+                && let Some((_, known)) = OTHER_STATES.iter().find(|(other, _)| other == state)
+            {
+                *state = (*known).to_owned();
             }
         }
     }
