@@ -11,6 +11,27 @@ use crate::pool::Status;
 ///
 /// A command that failed, was stopped at its time limit or printed too much is not an error here: it is an
 /// [`ExitStatus`]. [`Output::check`] turns it into [`Error::Command`] for those who want `?`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").max_total(1).engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// let only = pool.acquire().await?;
+/// let error = pool.acquire_timeout(Duration::ZERO).await.unwrap_err();
+/// assert!(error.is_timeout() && error.is_retryable());
+///
+/// drop(only);
+/// pool.shutdown().await?;
+/// let error = pool.acquire().await.unwrap_err();
+/// assert!(error.is_shutdown() && !error.is_retryable());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -181,6 +202,20 @@ impl Error {
 }
 
 /// One value that cannot be used.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Error, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// let built = Pool::builder("runner").image("busybox:1.36").max_total(0).build().await;
+/// let Err(Error::Config(problems)) = built else { panic!("it can have no containers") };
+/// assert_eq!(problems[0].field(), "max_total");
+/// assert_eq!(problems[0].problem(), "must be at least 1");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     field: String,
@@ -213,6 +248,29 @@ impl fmt::Display for FieldError {
 }
 
 /// What is known when an acquire's deadline has passed.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dockerpool::Error;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").max_total(1).engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// let only = pool.acquire().await?;
+/// match pool.acquire_timeout(Duration::ZERO).await {
+///     Err(Error::AcquireTimeout(timeout)) => {
+///         // All of them are lent, and none failed to be created: the pool is too small for this load.
+///         assert_eq!(timeout.status.in_use, timeout.status.max_total);
+///         assert!(timeout.last_create_error.is_none());
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AcquireTimeout {
@@ -225,7 +283,26 @@ pub struct AcquireTimeout {
 }
 
 /// A command that did not end with exit code 0.
-#[derive(Clone, Debug)]
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Error;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::exit(1).stdout("1 of 2\n").stderr("no space left\n"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let error = c.exec(["make", "all"]).await?.check().unwrap_err();
+/// assert!(error.to_string().ends_with("ended with exited 1: no space left"));
+/// let Error::Command(failed) = error else { panic!("check() makes no other") };
+/// assert_eq!(failed.output.stdout, b"1 of 2\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommandError {
     /// The container's name.

@@ -3,14 +3,17 @@
 //! For programs that run short commands in isolation, many times: untrusted or model-written code, online judges, agent
 //! sandboxes, CI. [`Pool::acquire`] gives a guard, the guard runs commands, and dropping it gives the container back.
 //!
-//! ```no_run
+//! ```
 //! use dockerpool::Pool;
 //! use std::time::Duration;
 //!
-//! # async fn example(code: &str) -> Result<(), dockerpool::Error> {
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+//! # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+//! # let code = "print(1)";
 //! let pool = Pool::builder("python-runner")
 //!     .image("python:3.12-alpine")
 //!     .min_idle(4)
+//! #     .engine(engine)
 //!     .build()
 //!     .await?;
 //!
@@ -28,6 +31,7 @@
 //!         c.discard(); // explicit; else Drop gives it back
 //!     }
 //! }
+//! # assert!(pool.idle_count() >= 4);
 //! pool.shutdown().await?;
 //! # Ok(())
 //! # }
@@ -37,15 +41,23 @@
 //!
 //! | to | there is |
 //! |---|---|
-//! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Reuse`], [`Adopt`], [`Status`], [`Counters`] |
+//! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Status`] and its [`Counters`] tell how it does |
 //! | hold one | [`PooledContainer`], the guard, which is a [`Container`]`<`[`Running`]`>` by `Deref` |
-//! | have one without a pool | [`Container`] with its states [`Created`], [`Running`], [`Paused`], [`Exited`]; [`ContainerSpec`], [`Network`] |
-//! | run a command | [`Command`], [`Child`], [`Stdio`] |
+//! | have one without a pool | [`Container`], whose [`State`] is a type: [`Created`], [`Running`], [`Paused`], [`Exited`] |
+//! | say what containers are like | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too; [`Network`] |
+//! | have the image there | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for it |
+//! | run a command | [`Command`] with [`Stdio`]; all at once by [`output`](Command::output), by the line with [`OutputLines`], or as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`] |
 //! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`] |
-//! | bound a reader | [`Limited`], [`Budget`], [`LimitReached`] |
-//! | know what went wrong | [`Error`], [`EngineError`], [`Taint`] |
-//! | pull the image | [`PullPolicy`], [`RegistryAuth`], [`Progress`] |
-//! | use another engine, or none | the trait [`Engine`]; [`DockerEngine`] at an [`Endpoint`]; `testing::FakeEngine` (feature `testing`) |
+//! | bound its time and its output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
+//! | bound any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
+//! | know what went wrong | [`Error`] and, inside of it, [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`EngineError`] with its [`EngineErrorKind`] |
+//! | say what one lease sees of another | [`Reuse`], [`Taint`] |
+//! | bound a container's life | [`max_lifetime`](PoolBuilder::max_lifetime), [`max_uses`](PoolBuilder::max_uses), [`idle_timeout`](PoolBuilder::idle_timeout); [`Pool::refresh`] replaces all |
+//! | get back what is held too long | the watchdog, [`max_lease`](PoolBuilder::max_lease) |
+//! | outlive a crash | the lifeline; [`Adopt`] |
+//! | find them from outside | [`labels`] |
+//! | use another engine | [`DockerEngine`] at an [`Endpoint`]; anything that implements the trait [`Engine`], whose plain types are in [`engine`] |
+//! | test without one | [`FakeEngine`], with its `Call`, `Answer` and `FakeProcess` (feature `testing`) |
 //!
 //! # Failure is not always an error
 //!
@@ -53,21 +65,53 @@
 //! is for what keeps a command from being run: the engine failed, the program is not there, the container is gone.
 //! [`Output::check`] makes one of the other, for those who want `?`.
 //!
+//! ```
+//! use std::time::Duration;
+//! use dockerpool::ExitStatus;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+//! # use dockerpool::testing::{FakeEngine, FakeProcess};
+//! # let engine = FakeEngine::new();
+//! # engine.on_exec(|_| FakeProcess::forever().stdout("working\n"));
+//! # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+//! # let c = pool.acquire().await?;
+//! let out = c.command("worker").timeout(Duration::from_millis(100)).output().await?;
+//! assert_eq!(out.status, ExitStatus::TimedOut);
+//! assert_eq!(out.stdout_lossy(), "working\n");
+//! assert!(out.check().unwrap_err().is_timeout());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Whether a container is lent again
 //!
 //! Only if every command in it has provably ended by itself. What speaks against that is a [`Taint`]; a tainted container
-//! is removed and replaced behind. What of one lease the next can see is said by [`Reuse`].
+//! is removed and replaced behind. [`discard`](PooledContainer::discard) says so of a container that the library knows
+//! nothing against. What of one lease the next can see is said by [`Reuse`].
+//!
+//! # When the process dies
+//!
+//! Containers do not outlive their owner, whatever ended it, `SIGKILL` included. Their PID 1 reads a standard input that
+//! the pool holds open, the lifeline: when the process is gone it reads end-of-file and ends, and the engine removes the
+//! container. No other program has to look after that.
+//!
+//! A container with a [`cmd`](PoolBuilder::cmd) of its own has no lifeline, and stays. The next pool of the same name
+//! finds it, and removes it or takes it over: see [`Adopt`].
 //!
 //! # Runtime
 //!
 //! Pools need a [tokio](https://docs.rs/tokio) runtime with I/O and time enabled: the one in which they are built does
 //! their work behind. Guards may be used and dropped anywhere, in another runtime, on a plain thread, and after the
-//! runtime is gone.
+//! runtime is gone. What is not returned by any call goes to [`tracing`](https://docs.rs/tracing), or to
+//! [`on_error`](PoolBuilder::on_error).
 //!
 //! # Features
 //!
 //! - `tls` (on by default): engines behind TLS, see [`Endpoint::tls`].
-//! - `testing`: `testing::FakeEngine`, an engine in memory that fails, hangs and dawdles on request.
+//! - `testing`: [`FakeEngine`], an engine in memory that fails, hangs and dawdles on request.
+//!
+#![cfg_attr(feature = "testing", doc = "[`FakeEngine`]: testing::FakeEngine")]
+#![cfg_attr(not(feature = "testing"), doc = "[`FakeEngine`]: #features")]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -69,16 +69,78 @@ macro_rules! states {
 
 states! {
     /// Created, not started yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dockerpool::{Container, ContainerSpec, Created, Exited, Paused, Running, testing::FakeEngine};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # let engine = std::sync::Arc::new(FakeEngine::new());
+    /// let created: Container<Created> = Container::create(engine, ContainerSpec::new("busybox:1.36")).await?;
+    /// // It has a name already, and costs no memory yet.
+    /// assert!(created.name().starts_with("dockerpool-"));
+    /// # Ok(())
+    /// # }
+    /// ```
     Created = "created";
     /// Running: commands can be run in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dockerpool::{Container, ContainerSpec, Created, Exited, Paused, Running, testing::FakeEngine};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # let engine = std::sync::Arc::new(FakeEngine::new());
+    /// async fn probe(c: &Container<Running>) -> Result<bool, dockerpool::Error> {
+    ///     Ok(c.command("true").status().await?.success())
+    /// }
+    /// # let running = Container::create(engine, ContainerSpec::new("busybox:1.36").cmd(["sleep", "60"])).await?.start().await?;
+    /// assert!(probe(&running).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     Running = "running";
     /// Frozen; nothing in it runs until it is unpaused.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dockerpool::{Container, ContainerSpec, Created, Exited, Paused, Running, testing::FakeEngine};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # let engine = std::sync::Arc::new(FakeEngine::new());
+    /// # let running = Container::create(engine, ContainerSpec::new("busybox:1.36").cmd(["sleep", "60"])).await?.start().await?;
+    /// let paused: Container<Paused> = running.pause().await?;
+    /// let running = paused.unpause().await?;
+    /// assert!(running.command("true").status().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
     Paused = "paused";
     /// Its PID 1 has ended, and everything in it with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dockerpool::{Container, ContainerSpec, Created, Exited, Paused, Running, testing::FakeEngine};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # let engine = std::sync::Arc::new(FakeEngine::new());
+    /// # let running = Container::create(engine, ContainerSpec::new("busybox:1.36").cmd(["sleep", "60"])).await?.start().await?;
+    /// let exited: Container<Exited> = running.stop(Duration::from_secs(1)).await?;
+    /// # assert_eq!(exited.taint(), None);
+    /// let running = exited.start().await?; // anew, with the files that it had
+    /// assert!(running.command("true").status().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
     Exited = "exited";
 }
 
-/// A container in the state `S`.
+/// A container in the state `S`. One of a pool is always [`Running`], and comes in a
+/// [`PooledContainer`](crate::PooledContainer).
 ///
 /// # Drop
 ///
@@ -87,12 +149,18 @@ states! {
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use std::sync::Arc;
 /// use dockerpool::{Container, ContainerSpec, DockerEngine};
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
 ///
-/// # async fn example() -> Result<(), dockerpool::Error> {
+/// # async fn on_docker() -> Result<(), dockerpool::Error> {
 /// let engine = Arc::new(DockerEngine::connect().await?);
+/// # Ok(())
+/// # }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = Arc::new(FakeEngine::new());
+/// # engine.on_exec(|_| FakeProcess::exit(0).stdout("hello\n"));
 /// let created = Container::create(engine, ContainerSpec::new("busybox:1.36")).await?;
 /// let running = created.start().await?;
 /// let output = running.command("echo").arg("hello").output().await?;
@@ -479,6 +547,26 @@ impl<S: State> fmt::Debug for Container<S> {
 }
 
 /// A fact that forbids lending a container again.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dockerpool::Taint;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::forever());
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// c.command("sleep").arg("60").timeout(Duration::from_millis(10)).status().await?;
+/// assert_eq!(c.taint(), Some(Taint::TimedOut));
+/// drop(c); // it is not lent again
+/// assert_eq!(pool.status().lifetime.discarded, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]

@@ -5,6 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A failed engine call: what kind of failure, in which words, and what caused it. Cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{EngineError, EngineErrorKind};
+///
+/// // In an engine of one's own.
+/// let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+/// let error = EngineError::new(EngineErrorKind::Protocol, "the cluster hung up").with_source(broken);
+/// assert!(error.is_retryable());
+/// assert_eq!(error.to_string(), "the cluster hung up");
+/// ```
 #[derive(Clone)]
 pub struct EngineError {
     kind: EngineErrorKind,
@@ -13,6 +25,28 @@ pub struct EngineError {
 }
 
 /// The kinds of [`EngineError`] that callers act on differently.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::testing::{Answer, Call, FakeEngine};
+/// use dockerpool::{EngineError, EngineErrorKind, Pool};
+/// # use std::sync::Arc;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # let engine = FakeEngine::new();
+/// # engine.answer(Call::Prepare, Answer::Fail(EngineErrorKind::LoginRefused));
+/// let builder = Pool::builder("private").image("registry.example.com/runner:3");
+/// # let builder = builder.engine(Arc::new(engine));
+/// let error = builder.build().await.unwrap_err();
+/// let advice = match error.engine_error().map(EngineError::kind) {
+///     Some(EngineErrorKind::Unreachable) => "start Docker",
+///     Some(EngineErrorKind::LoginRefused) => "run `docker login`",
+///     _ => "read the message",
+/// };
+/// assert_eq!(advice, "run `docker login`");
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EngineErrorKind {

@@ -53,6 +53,26 @@ pub struct FakeEngine {
 }
 
 /// The calls of [`Engine`] that can be made to fail.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use dockerpool::Pool;
+/// use dockerpool::testing::{Call, FakeEngine};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// let engine = FakeEngine::new();
+/// let builder = Pool::builder("test").image("any").min_idle(0).engine(Arc::new(engine.clone()));
+/// let pool = builder.build().await?;
+/// for _ in 0..3 {
+///     pool.acquire().await?.command("true").status().await?;
+/// }
+/// // Three commands, and one container for them all.
+/// assert_eq!((engine.calls(Call::Exec), engine.calls(Call::Create)), (3, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs)] // each is the method of its name
@@ -76,6 +96,26 @@ pub enum Call {
 }
 
 /// How a call is answered.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dockerpool::Pool;
+/// use dockerpool::testing::{Answer, Call, FakeEngine};
+/// # use std::sync::Arc;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// let engine = FakeEngine::new();
+/// let builder = Pool::builder("test").image("any").min_idle(0).engine(Arc::new(engine.clone()));
+/// let pool = builder.build().await?;
+/// engine.answer(Call::Create, Answer::Hold);
+/// assert!(pool.acquire_timeout(Duration::from_millis(10)).await.unwrap_err().is_timeout());
+/// engine.answer(Call::Create, Answer::Ok); // it goes on
+/// let c = pool.acquire().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
@@ -98,6 +138,26 @@ pub enum Answer {
 }
 
 /// What a command does.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # use std::sync::Arc;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// let engine = FakeEngine::new();
+/// engine.on_exec(|request| match request.argv[0].as_str() {
+///     "true" => FakeProcess::exit(0),
+///     program => FakeProcess::exit(1).stderr(format!("{program}: no such thing")),
+/// });
+/// # let pool = dockerpool::Pool::builder("test").image("any").engine(Arc::new(engine)).build().await?;
+/// let c = pool.acquire().await?;
+/// assert!(c.command("true").status().await?.success());
+/// assert_eq!(c.command("maybe").output().await?.stderr, b"maybe: no such thing");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct FakeProcess {
     stdout: Bytes,

@@ -43,6 +43,99 @@ pub use spec::{ContainerSpec, PullPolicy};
 /// - [`create`](Engine::create) is idempotent by name: a container of that name that carries the spec's
 ///   labels is success, any other is an [`EngineErrorKind::Conflict`]. Of several who create one of the same name at the
 ///   same time, in whatever process, one succeeds.
+///
+/// # Examples
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicUsize, Ordering};
+/// # use std::time::{Duration, SystemTime};
+/// # use futures_util::future::BoxFuture;
+/// # use futures_util::stream::BoxStream;
+/// # use dockerpool::engine::*;
+/// # use dockerpool::Pool;
+/// /// Another engine, under a quota of containers made.
+/// #[derive(Debug)]
+/// struct Quota {
+///     inner: Arc<dyn Engine>,
+///     left: AtomicUsize,
+/// }
+///
+/// impl Engine for Quota {
+///     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+///         let one_less = |left: usize| left.checked_sub(1);
+///         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
+///             Ok(_) => self.inner.create(name, spec),
+///             Err(_) => Box::pin(async { Err(EngineError::new(EngineErrorKind::Rejected, "the quota is used up")) }),
+///         }
+///     }
+///
+///     // What it does not change is passed on. That goes for methods with a default, too.
+///     fn capabilities(&self) -> Capabilities {
+///         self.inner.capabilities()
+///     }
+///     // ... and so on.
+/// #     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+/// #         self.inner.check()
+/// #     }
+/// #     fn prepare<'a>(&'a self, spec: &'a ContainerSpec, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.prepare(spec, progress)
+/// #     }
+/// #     fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.release(spec)
+/// #     }
+/// #     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+/// #         self.inner.fingerprint(spec)
+/// #     }
+/// #     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
+/// #         self.inner.attach(id)
+/// #     }
+/// #     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.start(id)
+/// #     }
+/// #     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+/// #         self.inner.exec(id, request)
+/// #     }
+/// #     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+/// #         self.inner.inspect(id)
+/// #     }
+/// #     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+/// #         self.inner.list(selector)
+/// #     }
+/// #     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.kill(id)
+/// #     }
+/// #     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.stop(id, grace)
+/// #     }
+/// #     fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.rename(id, name)
+/// #     }
+/// #     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.remove(id)
+/// #     }
+/// #     fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.pause(id)
+/// #     }
+/// #     fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.unpause(id)
+/// #     }
+/// #     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+/// #         self.inner.events(selector, since)
+/// #     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let inner = Arc::new(dockerpool::testing::FakeEngine::new());
+/// let engine = Arc::new(Quota { inner, left: AtomicUsize::new(1) });
+/// let pool = Pool::builder("frugal").image("busybox:1.36").engine(engine.clone()).build().await?;
+/// assert_eq!(engine.left.load(Ordering::Relaxed), 0);
+/// # pool.shutdown().await?;
+/// let second = Pool::builder("frugal").image("busybox:1.36").engine(engine).build().await;
+/// assert_eq!(second.unwrap_err().engine_error().map(EngineError::kind), Some(EngineErrorKind::Rejected));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// What this engine can do. A pool refuses at `build()` what was asked for and cannot be had.
     fn capabilities(&self) -> Capabilities;
@@ -139,6 +232,18 @@ pub(crate) async fn bounded<T>(
 }
 
 /// What an engine can do, beyond what every engine must.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::Capabilities;
+///
+/// // An engine of one's own that has no networks and cannot freeze anything.
+/// let mut can = Capabilities::all();
+/// can.networks = false;
+/// can.pause = false;
+/// assert!(can.lifeline && can.no_network);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -185,6 +290,21 @@ impl Capabilities {
 }
 
 /// What answered [`Engine::check`].
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Engine;
+/// # use dockerpool::testing::FakeEngine;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
+/// # let engine = FakeEngine::new();
+/// let info = engine.check().await?;
+/// println!("{} on {}, API {}", info.version, info.platform, info.api_version);
+/// assert!(info.platform.starts_with("linux/"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineInfo {
@@ -208,6 +328,26 @@ impl EngineInfo {
 }
 
 /// PID 1's standard streams, held open. Dropping it closes its standard input.
+///
+/// # Examples
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use dockerpool::{ContainerSpec, Engine};
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let id = engine.create("box", &ContainerSpec::new("any")).await?;
+/// # engine.start(&id).await?;
+/// // A PID 1 that gives back what it reads is alive.
+/// let mut pid1 = engine.attach(&id).await?;
+/// pid1.stdin.write_all(b"ping").await?;
+/// let frame = pid1.output.next().await.expect("it holds the line")?;
+/// assert_eq!(&frame.data[..], b"ping");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Attachment {
     /// Writes to PID 1.
     pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
@@ -222,6 +362,19 @@ impl fmt::Debug for Attachment {
 }
 
 /// One command to be run in a container.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::ExecRequest;
+///
+/// let request = ExecRequest {
+///     argv: vec!["sh".to_owned(), "-c".to_owned(), "echo $GREETING".to_owned()],
+///     env: vec!["GREETING=hello".to_owned()],
+///     ..Default::default()
+/// };
+/// assert!(!request.stdin && request.tty.is_none());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecRequest {
     /// Program and arguments; the program is looked up on the container's `PATH`.
@@ -239,6 +392,16 @@ pub struct ExecRequest {
 }
 
 /// The size of a terminal, in characters.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{ExecRequest, TtySize};
+///
+/// let classic = TtySize { rows: 24, cols: 80 };
+/// let request = ExecRequest { argv: vec!["top".to_owned()], tty: Some(classic), ..Default::default() };
+/// assert_eq!(request.tty.map(|size| size.cols), Some(80));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TtySize {
     /// Lines.
@@ -248,6 +411,33 @@ pub struct TtySize {
 }
 
 /// A command that was started.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{ExecRequest, OutputStream};
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
+/// # use dockerpool::{ContainerSpec, Engine};
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let id = engine.create("box", &ContainerSpec::new("any")).await?;
+/// # engine.start(&id).await?;
+/// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("hello"));
+/// let request = ExecRequest { argv: vec!["greet".to_owned()], ..Default::default() };
+/// let mut session = engine.exec(&id, &request).await?;
+/// let mut printed = Vec::new();
+/// while let Some(frame) = session.output.next().await {
+///     let frame = frame?;
+///     if frame.stream == OutputStream::Stdout {
+///         printed.extend_from_slice(&frame.data);
+///     }
+/// }
+/// assert_eq!(printed, b"hello");
+/// assert_eq!(session.control.exit_code().await?, Some(0));
+/// # Ok(())
+/// # }
+/// ```
 pub struct ExecSession {
     /// Its standard input, where [`ExecRequest::stdin`] asked for it; `shutdown()` closes it for the command.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
@@ -266,6 +456,26 @@ impl fmt::Debug for ExecSession {
 }
 
 /// Asks the engine about one command, and tells it what can be told.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::ExecRequest;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
+/// # use dockerpool::{ContainerSpec, Engine};
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let id = engine.create("box", &ContainerSpec::new("any")).await?;
+/// # engine.start(&id).await?;
+/// # engine.on_exec(|_| dockerpool::testing::FakeProcess::forever());
+/// let request = ExecRequest { argv: vec!["sleep".to_owned(), "60".to_owned()], ..Default::default() };
+/// let session = engine.exec(&id, &request).await?;
+/// assert_eq!(session.control.exit_code().await?, None); // it runs
+/// engine.kill(&id).await?;
+/// assert_eq!(session.control.exit_code().await?, Some(137)); // it ended with its container
+/// # Ok(())
+/// # }
+/// ```
 pub trait ExecControl: Send + Sync {
     /// The exit code as the engine gives it, when the command has provably ended; `None` while it runs.
     /// [`EngineErrorKind::NotFound`] when the engine no longer knows the command (its container is gone).
@@ -328,6 +538,20 @@ pub struct ExecReport {
 }
 
 /// Which of its two outputs a command wrote to.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::OutputStream;
+///
+/// fn colour(stream: OutputStream) -> &'static str {
+///     match stream {
+///         OutputStream::Stdout => "white",
+///         OutputStream::Stderr => "red",
+///     }
+/// }
+/// assert_eq!(colour(OutputStream::Stderr), "red");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputStream {
     /// Standard output.
@@ -337,6 +561,16 @@ pub enum OutputStream {
 }
 
 /// A piece of a command's output.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{Frame, OutputStream};
+///
+/// // What an engine of one's own gives for a line that a command has printed.
+/// let frame = Frame { stream: OutputStream::Stdout, data: "hello\n".into() };
+/// assert_eq!(frame.data.len(), 6);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Where it was written to.
@@ -347,6 +581,23 @@ pub struct Frame {
 
 /// A container's state as the engine reports it. The typestates of [`Container`](crate::Container) are what the library
 /// knows; this is what the engine says.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::ContainerState;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// // Somebody else may have paused it since it was lent.
+/// let report = c.inspect().await?;
+/// assert_eq!(report.state, ContainerState::Running);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContainerState {
@@ -369,6 +620,23 @@ pub enum ContainerState {
 }
 
 /// What the engine says of a container.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::labels;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let report = c.inspect().await?;
+/// assert_eq!((&*report.id, &*report.name), (c.id(), c.name()));
+/// assert_eq!(report.labels[labels::POOL], pool.name());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerReport {
@@ -401,6 +669,24 @@ impl ContainerReport {
 }
 
 /// Which containers are meant: those that carry all of these labels, or the one of this id.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Engine;
+/// use dockerpool::engine::Selector;
+/// use dockerpool::labels;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").min_idle(2).engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// // What this very pool has, and what all pools of its name have, in whatever process.
+/// let its_own = engine.list(&Selector::label(labels::INSTANCE, pool.instance())).await?;
+/// let all = engine.list(&Selector::pool(pool.name())).await?;
+/// assert_eq!((its_own.len(), all.len()), (2, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
     /// Label and value.
@@ -436,6 +722,26 @@ impl Selector {
 }
 
 /// Something that happened to a container.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Engine;
+/// use dockerpool::engine::{EventKind, Selector};
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// let mut events = engine.events(&Selector::pool("docs"), None);
+/// let c = pool.acquire().await?;
+/// let id = c.id().to_owned();
+/// c.discard();
+/// let event = events.next().await.expect("the engine is there")?;
+/// assert_eq!((event.id, event.kind), (id, EventKind::Died));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
@@ -459,6 +765,16 @@ impl Event {
 }
 
 /// The kinds of [`Event`] a pool acts on.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{Event, EventKind};
+///
+/// // What an engine of one's own reports of a container that it was told to remove.
+/// let told = [EventKind::Died, EventKind::Removed].map(|kind| Event::new("4f53cda18c2b", kind));
+/// assert!(told.iter().all(|event| event.id == "4f53cda18c2b" && event.at.is_none()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -476,6 +792,28 @@ pub enum EventKind {
 pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// A step of the work `build()` does.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Pool, Progress};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let (tell, told) = std::sync::mpsc::channel();
+/// let pool = Pool::builder("runner")
+///     .image("busybox:1.36")
+///     .min_idle(2)
+///     .on_progress(move |step| {
+///         let _ = tell.send(step);
+///     })
+/// #     .engine(engine)
+///     .build()
+///     .await?;
+/// assert_eq!(told.try_iter().last(), Some(Progress::Warming { ready: 2, wanted: 2 }));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {

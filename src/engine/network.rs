@@ -11,12 +11,17 @@ use crate::labels;
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use dockerpool::{Network, Pool};
 ///
-/// # async fn example() -> Result<(), dockerpool::Error> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
 /// let network = Network::create("workers").internal(true).remove_on_shutdown();
-/// let pool = Pool::builder("workers").image("busybox:1.36").network(network).build().await?;
+/// assert_eq!(network.name(), Some("workers"));
+/// let builder = Pool::builder("workers").image("busybox:1.36").network(network);
+/// # let builder = builder.engine(engine.clone());
+/// let pool = builder.build().await?;
+/// # assert!(engine.networks().contains(&"workers".to_owned()));
 /// # Ok(())
 /// # }
 /// ```

@@ -11,18 +11,17 @@ use std::path::PathBuf;
 /// given twenty seconds. If the configuration or a helper fails, the pull goes on without a login; what failed is logged,
 /// and told in the error if the registry refuses.
 ///
-/// ```no_run
+/// # Examples
+///
+/// ```
 /// use dockerpool::{Pool, RegistryAuth};
 ///
-/// # async fn example() -> Result<(), dockerpool::Error> {
-/// let token = std::env::var("REGISTRY_TOKEN").expect("REGISTRY_TOKEN is set");
-/// let pool = Pool::builder("private")
+/// let token = std::env::var("REGISTRY_TOKEN").unwrap_or_else(|_| "secret".to_owned());
+/// let auth = RegistryAuth::password("robot", &token);
+/// assert!(!format!("{auth:?}").contains(&token));
+/// let builder = Pool::builder("private")
 ///     .image("registry.example.com/team/runner:3")
-///     .registry_auth(RegistryAuth::password("robot", token))
-///     .build()
-///     .await?;
-/// # Ok(())
-/// # }
+///     .registry_auth(auth);
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryAuth(pub(crate) AuthKind);

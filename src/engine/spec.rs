@@ -14,6 +14,17 @@ use crate::error::FieldError;
 use crate::labels;
 
 /// When to pull the image.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{ContainerSpec, PullPolicy};
+///
+/// // On a machine without a registry an image that is not there should be an error at once.
+/// let offline = ContainerSpec::new("busybox:1.36").pull(PullPolicy::Never);
+/// assert_ne!(offline, ContainerSpec::new("busybox:1.36"));
+/// assert_eq!(PullPolicy::default(), PullPolicy::IfMissing);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PullPolicy {
@@ -67,6 +78,33 @@ pub(crate) struct Ulimit {
 ///    removal other than its own, and whatever takes the standard input of its own PID 1.
 ///
 /// Everything else is passed on to the engine as it is.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{ContainerSpec, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// // Said once, for several pools.
+/// let sandbox = ContainerSpec::new("python:3.12-alpine")
+///     .memory(128 << 20)
+///     .pids_limit(64)
+///     .user("65534:65534")
+///     .read_only_root(true)
+///     .tmpfs("/tmp", 16 << 20)
+///     .label("team", "judges");
+/// let pool = Pool::builder("judge")
+///     .spec(sandbox.clone())
+/// #     .engine(engine)
+///     .build()
+///     .await?;
+/// let c = pool.acquire().await?;
+/// assert_eq!(c.image(), sandbox.image());
+/// assert!(c.labels().any(|label| label == ("team", "judges")));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ContainerSpec {
@@ -151,9 +189,9 @@ impl ContainerSpec {
     pub fn cmd<I, A>(mut self, cmd: I) -> Self
     where
         I: IntoIterator<Item = A>,
-        A: Into<String>,
+        A: AsRef<str>,
     {
-        self.cmd = Some(cmd.into_iter().map(Into::into).collect());
+        self.cmd = Some(cmd.into_iter().map(|arg| arg.as_ref().to_owned()).collect());
         self
     }
 

@@ -29,6 +29,26 @@ use crate::error::{Error, FieldError};
 /// ([`Taint::Cancelled`]). The agent ends the command alone, behind; a container that is given back before that is done
 /// is replaced.
 ///
+/// # Examples
+///
+/// ```
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("ready\n"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+/// # let c = pool.acquire().await?;
+/// let mut child = c.command("server").spawn().await?;
+/// let mut first = [0; 6];
+/// child.stdout.as_mut().expect("it is piped").read_exact(&mut first).await?;
+/// assert_eq!(&first, b"ready\n"); // while it runs
+/// let output = child.wait_with_output().await?;
+/// assert!(output.status.success());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// It borrows the container, so the lease cannot end before it:
 ///
 /// ```compile_fail,E0505

@@ -29,10 +29,14 @@ const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 ///
 /// # Examples
 ///
-/// ```no_run
-/// # async fn example(c: dockerpool::PooledContainer) -> Result<(), dockerpool::Error> {
+/// ```
 /// use std::time::Duration;
 ///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("hello\n"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+/// # let c = pool.acquire().await?;
 /// let output = c
 ///     .command("python3")
 ///     .args(["-c", "print(input())"])
@@ -41,7 +45,8 @@ const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 ///     .output_limit(64 * 1024)
 ///     .output()
 ///     .await?;
-/// println!("{}: {}", output.status, output.stdout_lossy());
+/// assert!(output.status.success());
+/// assert_eq!(output.stdout_lossy(), "hello\n");
 /// # Ok(())
 /// # }
 /// ```
@@ -99,8 +104,8 @@ impl<'c> Command<'c> {
     }
 
     /// Adds an argument.
-    pub fn arg(&mut self, arg: impl Into<String>) -> &mut Self {
-        self.setup.request.argv.push(arg.into());
+    pub fn arg(&mut self, arg: impl AsRef<str>) -> &mut Self {
+        self.setup.request.argv.push(arg.as_ref().to_owned());
         self
     }
 
@@ -108,9 +113,11 @@ impl<'c> Command<'c> {
     pub fn args<I, A>(&mut self, args: I) -> &mut Self
     where
         I: IntoIterator<Item = A>,
-        A: Into<String>,
+        A: AsRef<str>,
     {
-        self.setup.request.argv.extend(args.into_iter().map(Into::into));
+        for arg in args {
+            self.arg(arg);
+        }
         self
     }
 

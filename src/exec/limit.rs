@@ -130,6 +130,24 @@ impl<R: AsyncRead> AsyncRead for Limited<R> {
 }
 
 /// A number of bytes that may be read, shared by all clones.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Budget, Limited};
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let budget = Budget::new(8); // of both together
+/// let mut first = Limited::with_budget(&b"hello"[..], budget.clone());
+/// let mut second = Limited::with_budget(&b"world"[..], budget.clone());
+/// let (mut from_first, mut from_second) = (Vec::new(), Vec::new());
+/// assert!(first.read_to_end(&mut from_first).await.is_ok());
+/// assert!(second.read_to_end(&mut from_second).await.is_err());
+/// assert_eq!(from_second, b"wor");
+/// assert_eq!((budget.limit(), budget.remaining()), (8, 0));
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Budget {
     limit: u64,
@@ -157,6 +175,21 @@ impl Budget {
 }
 
 /// What a [`Limited`] reader says in place of end-of-file: inside of an [`io::Error`].
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{LimitReached, Limited};
+/// use tokio::io::AsyncReadExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let mut upload = Limited::new(tokio::io::repeat(b'x'), 1024);
+/// let mut data = Vec::new();
+/// let error = upload.read_to_end(&mut data).await.unwrap_err();
+/// assert!(LimitReached::is(&error)); // too long, and not broken
+/// assert_eq!(error.to_string(), "truncated: the limit of 1024 bytes was reached");
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitReached {
     limit: u64,

@@ -8,7 +8,32 @@ use crate::error::{CommandError, Error};
 /// How a command ended.
 ///
 /// Through the exec API a program killed by signal *n* and one that exits with code 128 + *n* look the same; both are
-/// given as [`Signaled`](Self::Signaled). The agent tells them apart. A shell itself exits with 128 + *n* when its last command was killed.
+/// given as [`Signaled`](Self::Signaled). The agent tells them apart. A shell itself exits with 128 + *n* when its last
+/// command was killed.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::ExitStatus;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::exit(2));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let verdict = match c.command("python3").arg("answer.py").status().await? {
+///     ExitStatus::Exited(0) => "accepted",
+///     ExitStatus::TimedOut => "time limit exceeded",
+///     ExitStatus::OutOfMemory => "memory limit exceeded",
+///     ExitStatus::OutputLimit => "output limit exceeded",
+///     ExitStatus::Exited(_) | ExitStatus::Signaled(_) => "runtime error",
+///     _ => "judge again", // nothing is known of the answer itself
+/// };
+/// assert_eq!(verdict, "runtime error");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExitStatus {
@@ -91,6 +116,22 @@ impl fmt::Display for ExitStatus {
 }
 
 /// What a command left: how it ended, and what it had printed by then, whatever the end was.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::exit(0).stdout("a\nb\n"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let output = c.command("ls").output().await?.check()?;
+/// assert_eq!(output.stdout_lossy().lines().collect::<Vec<_>>(), ["a", "b"]);
+/// assert!(output.stderr.is_empty() && !output.truncated);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a command that failed is not an Err: look at the status, or use check()"]
 pub struct Output {
@@ -136,6 +177,21 @@ impl Output {
 }
 
 /// What a command used.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let output = c.command("sort").arg("numbers").output().await?;
+/// println!("took {} ms", output.usage.wall.as_millis());
+/// # assert!(!output.usage.wall.is_zero());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

@@ -23,17 +23,38 @@ impl Container<Running> {
     pub async fn exec<I, A>(&self, argv: I) -> Result<Output, Error>
     where
         I: IntoIterator<Item = A>,
-        A: Into<String>,
+        A: AsRef<str>,
     {
         let mut argv = argv.into_iter();
         // An empty program is refused by name.
-        let program = argv.next().map(Into::into).unwrap_or_default();
+        let program = argv.next();
+        let program = program.as_ref().map_or("", |program| program.as_ref());
         self.command(program).args(argv).output().await
     }
 }
 
 /// A command's standard output, line by line; made by [`Command::lines`](crate::Command::lines). Dropping it ends the
 /// command.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::exit(0).stdout("one\ntwo\n"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let mut lines = c.command("make").arg("all").lines().await?;
+/// let mut seen = Vec::new();
+/// while let Some(line) = lines.next_line().await? {
+///     seen.push(line);
+/// }
+/// assert_eq!(seen, ["one", "two"]);
+/// assert!(lines.wait().await?.success());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it ends the command"]
 pub struct OutputLines<'c> {

@@ -16,6 +16,26 @@ use super::driver::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
 
 /// What happens when a command has printed as much as it may.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{ExitStatus, OnLimit};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::exit(0).stdout("a long report"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// // The beginning is enough, and the command should still do its work to the end.
+/// let output = c.command("report").output_limit(6).on_limit(OnLimit::Truncate).output().await?;
+/// assert_eq!(output.stdout, b"a long");
+/// assert!(output.truncated);
+/// assert_eq!(output.status, ExitStatus::Exited(0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnLimit {
@@ -27,6 +47,31 @@ pub enum OnLimit {
 }
 
 /// Where a command's standard input comes from, or where an output goes.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Stdio;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::exit(0).stderr("noise"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let script = String::from("print('hello')");
+/// let mut child = c
+///     .command("python3")
+///     .arg("-")
+///     .stdin(&script) // or Stdio::bytes(script), which does not copy
+///     .stderr(Stdio::null())
+///     .spawn()
+///     .await?;
+/// assert!(child.stderr.is_none()); // there is nothing to read
+/// assert!(child.wait().await?.success());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Stdio {
     pub(super) source: Source,
@@ -71,11 +116,54 @@ macro_rules! stdio_from {
     )*};
 }
 
-stdio_from!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);
+stdio_from!(Bytes, Vec<u8>, String);
+
+/// What is borrowed is copied, so that it need not live as long as the command. Whoever has much of it gives it away, or
+/// as [`Bytes`].
+impl From<&[u8]> for Stdio {
+    fn from(data: &[u8]) -> Self {
+        Self::bytes(Bytes::copy_from_slice(data))
+    }
+}
+
+macro_rules! stdio_from_borrowed {
+    ($([$($len:tt)*] $from:ty),*) => {$(
+        impl<$($len)*> From<&$from> for Stdio {
+            fn from(data: &$from) -> Self {
+                Self::from(AsRef::<[u8]>::as_ref(data))
+            }
+        }
+    )*};
+}
+
+stdio_from_borrowed!([] str, [] String, [] Vec<u8>, [const N: usize] [u8; N]);
 
 /// The writing end of a command's standard input.
 ///
 /// `shutdown()` gives the command end-of-file. Dropping it does so too, but behind: on the runtime, a moment later.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Stdio;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let mut child = c.command("sort").stdin(Stdio::piped()).spawn().await?;
+/// let mut stdin = child.stdin.take().expect("it was asked for");
+/// for line in ["b\n", "a\n"] {
+///     stdin.write_all(line.as_bytes()).await?;
+/// }
+/// stdin.shutdown().await?; // end-of-file: only now can it sort
+/// assert!(stdin.write_all(b"c\n").await.is_err());
+/// assert!(child.wait().await?.success());
+/// # Ok(())
+/// # }
+/// ```
 pub struct ChildStdin {
     inner: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     runtime: tokio::runtime::Handle,
@@ -227,10 +315,57 @@ macro_rules! child_output {
 
 child_output! {
     /// A command's standard output.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::{AsyncBufReadExt, BufReader};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = dockerpool::testing::FakeEngine::new();
+    /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("one\ntwo\n"));
+    /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+    /// # let c = pool.acquire().await?;
+    /// let mut child = c.command("make").arg("all").spawn().await?;
+    /// let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    /// let mut count = 0;
+    /// while let Some(line) = lines.next_line().await? {
+    ///     count += 1;
+    ///     println!("{count}: {line}");
+    /// }
+    /// assert_eq!(count, 2);
+    /// # assert!(child.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Reading
     ChildStdout
 }
 
 child_output! {
     /// A command's standard error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = dockerpool::testing::FakeEngine::new();
+    /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stderr("one\ntwo\n"));
+    /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+    /// # let c = pool.acquire().await?;
+    /// let mut child = c.command("make").arg("all").spawn().await?;
+    /// drop(child.stdout.take()); // not wanted, and must not hold it up
+    /// let mut warnings = String::new();
+    /// child.stderr.take().expect("it is piped").read_to_string(&mut warnings).await?;
+    /// assert_eq!(warnings, "one\ntwo\n");
+    /// # assert!(child.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Reading
     ChildStderr
 }

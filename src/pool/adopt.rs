@@ -25,6 +25,28 @@ use crate::owner::Owner;
 ///
 /// Containers with the library's own PID 1 end with their owner, so that there is nothing to adopt: this is for
 /// containers with a [`cmd`](crate::PoolBuilder::cmd) of their own.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Adopt, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// // A service that is restarted often, with containers that outlive it and are slow to make.
+/// let pool = Pool::builder("worker")
+///     .image("worker:7")
+///     .cmd(["sleep", "infinity"])
+///     .adopt(Adopt::Clean)
+/// #     .engine(engine)
+///     .build()
+///     .await?;
+/// let before = pool.status().lifetime;
+/// println!("{} found, {} made", before.adopted, before.created);
+/// # assert_eq!((before.adopted, before.created), (0, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Adopt {

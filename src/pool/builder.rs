@@ -36,6 +36,30 @@ pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
 ///
 /// What the containers are like is said by the setters shared with [`ContainerSpec`], whose defaults (no network, 512
 /// MiB of memory, 512 processes) hold here too.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dockerpool::{Pool, Reuse};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let pool = Pool::builder("judge")
+///     .image("python:3.12-alpine")
+///     .min_idle(2)
+///     .max_total(8)
+///     .reuse(Reuse::Never)
+///     .acquire_timeout(Duration::from_secs(3))
+///     .memory(128 << 20)
+///     .cpus(0.5)
+/// #     .engine(engine)
+///     .build()
+///     .await?;
+/// assert_eq!(pool.idle_count(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until build()"]
 #[derive(Clone)]
 pub struct PoolBuilder {
@@ -349,7 +373,7 @@ impl PoolBuilder {
     pub fn cmd<I, A>(self, cmd: I) -> Self
     where
         I: IntoIterator<Item = A>,
-        A: Into<String>,
+        A: AsRef<str>,
     {
         self.map_spec(|spec| spec.cmd(cmd))
     }

@@ -18,6 +18,23 @@ use crate::container::{Container, Running, Taint};
 /// behind. `Drop` never blocks, never fails and never panics, and may run on any thread, within a tokio runtime or not,
 /// and after the runtime has gone.
 ///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(engine).build().await?;
+/// let c = pool.acquire().await?;
+/// c.command("true").status().await?;
+/// assert_eq!(pool.in_use(), 1);
+/// drop(c); // as at the end of its scope
+/// assert_eq!(pool.in_use(), 0);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # When it is not lent again
+///
 /// A container is not lent again when it is tainted (see [`Taint`]), when a command in it has not provably ended, when
 /// the guard is dropped by a panic, or under [`Reuse::Never`](crate::Reuse::Never).
 ///

@@ -38,6 +38,23 @@ pub use status::{Counters, Status};
 /// | `Never` | gone | gone | a new container each time, made behind |
 ///
 /// Whatever is chosen, a tainted container is never lent again: see [`Taint`](crate::Taint).
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Pool, Reuse};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let builder = Pool::builder("tenants").image("busybox:1.36").reuse(Reuse::Never);
+/// # let builder = builder.engine(engine);
+/// let pool = builder.build().await?;
+/// let first = pool.acquire().await?.id().to_owned();
+/// let second = pool.acquire().await?;
+/// assert_ne!(second.id(), first);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reuse {
@@ -59,14 +76,17 @@ pub enum Reuse {
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use dockerpool::Pool;
 /// use std::time::Duration;
 ///
-/// # async fn example(code: &str) -> Result<(), dockerpool::Error> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// # let code = "print(1)";
 /// let pool = Pool::builder("python-runner")
 ///     .image("python:3.12-alpine")
 ///     .min_idle(4)
+/// #     .engine(engine)
 ///     .build()
 ///     .await?;
 ///
@@ -84,6 +104,7 @@ pub enum Reuse {
 ///         c.discard(); // explicit; else Drop gives it back
 ///     }
 /// }
+/// # assert!(pool.idle_count() >= 4);
 /// pool.shutdown().await?;
 /// # Ok(())
 /// # }

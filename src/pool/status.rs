@@ -5,6 +5,22 @@ use std::fmt;
 use crate::agent::ActiveExec;
 
 /// How many containers a pool has, and where they are, at one moment.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").min_idle(0).engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let status = pool.status();
+/// assert_eq!((status.in_use, status.total(), status.waiting), (1, 1, 0));
+/// println!("{status}"); // 0 idle, 1 in use, 0 creating, 0 recycling, at most 32; 0 waiting
+/// # assert_eq!(status.to_string(), "0 idle, 1 in use, 0 creating, 0 recycling, at most 32; 0 waiting");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
@@ -30,6 +46,21 @@ pub struct Status {
 ///
 /// `created + adopted = removed + taken` plus those that are idle, in use or being recycled now; the failed creations
 /// among the last are not meant.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// drop(pool.acquire().await?);
+/// pool.acquire().await?.discard();
+/// let so_far = pool.status().lifetime;
+/// assert_eq!((so_far.lent, so_far.returned, so_far.discarded), (2, 1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {

@@ -21,6 +21,16 @@ const TLS_PORT: u16 = 2376;
 /// `"tcp://127.0.0.1:2375".parse()` takes the forms of `DOCKER_HOST`: `unix:///path`, `tcp://host:port` (plain),
 /// `ssh://user@host:port` and `npipe:////./pipe/name`. `Display` gives the same forms.
 ///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Endpoint;
+///
+/// let endpoint: Endpoint = "unix:///run/user/1000/docker.sock".parse()?;
+/// assert_eq!(endpoint, Endpoint::unix("/run/user/1000/docker.sock"));
+/// # Ok::<(), dockerpool::Error>(())
+/// ```
+///
 /// ```no_run
 /// use dockerpool::{DockerEngine, Endpoint, Pool};
 /// use std::sync::Arc;

@@ -46,6 +46,23 @@ const RECHECK: Duration = Duration::from_millis(10);
 ///
 /// Its connections are kept alive and shared by the calls made in the runtime it was made in; calls from other runtimes
 /// open their own.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use dockerpool::{DockerEngine, Endpoint, Engine, Pool};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = DockerEngine::connect_to(Endpoint::unix("/run/user/1000/docker.sock")).await?;
+/// println!("{}", engine.check().await?.version);
+/// // Two pools on one engine share its connections.
+/// let engine: Arc<dyn Engine> = Arc::new(engine);
+/// let shells = Pool::builder("shells").image("busybox:1.36").engine(engine.clone()).build().await?;
+/// let pythons = Pool::builder("pythons").image("python:3.12-alpine").engine(engine).build().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct DockerEngine {
     docker: Docker,
