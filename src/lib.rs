@@ -47,6 +47,7 @@
 //! | say what containers are like | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too; [`Network`] |
 //! | have the image there | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for it |
 //! | run a command | [`Command`] with [`Stdio`]; all at once by [`output`](Command::output), by the line with [`OutputLines`], or as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`] |
+//! | choose how it is run | [`ExecVia`]; [`ActiveExec`] tells what came of that |
 //! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`] |
 //! | bound its time and its output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
 //! | bound any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
@@ -88,6 +89,12 @@
 //! Only if every command in it has provably ended by itself. What speaks against that is a [`Taint`]; a tainted container
 //! is removed and replaced behind. [`discard`](PooledContainer::discard) says so of a container that the library knows
 //! nothing against. What of one lease the next can see is said by [`Reuse`].
+//!
+//! # How commands are run
+//!
+//! By the engine's exec API, which works with every engine and cannot end a single command; or by the library's agent, a
+//! small program that is PID 1 of the containers, which is fifty times faster, and can. The calls are the same: see
+//! [`ExecVia`].
 //!
 //! # When the process dies
 //!

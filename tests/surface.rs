@@ -43,6 +43,8 @@ fn types_go_to_other_threads_and_plain_ones_compare() {
     plain::<Taint>();
     plain::<Reuse>();
     plain::<Adopt>();
+    plain::<ExecVia>();
+    plain::<ActiveExec>();
     plain::<PullPolicy>();
     plain::<OnLimit>();
     plain::<Progress>();
@@ -54,6 +56,7 @@ fn types_go_to_other_threads_and_plain_ones_compare() {
     plain::<EngineInfo>();
     plain::<Event>();
     plain::<ExecRequest>();
+    plain::<ExecReport>();
     plain::<Frame>();
     error::<Error>();
     error::<EngineError>();

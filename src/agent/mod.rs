@@ -45,6 +45,28 @@ pub(crate) const TARGET: &str = "/.dockerpool-agent";
 /// Also with the agent, commands with a [`tty`](crate::Command::tty) are run by the engine, and so are those with a
 /// [`user`](crate::Command::user) of their own where PID 1 may not become that user: it is not root, or has not the usual
 /// capabilities.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Error, ExecVia, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// // To be sure of the agent, and not to find out by the time commands take.
+/// let builder = Pool::builder("judge").image("python:3.12-alpine").exec_via(ExecVia::Agent);
+/// # let builder = builder.engine(engine);
+/// match builder.build().await {
+///     Ok(pool) => println!("{} is ready", pool.name()),
+///     Err(Error::Config(problems)) => {
+///         assert_eq!(problems[0].field(), "exec_via");
+///         println!("{}", problems[0]); // e.g. the engine is on another machine
+///     }
+///     Err(other) => return Err(other),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExecVia {
@@ -58,6 +80,26 @@ pub enum ExecVia {
 }
 
 /// How commands are run, once that is decided.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{ActiveExec, ExecVia, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let builder = Pool::builder("judge").image("busybox:1.36").exec_via(ExecVia::Auto);
+/// # let builder = builder.engine(engine);
+/// let pool = builder.build().await?;
+/// match pool.status().exec {
+///     ActiveExec::Agent => println!("commands take a millisecond"),
+///     ActiveExec::Docker { why } => println!("commands take 50, since {why}"),
+///     _ => {}
+/// }
+/// # assert_eq!(pool.status().exec, ActiveExec::Docker { why: "the engine cannot run the agent" });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ActiveExec {

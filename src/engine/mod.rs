@@ -519,6 +519,29 @@ fn no_single_kill() -> EngineError {
 }
 
 /// How a command ended, and what it used, as the agent tells it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dockerpool::engine::ExecReport;
+///
+/// // Whether a command may have been the one that the kernel killed for memory.
+/// fn is_suspect(report: &ExecReport) -> bool {
+///     report.signal == Some(9) && report.oom_kills.is_none_or(|kills| kills > 0)
+/// }
+///
+/// let report = ExecReport {
+///     signal: Some(9),
+///     at_deadline: false,
+///     all_dead: true,
+///     user: Duration::from_millis(120),
+///     system: Duration::from_millis(30),
+///     peak_memory: 64 << 20,
+///     oom_kills: Some(1),
+/// };
+/// assert!(is_suspect(&report));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecReport {
     /// The signal that ended it, if one did.

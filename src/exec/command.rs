@@ -201,8 +201,9 @@ impl<'c> Command<'c> {
     /// # What ends with it
     ///
     /// The exec API cannot end a single command. Its whole container is killed, the container is tainted
-    /// ([`Taint::TimedOut`](crate::Taint::TimedOut)) and replaced when the guard is dropped. So it is with
-    /// [`output_limit`](Self::output_limit), with [`Child::kill`] and with a dropped [`Child`].
+    /// ([`Taint::TimedOut`](crate::Taint::TimedOut)) and replaced when the guard is dropped. The agent (see
+    /// [`ExecVia`](crate::ExecVia)) ends the command alone, with all it has started, and the container can be lent again.
+    /// So it is with [`output_limit`](Self::output_limit), with [`Child::kill`] and with a dropped [`Child`].
     pub fn timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
         self.setup.timeout = timeout.into();
         self
