@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use dockerpool::engine::{
-    Attachment, Capabilities, ContainerReport, EngineInfo, Event, ExecRequest, ExecSession, Frame,
+    Attachment, Capabilities, ContainerReport, EngineInfo, Event, ExecReport, ExecRequest, ExecSession, Frame,
 };
 use dockerpool::testing::{FakeEngine, FakeProcess};
 use dockerpool::*;
