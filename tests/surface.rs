@@ -107,5 +107,6 @@ async fn arguments_and_input_are_taken_in_any_form_of_text() {
         // All are the same bytes.
         assert_eq!(format!("{stdin:?}"), format!("{:?}", Stdio::bytes("input")));
     }
+    drop(c);
     pool.shutdown().await.unwrap();
 }
