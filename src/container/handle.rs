@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Taint;
 use super::life::Life;
@@ -39,13 +40,23 @@ pub(crate) struct Shared {
     begun: AtomicUsize,
     oom_kills: Mutex<OomKills>,
     started: OnceLock<Instant>,
-    lifeline: Mutex<Option<Attachment>>,
+    lifeline: Mutex<Option<Lifeline>>,
     /// How long its keeper keeps it.
     pub(crate) life: Life,
     /// Its owner's `Drop` has nothing to do: nothing is left to be removed, or somebody else has taken it over.
     released: AtomicBool,
     /// PID 1 where that is the agent; its connection is the lifeline then.
     agent: OnceLock<Client>,
+}
+
+/// PID 1's standard streams, held open.
+#[derive(Debug)]
+enum Lifeline {
+    Unwatched(Attachment),
+    /// By a task that has them.
+    Watched {
+        _task: AbortOnDropHandle<()>,
+    },
 }
 
 /// Kills for memory of which the engine has told.
@@ -64,6 +75,10 @@ struct Fresh {
     name: String,
     taken_off: OnceCell<()>,
 }
+
+/// PID 1 has nothing to say after its sign of life, but whoever is in the container can write to its output. A pause
+/// after each piece keeps that from costing us much.
+const LIFELINE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long after its start a command of the user's own is looked at.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -195,6 +210,26 @@ impl Shared {
             self.engine.kill(self.id()),
         )
         .await
+    }
+
+    /// Does this when the lifeline breaks, while the container is there. Then PID 1 has ended, or it goes on and would
+    /// outlive us: engines that keep containers running while they are restarted themselves let go of its input.
+    pub(crate) fn watch_lifeline(&self, broke: impl FnOnce() + Send + 'static) {
+        let mut lifeline = self.lifeline.lock();
+        *lifeline = match lifeline.take() {
+            Some(Lifeline::Unwatched(mut attachment)) => {
+                let task = self.runtime.spawn(async move {
+                    while let Some(Ok(_)) = attachment.output.next().await {
+                        tokio::time::sleep(LIFELINE_PAUSE).await;
+                    }
+                    broke();
+                });
+                Some(Lifeline::Watched {
+                    _task: AbortOnDropHandle::new(task),
+                })
+            }
+            other => other,
+        };
     }
 
     pub(crate) fn removal(&self) -> Removal {
@@ -384,7 +419,7 @@ impl Handle {
                 let _ = self.shared.agent.set(bounded(what, *call_timeout, greeting).await?);
             } else {
                 bounded(what, *call_timeout, echo(&mut lifeline)).await?;
-                *self.shared.lifeline.lock() = Some(lifeline);
+                *self.shared.lifeline.lock() = Some(Lifeline::Unwatched(lifeline));
             }
         } else {
             start().await?;

@@ -43,6 +43,9 @@ const FORGIVEN: Duration = Duration::from_secs(10);
 /// engine's clock differs a little from ours.
 const EVENT_OVERLAP: Duration = Duration::from_secs(2);
 
+/// How long after a subscription to events it certainly stands.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
 pub(super) type Item = Container<Running>;
 
 /// What the pool and its work behind share.
@@ -177,13 +180,16 @@ impl Background {
 
     /// The engine says that this container is not usable any more.
     fn lost(&self, id: &str, kind: EventKind) {
-        if kind != EventKind::Paused {
-            let known = if kind == EventKind::Removed {
-                self.known.lock().remove(id)
+        let known = if kind == EventKind::Removed {
+            self.known.lock().remove(id)
+        } else {
+            self.known.lock().get(id).cloned()
+        };
+        if let Some(shared) = known.and_then(|shared| shared.upgrade()) {
+            if kind == EventKind::Paused {
+                // Whoever has it on loan may wait for it to be thawed; it is not lent again.
+                shared.life.set_outdated();
             } else {
-                self.known.lock().get(id).cloned()
-            };
-            if let Some(shared) = known.and_then(|shared| shared.upgrade()) {
                 shared.set_taint(Taint::Died);
             }
         }
@@ -365,7 +371,20 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             if background.generation.load(Ordering::Acquire) != generation {
                 handle.shared().life.set_outdated();
             }
+            let shared = handle.shared().clone();
             slot.put(Container::running(handle));
+            shared.watch_lifeline({
+                let (background, id) = (Arc::downgrade(&background), shared.id().to_owned());
+                move || {
+                    if let Some(background) = background.upgrade() {
+                        background.lost(&id, EventKind::Died);
+                    }
+                }
+            });
+            if shared.is_tainted() {
+                // It died before it was where the events look for it.
+                background.lost(shared.id(), EventKind::Died);
+            }
             if background.generation.load(Ordering::Acquire) > 0 {
                 // Itself, or one that came back just as the others were looked at.
                 background.idle.outdate();
@@ -430,7 +449,20 @@ async fn watch_for_deaths(background: Arc<Background>) {
     };
     loop {
         let mut events = background.engine.events(&background.wide_selector(), since);
-        while let Some(event) = events.next().await {
+        // Once more when the subscription certainly stands, whatever the engine's clock says.
+        let second_look = sleep(SECOND_LOOK);
+        tokio::pin!(second_look);
+        let mut looked = false;
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = &mut second_look, if !looked => {
+                    looked = look_for_lost(&background).await;
+                    second_look.as_mut().reset(Instant::now() + SECOND_LOOK);
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             match event {
                 Ok(event) => {
                     backoff.reset();
@@ -449,37 +481,35 @@ async fn watch_for_deaths(background: Arc<Background>) {
         loop {
             sleep(backoff.next_delay()).await;
             since = SystemTime::now().checked_sub(EVENT_OVERLAP);
-            match list(&background).await {
-                Ok(alive) => {
-                    let gone: Vec<_> = {
-                        let known = background.known.lock();
-                        known.keys().filter(|id| !alive.contains(*id)).cloned().collect()
-                    };
-                    for id in gone {
-                        background.lost(&id, EventKind::Removed);
-                    }
-                    break;
-                }
-                Err(error) => tracing::debug!(pool = background.pool, %error, "the engine does not answer"),
+            if look_for_lost(&background).await {
+                break;
             }
         }
     }
 }
 
-/// The ids of those of our containers that are usable or will be.
-async fn list(background: &Background) -> Result<Vec<String>, EngineError> {
-    let found = bounded(
-        "a list of containers",
-        background.call_timeout,
-        background.engine.list(&background.wide_selector()),
-    )
-    .await?;
-    let usable = |state| matches!(state, ContainerState::Running | ContainerState::Created);
-    Ok(found
-        .into_iter()
-        .filter(|report| usable(report.state))
-        .map(|report| report.id)
-        .collect())
+/// Takes out what a list does not show as usable any more; `false` if there was no list to be had.
+async fn look_for_lost(background: &Background) -> bool {
+    // Before the list, so that one that is made meanwhile is not taken for one that is gone.
+    let known: Vec<_> = background.known.lock().keys().cloned().collect();
+    let selector = background.wide_selector();
+    let list = background.engine.list(&selector);
+    let found: HashMap<_, _> = match bounded("a list of containers", background.call_timeout, list).await {
+        Ok(found) => found.into_iter().map(|report| (report.id, report.state)).collect(),
+        Err(error) => {
+            tracing::debug!(pool = background.pool, %error, "the engine does not answer");
+            return false;
+        }
+    };
+    for id in known {
+        match found.get(&id) {
+            Some(ContainerState::Running | ContainerState::Created) => {}
+            Some(ContainerState::Paused) => background.lost(&id, EventKind::Paused),
+            Some(_) => background.lost(&id, EventKind::Died),
+            None => background.lost(&id, EventKind::Removed),
+        }
+    }
+    true
 }
 
 /// Removes everything that carries our instance label, looks whether it is gone, and gives back what was made ready.

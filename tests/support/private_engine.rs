@@ -1,0 +1,201 @@
+//! A Docker engine of a test's own, which may be stopped, killed, frozen and starved without harm to anybody.
+//!
+//! It runs in namespaces of its own: of processes, so that ending the first of them ends everything that ever ran in it;
+//! of mounts, which go with it; and of the network, so that it cannot touch the interfaces of another engine. The first
+//! process is a shell that does what the test writes to it, and ends when the test does, however that ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::query_parameters::ImportImageOptions;
+use dockerpool::{DockerEngine, Endpoint};
+use futures_util::StreamExt;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::support::{busybox, engine};
+
+/// Reads a line, does it, says how that ended; for ever. `bash`, since it reaps what it has not started itself.
+const SHELL: &str = r#"ip link set lo up; while read -r line; do eval "$line" </dev/null >&2; echo "ended $?"; done"#;
+
+/// A Docker engine of its own.
+pub struct PrivateEngine {
+    shell: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    folder: TempDir,
+    options: String,
+}
+
+impl PrivateEngine {
+    /// With the busybox image, and these options besides those that keep it apart.
+    pub async fn start(options: &str) -> Self {
+        let mut engine = Self::not_started(options).await;
+        engine.dockerd().await;
+        engine.load_image().await;
+        engine
+    }
+
+    /// The namespaces and folders, and no engine yet.
+    pub async fn not_started(options: &str) -> Self {
+        let folder = TempDir::with_prefix("dockerpool-engine-").unwrap();
+        let mut shell = Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"])
+            .args(["bash", "-c", SHELL])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("unshare (util-linux) can be run");
+        let mut engine = Self {
+            input: shell.stdin.take().unwrap(),
+            output: BufReader::new(shell.stdout.take().unwrap()).lines(),
+            shell,
+            folder,
+            options: options.to_owned(),
+        };
+        let data = engine.data();
+        engine.run(&format!("mkdir {}", data.display())).await;
+        engine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where images and containers are.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// What it has said so far.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn cgroup(&self) -> String {
+        self.folder.path().file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    /// Does a line of shell within its namespaces.
+    pub async fn run(&mut self, line: &str) {
+        let sent = self.input.write_all(format!("{line}\n").as_bytes()).await;
+        let answer = match sent {
+            Ok(()) => self.output.next_line().await.unwrap(),
+            Err(_) => None,
+        };
+        assert_eq!(
+            answer.as_deref(),
+            Some("ended 0"),
+            "a private engine needs root, unshare, ip, bash and dockerd; `{line}` failed: {}",
+            self.log()
+        );
+    }
+
+    /// Starts the engine, and waits until it answers.
+    pub async fn dockerd(&mut self) {
+        let socket = self.path("socket");
+        let line = format!(
+            "dockerd --data-root {data} --exec-root {exec} --pidfile {pid} --host unix://{socket} --bridge none \
+             --iptables=false --ip6tables=false --cgroup-parent /{cgroup} --log-level warn {options} & dockerd=$!",
+            data = self.data().display(),
+            exec = self.path("exec").display(),
+            pid = self.path("pid").display(),
+            socket = socket.display(),
+            cgroup = self.cgroup(),
+            options = self.options,
+        );
+        self.run(&line).await;
+        for _ in 0..600 {
+            if answers(&socket).await {
+                return;
+            }
+            self.run("kill -0 $dockerd").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("dockerd does not answer: {}", self.log());
+    }
+
+    /// Sends a signal to the daemon itself.
+    pub async fn signal(&mut self, signal: &str) {
+        self.run(&format!("kill -{signal} $dockerd")).await;
+    }
+
+    /// Ends the daemon by a signal, and waits until it has ended.
+    pub async fn end(&mut self, signal: &str) {
+        self.run(&format!("kill -{signal} $dockerd; wait $dockerd; true")).await;
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Arc<DockerEngine> {
+        let endpoint = Endpoint::unix(self.path("socket").to_str().unwrap());
+        Arc::new(
+            DockerEngine::connect_to(endpoint)
+                .await
+                .expect("the private engine answers"),
+        )
+    }
+
+    /// Brings the busybox image from the shared engine.
+    pub async fn load_image(&self) {
+        let theirs = engine().await;
+        let mut archive = Vec::new();
+        let mut pieces = theirs.bollard().export_image(&busybox());
+        while let Some(piece) = pieces.next().await {
+            archive.extend_from_slice(&piece.unwrap());
+        }
+        let ours = self.connect().await;
+        let archive = bollard::body_full(archive.into());
+        let mut steps = ours
+            .bollard()
+            .import_image(ImportImageOptions::default(), archive, None);
+        while let Some(step) = steps.next().await {
+            step.unwrap();
+        }
+    }
+}
+
+async fn answers(socket: &Path) -> bool {
+    let endpoint = Endpoint::unix(socket.to_str().unwrap());
+    tokio::time::timeout(Duration::from_secs(5), DockerEngine::connect_to(endpoint))
+        .await
+        .is_ok_and(|connected| connected.is_ok())
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the private engine's log:\n{}", self.log());
+        }
+        // The first process of the namespace: the kernel ends all the others before it is gone itself.
+        let unshare = self.shell.id().map(|id| id.to_string()).unwrap_or_default();
+        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
+        for first in children.iter().flat_map(|pids| pids.split_whitespace()) {
+            let _ = std::process::Command::new("kill").args(["-KILL", first]).status();
+        }
+        for _ in 0..500 {
+            if !matches!(self.shell.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // The kernel keeps the empty groups of processes that have gone.
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            remove_groups(&hierarchy.path().join(self.cgroup()));
+        }
+        remove_groups(&Path::new("/sys/fs/cgroup").join(self.cgroup()));
+    }
+}
+
+fn remove_groups(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(group);
+}
