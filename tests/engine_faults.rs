@@ -8,6 +8,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dockerpool::engine::Selector;
 use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PoolBuilder, PullPolicy};
 use futures_util::future::join_all;
 use private_engine::PrivateEngine;
@@ -197,15 +198,11 @@ async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
     let engine = private.connect().await;
     let pool = pool_on(&engine, "full").build().await.unwrap();
     let numbers = Numbers::of(&pool);
-    let held = pool.acquire().await.unwrap();
-    eventually_now("all are up", || pool.status().idle == 2).await;
-
+    discard_one(&pool).await;
     private
         .run(&format!("dd if=/dev/zero of={data}/filler bs=4k 2>/dev/null || true"))
         .await;
-    let discarded = held.id().to_owned();
-    held.discard();
-    let error = cannot_refill(&pool, &discarded).await;
+    let error = cannot_refill(&pool).await;
     assert_eq!(error.kind(), EngineErrorKind::Internal, "{error:?}");
     assert!(
         error.to_string().contains("space") || format!("{error:?}").contains("no space left"),
@@ -225,10 +222,8 @@ async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
         .remove_image(&support::busybox(), Some(options), None)
         .await
         .unwrap();
-    let held = pool.acquire().await.unwrap();
-    let discarded = held.id().to_owned();
-    held.discard();
-    let error = cannot_refill(&pool, &discarded).await;
+    discard_one(&pool).await;
+    let error = cannot_refill(&pool).await;
     assert_eq!(error.kind(), EngineErrorKind::ImageNotFound, "{error:?}");
     assert!(!error.is_retryable());
     private.load_image().await;
@@ -236,11 +231,64 @@ async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
     ended_well(&engine, pool, numbers).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_removed_and_made_again() {
+    let private = PrivateEngine::start("").await;
+    let engine = private.connect().await;
+    let request = bollard::models::NetworkCreateRequest {
+        name: "lonely".to_owned(),
+        internal: Some(true),
+        ..Default::default()
+    };
+    engine.bollard().create_network(request.clone()).await.unwrap();
+    let host = bollard::models::HostConfig {
+        network_mode: Some("lonely".to_owned()),
+        ..Default::default()
+    };
+    let pool = pool_on(&engine, "network").host_config(host).build().await.unwrap();
+    let numbers = Numbers::of(&pool);
+    discard_one(&pool).await;
+    for container in engine
+        .list(&Selector::label(dockerpool::labels::INSTANCE, pool.instance()))
+        .await
+        .unwrap()
+    {
+        let leave = bollard::models::NetworkDisconnectRequest {
+            container: container.id,
+            force: Some(true),
+        };
+        engine.bollard().disconnect_network("lonely", leave).await.unwrap();
+    }
+    engine.bollard().remove_network("lonely").await.unwrap();
+    let error = cannot_refill(&pool).await;
+    assert!(
+        error.to_string().contains("lonely") || format!("{error:?}").contains("lonely"),
+        "{error:?}"
+    );
+    engine.bollard().create_network(request).await.unwrap();
+    whole_again("network removed", &pool).await;
+    ended_well(&engine, pool, numbers).await;
+}
+
+/// Leaves two idle ones and room for a third.
+async fn discard_one(pool: &Pool) {
+    let all = join_all((0..TOTAL).map(|_| pool.acquire())).await;
+    for (c, discard) in all.into_iter().zip([true, false, false]) {
+        let c = c.unwrap();
+        if discard {
+            c.discard();
+        }
+    }
+    eventually_now("one is gone", || pool.status().idle == 2 && pool.status().total() == 2).await;
+}
+
 /// What is idle is lent all the time; why there is no third.
-async fn cannot_refill(pool: &Pool, discarded: &str) -> dockerpool::EngineError {
-    let lent = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+async fn cannot_refill(pool: &Pool) -> dockerpool::EngineError {
+    let _lent = [
+        pool.try_acquire().unwrap().unwrap(),
+        pool.try_acquire().unwrap().unwrap(),
+    ];
     let error = pool.acquire_timeout(Duration::from_secs(10)).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
-    assert!(lent.iter().all(|c| c.id() != discarded));
     error.engine_error().expect("a creation was tried meanwhile").clone()
 }
