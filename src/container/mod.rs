@@ -221,6 +221,12 @@ impl<S: State> Container<S> {
         self.shared().spec.labels()
     }
 
+    /// Whether it ends with this process, however that ends: its PID 1 is the library's own and holds on to a lifeline.
+    /// One with a [`cmd`](ContainerSpec::cmd) of the user's own has none, and outlives an owner that was killed.
+    pub fn has_lifeline(&self) -> bool {
+        self.shared().spec.has_lifeline()
+    }
+
     /// Why it must not be used for anything else, if something happened that forbids it.
     pub fn taint(&self) -> Option<Taint> {
         self.shared().taint()
@@ -587,7 +593,7 @@ pub enum Taint {
     UnknownOutcome = 7,
     /// The guard was dropped by a panic.
     Panicked = 8,
-    /// PID 1 ended, or the container was removed or paused by somebody else.
+    /// PID 1 ended, the container was removed by somebody else, or its lifeline broke.
     Died = 9,
     /// Its lease lasted longer than [`max_lease`](crate::PoolBuilder::max_lease), and it was taken back.
     LeaseExpired = 10,
