@@ -128,6 +128,9 @@ pub mod container;
 pub mod engine;
 mod error;
 pub mod exec;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod labels;
 mod owner;
 pub mod pool;

@@ -78,7 +78,7 @@ fn pid_namespace() -> Option<u64> {
 }
 
 /// What is needed of `/proc/PID/stat`.
-struct Stat {
+pub(crate) struct Stat {
     pid: u32,
     state: char,
     start: u64,

@@ -205,9 +205,15 @@ async fn everything_at_random_for_a_while() {
     });
     sleep(Duration::from_secs(seconds) / 10).await;
     let (memory_early, descriptors_early) = held();
+    let mut broken = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        ended.unwrap();
+        broken = broken.and(ended);
     }
+    if broken.is_err() {
+        // What is paused does not see its owner go.
+        let _ = soak.pool.shutdown().await;
+    }
+    broken.unwrap();
     let (memory, descriptors) = held();
 
     // All slots come back, and whoever gets a container gets one that works.

@@ -48,6 +48,8 @@ struct State {
     questions: HashMap<u32, oneshot::Sender<Message>>,
     /// Why nothing works any more.
     lost: Option<EngineError>,
+    /// Is told that.
+    on_lost: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Drop for Client {
@@ -92,6 +94,17 @@ impl Client {
     /// Whether the agent can run this, and as the engine would.
     pub(crate) fn can_run(&self, request: &ExecRequest) -> bool {
         request.tty.is_none() && (request.user.is_none() || self.any_user) && self.inner.state.lock().lost.is_none()
+    }
+
+    /// Does this when the connection is lost.
+    pub(crate) fn on_lost(&self, tell: impl FnOnce() + Send + 'static) {
+        let mut state = self.inner.state.lock();
+        if state.lost.is_none() {
+            state.on_lost = Some(Box::new(tell));
+        } else {
+            drop(state);
+            tell();
+        }
     }
 
     /// Runs a command, for at most `time`.
@@ -206,17 +219,21 @@ impl Inner {
 
     /// Nothing works any more.
     fn lose(&self, error: EngineError) {
-        let (commands, questions) = {
+        let (commands, questions, on_lost) = {
             let mut state = self.state.lock();
             state.lost.get_or_insert_with(|| error.clone());
             (
                 std::mem::take(&mut state.commands),
                 std::mem::take(&mut state.questions),
+                state.on_lost.take(),
             )
         };
         drop(questions);
         for running in commands.into_values() {
             running.lose(&error);
+        }
+        if let Some(tell) = on_lost {
+            tell();
         }
     }
 

@@ -215,6 +215,9 @@ impl Shared {
     /// Does this when the lifeline breaks, while the container is there. Then PID 1 has ended, or it goes on and would
     /// outlive us: engines that keep containers running while they are restarted themselves let go of its input.
     pub(crate) fn watch_lifeline(&self, broke: impl FnOnce() + Send + 'static) {
+        if let Some(agent) = self.agent() {
+            return agent.on_lost(broke);
+        }
         let mut lifeline = self.lifeline.lock();
         *lifeline = match lifeline.take() {
             Some(Lifeline::Unwatched(mut attachment)) => {

@@ -22,6 +22,7 @@ pub struct EngineError {
     kind: EngineErrorKind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    of_container: bool,
 }
 
 /// The kinds of [`EngineError`] that callers act on differently.
@@ -96,6 +97,7 @@ impl EngineError {
             kind,
             message: message.into(),
             source: None,
+            of_container: false,
         }
     }
 
@@ -129,6 +131,17 @@ impl EngineError {
     /// Whether this says for certain that a command was not started.
     pub(crate) fn says_not_started(&self) -> bool {
         matches!(self.kind, EngineErrorKind::CannotStart | EngineErrorKind::Exhausted)
+    }
+
+    /// A program could not be started because of the state of its container, not because of what it is.
+    #[must_use]
+    pub(crate) fn of_container(mut self) -> Self {
+        self.of_container = true;
+        self
+    }
+
+    pub(crate) fn is_of_container(&self) -> bool {
+        self.of_container
     }
 
     /// Whether this says that the container is not there or does not run.

@@ -319,7 +319,7 @@ impl Driver {
                 ExitStatus::Unknown => (ended(ExitStatus::Unknown), kill(&shared, Taint::UnknownOutcome).await),
                 status => (ended(status), Proof::Ended),
             },
-            Err(error) if error.says_not_started() => not_started(&shared, error).await,
+            Err(error) if error.kind() == EngineErrorKind::CannotStart => not_started(&shared, error).await,
             Err(error) => {
                 tracing::debug!(container = shared.name, %error, "the end of a command is not known");
                 let (status, proof) = after_failure(&shared).await;
@@ -400,7 +400,7 @@ async fn kill(shared: &Shared, taint: Taint) -> Proof {
 async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
     match error.kind() {
         // Nothing can be started in a container that has just ended, and the engine blames the program.
-        EngineErrorKind::CannotStart if is_gone(shared).await => {
+        EngineErrorKind::CannotStart if error.is_of_container() || is_gone(shared).await => {
             shared.set_taint(Taint::Died);
             (Verdict::Gone(error), Proof::Ended)
         }
@@ -539,7 +539,7 @@ impl Pump {
             {
                 Ok(None) => failures = 0,
                 Ok(Some(_)) => return self.last_words().await,
-                Err(error) if error.says_not_started() => return Ok(None),
+                Err(error) if error.kind() == EngineErrorKind::CannotStart => return Ok(None),
                 Err(error) => {
                     failures += 1;
                     if !error.is_retryable() || failures == QUESTION_FAILURES {

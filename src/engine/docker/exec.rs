@@ -151,7 +151,10 @@ impl Control {
             } else {
                 words
             };
-            return Err(EngineError::new(EngineErrorKind::CannotStart, words));
+            // Its state has changed since the command was created, and an inspect may not show it yet.
+            let of_container = words.contains("cannot exec in a ");
+            let error = EngineError::new(EngineErrorKind::CannotStart, words);
+            return Err(if of_container { error.of_container() } else { error });
         }
         Ok(code)
     }

@@ -22,16 +22,16 @@ const HEADER: usize = 8;
 
 /// What is to be read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wire {
-    pub(super) tty: bool,
+pub(crate) struct Wire {
+    pub(crate) tty: bool,
     /// It comes over a Unix socket. There a reset comes after all that was sent: it says only that the other end has closed
     /// without reading all that was written to it. Podman does so where a command does not read its input. A network may
     /// lose data with it.
-    pub(super) is_local: bool,
+    pub(crate) is_local: bool,
 }
 
 /// Turns what is read into frames, until the end or the first error.
-pub(super) fn decode<R>(read: R, wire: Wire) -> BoxStream<'static, Result<Frame, EngineError>>
+pub(crate) fn decode<R>(read: R, wire: Wire) -> BoxStream<'static, Result<Frame, EngineError>>
 where
     R: AsyncRead + Send + Unpin + 'static,
 {

@@ -6,7 +6,7 @@ mod discover;
 mod endpoint;
 mod events;
 mod exec;
-mod frames;
+pub(crate) mod frames;
 mod image;
 mod network;
 mod ssh;

@@ -1,0 +1,48 @@
+//! What the fuzz targets in `fuzz/` drive that is not public. Only there where cargo-fuzz builds the library.
+
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio_util::io::StreamReader;
+
+use crate::engine::Frame;
+use crate::engine::docker::frames::{self, Wire};
+use crate::engine::reference::Reference;
+use crate::owner::{Owner, Stat};
+
+/// What the decoder makes of a connection that brings these pieces, and whether it ended without an error.
+pub fn decode(pieces: Vec<Vec<u8>>, tty: bool) -> (Vec<Frame>, bool) {
+    let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
+    let connection = StreamReader::new(stream::iter(
+        pieces.map(|piece| Ok::<_, std::io::Error>(bytes::Bytes::from(piece))),
+    ));
+    let mut decoded = frames::decode(connection, Wire { tty, is_local: false });
+    let mut frames = Vec::new();
+    while let Some(frame) = decoded.next().now_or_never().expect("nothing is waited for") {
+        match frame {
+            Ok(frame) => frames.push(frame),
+            Err(_) => return (frames, false),
+        }
+    }
+    (frames, true)
+}
+
+/// The label that says whose a container is: what it says, said again.
+pub fn owner(text: &str) -> Option<String> {
+    let owner: Owner = text.parse().ok()?;
+    assert_eq!(owner.to_string().parse::<Owner>().as_ref(), Ok(&owner));
+    Some(owner.to_string())
+}
+
+/// A line of `/proc/PID/stat`.
+pub fn stat(text: &str) -> bool {
+    text.parse::<Stat>().is_ok()
+}
+
+/// An image's name: its registry, tag and digest.
+pub fn reference(text: &str) -> Option<(String, Option<String>, Option<String>)> {
+    let found = Reference::parse(text).ok()?;
+    Some((
+        found.registry().to_owned(),
+        found.tag.map(str::to_owned),
+        found.digest.map(str::to_owned),
+    ))
+}
