@@ -58,44 +58,42 @@ use crate::container::{Container, Running, Taint};
 /// [`max_lease`](crate::PoolBuilder::max_lease) has passed.
 #[must_use = "the container goes back to the pool as soon as the guard is dropped: bind it to a name, not to `_`"]
 pub struct PooledContainer {
-    // Both are there until the guard is taken apart.
+    // Both are there until the guard is taken apart; the slot only where no watchdog holds it.
     container: Option<Container<Running>>,
-    place: Option<Place>,
-    lifetime: Option<Arc<Lifetime>>,
+    slot: Option<Slot<Container<Running>>>,
+    watched: Option<Box<Watched>>,
     reusable: bool,
 }
 
-/// Who holds the slot of a lease.
+/// What a guard needs where lifetimes or leases are limited. Boxed, since a guard is moved often.
 #[derive(Debug)]
-pub(super) enum Place {
-    Slot(Slot<Container<Running>>),
-    /// The watchdog.
-    Watched(Lease),
-}
-
-impl Place {
-    /// The slot; none if the container was taken back.
-    fn end(self) -> Option<Slot<Container<Running>>> {
-        match self {
-            Self::Slot(slot) => Some(slot),
-            Self::Watched(lease) => lease.end(),
-        }
-    }
+pub(super) struct Watched {
+    pub(super) lifetime: Option<Arc<Lifetime>>,
+    /// It holds the slot.
+    pub(super) lease: Option<Lease>,
 }
 
 impl PooledContainer {
     pub(super) fn new(
         container: Container<Running>,
-        place: Place,
-        lifetime: Option<Arc<Lifetime>>,
+        slot: Option<Slot<Container<Running>>>,
+        watched: Option<Box<Watched>>,
         reusable: bool,
     ) -> Self {
         Self {
             container: Some(container),
-            place: Some(place),
-            lifetime,
+            slot,
+            watched,
             reusable,
         }
+    }
+
+    /// The slot; none if the container was taken back.
+    fn end_lease(&mut self) -> Option<Slot<Container<Running>>> {
+        if self.slot.is_some() {
+            return self.slot.take();
+        }
+        self.watched.as_mut()?.lease.take()?.end()
     }
 
     /// Does not give the container back: it is removed, and replaced, behind. For containers that are broken or dirty.
@@ -117,7 +115,7 @@ impl PooledContainer {
     /// Takes the container out of the pool for good. Its place in the pool is free at once; the container is removed
     /// when it is dropped.
     pub fn into_inner(mut self) -> Container<Running> {
-        drop(self.place.take().map(Place::end));
+        drop(self.end_lease());
         match self.container.take() {
             Some(container) => container,
             None => unreachable!("only this and Drop take the container, and both end the guard"),
@@ -138,24 +136,22 @@ impl Deref for PooledContainer {
 
 impl Drop for PooledContainer {
     fn drop(&mut self) {
-        let (Some(container), Some(place)) = (self.container.take(), self.place.take()) else {
-            return;
-        };
+        let Some(container) = self.container.take() else { return };
         // One that was taken back is removed by who took it, and once more by its own `Drop`, to be sure.
-        let Some(slot) = place.end() else { return };
+        let Some(slot) = self.end_lease() else { return };
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
         }
-        if self.reusable && container.is_reusable() {
-            if let Some(lifetime) = &self.lifetime {
-                lifetime.before_idle(container.shared());
-            }
-            slot.put(container);
-            if let Some(lifetime) = &self.lifetime {
-                lifetime.after_idle();
-            }
-        } else {
-            slot.retire(container);
+        if !(self.reusable && container.is_reusable()) {
+            return slot.retire(container);
+        }
+        let lifetime = self.watched.as_ref().and_then(|watched| watched.lifetime.as_ref());
+        if let Some(lifetime) = lifetime {
+            lifetime.before_idle(container.shared());
+        }
+        slot.put(container);
+        if let Some(lifetime) = lifetime {
+            lifetime.after_idle();
         }
     }
 }

@@ -26,8 +26,8 @@ use maintainer::{Background, Finished};
 
 pub use adopt::Adopt;
 pub use builder::PoolBuilder;
-use guard::Place;
 pub use guard::PooledContainer;
+use guard::Watched;
 pub use status::{Counters, Status};
 
 /// What happens to a container between two leases.
@@ -347,17 +347,24 @@ impl Pool {
         }
         container.shared().begin_use();
         let Background { lifetime, watchdog, .. } = &*self.inner.background;
+        if lifetime.is_none() && watchdog.is_none() {
+            return Some(PooledContainer::new(container, Some(slot), None, self.inner.reusable));
+        }
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());
         }
-        let place = match watchdog {
-            None => Place::Slot(slot),
-            Some(watchdog) => Place::Watched(watchdog.begin(slot, container.shared().clone(), site)),
+        let (slot, lease) = match watchdog {
+            None => (Some(slot), None),
+            Some(watchdog) => (None, Some(watchdog.begin(slot, container.shared().clone(), site))),
         };
+        let watched = Box::new(Watched {
+            lifetime: lifetime.clone(),
+            lease,
+        });
         Some(PooledContainer::new(
             container,
-            place,
-            lifetime.clone(),
+            slot,
+            Some(watched),
             self.inner.reusable,
         ))
     }
