@@ -54,8 +54,9 @@ fuzz_target!(|input: &[u8]| {
         left: limit,
     };
     let mut limited = pin!(Limited::new(script, limit));
-    let mut sizes = buffers
+    let mut sizes = steps
         .iter()
+        .rev()
         .map(|size| usize::from(*size) + 1)
         .chain(std::iter::repeat(4096));
     let mut cx = Context::from_waker(Waker::noop());
