@@ -142,7 +142,10 @@ impl Soak {
             sleep(Duration::from_millis(rng.u64(300..1500))).await;
             let found = self.engine.list(&ours).await.unwrap();
             let Some(one) = rng.choice(found) else { continue };
-            self.hit.lock().insert(one.id.clone());
+            // Once each: an engine that is asked to stop a paused one may wait for it for ever, and answer nothing about it.
+            if !self.hit.lock().insert(one.id.clone()) {
+                continue;
+            }
             // It may be gone, or be in a state in which this cannot be done.
             let _ = match rng.u8(..4) {
                 0 => self.engine.kill(&one.id).await,
