@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dockerpool::engine::Selector;
+use dockerpool::engine::{ContainerState, Selector};
 use dockerpool::{Container, DockerEngine, Engine, Error, ExitStatus, Output, Pool, Running};
 use fastrand::Rng;
 use futures_util::future::join_all;
@@ -140,17 +140,24 @@ impl Soak {
         let ours = Selector::label(dockerpool::labels::INSTANCE, self.pool.instance());
         while self.goes_on() {
             sleep(Duration::from_millis(rng.u64(300..1500))).await;
-            let found = self.engine.list(&ours).await.unwrap();
-            let Some(one) = rng.choice(found) else { continue };
-            // Once each: an engine that is asked to stop a paused one may wait for it for ever, and answer nothing about it.
-            if !self.hit.lock().insert(one.id.clone()) {
+            if rng.u8(..4) == 0 {
+                // One in which no command is being started: an engine may wait for ever for one that was frozen just
+                // then, and answer nothing more about its container.
+                if let Some(c) = self.pool.try_acquire().unwrap() {
+                    self.hit.lock().insert(c.id().to_owned());
+                    let _ = self.engine.pause(c.id()).await;
+                }
                 continue;
             }
-            // It may be gone, or be in a state in which this cannot be done.
-            let _ = match rng.u8(..4) {
+            let mut found = self.engine.list(&ours).await.unwrap();
+            // A paused one is no longer anybody's but the pool's.
+            found.retain(|one| one.state == ContainerState::Running);
+            let Some(one) = rng.choice(found) else { continue };
+            self.hit.lock().insert(one.id.clone());
+            // It may be gone by now.
+            let _ = match rng.u8(..3) {
                 0 => self.engine.kill(&one.id).await,
                 1 => self.engine.stop(&one.id, Duration::from_secs(1)).await,
-                2 => self.engine.pause(&one.id).await,
                 _ => self.engine.remove(&one.id).await,
             };
         }

@@ -53,6 +53,10 @@ const PODMAN_CODES: RangeInclusive<i64> = 125..=127;
 /// And may add this line, on what it tried next.
 const PODMAN_MORE_WORDS: (&[u8], &[u8]) = (b"Error: read unixpacket ", b": read: connection reset by peer\n");
 
+/// Among these words, those of runc about a container that has ended or was paused meanwhile: before it joined its
+/// namespaces, as it joined them, and after it.
+const CONTAINER_WORDS: [&str; 3] = ["cannot exec in a ", "error executing setns process", " init-p: "];
+
 pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
     let docker = &engine.docker;
     let config = ExecConfig {
@@ -152,7 +156,7 @@ impl Control {
                 words
             };
             // Its state has changed since the command was created, and an inspect may not show it yet.
-            let of_container = words.contains("cannot exec in a ");
+            let of_container = CONTAINER_WORDS.iter().any(|its| words.contains(its));
             let error = EngineError::new(EngineErrorKind::CannotStart, words);
             return Err(if of_container { error.of_container() } else { error });
         }
