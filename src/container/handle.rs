@@ -100,6 +100,7 @@ impl Shared {
 
     /// Somebody gets it. Where it carries the mark that nobody ever did, that is taken off behind, and no command is
     /// begun before: see [`used`](Self::used).
+    #[inline]
     pub(crate) fn begin_use(self: &Arc<Self>) {
         if self.fresh.as_ref().is_some_and(|fresh| !fresh.taken_off.initialized()) {
             let shared = self.clone();
@@ -348,6 +349,7 @@ impl Handle {
         }
     }
 
+    #[inline]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

@@ -33,6 +33,7 @@ impl Life {
     }
 
     /// Whether it is to be replaced: it is not lent again after the lease it is on, if any.
+    #[inline]
     pub(crate) fn is_outdated(&self) -> bool {
         self.outdated.load(Ordering::Acquire)
     }

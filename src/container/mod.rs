@@ -267,6 +267,7 @@ impl<S: State> Container<S> {
         }
     }
 
+    #[inline]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         self.handle.shared()
     }
@@ -484,6 +485,7 @@ impl Container<Running> {
     }
 
     /// Whether it may be lent to somebody else as it is.
+    #[inline]
     pub(crate) fn is_reusable(&self) -> bool {
         let shared = self.shared();
         !shared.is_tainted() && !shared.has_unfinished_commands() && !shared.life.is_outdated()

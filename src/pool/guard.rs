@@ -74,6 +74,7 @@ pub(super) struct Watched {
 }
 
 impl PooledContainer {
+    #[inline]
     pub(super) fn new(
         container: Container<Running>,
         slot: Option<Slot<Container<Running>>>,
@@ -89,6 +90,7 @@ impl PooledContainer {
     }
 
     /// The slot; none if the container was taken back.
+    #[inline]
     fn end_lease(&mut self) -> Option<Slot<Container<Running>>> {
         if self.slot.is_some() {
             return self.slot.take();
@@ -135,6 +137,7 @@ impl Deref for PooledContainer {
 }
 
 impl Drop for PooledContainer {
+    #[inline]
     fn drop(&mut self) {
         let Some(container) = self.container.take() else { return };
         // One that was taken back is removed by who took it, and once more by its own `Drop`, to be sure.

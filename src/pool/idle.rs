@@ -106,16 +106,19 @@ struct Waiter<T> {
 
 impl<T> State<T> {
     /// How many more should be created: one for each who waits, and as many as are missing from the minimum.
+    #[inline]
     fn wanted(&self, limits: &Limits) -> usize {
         let missing = limits.min_idle.saturating_sub(self.idle.len() - self.outdated);
         (self.waiters.len() + missing).saturating_sub(self.creating)
     }
 
+    #[inline]
     fn may_create(&self, limits: &Limits) -> bool {
         !self.closed && self.total < limits.max_total && self.creating < limits.max_creating && self.wanted(limits) > 0
     }
 
     /// The one that became idle last, and who is to be told.
+    #[inline]
     fn pop(&mut self, limits: &Limits) -> Option<(T, Ring)> {
         let item = self.idle.pop()?;
         self.counters.lent += 1;
@@ -131,6 +134,7 @@ impl<T> State<T> {
     }
 
     /// One that is to be replaced, if the minimum is there without it.
+    #[inline]
     fn pop_surplus(&mut self, limits: &Limits) -> Option<T> {
         if self.outdated == 0 || self.idle.len() <= limits.min_idle {
             return None;
@@ -140,6 +144,7 @@ impl<T> State<T> {
         Some(self.idle.remove(0))
     }
 
+    #[inline]
     fn count(&mut self, phase: Phase, change: impl FnOnce(&mut usize)) {
         match phase {
             Phase::Creating => change(&mut self.creating),
@@ -355,6 +360,7 @@ impl<T> Idle<T> {
         }
     }
 
+    #[inline]
     fn ring(&self, ring: Ring) {
         if ring.demand {
             self.demand.notify_one();
@@ -402,6 +408,7 @@ impl<T> Idle<T> {
         }
     }
 
+    #[inline]
     fn slot(self: &Arc<Self>, phase: Phase) -> Slot<T> {
         Slot {
             idle: Some(self.clone()),
@@ -410,6 +417,7 @@ impl<T> Idle<T> {
     }
 
     /// Hands a usable item to whoever has waited longest, or makes it idle, or gives it away if there is no room.
+    #[inline]
     fn put(self: Arc<Self>, mut item: T, mut phase: Phase) {
         loop {
             let mut state = self.state.lock();
@@ -474,6 +482,7 @@ pub(crate) struct Closed;
 
 impl<T> Slot<T> {
     /// Gives a usable item back, or a new one in.
+    #[inline]
     pub(crate) fn put(mut self, item: T) {
         if let Some(idle) = self.idle.take() {
             idle.put(item, self.phase);
