@@ -6,7 +6,6 @@
 ENGINES=(docker-20.10 docker-26 podman-4.3)
 ENGINES_DIR=$PWD/target/engines
 ENGINES_RUN_DEADLINE=3600 # seconds for the suite on one engine
-ENGINES_MIRROR=${DEBIAN_MIRROR:?}
 ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # engine_recipe NAME: sets SUITE, PACKAGES and SERVE, what the engine is started with.
@@ -27,15 +26,25 @@ engine_recipe() {
 
 engine_socket() { echo "$ENGINES_DIR/$1/root/run/docker.sock"; }
 
+# debian_mirror: DEBIAN_MIRROR, else the one this machine's apt uses, if it is Debian's.
+debian_mirror() {
+    local uri=${DEBIAN_MIRROR:-}
+    # shellcheck disable=SC2016 # for apt
+    [ -n "$uri" ] || uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/\?$') ||
+        die "this machine's apt uses no mirror of Debian's: set DEBIAN_MIRROR to one"
+    echo "$uri"
+}
+
 # unpack_engine NAME: fetches and unpacks its packages, once.
 unpack_engine() {
-    local dir=$ENGINES_DIR/$1 root=$ENGINES_DIR/$1/root.new
+    local dir=$ENGINES_DIR/$1 root=$ENGINES_DIR/$1/root.new mirror
     [ ! -e "$dir/root" ] || return 0
     [ -r $ENGINES_KEYS ] || apt_install "Debian's keys" debian-archive-keyring
+    mirror=$(debian_mirror) || exit 1
     say "fetching $1 from Debian $SUITE: ${PACKAGES[*]}"
     rm -rf "$dir"
     mkdir -p "$dir"/{debs,lists}/partial
-    echo "deb [signed-by=$ENGINES_KEYS] $ENGINES_MIRROR $SUITE main" >"$dir/sources.list"
+    echo "deb [signed-by=$ENGINES_KEYS] $mirror $SUITE main" >"$dir/sources.list"
     # Lists of its own: the machine's apt neither sees nor changes them.
     FETCH_FROM=(-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
         -o Dir::State::lists="$dir/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
@@ -43,7 +52,7 @@ unpack_engine() {
     : >"$dir/status"
     apt-get -qq "${FETCH_FROM[@]}" -o Dir::State::status="$dir/status" -o APT::Sandbox::User=root \
         -o Debug::NoLocking=1 update >"$dir/apt.log" 2>&1 </dev/null ||
-        die "no package list of Debian $SUITE could be had from $ENGINES_MIRROR: $(tail -n 1 "$dir/apt.log")"
+        die "no package list of Debian $SUITE could be had from $mirror: $(tail -n 1 "$dir/apt.log")"
     fetch_debs "$dir/debs" "${PACKAGES[@]}" || die "the packages of $1 could not be downloaded: $(tail -n 1 "$dir/debs/log")"
     FETCH_FROM=()
     unpack_debs "$dir/debs" "$root"
