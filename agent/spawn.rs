@@ -131,6 +131,7 @@ fn become_command(
         Some((user, own_home)) => join(&mut home, &[b"HOME=", user.home]).map(|home| (home, *own_home)),
         None => None,
     };
+    let podman = given.env.texts().any(|var| var == c"container=podman");
     let mut path: &[u8] = b"";
     let mut count = 0;
     for (i, var) in given.env.texts().enumerate() {
@@ -138,9 +139,9 @@ fn become_command(
             continue;
         }
         let mut var = var;
-        // One that the runtime has put at the end for the agent's own user is not the container's.
+        // One that the runtime has put at the end for the agent's own user, or Podman anywhere, is not the container's.
         if let Some((home, own_home)) = home
-            && i + 1 == given.env.len()
+            && (i + 1 == given.env.len() || podman)
             && var.to_bytes().strip_prefix(b"HOME=") == Some(own_home)
         {
             var = home;

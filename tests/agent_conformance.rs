@@ -4,7 +4,7 @@ mod support;
 
 use bollard::models::{HostConfig, ResourcesUlimits};
 use dockerpool::{Command, Error, ExecVia, ExitStatus, Pool, PoolBuilder, PooledContainer};
-use support::pool;
+use support::{is_podman, pool};
 
 /// What can be seen of a command from outside.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,11 +45,40 @@ async fn see(c: &PooledContainer, program: &str, tell: &dyn Fn(&mut Command<'_>)
                 status => status,
             };
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            Seen::Ended(status, text(&out.stdout), text(&out.stderr))
+            Seen::Ended(status, without_own_group(&out.stdout_lossy()), text(&out.stderr))
         }
         Err(Error::CannotStart { .. }) => Seen::CannotStart,
         Err(error) => Seen::Other(error.to_string()),
     }
+}
+
+/// Whether a process's group is among its supplementary groups as well makes no difference, and Podman does it for PID 1,
+/// and not for what it executes.
+fn without_own_group(text: &str) -> String {
+    let own = |line: &str, from: &str| -> Option<String> {
+        let rest = &line[line.find(from)? + from.len()..];
+        Some(rest.split([' ', '\t']).next()?.to_owned())
+    };
+    let mut group = None;
+    let lines = text.split('\n').map(|line| {
+        group = own(line, " gid=").or_else(|| own(line, "Gid:\t")).or(group.take());
+        let Some(group) = &group else { return line.to_owned() };
+        if let Some((ids, groups)) = line.split_once(" groups=") {
+            // With its name in brackets.
+            let others: Vec<_> = groups.split(',').filter(|other| other != group).collect();
+            if others.is_empty() {
+                ids.to_owned()
+            } else {
+                format!("{ids} groups={}", others.join(","))
+            }
+        } else if let Some(groups) = line.strip_prefix("Groups:\t") {
+            let others: Vec<_> = groups.split_whitespace().filter(|other| other != group).collect();
+            format!("Groups:\t{}", others.join(" "))
+        } else {
+            line.to_owned()
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Runs them all both ways.
@@ -120,8 +149,10 @@ fn inherited() -> Vec<(&'static str, Vec<Case>)> {
                 sh("umask; nice"),
                 sh("readlink /proc/$$/fd/0; readlink /proc/$$/fd/1 | cut -d: -f1; grep flags /proc/$$/fdinfo/0"),
                 sh("set -- $(cat /proc/$$/stat); [ $1 = $5 ] && [ $1 = $6 ] && echo leader, terminal $7, policy ${41}"),
-                sh("sed s,/docker.*,,g /proc/self/cgroup"),
-                sh("cut -d' ' -f5,6 /proc/self/mountinfo | grep -v dockerpool-agent | grep -v docker-init"),
+                sh("sed 's,/[a-z_/-]*[0-9a-f]\\{64\\}$,,' /proc/self/cgroup"),
+                sh(
+                    "cut -d' ' -f5,6 /proc/self/mountinfo | grep -v -e dockerpool-agent -e docker-init -e podman-init | sort",
+                ),
                 sh("echo to stdout >/dev/stdout; echo to stderr >/dev/stderr"),
                 sh("readlink /proc/self/ns/pid | cut -d: -f1; ls -A ~ | head -0; cd; pwd"),
             ],
@@ -154,16 +185,12 @@ async fn a_command_of_root() {
             sh("cat; echo end"),
             sh("read line; echo $?"),
             sh("tty; test -t 0; echo $?; test -t 1; echo $?; test -t 2; echo $?"),
-            sh("echo now; (sleep 0.03; echo late) &"),
             sh("yes | head -n 1; echo ${PIPESTATUS:-done}"),
             sh("trap 'echo trapped' TERM; kill $$; echo after"),
             sh("exec 1>&-; echo nowhere; exec 2>&-; exit 5"),
             sh("ulimit -n 10; ulimit -n"),
             sh_with("cat | wc -c", |c| {
                 c.stdin(vec![7; 300_000]);
-            }),
-            sh_with("head -c 1", |c| {
-                c.stdin(vec![b'x'; 300_000]);
             }),
             sh_with("cat", |c| {
                 c.stdin("");
@@ -210,6 +237,14 @@ async fn a_command_of_root() {
             }),
         ],
     ));
+    // Podman ends the output with the command, and may complain in it of input that nobody read.
+    if !is_podman().await {
+        cases.push(("sh", vec![sh("echo now; (sleep 0.03; echo late) &")]));
+        let much = sh_with("head -c 1", |c| {
+            c.stdin(vec![b'x'; 300_000]);
+        });
+        cases.push(("sh", vec![much]));
+    }
     // Users, by every way to say them.
     for user in [
         "root",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
-use support::{engine, eventually_now, pool, processes, unique_mark, with_container};
+use support::{engine, eventually_now, is_podman, pool, processes, unique_mark, with_container};
 use tokio::io::AsyncReadExt;
 
 /// What a shell makes of a script.
@@ -138,7 +138,7 @@ async fn a_program_that_prints_the_engines_words_itself_is_not_mistaken() {
 #[tokio::test]
 async fn a_program_that_prints_podmans_words_itself_is_mistaken_on_podman_only_and_only_with_its_exit_code() {
     const WORDS: &str = "Error: none: OCI runtime error";
-    let is_podman = engine().await.check().await.unwrap().version.starts_with("Podman");
+    let is_podman = is_podman().await;
     with_container(pool("podman-words"), async |c| {
         for code in [0, 3, 127] {
             let result = c

@@ -10,7 +10,7 @@ use bollard::models::{NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, Network, Pool, PooledContainer, labels};
-use support::{containers_of, engine, pool, python};
+use support::{containers_of, engine, is_podman, pool, python};
 
 /// A name nobody else has, and the end of what has it when the test is over, however it ends.
 struct Name(String);
@@ -137,7 +137,7 @@ async fn containers_of_one_pool_talk_to_each_other_and_a_pool_beside_it_cannot_b
     assert_eq!(fetch(&b, a.name()).await.as_deref(), Some("here"), "by name");
     // Podman lets its bridges reach each other, and its Docker API cannot ask for the option that forbids it: there the name
     // is not known, and no more.
-    let is_podman = engine().await.check().await.unwrap().version.starts_with("Podman");
+    let is_podman = is_podman().await;
     let reached = is_podman.then_some("there");
     assert_eq!(fetch(&b, &address(&stranger).await).await.as_deref(), reached);
     assert_eq!(fetch(&stranger, a.name()).await, None);

@@ -40,7 +40,9 @@ async fn a_registry_with_a_password_takes_the_right_one_only() {
 
 #[tokio::test]
 async fn what_docker_login_wrote_is_used() {
-    let (engine, registry) = (engine().await, Registry::with_password(PASSWORD).await);
+    let (engine, mut registry) = (engine().await, Registry::with_password(PASSWORD).await);
+    // Podman lets nobody log in without TLS but by this name.
+    registry.address = registry.address.replace("127.0.0.1", "localhost");
     let image = registry.fill(engine.bollard(), "private:1").await;
     let folder = tempfile::tempdir().unwrap();
     let auth = RegistryAuth::docker_config_in(folder.path());
@@ -55,11 +57,12 @@ async fn what_docker_login_wrote_is_used() {
         .args(["login", "--username", USER, "--password-stdin", &registry.address])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     std::io::Write::write_all(&mut login.stdin.take().unwrap(), PASSWORD.as_bytes()).unwrap();
-    assert!(login.wait().unwrap().success());
+    let login = login.wait_with_output().unwrap();
+    assert!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
     builds(builder.clone()).await;
 
     image.forget();

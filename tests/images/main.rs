@@ -123,9 +123,9 @@ async fn an_image_can_be_pinned_by_its_digest() {
     let image = TestImage::named(format!("{}/pinned:1", registry.address));
     image.commit(docker).await;
     registry.push(docker, &image).await;
-    let pin = TestImage::named(image.digest(docker).await);
+    let digest = registry.manifest("pinned:1").await.digest;
     image.forget();
-    let (_, digest) = pin.name.split_once('@').unwrap();
+    let pin = TestImage::named(format!("{}/pinned@{digest}", registry.address));
     let pin_with_tag = TestImage::named(format!("{}@{digest}", image.name));
 
     for name in [&pin, &pin_with_tag] {
@@ -183,7 +183,13 @@ async fn a_registry_lost_in_the_middle_of_a_pull_is_an_error_of_its_own() {
     let kind = error.engine_error().unwrap().kind();
     assert_eq!(kind, EngineErrorKind::PullInterrupted, "{error:?}");
     assert!(error.is_retryable());
-    assert!(!told.lock().is_empty());
+    let is_podman = dockerpool::Engine::check(&*engine)
+        .await
+        .unwrap()
+        .version
+        .starts_with("Podman");
+    // Podman tells of nothing before the first layer.
+    assert!(is_podman || !told.lock().is_empty());
     // Through a connection that holds it comes whole.
     builds(pool_of(&engine, &image.name)).await;
 }
@@ -213,12 +219,11 @@ async fn an_index_is_searched_for_the_platform() {
     let image = TestImage::named(format!("{}/index:one", registry.address));
     image.commit(docker).await;
     registry.push(docker, &image).await;
-    let pin = TestImage::named(image.digest(docker).await);
-    let (_, digest) = pin.name.split_once('@').unwrap();
+    let manifest = registry.manifest("index:one").await;
     image.forget();
     let own = dockerpool::Engine::check(&*engine).await.unwrap().platform;
-    registry.put_index("index:own", digest, &own).await;
-    registry.put_index("index:foreign", digest, "linux/mips").await;
+    registry.put_index("index:own", &manifest, &own).await;
+    registry.put_index("index:foreign", &manifest, "linux/mips").await;
 
     let (kind, text) = fails(pool_of(&engine, &format!("{}/index:foreign", registry.address))).await;
     assert_eq!(kind, EngineErrorKind::WrongPlatform, "{text}");

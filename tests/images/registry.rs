@@ -86,14 +86,32 @@ impl Registry {
     /// The same with one that holds megabytes of its own.
     pub async fn fill_with_much(&self, docker: &Docker, name: &str) -> TestImage {
         let image = TestImage::named(format!("{}/{name}", self.address));
-        image.import(docker, 4 << 20).await;
+        image.commit_noise(docker, 4 << 20).await;
         self.push(docker, &image).await;
         image.forget();
         image
     }
 
+    /// What the registry has by this name, `repository:tag`. An engine may say otherwise: Podman packs anew what it pushes.
+    pub async fn manifest(&self, name: &str) -> Manifest {
+        let (path, tag) = name.rsplit_once(':').unwrap();
+        let kinds = "Accept: application/vnd.docker.distribution.manifest.v2+json, \
+                     application/vnd.oci.image.manifest.v1+json\r\n";
+        let (head, body) = self.ask("GET", path, tag, kinds, "").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let field = |name: &str| {
+            let mut lines = head.lines();
+            lines.find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+        };
+        Manifest {
+            kind: field("Content-Type: "),
+            digest: field("Docker-Content-Digest: "),
+            size: body.len(),
+        }
+    }
+
     /// Makes this name an index with one image in it, that is for a platform.
-    pub async fn put_index(&self, name: &str, digest: &str, platform: &str) {
+    pub async fn put_index(&self, name: &str, manifest: &Manifest, platform: &str) {
         let (os, architecture) = platform.split_once('/').unwrap();
         let (path, tag) = name.rsplit_once(':').unwrap();
         let kind = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -101,24 +119,33 @@ impl Registry {
             "schemaVersion": 2,
             "mediaType": kind,
             "manifests": [{
-                "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-                "size": 1000,
-                "digest": digest,
+                "mediaType": manifest.kind,
+                "size": manifest.size,
+                "digest": manifest.digest,
                 "platform": {"os": os, "architecture": architecture},
             }],
         })
         .to_string();
+        let (head, body) = self
+            .ask("PUT", path, tag, &format!("Content-Type: {kind}\r\n"), &index)
+            .await;
+        assert!(head.starts_with("HTTP/1.1 201 "), "{head}{body}");
+    }
+
+    /// One request about a manifest; the answer's head and body.
+    async fn ask(&self, method: &str, path: &str, tag: &str, headers: &str, body: &str) -> (String, String) {
         let request = format!(
-            "PUT /v2/{path}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: \
-             {}\r\nConnection: close\r\n\r\n{index}",
+            "{method} /v2/{path}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: \
+             close\r\n\r\n{body}",
             self.address,
-            index.len()
+            body.len()
         );
         let mut stream = tokio::net::TcpStream::connect(&self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
     }
 
     pub async fn push(&self, docker: &Docker, image: &TestImage) {
@@ -143,6 +170,13 @@ impl Drop for Registry {
     }
 }
 
+/// One image in a registry.
+pub struct Manifest {
+    kind: String,
+    pub digest: String,
+    size: usize,
+}
+
 /// A name on the engine that is the test's own; dropping it removes the name, and with it the image.
 pub struct TestImage {
     pub name: String,
@@ -155,6 +189,11 @@ impl TestImage {
 
     /// Busybox with another label each time, so that no two are the same.
     pub async fn commit(&self, docker: &Docker) -> String {
+        self.commit_with(docker, None).await
+    }
+
+    /// The same with a file in it, given as an archive.
+    async fn commit_with(&self, docker: &Docker, archive: Option<Vec<u8>>) -> String {
         let body = ContainerCreateBody {
             image: Some(busybox()),
             labels: Some([(dockerpool::labels::MANAGED_BY.to_owned(), "test".to_owned())].into()),
@@ -164,6 +203,17 @@ impl TestImage {
             .create_container(None::<query::CreateContainerOptions>, body)
             .await
             .unwrap();
+        if let Some(archive) = archive {
+            let options = query::UploadToContainerOptions {
+                path: "/".to_owned(),
+                ..Default::default()
+            };
+            let body = bollard::body_full(archive.into());
+            docker
+                .upload_to_container(&container.id, Some(options), body)
+                .await
+                .unwrap();
+        }
         let (repo, tag) = self.name.rsplit_once(':').unwrap();
         let options = query::CommitContainerOptions {
             container: Some(container.id.clone()),
@@ -184,8 +234,8 @@ impl TestImage {
         committed.unwrap().id
     }
 
-    /// One file of noise, which does not compress.
-    async fn import(&self, docker: &Docker, bytes: usize) {
+    /// With one file of noise, which does not compress.
+    async fn commit_noise(&self, docker: &Docker, bytes: usize) {
         let mut noise = vec![0; bytes];
         fastrand::Rng::new().fill(&mut noise);
         let mut archive = tar::Builder::new(Vec::new());
@@ -193,24 +243,7 @@ impl TestImage {
         header.set_size(bytes as u64);
         header.set_mode(0o644);
         archive.append_data(&mut header, "noise", &noise[..]).unwrap();
-        let (repo, tag) = self.name.rsplit_once(':').unwrap();
-        let options = query::CreateImageOptions {
-            from_src: Some("-".to_owned()),
-            repo: Some(repo.to_owned()),
-            tag: Some(tag.to_owned()),
-            ..Default::default()
-        };
-        let body = bollard::body_full(archive.into_inner().unwrap().into());
-        let mut steps = std::pin::pin!(docker.create_image(Some(options), Some(body), None));
-        while let Some(step) = steps.next().await {
-            step.unwrap();
-        }
-    }
-
-    /// `name@sha256:…`, once it has been pushed or pulled.
-    pub async fn digest(&self, docker: &Docker) -> String {
-        let found = docker.inspect_image(&self.name).await.unwrap();
-        found.repo_digests.unwrap().remove(0)
+        self.commit_with(docker, Some(archive.into_inner().unwrap())).await;
     }
 
     /// Whether the engine has it.

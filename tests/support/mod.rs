@@ -55,6 +55,11 @@ pub async fn engine() -> Arc<DockerEngine> {
     )
 }
 
+/// Whether that is Podman, with its differences.
+pub async fn is_podman() -> bool {
+    engine().await.check().await.unwrap().version.starts_with("Podman")
+}
+
 /// How many containers of this pool the engine has, in any state.
 pub async fn containers_of(engine: &dyn Engine, pool: &Pool) -> usize {
     containers_of_instance(engine, pool.instance()).await

@@ -159,7 +159,10 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     {
         return Kind::ImageNotFound;
     }
-    if says("no matching manifest") || says("does not match the specified platform") {
+    if says("no matching manifest")
+        || says("does not match the specified platform")
+        || says("no image found in manifest list")
+    {
         return Kind::WrongPlatform;
     }
     if says("executable file not found")
@@ -174,7 +177,7 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     if says("that name is already in use") || says("network already exists") || says("container state improper") {
         return Kind::Conflict;
     }
-    if message.trim_end().ends_with(": invalid argument") {
+    if message.trim_end().ends_with(": invalid argument") || says(": invalid mount option") {
         return Kind::Rejected;
     }
     // Nor is it always 404 that it answers while a container is just being removed.
@@ -256,6 +259,17 @@ mod tests {
                 500,
                 "unsupported driver no-such-driver: invalid argument",
                 EngineErrorKind::Rejected,
+            ),
+            (
+                500,
+                "container create: unknown mount option \"uid=123\": invalid mount option",
+                EngineErrorKind::Rejected,
+            ),
+            (
+                500,
+                "choosing an image from manifest list docker://x/y:1: no image found in manifest list for architecture \
+                 amd64, variant \"\", OS linux",
+                EngineErrorKind::WrongPlatform,
             ),
             (
                 500,

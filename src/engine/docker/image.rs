@@ -158,7 +158,10 @@ fn pull_error(image: &str, begun: bool, error: DockerError) -> EngineError {
         (Kind::NotFound | Kind::ImageNotFound, _) => Kind::ImageNotFound,
         (Kind::WrongPlatform, _) | (_, None) => return error,
         (_, Some(words)) if says(&words, &LOGIN_WORDS) => Kind::LoginRefused,
-        (_, Some(words)) if says(&words, &NETWORK_WORDS) && begun => Kind::PullInterrupted,
+        // Podman tells of no beginning; but something was read of what ends unexpectedly.
+        (_, Some(words)) if says(&words, &NETWORK_WORDS) && (begun || words.contains("unexpected EOF")) => {
+            Kind::PullInterrupted
+        }
         (_, Some(words)) if says(&words, &NETWORK_WORDS) => Kind::RegistryUnreachable,
         _ => return error,
     };
