@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# Prints what the benchmarks measured as Markdown tables: scripts/bench-table.sh [TARGET_DIR]. For each group of criterion's
+# Prints what the benchmarks measured as Markdown tables: scripts/bench-table.sh [TARGET_DIR]; or one median in nanoseconds:
+# scripts/bench-table.sh --median ESTIMATES_FILE. For each group of criterion's
 # the medians, and their ratio to the one the group is measured by: the bare mutex, or bollard as one would write it by hand.
 set -euo pipefail
-target=${1:-${CARGO_TARGET_DIR:-$(dirname "${BASH_SOURCE[0]}")/../target}}
-
 # Of the latest run, in nanoseconds.
 median() { sed -E 's/.*"median":\{"confidence_interval":\{[^}]*\},"point_estimate":([^,]*),.*/\1/' "$1"; }
+
+if [ "${1:-}" = --median ]; then
+    median "$2"
+    exit
+fi
+target=${1:-${CARGO_TARGET_DIR:-$(dirname "${BASH_SOURCE[0]}")/../target}}
 
 for group in "$target"/criterion/*/; do
     ids=("$group"*/new/estimates.json)

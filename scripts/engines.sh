@@ -3,22 +3,34 @@
 # never installed, and started in a root, a mount and a network namespace of its own. Sourced by ./dev
 # after images.sh.
 
-ENGINES=(docker-20.10 docker-26 podman-4.3)
+ENGINES=(docker-20.10 docker-26 podman-4.3 gvisor)
 ENGINES_DIR=$PWD/target/engines
 ENGINES_RUN_DEADLINE=3600 # seconds for the suite on one engine
 ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# engine_recipe NAME: sets SUITE, PACKAGES and SERVE, what the engine is started with.
+# engine_recipe NAME: sets TITLE, SUITE, PACKAGES, SERVE, what the engine is started with, and TESTS, what is run on it.
 engine_recipe() {
     # In all: what Docker and Podman call by name, and no package depends on.
     PACKAGES=(iptables iproute2 mount)
     SERVE=(dockerd)
+    TITLE=Docker
+    TESTS=(--lib --tests)
     case $1 in
     docker-20.10) SUITE=bookworm PACKAGES+=(docker.io) ;;
     docker-26) SUITE=trixie PACKAGES+=(docker.io) ;;
     podman-4.3)
         SUITE=bookworm PACKAGES+=(podman runc catatonit netavark aardvark-dns dash sed)
         SERVE=(podman system service --time=0 unix:///run/docker.sock)
+        TITLE=Podman
+        ;;
+    # Docker with another runtime, which is asked what depends on that.
+    gvisor)
+        SUITE=trixie PACKAGES+=(docker.io runsc)
+        SERVE=(dockerd --default-runtime runsc)
+        TITLE='gVisor under Docker'
+        TESTS=()
+        local name
+        for name in acquire agent agent_conformance exec exec_limits exec_stdin lifeline return; do TESTS+=(--test $name); done
         ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
@@ -70,6 +82,11 @@ configure_engine() {
     printf '%s\n' 'root:x:0:' 'docker:x:999:' >"$root/etc/group"
     echo '127.0.0.1 localhost' >"$root/etc/hosts"
     : >"$root/etc/resolv.conf"
+    if [ -e "$root/usr/bin/runsc" ]; then
+        mkdir -p "$root/etc/docker"
+        # Its own network does not come up in a network namespace without an uplink.
+        echo '{"runtimes": {"runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--network=none"]}}}' >"$root/etc/docker/daemon.json"
+    fi
     [ -d "$root/etc/containers" ] || return 0
     # crun, Podman's default, refuses hybrid cgroup hierarchies; there is no journal to write events to.
     cat >"$root/etc/containers/containers.conf" <<'CONF'
@@ -207,15 +224,35 @@ load_images() {
     done
 }
 
-# run_on NAME CARGO-ARGUMENTS...: becomes the run of the tests, in the engine's network namespace: there
-# the servers that tests start on the loopback interface are the engine's too.
+# run_on NAME CARGO-ARGUMENTS...: becomes the run of the tests, or of the benchmarks, in the engine's network namespace:
+# there the servers that tests start on the loopback interface are the engine's too.
 run_on() {
     local name=$1 pid
     shift
     pid=$(private_engine "$name") || die "$name has ended; its log is $ENGINES_DIR/$name/log"
     exec timeout --kill-after=10 $ENGINES_RUN_DEADLINE nsenter --net="/proc/$pid/ns/net" \
         env -u TMPDIR -u DOCKER_CONTEXT -u DOCKER_TLS_VERIFY -u DOCKER_CERT_PATH DOCKER_HOST="unix://$(engine_socket "$name")" \
-        CARGO_NET_OFFLINE=true cargo test --all-features --no-fail-fast "$@" 2>&1 </dev/null
+        CRITERION_HOME="$ENGINES_DIR/$name/criterion" CARGO_NET_OFFLINE=true cargo "$@" 2>&1 </dev/null
+}
+
+# stage_on NAME LOG CARGO-ARGUMENTS...: in the background with wait, so that an interrupt reaches this script at once.
+stage_on() {
+    local rc=0
+    run_on "$1" "${@:3}" >"$2" &
+    STAGE_PID=$!
+    wait $STAGE_PID || rc=$?
+    STAGE_PID=
+    return $rc
+}
+
+# speed NAME: "AGENT EXEC-API FORK", what they took for `true` in the last benchmark, in milliseconds.
+speed() {
+    local way ns times=()
+    for way in agent exec_api fork_floor; do
+        ns=$(scripts/bench-table.sh --median "$ENGINES_DIR/$1/criterion/exec_true/$way/new/estimates.json") || return 1
+        times+=("$(awk -v ns="$ns" 'BEGIN { printf "%.2f", ns / 1e6 }')")
+    done
+    echo "${times[*]}"
 }
 
 # results: reads cargo's output, writes "FILE PASSED TOTAL" for each test file.
@@ -232,25 +269,30 @@ results() {
     '
 }
 
-# One column for each engine that has been run whole, one row for each file.
+# A line for each engine that has been run whole; and, to be opened, a column for each and a row for each file. A file of
+# results begins with the engine's name and what it took for `true`.
 engines_table() {
     local name columns=()
     for name in "${ENGINES[@]}"; do [ ! -e "$ENGINES_DIR/$name.results" ] || columns+=("$ENGINES_DIR/$name.results"); done
     [ ${#columns[@]} -gt 0 ] || return 1
     awk '
         FNR == 1 { n++; title[n] = $0; next }
+        FNR == 2 { agent[n] = $1; api[n] = $2; fork[n] = $3; next }
         { if (!($1 in known)) { known[$1] = 1; order[++rows] = $1 }
           cell[$1, n] = $2 == "-" ? "broke off" : $2 "/" $3
           passed[n] += $2; total[n] += $3 }
         END {
-            printf "| test file |"; for (i = 1; i <= n; i++) printf " %s |", title[i]
+            print "| engine | tests passed | `true` by the agent | by the exec API | times faster | a fork alone |"
+            print "|---|---|---:|---:|---:|---:|"
+            for (i = 1; i <= n; i++)
+                printf "| %s | %d of %d | %s ms | %s ms | %.0f | %s ms |\n", title[i], passed[i], total[i], agent[i], api[i], api[i] / agent[i], fork[i]
+            printf "\n<details><summary>By test file</summary>\n\n| test file |"; for (i = 1; i <= n; i++) printf " %s |", title[i]
             printf "\n|---|"; for (i = 1; i <= n; i++) printf "---|"
             for (r = 1; r <= rows; r++) {
                 printf "\n| `%s` |", order[r]
                 for (i = 1; i <= n; i++) printf " %s |", (order[r], i) in cell ? cell[order[r], i] : "not run"
             }
-            printf "\n| **all** |"; for (i = 1; i <= n; i++) printf " **%d/%d** |", passed[i], total[i]
-            printf "\n"
+            printf "\n\n</details>\n"
         }
     ' "${columns[@]}"
 }
@@ -271,28 +313,13 @@ write_table() {
 
 # However the run ends: no test and no engine of it goes on.
 finish_engines() {
-    trap - EXIT
-    trap '' INT TERM HUP
-    if [ -n "$STAGE_PID" ]; then
-        kill -TERM "$STAGE_PID" 2>/dev/null || true
-        wait "$STAGE_PID" 2>/dev/null || true
-    fi
-    [ -z "$PRIVATE_ENGINE" ] || stop_private_engine "$PRIVATE_ENGINE"
-}
-
-engines() {
-    local names=() name args=() whole=1 rc version log
+    local names=() name args=() title log
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
         engine_recipe "$1"
         names+=("$1")
         shift
     done
-    if [ $# -gt 1 ]; then
-        args=("${@:2}")
-        whole=
-    else
-        args=(--lib --tests)
-    fi
+    args=("${@:2}")
     [ ${#names[@]} -gt 0 ] || names=("${ENGINES[@]}")
     [ "$(id -u)" = 0 ] || die 'starting engines needs root'
     need_test_servers
@@ -301,7 +328,12 @@ engines() {
     exec 9>"$ENGINES_DIR/lock"
     flock -n 9 || die 'another ./dev engines is running'
     # While there is a network: in an engine's namespace there is none.
-    cargo test --all-features --no-run "${args[@]}"
+    if [ ${#args[@]} -gt 0 ]; then
+        cargo test --all-features --no-run "${args[@]}"
+    else
+        cargo test --all-features --no-run --lib --tests
+        cargo bench --all-features --no-run --bench exec
+    fi
     trap finish_engines EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
@@ -311,27 +343,27 @@ engines() {
         unpack_engine "$name"
         start_private_engine "$name"
         load_images "$name"
-        version=$(DOCKER_HOST=unix://$(engine_socket "$name") engine_version)
+        title="$TITLE $(DOCKER_HOST=unix://$(engine_socket "$name") engine_version)"
         log=$ENGINES_DIR/$name.log
+        [ ${#args[@]} = 0 ] || TESTS=("${args[@]}")
         say "== $name: the tests run; their output goes to $log"
-        rc=0
-        # In the background with wait, so that an interrupt reaches this script at once.
-        run_on "$name" "${args[@]}" >"$log" &
-        STAGE_PID=$!
-        wait $STAGE_PID || rc=$?
-        STAGE_PID=
-        stop_private_engine "$name"
-        if [ $rc = 0 ]; then
+        if stage_on "$name" "$log" test --all-features --no-fail-fast "${TESTS[@]}"; then
             say "== $name: ok"
         else
-            say "== $name: FAILED (exit $rc):"
+            say "== $name: FAILED:"
             grep -E '^(error|test .* \.\.\. FAILED)' "$log" >&2 || tail -n 20 "$log" >&2
             FAILED+=("$name")
         fi
-        [ -n "$whole" ] || continue
-        case $name in docker-*) version="Docker $version" ;; podman-*) version="Podman $version" ;; esac
-        { echo "$version" && results <"$log"; } >"$ENGINES_DIR/$name.results"
-        write_table
+        if [ ${#args[@]} = 0 ]; then
+            say "== $name: a command by the agent and by the exec API is measured"
+            stage_on "$name" "$ENGINES_DIR/$name.bench.log" bench --all-features --bench exec -- exec_true/ || {
+                tail -n 20 "$ENGINES_DIR/$name.bench.log" >&2
+                die "the benchmark failed on $name"
+            }
+            { echo "$title" && speed "$name" && results <"$log"; } >"$ENGINES_DIR/$name.results"
+            write_table
+        fi
+        stop_private_engine "$name"
     done
     [ ${#FAILED[@]} = 0 ] || die "not all tests passed on: ${FAILED[*]}"
 }

@@ -5,14 +5,13 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptions;
 use dockerpool::engine::{ContainerReport, Selector};
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{Adopt, DockerEngine, Engine, EngineErrorKind, Pool, PoolBuilder, labels};
-use support::{busybox, engine, eventually, eventually_now};
+use support::{busybox, engine, eventually, eventually_now, finish, unique_name};
 
 /// Makes a run of this binary, in a process of its own, an owner that is to be killed: its value is the pool's name, and
 /// perhaps a memory limit.
@@ -26,28 +25,19 @@ struct Name(String);
 
 impl Name {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("adopt-{}-{number}", std::process::id()))
+        Self(unique_name("adopt"))
     }
 }
 
 impl Drop for Name {
     fn drop(&mut self) {
         let name = self.0.clone();
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let engine = engine().await;
-                for container in all(&engine, &name).await {
-                    let _ = engine.remove(&container.id).await;
-                }
-            });
+        finish(async move {
+            let engine = engine().await;
+            for container in all(&engine, &name).await {
+                let _ = engine.remove(&container.id).await;
+            }
         });
-        let _ = cleaning.join();
     }
 }
 

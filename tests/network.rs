@@ -3,50 +3,40 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bollard::models::{NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, Network, Pool, PooledContainer, labels};
-use support::{containers_of, engine, is_podman, pool, python};
+use support::{containers_of, engine, finish, is_podman, pool, python, unique_name};
 
 /// A name nobody else has, and the end of what has it when the test is over, however it ends.
 struct Name(String);
 
 impl Name {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("dockerpool-test-{}-{number}", std::process::id()))
+        Self(unique_name("dockerpool-test"))
     }
 }
 
 impl Drop for Name {
     fn drop(&mut self) {
         let name = self.0.clone();
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let engine = engine().await;
-                // After a failed test its containers are only just being removed.
-                for _ in 0..100 {
-                    let left = all(&engine, &name).await;
-                    for network in &left {
-                        let _ = engine.bollard().remove_network(network).await;
-                    }
-                    if left.is_empty() {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+        finish(async move {
+            let engine = engine().await;
+            // After a failed test its containers are only just being removed.
+            for _ in 0..100 {
+                let left = all(&engine, &name).await;
+                for network in &left {
+                    let _ = engine.bollard().remove_network(network).await;
                 }
-            });
+                if left.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         });
-        let _ = cleaning.join();
     }
 }
 

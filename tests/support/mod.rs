@@ -104,9 +104,26 @@ pub const MARK: &str = "DOCKERPOOL_TEST_MARK";
 
 /// A text that nothing else on the machine has.
 pub fn unique_mark() -> String {
+    format!("{}-end", unique_name("mark"))
+}
+
+/// A name that nothing else on the machine has.
+pub fn unique_name(prefix: &str) -> String {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    format!("mark-{}-{number}-end", std::process::id())
+    format!("{prefix}-{}-{number}", std::process::id())
+}
+
+/// Does this to its end, on a thread and a runtime of its own: for a `Drop`, which cannot wait in any other way.
+pub fn finish(work: impl Future<Output = ()> + Send + 'static) {
+    let worker = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(work);
+    });
+    let _ = worker.join();
 }
 
 /// The processes on this machine, in containers or not, with this mark in their arguments or their environment. Needs
