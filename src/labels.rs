@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Names that begin with this are the library's own.
 pub const PREFIX: &str = "dockerpool.";
 
-/// On every container and network the library makes, with the value [`MANAGED_BY_VALUE`].
+/// On every container, network and volume the library makes, with the value [`MANAGED_BY_VALUE`].
 pub const MANAGED_BY: &str = "dockerpool.managed-by";
 
 /// The value of [`MANAGED_BY`].
@@ -24,7 +24,7 @@ pub const POOL: &str = "dockerpool.pool";
 /// One pool in one process: 32 random hexadecimal digits, new at every `build()`.
 pub const INSTANCE: &str = "dockerpool.instance";
 
-/// The process that made the container, so that another one on the same machine can prove that it is dead: boot id, pid
+/// The process that made the container or volume, so that another one on the same machine can prove that it is dead: boot id, pid
 /// namespace, pid and start time (in clock ticks since boot), with dots between. `unknown` where the system does not
 /// tell.
 pub const OWNER: &str = "dockerpool.owner";

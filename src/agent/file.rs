@@ -1,25 +1,63 @@
-//! The agent's program as a file that the engine can mount.
+//! Where the agent's program is, for the engine to mount it: a file on its machine, or a volume.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use bollard::models::{Mount, MountType, MountVolumeOptions};
 use parking_lot::Mutex;
 
-/// The file. Cheap to clone; the library's own is removed when nobody needs it any more, which takes it from no container
-/// that runs.
+use crate::owner;
+
+/// Where a file is in a container.
+const TARGET: &str = "/.dockerpool-agent";
+
+/// Where a volume is in a container, and the program in it.
+const VOLUME_TARGET: &str = "/.dockerpool";
+const VOLUME_PROGRAM: &str = "/.dockerpool/agent";
+
+/// How the names of directories for it begin.
+const DIR_PREFIX: &str = "dockerpool-";
+
+/// The program. Cheap to clone; the library's own file is removed when nobody needs it any more, which takes it from no
+/// container that runs.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentFile {
-    path: PathBuf,
+    place: Place,
     /// Shared by clones, so that one of them can let go for all.
     own: Arc<Mutex<Option<Arc<OwnDir>>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    File(PathBuf),
+    Volume(AgentVolume),
+}
+
+/// A volume for the program, which the engine fills before it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentVolume {
+    pub(crate) name: String,
+    /// Whether it was, as far as we know; locked by whoever fills it.
+    pub(crate) filled: Arc<tokio::sync::Mutex<bool>>,
 }
 
 impl AgentFile {
     /// One built elsewhere.
     pub(super) fn elsewhere(path: PathBuf) -> Self {
         Self {
-            path,
+            place: Place::File(path),
+            own: Arc::default(),
+        }
+    }
+
+    /// In a volume of this name.
+    pub(super) fn in_volume(name: String) -> Self {
+        Self {
+            place: Place::Volume(AgentVolume {
+                name,
+                filled: Arc::default(),
+            }),
             own: Arc::default(),
         }
     }
@@ -38,7 +76,7 @@ impl AgentFile {
             }
         };
         Ok(Self {
-            path: dir.program(),
+            place: Place::File(dir.program()),
             own: Arc::new(Mutex::new(Some(dir))),
         })
     }
@@ -48,14 +86,66 @@ impl AgentFile {
         self.own.lock().take();
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The volume that it is in, if it is.
+    pub(crate) fn volume(&self) -> Option<&AgentVolume> {
+        match &self.place {
+            Place::File(_) => None,
+            Place::Volume(volume) => Some(volume),
+        }
     }
+
+    /// How it comes into a container.
+    pub(crate) fn mount(&self) -> Mount {
+        match &self.place {
+            Place::File(path) => Mount {
+                typ: Some(MountType::BIND),
+                source: Some(path.to_string_lossy().into_owned()),
+                target: Some(TARGET.to_owned()),
+                read_only: Some(true),
+                ..Default::default()
+            },
+            Place::Volume(volume) => Mount {
+                read_only: Some(true),
+                ..volume.mount()
+            },
+        }
+    }
+
+    /// Where it is in a container.
+    pub(crate) fn program(&self) -> &'static str {
+        match &self.place {
+            Place::File(_) => TARGET,
+            Place::Volume(_) => VOLUME_PROGRAM,
+        }
+    }
+}
+
+impl AgentVolume {
+    /// How it is mounted where it is filled.
+    pub(crate) fn mount(&self) -> Mount {
+        Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(self.name.clone()),
+            target: Some(VOLUME_TARGET.to_owned()),
+            // What an image has there is none of ours.
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// Where it is then.
+    pub(crate) const TARGET: &str = VOLUME_TARGET;
+
+    /// The name of the program in it.
+    pub(crate) const PROGRAM: &str = "agent";
 }
 
 impl PartialEq for AgentFile {
     fn eq(&self, other: &Self) -> bool {
-        self.path == other.path
+        self.mount() == other.mount()
     }
 }
 
@@ -69,10 +159,12 @@ impl OwnDir {
         use std::io::Write;
         use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 
-        let path = std::env::temp_dir().join(format!("dockerpool-{:032x}", fastrand::u128(..)));
+        let name = format!("{DIR_PREFIX}{}-{:016x}", owner::label(), fastrand::u64(..));
+        let path = std::env::temp_dir().join(name);
         // Fails where there is something of that name.
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         let dir = Self(path);
+        dir.remove_those_of_the_dead();
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o555).open(dir.program())?;
         file.write_all(program)?;
@@ -86,9 +178,34 @@ impl OwnDir {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Removes what processes of the same user have left that were killed: their names tell whose they were.
+    #[cfg(unix)]
+    fn remove_those_of_the_dead(&self) {
+        use std::os::unix::fs::MetadataExt;
+
+        // Not that of a link.
+        let owner_of = |path: &Path| Some(std::fs::symlink_metadata(path).ok()?.uid());
+        let (own, folder) = (owner_of(&self.0), self.0.parent());
+        let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+        for entry in entries.into_iter().flatten().flatten() {
+            // Anybody can make a directory of any name here.
+            if is_of_the_dead(&entry.file_name().to_string_lossy()) && owner_of(&entry.path()) == own {
+                drop(Self(entry.path()));
+            }
+        }
+    }
+
     fn program(&self) -> PathBuf {
         self.0.join("agent")
     }
+}
+
+/// Whether a directory of this name was made by a process that is proven dead.
+#[cfg(unix)]
+fn is_of_the_dead(name: &str) -> bool {
+    let owner = name.strip_prefix(DIR_PREFIX).and_then(|rest| rest.rsplit_once('-'));
+    let owner = owner.and_then(|(owner, _)| owner.parse::<owner::Owner>().ok());
+    owner.is_some_and(|owner| owner.is_proven_dead())
 }
 
 impl Drop for OwnDir {

@@ -11,22 +11,22 @@ mod tests;
 #[allow(dead_code)] // each side uses its half of it
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Capabilities, ContainerSpec, Engine, EngineError, EngineInfo, bounded, raw};
+use crate::engine::{
+    Capabilities, ContainerSpec, Engine, EngineError, EngineInfo, ProgressFn, PullPolicy, bounded, raw,
+};
 use crate::error::{Error, FieldError};
 
 pub(crate) use client::Client;
-pub(crate) use file::AgentFile;
+pub(crate) use file::{AgentFile, AgentVolume};
 
 /// The agent of this build; empty where it could not be built.
-const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+pub(crate) const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
 /// Why it could not be built.
 const PROBLEM: &str = env!("DOCKERPOOL_AGENT_PROBLEM");
-
-/// Where it is in a container.
-pub(crate) const TARGET: &str = "/.dockerpool-agent";
 
 /// How commands are to be run.
 ///
@@ -36,8 +36,12 @@ pub(crate) const TARGET: &str = "/.dockerpool-agent";
 /// | a command that is ended | ends alone, with all it has started | takes its container with it |
 /// | how it ended | exactly, with what it used | exit code, of which 128 + *n* is taken for signal *n* |
 ///
-/// The agent is a program of 40 KB, PID 1 of each container, mounted read-only from this machine's directory for temporary
-/// files. It needs a Docker engine on this machine, of the architecture the library was built for (else see
+/// The agent is a program of 40 KB, PID 1 of each container, mounted read-only: from this machine's directory for
+/// temporary files, or, where the engine does not see that (it is on another machine, or its socket was lent to a
+/// container), from a volume that the pool makes, fills once, and removes with itself. What a pool leaves whose process was
+/// killed is removed when the next pool of its name is built. Containers outside of a pool have no volume.
+///
+/// It needs an engine of the architecture the library was built for (else see
 /// [`agent_path`](ContainerSpec::agent_path)), and containers that have no
 /// [`cmd`](ContainerSpec::cmd) of their own, share no pid namespace, are not privileged and have no `SYS_PTRACE`:
 /// with that, or as somebody who may trace it, what runs in a container could make it say anything.
@@ -120,39 +124,73 @@ impl Default for ActiveExec {
 
 pub(crate) const ASKED_FOR: &str = "it was asked for";
 
-/// Decides how commands are to be run in containers of this spec, and has the spec say so; before anything is done.
-pub(crate) fn decide(spec: &mut ContainerSpec, engine: &dyn Engine, info: &EngineInfo) -> Result<ActiveExec, Error> {
-    match choose(spec, engine.capabilities(), info) {
-        Ok(file) => {
-            spec.agent = Some(file);
-            Ok(ActiveExec::Agent)
-        }
+/// How the agent's program is to come into containers.
+pub(crate) enum Way {
+    /// As a file; where the engine does not see it, in a volume of this name.
+    File(AgentFile, Option<String>),
+    /// In a volume of this name.
+    Volume(String),
+}
+
+/// Decides how commands are to be run in containers of this spec, before anything is done: by the agent, or why not.
+/// `volume` is the name of a volume that may be made.
+pub(crate) fn decide(
+    spec: &ContainerSpec,
+    volume: Option<String>,
+    engine: &dyn Engine,
+    info: &EngineInfo,
+) -> Result<Result<Way, &'static str>, Error> {
+    match choose(spec, volume, engine.capabilities(), info) {
         Err(why) if spec.exec_via == ExecVia::Agent => {
             let problem = format!("the agent cannot be had: {why}");
             Err(Error::Config(vec![FieldError::new("exec_via", problem)]))
         }
-        Err(why) => Ok(ActiveExec::Docker { why }),
+        decided => Ok(decided),
     }
 }
 
-/// Takes the decision back where it need not be the agent and the engine cannot mount it. The image must be there.
-pub(crate) async fn confirm(
+/// Brings the agent to the engine as was decided, and has the spec say so; or finds that this cannot be. The image must be
+/// there. What was made before an error is the caller's to release.
+pub(crate) async fn bring(
     spec: &mut ContainerSpec,
-    decided: ActiveExec,
+    decided: Result<Way, &'static str>,
     engine: &dyn Engine,
     call_timeout: Duration,
-) -> ActiveExec {
-    if decided == ActiveExec::Agent
-        && spec.exec_via == ExecVia::Auto
-        && let Err(error) = probe(spec, engine, call_timeout).await
-    {
-        tracing::info!(%error, "the engine cannot mount the agent; commands are run by its exec API");
-        spec.agent = None;
-        return ActiveExec::Docker {
-            why: "the engine cannot mount a file of this machine",
-        };
+) -> Result<ActiveExec, Error> {
+    let way = match decided {
+        Ok(way) => way,
+        Err(why) => return Ok(ActiveExec::Docker { why }),
+    };
+    let optional = spec.exec_via == ExecVia::Auto;
+    let (file, volume) = match way {
+        Way::File(file, volume) => (Some(file), volume),
+        Way::Volume(name) => (None, Some(name)),
+    };
+    let mut brought = Ok(());
+    if file.is_some() {
+        spec.agent = file;
+        // Where there is nothing else to be done, the first container tells.
+        if optional || volume.is_some() {
+            brought = probe(spec, engine, call_timeout).await;
+        }
     }
-    decided
+    if let Some(name) = volume
+        && (spec.agent.is_none() || brought.is_err())
+    {
+        spec.agent = Some(AgentFile::in_volume(name));
+        brought = fill(spec, engine, call_timeout).await;
+    }
+    match brought {
+        Ok(()) => Ok(ActiveExec::Agent),
+        Err(error) if !optional => Err(Error::engine("bring the agent to the engine", None, error)),
+        Err(error) => {
+            tracing::info!(%error, "the agent cannot be brought to the engine; commands are run by its exec API");
+            undo(spec, engine, call_timeout).await;
+            Ok(ActiveExec::Docker {
+                why: "the engine cannot mount the agent's program",
+            })
+        }
+    }
 }
 
 /// Whether the engine sees the agent's file: a socket on this machine may lead to another.
@@ -163,8 +201,36 @@ async fn probe(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration
     created.map(drop).and(removed)
 }
 
-/// The agent's program for containers of this spec on this engine, or why there is none.
-fn choose(spec: &ContainerSpec, engine: Capabilities, info: &EngineInfo) -> Result<AgentFile, &'static str> {
+/// Has the engine fill the volume. All else is ready, and not to be pulled again.
+async fn fill(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
+    let spec = spec.clone().pull(PullPolicy::Never);
+    let silent: ProgressFn = Arc::new(|_| {});
+    bounded("the filling of a volume", call_timeout, engine.prepare(&spec, &silent)).await
+}
+
+/// Goes on without the agent.
+async fn undo(spec: &mut ContainerSpec, engine: &dyn Engine, call_timeout: Duration) {
+    if spec.agent.as_ref().is_some_and(|agent| agent.volume().is_some()) {
+        // The network is not to go.
+        let only_volume = ContainerSpec {
+            network: None,
+            ..spec.clone()
+        };
+        let released = bounded("the release of a volume", call_timeout, engine.release(&only_volume)).await;
+        if let Err(error) = released {
+            tracing::warn!(%error, "a volume for the agent may be left");
+        }
+    }
+    spec.agent = None;
+}
+
+/// How the agent's program is to come into containers of this spec on this engine, or why it is not.
+fn choose(
+    spec: &ContainerSpec,
+    volume: Option<String>,
+    engine: Capabilities,
+    info: &EngineInfo,
+) -> Result<Way, &'static str> {
     if spec.exec_via == ExecVia::Docker {
         return Err(ASKED_FOR);
     }
@@ -175,10 +241,7 @@ fn choose(spec: &ContainerSpec, engine: Capabilities, info: &EngineInfo) -> Resu
         return Err(why);
     }
     if let Some(path) = &spec.agent_path {
-        return Ok(AgentFile::elsewhere(path.clone()));
-    }
-    if !engine.local_files {
-        return Err("the engine is not on this machine, and no agent_path was given");
+        return Ok(Way::File(AgentFile::elsewhere(path.clone()), None));
     }
     if !PROBLEM.is_empty() {
         return Err(PROBLEM);
@@ -193,10 +256,20 @@ fn choose(spec: &ContainerSpec, engine: Capabilities, info: &EngineInfo) -> Resu
     {
         return Err("the agent was built for another architecture than the containers'");
     }
-    AgentFile::embedded(EMBEDDED).map_err(|error| {
-        tracing::warn!(%error, "the agent's program could not be written");
-        "the agent's program could not be written to the directory for temporary files"
-    })
+    if !engine.local_files {
+        return volume
+            .map(Way::Volume)
+            .ok_or("the engine is not on this machine, this is no pool that brings the agent to it, and no agent_path was given");
+    }
+    match (AgentFile::embedded(EMBEDDED), volume) {
+        (Ok(file), volume) => Ok(Way::File(file, volume)),
+        (Err(error), volume) => {
+            tracing::warn!(%error, "the agent's program could not be written to the directory for temporary files");
+            volume
+                .map(Way::Volume)
+                .ok_or("the agent's program could not be written to the directory for temporary files")
+        }
+    }
 }
 
 /// What of a spec the agent does not go with.

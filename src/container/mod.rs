@@ -328,8 +328,8 @@ impl Container<Created> {
             let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
                 .await
                 .map_err(|error| Error::engine("reach the engine", None, error))?;
-            let exec = agent::decide(&mut spec, &*engine, &info)?;
-            agent::confirm(&mut spec, exec, &*engine, DEFAULT_CALL_TIMEOUT).await;
+            let decided = agent::decide(&spec, None, &*engine, &info)?;
+            agent::bring(&mut spec, decided, &*engine, DEFAULT_CALL_TIMEOUT).await?;
         }
         let name = format!("dockerpool-{:032x}", fastrand::u128(..));
         let handle = Handle::new(

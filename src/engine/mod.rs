@@ -84,6 +84,9 @@ pub use spec::{ContainerSpec, PullPolicy};
 /// #     fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
 /// #         self.inner.release(spec)
 /// #     }
+/// #     fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.sweep(spec)
+/// #     }
 /// #     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
 /// #         self.inner.fingerprint(spec)
 /// #     }
@@ -143,17 +146,26 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Reaches the engine and says what it is.
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
 
-    /// Makes everything ready that containers of this spec need (the image, the network), once per pool. Idempotent.
+    /// Makes everything ready that containers of this spec need (the image, the network, the agent's volume), for each
+    /// pool. Idempotent.
     fn prepare<'a>(
         &'a self,
         spec: &'a ContainerSpec,
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Undoes of [`prepare`](Engine::prepare) what the spec asks to be undone (the network), when the pool's last
-    /// container is gone. Idempotent; nothing there to be undone, or in use by others, is success. Does nothing unless
-    /// implemented.
+    /// Undoes of [`prepare`](Engine::prepare) what is the pool's own (the agent's volume) or the spec asks to be undone
+    /// (the network), when the pool's last container is gone. Idempotent; nothing there to be undone is success, and so is
+    /// a network in use by others. Does nothing unless implemented.
     fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+        let _ = spec;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Undoes of [`prepare`](Engine::prepare) what was the own of pools of the same name (the agent's volume), and was left
+    /// when their processes were killed: see [`labels::OWNER`]. Called once per pool, behind. Idempotent. Does nothing
+    /// unless implemented.
+    fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
         let _ = spec;
         Box::pin(async { Ok(()) })
     }
@@ -265,7 +277,8 @@ pub struct Capabilities {
     pub networks: bool,
     /// Containers can be renamed.
     pub rename: bool,
-    /// PID 1 can be the library's agent, mounted as a file, where the spec asks for it.
+    /// PID 1 can be the library's agent, where the spec asks for it: mounted as a file of this machine where there are
+    /// [`local_files`](Self::local_files), else from a volume that [`prepare`](Engine::prepare) has filled.
     pub agent: bool,
     /// Files of this machine can be mounted into containers.
     pub local_files: bool,

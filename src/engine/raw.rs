@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
 
-use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicyNameEnum,
-};
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits, RestartPolicyNameEnum};
 use sha2::{Digest, Sha256};
 
 use super::network::{Network, NetworkKind};
@@ -361,17 +359,10 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
     } else if spec.has_lifeline() {
         let pid1 = match &spec.agent {
             Some(agent) => {
-                let mount = Mount {
-                    typ: Some(MountType::BIND),
-                    source: Some(agent.path().to_string_lossy().into_owned()),
-                    target: Some(crate::agent::TARGET.to_owned()),
-                    read_only: Some(true),
-                    ..Default::default()
-                };
-                host.mounts.get_or_insert_default().push(mount);
+                host.mounts.get_or_insert_default().push(agent.mount());
                 // It reaps for itself, and must be PID 1.
                 host.init = Some(false);
-                crate::agent::TARGET
+                agent.program()
             }
             None => LIFELINE_PID1,
         };

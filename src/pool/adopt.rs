@@ -111,8 +111,8 @@ pub(super) async fn take_over(background: &Arc<Background>, adopt: Adopt, at_mos
             removed = leftovers.len(),
             "a dead owner has left containers"
         );
-        background.runtime.spawn(remove_all(background.clone(), leftovers));
     }
+    background.runtime.spawn(remove_all(background.clone(), leftovers));
     adopted
 }
 
@@ -231,6 +231,7 @@ async fn take(background: &Background, report: &ContainerReport) -> Result<Optio
     }
 }
 
+/// Removes containers, and then what else dead owners have left.
 async fn remove_all(background: Arc<Background>, leftovers: Vec<ContainerReport>) {
     let background = &*background;
     stream::iter(leftovers)
@@ -240,4 +241,13 @@ async fn remove_all(background: Arc<Background>, leftovers: Vec<ContainerReport>
             }
         })
         .await;
+    let sweep = background.engine.sweep(&background.spec);
+    match bounded("a look for what dead owners have left", background.call_timeout, sweep).await {
+        // One that has no such things, or lets nobody see them.
+        Err(error) if matches!(error.kind(), EngineErrorKind::Rejected | EngineErrorKind::Unsupported) => {
+            tracing::debug!(pool = background.pool, %error, "what dead owners have left is not looked for");
+        }
+        Err(error) => background.report(&Error::engine("remove what dead owners have left", None, error)),
+        Ok(()) => {}
+    }
 }

@@ -18,7 +18,7 @@ use super::lifetime::{Lifetime, Lifetimes};
 use super::maintainer::{self, Background, Created, ErrorFn, Finished, Item};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
-use crate::agent::{self, ExecVia};
+use crate::agent::{self, ActiveExec, ExecVia};
 use crate::container::DEFAULT_CALL_TIMEOUT;
 use crate::engine::{
     ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Network, Progress, ProgressFn, PullPolicy,
@@ -223,29 +223,22 @@ impl PoolBuilder {
             .map_err(failed("reach the engine"))?;
         check_capabilities(&*engine, &self.spec, self.adopt)?;
         let instance = format!("{:032x}", fastrand::u128(..));
+        let volume = format!("{}-{}-agent", maintainer::name_of(&self.name), &instance[..12]);
+        let decided = agent::decide(&self.spec, Some(volume), &*engine, &info)?;
         let mut spec = self.spec;
-        let exec = agent::decide(&mut spec, &*engine, &info)?;
         spec.own_labels = labels::of_pool(&self.name);
         spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
         spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
         // What it makes ready may have to be undone, also when this future is dropped.
-        let prepared = Prepared::new(engine.clone(), spec.clone(), self.call_timeout);
-        bounded(
-            "the preparation of image and network",
-            PREPARE_TIMEOUT,
-            engine.prepare(&spec, &self.progress),
-        )
-        .await
-        .map_err(failed("prepare image and network"))?;
-        let exec = agent::confirm(&mut spec, exec, &*engine, self.call_timeout).await;
-        let fingerprint = bounded(
-            "the description of the image",
-            self.call_timeout,
-            engine.fingerprint(&spec),
-        )
-        .await
-        .map_err(failed("describe the image"))?;
-        spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
+        let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout);
+        let exec = match prepared.prepare(decided, &self.progress).await {
+            Ok(exec) => exec,
+            Err(error) => {
+                prepared.undo().await;
+                return Err(error);
+            }
+        };
+        let spec = prepared.spec.clone();
 
         let (idle, to_remove) = Idle::new(limits, |item: &Item| item.shared().life.is_outdated());
         let on_error = self.on_error.unwrap_or_else(|| {
@@ -516,6 +509,13 @@ struct Prepared {
     handed_over: bool,
 }
 
+/// When to undo it again after the build was dropped: the engine may finish late what it was asked for.
+const UNDO_AGAIN: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+];
+
 impl Prepared {
     fn new(engine: Arc<dyn Engine>, spec: ContainerSpec, call_timeout: Duration) -> Self {
         Self {
@@ -526,9 +526,45 @@ impl Prepared {
         }
     }
 
+    /// Makes ready all that the pool's containers need, and has the spec say what is known of them only then.
+    async fn prepare(
+        &mut self,
+        exec: Result<agent::Way, &'static str>,
+        progress: &ProgressFn,
+    ) -> Result<ActiveExec, Error> {
+        let failed = |op| move |error| Error::engine(op, None, error);
+        let Self {
+            engine,
+            spec,
+            call_timeout,
+            ..
+        } = self;
+        bounded(
+            "the preparation of image and network",
+            PREPARE_TIMEOUT,
+            engine.prepare(spec, progress),
+        )
+        .await
+        .map_err(failed("prepare image and network"))?;
+        let exec = agent::bring(spec, exec, &**engine, *call_timeout).await?;
+        let fingerprint = bounded("the description of the image", *call_timeout, engine.fingerprint(spec))
+            .await
+            .map_err(failed("describe the image"))?;
+        spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
+        Ok(exec)
+    }
+
     /// The pool's own end undoes it.
     fn handed_over(mut self) {
         self.handed_over = true;
+    }
+
+    /// The build has failed.
+    async fn undo(mut self) {
+        self.handed_over = true;
+        if needs_release(&self.spec) {
+            release(&*self.engine, &self.spec, self.call_timeout).await;
+        }
     }
 }
 
@@ -537,16 +573,28 @@ impl Drop for Prepared {
         let Ok(runtime) = RuntimeHandle::try_current() else {
             return;
         };
-        if self.handed_over || !self.spec.removes_network() {
+        if self.handed_over || !needs_release(&self.spec) {
             return;
         }
         let (engine, spec, call_timeout) = (self.engine.clone(), self.spec.clone(), self.call_timeout);
         runtime.spawn(async move {
-            let released = bounded("the release of the network", call_timeout, engine.release(&spec)).await;
-            if let Err(error) = released {
-                tracing::error!(%error, "what a build has made ready may be left");
+            release(&*engine, &spec, call_timeout).await;
+            for pause in UNDO_AGAIN {
+                tokio::time::sleep(pause).await;
+                release(&*engine, &spec, call_timeout).await;
             }
         });
+    }
+}
+
+/// Whether there is something to be undone.
+fn needs_release(spec: &ContainerSpec) -> bool {
+    spec.removes_network() || spec.agent.as_ref().is_some_and(|agent| agent.volume().is_some())
+}
+
+async fn release(engine: &dyn Engine, spec: &ContainerSpec, call_timeout: Duration) {
+    if let Err(error) = bounded("the release of what was made ready", call_timeout, engine.release(spec)).await {
+        tracing::error!(%error, "what a build has made ready may be left");
     }
 }
 

@@ -530,7 +530,7 @@ async fn sweep(background: &Background) -> Result<(), EngineError> {
                 .await?;
             if empty {
                 let release = background.engine.release(&background.spec);
-                bounded("the release of the network", background.call_timeout, release).await?;
+                bounded("the release of what was made ready", background.call_timeout, release).await?;
             }
             Ok::<_, EngineError>(empty)
         };

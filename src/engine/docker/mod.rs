@@ -14,6 +14,7 @@ mod ssh;
 mod tls;
 mod transport;
 mod upgrade;
+mod volume;
 
 use std::time::{Duration, SystemTime};
 
@@ -244,12 +245,20 @@ impl Engine for DockerEngine {
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
             image::prepare(self, spec, progress).await?;
-            network::ensure(self, spec).await.map(drop)
+            network::ensure(self, spec).await?;
+            volume::ensure(self, spec).await
         })
     }
 
     fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(network::release(self, spec))
+        Box::pin(async move {
+            let volume = volume::release(self, spec).await;
+            network::release(self, spec).await.and(volume)
+        })
+    }
+
+    fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(volume::sweep(self, spec))
     }
 
     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
@@ -273,6 +282,7 @@ impl Engine for DockerEngine {
             if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
                 network::pin(&mut body, network.name().unwrap_or_default(), id);
             }
+            volume::ensure(self, spec).await?;
             let created = self
                 .docker
                 .create_container(Some(options), body)

@@ -1,0 +1,208 @@
+//! The agent's program in a volume, for an engine that does not see this machine's files.
+
+use std::collections::HashMap;
+use std::io;
+
+use bollard::body_full;
+use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
+use bollard::query_parameters as query;
+
+use super::DockerEngine;
+use super::convert::engine_error;
+use crate::agent::{self, AgentVolume};
+use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Selector};
+use crate::labels;
+use crate::owner::Owner;
+
+/// Makes sure that the agent's volume is there, with the program in it, where the spec has one. Asked before every
+/// creation of a container too, since anybody may prune volumes that are in no container, and the engine then makes an
+/// empty one.
+pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
+    let Some(volume) = volume_of(spec) else { return Ok(()) };
+    let mut filled = volume.filled.lock().await;
+    if *filled && is_there(engine, volume).await? {
+        return Ok(());
+    }
+    *filled = false;
+    let request = VolumeCreateRequest {
+        name: Some(volume.name.clone()),
+        labels: Some(own_labels(spec)),
+        ..Default::default()
+    };
+    // One of that name that is there is success.
+    engine
+        .bollard()
+        .create_volume(request)
+        .await
+        .map_err(|error| engine_error("the engine did not create the agent's volume", error))?;
+    fill(engine, spec, volume).await?;
+    *filled = true;
+    Ok(())
+}
+
+/// Removes the agent's volume, where the spec has one. In use: [`EngineErrorKind::Conflict`].
+pub(super) async fn release(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
+    let Some(volume) = volume_of(spec) else { return Ok(()) };
+    engine.remove(&filler(volume)).await?;
+    remove(engine, &volume.name).await
+}
+
+/// Removes the volumes that dead owners of pools of this spec's name have left, and what still uses them.
+pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
+    let of_pool = [labels::MANAGED_BY, labels::POOL]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), spec.own_labels.get(name)?.clone())));
+    let selector = Selector {
+        labels: of_pool.collect(),
+        id: None,
+    };
+    let options = query::ListVolumesOptions {
+        filters: Some(super::convert::filters(&selector, "id")),
+    };
+    let found = engine
+        .bollard()
+        .list_volumes(Some(options))
+        .await
+        .map_err(|error| engine_error("the engine did not list volumes", error))?;
+    for volume in found.volumes.into_iter().flatten() {
+        let owner = volume
+            .labels
+            .get(labels::OWNER)
+            .and_then(|owner| owner.parse::<Owner>().ok());
+        if !owner.is_some_and(|owner| owner.is_proven_dead()) {
+            continue;
+        }
+        for user in users(engine, &volume.name).await? {
+            engine.remove(&user).await?;
+        }
+        remove(engine, &volume.name).await?;
+    }
+    Ok(())
+}
+
+fn volume_of(spec: &ContainerSpec) -> Option<&AgentVolume> {
+    spec.agent.as_ref()?.volume()
+}
+
+/// Whose it is.
+fn own_labels(spec: &ContainerSpec) -> HashMap<String, String> {
+    spec.own_labels.clone().into_iter().collect()
+}
+
+async fn is_there(engine: &DockerEngine, volume: &AgentVolume) -> Result<bool, EngineError> {
+    match engine.bollard().inspect_volume(&volume.name).await {
+        Ok(_) => Ok(true),
+        Err(error) => match engine_error("the engine did not describe the agent's volume", error) {
+            error if error.kind() == EngineErrorKind::NotFound => Ok(false),
+            error => Err(error),
+        },
+    }
+}
+
+/// The name of the container through which a volume is filled.
+fn filler(volume: &AgentVolume) -> String {
+    format!("{}-filler", volume.name)
+}
+
+/// Puts the program in, through a container that is never started.
+async fn fill(engine: &DockerEngine, spec: &ContainerSpec, volume: &AgentVolume) -> Result<(), EngineError> {
+    let name = filler(volume);
+    // Of a call that was given up.
+    engine.remove(&name).await?;
+    let body = ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        // It must have one, whatever the image says.
+        entrypoint: Some(vec![AgentVolume::PROGRAM.to_owned()]),
+        labels: Some(own_labels(spec)),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".to_owned()),
+            mounts: Some(vec![volume.mount()]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let options = query::CreateContainerOptions {
+        name: Some(name.clone()),
+        platform: spec.platform.clone().unwrap_or_default(),
+    };
+    let docker = engine.bollard();
+    let archive = archive(agent::EMBEDDED).map_err(|error| {
+        EngineError::new(EngineErrorKind::Internal, "the agent's program could not be archived").with_source(error)
+    })?;
+    let filled = async {
+        docker.create_container(Some(options), body).await?;
+        let options = query::UploadToContainerOptions {
+            path: AgentVolume::TARGET.to_owned(),
+            ..Default::default()
+        };
+        docker
+            .upload_to_container(&name, Some(options), body_full(archive.into()))
+            .await
+    };
+    let filled = filled
+        .await
+        .map_err(|error| engine_error("the agent's program could not be put into its volume", error));
+    let removed = engine.remove(&name).await;
+    filled.and(removed)
+}
+
+/// The program as a file that every user can run, in a tar.
+fn archive(program: &[u8]) -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o555);
+    let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 4096));
+    archive.append_data(&mut header, AgentVolume::PROGRAM, program)?;
+    archive.into_inner()
+}
+
+/// The containers that a volume is mounted in, in any state.
+async fn users(engine: &DockerEngine, volume: &str) -> Result<Vec<String>, EngineError> {
+    let options = query::ListContainersOptions {
+        all: true,
+        filters: Some(HashMap::from([("volume".to_owned(), vec![volume.to_owned()])])),
+        ..Default::default()
+    };
+    let found = engine
+        .bollard()
+        .list_containers(Some(options))
+        .await
+        .or_else(super::convert::with_other_states)
+        .map_err(|error| engine_error("the engine did not list containers", error))?;
+    Ok(found.into_iter().filter_map(|container| container.id).collect())
+}
+
+async fn remove(engine: &DockerEngine, name: &str) -> Result<(), EngineError> {
+    match engine
+        .bollard()
+        .remove_volume(name, None::<query::RemoveVolumeOptions>)
+        .await
+    {
+        Ok(()) => Ok(()),
+        Err(error) => match engine_error("the engine did not remove the agent's volume", error) {
+            error if error.kind() == EngineErrorKind::NotFound => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn every_user_can_run_the_program_of_the_archive() {
+        let bytes = archive(b"program").unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let mut entries = archive.entries().unwrap();
+        let mut entry = entries.next().unwrap().unwrap();
+        assert_eq!(entry.path_bytes(), AgentVolume::PROGRAM.as_bytes());
+        assert_eq!(entry.header().mode().unwrap(), 0o555);
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        assert_eq!(content, b"program");
+        assert!(entries.next().is_none());
+    }
+}
