@@ -42,9 +42,9 @@ const PROBLEM: &str = env!("DOCKERPOOL_AGENT_PROBLEM");
 /// killed is removed when the next pool of its name is built. Containers outside of a pool have no volume.
 ///
 /// It needs an engine of the architecture the library was built for (else see
-/// [`agent_path`](ContainerSpec::agent_path)), and containers that have no
-/// [`cmd`](ContainerSpec::cmd) of their own, share no pid namespace, are not privileged and have no `SYS_PTRACE`:
-/// with that, or as somebody who may trace it, what runs in a container could make it say anything.
+/// [`agent_path`](ContainerSpec::agent_path)), and containers that have no [`cmd`](ContainerSpec::cmd) of their own (unless
+/// it is [supervised](ContainerSpec::supervise_command)), share no pid namespace, are not privileged and have no
+/// `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
 ///
 /// Also with the agent, commands with a [`tty`](crate::Command::tty) are run by the engine, and so are those with a
 /// [`user`](crate::Command::user) of their own where PID 1 may not become that user: it is not root, or has not the usual
@@ -145,6 +145,10 @@ pub(crate) fn decide(
             let problem = format!("the agent cannot be had: {why}");
             Err(Error::Config(vec![FieldError::new("exec_via", problem)]))
         }
+        Err(why) if spec.supervise => {
+            let problem = format!("needs the agent, which cannot be had: {why}");
+            Err(Error::Config(vec![FieldError::new("supervise_command", problem)]))
+        }
         decided => Ok(decided),
     }
 }
@@ -161,7 +165,7 @@ pub(crate) async fn bring(
         Ok(way) => way,
         Err(why) => return Ok(ActiveExec::Docker { why }),
     };
-    let optional = spec.exec_via == ExecVia::Auto;
+    let auto = spec.exec_via == ExecVia::Auto;
     let (file, volume) = match way {
         Way::File(file, volume) => (Some(file), volume),
         Way::Volume(name) => (None, Some(name)),
@@ -170,7 +174,7 @@ pub(crate) async fn bring(
     if file.is_some() {
         spec.agent = file;
         // Where there is nothing else to be done, the first container tells.
-        if optional || volume.is_some() {
+        if auto || volume.is_some() {
             brought = probe(spec, engine, call_timeout).await;
         }
     }
@@ -182,7 +186,7 @@ pub(crate) async fn bring(
     }
     match brought {
         Ok(()) => Ok(ActiveExec::Agent),
-        Err(error) if !optional => Err(Error::engine("bring the agent to the engine", None, error)),
+        Err(error) if !auto || spec.supervise => Err(Error::engine("bring the agent to the engine", None, error)),
         Err(error) => {
             tracing::info!(%error, "the agent cannot be brought to the engine; commands are run by its exec API");
             undo(spec, engine, call_timeout).await;
@@ -191,6 +195,27 @@ pub(crate) async fn bring(
             })
         }
     }
+}
+
+/// Has the spec say which command the agent is to run beside those of leases, where it is asked for. The image must be
+/// there.
+pub(crate) async fn find_command(
+    spec: &mut ContainerSpec,
+    engine: &dyn Engine,
+    call_timeout: Duration,
+) -> Result<(), Error> {
+    if !spec.supervise {
+        return Ok(());
+    }
+    let command = bounded("the description of the image", call_timeout, engine.own_command(spec))
+        .await
+        .map_err(|error| Error::engine("find the image's command", None, error))?;
+    if command.is_empty() {
+        let problem = "the image has no command of its own, and no cmd() was given";
+        return Err(Error::Config(vec![FieldError::new("supervise_command", problem)]));
+    }
+    spec.supervised = Some(command);
+    Ok(())
 }
 
 /// Whether the engine sees the agent's file: a socket on this machine may lead to another.
@@ -284,7 +309,7 @@ fn conflict(spec: &ContainerSpec) -> Option<&'static str> {
         )
     };
     if !spec.has_lifeline() {
-        Some("the containers have a command of their own")
+        Some("the containers have a command of their own, see supervise_command()")
     } else if host.privileged == Some(true) {
         Some("the containers are privileged")
     } else if host.cap_add.iter().flatten().any(traces) {

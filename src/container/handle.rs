@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Taint;
 use super::life::Life;
 use super::removal::Removal;
+use super::supervise::Supervised;
 use crate::agent::Client;
 use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     released: AtomicBool,
     /// PID 1 where that is the agent; its connection is the lifeline then.
     agent: OnceLock<Client>,
+    /// Its own command, where the agent runs that.
+    supervised: OnceLock<Supervised>,
 }
 
 /// PID 1's standard streams, held open.
@@ -78,10 +81,10 @@ struct Fresh {
 
 /// PID 1 has nothing to say after its sign of life, but whoever is in the container can write to its output. A pause
 /// after each piece keeps that from costing us much.
-const LIFELINE_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LIFELINE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long after its start a command of the user's own is looked at.
-const SETTLE: Duration = Duration::from_millis(50);
+pub(super) const SETTLE: Duration = Duration::from_millis(50);
 
 impl Shared {
     /// Since when it runs.
@@ -162,6 +165,9 @@ impl Shared {
 
     /// What is the same later if the one command that is there now has been alone all the time; `None` if it is not alone.
     pub(crate) fn alone(&self) -> Option<usize> {
+        if self.is_supervised() {
+            return None;
+        }
         let begun = self.begun.load(Ordering::Acquire);
         (self.unfinished.load(Ordering::Acquire) == 1).then_some(begun)
     }
@@ -178,7 +184,7 @@ impl Shared {
         }
         kills.last = at.or(kills.last);
         kills.count += 1;
-        if self.unfinished.load(Ordering::Acquire) == 1 {
+        if self.unfinished.load(Ordering::Acquire) == 1 && !self.is_supervised() {
             kills.of_single_command += 1;
         }
         self.set_taint(Taint::OutOfMemory);
@@ -189,9 +195,28 @@ impl Shared {
         self.agent.get()
     }
 
+    /// Whether the agent runs its own command in it.
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.spec.supervised.is_some()
+    }
+
+    /// Why it is gone, if that is because its own command has ended.
+    pub(crate) fn end_of_command(&self) -> Option<EngineError> {
+        self.supervised.get()?.end()
+    }
+
+    /// Its command runs. The first one counts.
+    pub(super) fn set_supervised(&self, supervised: Supervised) {
+        let _ = self.supervised.set(supervised);
+    }
+
     /// Runs a command in it: by the agent where there is one that can, else by the engine. `time` is how long it may take,
     /// for those that can see to that themselves.
     pub(crate) async fn exec(&self, request: &ExecRequest, time: Option<Duration>) -> Result<ExecSession, EngineError> {
+        // It is being killed for it.
+        if let Some(error) = self.end_of_command() {
+            return Err(error);
+        }
         match self.agent() {
             Some(agent) if agent.can_run(request) => agent.exec(request, time),
             _ => self.engine.exec(self.id(), request).await,
@@ -343,6 +368,7 @@ impl Handle {
             life: Life::default(),
             released: AtomicBool::new(false),
             agent: OnceLock::new(),
+            supervised: OnceLock::new(),
         };
         Self {
             shared: Arc::new(shared),
@@ -421,7 +447,11 @@ impl Handle {
             let what = "the first sign of life of a container";
             if spec.agent.is_some() {
                 let greeting = Client::connect(lifeline, &self.shared.runtime);
-                let _ = self.shared.agent.set(bounded(what, *call_timeout, greeting).await?);
+                let agent = bounded(what, *call_timeout, greeting).await?;
+                let agent = self.shared.agent.get_or_init(|| agent);
+                if let Some(argv) = &spec.supervised {
+                    self.supervise(agent, argv).await?;
+                }
             } else {
                 bounded(what, *call_timeout, echo(&mut lifeline)).await?;
                 *self.shared.lifeline.lock() = Some(Lifeline::Unwatched(lifeline));

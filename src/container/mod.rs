@@ -15,6 +15,7 @@
 mod handle;
 mod life;
 mod removal;
+mod supervise;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -222,7 +223,7 @@ impl<S: State> Container<S> {
     }
 
     /// Whether it ends with this process, however that ends: its PID 1 is the library's own and holds on to a lifeline.
-    /// One with a [`cmd`](ContainerSpec::cmd) of the user's own has none, and outlives an owner that was killed.
+    /// One with a [`cmd`](ContainerSpec::cmd) of the user's own as PID 1 has none, and outlives an owner that was killed.
     pub fn has_lifeline(&self) -> bool {
         self.shared().spec.has_lifeline()
     }
@@ -330,6 +331,7 @@ impl Container<Created> {
                 .map_err(|error| Error::engine("reach the engine", None, error))?;
             let decided = agent::decide(&spec, None, &*engine, &info)?;
             agent::bring(&mut spec, decided, &*engine, DEFAULT_CALL_TIMEOUT).await?;
+            agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
         }
         let name = format!("dockerpool-{:032x}", fastrand::u128(..));
         let handle = Handle::new(
@@ -377,7 +379,8 @@ impl Container<Running> {
         Command::new(self, program.into())
     }
 
-    /// How many processes there are in it beside PID 1, those included that have ended and were not waited for.
+    /// How many processes there are in it beside PID 1, those included that have ended and were not waited for, and those
+    /// of a [supervised command](ContainerSpec::supervise_command).
     ///
     /// # Errors
     ///
@@ -396,6 +399,9 @@ impl Container<Running> {
     /// Ends every process in it but PID 1, whoever has started it and whatever it ignores, and sees that none is left.
     /// Commands that run come to [`ExitStatus::Signaled`](crate::ExitStatus::Signaled).
     ///
+    /// Nobody is spared, since what is spared could be hidden behind: a
+    /// [supervised command](ContainerSpec::supervise_command) ends too, and with it, as ever, the container.
+    ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`], also if processes
@@ -405,6 +411,14 @@ impl Container<Running> {
     ///
     /// When the future is dropped it goes on.
     pub async fn kill_all(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        if shared.is_supervised() {
+            shared.set_taint(Taint::Killed);
+            return shared
+                .kill()
+                .await
+                .map_err(|error| self.error("end the processes in container", error));
+        }
         self.by_agent("end the processes in container", async |agent| agent.kill_all().await)
             .await
     }

@@ -90,6 +90,9 @@ pub use spec::{ContainerSpec, PullPolicy};
 /// #     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
 /// #         self.inner.fingerprint(spec)
 /// #     }
+/// #     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+/// #         self.inner.own_command(spec)
+/// #     }
 /// #     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
 /// #         self.inner.attach(id)
 /// #     }
@@ -175,6 +178,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// depend on addresses, hashers or the order of maps. Unless implemented it knows the image by its name only.
     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         Box::pin(async { Ok(raw::fingerprint(spec, "")) })
+    }
+
+    /// The program and arguments that a container of this spec would run if the library had no PID 1 of its own: the
+    /// spec's, or else the image's. Empty: none. Needed for
+    /// [`supervise_command`](ContainerSpec::supervise_command) only; [`EngineErrorKind::Unsupported`] unless implemented.
+    fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let message = format!("this engine cannot tell the command of the image {}", spec.image());
+        Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
     }
 
     /// Creates a container, not started, and gives its id.

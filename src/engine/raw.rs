@@ -46,6 +46,19 @@ pub(crate) fn merge(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldErro
     (body, conflicts.0)
 }
 
+/// What would be PID 1 without the library: as the engine has it, an entrypoint of the spec's takes the image's away with
+/// its arguments, and arguments of the spec's take those of the image away.
+pub(crate) fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) -> Vec<String> {
+    let raw = &spec.docker_config;
+    let (program, arguments) = match (&spec.cmd, &raw.entrypoint, &raw.cmd) {
+        (Some(cmd), ..) => (cmd.clone(), Vec::new()),
+        (None, Some(entrypoint), cmd) => (entrypoint.clone(), cmd.clone().unwrap_or_default()),
+        (None, None, Some(cmd)) => (entrypoint, cmd.clone()),
+        (None, None, None) => (entrypoint, cmd),
+    };
+    [program, arguments].concat()
+}
+
 /// A hash of the create call's body without the library's own labels, and of the image it is made from. JSON with sorted
 /// keys is the same in every process; SHA-256, cut to half, is short enough for a label.
 pub(crate) fn fingerprint(spec: &ContainerSpec, image_id: &str) -> String {
@@ -63,6 +76,10 @@ pub(crate) fn fingerprint(spec: &ContainerSpec, image_id: &str) -> String {
     hash.update(image_id);
     hash.update([0]);
     hash.update(spec.platform.as_deref().unwrap_or_default());
+    for word in spec.supervised.iter().flatten() {
+        hash.update([0]);
+        hash.update(word);
+    }
     let mut text = String::with_capacity(32);
     for byte in &hash.finalize()[..16] {
         let _ = write!(text, "{byte:02x}");
@@ -180,7 +197,10 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
     if !lifeline {
         return;
     }
-    let reason = "the library's own PID 1 needs its standard input; give it a cmd() of its own";
+    let reason = match spec.supervise {
+        true => "the agent needs its standard input",
+        false => "the library's own PID 1 needs its standard input; give it a cmd() of its own",
+    };
     for (field, refused) in [
         ("docker_config.open_stdin", body.open_stdin == Some(false)),
         ("docker_config.stdin_once", body.stdin_once == Some(false)),
@@ -356,7 +376,8 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
         if let Some(raw) = body.cmd.take().filter(|raw| raw != cmd) {
             conflicts.differ("docker_config.cmd", "cmd", &raw);
         }
-    } else if spec.has_lifeline() {
+    }
+    if spec.has_lifeline() {
         let pid1 = match &spec.agent {
             Some(agent) => {
                 host.mounts.get_or_insert_default().push(agent.mount());
@@ -366,7 +387,9 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
             }
             None => LIFELINE_PID1,
         };
+        // In place of a command that is supervised.
         body.entrypoint = Some(vec![pid1.to_owned()]);
+        body.cmd = None;
         body.open_stdin = Some(true);
         body.stdin_once = Some(true);
         body.tty = Some(false);
@@ -639,6 +662,44 @@ mod tests {
         assert_ne!(of(full()), fingerprint(&full(), "sha256:2"));
         // The same in every process and with every toolchain.
         assert_eq!(of(spec()), "a1c130249aafab17ac546c1801187ee4");
+    }
+
+    #[test]
+    fn the_own_command_is_as_the_engine_would_have_it() {
+        let image = || (vec!["entry".to_owned()], vec!["cmd".to_owned()]);
+        let of = |spec: &ContainerSpec| own_command(spec, image().0, image().1).join(" ");
+        let raw = |entrypoint: Option<&str>, cmd: Option<&str>| {
+            let words = |text: Option<&str>| text.map(|text| vec![text.to_owned()]);
+            spec().docker_config(config(|body| {
+                body.entrypoint = words(entrypoint);
+                body.cmd = words(cmd);
+            }))
+        };
+        assert_eq!(of(&spec()), "entry cmd");
+        assert_eq!(of(&spec().cmd(["sleep", "60"])), "sleep 60");
+        assert_eq!(of(&raw(None, Some("mine"))), "entry mine");
+        assert_eq!(of(&raw(Some("mine"), None)), "mine");
+        assert_eq!(of(&raw(Some("mine"), Some("too"))), "mine too");
+        assert_eq!(own_command(&spec(), Vec::new(), Vec::new()), [""; 0]);
+    }
+
+    #[test]
+    fn a_supervised_command_is_not_pid_1_and_is_told_in_the_fingerprint() {
+        let supervised = |cmd: &str| {
+            let mut spec = spec()
+                .cmd([cmd])
+                .supervise_command(true)
+                .exec_via(crate::ExecVia::Agent);
+            spec.supervised = Some(vec![cmd.to_owned()]);
+            spec
+        };
+        let (body, host) = merged(&supervised("a"));
+        assert_eq!((body.entrypoint, body.cmd), (Some(vec!["cat".to_owned()]), None));
+        assert_eq!((body.open_stdin, host.auto_remove), (Some(true), Some(true)));
+        assert_ne!(fingerprint(&supervised("a"), ""), fingerprint(&supervised("b"), ""));
+        // Said twice it is still compared.
+        let raw = config(|body| body.cmd = Some(vec!["b".to_owned()]));
+        assert_eq!(merge(&supervised("a").docker_config(raw)).1.len(), 1);
     }
 
     #[test]

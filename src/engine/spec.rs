@@ -136,6 +136,9 @@ pub struct ContainerSpec {
     pub(crate) agent_path: Option<PathBuf>,
     /// PID 1, when it is decided that the agent is it.
     pub(crate) agent: Option<AgentFile>,
+    pub(crate) supervise: bool,
+    /// The command that the agent runs beside those of leases, when it is known.
+    pub(crate) supervised: Option<Vec<String>>,
 }
 
 impl ContainerSpec {
@@ -176,10 +179,13 @@ impl ContainerSpec {
             exec_via: ExecVia::default(),
             agent_path: None,
             agent: None,
+            supervise: false,
+            supervised: None,
         }
     }
 
-    /// PID 1 of the container, in place of the library's own. It must keep running; it need not do anything.
+    /// PID 1 of the container, in place of the library's own. It must keep running; it need not do anything. With
+    /// [`supervise_command`](Self::supervise_command) it is run beside the library's own.
     ///
     /// The library's own PID 1 reads an attached standard input and ends with it, so that the container is gone soon
     /// after this process is, however it ended. With a command of your own there is no such lifeline: containers of an
@@ -282,6 +288,35 @@ impl ContainerSpec {
     #[must_use]
     pub fn agent_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.agent_path = Some(path.into());
+        self
+    }
+
+    /// Has the agent run the containers' own command beside those of leases: what [`cmd`](Self::cmd) says, or else the
+    /// image's `ENTRYPOINT` and `CMD`. For images that are a server, whose commands of leases are its clients. It needs the
+    /// [agent](ExecVia::Agent). Default: `false`.
+    ///
+    /// - It is started with the container, as the container's user, with its environment, in its directory. A container is
+    ///   lent when it has run for 50 milliseconds; when it is ready to serve is for whoever borrows it to find out.
+    /// - The container ends with it, whatever its exit code: an idle one is replaced, commands of a lease come to
+    ///   [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone), and the [`source`](crate::Error::ContainerGone)
+    ///   of further ones tells how it ended and what it printed last. Else what it prints goes nowhere.
+    /// - It is spared when a command of a lease is ended with all it has started, and so are processes that it starts; but
+    ///   for those that leave both their parent and its session while that command runs.
+    /// - [`kill_all`](crate::Container::kill_all) spares nobody, and so ends the container.
+    /// - It gets no signal before it is killed with its container.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dockerpool::{ContainerSpec, ExecVia};
+    ///
+    /// let server = ContainerSpec::new("redis:7-alpine").exec_via(ExecVia::Agent).supervise_command(true);
+    /// // The agent is PID 1, and holds on to the lifeline.
+    /// assert!(server.has_lifeline());
+    /// ```
+    #[must_use]
+    pub fn supervise_command(mut self, supervise: bool) -> Self {
+        self.supervise = supervise;
         self
     }
 
@@ -389,9 +424,11 @@ impl ContainerSpec {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Whether containers of this spec end with their owner: no PID 1 of the user's own was given.
+    /// Whether containers of this spec end with their owner: no PID 1 of the user's own was given, or the agent runs that
+    /// in its place.
     pub fn has_lifeline(&self) -> bool {
-        self.cmd.is_none() && self.docker_config.cmd.is_none() && self.docker_config.entrypoint.is_none()
+        let given = [&self.cmd, &self.docker_config.cmd, &self.docker_config.entrypoint];
+        self.supervise || given.iter().all(|given| given.is_none())
     }
 
     /// Everything that is wrong with it, by field.
@@ -485,6 +522,9 @@ impl ContainerSpec {
         }
         if self.agent_path.as_ref().is_some_and(|path| !path.is_absolute()) {
             bad("agent_path", "must be an absolute path");
+        }
+        if self.supervise && self.exec_via == ExecVia::Docker {
+            bad("supervise_command", "needs the agent: see exec_via()");
         }
         for (name, value) in &self.env {
             if name.is_empty() || name.contains('=') {

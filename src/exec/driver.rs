@@ -398,11 +398,13 @@ async fn kill(shared: &Shared, taint: Taint) -> Proof {
 
 /// The command was not started, or nobody knows whether it was.
 async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
+    // What it was gone for says more than that it was.
+    let gone = |error| Verdict::Gone(shared.end_of_command().unwrap_or(error));
     match error.kind() {
         // Nothing can be started in a container that has just ended, and the engine blames the program.
         EngineErrorKind::CannotStart if error.is_of_container() || is_gone(shared).await => {
             shared.set_taint(Taint::Died);
-            (Verdict::Gone(error), Proof::Ended)
+            (gone(error), Proof::Ended)
         }
         EngineErrorKind::CannotStart => (Verdict::CannotStart(error.to_string()), Proof::Ended),
         // Refused in the container's present state: it has ended, or somebody has paused it.
@@ -412,7 +414,7 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
         }
         EngineErrorKind::NotFound | EngineErrorKind::Conflict => {
             shared.set_taint(Taint::Died);
-            (Verdict::Gone(error), Proof::Ended)
+            (gone(error), Proof::Ended)
         }
         // Nor could the next one.
         EngineErrorKind::Exhausted => {

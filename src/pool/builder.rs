@@ -476,6 +476,11 @@ impl PoolBuilder {
         self.map_spec(|spec| spec.agent_path(path))
     }
 
+    /// See [`ContainerSpec::supervise_command`].
+    pub fn supervise_command(self, supervise: bool) -> Self {
+        self.map_spec(|spec| spec.supervise_command(supervise))
+    }
+
     /// See [`ContainerSpec::docker_config`].
     pub fn docker_config(self, config: ContainerCreateBody) -> Self {
         self.map_spec(|spec| spec.docker_config(config))
@@ -547,6 +552,7 @@ impl Prepared {
         .await
         .map_err(failed("prepare image and network"))?;
         let exec = agent::bring(spec, exec, &**engine, *call_timeout).await?;
+        agent::find_command(spec, &**engine, *call_timeout).await?;
         let fingerprint = bounded("the description of the image", *call_timeout, engine.fingerprint(spec))
             .await
             .map_err(failed("describe the image"))?;

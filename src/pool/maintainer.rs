@@ -207,7 +207,10 @@ impl Background {
                 .is_some_and(|started| started.elapsed() < EARLY_DEATH)
             {
                 self.early_death.store(true, Ordering::Release);
-                let error = EngineError::new(EngineErrorKind::Internal, "PID 1 ended soon after the start");
+                let error = item
+                    .shared()
+                    .end_of_command()
+                    .unwrap_or_else(|| EngineError::new(EngineErrorKind::Internal, "PID 1 ended soon after the start"));
                 self.created.send_modify(|created| created.last_error = Some(error));
             }
             self.idle.give_away(item, slot);
