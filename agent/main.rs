@@ -12,6 +12,7 @@ mod kill;
 // Each side uses its half of it.
 #[allow(dead_code)]
 mod protocol;
+mod socket;
 mod spawn;
 #[allow(unsafe_code)]
 mod sys;
@@ -21,11 +22,11 @@ mod users;
 mod wipe;
 mod wire;
 
-use protocol::{Fields, Header, MAX_COMMANDS, Stage, UNKNOWN, VERSION, from_agent, to_agent};
+use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Stage, UNKNOWN, VERSION, from_agent, to_agent};
 use spawn::Given;
 use sys::{Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
 use table::{Command, Table};
-use wire::{In, Next, Out};
+use wire::{In, Next, Out, STDIN};
 
 /// How the agent ends when its own start fails.
 const CANNOT_RUN: i32 = 124;
@@ -38,8 +39,8 @@ const KILL_ROUND: u64 = 1000;
 /// How long killing everything may take, in microseconds.
 const KILL_ALL_LIMIT: u64 = 10_000_000;
 
-/// Streams of the library's, signals, and three streams of each command.
-const MAX_FDS: usize = 3 + 3 * MAX_COMMANDS;
+/// Signals, streams and socket of the library's, and three streams of each command.
+const MAX_FDS: usize = 4 + 3 * MAX_COMMANDS;
 
 struct Agent {
     pid1: Pid1,
@@ -93,6 +94,10 @@ impl Agent {
                 }
                 self.reap();
             }
+            if ready.lifeline {
+                // The library has gone, also if its socket has not ended yet.
+                sys::exit(0);
+            }
             if ready.input {
                 match self.input.fill() {
                     // The library has gone, and the container goes with it.
@@ -126,8 +131,10 @@ impl Agent {
         add(self.signals, POLLIN);
         // Without room for an answer nothing is asked.
         let accepts = self.out.has_room();
-        add(if accepts { 0 } else { -1 }, POLLIN);
-        add(if self.out.is_empty() { -1 } else { 1 }, POLLOUT);
+        add(if accepts { self.input.fd() } else { -1 }, POLLIN);
+        // Nothing comes there any more when there is a socket, but its end.
+        add(if self.input.fd() == STDIN { -1 } else { STDIN }, POLLIN);
+        add(if self.out.is_empty() { -1 } else { self.out.fd() }, POLLOUT);
         let output_fits = self.out.has_data_room();
         let mut busy = false;
         for command in self.table.commands() {
@@ -138,6 +145,8 @@ impl Agent {
             for stream in 0..2 {
                 if let Some(fd) = command.wants_to_read(stream, output_fits) {
                     add(fd, POLLIN);
+                } else if let Some(fd) = command.waits_for_hang_up(stream) {
+                    add(fd, 0);
                 }
             }
         }
@@ -155,6 +164,7 @@ impl Agent {
         Ready {
             signals: fds[0].revents != 0,
             input: fds[1].revents != 0,
+            lifeline: fds[2].revents != 0,
         }
     }
 
@@ -195,12 +205,22 @@ impl Agent {
             to_agent::HELLO => {
                 // The version is the library's to judge, from the answer.
                 protocol::hello_version(&mut fields)?;
+                let socket = match fields.0 {
+                    // Nothing else has run in the container yet: nobody else can have connected.
+                    token if token.len() == protocol::TOKEN && !self.greeted => socket::connect(token).ok(),
+                    _ => None,
+                };
                 self.greeted = true;
                 let mut hello = [0; 7];
                 hello[..4].copy_from_slice(&protocol::MAGIC);
                 hello[4..6].copy_from_slice(&VERSION.to_le_bytes());
-                hello[6] = u8::from(sys::can_become_user());
+                hello[6] |= if sys::can_become_user() { ANY_USER } else { 0 };
+                hello[6] |= if socket.is_some() { BY_SOCKET } else { 0 };
                 self.out.frame(from_agent::HELLO, id, &hello);
+                if let Some(socket) = socket {
+                    self.out.switch(socket);
+                    self.input.switch(socket);
+                }
             }
             to_agent::SPAWN => {
                 let spawn = protocol::Spawn::decode(payload)?;
@@ -266,6 +286,12 @@ impl Agent {
                 self.reap();
                 let count = kill::count(self.proc);
                 self.out.frame(from_agent::COUNTED, id, &count.to_le_bytes());
+            }
+            to_agent::PIPE => {
+                let (stream, taken) = (fields.u8()?, fields.u8()?);
+                if let Some(command) = self.table.find(id) {
+                    command.answer_pipe(stream.into(), taken != 0)?;
+                }
             }
             to_agent::PING => self.out.frame(from_agent::PONG, id, &[]),
             _ => return None,
@@ -347,6 +373,7 @@ impl Agent {
 struct Ready {
     signals: bool,
     input: bool,
+    lifeline: bool,
 }
 
 fn cannot_start(out: &mut Out, id: u32, stage: Stage, errno: i32) {

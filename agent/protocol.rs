@@ -4,10 +4,16 @@
 use core::ffi::CStr;
 
 /// Of the protocol; both sides must have the same.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Begins the payload of both hellos.
 pub const MAGIC: [u8; 4] = *b"dpag";
+
+/// Where the library's socket is in a container, if it has mounted one.
+pub const SOCKET: &CStr = c"/.dockerpool-agent-socket";
+
+/// The bytes by which the library knows who has connected to that.
+pub const TOKEN: usize = 16;
 
 /// Bytes before each payload: its length, the kind, the id.
 pub const HEADER: usize = 9;
@@ -17,6 +23,9 @@ pub const MAX_DATA: usize = 64 * 1024;
 
 /// How much standard input of one command may be on its way to it before the agent gives credit.
 pub const STDIN_WINDOW: u32 = 64 * 1024;
+
+/// After so much output in frames a stream's pipe itself is given to the library, where there is the socket.
+pub const PIPE_AFTER: usize = 128 * 1024;
 
 /// The most a command may be made of: arguments, environment, directory and user, with what counts them.
 pub const MAX_SPAWN: usize = 2 * 1024 * 1024 + 64 * 1024;
@@ -36,6 +45,11 @@ pub const UNKNOWN: u32 = u32::MAX;
 /// In [`Spawn::flags`]: standard input is sent; else it is `/dev/null`.
 pub const WITH_STDIN: u32 = 1;
 
+/// In the agent's hello: commands can be of any user.
+pub const ANY_USER: u8 = 1;
+/// ...and all further frames, of both sides, come through the socket.
+pub const BY_SOCKET: u8 = 2;
+
 /// Kinds of frames to the agent.
 pub mod to_agent {
     pub const HELLO: u8 = 1;
@@ -50,15 +64,17 @@ pub mod to_agent {
     pub const WIPE: u8 = 10;
     pub const COUNT: u8 = 11;
     pub const PING: u8 = 12;
+    pub const PIPE: u8 = 13;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
         Some(match kind {
-            HELLO => (6, 6),
+            HELLO => (6, 6 + super::TOKEN),
             SPAWN => (super::Spawn::FIXED, super::MAX_SPAWN),
             STDIN => (1, super::MAX_DATA),
             CREDIT | SIGNAL => (4, 4),
             WIPE => (4, super::MAX_WIPE),
+            PIPE => (2, 2),
             STDIN_END | KILL | CLOSE | KILL_ALL | COUNT | PING => (0, 0),
             _ => return None,
         })
@@ -80,6 +96,8 @@ pub mod from_agent {
     pub const WIPED: u8 = 139;
     pub const COUNTED: u8 = 140;
     pub const PONG: u8 = 141;
+    pub const STDOUT_PIPE: u8 = 142;
+    pub const STDERR_PIPE: u8 = 143;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -87,7 +105,7 @@ pub mod from_agent {
             HELLO => (7, 7),
             STDOUT | STDERR => (1, super::MAX_DATA),
             STDIN_CREDIT | COUNTED => (4, 4),
-            STDOUT_END | STDERR_END | STDIN_CLOSED | PONG => (0, 0),
+            STDOUT_END | STDERR_END | STDIN_CLOSED | PONG | STDOUT_PIPE | STDERR_PIPE => (0, 0),
             EXIT => (super::Exit::SIZE, super::Exit::SIZE),
             CANNOT_START | WIPED => (5, 5),
             ALL_KILLED => (4, 4),

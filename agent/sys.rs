@@ -19,6 +19,9 @@ mod nr {
     pub const PREAD64: usize = 17;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
+    pub const SOCKET: usize = 41;
+    pub const CONNECT: usize = 42;
+    pub const SENDMSG: usize = 46;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
@@ -87,6 +90,9 @@ mod nr {
     pub const GETPID: usize = 172;
     pub const GETPPID: usize = 173;
     pub const GETUID: usize = 174;
+    pub const SOCKET: usize = 198;
+    pub const CONNECT: usize = 203;
+    pub const SENDMSG: usize = 211;
     pub const MUNMAP: usize = 215;
     pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
@@ -127,6 +133,7 @@ pub const SIGSTOP: i32 = 19;
 
 pub const POLLIN: i16 = 1;
 pub const POLLOUT: i16 = 4;
+const POLLHUP: i16 = 16;
 
 const AT_FDCWD: Fd = -100;
 const O_CLOEXEC: usize = 0o2000000;
@@ -561,6 +568,49 @@ pub fn pending(fd: Fd) -> usize {
     let mut count = 0i32;
     let _ = call!(IOCTL, fd, FIONREAD, &raw mut count);
     count.max(0) as usize
+}
+
+/// Nobody has the other end any more.
+pub fn hung_up(fd: Fd) -> bool {
+    let mut fds = [PollFd { fd, events: 0, revents: 0 }];
+    poll(&mut fds, Some(0)).is_ok() && fds[0].revents & POLLHUP != 0
+}
+
+/// A copy that ends with an exec.
+pub fn duplicate(fd: Fd) -> Result<Fd> {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    call!(FCNTL, fd, F_DUPFD_CLOEXEC, 3).map(|fd| fd as Fd)
+}
+
+/// Connects to the socket of this name.
+pub fn connect(path: &CStr) -> Result<Fd> {
+    const AF_UNIX: u16 = 1;
+    const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
+    let mut address = [0u8; 110];
+    address[..2].copy_from_slice(&AF_UNIX.to_ne_bytes());
+    let path = path.to_bytes_with_nul();
+    address.get_mut(2..2 + path.len()).ok_or(Errno::INVAL)?.copy_from_slice(path);
+    let fd = call!(SOCKET, AF_UNIX, SOCK_STREAM_CLOEXEC, 0)? as Fd;
+    match call!(CONNECT, fd, address.as_ptr(), 2 + path.len()) {
+        Ok(_) => Ok(fd),
+        Err(error) => {
+            close(fd);
+            Err(error)
+        }
+    }
+}
+
+/// Writes to a socket, and sends a descriptor with the first byte.
+pub fn send_with(socket: Fd, bytes: &[u8], fd: Fd) -> Result<usize> {
+    const SOL_SOCKET: u64 = 1;
+    const SCM_RIGHTS: u64 = 1;
+    const HEADER: u64 = 16;
+    // The kernel's layouts on machines of 64 bits, little-endian: `cmsghdr` with one descriptor, `iovec`, `msghdr`.
+    let control = [HEADER + 4, SOL_SOCKET | SCM_RIGHTS << 32, fd as u64];
+    let data = [bytes.as_ptr() as usize, bytes.len()];
+    let (data, control) = (data.as_ptr() as usize, control.as_ptr() as usize);
+    let message = [0, 0, data, 1, control, size_of::<[u64; 3]>(), 0];
+    call!(SENDMSG, socket, message.as_ptr(), 0)
 }
 
 /// The copy outlives an exec.

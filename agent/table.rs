@@ -3,7 +3,9 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::kill::{self, Killing, Progress, Roots, Target};
-use crate::protocol::{Cause, Exit, MAX_COMMANDS, STDIN_WINDOW, Spawn, Stage, UNKNOWN, WITH_STDIN, from_agent};
+use crate::protocol::{
+    Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Spawn, Stage, UNKNOWN, WITH_STDIN, from_agent,
+};
 use crate::spawn::{self, Given, Stdio};
 use crate::sys::{self, Errno, Fd, Pid1, Waited};
 use crate::wire::Out;
@@ -26,6 +28,7 @@ pub struct Command {
     reported: bool,
     stdin: Stdin,
     outputs: [Option<Fd>; 2],
+    pipes: [Pipe; 2],
     /// How much of each is certainly from before the command's end, when it has ended.
     own_output: [usize; 2],
     /// Nobody wants its output any more. It is still taken: a server that was started behind goes on printing.
@@ -42,6 +45,18 @@ pub struct Command {
     pub killing: Option<Killing>,
     all_dead: bool,
     failure: Option<(Stage, Errno)>,
+}
+
+/// Whether the library reads a stream from its pipe itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pipe {
+    /// So much has come in frames.
+    Frames(usize),
+    Offered,
+    /// It does. The pipe is kept open here for when it stops, so that nobody gets a signal for printing.
+    Taken,
+    /// It cannot.
+    Refused,
 }
 
 struct Stdin {
@@ -251,6 +266,7 @@ impl Command {
         reported: false,
         stdin: Stdin::NONE,
         outputs: [None; 2],
+        pipes: [Pipe::Frames(0); 2],
         own_output: [0; 2],
         discards: false,
         credit: 0,
@@ -288,6 +304,12 @@ impl Command {
         self.end = Some((waited, oom_kills));
         self.ended = sys::now();
         self.own_output = self.outputs.map(|fd| fd.map_or(0, sys::pending));
+        for stream in 0..2 {
+            if self.pipes[stream] == Pipe::Taken {
+                // The library looks for itself.
+                self.own_output[stream] = 0;
+            }
+        }
         self.stdin.close();
     }
 
@@ -422,19 +444,51 @@ impl Command {
     }
 
     pub fn wants_to_read(&self, stream: usize, output_fits: bool) -> Option<Fd> {
-        self.outputs[stream].filter(|_| self.discards || self.credit > 0 && output_fits)
+        let by_frames = matches!(self.pipes[stream], Pipe::Frames(_) | Pipe::Refused);
+        self.outputs[stream].filter(|_| self.discards || by_frames && self.credit > 0 && output_fits)
+    }
+
+    /// The end of a stream that the library reads itself.
+    pub fn waits_for_hang_up(&self, stream: usize) -> Option<Fd> {
+        self.outputs[stream].filter(|_| self.pipes[stream] == Pipe::Taken && !self.discards)
+    }
+
+    /// Whether the library has taken the pipe that it was offered. `None`: it was not.
+    pub fn answer_pipe(&mut self, stream: usize, taken: bool) -> Option<()> {
+        let pipe = self.pipes.get_mut(stream).filter(|pipe| **pipe == Pipe::Offered)?;
+        *pipe = if taken { Pipe::Taken } else { Pipe::Refused };
+        if taken {
+            self.own_output[stream] = 0;
+        }
+        Some(())
     }
 
     pub fn read_output(&mut self, stream: usize, out: &mut Out) {
-        let (kind, end_kind) = match stream {
-            0 => (from_agent::STDOUT, from_agent::STDOUT_END),
-            _ => (from_agent::STDERR, from_agent::STDERR_END),
+        let (kind, end_kind, pipe_kind) = match stream {
+            0 => (from_agent::STDOUT, from_agent::STDOUT_END, from_agent::STDOUT_PIPE),
+            _ => (from_agent::STDERR, from_agent::STDERR_END, from_agent::STDERR_PIPE),
         };
+        if let Some(fd) = self.waits_for_hang_up(stream) {
+            if sys::hung_up(fd) {
+                sys::close(fd);
+                self.outputs[stream] = None;
+            }
+            return;
+        }
         // A few times only: others wait too.
         for _ in 0..4 {
             let Some(fd) = self.wants_to_read(stream, out.has_data_room()) else {
                 return;
             };
+            if let Pipe::Frames(PIPE_AFTER..) = self.pipes[stream]
+                && !self.discards
+                && out.has_room()
+                && out.can_pass()
+                && out.pass(pipe_kind, self.id, fd).is_ok()
+            {
+                self.pipes[stream] = Pipe::Offered;
+                return;
+            }
             let read = if self.discards {
                 sys::read(fd, &mut [0; SCRATCH])
             } else {
@@ -446,6 +500,9 @@ impl Command {
                     self.own_output[stream] = self.own_output[stream].saturating_sub(len);
                     if !self.discards {
                         self.credit -= len as u32;
+                    }
+                    if let Pipe::Frames(count) = &mut self.pipes[stream] {
+                        *count = count.saturating_add(len);
                     }
                     continue;
                 }

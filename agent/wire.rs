@@ -1,10 +1,10 @@
-//! Frames in and out, through the standard streams of PID 1.
+//! Frames in and out, through the standard streams of PID 1 or through the library's socket.
 
 use crate::protocol::{HEADER, Header, MAX_DATA, to_agent};
 use crate::sys::{self, Errno, Fd};
 
-const IN: Fd = 0;
-const OUT: Fd = 1;
+pub const STDIN: Fd = 0;
+const STDOUT: Fd = 1;
 
 const IN_SIZE: usize = 2 * (HEADER + MAX_DATA);
 const OUT_SIZE: usize = 256 * 1024;
@@ -18,6 +18,11 @@ const KEEP: usize = 8 * 1024;
 
 /// Frames on their way to the library.
 pub struct Out {
+    fd: Fd,
+    /// What is written to once everything so far is written.
+    then: Option<Fd>,
+    /// A descriptor that goes with the frame there.
+    passing: Option<(usize, Fd)>,
     buf: &'static mut [u8],
     start: usize,
     end: usize,
@@ -26,9 +31,12 @@ pub struct Out {
 
 impl Out {
     pub fn new() -> sys::Result<Self> {
-        sys::set_nonblocking(OUT);
-        sys::enlarge_pipe(OUT);
+        sys::set_nonblocking(STDOUT);
+        sys::enlarge_pipe(STDOUT);
         Ok(Self {
+            fd: STDOUT,
+            then: None,
+            passing: None,
             buf: sys::map(OUT_SIZE)?,
             start: 0,
             end: 0,
@@ -36,8 +44,31 @@ impl Out {
         })
     }
 
+    pub fn fd(&self) -> Fd {
+        self.fd
+    }
+
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// Goes on through this socket, after what is here already.
+    pub fn switch(&mut self, socket: Fd) {
+        sys::set_nonblocking(socket);
+        self.then = Some(socket);
+    }
+
+    /// Whether a descriptor can be passed now: one at a time, and only through a socket.
+    pub fn can_pass(&self) -> bool {
+        self.fd != STDOUT && self.passing.is_none()
+    }
+
+    /// A frame without a payload, with a copy of a descriptor. Ask first for room, and whether one can be passed.
+    pub fn pass(&mut self, kind: u8, id: u32, fd: Fd) -> sys::Result<()> {
+        let copy = sys::duplicate(fd)?;
+        self.passing = Some((self.end, copy));
+        self.frame(kind, id, &[]);
+        Ok(())
     }
 
     /// Whether a frame fits that is no output.
@@ -63,6 +94,9 @@ impl Out {
         } else if OUT_SIZE - self.end < wanted && self.start >= wanted {
             self.buf.copy_within(self.start..self.end, 0);
             self.end -= self.start;
+            if let Some((at, _)) = &mut self.passing {
+                *at -= self.start;
+            }
             self.start = 0;
         }
     }
@@ -97,13 +131,26 @@ impl Out {
     /// Writes what can be written now. `Err`: nobody reads any more.
     pub fn flush(&mut self) -> sys::Result<()> {
         while self.start < self.end {
-            match sys::write(OUT, &self.buf[self.start..self.end]) {
+            let written = match self.passing {
+                Some((at, fd)) if at == self.start => {
+                    let sent = sys::send_with(self.fd, &self.buf[self.start..self.end], fd);
+                    if sent.is_ok() {
+                        sys::close(fd);
+                        self.passing = None;
+                    }
+                    sent
+                }
+                Some((at, _)) => sys::write(self.fd, &self.buf[self.start..at]),
+                None => sys::write(self.fd, &self.buf[self.start..self.end]),
+            };
+            match written {
                 Ok(len) => self.start += len,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
             }
         }
+        self.fd = self.then.take().unwrap_or(self.fd);
         Ok(())
     }
 
@@ -117,6 +164,7 @@ impl Out {
 
 /// Frames on their way from the library.
 pub struct In {
+    fd: Fd,
     buf: &'static mut [u8],
     start: usize,
     end: usize,
@@ -137,8 +185,9 @@ pub enum Next {
 
 impl In {
     pub fn new() -> sys::Result<Self> {
-        sys::set_nonblocking(IN);
+        sys::set_nonblocking(STDIN);
         Ok(Self {
+            fd: STDIN,
             buf: sys::map(IN_SIZE)?,
             start: 0,
             end: 0,
@@ -147,12 +196,21 @@ impl In {
         })
     }
 
+    pub fn fd(&self) -> Fd {
+        self.fd
+    }
+
+    /// Goes on from this socket.
+    pub fn switch(&mut self, socket: Fd) {
+        self.fd = socket;
+    }
+
     /// Reads once. `Ok(0)`: the library has gone.
     pub fn fill(&mut self) -> sys::Result<usize> {
         if let Some((_, payload, filled)) = &mut self.big
             && *filled < payload.len()
         {
-            let len = sys::read(IN, &mut payload[*filled..])?;
+            let len = sys::read(self.fd, &mut payload[*filled..])?;
             *filled += len;
             return Ok(len);
         }
@@ -161,7 +219,7 @@ impl In {
             self.end -= self.start;
             self.start = 0;
         }
-        let len = sys::read(IN, &mut self.buf[self.end..])?;
+        let len = sys::read(self.fd, &mut self.buf[self.end..])?;
         self.end += len;
         self.touched = self.touched.max(self.end);
         Ok(len)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bollard::models::HostConfig;
 use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PooledContainer};
-use support::{eventually, python};
+use support::{by_transport, eventually, python};
 
 const USERS: [&str; 2] = ["root", "nobody"];
 
@@ -15,15 +15,13 @@ const USERS: [&str; 2] = ["root", "nobody"];
 const HANG: Duration = Duration::from_secs(60);
 
 async fn hostile(name: &str) -> Pool {
-    Pool::builder(name)
+    let pool = Pool::builder(name)
         .image(python())
         .min_idle(0)
         .memory(128 << 20)
         .pids_limit(100)
-        .exec_via(ExecVia::Agent)
-        .build()
-        .await
-        .unwrap()
+        .exec_via(ExecVia::Agent);
+    by_transport(pool).build().await.unwrap()
 }
 
 /// Runs an attack and, whatever came of it, sees that the container works as before, or is out of use and the next one
@@ -328,10 +326,8 @@ async fn a_fork_bomb_at_the_limit_dies_and_the_container_is_usable_again() {
         .image(python())
         .min_idle(0)
         .memory(1 << 30)
-        .exec_via(ExecVia::Agent)
-        .build()
-        .await
-        .unwrap();
+        .exec_via(ExecVia::Agent);
+    let pool = by_transport(pool).build().await.unwrap();
     for (kind, bomb) in BOMBS {
         for user in USERS {
             let c = pool.acquire().await.unwrap();
@@ -414,10 +410,8 @@ async fn where_the_agent_is_not_root_the_same_holds() {
             readonly_rootfs: Some(true),
             ..HostConfig::default()
         })
-        .exec_via(ExecVia::Agent)
-        .build()
-        .await
-        .unwrap();
+        .exec_via(ExecVia::Agent);
+    let pool = by_transport(pool).build().await.unwrap();
     for script in [
         "import os; os.open('/proc/1/fd/0', os.O_RDONLY)",
         "import os; os.open('/proc/1/mem', os.O_RDWR)",

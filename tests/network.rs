@@ -8,7 +8,7 @@ use std::time::Duration;
 use bollard::models::{NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 use dockerpool::testing::{Answer, Call, FakeEngine};
-use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, Network, Pool, PooledContainer, labels};
+use dockerpool::{DockerEngine, EngineErrorKind, Error, Network, Pool, PooledContainer, labels};
 use support::{containers_of, engine, finish, is_podman, pool, python, unique_name};
 
 /// A name nobody else has, and the end of what has it when the test is over, however it ends.

@@ -1,7 +1,7 @@
-//! One connection to one agent: the attached streams of PID 1.
+//! One connection to one agent: the attached streams of PID 1, and the socket beside them where there is one.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -15,23 +15,29 @@ use tokio::task::AbortHandle;
 
 use super::decode::{Decoder, Message};
 use super::session::{self, Running};
+use super::socket::{Connection, Descriptor, Socket};
 use super::wire::{self, Header, to_agent};
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
 
 /// How much of what PID 1 says on its standard error is kept, in bytes.
 const WORDS: usize = 1024;
 
+/// How long after the end of the socket that of the attached streams is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The connection. Dropping it closes it, and the container ends: it is the lifeline as well.
 #[derive(Debug)]
 pub(crate) struct Client {
     inner: Arc<Inner>,
-    tasks: [AbortHandle; 2],
+    tasks: Vec<AbortHandle>,
     /// Whether it can run commands of other users.
     any_user: bool,
 }
 
 pub(super) struct Inner {
     frames: mpsc::UnboundedSender<Bytes>,
+    /// Where frames go instead once it is known that there is one.
+    socket: OnceLock<Arc<Connection>>,
     state: Mutex<State>,
 }
 
@@ -59,26 +65,46 @@ impl Drop for Client {
 }
 
 impl Client {
-    /// Greets the agent. That it answers shows that it is there and can run.
-    pub(crate) async fn connect(attachment: Attachment, runtime: &RuntimeHandle) -> Result<Self, EngineError> {
+    /// Greets the agent. That it answers shows that it is there and can run. With a socket it is asked to connect to that
+    /// before: nothing else runs in the container so far, and nobody else can connect later.
+    pub(crate) async fn connect(
+        attachment: Attachment,
+        socket: Option<Socket>,
+        runtime: &RuntimeHandle,
+    ) -> Result<Self, EngineError> {
         let Attachment { stdin, output } = attachment;
         let (frames, to_write) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
             frames,
+            socket: OnceLock::new(),
             state: Mutex::default(),
         });
         let reader = runtime.spawn(read(output, Arc::downgrade(&inner)));
         let writer = runtime.spawn(write(stdin, to_write, Arc::downgrade(&inner)));
         let mut client = Self {
             inner,
-            tasks: [reader.abort_handle(), writer.abort_handle()],
+            tasks: vec![reader.abort_handle(), writer.abort_handle()],
             any_user: false,
         };
-        let mut hello = BytesMut::with_capacity(6);
+        let mut hello = BytesMut::with_capacity(6 + wire::TOKEN);
         hello.put_slice(&wire::MAGIC);
         hello.put_u16_le(wire::VERSION);
+        if let Some(socket) = &socket {
+            hello.put_slice(socket.token());
+        }
         match client.inner.ask(to_agent::HELLO, &hello).await? {
-            Message::Hello { version, any_user } if version == wire::VERSION => client.any_user = any_user,
+            Message::Hello {
+                version: wire::VERSION,
+                any_user,
+                by_socket,
+            } => {
+                client.any_user = any_user;
+                match socket {
+                    Some(socket) if by_socket => client.go_on_through(socket, runtime)?,
+                    None if by_socket => return Err(nonsense()),
+                    _ => {}
+                }
+            }
             Message::Hello { version, .. } => {
                 let message = format!(
                     "the agent speaks version {version} of the protocol, and this library version {}",
@@ -89,6 +115,20 @@ impl Client {
             _ => return Err(nonsense()),
         }
         Ok(client)
+    }
+
+    /// From here on frames come and go through the socket. The attached streams stay the lifeline.
+    fn go_on_through(&mut self, socket: Socket, runtime: &RuntimeHandle) -> Result<(), EngineError> {
+        let connection = socket.accept(runtime).map_err(|error| {
+            let message = "the agent's connection to the library's socket cannot be used";
+            EngineError::new(EngineErrorKind::Protocol, message).with_source(error)
+        })?;
+        let connection = Arc::new(connection);
+        let _ = self.inner.socket.set(connection.clone());
+        let reader = runtime.spawn(read_socket(connection.clone(), Arc::downgrade(&self.inner)));
+        let writer = runtime.spawn(async move { connection.write_queued().await });
+        self.tasks.extend([reader.abort_handle(), writer.abort_handle()]);
+        Ok(())
     }
 
     /// Whether the agent can run this, and as the engine would.
@@ -172,7 +212,10 @@ impl Inner {
         let mut frame = BytesMut::with_capacity(wire::HEADER + payload.len());
         frame.put_slice(&header.encode());
         frame.put_slice(payload);
-        let _ = self.frames.send(frame.freeze());
+        match self.socket.get() {
+            Some(socket) => socket.send(frame.freeze()),
+            None => drop(self.frames.send(frame.freeze())),
+        }
     }
 
     /// Knows a new command from here on, and gives its id.
@@ -237,6 +280,18 @@ impl Inner {
         }
     }
 
+    /// A command's stream is to be read from its pipe. Where that did not arrive, for want of descriptors, it goes on in
+    /// frames.
+    fn take_pipe(&self, id: u32, stream: OutputStream, pipe: Option<Descriptor>) {
+        let running = self.state.lock().commands.get(&id).cloned();
+        let taken = match (running, pipe) {
+            (Some(running), Some(pipe)) => running.take_pipe(stream, pipe),
+            _ => false,
+        };
+        let stream = u8::from(stream == OutputStream::Stderr);
+        self.send(to_agent::PIPE, id, &[stream, taken.into()]);
+    }
+
     fn take(&self, id: u32, message: Message) -> Result<(), EngineError> {
         let mut state = self.state.lock();
         if let Some(running) = state.commands.get(&id).cloned() {
@@ -294,21 +349,50 @@ async fn read(mut output: BoxStream<'static, Result<Frame, EngineError>>, inner:
             words.extend_from_slice(&frame.data[..frame.data.len().min(WORDS - words.len())]);
             continue;
         }
-        let mut taken = Ok(());
-        let fed = decoder.feed(frame.data, |id, message| {
-            if taken.is_ok() {
-                taken = inner.take(id, message);
-            }
-        });
-        match (fed, taken) {
-            (Ok(()), Ok(())) => {}
-            (_, Err(error)) => break error,
-            (Err(_), _) => {
-                break EngineError::new(EngineErrorKind::Protocol, "what the agent says is not its protocol");
-            }
+        if let Err(error) = feed(&mut decoder, frame.data, &inner, || None) {
+            break error;
         }
     };
     tracing::debug!(%error, "the connection to an agent has ended");
+    if let Some(inner) = inner.upgrade() {
+        inner.lose(error);
+    }
+}
+
+/// Takes what has come. `pipe` gives the descriptor that came with a pipe that is offered.
+fn feed(
+    decoder: &mut Decoder,
+    data: Bytes,
+    inner: &Inner,
+    mut pipe: impl FnMut() -> Option<Descriptor>,
+) -> Result<(), EngineError> {
+    let mut taken = Ok(());
+    let fed = decoder.feed(data, |id, message| match message {
+        Message::Pipe(stream) => inner.take_pipe(id, stream, pipe()),
+        message if taken.is_ok() => taken = inner.take(id, message),
+        _ => {}
+    });
+    taken?;
+    fed.map_err(|_| EngineError::new(EngineErrorKind::Protocol, "what the agent says is not its protocol"))
+}
+
+async fn read_socket(connection: Arc<Connection>, inner: Weak<Inner>) {
+    let mut decoder = Decoder::default();
+    let mut arrived = VecDeque::new();
+    let error = loop {
+        let data = match connection.receive(&mut arrived).await {
+            Ok(data) => data,
+            Err(error) => {
+                // The engine's streams tell of its end as well, with its last words, and after the engine knows of it.
+                tokio::time::sleep(LAST_WORDS).await;
+                break EngineError::new(EngineErrorKind::Protocol, "the agent has ended").with_source(error);
+            }
+        };
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = feed(&mut decoder, data, &inner, || arrived.pop_front().flatten()) {
+            break error;
+        }
+    };
     if let Some(inner) = inner.upgrade() {
         inner.lose(error);
     }

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::wire::{Exit, Fields, HEADER, Header, Stage, from_agent, hello_version};
+use super::wire::{ANY_USER, BY_SOCKET, Exit, Fields, HEADER, Header, Stage, from_agent, hello_version};
 use crate::engine::OutputStream;
 
 /// The most bytes of a frame that is no output.
@@ -14,10 +14,13 @@ pub(super) enum Message {
     Hello {
         version: u16,
         any_user: bool,
+        by_socket: bool,
     },
     /// Of a frame, whatever of it has come.
     Output(OutputStream, Bytes),
     OutputEnd(OutputStream),
+    /// A stream's pipe is offered; its descriptor came with it.
+    Pipe(OutputStream),
     StdinCredit(u32),
     StdinClosed,
     Exit(Exit),
@@ -107,12 +110,18 @@ fn output_stream(kind: u8) -> Option<OutputStream> {
 fn message(kind: u8, payload: &[u8]) -> Option<Message> {
     let mut fields = Fields(payload);
     Some(match kind {
-        from_agent::HELLO => Message::Hello {
-            version: hello_version(&mut fields)?,
-            any_user: fields.u8()? != 0,
-        },
+        from_agent::HELLO => {
+            let (version, flags) = (hello_version(&mut fields)?, fields.u8()?);
+            Message::Hello {
+                version,
+                any_user: flags & ANY_USER != 0,
+                by_socket: flags & BY_SOCKET != 0,
+            }
+        }
         from_agent::STDOUT_END => Message::OutputEnd(OutputStream::Stdout),
         from_agent::STDERR_END => Message::OutputEnd(OutputStream::Stderr),
+        from_agent::STDOUT_PIPE => Message::Pipe(OutputStream::Stdout),
+        from_agent::STDERR_PIPE => Message::Pipe(OutputStream::Stderr),
         from_agent::STDIN_CREDIT => Message::StdinCredit(fields.u32()?),
         from_agent::STDIN_CLOSED => Message::StdinClosed,
         from_agent::EXIT => Message::Exit(Exit::decode(payload)?),

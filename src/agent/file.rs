@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use bollard::models::{Mount, MountType, MountVolumeOptions};
 use parking_lot::Mutex;
 
+use super::socket::Socket;
 use crate::owner;
 
 /// Where a file is in a container.
@@ -94,16 +95,22 @@ impl AgentFile {
         }
     }
 
+    /// A socket for the agent of one container, where it is the library's own. Without one all goes through the engine.
+    pub(crate) fn socket(&self) -> Option<Socket> {
+        let dir = self.own.lock().clone()?;
+        match Socket::bind(&dir.0) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                tracing::debug!(%error, "there is no socket for an agent");
+                None
+            }
+        }
+    }
+
     /// How it comes into a container.
     pub(crate) fn mount(&self) -> Mount {
         match &self.place {
-            Place::File(path) => Mount {
-                typ: Some(MountType::BIND),
-                source: Some(path.to_string_lossy().into_owned()),
-                target: Some(TARGET.to_owned()),
-                read_only: Some(true),
-                ..Default::default()
-            },
+            Place::File(path) => bind(path, TARGET),
             Place::Volume(volume) => Mount {
                 read_only: Some(true),
                 ..volume.mount()
@@ -117,6 +124,17 @@ impl AgentFile {
             Place::File(_) => TARGET,
             Place::Volume(_) => VOLUME_PROGRAM,
         }
+    }
+}
+
+/// A file of the engine's machine in a container, where nobody can change it.
+pub(crate) fn bind(source: &Path, target: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(true),
+        ..Default::default()
     }
 }
 

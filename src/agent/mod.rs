@@ -5,6 +5,8 @@ mod client;
 mod decode;
 mod file;
 mod session;
+#[cfg_attr(not(target_os = "linux"), path = "no_socket.rs")]
+mod socket;
 #[cfg(test)]
 mod tests;
 #[path = "../../agent/protocol.rs"]
@@ -14,19 +16,28 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle as RuntimeHandle;
+
 use crate::engine::{
     Capabilities, ContainerSpec, Engine, EngineError, EngineInfo, ProgressFn, PullPolicy, bounded, raw,
 };
 use crate::error::{Error, FieldError};
 
 pub(crate) use client::Client;
-pub(crate) use file::{AgentFile, AgentVolume};
+pub(crate) use file::{AgentFile, AgentVolume, bind};
+pub(crate) use socket::Socket;
 
 /// The agent of this build; empty where it could not be built.
 pub(crate) const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
 /// Why it could not be built.
 const PROBLEM: &str = env!("DOCKERPOOL_AGENT_PROBLEM");
+
+/// Where its socket is mounted.
+pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
+    Ok(path) => path,
+    Err(_) => unreachable!(),
+};
 
 /// How commands are to be run.
 ///
@@ -74,7 +85,7 @@ const PROBLEM: &str = env!("DOCKERPOOL_AGENT_PROBLEM");
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExecVia {
-    /// By the agent where that can be, else by the engine.
+    /// By the agent where that can be, else by the engine. Building a pool starts one container more to see.
     Auto,
     /// By the agent; where that cannot be, building the pool fails and says why.
     Agent,
@@ -182,16 +193,19 @@ pub(crate) async fn bring(
         && (spec.agent.is_none() || brought.is_err())
     {
         spec.agent = Some(AgentFile::in_volume(name));
-        brought = fill(spec, engine, call_timeout).await;
+        brought = match fill(spec, engine, call_timeout).await {
+            Ok(()) if auto => probe(spec, engine, call_timeout).await,
+            filled => filled,
+        };
     }
     match brought {
         Ok(()) => Ok(ActiveExec::Agent),
         Err(error) if !auto || spec.supervise => Err(Error::engine("bring the agent to the engine", None, error)),
         Err(error) => {
-            tracing::info!(%error, "the agent cannot be brought to the engine; commands are run by its exec API");
+            tracing::info!(%error, "the agent does not run on the engine; commands are run by its exec API");
             undo(spec, engine, call_timeout).await;
             Ok(ActiveExec::Docker {
-                why: "the engine cannot mount the agent's program",
+                why: "the agent does not run on the engine",
             })
         }
     }
@@ -218,12 +232,23 @@ pub(crate) async fn find_command(
     Ok(())
 }
 
-/// Whether the engine sees the agent's file: a socket on this machine may lead to another.
+/// Whether the agent runs in a container. A socket on this machine may lead to another, of whose files Podman makes what it
+/// does not find; the directory for temporary files may be mounted so that nothing in it can be executed.
 async fn probe(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
     let name = format!("dockerpool-probe-{:032x}", fastrand::u128(..));
-    let created = bounded("the creation of a container", call_timeout, engine.create(&name, spec)).await;
+    let greeted = match bounded("the creation of a container", call_timeout, engine.create(&name, spec)).await {
+        Ok(id) => bounded("the agent's first answer", call_timeout, greet(engine, &id)).await,
+        Err(error) => Err(error),
+    };
     let removed = bounded("the removal of a container", call_timeout, engine.remove(&name)).await;
-    created.map(drop).and(removed)
+    greeted.and(removed)
+}
+
+async fn greet(engine: &dyn Engine, id: &str) -> Result<(), EngineError> {
+    let attachment = engine.attach(id).await?;
+    engine.start(id).await?;
+    let agent = Client::connect(attachment, None, &RuntimeHandle::current()).await;
+    agent.map(drop)
 }
 
 /// Has the engine fill the volume. All else is ready, and not to be pulled again.

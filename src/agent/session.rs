@@ -1,22 +1,24 @@
 //! One command that the agent runs, in the engine's terms.
 
+use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::client::Inner;
 use super::decode::Message;
+use super::socket::{Descriptor, Pipe};
 use super::wire::{self, Cause, Exit, Stage, to_agent};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream, TtySize,
@@ -69,6 +71,8 @@ struct Names {
 /// What comes of a command's output.
 enum Piece {
     Frame(Frame),
+    /// The rest of this stream is in its pipe.
+    Pipe(OutputStream, Pipe),
     /// The command has ended. What comes now was printed by others, who were left behind with its output.
     End,
     Lost(EngineError),
@@ -76,8 +80,10 @@ enum Piece {
 
 struct State {
     output: Option<mpsc::UnboundedSender<Piece>>,
-    /// Whether standard output and standard error may go on.
+    /// Whether standard output and standard error may go on in frames.
     open: [bool; 2],
+    /// Whether one of them goes on in its pipe.
+    has_pipe: bool,
     /// Bytes of output that may still come.
     window: u32,
     stdin_credit: u32,
@@ -103,6 +109,7 @@ pub(super) fn start(
             state: Mutex::new(State {
                 output: Some(output),
                 open: [true; 2],
+                has_pipe: false,
                 window: WINDOW,
                 stdin_credit: wire::STDIN_WINDOW,
                 stdin_closed: false,
@@ -115,9 +122,10 @@ pub(super) fn start(
     let output = Output {
         inner: inner.clone(),
         running: running.clone(),
-        pieces,
+        pieces: Some(pieces),
+        pipes: [const { None }; 2],
         to_credit: 0,
-        until: None,
+        end: None,
     };
     let stdin = request.stdin.then(|| {
         Box::new(Stdin {
@@ -180,8 +188,9 @@ impl Running {
                 }
             }
             Message::OutputEnd(stream) => {
-                state.open[usize::from(stream == OutputStream::Stderr)] = false;
-                if state.open == [false; 2] {
+                state.open[index(stream)] = false;
+                // Whoever reads from a pipe must still be told of the command's end.
+                if state.open == [false; 2] && !(state.has_pipe && self.outcome.borrow().is_none()) {
                     state.output = None;
                 }
             }
@@ -195,6 +204,9 @@ impl Running {
                 self.outcome.send_replace(Some(Outcome::Exited(exit)));
                 if let Some(output) = &state.output {
                     let _ = output.send(Piece::End);
+                }
+                if state.open == [false; 2] {
+                    state.output = None;
                 }
             }
             Message::CannotStart(stage, errno) => {
@@ -211,6 +223,24 @@ impl Running {
         Ok(state.output.is_none() && self.outcome.borrow().is_some())
     }
 
+    /// A stream goes on in its pipe; whether that can be had. Must be called within a tokio runtime.
+    pub(super) fn take_pipe(&self, stream: OutputStream, pipe: Descriptor) -> bool {
+        let pipe = match Pipe::new(pipe) {
+            Ok(pipe) => pipe,
+            Err(error) => {
+                tracing::debug!(%error, "the output of a command goes on in frames");
+                return false;
+            }
+        };
+        let mut state = self.state.lock();
+        state.open[index(stream)] = false;
+        state.has_pipe = true;
+        if let Some(output) = &state.output {
+            let _ = output.send(Piece::Pipe(stream, pipe));
+        }
+        true
+    }
+
     pub(super) fn lose(&self, error: &EngineError) {
         let mut state = self.state.lock();
         state.close_stdin(&self.stdin_waker);
@@ -223,6 +253,10 @@ impl Running {
             let _ = output.send(Piece::Lost(error.clone()));
         }
     }
+}
+
+fn index(stream: OutputStream) -> usize {
+    usize::from(stream == OutputStream::Stderr)
 }
 
 impl State {
@@ -268,25 +302,48 @@ impl Names {
     }
 }
 
-/// The output as it is taken; credit goes back for what was.
+/// The output as it is taken; credit goes back for what came in frames.
 struct Output {
     inner: Arc<Inner>,
     running: Arc<Running>,
-    pieces: mpsc::UnboundedReceiver<Piece>,
+    /// `None` when nothing can come there any more.
+    pieces: Option<mpsc::UnboundedReceiver<Piece>>,
+    pipes: [Option<Pipe>; 2],
     to_credit: u32,
-    /// Until when what others print may come.
+    /// The command has ended, or the agent is lost.
+    end: Option<End>,
+}
+
+/// What may still come when the command has ended: what was in its pipes then is its own, and what others print is taken
+/// for a while after that.
+struct End {
+    own: [usize; 2],
     until: Option<Instant>,
+    lost: Option<EngineError>,
+}
+
+/// What comes next.
+enum Next {
+    Piece(Option<Piece>),
+    /// Of a pipe; `None` at its end.
+    Read(OutputStream, Option<Bytes>),
+    TimeIsUp,
 }
 
 impl Output {
     async fn next(&mut self) -> Option<Result<Frame, EngineError>> {
         loop {
-            let piece = match self.until {
-                None => self.pieces.recv().await?,
-                Some(until) => timeout_at(until, self.pieces.recv()).await.ok()??,
-            };
-            match piece {
-                Piece::Frame(frame) => {
+            if let Some(end) = &mut self.end
+                && end.own == [0; 2]
+            {
+                if let Some(error) = end.lost.take() {
+                    self.pipes = [const { None }; 2];
+                    return Some(Err(error));
+                }
+                end.until.get_or_insert_with(|| Instant::now() + OTHERS_OUTPUT);
+            }
+            match self.wait().await? {
+                Next::Piece(Some(Piece::Frame(frame))) => {
                     // A frame has at most 64 KiB.
                     self.to_credit += frame.data.len() as u32;
                     if self.to_credit >= CREDIT_STEP {
@@ -297,17 +354,81 @@ impl Output {
                     }
                     return Some(Ok(frame));
                 }
-                Piece::End => self.until = Some(Instant::now() + OTHERS_OUTPUT),
-                Piece::Lost(error) => return Some(Err(error)),
+                Next::Piece(Some(Piece::Pipe(stream, pipe))) => self.pipes[index(stream)] = Some(pipe),
+                Next::Piece(Some(Piece::End)) => self.ended(None),
+                Next::Piece(Some(Piece::Lost(error))) => self.ended(Some(error)),
+                Next::Piece(None) => self.pieces = None,
+                Next::Read(stream, Some(data)) => {
+                    if let Some(end) = &mut self.end {
+                        let own = &mut end.own[index(stream)];
+                        *own = own.saturating_sub(data.len());
+                    }
+                    return Some(Ok(Frame { stream, data }));
+                }
+                Next::Read(stream, None) => {
+                    self.pipes[index(stream)] = None;
+                    if let Some(end) = &mut self.end {
+                        end.own[index(stream)] = 0;
+                    }
+                }
+                Next::TimeIsUp => return None,
             }
         }
+    }
+
+    fn ended(&mut self, lost: Option<EngineError>) {
+        self.end = Some(End {
+            own: self.pipes.each_ref().map(|pipe| pipe.as_ref().map_or(0, Pipe::pending)),
+            until: None,
+            lost,
+        });
+    }
+
+    /// `None` when nothing can come any more.
+    async fn wait(&mut self) -> Option<Next> {
+        let [stdout, stderr] = &mut self.pipes;
+        if self.pieces.is_none() && stdout.is_none() && stderr.is_none() {
+            return None;
+        }
+        let until = self.end.as_ref().and_then(|end| end.until);
+        Some(tokio::select! {
+            piece = next_piece(&mut self.pieces) => Next::Piece(piece),
+            data = read(stdout) => Next::Read(OutputStream::Stdout, data),
+            data = read(stderr) => Next::Read(OutputStream::Stderr, data),
+            () = at(until) => Next::TimeIsUp,
+        })
+    }
+}
+
+async fn next_piece(pieces: &mut Option<mpsc::UnboundedReceiver<Piece>>) -> Option<Piece> {
+    match pieces {
+        Some(pieces) => pieces.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn read(pipe: &mut Option<Pipe>) -> Option<Bytes> {
+    match pipe {
+        // A pipe that is there can be read.
+        Some(pipe) => pipe.read().await.ok().filter(|data| !data.is_empty()),
+        None => pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         // What goes on printing must not wait for ever.
-        let early = self.running.state.lock().output.take().is_some();
+        let early = {
+            let mut state = self.running.state.lock();
+            state.output.take().is_some() || state.has_pipe
+        };
         if early {
             let ended = self.running.outcome.borrow().is_some();
             self.inner.close(self.running.id, ended);

@@ -64,6 +64,8 @@ const EXIT: Exit = Exit {
 fn frames_come_whole_however_they_are_cut() {
     let wire = [
         frame(from_agent::HELLO, 1, b"dpag\x01\x00\x01"),
+        frame(from_agent::HELLO, 2, b"dpag\x02\x00\x02"),
+        frame(from_agent::STDOUT_PIPE, 2, b""),
         frame(from_agent::STDOUT, 2, b"output"),
         frame(from_agent::STDERR_END, 2, b""),
         frame(from_agent::EXIT, 2, &EXIT.encode()),
@@ -93,8 +95,18 @@ fn frames_come_whole_however_they_are_cut() {
                 Message::Hello {
                     version: 1,
                     any_user: true,
+                    by_socket: false,
                 },
             ),
+            (
+                2,
+                Message::Hello {
+                    version: 2,
+                    any_user: false,
+                    by_socket: true,
+                },
+            ),
+            (2, Message::Pipe(OutputStream::Stdout)),
             (2, Message::OutputEnd(OutputStream::Stderr)),
             (2, Message::Exit(EXIT)),
             (3, Message::CannotStart(Stage::Lookup, 2)),
@@ -115,6 +127,7 @@ fn what_is_not_the_protocol_is_refused() {
         frame(to_agent::PING, 1, b""),
         frame(from_agent::PONG, 1, b"x"),
         frame(from_agent::STDOUT, 1, b""),
+        frame(from_agent::STDERR_PIPE, 1, b"x"),
         huge,
         frame(from_agent::HELLO, 1, b"xxxx\x01\x00\x00"),
         frame(from_agent::CANNOT_START, 1, &[77, 0, 0, 0, 0]),

@@ -16,7 +16,7 @@ use super::Taint;
 use super::life::Life;
 use super::removal::Removal;
 use super::supervise::Supervised;
-use crate::agent::Client;
+use crate::agent::{AgentFile, Client, Socket};
 use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
     OutputStream, bounded,
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     agent: OnceLock<Client>,
     /// Its own command, where the agent runs that.
     supervised: OnceLock<Supervised>,
+    /// Its socket, until it has connected to that.
+    agent_socket: Mutex<Option<Socket>>,
 }
 
 /// PID 1's standard streams, held open.
@@ -369,6 +371,7 @@ impl Handle {
             released: AtomicBool::new(false),
             agent: OnceLock::new(),
             supervised: OnceLock::new(),
+            agent_socket: Mutex::new(None),
         };
         Self {
             shared: Arc::new(shared),
@@ -383,10 +386,17 @@ impl Handle {
     /// Creates the container.
     pub(crate) async fn create(&self) -> Result<(), EngineError> {
         let Shared { engine, spec, .. } = &*self.shared;
+        let agent = spec.agent.as_ref().filter(|_| !spec.without_agent_socket);
+        let socket = agent.and_then(AgentFile::socket);
+        let own_spec = socket.as_ref().map(|socket| ContainerSpec {
+            agent_socket: Some(socket.path().to_owned()),
+            ..(**spec).clone()
+        });
+        *self.shared.agent_socket.lock() = socket;
         let created = bounded(
             "the creation of a container",
             self.shared.call_timeout,
-            engine.create(self.shared.first_name(), spec),
+            engine.create(self.shared.first_name(), own_spec.as_ref().unwrap_or(spec)),
         )
         .await;
         match created {
@@ -446,7 +456,8 @@ impl Handle {
             start().await?;
             let what = "the first sign of life of a container";
             if spec.agent.is_some() {
-                let greeting = Client::connect(lifeline, &self.shared.runtime);
+                let socket = self.shared.agent_socket.lock().take();
+                let greeting = Client::connect(lifeline, socket, &self.shared.runtime);
                 let agent = bounded(what, *call_timeout, greeting).await?;
                 let agent = self.shared.agent.get_or_init(|| agent);
                 if let Some(argv) = &spec.supervised {

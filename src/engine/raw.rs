@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::network::{Network, NetworkKind};
 use super::spec::{ContainerSpec, Setting};
+use crate::agent;
 use crate::error::FieldError;
 use crate::labels;
 
@@ -379,11 +380,14 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
     }
     if spec.has_lifeline() {
         let pid1 = match &spec.agent {
-            Some(agent) => {
-                host.mounts.get_or_insert_default().push(agent.mount());
+            Some(file) => {
+                let mounts = host.mounts.get_or_insert_default();
+                mounts.push(file.mount());
+                let socket = spec.agent_socket.as_deref();
+                mounts.extend(socket.map(|socket| agent::bind(socket, agent::SOCKET_TARGET)));
                 // It reaps for itself, and must be PID 1.
                 host.init = Some(false);
-                agent.program()
+                file.program()
             }
             None => LIFELINE_PID1,
         };

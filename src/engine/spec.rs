@@ -139,6 +139,10 @@ pub struct ContainerSpec {
     pub(crate) supervise: bool,
     /// The command that the agent runs beside those of leases, when it is known.
     pub(crate) supervised: Option<Vec<String>>,
+    /// Its socket, of one container only.
+    pub(crate) agent_socket: Option<PathBuf>,
+    /// There is to be none.
+    pub(crate) without_agent_socket: bool,
 }
 
 impl ContainerSpec {
@@ -181,6 +185,8 @@ impl ContainerSpec {
             agent: None,
             supervise: false,
             supervised: None,
+            agent_socket: None,
+            without_agent_socket: false,
         }
     }
 
@@ -317,6 +323,15 @@ impl ContainerSpec {
     #[must_use]
     pub fn supervise_command(mut self, supervise: bool) -> Self {
         self.supervise = supervise;
+        self
+    }
+
+    /// Has the agent reached through the engine alone, as where its socket cannot be had.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_agent_socket(mut self) -> Self {
+        self.without_agent_socket = true;
         self
     }
 

@@ -481,6 +481,12 @@ impl PoolBuilder {
         self.map_spec(|spec| spec.supervise_command(supervise))
     }
 
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn without_agent_socket(self) -> Self {
+        self.map_spec(ContainerSpec::without_agent_socket)
+    }
+
     /// See [`ContainerSpec::docker_config`].
     pub fn docker_config(self, config: ContainerCreateBody) -> Self {
         self.map_spec(|spec| spec.docker_config(config))

@@ -22,11 +22,21 @@ fn image(variable: &str, default: &str) -> String {
 
 /// A pool of busybox containers, none of which is made before it is asked for.
 pub fn pool(name: &str) -> PoolBuilder {
-    Pool::builder(name)
+    let pool = Pool::builder(name)
         .image(busybox())
         .min_idle(0)
         .memory(64 << 20)
-        .exec_via(exec_via())
+        .exec_via(exec_via());
+    by_transport(pool)
+}
+
+/// Has the agent reached through the engine alone in the test binaries that are named for that.
+pub fn by_transport(pool: PoolBuilder) -> PoolBuilder {
+    if env!("CARGO_CRATE_NAME").ends_with("_attached") {
+        pool.without_agent_socket()
+    } else {
+        pool
+    }
 }
 
 /// How commands are run where a test does not say: by the library's default, or as `DOCKERPOOL_TEST_EXEC` says.
