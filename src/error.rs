@@ -1,5 +1,6 @@
 //! What can go wrong, in types.
 
+use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -345,6 +346,7 @@ impl fmt::Display for Hint<'_> {
             EngineErrorKind::Unreachable => {
                 " (is the engine running, and may this user open its socket? see DOCKER_HOST)"
             }
+            EngineErrorKind::TooManyOpenFiles => " (close some files or connections, or raise the limit: ulimit -n)",
             EngineErrorKind::Untrusted => " (see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH)",
             EngineErrorKind::ImageNotFound => " (pull the image, or allow it with PullPolicy::IfMissing)",
             EngineErrorKind::LoginRefused => " (see registry_auth(), or `docker login`)",
@@ -356,13 +358,18 @@ impl fmt::Display for Hint<'_> {
     }
 }
 
-/// A timeout's own message names the last create error: it is not its source, since the wait is what failed.
+/// A timeout's own message names the last create error, and all that caused it: it is not its source, since the wait is what
+/// failed.
 struct LastCreate<'a>(&'a Option<EngineError>);
 
 impl fmt::Display for LastCreate<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(error) => write!(f, "; the last attempt to create one failed: {error}"),
+            Some(error) => {
+                write!(f, "; the last attempt to create one failed: {error}")?;
+                let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+                causes.try_for_each(|cause| write!(f, ": {cause}"))
+            }
             None => Ok(()),
         }
     }

@@ -53,6 +53,9 @@ pub struct EngineError {
 pub enum EngineErrorKind {
     /// Nothing answers where the engine should be: it never got the request.
     Unreachable,
+    /// This process has as many files and connections open as it may (`ulimit -n`), or the machine has: the engine never got
+    /// the request.
+    TooManyOpenFiles,
     /// TLS failed: the engine's certificate is not by the authority we trust or not for its name, or the engine does not
     /// take ours, or does not speak TLS at all.
     Untrusted,
@@ -118,6 +121,7 @@ impl EngineError {
         matches!(
             self.kind,
             EngineErrorKind::Unreachable
+                | EngineErrorKind::TooManyOpenFiles
                 | EngineErrorKind::Timeout
                 | EngineErrorKind::Conflict
                 | EngineErrorKind::Protocol

@@ -127,6 +127,7 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         }
         DockerError::RequestTimeoutError => Kind::Timeout,
         DockerError::SocketNotFoundError(_) => Kind::Unreachable,
+        error if any_cause(error, is_too_many_open_files) => Kind::TooManyOpenFiles,
         #[cfg(feature = "tls")]
         error if any_cause(error, super::tls::is_tls) => Kind::Untrusted,
         error if any_cause(error, super::ssh::is_tunnel) => Kind::Unreachable,
@@ -144,6 +145,17 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
 /// Whether the error or anything that caused it is of some kind.
 fn any_cause(error: &DockerError, is: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source()).any(is)
+}
+
+/// The kernel's words for it when this process, or the machine, may open nothing more: `EMFILE` and `ENFILE`; on Windows
+/// `WSAEMFILE`.
+const TOO_MANY_OPEN_FILES: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
+
+fn is_too_many_open_files(error: &(dyn StdError + 'static)) -> bool {
+    let code = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::raw_os_error);
+    code.is_some_and(|code| TOO_MANY_OPEN_FILES.contains(&code))
 }
 
 /// The engine's status codes say little, and its messages are what its own command line goes by.
