@@ -1,15 +1,17 @@
 //! The lifeline: containers end with their owner, however it ended, and are replaced when it breaks.
 
+#[path = "support/memory_group.rs"]
+mod memory_group;
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dockerpool::{DockerEngine, Endpoint, Taint};
+use memory_group::MemoryGroup;
 use support::{containers_of, containers_of_instance, engine, eventually, eventually_now, pool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -133,38 +135,13 @@ async fn an_owner_that_runs_out_of_memory_leaves_nothing() {
             }
         },
         |owner| {
-            group = Some(MemoryGroup::with(owner.id()));
+            group = Some(MemoryGroup::with(owner.id(), 128 << 20));
             say_when(owner);
         },
     )
     .await;
     // By the kernel.
     assert!(status.is_none_or(|status| status.signal() == Some(9)), "{status:?}");
-}
-
-/// A group of processes that may use no more than 128 MiB.
-struct MemoryGroup(PathBuf);
-
-impl MemoryGroup {
-    fn with(pid: u32) -> Self {
-        let v1 = PathBuf::from("/sys/fs/cgroup/memory");
-        let (root, limit) = if v1.is_dir() {
-            (v1, "memory.limit_in_bytes")
-        } else {
-            ("/sys/fs/cgroup".into(), "memory.max")
-        };
-        let group = Self(root.join(format!("dockerpool-test-{pid}")));
-        std::fs::create_dir(&group.0).expect("this test needs root, to limit a process's memory");
-        std::fs::write(group.0.join(limit), "134217728").unwrap();
-        std::fs::write(group.0.join("cgroup.procs"), pid.to_string()).unwrap();
-        group
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
 }
 
 #[tokio::test]
