@@ -1,5 +1,6 @@
 //! The part of a container that does not depend on its state: what it is, whom to ask about it, and its end.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -39,7 +40,7 @@ pub(crate) struct Shared {
     unfinished: AtomicUsize,
     /// All commands that were begun.
     begun: AtomicUsize,
-    oom_kills: Mutex<OomKills>,
+    oom_kills: Mutex<OomLog>,
     started: OnceLock<Instant>,
     lifeline: Mutex<Option<Lifeline>>,
     /// How long its keeper keeps it.
@@ -70,9 +71,18 @@ pub(crate) struct OomKills {
     pub(crate) count: u64,
     /// Those that came while one command was there, so that it was a process of that one.
     pub(crate) of_single_command: u64,
-    /// When the last was, by the engine's clock.
-    last: Option<SystemTime>,
 }
+
+#[derive(Debug, Default)]
+struct OomLog {
+    kills: OomKills,
+    /// When the last ones were, by the engine's clock: it may tell of the same one several times. They are known by being
+    /// the same and not by being late, since that clock may be set back.
+    told: VecDeque<SystemTime>,
+}
+
+/// How many events an engine tells again, to whoever asks what was before: Docker keeps the last 256.
+const TOLD_AGAIN: usize = 256;
 
 /// A mark that says that a container was never used: the name it has until then. Labels cannot be changed.
 #[derive(Debug)]
@@ -175,19 +185,24 @@ impl Shared {
     }
 
     pub(crate) fn oom_kills(&self) -> OomKills {
-        *self.oom_kills.lock()
+        self.oom_kills.lock().kills
     }
 
     /// The engine has told of a kill for memory, which forbids reuse. It may tell of the same one several times.
     pub(crate) fn note_oom_kill(&self, at: Option<SystemTime>) {
-        let mut kills = self.oom_kills.lock();
-        if at.is_some() && at <= kills.last {
-            return;
+        let mut log = self.oom_kills.lock();
+        if let Some(at) = at {
+            if log.told.contains(&at) {
+                return;
+            }
+            if log.told.len() == TOLD_AGAIN {
+                log.told.pop_front();
+            }
+            log.told.push_back(at);
         }
-        kills.last = at.or(kills.last);
-        kills.count += 1;
+        log.kills.count += 1;
         if self.unfinished.load(Ordering::Acquire) == 1 && !self.is_supervised() {
-            kills.of_single_command += 1;
+            log.kills.of_single_command += 1;
         }
         self.set_taint(Taint::OutOfMemory);
     }

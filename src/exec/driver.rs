@@ -310,7 +310,12 @@ impl Driver {
             return (ended(status), proof);
         }
         match end {
-            Ok(KILLED) => (ended(why_killed(&shared, begun_at, oom_before).await), Proof::Ended),
+            Ok(KILLED) => {
+                // By what the clock says now, or by what it said: it may have been set, and the engine's with it.
+                let since = SystemTime::now().checked_sub(begun.elapsed()).unwrap_or(begun_at);
+                let status = why_killed(&shared, since.min(begun_at), oom_before).await;
+                (ended(status), Proof::Ended)
+            }
             // A shell goes on without the member of a pipeline that the kernel took, and may end well.
             Ok(_) if shared.oom_kills().of_single_command > oom_before.of_single_command => {
                 (ended(ExitStatus::OutOfMemory), Proof::Ended)
@@ -606,8 +611,8 @@ async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
 }
 
 /// A process ended by SIGKILL: by the kernel for its memory, with its container, or by somebody within?
-async fn why_killed(shared: &Shared, begun_at: SystemTime, before: OomKills) -> ExitStatus {
-    if saw_oom_kill(shared, begun_at, before).await {
+async fn why_killed(shared: &Shared, since: SystemTime, before: OomKills) -> ExitStatus {
+    if saw_oom_kill(shared, since, before).await {
         return ExitStatus::OutOfMemory;
     }
     if is_gone(shared).await {
