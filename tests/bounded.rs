@@ -4,10 +4,11 @@
 mod stub;
 mod support;
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dockerpool::{DockerEngine, ExitStatus, Pool};
+use dockerpool::{DockerEngine, EngineErrorKind, Error, ExitStatus, Pool};
 use stub::{Fault, Route, Stub};
 use support::eventually_now;
 use tokio::sync::Mutex;
@@ -92,6 +93,77 @@ async fn a_head_that_does_not_end_is_cut_off() {
     assert!(peak() - before < BOUND, "{} more", peak() - before);
     stub.heal();
     drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+/// Of what the engine answered without end: how it is told.
+fn assert_too_long(error: &Error) {
+    let said = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
+    assert_eq!(said.kind(), EngineErrorKind::Protocol, "{error:?}");
+    let causes = std::iter::successors(said.source(), |&cause| cause.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    assert!(causes.iter().any(|cause| cause.contains("at most")), "{causes:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_end_is_cut_off() {
+    let _alone = ALONE.lock().await;
+    let stub = Stub::start();
+    let pool = pool_on(&stub).await;
+    let c = pool.acquire().await.unwrap();
+    let before = peak();
+    for route in [Route::Inspect, Route::ExecCreate, Route::Create] {
+        stub.fault(route, Fault::EndlessBody);
+    }
+    assert_too_long(&c.inspect().await.unwrap_err());
+    assert_too_long(&c.command("program").output().await.unwrap_err());
+    drop(c);
+    let error = pool.acquire_timeout(Duration::from_secs(10)).await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    assert_too_long(&error);
+    assert!(peak() - before < BOUND, "{} more", peak() - before);
+    stub.heal();
+    // Nor is a connection worse for it that was kept.
+    assert!(pool.acquire().await.unwrap().inspect().await.is_ok());
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_line_that_does_not_end_is_cut_off() {
+    let _alone = ALONE.lock().await;
+    let stub = Stub::start();
+    stub.fault(Route::Events, Fault::EndlessBody);
+    let before = peak();
+    let pool = pool_on(&stub).await;
+    eventually_now("it subscribes again", || stub.calls(Route::Events) >= 3).await;
+    assert!(stub.taken() < BOUND, "{} taken", stub.taken());
+    assert!(pool.acquire().await.unwrap().inspect().await.is_ok());
+    pool.shutdown().await.unwrap();
+
+    // Of a pull as well.
+    stub.fault(Route::Image, Fault::Status(404));
+    stub.fault(Route::Pull, Fault::EndlessBody);
+    let endpoint = format!("unix://{}", stub.socket().display());
+    let engine = DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap();
+    let builder = Pool::builder("bounded-pull").image("any").engine(Arc::new(engine));
+    let error = builder.build().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Engine { source, .. } if source.source().is_some()),
+        "{error:?}"
+    );
+    assert!(peak() - before < BOUND, "{} more", peak() - before);
+}
+
+#[tokio::test]
+async fn events_may_come_without_end() {
+    let _alone = ALONE.lock().await;
+    let stub = Stub::start();
+    stub.fault(Route::Events, Fault::EndlessEvents);
+    let before = peak();
+    let pool = pool_on(&stub).await;
+    eventually_now("more is taken than any one line may have", || stub.taken() > 8 << 20).await;
+    assert_eq!(stub.calls(Route::Events), 1);
+    assert!(peak() - before < BOUND, "{} more", peak() - before);
     pool.shutdown().await.unwrap();
 }
 

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 pub enum Route {
     Version,
     Image,
+    Pull,
     Create,
     Attach,
     Start,
@@ -53,8 +54,10 @@ pub enum Fault {
     Silence,
     /// A head that does not end.
     EndlessHead,
-    /// A body that does not end.
+    /// A body that does not end, nor does its first line.
     EndlessBody,
+    /// A body of events without end.
+    EndlessEvents,
     /// An upgraded connection: a frame that is cut.
     CutFrame,
     /// An upgraded connection: bytes that are no frame.
@@ -160,6 +163,7 @@ fn route(method: &str, path: &str) -> Option<Route> {
     Some(match (method, parts.as_slice()) {
         ("GET", ["version"]) => Route::Version,
         ("GET", ["images", .., "json"]) => Route::Image,
+        ("POST", ["images", "create"]) => Route::Pull,
         ("POST", ["containers", "create"]) => Route::Create,
         ("GET", ["containers", "json"]) => Route::List,
         ("GET", ["containers", _, "json"]) => Route::Inspect,
@@ -256,6 +260,7 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, shared: &Shar
             answer(stream, 200, body).await
         }
         Route::Image => answer(stream, 200, r#"{"Id":"sha256:1","Os":"linux","Architecture":"amd64"}"#).await,
+        Route::Pull => answer(stream, 200, "{\"status\":\"done\"}\r\n").await,
         Route::Create => {
             let id = format!("{:064x}", shared.next_id.fetch_add(1, Ordering::Relaxed));
             let body = format!(r#"{{"Id":"{id}","Warnings":[]}}"#);
@@ -357,6 +362,15 @@ async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: 
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
                 .await?;
             let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+            endless(stream, chunk.as_bytes(), shared).await
+        }
+        Fault::EndlessEvents => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .await?;
+            let event = r#"{"Type":"container","Action":"die","Actor":{"ID":"nobody's","Attributes":{}},"time":1}"#;
+            let events = format!("{event}\n").repeat(100);
+            let chunk = format!("{:x}\r\n{events}\r\n", events.len());
             endless(stream, chunk.as_bytes(), shared).await
         }
         Fault::CutFrame => {

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bollard::Docker;
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptions;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::DockerEngine;
 use super::convert::{engine_error, filters};
 use crate::engine::{EngineError, Event, EventKind, Selector};
 
 pub(super) fn subscribe(
-    docker: &Docker,
+    engine: &DockerEngine,
     selector: &Selector,
     since: Option<SystemTime>,
 ) -> BoxStream<'static, Result<Event, EngineError>> {
@@ -27,8 +27,8 @@ pub(super) fn subscribe(
         until: None,
         filters: Some(filters),
     };
-    docker
-        .events(Some(options))
+    engine
+        .lines(|docker| docker.events(Some(options)))
         .filter_map(async |message| match message {
             Ok(message) => event(message).map(Ok),
             Err(error) => Some(Err(engine_error("the stream of events broke", error))),

@@ -70,7 +70,7 @@ pub(super) async fn prepare(
 }
 
 async fn inspect(engine: &DockerEngine, image: &str) -> Result<Option<ImageInspect>, EngineError> {
-    match engine.bollard().inspect_image(image).await {
+    match engine.docker.inspect_image(image).await {
         Ok(found) => Ok(Some(found)),
         Err(error) => match engine_error("the engine did not describe the image", error) {
             error if matches!(error.kind(), EngineErrorKind::ImageNotFound | EngineErrorKind::NotFound) => Ok(None),
@@ -91,16 +91,13 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     let failed = |begun, error| with_trouble(pull_error(image, begun, error), trouble.as_deref());
     // Without a tag the engine would pull every tag there is.
     let tag = (reference.tag.is_none() && reference.digest.is_none()).then(|| "latest".to_owned());
-    let mut steps = engine.bollard().create_image(
-        Some(CreateImageOptions {
-            from_image: Some(image.clone()),
-            tag,
-            platform: spec.platform.clone().unwrap_or_default(),
-            ..Default::default()
-        }),
-        None,
-        credentials,
-    );
+    let options = CreateImageOptions {
+        from_image: Some(image.clone()),
+        tag,
+        platform: spec.platform.clone().unwrap_or_default(),
+        ..Default::default()
+    };
+    let mut steps = engine.lines(|docker| docker.create_image(Some(options), None, credentials));
     // The engine tells the first step when it has the image's manifest.
     let mut begun = false;
     loop {

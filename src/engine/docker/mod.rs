@@ -1,5 +1,6 @@
 //! The Docker engine, over its HTTP API through `bollard`.
 
+mod budget;
 mod convert;
 mod credentials;
 mod discover;
@@ -19,9 +20,10 @@ mod volume;
 use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
+use bollard::errors::Error as DockerError;
 use bollard::query_parameters as query;
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, Engine, EngineError, EngineErrorKind, EngineInfo, Event,
@@ -66,7 +68,10 @@ const RECHECK: Duration = Duration::from_millis(10);
 /// ```
 #[derive(Clone, Debug)]
 pub struct DockerEngine {
+    /// For the library's own calls.
     docker: Docker,
+    /// For those of the user's, of which nothing is known.
+    unbounded: Docker,
     endpoint: Option<Endpoint>,
     /// Podman speaks the same API, with differences of its own.
     is_podman: bool,
@@ -132,18 +137,20 @@ impl DockerEngine {
     }
 
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
-        let docker = transport::client(&endpoint, named_by)?;
+        let unbounded = transport::client(&endpoint, named_by)?;
         let what = format!("no version was had from the engine at {endpoint}");
-        let (docker, is_podman) = agree_on_version(docker, &what).await?;
+        // The version is agreed on for both.
+        let (docker, is_podman) = agree_on_version(budget::for_answers(&unbounded), &what).await?;
         Ok(Self {
             docker,
+            unbounded,
             endpoint: Some(endpoint),
             is_podman,
         })
     }
 
     /// Uses a connection made by the caller, as it is, and agrees with the engine on a version of the API. For what an
-    /// [`Endpoint`] cannot say.
+    /// [`Endpoint`] cannot say. Over it, memory is not bounded where the engine answers without end.
     ///
     /// # Errors
     ///
@@ -151,6 +158,7 @@ impl DockerEngine {
     pub async fn from_bollard(docker: Docker) -> Result<Self, Error> {
         let (docker, is_podman) = agree_on_version(docker, "the engine's version cannot be read").await?;
         Ok(Self {
+            unbounded: docker.clone(),
             docker,
             endpoint: None,
             is_podman,
@@ -162,9 +170,21 @@ impl DockerEngine {
         self.endpoint.as_ref()
     }
 
-    /// The connection itself, for calls this library does not make.
+    /// The connection itself, for calls this library does not make. Answers may be of any length.
     pub fn bollard(&self) -> &Docker {
-        &self.docker
+        &self.unbounded
+    }
+
+    /// What a call answers line by line: see [`budget`].
+    fn lines<T: Send + 'static, S>(&self, call: impl FnOnce(&Docker) -> S) -> BoxStream<'static, Result<T, DockerError>>
+    where
+        S: Stream<Item = Result<T, DockerError>> + Send + 'static,
+    {
+        match self.endpoint {
+            Some(_) => budget::for_lines(&self.docker, call),
+            // A transport of the user's knows of no budgets.
+            None => call(&self.docker).boxed(),
+        }
     }
 
     /// What comes over its upgraded connections.
@@ -461,7 +481,7 @@ impl Engine for DockerEngine {
     }
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
-        events::subscribe(&self.docker, selector, since)
+        events::subscribe(self, selector, since)
     }
 }
 

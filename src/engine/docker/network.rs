@@ -62,7 +62,7 @@ async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -
             ..Default::default()
         };
         let what = format!("the engine did not create the network {}", new.name);
-        let id = match engine.bollard().create_network(request).await {
+        let id = match engine.docker.create_network(request).await {
             Ok(created) => created.id,
             Err(error) => match engine_error(&what, error) {
                 error if error.kind() == EngineErrorKind::Conflict => continue,
@@ -149,11 +149,7 @@ fn is_ambiguous(error: &EngineError) -> bool {
 
 /// By name or full id. The engine would take the beginning of an id too, and so another network than the one meant.
 async fn find(engine: &DockerEngine, name: &str) -> Result<Option<NetworkInspect>, EngineError> {
-    match engine
-        .bollard()
-        .inspect_network(name, None::<InspectNetworkOptions>)
-        .await
-    {
+    match engine.docker.inspect_network(name, None::<InspectNetworkOptions>).await {
         Ok(found) => {
             let exactly = [&found.name, &found.id].iter().any(|is| is.as_deref() == Some(name));
             Ok(exactly.then_some(found))
@@ -173,7 +169,7 @@ async fn ids_of(engine: &DockerEngine, name: &str) -> Result<Vec<String>, Engine
         filters: Some(filters.into()),
     };
     let found = engine
-        .bollard()
+        .docker
         .list_networks(Some(options))
         .await
         .map_err(|error| engine_error("the engine did not list networks", error))?;
@@ -184,7 +180,7 @@ async fn ids_of(engine: &DockerEngine, name: &str) -> Result<Vec<String>, Engine
 }
 
 async fn remove(engine: &DockerEngine, id: &str) -> Result<(), EngineError> {
-    match engine.bollard().remove_network(id).await {
+    match engine.docker.remove_network(id).await {
         Ok(()) => Ok(()),
         Err(error) => match engine_error("the engine did not remove the network", error) {
             error if error.kind() == EngineErrorKind::NotFound => Ok(()),

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, body_full};
@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tower_service::Service;
 
+use super::budget::{Granted, Meter};
 use super::endpoint::{Endpoint, Kind};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
@@ -65,22 +66,22 @@ pub(super) fn client(endpoint: &Endpoint, named_by: &str) -> Result<Docker, Erro
         async move {
             // A connection lives in the runtime it was made in, and stands still while nobody drives that one. So only
             // calls from the first runtime share connections.
-            if Handle::current().id() != home {
-                let mut answer = fresh.request(request).await?;
-                upgrade::take(&mut answer);
-                return Ok(answer);
-            }
-            let again = repeated(&request);
-            match (kept.request(request).await, again) {
-                // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
-                // only if it had not begun to send.
-                (Err(error), Some(again)) if !error.is_connect() => Ok(fresh.request(again).await?),
-                (answer, _) => {
-                    let mut answer = answer?;
-                    upgrade::take(&mut answer);
-                    Ok(answer)
+            let granted = Granted::to(&request);
+            let answer = if Handle::current().id() != home {
+                fresh.request(request).await
+            } else {
+                let again = repeated(&request);
+                match (kept.request(request).await, again) {
+                    // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries
+                    // again only if it had not begun to send.
+                    (Err(error), Some(again)) if !error.is_connect() => fresh.request(again).await,
+                    (answer, _) => answer,
                 }
-            }
+            };
+            let mut answer = answer?;
+            granted.spend_on(&answer);
+            upgrade::take(&mut answer);
+            Ok(answer)
         }
     };
     Docker::connect_with_custom_transport(
@@ -219,37 +220,47 @@ trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 /// A connection of any kind.
-struct Wire(Pin<Box<dyn Stream>>);
+struct Wire {
+    stream: Pin<Box<dyn Stream>>,
+    meter: Meter,
+}
 
 impl Wire {
     fn new(stream: impl Stream + 'static) -> Self {
-        Self(Box::pin(stream))
+        Self {
+            stream: Box::pin(stream),
+            meter: Meter::default(),
+        }
     }
 }
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        Connected::new()
+        // In the extensions of each answer that comes over it.
+        Connected::new().extra(self.meter.clone())
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(self.stream.as_mut().poll_read(cx, buf))?;
+        Poll::Ready(self.meter.count(buf.filled().len() - before))
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write(cx, buf)
+        self.meter.reset();
+        self.stream.as_mut().poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_flush(cx)
+        self.stream.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_shutdown(cx)
+        self.stream.as_mut().poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -257,10 +268,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write_vectored(cx, bufs)
+        self.meter.reset();
+        self.stream.as_mut().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }
