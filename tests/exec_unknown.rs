@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use parking_lot::Mutex;
 #[derive(Clone, Copy, Debug)]
 enum Reply {
     Code(i64),
+    /// It runs.
+    Running,
     Fail(EngineErrorKind),
     Never,
 }
@@ -28,17 +31,33 @@ enum Reply {
 #[derive(Debug)]
 struct Odd {
     inner: FakeEngine,
-    /// One for each question; the last one for all that follow.
-    replies: Arc<Mutex<Vec<Reply>>>,
+    questions: Questions,
     /// Whether the output breaks off with an error in place of its end.
     breaks_off: bool,
 }
 
-struct OddControl(Arc<Mutex<Vec<Reply>>>);
+/// What commands are asked about.
+#[derive(Clone, Debug, Default)]
+struct Questions {
+    /// One for each question; the last one for all that follow.
+    replies: Arc<Mutex<Vec<Reply>>>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Questions {
+    fn answered_by(replies: &[Reply]) -> Self {
+        let questions = Self::default();
+        *questions.replies.lock() = replies.to_vec();
+        questions
+    }
+}
+
+struct OddControl(Questions);
 
 impl ExecControl for OddControl {
     fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
-        let mut replies = self.0.lock();
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        let mut replies = self.0.replies.lock();
         let reply = if replies.len() > 1 {
             replies.remove(0)
         } else {
@@ -47,6 +66,7 @@ impl ExecControl for OddControl {
         Box::pin(async move {
             match reply {
                 Reply::Code(code) => Ok(Some(code)),
+                Reply::Running => Ok(None),
                 Reply::Fail(kind) => Err(EngineError::new(kind, "made to fail")),
                 Reply::Never => std::future::pending().await,
             }
@@ -62,7 +82,7 @@ impl Engine for Odd {
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
         Box::pin(async move {
             let mut session = self.inner.exec(id, request).await?;
-            session.control = Box::new(OddControl(self.replies.clone()));
+            session.control = Box::new(OddControl(self.questions.clone()));
             if self.breaks_off {
                 let frame = Frame {
                     stream: OutputStream::Stdout,
@@ -142,7 +162,7 @@ async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>,
     inner.on_exec(|_| FakeProcess::exit(0).stdout("partial"));
     let engine = Odd {
         inner: inner.clone(),
-        replies: Arc::new(Mutex::new(replies.to_vec())),
+        questions: Questions::answered_by(replies),
         breaks_off,
     };
     let builder = Pool::builder("unknown").image("any").engine(Arc::new(engine));
@@ -198,4 +218,34 @@ async fn a_question_that_fails_once_or_twice_is_asked_again() {
     let (out, taint, kills) = outcome(&[failed, Reply::Never, Reply::Code(3)], false).await;
     assert_eq!(out.status, ExitStatus::Exited(3));
     assert_eq!((taint, kills), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_command_is_asked_about_more_and_more_rarely_and_its_end_is_seen_within_two_seconds() {
+    let inner = FakeEngine::new();
+    inner.on_exec(|_| FakeProcess::forever());
+    let questions = Questions::answered_by(&[Reply::Running]);
+    let engine = Odd {
+        inner,
+        questions: questions.clone(),
+        breaks_off: false,
+    };
+    let pool = Pool::builder("silent").image("any").engine(Arc::new(engine));
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let mut child = c.command("any").spawn().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(questions.count.load(Ordering::Relaxed), 1);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = questions.count.load(Ordering::Relaxed);
+    assert!((20..=40).contains(&asked), "{asked} times in a minute");
+
+    // It ends, and what it has started holds its output.
+    *questions.replies.lock() = vec![Reply::Code(7)];
+    let ended = tokio::time::Instant::now();
+    assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(7));
+    assert!(ended.elapsed() <= Duration::from_millis(2200), "{:?}", ended.elapsed());
+    drop(child);
+    drop(c);
+    pool.shutdown().await.unwrap();
 }

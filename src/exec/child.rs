@@ -162,7 +162,7 @@ impl<'c> Child<'c> {
     /// Waits for its end. Closes its standard input first, so that a command that reads to the end can end.
     ///
     /// Output that nobody reads keeps a command from ending: read it, or drop [`stdout`](Self::stdout) and
-    /// [`stderr`](Self::stderr).
+    /// [`stderr`](Self::stderr). The end of one whose background children hold its output is seen at most two seconds later.
     ///
     /// # Errors
     ///

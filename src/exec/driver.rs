@@ -24,8 +24,9 @@ use crate::engine::{
 const PIPE_FRAMES: usize = 16;
 
 /// After this long without output a command is asked about: it may have ended while its background children hold its
-/// output, or the connection may be dead.
-const SILENCE_CHECK: Duration = Duration::from_millis(250);
+/// output, or the connection may be dead. The first and the longest pause; an engine that many silent commands run on has
+/// better things to do than to answer that they still do.
+const SILENCE_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// How long the rest of the output may take once a command is known to have ended.
 const OUTPUT_AFTER_END: Duration = Duration::from_millis(100);
@@ -515,12 +516,13 @@ impl Pump {
         }
         let begun = Instant::now();
         let mut failures = 0;
+        let (mut pause, longest) = SILENCE_CHECK;
         loop {
             let stopping = self.halt.reason().is_some();
             let patience = match self.idle_timeout {
                 _ if stopping => OUTPUT_AFTER_KILL,
-                Some(limit) => SILENCE_CHECK.min(limit.saturating_sub(begun.elapsed())),
-                None => SILENCE_CHECK,
+                Some(limit) => pause.min(limit.saturating_sub(begun.elapsed())),
+                None => pause,
             };
             tokio::select! {
                 biased;
@@ -544,11 +546,15 @@ impl Pump {
             )
             .await
             {
-                Ok(None) => failures = 0,
+                Ok(None) => {
+                    failures = 0;
+                    pause = (pause * 2).min(longest);
+                }
                 Ok(Some(_)) => return self.last_words().await,
                 Err(error) if error.kind() == EngineErrorKind::CannotStart => return Ok(None),
                 Err(error) => {
                     failures += 1;
+                    pause = SILENCE_CHECK.0;
                     if !error.is_retryable() || failures == QUESTION_FAILURES {
                         return Err(error);
                     }
