@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{EngineError, EngineErrorKind};
@@ -201,6 +202,9 @@ impl Error {
         }
     }
 }
+
+/// Is told of errors that no call returns.
+pub(crate) type ErrorFn = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// One value that cannot be used.
 ///

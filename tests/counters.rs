@@ -114,6 +114,42 @@ async fn what_the_end_of_a_dropped_pool_leaves_is_told() {
     eventually_now("it is told", || told.lock().contains(&true)).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_is_given_up_is_told_whoever_began_it() {
+    let engine = FakeEngine::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = told.clone();
+    let tell = move |error: &Error| match error {
+        Error::Engine { op, container, .. } => listener.lock().push((*op, container.clone().unwrap())),
+        error => panic!("{error:?}"),
+    };
+    let pool = builder(&engine).on_error(tell).build().await.unwrap();
+    engine.answer(Call::Remove, Answer::Fail(EngineErrorKind::Internal));
+    // By the pool, by the owner of one that was taken out, and by a creation that failed half way.
+    let discarded = pool.acquire().await.unwrap();
+    let taken_out = pool.acquire().await.unwrap().into_inner();
+    let mut names = vec![discarded.name().to_owned(), taken_out.name().to_owned()];
+    discarded.discard();
+    drop(taken_out);
+    engine.answer_once(Call::Start, Answer::Fail(EngineErrorKind::Internal));
+    drop(pool.acquire().await.unwrap());
+    let (op, half_made) = told.lock().remove(0);
+    assert_eq!(op, "create the container");
+    names.push(half_made);
+
+    tokio::time::sleep(Duration::from_secs(590)).await;
+    assert!(told.lock().is_empty(), "{told:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut given_up: Vec<_> = told.lock().drain(..).collect();
+    given_up.sort();
+    names.sort();
+    let expected: Vec<_> = names.into_iter().map(|name| ("remove the container", name)).collect();
+    assert_eq!(given_up, expected);
+    engine.answer(Call::Remove, Answer::Ok);
+    pool.shutdown().await.unwrap();
+    assert!(engine.containers().is_empty());
+}
+
 #[tokio::test]
 async fn no_more_are_removed_at_once_than_was_said() {
     for limit in [1, 3] {

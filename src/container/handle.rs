@@ -1,5 +1,6 @@
 //! The part of a container that does not depend on its state: what it is, whom to ask about it, and its end.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Taint;
 use super::life::Life;
-use super::removal::Removal;
+use super::removal::{GiveUp, Removal};
 use super::supervise::Supervised;
 use crate::agent::{AgentFile, Client, Socket};
 use crate::engine::{
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     supervised: OnceLock<Supervised>,
     /// Its socket, until it has connected to that.
     agent_socket: Mutex<Option<Socket>>,
+    /// Who is told if nobody can remove it.
+    give_up: GiveUp,
 }
 
 /// PID 1's standard streams, held open.
@@ -286,6 +289,12 @@ impl Shared {
             call_timeout: self.call_timeout,
         }
     }
+
+    /// Removes it where nobody waits for that. `keep` is dropped when that has ended.
+    pub(crate) fn remove_behind(&self, keep: Option<Box<dyn Any + Send>>) {
+        self.removal()
+            .spawn(&self.runtime, &self.name, self.give_up.clone(), keep);
+    }
 }
 
 /// A command that may still run.
@@ -352,7 +361,7 @@ impl Handle {
         call_timeout: Duration,
         runtime: RuntimeHandle,
     ) -> Self {
-        Self::with_mark(engine, name, None, spec, call_timeout, runtime)
+        Self::with_mark(engine, name, None, spec, call_timeout, runtime, GiveUp::default())
     }
 
     /// As [`new`](Self::new); with another name until its first use.
@@ -363,6 +372,7 @@ impl Handle {
         spec: Arc<ContainerSpec>,
         call_timeout: Duration,
         runtime: RuntimeHandle,
+        give_up: GiveUp,
     ) -> Self {
         let fresh = fresh_name.map(|name| Fresh {
             name,
@@ -387,6 +397,7 @@ impl Handle {
             agent: OnceLock::new(),
             supervised: OnceLock::new(),
             agent_socket: Mutex::new(None),
+            give_up,
         };
         Self {
             shared: Arc::new(shared),
@@ -522,7 +533,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if !self.is_released() {
-            self.shared.removal().spawn(&self.shared.runtime, None);
+            self.shared.remove_behind(None);
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::labels;
 
 pub(crate) use handle::{Handle, OomKills, Shared, Unfinished};
 pub(crate) use life::Plan;
-pub(crate) use removal::{GIVE_UP, Removal};
+pub(crate) use removal::{GIVE_UP, GiveUp, Removal};
 
 /// The default deadline of one engine call.
 pub(crate) const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);

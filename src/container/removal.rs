@@ -1,13 +1,16 @@
 //! Removing a container for certain, from wherever its owner is dropped.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle as RuntimeHandle;
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::engine::{Engine, EngineError, bounded};
+use crate::engine::{Engine, EngineError, EngineErrorKind, bounded};
+use crate::error::{Error, ErrorFn};
 
 /// When to look again for a container whose create call was given up: the engine may finish the call later.
 const UNCONFIRMED_CHECKS: [Duration; 3] = [
@@ -16,11 +19,34 @@ const UNCONFIRMED_CHECKS: [Duration; 3] = [
     Duration::from_secs(4),
 ];
 
-/// After this long the engine is taken to be gone for good, and the container is named in the log.
+/// After this long the engine is taken to be gone for good, and whoever hears of errors is told of the container.
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(600);
 
 /// Without a runtime, the thread that stands in for it must not keep a process from ending well for long.
 const GIVE_UP_WITHOUT_RUNTIME: Duration = Duration::from_secs(60);
+
+/// The pause between two attempts to get what a thread needs.
+const RUNTIME_PAUSE: Duration = Duration::from_millis(100);
+
+/// Is told of a container whose removal was given up, where no call returns it; else it is logged.
+#[derive(Clone, Default)]
+pub(crate) struct GiveUp(pub(crate) Option<ErrorFn>);
+
+impl GiveUp {
+    fn tell(&self, container: &str, error: EngineError) {
+        let error = Error::engine("remove the container", Some(container), error);
+        match &self.0 {
+            Some(tell) => tell(&error),
+            None => tracing::error!(%error, cause = ?error.engine_error(), "gave up removing a container"),
+        }
+    }
+}
+
+impl fmt::Debug for GiveUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GiveUp").field(&self.0.is_some()).finish()
+    }
+}
 
 /// The removal of one container.
 #[derive(Clone, Debug)]
@@ -61,13 +87,6 @@ impl Removal {
         Ok(())
     }
 
-    /// The same where there is nobody to give the failure to.
-    async fn persist_or_log(&self, give_up: Duration) {
-        if let Err(error) = self.persist(give_up).await {
-            tracing::error!(container = self.target, %error, "gave up removing a container");
-        }
-    }
-
     /// Looks again, a few times, for a container of which "not found" was not the last word.
     pub(crate) async fn look_again(&self) {
         if self.confirmed {
@@ -83,9 +102,11 @@ impl Removal {
 
     /// Removes it behind, on the given runtime; if that is gone or goes, on a thread of its own. `keep` is dropped when
     /// the removal has ended.
-    pub(crate) fn spawn(self, runtime: &RuntimeHandle, keep: Option<Box<dyn Any + Send>>) {
+    pub(crate) fn spawn(self, runtime: &RuntimeHandle, name: &str, give_up: GiveUp, keep: Option<Box<dyn Any + Send>>) {
         let job = Job {
+            name: name.to_owned(),
             removal: self,
+            give_up,
             keep,
             done: false,
         };
@@ -95,17 +116,39 @@ impl Removal {
 }
 
 struct Job {
+    name: String,
     removal: Removal,
+    give_up: GiveUp,
     keep: Option<Box<dyn Any + Send>>,
     done: bool,
 }
 
 impl Job {
     async fn run(mut self) {
-        self.removal.persist_or_log(GIVE_UP).await;
+        self.remove(GIVE_UP).await;
+        self.done = true;
+    }
+
+    async fn remove(&mut self, limit: Duration) {
+        if let Err(error) = self.removal.persist(limit).await {
+            self.give_up.tell(&self.name, error);
+        }
         self.keep = None;
         self.removal.look_again().await;
-        self.done = true;
+    }
+
+    /// Without the runtime it began on.
+    fn remove_on_this_thread(&mut self) {
+        let begun = std::time::Instant::now();
+        let error = loop {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => return runtime.block_on(self.remove(GIVE_UP_WITHOUT_RUNTIME)),
+                Err(error) if begun.elapsed() >= GIVE_UP_WITHOUT_RUNTIME => break error,
+                // No descriptors are left for it, perhaps.
+                Err(_) => std::thread::sleep(RUNTIME_PAUSE),
+            }
+        };
+        self.give_up.tell(&self.name, cannot_run(error));
     }
 }
 
@@ -114,25 +157,27 @@ impl Drop for Job {
         if self.done {
             return;
         }
-        let removal = self.removal.clone();
-        let keep = self.keep.take();
-        let target = removal.target.clone();
+        let mut job = Job {
+            name: self.name.clone(),
+            removal: self.removal.clone(),
+            give_up: self.give_up.clone(),
+            keep: self.keep.take(),
+            // The thread is the last one to try.
+            done: true,
+        };
         let spawned = std::thread::Builder::new()
             .name("dockerpool-removal".to_owned())
-            .spawn(move || {
-                let _keep = keep;
-                match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                    Ok(runtime) => {
-                        runtime.block_on(async {
-                            removal.persist_or_log(GIVE_UP_WITHOUT_RUNTIME).await;
-                            removal.look_again().await;
-                        });
-                    }
-                    Err(error) => tracing::error!(container = removal.target, %error, "could not remove a container"),
-                }
-            });
+            .spawn(move || job.remove_on_this_thread());
         if let Err(error) = spawned {
-            tracing::error!(container = target, %error, "could not remove a container");
+            self.give_up.tell(&self.name, cannot_run(error));
         }
     }
+}
+
+fn cannot_run(error: std::io::Error) -> EngineError {
+    EngineError::new(
+        EngineErrorKind::Internal,
+        "there is no runtime to remove it on, and none can be had",
+    )
+    .with_source(error)
 }

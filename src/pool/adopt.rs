@@ -8,7 +8,7 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::maintainer::{self, Background};
-use crate::container::{Container, GIVE_UP, Handle, Removal, Running};
+use crate::container::{Container, GIVE_UP, GiveUp, Handle, Removal, Running};
 use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector, bounded};
 use crate::error::Error;
 use crate::labels;
@@ -223,6 +223,7 @@ async fn take(background: &Background, report: &ContainerReport) -> Result<Optio
         Arc::new(spec),
         background.call_timeout,
         background.runtime.clone(),
+        GiveUp(Some(background.on_error.clone())),
     );
     match handle.take_over(&report.name, report.id.clone()).await {
         Ok(()) => Ok(Some(Container::running(handle))),

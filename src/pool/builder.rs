@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -15,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use super::adopt::{self, Adopt};
 use super::idle::{Idle, Limits};
 use super::lifetime::{Lifetime, Lifetimes};
-use super::maintainer::{self, Background, Created, ErrorFn, Finished, Item};
+use super::maintainer::{self, Background, Created, Finished, Item};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::agent::{self, ActiveExec, ExecVia};
@@ -24,7 +25,7 @@ use crate::engine::{
     ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Network, Progress, ProgressFn, PullPolicy,
     RegistryAuth, bounded,
 };
-use crate::error::{Error, FieldError};
+use crate::error::{Error, ErrorFn, FieldError};
 use crate::labels;
 use crate::owner;
 
@@ -162,7 +163,10 @@ impl PoolBuilder {
     }
 
     /// Is told of errors of the work behind, which no call returns: a container could not be created or removed, the
-    /// pool's end left something. Called on the pool's tasks: it should return soon. Default: `tracing::error!`.
+    /// pool's end left something. Removals are tried for ten minutes before they are given up, also those begun by the
+    /// `Drop` of a container that was [taken out](crate::PooledContainer::into_inner); where there is no runtime any more,
+    /// for one. Called on the pool's tasks, or on a thread that stands in for them: it should return soon. If it panics,
+    /// that is logged. Default: `tracing::error!`.
     pub fn on_error(mut self, tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Arc::new(tell));
         self
@@ -245,6 +249,7 @@ impl PoolBuilder {
             let pool = self.name.clone();
             Arc::new(move |error| tracing::error!(pool, %error, cause = ?error.engine_error(), "an error behind"))
         });
+        let on_error = without_panics(self.name.clone(), on_error);
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
         let background = Arc::new(Background {
             pool: self.name,
@@ -637,6 +642,15 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec, adopt: Adopt) -
     } else {
         Err(Error::Config(missing))
     }
+}
+
+/// Whatever the user's function does, the work behind goes on.
+fn without_panics(pool: String, on_error: ErrorFn) -> ErrorFn {
+    Arc::new(move |error| {
+        if catch_unwind(AssertUnwindSafe(|| on_error(error))).is_err() {
+            tracing::error!(pool, %error, "the function given to on_error() panicked");
+        }
+    })
 }
 
 /// Waits until the first containers are there, or one of them could not be created.

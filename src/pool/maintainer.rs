@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,11 +21,11 @@ use super::idle::{Idle, Retired, Slot};
 use super::lifetime::{self, Lifetime};
 use super::watchdog::{self, Watchdog};
 use crate::backoff::Backoff;
-use crate::container::{Container, GIVE_UP, Handle, Running, Shared, Taint};
+use crate::container::{Container, GIVE_UP, GiveUp, Handle, Running, Shared, Taint};
 use crate::engine::{
     ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, bounded,
 };
-use crate::error::Error;
+use crate::error::{Error, ErrorFn};
 use crate::labels;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
@@ -75,13 +74,11 @@ pub(super) struct Background {
     /// How many are removed at once.
     pub(super) max_removing: usize,
     pub(super) removing: Semaphore,
+    /// Does not panic, whatever the user's function does.
     pub(super) on_error: ErrorFn,
     /// One died early since this was last looked at.
     pub(super) early_death: AtomicBool,
 }
-
-/// Is told of errors behind.
-pub(super) type ErrorFn = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// What came of creations so far.
 #[derive(Clone, Debug, Default)]
@@ -133,11 +130,9 @@ impl Background {
         self.created.borrow().last_error.clone()
     }
 
-    /// Tells the user of an error that no call of theirs can return. Whatever their function does, the work goes on.
+    /// Tells the user of an error that no call of theirs can return.
     pub(super) fn report(&self, error: &Error) {
-        if catch_unwind(AssertUnwindSafe(|| (self.on_error)(error))).is_err() {
-            tracing::error!(pool = self.pool, %error, "the function given to on_error() panicked");
-        }
+        (self.on_error)(error);
     }
 
     /// What this pool has made.
@@ -360,6 +355,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
         Arc::new(spec),
         background.call_timeout,
         background.runtime.clone(),
+        GiveUp(Some(background.on_error.clone())),
     );
     let up = async {
         handle.create().await?;
@@ -415,8 +411,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             slot.failed();
             if !handle.is_released() {
                 handle.release();
-                let removal = handle.shared().removal();
-                removal.spawn(&background.runtime, Some(Box::new(slot)));
+                handle.shared().remove_behind(Some(Box::new(slot)));
             }
             Done::NotCreated
         }
