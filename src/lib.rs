@@ -102,8 +102,8 @@
 //! the pool holds open, the lifeline: when the process is gone it reads end-of-file and ends, and the engine removes the
 //! container. No other program has to look after that.
 //!
-//! A container with a [`cmd`](PoolBuilder::cmd) of its own has no lifeline, and stays. The next pool of the same name
-//! finds it, and removes it or takes it over: see [`Adopt`].
+//! A container with a [`cmd`](PoolBuilder::cmd) of its own has no lifeline, and stays; so does one that is paused. The next
+//! pool of the same name finds it, and removes it or takes it over: see [`Adopt`].
 //!
 //! # Runtime
 //!

@@ -10,7 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dockerpool::{DockerEngine, Endpoint, Taint};
+use dockerpool::engine::{ContainerState, Selector};
+use dockerpool::{DockerEngine, Endpoint, Engine, Taint};
 use memory_group::MemoryGroup;
 use support::{containers_of, containers_of_instance, engine, eventually, eventually_now, pool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,6 +143,57 @@ async fn an_owner_that_runs_out_of_memory_leaves_nothing() {
     .await;
     // By the kernel.
     assert!(status.is_none_or(|status| status.signal() == Some(9)), "{status:?}");
+}
+
+/// What is paused does not see its owner go.
+#[tokio::test]
+async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_pool_of_its_name_comes() {
+    const TEST: &str = "a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_pool_of_its_name_comes";
+    if let Ok(name) = std::env::var(OWNER) {
+        let pool = pool(&name).build().await.unwrap();
+        let _running = pool.acquire().await.unwrap();
+        for _ in 0..2 {
+            let paused = pool.acquire().await.unwrap().into_inner().pause().await.unwrap();
+            println!("\npaused {}", paused.id());
+            std::mem::forget(paused);
+        }
+        return std::future::pending().await;
+    }
+    let name = format!("paused-{}", std::process::id());
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", TEST, "--nocapture"])
+        .env(OWNER, &name)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(owner.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let ids = lines.filter_map(|line| line.strip_prefix("paused ").map(str::to_owned));
+    let ids: Vec<_> = ids.take(2).collect();
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+
+    let engine = engine().await;
+    let left = async || {
+        let found = engine.list(&Selector::pool(&name)).await.unwrap();
+        let mut found: Vec<_> = found.into_iter().map(|one| (one.id, one.state)).collect();
+        found.sort_by_key(|(id, _)| ids.iter().position(|known| known == id));
+        found
+    };
+    let paused = |ids: &[String]| {
+        ids.iter()
+            .cloned()
+            .map(|id| (id, ContainerState::Paused))
+            .collect::<Vec<_>>()
+    };
+    eventually("the one that runs is gone", async || left().await == paused(&ids)).await;
+    engine.unpause(&ids[0]).await.unwrap();
+    eventually("so is the one that was unpaused", async || {
+        left().await == paused(&ids[1..])
+    })
+    .await;
+    let next = pool(&name).build().await.unwrap();
+    eventually("the next pool removes what is left", async || left().await.is_empty()).await;
+    next.shutdown().await.unwrap();
 }
 
 #[tokio::test]

@@ -222,8 +222,9 @@ impl<S: State> Container<S> {
         self.shared().spec.labels()
     }
 
-    /// Whether it ends with this process, however that ends: its PID 1 is the library's own and holds on to a lifeline.
-    /// One with a [`cmd`](ContainerSpec::cmd) of the user's own as PID 1 has none, and outlives an owner that was killed.
+    /// Whether it ends with this process, however that ends, unless it is paused at the time: its PID 1 is the library's own
+    /// and holds on to a lifeline. One with a [`cmd`](ContainerSpec::cmd) of the user's own as PID 1 has none, and outlives
+    /// an owner that was killed.
     pub fn has_lifeline(&self) -> bool {
         self.shared().spec.has_lifeline()
     }
@@ -460,6 +461,10 @@ impl Container<Running> {
     }
 
     /// Freezes all its processes.
+    ///
+    /// That goes for PID 1, too, which then does not see this process end: one that is paused when its owner is killed stays
+    /// until somebody unpauses it, and then goes at once; or until the next pool of the same name removes it, if it came
+    /// from a pool.
     ///
     /// # Errors
     ///
