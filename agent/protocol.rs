@@ -140,6 +140,29 @@ impl Header {
     }
 }
 
+/// What the agent has got from the library, as far as it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Less than a header.
+    Nothing,
+    /// A frame, of which there may be more to come.
+    Frame(Header),
+    /// There is no such frame.
+    Malformed,
+}
+
+impl Begun {
+    pub fn of(bytes: &[u8]) -> Self {
+        let Some(header) = Header::decode(bytes) else {
+            return Self::Nothing;
+        };
+        match to_agent::sizes(header.kind) {
+            Some((least, most)) if (least..=most).contains(&header.len) => Self::Frame(header),
+            _ => Self::Malformed,
+        }
+    }
+}
+
 /// Reads a payload from its beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a>(pub &'a [u8]);

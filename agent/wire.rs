@@ -1,6 +1,6 @@
 //! Frames in and out, through the standard streams of PID 1 or through the library's socket.
 
-use crate::protocol::{HEADER, Header, MAX_DATA, to_agent};
+use crate::protocol::{Begun, HEADER, Header, MAX_DATA};
 use crate::sys::{self, Errno, Fd};
 
 pub const STDIN: Fd = 0;
@@ -230,13 +230,11 @@ impl In {
             return if *filled == payload.len() { Next::Frame(*header) } else { Next::Wait };
         }
         let bytes = &self.buf[self.start..self.end];
-        let Some(header) = Header::decode(bytes) else {
-            return Next::Wait;
+        let header = match Begun::of(bytes) {
+            Begun::Nothing => return Next::Wait,
+            Begun::Frame(header) => header,
+            Begun::Malformed => return Next::Broken,
         };
-        match to_agent::sizes(header.kind) {
-            Some((least, most)) if (least..=most).contains(&header.len) => {}
-            _ => return Next::Broken,
-        }
         if bytes.len() >= HEADER + header.len {
             return Next::Frame(header);
         }

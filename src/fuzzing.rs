@@ -3,9 +3,9 @@
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio_util::io::StreamReader;
 
-use crate::engine::Frame;
 use crate::engine::docker::frames::{self, Wire};
 use crate::engine::reference::Reference;
+use crate::engine::{Frame, OutputStream};
 use crate::owner::{Owner, Stat};
 
 /// What the decoder makes of a connection that brings these pieces, and whether it ended without an error.
@@ -23,6 +23,12 @@ pub fn decode(pieces: Vec<Vec<u8>>, tty: bool) -> (Vec<Frame>, bool) {
         }
     }
     (frames, true)
+}
+
+/// What the library makes of what the agent says: each byte of output, and `None` for every other message, with the id it
+/// is about; and whether all of it made sense.
+pub fn agent_says(pieces: Vec<Vec<u8>>) -> (Vec<(u32, Option<(OutputStream, u8)>)>, bool) {
+    crate::agent::said(pieces.into_iter().map(bytes::Bytes::from).collect())
 }
 
 /// The label that says whose a container is: what it says, said again.

@@ -136,3 +136,20 @@ fn message(kind: u8, payload: &[u8]) -> Option<Message> {
         _ => return None,
     })
 }
+
+/// What the decoder makes of these pieces: each byte of output, and `None` for every other message, with the id it is
+/// about; and whether all of it made sense.
+#[cfg(fuzzing)]
+pub(crate) fn said(pieces: Vec<Bytes>) -> (Vec<(u32, Option<(OutputStream, u8)>)>, bool) {
+    let (mut decoder, mut said) = (Decoder::default(), Vec::new());
+    for piece in pieces {
+        let fed = decoder.feed(piece, |id, message| match message {
+            Message::Output(stream, data) => said.extend(data.iter().map(|byte| (id, Some((stream, *byte))))),
+            _ => said.push((id, None)),
+        });
+        if fed.is_err() {
+            return (said, false);
+        }
+    }
+    (said, true)
+}

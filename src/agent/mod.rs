@@ -24,6 +24,8 @@ use crate::engine::{
 use crate::error::{Error, FieldError};
 
 pub(crate) use client::Client;
+#[cfg(fuzzing)]
+pub(crate) use decode::said;
 pub(crate) use file::{AgentFile, AgentVolume, bind};
 pub(crate) use socket::Socket;
 
