@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use dockerpool::engine::{ContainerState, Selector};
 use dockerpool::{DockerEngine, Endpoint, Engine, Taint};
 use memory_group::MemoryGroup;
-use support::{containers_of, containers_of_instance, engine, eventually, eventually_now, pool};
+use support::{containers_of, containers_of_instance, engine, eventually, eventually_now, finish, pool, unique_name};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -145,6 +145,21 @@ async fn an_owner_that_runs_out_of_memory_leaves_nothing() {
     assert!(status.is_none_or(|status| status.signal() == Some(9)), "{status:?}");
 }
 
+/// Removes what there still is of pools of this name: also where the test has failed.
+struct RemovedAtLast(String);
+
+impl Drop for RemovedAtLast {
+    fn drop(&mut self) {
+        let ours = Selector::pool(&self.0);
+        finish(async move {
+            let engine = engine().await;
+            for left in engine.list(&ours).await.unwrap() {
+                let _ = engine.remove(&left.id).await;
+            }
+        });
+    }
+}
+
 /// What is paused does not see its owner go.
 #[tokio::test]
 async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_pool_of_its_name_comes() {
@@ -159,7 +174,8 @@ async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_
         }
         return std::future::pending().await;
     }
-    let name = format!("paused-{}", std::process::id());
+    let name = unique_name("paused");
+    let _cleaned_up = RemovedAtLast(name.clone());
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture"])
         .env(OWNER, &name)
