@@ -31,7 +31,7 @@ pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Resul
     };
     // One of that name that is there is success.
     engine
-        .bollard()
+        .docker
         .create_volume(request)
         .await
         .map_err(|error| engine_error("the engine did not create the agent's volume", error))?;
@@ -60,7 +60,7 @@ pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result
         filters: Some(super::convert::filters(&selector, "id")),
     };
     let found = engine
-        .bollard()
+        .docker
         .list_volumes(Some(options))
         .await
         .map_err(|error| engine_error("the engine did not list volumes", error))?;
@@ -90,7 +90,7 @@ fn own_labels(spec: &ContainerSpec) -> HashMap<String, String> {
 }
 
 async fn is_there(engine: &DockerEngine, volume: &AgentVolume) -> Result<bool, EngineError> {
-    match engine.bollard().inspect_volume(&volume.name).await {
+    match engine.docker.inspect_volume(&volume.name).await {
         Ok(_) => Ok(true),
         Err(error) => match engine_error("the engine did not describe the agent's volume", error) {
             error if error.kind() == EngineErrorKind::NotFound => Ok(false),
@@ -125,7 +125,7 @@ async fn fill(engine: &DockerEngine, spec: &ContainerSpec, volume: &AgentVolume)
         name: Some(name.clone()),
         platform: spec.platform.clone().unwrap_or_default(),
     };
-    let docker = engine.bollard();
+    let docker = &engine.docker;
     let archive = archive(agent::EMBEDDED).map_err(|error| {
         EngineError::new(EngineErrorKind::Internal, "the agent's program could not be archived").with_source(error)
     })?;
@@ -164,7 +164,7 @@ async fn users(engine: &DockerEngine, volume: &str) -> Result<Vec<String>, Engin
         ..Default::default()
     };
     let found = engine
-        .bollard()
+        .docker
         .list_containers(Some(options))
         .await
         .or_else(super::convert::with_other_states)
@@ -174,7 +174,7 @@ async fn users(engine: &DockerEngine, volume: &str) -> Result<Vec<String>, Engin
 
 async fn remove(engine: &DockerEngine, name: &str) -> Result<(), EngineError> {
     match engine
-        .bollard()
+        .docker
         .remove_volume(name, None::<query::RemoveVolumeOptions>)
         .await
     {
