@@ -18,7 +18,7 @@ use dockerpool::{
 };
 use dockerpool::{Taint, labels};
 use proxy::Proxy;
-use support::{busybox, engine, eventually};
+use support::{busybox, engine, eventually, is_podman};
 
 /// Makes a run of this binary, in a process of its own, the owner of a pool of this name.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
@@ -58,12 +58,9 @@ impl Drop for Name {
 
 /// The volumes of pools of this name.
 async fn volumes(engine: &DockerEngine, name: &str) -> Vec<String> {
-    let of_pool = labels::of_pool(name)
-        .into_iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let of_pool = format!("{}={name}", labels::POOL);
     let options = ListVolumesOptions {
-        filters: Some([("label".to_owned(), of_pool)].into()),
+        filters: Some([("label".to_owned(), vec![of_pool])].into()),
     };
     let found = engine.bollard().list_volumes(Some(options)).await.unwrap();
     found.volumes.into_iter().flatten().map(|volume| volume.name).collect()
@@ -209,7 +206,10 @@ async fn a_pool_that_is_dropped_or_not_built_leaves_no_volume() {
     assert!(matches!(error, Error::Engine { .. }), "{error:?}");
     assert_eq!(all(&remote.engine, &name.0).await, (0, 0));
 
-    // Given up at any time.
+    // Given up at any time. Podman 4.3 cannot list its containers any more after some such calls.
+    if is_podman().await {
+        return;
+    }
     for i in 0..12 {
         let build = remote.pool(&name).min_idle(1).build();
         let _ = tokio::time::timeout(Duration::from_millis(1 + 3 * i * i), build).await;
@@ -222,7 +222,11 @@ async fn a_volume_that_others_have_pruned_is_filled_again() {
     let (name, remote) = (Name::new(), Remote::new().await);
     let pool = remote.pool(&name).build().await.unwrap();
     let volume = volumes(&remote.engine, &name.0).await.remove(0);
-    remove_volume(&remote.engine, &volume).await.unwrap();
+    // Some engines let go of it a little late.
+    eventually("it is pruned", async || {
+        remove_volume(&remote.engine, &volume).await.is_ok()
+    })
+    .await;
     let (one, two) = tokio::join!(pool.acquire(), pool.acquire());
     for c in [one.unwrap(), two.unwrap()] {
         assert!(c.command("true").status().await.unwrap().success());
@@ -333,6 +337,10 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
         return;
     }
     let (name, engine, folder) = (Name::new(), engine().await, tempfile::tempdir().unwrap());
+    if is_podman().await {
+        // It makes a directory where it sees no file, and nobody can tell.
+        return;
+    }
     let test = "an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volume";
     let output = Command::new("unshare")
         .args([

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::time::Duration;
 
 use bollard::body_full;
 use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
@@ -10,9 +11,13 @@ use bollard::query_parameters as query;
 use super::DockerEngine;
 use super::convert::engine_error;
 use crate::agent::{self, AgentVolume};
-use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Selector};
+use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind};
 use crate::labels;
 use crate::owner::Owner;
+
+/// How long a volume may still count as being used by a container that is just leaving, and the pause between two looks.
+const LEAVING: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes sure that the agent's volume is there, with the program in it, where the spec has one. Asked before every
 /// creation of a container too, since anybody may prune volumes that are in no container, and the engine then makes an
@@ -40,24 +45,31 @@ pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Resul
     Ok(())
 }
 
-/// Removes the agent's volume, where the spec has one. In use: [`EngineErrorKind::Conflict`].
+/// Removes the agent's volume, where the spec has one. In use for longer than by what is leaving:
+/// [`EngineErrorKind::Conflict`].
 pub(super) async fn release(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
     let Some(volume) = volume_of(spec) else { return Ok(()) };
     engine.remove(&filler(volume)).await?;
-    remove(engine, &volume.name).await
+    let begun = tokio::time::Instant::now();
+    loop {
+        match remove(engine, &volume.name).await {
+            Err(error) if error.kind() == EngineErrorKind::Conflict && begun.elapsed() < LEAVING => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            removed => return removed,
+        }
+    }
 }
 
 /// Removes the volumes that dead owners of pools of this spec's name have left, and what still uses them.
 pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
-    let of_pool = [labels::MANAGED_BY, labels::POOL]
+    let of_pool: Vec<_> = [labels::MANAGED_BY, labels::POOL]
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), spec.own_labels.get(name)?.clone())));
-    let selector = Selector {
-        labels: of_pool.collect(),
-        id: None,
-    };
+        .filter_map(|name| Some((name, spec.own_labels.get(name)?)))
+        .collect();
+    let filters = of_pool.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let options = query::ListVolumesOptions {
-        filters: Some(super::convert::filters(&selector, "id")),
+        filters: Some(HashMap::from([("label".to_owned(), filters)])),
     };
     let found = engine
         .docker
@@ -65,11 +77,15 @@ pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result
         .await
         .map_err(|error| engine_error("the engine did not list volumes", error))?;
     for volume in found.volumes.into_iter().flatten() {
+        // Podman gives those too that have only one of the labels.
+        let is_of_pool = of_pool
+            .iter()
+            .all(|(name, value)| volume.labels.get(*name) == Some(*value));
         let owner = volume
             .labels
             .get(labels::OWNER)
             .and_then(|owner| owner.parse::<Owner>().ok());
-        if !owner.is_some_and(|owner| owner.is_proven_dead()) {
+        if !is_of_pool || !owner.is_some_and(|owner| owner.is_proven_dead()) {
             continue;
         }
         for user in users(engine, &volume.name).await? {
