@@ -556,10 +556,11 @@ pub fn set_nonblocking(fd: Fd) {
     let _ = call!(FCNTL, fd, F_SETFL, flags | O_NONBLOCK);
 }
 
-/// As large as an unprivileged user may have it: a megabyte. Where that is refused it stays as it is.
-pub fn enlarge_pipe(fd: Fd) {
+/// Gives a pipe this much room, which is at most a megabyte for an unprivileged user. Where that is refused it stays as it
+/// is.
+pub fn enlarge_pipe(fd: Fd, size: usize) {
     const F_SETPIPE_SZ: usize = 1031;
-    let _ = call!(FCNTL, fd, F_SETPIPE_SZ, 1 << 20);
+    let _ = call!(FCNTL, fd, F_SETPIPE_SZ, size);
 }
 
 /// How many bytes there are to be read.

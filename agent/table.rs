@@ -13,6 +13,9 @@ use crate::wire::Out;
 /// Read at once where nobody wants it.
 const SCRATCH: usize = 4096;
 
+/// The room of a pipe that the library reads.
+const PIPE_SIZE: usize = 256 * 1024;
+
 pub struct Table {
     commands: [Command; MAX_COMMANDS],
     /// Why children could not become their commands, by place.
@@ -486,6 +489,8 @@ impl Command {
                 && out.can_pass()
                 && out.pass(pipe_kind, self.id, fd).is_ok()
             {
+                // Fewer turns of writer and reader.
+                sys::enlarge_pipe(fd, PIPE_SIZE);
                 self.pipes[stream] = Pipe::Offered;
                 return;
             }

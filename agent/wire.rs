@@ -32,7 +32,7 @@ pub struct Out {
 impl Out {
     pub fn new() -> sys::Result<Self> {
         sys::set_nonblocking(STDOUT);
-        sys::enlarge_pipe(STDOUT);
+        sys::enlarge_pipe(STDOUT, 1 << 20);
         Ok(Self {
             fd: STDOUT,
             then: None,

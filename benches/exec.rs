@@ -1,6 +1,7 @@
 //! Commands on the real engine: through this library (`exec_api`), through bollard as one would write it by hand
 //! (`raw_bollard`), and through the docker command line (`docker_cli`), all in the same container; and through this
-//! library with the agent (`agent`), in one of its own.
+//! library with the agent (`agent`), in one of its own, and in another one where that is reached through the engine
+//! alone (`agent_attached`), as where its socket cannot be had.
 //!
 //! The agent's floor (`fork_floor`) is what it takes a shell in that container to start the same program and wait for it:
 //! the kernel's work for a fork, an exec and an exit. It is measured for `exec_true` only.
@@ -28,7 +29,8 @@ use tokio::runtime::Runtime;
 
 const SILENT: &[&str] = &["true"];
 const KIB: &[&str] = &["head", "-c", "1024", "/dev/zero"];
-const MIB_100: &[&str] = &["head", "-c", "104857600", "/dev/zero"];
+/// In large pieces: busybox's `head` takes each byte by itself, which costs more than to move it.
+const MIB_100: &[&str] = &["dd", "if=/dev/zero", "bs=65536", "count=1600", "status=none"];
 
 /// What is read from the connection at once; the library has the same.
 const READ_CAPACITY: usize = 64 * 1024;
@@ -38,6 +40,8 @@ struct Bench {
     container: Container<Running>,
     /// One with the agent.
     by_agent: Container<Running>,
+    /// One with the agent, reached through the engine alone.
+    attached: Container<Running>,
     docker: Docker,
 }
 
@@ -47,14 +51,15 @@ impl Bench {
         let docker = engine.bollard().clone();
         let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or("dockerpool-local/busybox:1".to_owned());
         let engine = Arc::new(engine);
-        let start = async |via| {
-            let spec = ContainerSpec::new(image.clone()).exec_via(via);
+        let spec = |via| ContainerSpec::new(image.clone()).exec_via(via);
+        let start = async |spec| {
             let created = Container::create(engine.clone(), spec).await;
             created.expect("a container").start().await.expect("it starts")
         };
         Self {
-            container: start(ExecVia::Docker).await,
-            by_agent: start(ExecVia::Agent).await,
+            container: start(spec(ExecVia::Docker)).await,
+            by_agent: start(spec(ExecVia::Agent)).await,
+            attached: start(spec(ExecVia::Agent).without_agent_socket()).await,
             docker,
         }
     }
@@ -65,6 +70,10 @@ impl Bench {
 
     async fn agent(&self, argv: &[&str]) -> usize {
         Self::command(&self.by_agent, argv).await
+    }
+
+    async fn agent_attached(&self, argv: &[&str]) -> usize {
+        Self::command(&self.attached, argv).await
     }
 
     async fn command(container: &Container<Running>, argv: &[&str]) -> usize {
@@ -128,6 +137,10 @@ impl Bench {
     fn group(&self, runtime: &Runtime, group: &mut BenchmarkGroup<'_, WallTime>, argv: &[&str], at_once: usize) {
         group.bench_function("agent", |bencher| {
             let run = async || join_all((0..at_once).map(|_| self.agent(argv))).await;
+            bencher.to_async(runtime).iter(run);
+        });
+        group.bench_function("agent_attached", |bencher| {
+            let run = async || join_all((0..at_once).map(|_| self.agent_attached(argv))).await;
             bencher.to_async(runtime).iter(run);
         });
         group.bench_function("exec_api", |bencher| {
@@ -227,4 +240,5 @@ fn main() {
     criterion.final_summary();
     runtime.block_on(bench.container.remove()).expect("it is removed");
     runtime.block_on(bench.by_agent.remove()).expect("it is removed");
+    runtime.block_on(bench.attached.remove()).expect("it is removed");
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle as RuntimeHandle;
@@ -209,7 +209,15 @@ impl Pipe {
         if self.buffer.capacity() < SPARE {
             self.buffer = BytesMut::with_capacity(BLOCK);
         }
-        self.pipe.read_buf(&mut self.buffer).await?;
-        Ok(self.buffer.split().freeze())
+        loop {
+            self.pipe.readable().await?;
+            // Not by tokio's own read, which takes less than was asked for as a sign that the pipe is empty: the command
+            // can have made it one of packets.
+            match self.pipe.try_read_buf(&mut self.buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(self.buffer.split().freeze()),
+            }
+        }
     }
 }
