@@ -157,6 +157,34 @@ async fn its_file_cannot_be_changed() {
     .await;
 }
 
+/// Nobody listens there any more, since before anything but the agent ran in the container. Where it is reached through the
+/// engine alone there is no such file.
+#[tokio::test]
+async fn its_socket_is_of_no_use_to_others() {
+    all_refused(
+        "socket",
+        "import socket\n\
+         path = '/.dockerpool-agent-socket'\n\
+         if os.path.lexists(path):\n\
+         \x20   for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):\n\
+         \x20       refused(f'connect {kind}', lambda: socket.socket(socket.AF_UNIX, kind).connect(path))\n\
+         \x20   refused('bind', lambda: socket.socket(socket.AF_UNIX).bind(path))\n\
+         \x20   for mode in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_CREAT | os.O_TRUNC):\n\
+         \x20       refused(f'open {mode}', lambda: os.open(path, mode))\n\
+         \x20   refused('truncate', lambda: os.truncate(path, 0))\n\
+         \x20   refused('remove', lambda: os.unlink(path))\n\
+         \x20   refused('rename', lambda: os.rename(path, '/x'))\n\
+         \x20   y = f'/tmp/{os.getuid()}'; open(y, 'w').close()\n\
+         \x20   refused('replace', lambda: os.rename(y, path))\n\
+         \x20   refused('link', lambda: os.link(path, '/tmp/link'))\n\
+         \x20   refused('chmod', lambda: os.chmod(path, 0o777))\n\
+         \x20   refused('chown', lambda: os.chown(path, 1, 1))\n\
+         \x20   refused('utime', lambda: os.utime(path, (1, 1)))\n\
+         \x20   refused('umount', lambda: libc.umount2(path.encode(), 2))",
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn no_signal_reaches_it() {
     let pool = hostile("signals").await;
