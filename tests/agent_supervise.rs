@@ -367,10 +367,7 @@ async fn without_the_agent_it_cannot_be_had() {
         assert_eq!(problems[0].field(), "supervise_command");
         assert!(problems[0].problem().starts_with("needs the agent"), "{problems:?}");
     }
-    // Its program does not come to the engine. Podman makes a directory of that name.
-    if is_podman().await {
-        return;
-    }
+    // Its program does not come to the engine.
     let builder = without(pool("c")).exec_via(ExecVia::Auto).agent_path("/no/such/agent");
     let error = builder.build().await.unwrap_err();
     assert!(error.to_string().contains("bring the agent"), "{error}");
