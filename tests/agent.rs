@@ -4,6 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use bollard::models::ContainerCreateBody;
 use dockerpool::{ActiveExec, Error, ExecVia, ExitStatus, PooledContainer, Stdio};
 use futures_util::future::join_all;
 use support::{eventually, pool};
@@ -377,6 +378,28 @@ async fn the_agent_takes_little_memory_also_after_much_work() {
         println!("{} KiB", resident().await);
     })
     .await;
+}
+
+/// Its PID 1 knows but one signal from outside.
+#[tokio::test]
+async fn a_container_whose_image_says_another_stop_signal_ends_at_once_too() {
+    let config = ContainerCreateBody {
+        stop_signal: Some("SIGQUIT".to_owned()),
+        ..Default::default()
+    };
+    let pool = pool("stop-signal")
+        .docker_config(config)
+        .exec_via(ExecVia::Agent)
+        .build()
+        .await
+        .unwrap();
+    let container = pool.acquire().await.unwrap().into_inner();
+    let stop = container.stop(Duration::from_secs(600));
+    tokio::time::timeout(Duration::from_secs(60), stop)
+        .await
+        .expect("long before it is killed")
+        .unwrap();
+    pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]

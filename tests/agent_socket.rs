@@ -120,7 +120,7 @@ async fn much_output_comes_also_when_this_process_has_no_descriptor_left() {
             .await
             .unwrap();
         let old = getrlimit(Resource::Nofile);
-        let mut few = old.clone();
+        let mut few = old;
         few.current = Some(200);
         setrlimit(Resource::Nofile, few).unwrap();
         let mut all = Vec::new();

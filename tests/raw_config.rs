@@ -72,9 +72,9 @@ async fn typed_setters_reach_the_engine_and_the_container() {
         Some("ok")
     );
     assert!(sh(&c, "touch /x 2>&1").await.contains("Read-only"));
-    // Podman gives what it executes the hard limit as its soft one.
-    let soft = if is_podman { "200" } else { "100" };
-    assert_eq!(sh(&c, "ulimit -Sn; ulimit -Hn").await, format!("{soft}\n200"));
+    // What is executed may have the hard limit as its soft one: with Podman always, with runc 1.1 now and then.
+    let limits = sh(&c, "ulimit -Sn; ulimit -Hn").await;
+    assert!(matches!(&*limits, "100\n200" | "200\n200"), "{limits}");
     let (owner, mode) = if is_podman { ("0", "1777") } else { ("123", "755") };
     assert_eq!(sh(&c, "stat -c '%u %a' /owned").await, format!("{owner} {mode}"));
     let sizes = sh(&c, "df -k /scratch /owned /dev/shm | awk 'NR>1 {print $2}'").await;

@@ -387,6 +387,8 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
                 mounts.extend(socket.map(|socket| agent::bind(socket, agent::SOCKET_TARGET)));
                 // It reaps for itself, and must be PID 1.
                 host.init = Some(false);
+                // The only signal that it knows from outside, whatever the image says; else a stop takes all its time.
+                body.stop_signal = Some("SIGTERM".to_owned());
                 file.program()
             }
             None => LIFELINE_PID1,
