@@ -4,9 +4,10 @@
 //! One for each container: mounted into it, and gone as soon as the agent has connected.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -44,10 +45,13 @@ pub(crate) struct Socket {
 impl Socket {
     /// A new one in this directory, which nobody else may look into.
     pub(super) fn bind(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(format!("{:016x}", fastrand::u64(..)));
+        let name = format!("{:016x}", fastrand::u64(..));
+        let opened = File::open(dir)?;
+        // An address has 108 bytes at most, and the directory's path may have more.
+        let short = format!("/proc/self/fd/{}/{name}", opened.as_raw_fd());
         let socket = Self {
-            listener: UnixListener::bind(&path)?,
-            path,
+            listener: UnixListener::bind(short)?,
+            path: dir.join(name),
             token: fastrand::u128(..).to_ne_bytes(),
         };
         socket.listener.set_nonblocking(true)?;
@@ -219,5 +223,23 @@ impl Pipe {
                 Ok(_) => return Ok(self.buffer.split().freeze()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_the_directory_may_be_longer_than_an_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let socket = Socket::bind(&deep).unwrap();
+        let path = socket.path().to_owned();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
+        drop(socket);
+        assert!(!path.exists());
     }
 }
