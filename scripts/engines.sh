@@ -313,6 +313,16 @@ write_table() {
 
 # However the run ends: no test and no engine of it goes on.
 finish_engines() {
+    trap - EXIT
+    trap '' INT TERM HUP
+    if [ -n "$STAGE_PID" ]; then
+        kill -TERM "$STAGE_PID" 2>/dev/null || true
+        wait "$STAGE_PID" 2>/dev/null || true
+    fi
+    [ -z "$PRIVATE_ENGINE" ] || stop_private_engine "$PRIVATE_ENGINE"
+}
+
+engines() {
     local names=() name args=() title log
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
         engine_recipe "$1"
