@@ -14,7 +14,7 @@ use dockerpool::{ContainerSpec, Engine, EngineError, ExitStatus, Pool, Taint};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
-use support::{containers_of, engine, eventually_now, pool};
+use support::{containers_of, engine, eventually_now, is_podman, pool};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout};
 
@@ -175,6 +175,10 @@ async fn an_engine_tells_what_happens_now_whatever_hour_it_is_asked_since() {
     let pool = pool("hours").build().await.unwrap();
     let ours = Selector::label(dockerpool::labels::INSTANCE, pool.instance());
     for since in [SystemTime::now() - HOUR, SystemTime::now() + HOUR] {
+        if since > SystemTime::now() && is_podman().await {
+            // It waits for that hour. What it does not tell meanwhile is looked for, as the test before shows.
+            continue;
+        }
         let c = pool.acquire().await.unwrap();
         let mut events = engine.events(&ours, Some(since));
         let killed = async {

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
@@ -16,7 +16,15 @@ use tracing::span;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Has every test interested in what is logged, since tests that are not, in other threads, can keep one that is from
+/// hearing of it: `tracing` remembers for each place whether anybody was when it was first come to.
+fn hear_everything() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Log::default()).unwrap());
+}
+
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
+    hear_everything();
     Pool::builder("lease")
         .image("any")
         .engine(Arc::new(engine.clone()))
@@ -61,6 +69,7 @@ impl tracing::Subscriber for Log {
 
 #[tokio::test(start_paused = true)]
 async fn a_forgotten_guard_is_logged_with_its_place_and_its_container_is_replaced() {
+    hear_everything();
     let log = Log::default();
     let _log = tracing::subscriber::set_default(log.clone());
     let engine = FakeEngine::new();
@@ -87,6 +96,7 @@ async fn a_forgotten_guard_is_logged_with_its_place_and_its_container_is_replace
 
 #[tokio::test(start_paused = true)]
 async fn every_way_to_acquire_tells_its_place() {
+    hear_everything();
     let log = Log::default();
     let _log = tracing::subscriber::set_default(log.clone());
     let engine = FakeEngine::new();
@@ -185,6 +195,7 @@ async fn an_engine_that_does_not_answer_delays_the_reclaim_and_no_more() {
 
 #[tokio::test]
 async fn on_a_real_engine_the_command_ends_and_the_slot_is_free() {
+    hear_everything();
     let engine = engine().await;
     let builder = pool("lease").max_total(1).max_lease(Duration::from_secs(2));
     let pool = builder.build().await.unwrap();

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::query_parameters::ImportImageOptions;
+use bollard::query_parameters::{ImportImageOptions, TagImageOptions};
 use dockerpool::{DockerEngine, Endpoint};
 use futures_util::StreamExt;
 use tempfile::TempDir;
@@ -153,8 +153,20 @@ impl PrivateEngine {
         let mut steps = ours
             .bollard()
             .import_image(ImportImageOptions::default(), archive, None);
+        let mut told = String::new();
         while let Some(step) = steps.next().await {
-            step.unwrap();
+            told += &step.unwrap().stream.unwrap_or_default();
+        }
+        // Podman names it in full, with a registry.
+        let name = busybox();
+        let loaded = told.split_once("Loaded image: ").map(|(_, name)| name.trim());
+        if let Some(loaded) = loaded.filter(|loaded| **loaded != name) {
+            let (repo, tag) = name.rsplit_once(':').unwrap();
+            let options = TagImageOptions {
+                repo: Some(repo.to_owned()),
+                tag: Some(tag.to_owned()),
+            };
+            ours.bollard().tag_image(loaded, Some(options)).await.unwrap();
         }
     }
 }
