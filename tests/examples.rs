@@ -198,13 +198,18 @@ fn network_isolation() {
     );
 }
 
-#[test]
-fn resource_limits() {
+#[tokio::test]
+async fn resource_limits() {
+    // Podman does not tell of it.
+    let killed_for_memory = match support::is_podman().await {
+        true => "memory: signaled 9",
+        false => "memory: out of memory",
+    };
     says(
         "resource_limits",
         &[],
         &[
-            "memory: out of memory",
+            killed_for_memory,
             "processes: refused true",
             "time: timed out",
             r#"output: output limit, kept "y\ny\ny\ny\ny\n""#,
