@@ -198,10 +198,11 @@ fn network_isolation() {
     );
 }
 
-#[tokio::test]
-async fn resource_limits() {
+#[test]
+fn resource_limits() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     // Podman does not tell of it.
-    let killed_for_memory = match support::is_podman().await {
+    let killed_for_memory = match runtime.block_on(support::is_podman()) {
         true => "memory: signaled 9",
         false => "memory: out of memory",
     };
