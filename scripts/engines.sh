@@ -25,7 +25,7 @@ engine_recipe() {
         ;;
     # Docker with another runtime, which is asked what depends on that.
     gvisor)
-        SUITE=trixie PACKAGES+=(docker.io runsc)
+        SUITE=trixie PACKAGES+=(docker.io runsc dash) # Docker starts runtimes with arguments by a shell
         SERVE=(dockerd --default-runtime runsc)
         TITLE='gVisor under Docker'
         TESTS=()

@@ -299,6 +299,33 @@ async fn the_question_whether_a_command_has_ended() {
 }
 
 #[tokio::test]
+async fn a_command_that_was_not_started_without_a_word_why() {
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
+    stub.fault(Route::ExecInspect, Fault::NeverWas);
+    // The program's fault, for all that is known.
+    let error = c.command("true").output().await.unwrap_err();
+    assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
+    assert_eq!(c.taint(), None);
+
+    // Not if the container has ended, of which the engine tells a little later.
+    let asked = stub.calls(Route::Inspect);
+    let ended = async {
+        eventually_now("it is asked", || stub.calls(Route::Inspect) > asked).await;
+        stub.fault(Route::Inspect, Fault::Ended);
+    };
+    let mut command = c.command("true");
+    let (result, ()) = tokio::join!(command.output(), ended);
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::ContainerGone { .. }), "{error:?}");
+    assert_eq!(c.taint(), Some(Taint::Died));
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn output_that_breaks_off() {
     // What there is of the cut frame is 42 bytes.
     let cut = format!("whole\n{}", "x".repeat(42));

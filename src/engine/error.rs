@@ -23,6 +23,7 @@ pub struct EngineError {
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     of_container: bool,
+    unexplained: bool,
 }
 
 /// The kinds of [`EngineError`] that callers act on differently.
@@ -101,6 +102,7 @@ impl EngineError {
             message: message.into(),
             source: None,
             of_container: false,
+            unexplained: false,
         }
     }
 
@@ -146,6 +148,17 @@ impl EngineError {
 
     pub(crate) fn is_of_container(&self) -> bool {
         self.of_container
+    }
+
+    /// A program could not be started, and the engine does not say why.
+    #[must_use]
+    pub(crate) fn unexplained(mut self) -> Self {
+        self.unexplained = true;
+        self
+    }
+
+    pub(crate) fn is_unexplained(&self) -> bool {
+        self.unexplained
     }
 
     /// Whether this says that the container is not there or does not run.

@@ -28,6 +28,10 @@ const PIPE_FRAMES: usize = 16;
 /// better things to do than to answer that they still do.
 const SILENCE_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
+/// How long an engine may take to see that a container has ended, and how often it is asked meanwhile.
+const CONTAINER_END: Duration = Duration::from_secs(1);
+const CONTAINER_END_CHECK: Duration = Duration::from_millis(20);
+
 /// How long the rest of the output may take once a command is known to have ended.
 const OUTPUT_AFTER_END: Duration = Duration::from_millis(100);
 
@@ -408,7 +412,7 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
     let gone = |error| Verdict::Gone(shared.end_of_command().unwrap_or(error));
     match error.kind() {
         // Nothing can be started in a container that has just ended, and the engine blames the program.
-        EngineErrorKind::CannotStart if error.is_of_container() || is_gone(shared).await => {
+        EngineErrorKind::CannotStart if error.is_of_container() || is_going(shared, &error).await => {
             shared.set_taint(Taint::Died);
             (gone(error), Proof::Ended)
         }
@@ -644,6 +648,21 @@ async fn saw_oom_kill(shared: &Shared, since: SystemTime, before: OomKills) -> b
         }
     };
     timeout(KILL_REASON_GRACE, seen).await.is_ok() || is_new()
+}
+
+/// Whether the container in which a program could not be started is gone. Docker 26 has no words for a program whose
+/// container was killed as it began, and sees a little later that the container has ended.
+async fn is_going(shared: &Shared, error: &EngineError) -> bool {
+    let until = Instant::now() + CONTAINER_END;
+    loop {
+        if is_gone(shared).await {
+            return true;
+        }
+        if !error.is_unexplained() || Instant::now() >= until {
+            return false;
+        }
+        sleep(CONTAINER_END_CHECK).await;
+    }
 }
 
 /// Whether the engine says that the container is not there or does not run.

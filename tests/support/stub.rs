@@ -68,6 +68,10 @@ pub enum Fault {
     SilentUpgrade,
     /// A command that never ends.
     Running,
+    /// A command that was not started, without a word why.
+    NeverWas,
+    /// A container that has ended.
+    Ended,
 }
 
 /// The daemon. It ends, and its socket goes, when this is dropped.
@@ -389,6 +393,11 @@ async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: 
             endless(stream, &[0; 65536], shared).await
         }
         Fault::Running => answer(stream, 200, r#"{"ID":"e1","Running":true,"Pid":7}"#).await,
+        Fault::NeverWas => answer(stream, 200, r#"{"ID":"e1","Running":false,"ExitCode":126,"Pid":0}"#).await,
+        Fault::Ended => {
+            let body = r#"{"Id":"1","Name":"/one","State":{"Status":"exited"},"Config":{"Image":"any"}}"#;
+            answer(stream, 200, body).await
+        }
         Fault::SilentUpgrade => {
             upgrade(stream).await?;
             match route {

@@ -150,11 +150,10 @@ impl Control {
                 .map(|frame| frame.data.clone())
                 .unwrap_or_default();
             let words = String::from_utf8_lossy(&words).trim().to_owned();
-            let words = if words.is_empty() {
-                "the program could not be started".into()
-            } else {
-                words
-            };
+            if words.is_empty() {
+                let error = EngineError::new(EngineErrorKind::CannotStart, "the program could not be started");
+                return Err(error.unexplained());
+            }
             // Its state has changed since the command was created, and an inspect may not show it yet.
             let of_container = CONTAINER_WORDS.iter().any(|its| words.contains(its));
             let error = EngineError::new(EngineErrorKind::CannotStart, words);
