@@ -143,31 +143,37 @@ fn with_processes<T>(proc: Fd, memory: &mut [u8], look: impl FnOnce(&mut [Proces
         if count == processes.len() {
             return false;
         }
-        // Gone meanwhile, else.
-        if let Some(process) = stat(proc, name) {
-            let in_order = count == 0 || processes[count - 1].pid < pid;
-            if in_order {
-                processes[count] = process;
-                count += 1;
+        match stat(proc, name) {
+            Ok(process) => {
+                let in_order = count == 0 || processes[count - 1].pid < pid;
+                if in_order {
+                    processes[count] = process;
+                    count += 1;
+                }
+                in_order
             }
-            return in_order;
+            // Gone meanwhile.
+            Err(Errno::NOENT | Errno::SRCH) => true,
+            // It may be there all the same: where memory is short, say.
+            Err(_) => false,
         }
-        true
     });
     whole.then(|| look(&mut processes[..count]))
 }
 
 /// What `/proc` says of one process.
-fn stat(proc: Fd, name: &CStr) -> Option<Process> {
+fn stat(proc: Fd, name: &CStr) -> sys::Result<Process> {
     let mut path = [0; 32];
     let name = name.to_bytes();
-    path.get_mut(..name.len())?.copy_from_slice(name);
-    path.get_mut(name.len()..name.len() + 6)?.copy_from_slice(b"/stat\0");
-    let fd = sys::open_at(proc, CStr::from_bytes_until_nul(&path).ok()?).ok()?;
+    let whole = path.get_mut(..name.len() + 6).ok_or(Errno::INVAL)?;
+    whole[..name.len()].copy_from_slice(name);
+    whole[name.len()..].copy_from_slice(b"/stat\0");
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
+    let fd = sys::open_at(proc, path)?;
     let mut text = [0; 512];
     let len = sys::read(fd, &mut text);
     sys::close(fd);
-    tree::parse(&text[..len.ok()?])
+    tree::parse(&text[..len?]).ok_or(Errno::INVAL)
 }
 
 /// When a process was started, in ticks.
@@ -181,7 +187,7 @@ pub fn started(proc: Fd, pid: i32) -> Option<u64> {
         rest /= 10;
     }
     let name = CStr::from_bytes_until_nul(&text[at..]).ok()?;
-    stat(proc, name).map(|process| process.started)
+    stat(proc, name).ok().map(|process| process.started)
 }
 
 /// How many processes there are beside PID 1, those included that have ended and were not waited for.
