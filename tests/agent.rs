@@ -404,12 +404,7 @@ async fn a_container_whose_image_says_another_stop_signal_ends_at_once_too() {
 async fn nothing_is_left_on_this_machine_after_a_shutdown() {
     let pool = pool("files").exec_via(ExecVia::Agent).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
-    let mounts = c
-        .command("cat")
-        .arg("/proc/self/mountinfo")
-        .output_string()
-        .await
-        .unwrap();
+    let mounts = support::mounts(&c).await;
     assert!(mounts.contains(" /.dockerpool-agent ro,"), "{mounts}");
     drop(c);
     pool.shutdown().await.unwrap();

@@ -3,45 +3,17 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use dockerpool::{ActiveExec, ExecVia};
-use support::pool;
+use support::{Owner, pool};
 
 /// Makes a run of this binary, in a process of its own, an owner.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
-struct Owner(Child);
-
-impl Owner {
-    /// One that has a pool, and its files in that folder.
-    fn start(folder: &Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "an_owner", "--nocapture"])
-            .env(OWNER, "1")
-            .env("TMPDIR", folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap() == "ready"), "the owner gets ready");
-        Self(process)
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// An owner that has a pool, and its files in that folder.
+fn owner(folder: &Path) -> Owner {
+    Owner::start(|command| command.env(OWNER, "1").env("TMPDIR", folder))
 }
 
 /// Not a test of its own: what the owners do.
@@ -68,9 +40,9 @@ fn entries(folder: &Path) -> BTreeSet<String> {
 fn directories_of_dead_owners_are_removed_by_the_next_one_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let mut dead = Owner::start(folder);
+    let mut dead = owner(folder);
     let of_dead = entries(folder).pop_first().unwrap();
-    let living = Owner::start(folder);
+    let living = owner(folder);
     let of_living = entries(folder).into_iter().find(|name| *name != of_dead).unwrap();
     dead.kill();
     assert_eq!(entries(folder), [of_dead.clone(), of_living.clone()].into());
@@ -88,7 +60,7 @@ fn directories_of_dead_owners_are_removed_by_the_next_one_and_no_others() {
     std::fs::write(folder.join(&foreign).join("file"), "kept").unwrap();
 
     let mut expected = entries(folder);
-    let next = Owner::start(folder);
+    let next = owner(folder);
     assert!(expected.remove(&of_dead) && expected.remove(&link));
     let left = entries(folder);
     assert!(left.is_superset(&expected), "{left:?}");

@@ -25,12 +25,7 @@ async fn sockets_of_agent(id: &str) -> usize {
 
 /// The library's directory with the agent, and so with its sockets, on this machine.
 async fn directory(c: &PooledContainer) -> PathBuf {
-    let mounts = c
-        .command("cat")
-        .arg("/proc/self/mountinfo")
-        .output_string()
-        .await
-        .unwrap();
+    let mounts = support::mounts(c).await;
     let name = mounts
         .lines()
         .find(|line| line.contains(" /.dockerpool-agent "))

@@ -5,10 +5,8 @@
 mod proxy;
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
@@ -18,7 +16,7 @@ use dockerpool::{
 };
 use dockerpool::{Taint, labels};
 use proxy::Proxy;
-use support::{busybox, engine, eventually, is_podman};
+use support::{Owner, busybox, engine, eventually, finish, is_podman, unique_name};
 
 /// Makes a run of this binary, in a process of its own, the owner of a pool of this name.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
@@ -28,31 +26,22 @@ struct Name(String);
 
 impl Name {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("volume-{}-{number}", std::process::id()))
+        Self(unique_name("volume"))
     }
 }
 
 impl Drop for Name {
     fn drop(&mut self) {
         let name = self.0.clone();
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let engine = engine().await;
-                for container in engine.list(&Selector::pool(&name)).await.unwrap() {
-                    let _ = engine.remove(&container.id).await;
-                }
-                for volume in volumes(&engine, &name).await {
-                    let _ = remove_volume(&engine, &volume).await;
-                }
-            });
+        finish(async move {
+            let engine = engine().await;
+            for container in engine.list(&Selector::pool(&name)).await.unwrap() {
+                let _ = engine.remove(&container.id).await;
+            }
+            for volume in volumes(&engine, &name).await {
+                let _ = remove_volume(&engine, &volume).await;
+            }
         });
-        let _ = cleaning.join();
     }
 }
 
@@ -126,12 +115,7 @@ async fn a_remote_engine_runs_the_agent_from_a_volume_that_goes_with_the_pool() 
         assert!(found.labels.contains_key(labels::OWNER), "{found:?}");
 
         let c = pool.acquire().await.unwrap();
-        let mounts = c
-            .command("cat")
-            .arg("/proc/self/mountinfo")
-            .output_string()
-            .await
-            .unwrap();
+        let mounts = support::mounts(&c).await;
         assert!(mounts.contains(" /.dockerpool ro,"), "{mounts}");
         drop(c);
         pool.shutdown().await.unwrap();
@@ -255,32 +239,7 @@ async fn outside_of_a_pool_there_is_no_volume_and_the_error_says_so() {
 
 /// A process with a pool on a remote engine.
 fn owner(name: &Name) -> Owner {
-    let mut process = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "an_owner", "--nocapture"])
-        .env(OWNER, &name.0)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap() == "ready"), "the owner gets ready");
-    Owner(process)
-}
-
-struct Owner(Child);
-
-impl Owner {
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Owner::start(|command| command.env(OWNER, &name.0))
 }
 
 /// Not a test of its own: what the owners do.

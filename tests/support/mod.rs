@@ -109,6 +109,44 @@ pub async fn with_container<T>(pool: PoolBuilder, run: impl AsyncFnOnce(&PooledC
     result
 }
 
+/// What is mounted in a container, as the kernel lists it.
+pub async fn mounts(c: &PooledContainer) -> String {
+    let mut command = c.command("cat");
+    command.arg("/proc/self/mountinfo").output_string().await.unwrap()
+}
+
+/// Another run of the test binary, of its `an_owner` alone, killed at the latest when this is dropped.
+pub struct Owner(std::process::Child);
+
+impl Owner {
+    /// One that has said that it is `ready`. Its environment tells it what it is.
+    pub fn start(tell: impl FnOnce(&mut std::process::Command) -> &mut std::process::Command) -> Self {
+        use std::io::BufRead;
+
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "an_owner", "--nocapture"]);
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null());
+        let mut owner = Self(tell(&mut command).spawn().unwrap());
+        let mut lines = std::io::BufReader::new(owner.0.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "ready"), "the owner gets ready");
+        owner
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The variable by which [`processes`] finds a command and whatever it starts.
 pub const MARK: &str = "DOCKERPOOL_TEST_MARK";
 

@@ -129,6 +129,12 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     }
 }
 
+/// What the engine says of an image that it has.
+pub(super) async fn describe(engine: &DockerEngine, name: &str) -> Result<ImageInspect, EngineError> {
+    let found = engine.docker.inspect_image(name).await;
+    found.map_err(|error| engine_error("the engine did not describe the image", error))
+}
+
 /// Adds why there was no login to an error that a login may have kept from happening.
 fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
     match (error.kind(), trouble) {

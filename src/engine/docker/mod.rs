@@ -283,22 +283,14 @@ impl Engine for DockerEngine {
 
     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         Box::pin(async move {
-            let image = self
-                .docker
-                .inspect_image(&spec.image)
-                .await
-                .map_err(|error| engine_error("the engine did not describe the image", error))?;
+            let image = image::describe(self, &spec.image).await?;
             Ok(raw::fingerprint(spec, &image.id.unwrap_or_default()))
         })
     }
 
     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         Box::pin(async move {
-            let image = self
-                .docker
-                .inspect_image(&spec.image)
-                .await
-                .map_err(|error| engine_error("the engine did not describe the image", error))?;
+            let image = image::describe(self, &spec.image).await?;
             let config = image.config.unwrap_or_default();
             let (entrypoint, cmd) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
             Ok(raw::own_command(spec, entrypoint, cmd))
