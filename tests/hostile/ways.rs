@@ -1,0 +1,102 @@
+//! The ways of running commands and the users that every attack is tried by.
+
+use std::time::{Duration, Instant};
+
+use dockerpool::{Error, ExecVia, Output, Pool, PoolBuilder, PooledContainer};
+
+use crate::support::{containers_of_instance, engine, python};
+
+/// How a command reaches the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By the engine's exec API.
+    ExecApi,
+    /// By the agent, over the container's own socket.
+    AgentSocket,
+    /// By the agent, over the attached streams of PID 1.
+    AgentAttached,
+}
+
+pub const WAYS: [Way; 3] = [Way::ExecApi, Way::AgentSocket, Way::AgentAttached];
+
+/// Root of the container, and a user that owns nothing in it.
+pub const USERS: [&str; 2] = ["root", "nobody"];
+
+/// More than anything here takes, also on a busy machine.
+pub const HANG: Duration = Duration::from_secs(60);
+
+impl Way {
+    pub fn is_agent(self) -> bool {
+        self != Self::ExecApi
+    }
+
+    /// Begins a pool of Python containers whose commands are run this way.
+    pub fn builder(self, name: &str) -> PoolBuilder {
+        let builder = Pool::builder(format!("hostile-{name}-{self:?}"))
+            .image(python())
+            .min_idle(0)
+            .max_total(2)
+            .memory(128 << 20)
+            .pids_limit(100);
+        match self {
+            Self::ExecApi => builder.exec_via(ExecVia::Docker),
+            Self::AgentSocket => builder.exec_via(ExecVia::Agent),
+            Self::AgentAttached => builder.exec_via(ExecVia::Agent).without_agent_socket(),
+        }
+    }
+}
+
+/// Tries an attack by each way and as each user, on a pool for each way; sees that nothing of the pool is left.
+pub async fn each(name: &str, attack: impl AsyncFn(Way, &'static str, &Pool)) {
+    for way in WAYS {
+        let pool = way.builder(name).build().await.unwrap();
+        for user in USERS {
+            let begun = Instant::now();
+            attack(way, user, &pool).await;
+            assert!(begun.elapsed() < HANG, "{way:?} {user}: {:?}", begun.elapsed());
+        }
+        let instance = pool.instance().to_owned();
+        pool.shutdown().await.unwrap();
+        assert_eq!(containers_of_instance(&*engine().await, &instance).await, 0, "{way:?}");
+    }
+}
+
+/// Runs a Python program, for at most half a minute.
+pub async fn run(c: &PooledContainer, user: &str, script: &str) -> Result<Output, Error> {
+    run_for(c, user, script, Duration::from_secs(30)).await
+}
+
+/// Runs a Python program, for at most this long.
+pub async fn run_for(c: &PooledContainer, user: &str, script: &str, limit: Duration) -> Result<Output, Error> {
+    let mut command = c.command("python3");
+    command.args(["-c", script]).user(user).timeout(limit).output().await
+}
+
+/// Asserts what holds after any attack: the container of the lease works as before or is tainted, and the next lease
+/// works, on the same container only if that was not tainted. Ends the lease.
+pub async fn lease_is_sound(pool: &Pool, c: PooledContainer, attack: &str) {
+    let works = works(&c).await;
+    let (id, taint) = (c.id().to_owned(), c.taint());
+    assert!(works || taint.is_some(), "{attack}: neither works nor tainted");
+    drop(c);
+    let next = pool.acquire().await.unwrap();
+    assert!(self::works(&next).await, "{attack}: the next lease does not work");
+    assert!(
+        taint.is_none() || next.id() != id,
+        "{attack}: a tainted container was lent again ({taint:?})"
+    );
+}
+
+/// Whether the container runs a command exactly as it should.
+pub async fn works(c: &PooledContainer) -> bool {
+    let mut command = c.command("sh");
+    let out = command
+        .args(["-c", "echo out; echo err >&2; read x; echo $x; exit 7"])
+        .stdin("in\n")
+        .timeout(Duration::from_secs(10))
+        .output()
+        .await;
+    out.is_ok_and(|out| {
+        out.status.code() == Some(7) && out.stdout_lossy() == "out\nin\n" && out.stderr_lossy() == "err\n"
+    })
+}
