@@ -14,6 +14,10 @@
 //! Criterion measures one after the other, and a machine that does something else meanwhile is easily 5 % slower. What
 //! the library costs is therefore measured once more, in pairs: one command this way and one that way, by turns, and the
 //! median of the pairs' ratios. That table is printed at the end and kept in `target/tmp/exec_pairs.md`.
+//!
+//! A second table, in `target/tmp/runtime_pairs.md`, is what it costs that the library works on a runtime of its own:
+//! commands by the agent in a container whose background tasks are there (`own`), and in one where they are on the caller's
+//! runtime (`given`), for both flavors of that. It is made alone by `cargo bench --bench exec -- runtime_pairs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +29,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use dockerpool::{Container, ContainerSpec, DockerEngine, ExecVia, Running};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 const SILENT: &[&str] = &["true"];
 const KIB: &[&str] = &["head", "-c", "1024", "/dev/zero"];
@@ -188,6 +192,70 @@ impl Bench {
     }
 }
 
+/// What a runtime of the library's own costs: one line of the table for each command.
+async fn runtime_pairs(flavor: &str) -> String {
+    let engine = Arc::new(DockerEngine::connect().await.expect("an engine: ./dev engine start"));
+    let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or("dockerpool-local/busybox:1".to_owned());
+    let spec = ContainerSpec::new(image).exec_via(ExecVia::Agent);
+    let own = Container::create(engine.clone(), spec.clone()).await;
+    let given = Container::create_on(Handle::current(), engine, spec).await;
+    let own = own.expect("a container").start().await.expect("it starts");
+    let given = given.expect("a container").start().await.expect("it starts");
+    let mut lines = String::new();
+    for (name, argv, at_once, count) in [
+        ("exec_true", SILENT, 1, 1000),
+        ("exec_true_8_at_once", SILENT, 8, 300),
+        ("exec_100mib", MIB_100, 1, 16),
+    ] {
+        let run = async |container| {
+            let begun = Instant::now();
+            join_all((0..at_once).map(|_| Bench::command(container, argv))).await;
+            begun.elapsed().as_secs_f64()
+        };
+        let (mut own_times, mut given_times, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..count {
+            // Each goes first every other time.
+            let (own_time, given_time);
+            if i % 2 == 0 {
+                own_time = run(&own).await;
+                given_time = run(&given).await;
+            } else {
+                given_time = run(&given).await;
+                own_time = run(&own).await;
+            }
+            own_times.push(own_time);
+            given_times.push(given_time);
+            ratios.push(own_time / given_time);
+        }
+        lines += &format!(
+            "| {flavor} | {name} | {count} | {:.3} ms | {:.3} ms | {:.3} |\n",
+            median(&mut own_times) * 1e3,
+            median(&mut given_times) * 1e3,
+            median(&mut ratios)
+        );
+    }
+    own.remove().await.expect("it is removed");
+    given.remove().await.expect("it is removed");
+    lines
+}
+
+/// The second table.
+fn runtime_table() {
+    let mut table =
+        "| caller's runtime | command | pairs | own | given | ratio |\n|---|---|---|---|---|---|\n".to_owned();
+    let flavors = [
+        ("multi_thread", Builder::new_multi_thread()),
+        ("current_thread", Builder::new_current_thread()),
+    ];
+    for (flavor, mut builder) in flavors {
+        let runtime = builder.enable_all().build().expect("a runtime");
+        table += &runtime.block_on(runtime_pairs(flavor));
+    }
+    print!("{table}");
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/runtime_pairs.md");
+    std::fs::write(file, table).expect("the table is written");
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -199,6 +267,9 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn main() {
+    if std::env::args().any(|arg| arg == "runtime_pairs") {
+        return runtime_table();
+    }
     let runtime = Runtime::new().expect("a runtime");
     let bench = runtime.block_on(Bench::new());
     let mut criterion = Criterion::default()
@@ -236,6 +307,7 @@ fn main() {
             let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/exec_pairs.md");
             std::fs::write(file, table).expect("the table is written");
         });
+        runtime_table();
     }
     criterion.final_summary();
     runtime.block_on(bench.container.remove()).expect("it is removed");

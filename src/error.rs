@@ -67,6 +67,12 @@ pub enum Error {
         pool: String,
     },
 
+    /// The tokio runtime given to [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime) or
+    /// [`Container::create_on`](crate::Container::create_on) has ended, and the background tasks of its pools and
+    /// containers with it. Whether a command that ran at that moment has ended is not known.
+    #[error("{}", crate::runtime::ENDED)]
+    RuntimeEnded,
+
     /// Containers may be left on the engine after a shutdown, because it did not answer or refused to remove them.
     #[error(
         "shutdown of the pool `{pool}` could not remove everything; look for containers with the label {}={instance}",
@@ -142,6 +148,9 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn engine(op: &'static str, container: Option<&str>, source: EngineError) -> Self {
+        if source.kind() == EngineErrorKind::RuntimeEnded {
+            return Self::RuntimeEnded;
+        }
         Self::Engine {
             op,
             container: container.map(str::to_owned),
@@ -204,7 +213,7 @@ impl Error {
 }
 
 /// Is told of errors that no call returns.
-pub(crate) type ErrorFn = Arc<dyn Fn(&Error) + Send + Sync>;
+pub(crate) type ErrorFn = Arc<dyn Fn(Error) + Send + Sync>;
 
 /// One value that cannot be used.
 ///

@@ -134,6 +134,7 @@ pub mod fuzzing;
 pub mod labels;
 mod owner;
 pub mod pool;
+mod runtime;
 
 /// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
 #[cfg(feature = "testing")]

@@ -8,9 +8,11 @@ use std::time::Duration;
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, Pool, PoolBuilder};
 use support::{engine, eventually_now, pool};
+use tokio::runtime::Handle;
 
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
     Pool::builder("acquire")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()))
         .min_idle(0)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Pool};
 use support::eventually_now;
+use tokio::runtime::Handle;
 
 /// How the engine answers the calls behind a creation.
 const ANSWERS: [Answer; 4] = [
@@ -31,6 +32,7 @@ async fn polled<T>(future: impl Future<Output = T>, polls: usize) -> bool {
 
 async fn pool_of_two(engine: &FakeEngine) -> Pool {
     let builder = Pool::builder("cancellation")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()));
     builder.min_idle(0).max_total(2).build().await.unwrap()
@@ -155,6 +157,7 @@ async fn a_build_dropped_at_every_poll_leaves_nothing() {
                 engine.answer(call, answer);
             }
             let builder = Pool::builder("cancellation")
+                .tokio_runtime(Handle::current())
                 .image("any")
                 .engine(Arc::new(engine.clone()));
             polled(builder.min_idle(2).build(), polls).await;

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use support::{containers_of, engine, eventually_now, is_podman, pool};
+use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout};
 
@@ -42,7 +43,10 @@ impl Clocked {
     }
 
     fn pool(self: &Arc<Self>) -> dockerpool::PoolBuilder {
-        Pool::builder("clock").image("any").engine(self.clone())
+        Pool::builder("clock")
+            .tokio_runtime(Handle::current())
+            .image("any")
+            .engine(self.clone())
     }
 }
 

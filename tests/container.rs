@@ -13,6 +13,7 @@ use dockerpool::{
     labels,
 };
 use support::{busybox, eventually, eventually_now};
+use tokio::runtime::Handle;
 
 /// By this label a test finds its own containers.
 const MARK: &str = "test-of-containers";
@@ -299,7 +300,9 @@ async fn a_transition_dropped_half_way_leaves_nothing_on_the_engine() {
 /// In memory, where every answer and every moment can be had.
 async fn fake_running(engine: &FakeEngine) -> Container<Running> {
     let spec = ContainerSpec::new("any").cmd(["sleep", "60"]);
-    let created = Container::create(Arc::new(engine.clone()), spec).await.unwrap();
+    let created = Container::create_on(Handle::current(), Arc::new(engine.clone()), spec)
+        .await
+        .unwrap();
     created.start().await.unwrap()
 }
 
@@ -325,7 +328,7 @@ async fn transition(engine: &FakeEngine, call: Call, answer: Answer, polls: usiz
         Call::Create => {
             engine.answer(call, answer);
             polled(
-                Container::create(Arc::new(engine.clone()), ContainerSpec::new("any")),
+                Container::create_on(Handle::current(), Arc::new(engine.clone()), ContainerSpec::new("any")),
                 polls,
             )
             .await

@@ -9,9 +9,11 @@ use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, Pool, PoolBuilder};
 use parking_lot::Mutex;
 use support::eventually_now;
+use tokio::runtime::Handle;
 
 fn builder(engine: &FakeEngine) -> PoolBuilder {
     Pool::builder("counted")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()))
         .min_idle(0)

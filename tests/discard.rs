@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Pool};
 use support::{containers_of, engine, eventually, eventually_now, pool};
+use tokio::runtime::Handle;
 
 #[tokio::test]
 async fn a_discarded_container_is_gone_from_the_engine_and_replaced() {
@@ -29,6 +30,7 @@ async fn a_discarded_container_is_gone_from_the_engine_and_replaced() {
 async fn a_removal_that_fails_is_tried_again_and_keeps_its_place_until_then() {
     let engine = FakeEngine::new();
     let pool = Pool::builder("discard")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()))
         .min_idle(0)
@@ -51,6 +53,7 @@ async fn a_removal_that_fails_is_tried_again_and_keeps_its_place_until_then() {
 async fn discarding_all_makes_good_the_minimum() {
     let engine = FakeEngine::new();
     let pool = Pool::builder("discard")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()))
         .min_idle(3)

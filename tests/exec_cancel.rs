@@ -12,6 +12,7 @@ use std::time::Duration;
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{Command, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer};
 use support::{MARK, containers_of_instance, engine, eventually_now, exec_via, pool, processes, unique_mark};
+use tokio::runtime::Handle;
 
 /// How the engine answers the start of a command.
 const ANSWERS: [Answer; 6] = [
@@ -90,7 +91,10 @@ async fn at_every_poll_under_every_answer_of_an_engine_in_memory() {
                     let engine = FakeEngine::new();
                     let process = process.clone();
                     engine.on_exec(move |_| process.clone());
-                    let builder = Pool::builder("cancel").image("any").engine(Arc::new(engine.clone()));
+                    let builder = Pool::builder("cancel")
+                        .tokio_runtime(Handle::current())
+                        .image("any")
+                        .engine(Arc::new(engine.clone()));
                     let pool = builder.min_idle(0).max_total(1).build().await.unwrap();
                     let c = pool.acquire().await.unwrap();
                     engine.answer(Call::Exec, answer);
@@ -122,7 +126,10 @@ async fn at_every_poll_under_every_answer_of_an_engine_in_memory() {
 #[tokio::test(start_paused = true)]
 async fn a_command_given_up_after_its_end_has_nothing_against_it() {
     let engine = FakeEngine::new();
-    let builder = Pool::builder("late").image("any").engine(Arc::new(engine.clone()));
+    let builder = Pool::builder("late")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine.clone()));
     let pool = builder.max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let mut child = c.command("any").spawn().await.unwrap();
@@ -144,7 +151,10 @@ async fn a_wait_that_is_given_up_loses_nothing_and_a_kill_that_is_given_up_goes_
             "ends" => FakeProcess::exit(3).stdout("out"),
             _ => FakeProcess::forever(),
         });
-        let builder = Pool::builder("wait").image("any").engine(Arc::new(engine.clone()));
+        let builder = Pool::builder("wait")
+            .tokio_runtime(Handle::current())
+            .image("any")
+            .engine(Arc::new(engine.clone()));
         let pool = builder.max_total(1).build().await.unwrap();
         let c = pool.acquire().await.unwrap();
         let mut child = c.command("ends").spawn().await.unwrap();

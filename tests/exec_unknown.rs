@@ -16,6 +16,7 @@ use dockerpool::{ContainerSpec, Engine, EngineError, EngineErrorKind, ExitStatus
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 /// What the engine answers to a question about a command.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +166,10 @@ async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>,
         questions: Questions::answered_by(replies),
         breaks_off,
     };
-    let builder = Pool::builder("unknown").image("any").engine(Arc::new(engine));
+    let builder = Pool::builder("unknown")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine));
     let pool = builder.max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
@@ -230,7 +234,10 @@ async fn a_silent_command_is_asked_about_more_and_more_rarely_and_its_end_is_see
         questions: questions.clone(),
         breaks_off: false,
     };
-    let pool = Pool::builder("silent").image("any").engine(Arc::new(engine));
+    let pool = Pool::builder("silent")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine));
     let pool = pool.build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let mut child = c.command("any").spawn().await.unwrap();

@@ -10,6 +10,7 @@ use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, ExecVia, Pool, PullPolicy};
 use futures_util::StreamExt;
 use support::{containers_of, engine, eventually, eventually_now, pool};
+use tokio::runtime::Handle;
 
 fn kind(error: &Error) -> EngineErrorKind {
     error.engine_error().unwrap_or_else(|| panic!("{error:?}")).kind()
@@ -123,6 +124,7 @@ async fn an_image_without_the_librarys_pid_1_is_told_at_once() {
 async fn a_pid_1_that_ends_soon_is_not_replaced_again_and_again_without_a_pause() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("short-lived")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()));
     let pool = builder.min_idle(1).build().await.unwrap();

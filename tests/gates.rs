@@ -13,6 +13,7 @@ use std::time::Duration;
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{EngineErrorKind, Error, Pool, PooledContainer};
 use support::eventually_now;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// What a slow answer takes.
@@ -68,7 +69,10 @@ struct World {
 impl World {
     async fn new() -> Self {
         let engine = FakeEngine::new();
-        let builder = Pool::builder("gates").image("any").engine(Arc::new(engine.clone()));
+        let builder = Pool::builder("gates")
+            .tokio_runtime(Handle::current())
+            .image("any")
+            .engine(Arc::new(engine.clone()));
         let pool = builder
             .min_idle(0)
             .max_total(TOTAL)
@@ -318,7 +322,10 @@ async fn a_lease_that_is_watched_when_the_engine_fails() {
     for answers in combinations(&[Call::Kill, Call::Remove]) {
         for moment in MOMENTS {
             let engine = FakeEngine::new();
-            let builder = Pool::builder("gates").image("any").engine(Arc::new(engine.clone()));
+            let builder = Pool::builder("gates")
+                .tokio_runtime(Handle::current())
+                .image("any")
+                .engine(Arc::new(engine.clone()));
             let builder = builder.min_idle(0).max_total(TOTAL).engine_timeout(CALL);
             let pool = builder.max_lease(LEASE).build().await.unwrap();
             let world = World {

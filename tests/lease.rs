@@ -10,6 +10,7 @@ use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{Error, ExitStatus, Pool, PoolBuilder, Taint};
 use parking_lot::Mutex;
 use support::{containers_of, engine, eventually, eventually_now, pool};
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -26,6 +27,7 @@ fn hear_everything() {
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
     hear_everything();
     Pool::builder("lease")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()))
         .min_idle(0)

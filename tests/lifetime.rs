@@ -10,10 +10,14 @@ use bollard::query_parameters::{RemoveImageOptions, TagImageOptions};
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, Pool, PoolBuilder, PullPolicy};
 use support::{busybox, engine, eventually, eventually_now, python};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
-    Pool::builder("lifetime").image("any").engine(Arc::new(engine.clone()))
+    Pool::builder("lifetime")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine.clone()))
 }
 
 fn ids(engine: &FakeEngine) -> HashSet<String> {

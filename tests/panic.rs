@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dockerpool::Pool;
 use dockerpool::testing::FakeEngine;
 use support::{containers_of, engine, pool};
+use tokio::runtime::Handle;
 
 #[tokio::test]
 async fn a_container_whose_lease_panicked_is_replaced() {
@@ -46,6 +47,7 @@ fn a_panic_through_the_runtime_itself_leaves_nothing() {
                     .image("any")
                     .engine(Arc::new(engine))
                     .min_idle(2)
+                    .tokio_runtime(Handle::current())
                     .build()
                     .await
                     .unwrap();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Pool};
 use futures_util::future::join_all;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 const CALLS: [Call; 9] = [
@@ -26,7 +27,10 @@ const TOTAL: usize = 4;
 const CREATION: Duration = Duration::from_secs(1);
 
 async fn pool_of_four(engine: &FakeEngine, min_idle: usize) -> Pool {
-    let builder = Pool::builder("recovery").image("any").engine(Arc::new(engine.clone()));
+    let builder = Pool::builder("recovery")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine.clone()));
     builder.min_idle(min_idle).max_total(TOTAL).build().await.unwrap()
 }
 

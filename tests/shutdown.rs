@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, ExitStatus, Pool, PoolBuilder};
 use support::{containers_of, engine, eventually_now, pool};
+use tokio::runtime::Handle;
 
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
     Pool::builder("shutdown")
+        .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()))
         .min_idle(0)

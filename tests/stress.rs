@@ -7,14 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
-use dockerpool::{EngineErrorKind, Pool};
+use dockerpool::{EngineErrorKind, Error, Pool, PoolBuilder};
 use support::eventually_now;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinSet;
 
 const TOTAL: usize = 8;
 
 async fn pool_of_eight(engine: &FakeEngine) -> Pool {
+    builder_of_eight(engine).build().await.unwrap()
+}
+
+fn builder_of_eight(engine: &FakeEngine) -> PoolBuilder {
     let builder = Pool::builder("stress").image("any").engine(Arc::new(engine.clone()));
     builder
         .min_idle(2)
@@ -23,9 +27,6 @@ async fn pool_of_eight(engine: &FakeEngine) -> Pool {
         .acquire_timeout(Duration::from_secs(60))
         .engine_timeout(Duration::from_millis(50))
         .max_uses(50)
-        .build()
-        .await
-        .unwrap()
 }
 
 /// All containers can be had at once, none twice, and nothing is left at the end.
@@ -242,7 +243,8 @@ fn a_runtime_that_goes_while_guards_live_on_other_threads_leaves_nothing() {
         let engine = FakeEngine::new();
         let runtime = Runtime::new().unwrap();
         let (pool, guards) = runtime.block_on(async {
-            let pool = pool_of_eight(&engine).await;
+            let builder = builder_of_eight(&engine).tokio_runtime(Handle::current());
+            let pool = builder.build().await.unwrap();
             let mut guards = Vec::new();
             for _ in 0..6 {
                 guards.push(pool.acquire().await.unwrap());
@@ -264,8 +266,9 @@ fn a_runtime_that_goes_while_guards_live_on_other_threads_leaves_nothing() {
         for thread in threads {
             thread.join().unwrap();
         }
-        // What came back can still be lent.
-        drop(pool.try_acquire().unwrap());
+        // Nobody has a container of this pool any more, and whoever asks is told why.
+        assert!(matches!(pool.try_acquire(), Err(Error::RuntimeEnded)));
+        assert_eq!((pool.status().idle, pool.status().in_use), (0, 0));
         drop(pool);
         let give_up = Instant::now() + Duration::from_secs(30);
         while !engine.containers().is_empty() {
@@ -283,7 +286,8 @@ fn a_runtime_that_goes_while_a_failed_creation_is_removed_leaves_nothing() {
     let runtime = Runtime::new().unwrap();
     let pool = runtime.block_on(async {
         let builder = Pool::builder("stress").image("any").engine(Arc::new(engine.clone()));
-        let pool = builder.min_idle(0).build().await.unwrap();
+        let builder = builder.min_idle(0).tokio_runtime(Handle::current());
+        let pool = builder.build().await.unwrap();
         let error = pool.acquire_timeout(Duration::from_millis(100)).await.unwrap_err();
         assert!(error.is_timeout());
         eventually_now("its removal is under way", || engine.calls(Call::Remove) > 0).await;

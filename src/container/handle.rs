@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
-use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,6 +22,7 @@ use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
     OutputStream, bounded,
 };
+use crate::runtime::Home;
 
 /// What the owner of a container and the commands in it share.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     fresh: Option<Fresh>,
     pub(crate) spec: Arc<ContainerSpec>,
     pub(crate) call_timeout: Duration,
-    pub(crate) runtime: RuntimeHandle,
+    pub(crate) runtime: Home,
     id: OnceLock<String>,
     /// A [`Taint`] as a number; 0: none.
     taint: AtomicU8,
@@ -293,7 +293,7 @@ impl Shared {
     /// Removes it where nobody waits for that. `keep` is dropped when that has ended.
     pub(crate) fn remove_behind(&self, keep: Option<Box<dyn Any + Send>>) {
         self.removal()
-            .spawn(&self.runtime, &self.name, self.give_up.clone(), keep);
+            .spawn(self.runtime.handle(), &self.name, self.give_up.clone(), keep);
     }
 }
 
@@ -359,7 +359,7 @@ impl Handle {
         name: String,
         spec: Arc<ContainerSpec>,
         call_timeout: Duration,
-        runtime: RuntimeHandle,
+        runtime: Home,
     ) -> Self {
         Self::with_mark(engine, name, None, spec, call_timeout, runtime, GiveUp::default())
     }
@@ -371,7 +371,7 @@ impl Handle {
         fresh_name: Option<String>,
         spec: Arc<ContainerSpec>,
         call_timeout: Duration,
-        runtime: RuntimeHandle,
+        runtime: Home,
         give_up: GiveUp,
     ) -> Self {
         let fresh = fresh_name.map(|name| Fresh {
@@ -483,7 +483,7 @@ impl Handle {
             let what = "the first sign of life of a container";
             if spec.agent.is_some() {
                 let socket = self.shared.agent_socket.lock().take();
-                let greeting = Client::connect(lifeline, socket, &self.shared.runtime);
+                let greeting = Client::connect(lifeline, socket, self.shared.runtime.handle());
                 let agent = bounded(what, *call_timeout, greeting).await?;
                 let agent = self.shared.agent.get_or_init(|| agent);
                 if let Some(argv) = &spec.supervised {

@@ -29,6 +29,7 @@ use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError, bounded
 use crate::error::Error;
 use crate::exec::Command;
 use crate::labels;
+use crate::runtime::Home;
 
 pub(crate) use handle::{Handle, OomKills, Shared, Unfinished};
 pub(crate) use life::Plan;
@@ -245,9 +246,9 @@ impl<S: State> Container<S> {
     /// Safe: nothing is changed.
     pub async fn inspect(&self) -> Result<ContainerReport, Error> {
         let shared = self.shared();
-        bounded("an inspect", shared.call_timeout, shared.engine.inspect(shared.id()))
-            .await
-            .map_err(|error| self.error("inspect", error))
+        let inspect = shared.engine.inspect(shared.id());
+        let inspected = shared.runtime.bounded("an inspect", shared.call_timeout, inspect);
+        inspected.await.map_err(|error| self.error("inspect", error))
     }
 
     /// Removes it, and waits until that is done.
@@ -260,7 +261,7 @@ impl<S: State> Container<S> {
     ///
     /// Dropping the future does not keep the container from being removed: that then goes on behind.
     pub async fn remove(self) -> Result<(), Error> {
-        match self.removal().attempt().await {
+        match self.shared().runtime.run(self.removal().attempt()).await {
             Ok(()) => {
                 self.into_removed();
                 Ok(())
@@ -299,7 +300,8 @@ impl<S: State> Container<S> {
         call: impl AsyncFnOnce(&dyn Engine, &str) -> Result<(), EngineError>,
     ) -> Result<Container<T>, Error> {
         let shared = self.shared();
-        match bounded(op, shared.call_timeout, call(&*shared.engine, shared.id())).await {
+        let call = async { call(&*shared.engine, shared.id()).await };
+        match shared.runtime.bounded(op, shared.call_timeout, call).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error(op, error)),
         }
@@ -307,7 +309,8 @@ impl<S: State> Container<S> {
 }
 
 impl Container<Created> {
-    /// Creates a container outside of any pool. Must be called within a tokio runtime.
+    /// Creates a container outside of any pool. Works on any thread, within a tokio runtime or not: background tasks run on
+    /// the library's own (see [the crate's documentation](crate#runtime)).
     ///
     /// The image must be on the engine: see [`Engine::prepare`].
     ///
@@ -319,37 +322,60 @@ impl Container<Created> {
     ///
     /// Dropping the future removes whatever came of the call.
     pub async fn create(engine: Arc<dyn Engine>, spec: ContainerSpec) -> Result<Self, Error> {
+        Self::create_in(engine, spec, None).await
+    }
+
+    /// As [`create`](Self::create), with background tasks on this tokio runtime in place of the library's own. What is said
+    /// of [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime) holds here too.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create); [`Error::RuntimeEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`create`](Self::create).
+    pub async fn create_on(
+        runtime: RuntimeHandle,
+        engine: Arc<dyn Engine>,
+        spec: ContainerSpec,
+    ) -> Result<Self, Error> {
+        Self::create_in(engine, spec, Some(runtime)).await
+    }
+
+    async fn create_in(
+        engine: Arc<dyn Engine>,
+        mut spec: ContainerSpec,
+        runtime: Option<RuntimeHandle>,
+    ) -> Result<Self, Error> {
         let problems = spec.problems();
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        let mut spec = spec;
         spec.own_labels
             .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
-        if spec.exec_via != ExecVia::Docker {
-            let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
-                .await
-                .map_err(|error| Error::engine("reach the engine", None, error))?;
-            let decided = agent::decide(&spec, None, &*engine, &info)?;
-            agent::bring(&mut spec, decided, &*engine, DEFAULT_CALL_TIMEOUT).await?;
-            agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
-        }
-        let name = format!("dockerpool-{:032x}", fastrand::u128(..));
-        let handle = Handle::new(
-            engine,
-            name,
-            Arc::new(spec),
-            DEFAULT_CALL_TIMEOUT,
-            RuntimeHandle::current(),
-        );
-        match handle.create().await {
-            Ok(()) => Ok(Self::from_handle(handle)),
-            Err(error) => Err(Error::engine(
-                "create the container",
-                Some(&handle.shared().name),
-                error,
-            )),
-        }
+        let runtime = Home::of(runtime)?;
+        let create = async {
+            if spec.exec_via != ExecVia::Docker {
+                let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
+                    .await
+                    .map_err(|error| Error::engine("reach the engine", None, error))?;
+                let decided = agent::decide(&spec, None, &*engine, &info)?;
+                agent::bring(&mut spec, decided, &*engine, DEFAULT_CALL_TIMEOUT).await?;
+                agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
+            }
+            let name = format!("dockerpool-{:032x}", fastrand::u128(..));
+            let handle = Handle::new(engine, name, Arc::new(spec), DEFAULT_CALL_TIMEOUT, runtime.clone());
+            match handle.create().await {
+                Ok(()) => Ok(Self::from_handle(handle)),
+                Err(error) => Err(Error::engine(
+                    "create the container",
+                    Some(&handle.shared().name),
+                    error,
+                )),
+            }
+        };
+        runtime.run(create).await
     }
 
     /// Starts it.
@@ -362,7 +388,7 @@ impl Container<Created> {
     ///
     /// Dropping the future removes the container behind.
     pub async fn start(self) -> Result<Container<Running>, Error> {
-        match self.handle.start().await {
+        match self.shared().runtime.run(self.handle.start()).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error("start the container", error)),
         }
@@ -416,7 +442,8 @@ impl Container<Running> {
         if shared.is_supervised() {
             shared.set_taint(Taint::Killed);
             return shared
-                .kill()
+                .runtime
+                .run(shared.kill())
                 .await
                 .map_err(|error| self.error("end the processes in container", error));
         }
@@ -455,7 +482,9 @@ impl Container<Running> {
                 "this needs the agent, and commands in this container are run by the engine: see ExecVia",
             ));
         };
-        bounded(op, shared.call_timeout, call(agent))
+        shared
+            .runtime
+            .bounded(op, shared.call_timeout, call(agent))
             .await
             .map_err(|error| self.error(op, error))
     }
@@ -487,7 +516,8 @@ impl Container<Running> {
     pub async fn stop(self, grace: Duration) -> Result<Container<Exited>, Error> {
         let shared = self.shared();
         let limit = shared.call_timeout.saturating_add(grace);
-        match bounded("the stop of a container", limit, shared.engine.stop(shared.id(), grace)).await {
+        let stop = shared.engine.stop(shared.id(), grace);
+        match shared.runtime.bounded("the stop of a container", limit, stop).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error("stop the container", error)),
         }
@@ -555,7 +585,7 @@ impl Container<Exited> {
     ///
     /// [`Error::Engine`]; the container is then removed behind.
     pub async fn start(self) -> Result<Container<Running>, Error> {
-        match self.handle.start().await {
+        match self.shared().runtime.run(self.handle.start()).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error("start the container", error)),
         }

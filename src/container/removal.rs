@@ -36,7 +36,7 @@ impl GiveUp {
     fn tell(&self, container: &str, error: EngineError) {
         let error = Error::engine("remove the container", Some(container), error);
         match &self.0 {
-            Some(tell) => tell(&error),
+            Some(tell) => tell(error),
             None => tracing::error!(%error, cause = ?error.engine_error(), "gave up removing a container"),
         }
     }

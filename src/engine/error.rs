@@ -90,6 +90,9 @@ pub enum EngineErrorKind {
     Unsupported,
     /// The connection broke, or what came over it makes no sense: whether the engine did what it was asked is not known.
     Protocol,
+    /// The tokio runtime that the user gave for background tasks has ended: see
+    /// [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime). The engine was not asked.
+    RuntimeEnded,
     /// Everything else: a fault inside the engine.
     Internal,
 }

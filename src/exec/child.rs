@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::command::Setup;
-use super::driver::{self, Driver, Halt, Started, Stop, Verdict};
+use super::driver::{self, Done, Driver, Halt, Started, Stop, Verdict};
 use super::limit::{Budget, LimitReached};
 use super::output::{ExitStatus, Output, Usage};
 use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Reader, Source};
 use crate::container::{Container, Running, Shared, Taint};
-use crate::engine::{ExecControl, TtySize, bounded};
+use crate::engine::{ExecControl, TtySize};
 use crate::error::{Error, FieldError};
 
 /// A command that was started; made by [`Command::spawn`](crate::Command::spawn).
@@ -121,15 +120,16 @@ impl<'c> Child<'c> {
             detached: false,
             container: PhantomData,
         };
+        let now = shared.runtime.now();
         let driver = Driver {
             shared: shared.clone(),
-            begun: Instant::now(),
+            begun: now,
             request: setup.request,
             feed: match setup.stdin {
                 Source::Bytes(data) => Some(data),
                 Source::Null | Source::Piped => None,
             },
-            deadline: setup.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            deadline: setup.timeout.and_then(|timeout| now.checked_add(timeout)),
             idle_timeout: setup.idle_timeout,
             halt,
             stdout,
@@ -138,7 +138,7 @@ impl<'c> Child<'c> {
         };
         shared
             .runtime
-            .spawn(driver::run(driver, shared.begin_command(), verdict));
+            .spawn(driver::run(driver, shared.begin_command(), Done::new(verdict)));
 
         match is_started.await {
             Ok(Started { stdin, control }) => {
@@ -213,7 +213,7 @@ impl<'c> Child<'c> {
             // It has ended by now.
             None => Ok(()),
             Some(Control(control)) if control.can_kill() => {
-                let sent = bounded(
+                let sent = self.shared.runtime.bounded(
                     "a signal to a command",
                     self.shared.call_timeout,
                     control.signal(signal),
@@ -240,13 +240,12 @@ impl<'c> Child<'c> {
         let Some(Control(control)) = &self.control else {
             return Ok(());
         };
-        bounded(
+        let resized = self.shared.runtime.bounded(
             "the resize of a terminal",
             self.shared.call_timeout,
             control.resize(TtySize { rows, cols }),
-        )
-        .await
-        .map_err(|error| {
+        );
+        resized.await.map_err(|error| {
             Error::engine(
                 "resize the terminal of a command in container",
                 Some(&self.shared.name),
@@ -309,7 +308,7 @@ impl<'c> Child<'c> {
 
     async fn verdict(&mut self) {
         if self.verdict.is_none() {
-            // The task is gone without a word when its runtime is.
+            // The task is gone without a word when it panics.
             self.verdict = Some((&mut self.done).await.unwrap_or(LOST));
         }
     }

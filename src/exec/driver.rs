@@ -19,6 +19,7 @@ use crate::engine::{
     EngineError, EngineErrorKind, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream,
     Selector, bounded,
 };
+use crate::runtime::Ended;
 
 /// Pieces of output that wait for a reader, for each of the two streams. Docker's have at most 32 KiB.
 const PIPE_FRAMES: usize = 16;
@@ -189,14 +190,40 @@ pub(super) fn pipe() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
 }
 
 /// Runs the command to its end, whatever that is, and tells of it.
-pub(super) async fn run(driver: Driver, unfinished: Unfinished, done: oneshot::Sender<Verdict>) {
+pub(super) async fn run(driver: Driver, unfinished: Unfinished, done: Done) {
     let halt = driver.halt.clone();
     let (verdict, proof) = driver.run().await;
     if proof == Proof::Ended {
         unfinished.ended();
     }
     halt.finished.store(true, Ordering::Release);
-    let _ = done.send(verdict);
+    done.send(verdict);
+}
+
+/// Tells the owner of the command's end, also where the task is dropped before, since its runtime has ended.
+pub(super) struct Done(Option<oneshot::Sender<Verdict>>);
+
+impl Done {
+    pub(super) fn new(tell: oneshot::Sender<Verdict>) -> Self {
+        Self(Some(tell))
+    }
+
+    fn send(mut self, verdict: Verdict) {
+        if let Some(tell) = self.0.take() {
+            let _ = tell.send(verdict);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        // A panic of ours is another matter.
+        if let Some(tell) = self.0.take()
+            && !std::thread::panicking()
+        {
+            let _ = tell.send(Verdict::Failed(Ended.into()));
+        }
+    }
 }
 
 /// Whether it is certain that nothing of the command runs any more.

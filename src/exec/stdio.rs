@@ -14,6 +14,7 @@ use tokio_util::io::StreamReader;
 
 use super::driver::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
+use crate::runtime::Home;
 
 /// What happens when a command has printed as much as it may.
 ///
@@ -166,11 +167,11 @@ stdio_from_borrowed!([] str, [] String, [] Vec<u8>, [const N: usize] [u8; N]);
 /// ```
 pub struct ChildStdin {
     inner: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    runtime: tokio::runtime::Handle,
+    runtime: Home,
 }
 
 impl ChildStdin {
-    pub(super) fn new(inner: Box<dyn AsyncWrite + Send + Unpin>, runtime: tokio::runtime::Handle) -> Self {
+    pub(super) fn new(inner: Box<dyn AsyncWrite + Send + Unpin>, runtime: Home) -> Self {
         Self {
             inner: Some(inner),
             runtime,
@@ -198,14 +199,20 @@ impl Drop for ChildStdin {
 
 impl AsyncWrite for ChildStdin {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let runtime = self.runtime.clone();
+        let _entered = runtime.enter();
         self.writer()?.poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let runtime = self.runtime.clone();
+        let _entered = runtime.enter();
         self.writer()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let runtime = self.runtime.clone();
+        let _entered = runtime.enter();
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(Ok(()));
         };

@@ -102,7 +102,7 @@ pub(super) async fn take_over(background: &Arc<Background>, adopt: Adopt, at_mos
         Adopt::Clean => at_most,
     };
     if let Err(error) = share_out(background, limit, &mut adopted, &mut leftovers).await {
-        background.report(&Error::engine("look after the containers of dead owners", None, error));
+        background.report(Error::engine("look after the containers of dead owners", None, error));
     }
     if !adopted.is_empty() || !leftovers.is_empty() {
         tracing::info!(
@@ -136,7 +136,7 @@ async fn share_out(
             match take(background, &report).await {
                 Ok(Some(container)) => adopted.push(container),
                 Ok(None) => {}
-                Err(error) => background.report(&Error::engine("adopt the container", Some(&report.name), error)),
+                Err(error) => background.report(Error::engine("adopt the container", Some(&report.name), error)),
             }
         } else {
             // Without its mark, nobody adopts it while it is being removed.
@@ -145,13 +145,13 @@ async fn share_out(
             match bounded("the renaming of a container", background.call_timeout, unmark).await {
                 Ok(()) => leftovers.push(report),
                 Err(error) if error.says_gone() => {}
-                Err(error) => background.report(&Error::engine("remove the container", Some(&report.name), error)),
+                Err(error) => background.report(Error::engine("remove the container", Some(&report.name), error)),
             }
         }
     }
     if let Err(error) = lock.attempt().await {
         // It goes with the pool, or with the next one after this process has ended.
-        background.report(&Error::engine("remove the container", Some(&lock.target), error));
+        background.report(Error::engine("remove the container", Some(&lock.target), error));
     }
     Ok(())
 }
@@ -238,7 +238,7 @@ async fn remove_all(background: Arc<Background>, leftovers: Vec<ContainerReport>
     stream::iter(leftovers)
         .for_each_concurrent(background.max_removing, async |report| {
             if let Err(error) = removal(background, report.id).persist(GIVE_UP).await {
-                background.report(&Error::engine("remove the container", Some(&report.name), error));
+                background.report(Error::engine("remove the container", Some(&report.name), error));
             }
         })
         .await;
@@ -248,7 +248,7 @@ async fn remove_all(background: Arc<Background>, leftovers: Vec<ContainerReport>
         Err(error) if matches!(error.kind(), EngineErrorKind::Rejected | EngineErrorKind::Unsupported) => {
             tracing::debug!(pool = background.pool, %error, "what dead owners have left is not looked for");
         }
-        Err(error) => background.report(&Error::engine("remove what dead owners have left", None, error)),
+        Err(error) => background.report(Error::engine("remove what dead owners have left", None, error)),
         Ok(()) => {}
     }
 }

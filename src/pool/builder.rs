@@ -1,6 +1,6 @@
 //! Making a pool: [`PoolBuilder`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use super::adopt::{self, Adopt};
 use super::idle::{Idle, Limits};
 use super::lifetime::{Lifetime, Lifetimes};
-use super::maintainer::{self, Background, Created, Finished, Item};
+use super::maintainer::{self, Background, Created, End, Finished, Item};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::agent::{self, ActiveExec, ExecVia};
@@ -28,6 +28,7 @@ use crate::engine::{
 use crate::error::{Error, ErrorFn, FieldError};
 use crate::labels;
 use crate::owner;
+use crate::runtime::Home;
 
 /// A pull may take long on a slow line; it has a shorter deadline of its own for standing still.
 pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -79,6 +80,7 @@ pub struct PoolBuilder {
     reuse: Reuse,
     pub(super) lifetimes: Lifetimes,
     progress: ProgressFn,
+    runtime: Option<RuntimeHandle>,
 }
 
 impl PoolBuilder {
@@ -112,6 +114,7 @@ impl PoolBuilder {
             reuse: Reuse::default(),
             lifetimes: Lifetimes::default(),
             progress: Arc::new(|_| {}),
+            runtime: None,
         }
     }
 
@@ -165,10 +168,13 @@ impl PoolBuilder {
     /// Is told of errors of the work behind, which no call returns: a container could not be created or removed, the
     /// pool's end left something. Removals are tried for ten minutes before they are given up, also those begun by the
     /// `Drop` of a container that was [taken out](crate::PooledContainer::into_inner); where there is no runtime any more,
-    /// for one. Called on the pool's tasks, or on a thread that stands in for them: it should return soon. If it panics,
-    /// that is logged. Default: `tracing::error!`.
+    /// for one.
+    ///
+    /// Called on a thread of its own, in order: it may block. Errors that come while 1,000 wait for it are logged only. With
+    /// a [`tokio_runtime`](Self::tokio_runtime) it is called on that, or on a thread that stands in for it, and must not
+    /// block. If it panics, that is logged. Default: `tracing::error!`.
     pub fn on_error(mut self, tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.on_error = Some(Arc::new(tell));
+        self.on_error = Some(Arc::new(move |error| tell(&error)));
         self
     }
 
@@ -196,6 +202,21 @@ impl PoolBuilder {
         self
     }
 
+    /// Runs the pool's background tasks on this tokio runtime, which must have I/O and time enabled. Default: the library's
+    /// own, which is one thread that all pools of the process share.
+    ///
+    /// For those who want the tasks on threads of theirs: several threads move more output at once, and tokio's paused time
+    /// in tests (`start_paused`) holds for the pool too. The pool works as long as somebody drives the runtime: on one of
+    /// the flavor `current_thread` that nobody drives, every call that must wait waits with it, also beyond its limit of
+    /// time. When the runtime has ended, every call that needs it is [`Error::RuntimeEnded`] at once, nothing is idle any
+    /// more, and containers are removed by threads of their own.
+    ///
+    /// The connections of a [`DockerEngine`] are not concerned: see there.
+    pub fn tokio_runtime(mut self, runtime: RuntimeHandle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
     /// What the containers are like, as a whole, in place of what the setters below have said before.
     pub fn spec(mut self, spec: ContainerSpec) -> Self {
         self.spec = spec;
@@ -203,8 +224,7 @@ impl PoolBuilder {
     }
 
     /// Checks everything, reaches the engine, has the image there, and warms the pool to
-    /// [`min_idle`](Self::min_idle). Must be called within a tokio runtime with its timer enabled; the pool's work behind
-    /// is done on it.
+    /// [`min_idle`](Self::min_idle). Works on any thread, within a tokio runtime or not, and so does the pool.
     ///
     /// # Errors
     ///
@@ -217,6 +237,11 @@ impl PoolBuilder {
     /// Dropping the future removes, behind, whatever was created.
     pub async fn build(self) -> Result<Pool, Error> {
         let limits = self.check()?;
+        let runtime = Home::of(self.runtime.clone())?;
+        runtime.run(self.build_on(runtime.clone(), limits)).await
+    }
+
+    async fn build_on(self, runtime: Home, limits: Limits) -> Result<Pool, Error> {
         let engine = match self.engine {
             Some(engine) => engine,
             None => Arc::new(DockerEngine::connect().await?),
@@ -234,7 +259,7 @@ impl PoolBuilder {
         spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
         spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
         // What it makes ready may have to be undone, also when this future is dropped.
-        let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout);
+        let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout, runtime.clone());
         let exec = match prepared.prepare(decided, &self.progress).await {
             Ok(exec) => exec,
             Err(error) => {
@@ -247,9 +272,15 @@ impl PoolBuilder {
         let (idle, to_remove) = Idle::new(limits, |item: &Item| item.shared().life.is_outdated());
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
-            Arc::new(move |error| tracing::error!(pool, %error, cause = ?error.engine_error(), "an error behind"))
+            Arc::new(
+                move |error: Error| tracing::error!(pool, %error, cause = ?error.engine_error(), "an error behind"),
+            )
         });
-        let on_error = without_panics(self.name.clone(), on_error);
+        let mut on_error = without_panics(self.name.clone(), on_error);
+        if !runtime.is_given() {
+            // All pools share that one thread, and must not wait for the user's function.
+            on_error = on_a_thread(on_error);
+        }
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
         let background = Arc::new(Background {
             pool: self.name,
@@ -257,7 +288,7 @@ impl PoolBuilder {
             engine,
             spec: Arc::new(spec),
             call_timeout: self.call_timeout,
-            runtime: RuntimeHandle::current(),
+            runtime: runtime.clone(),
             idle,
             created: watch::Sender::new(Created::default()),
             leases_until: watch::Sender::new(None),
@@ -286,7 +317,8 @@ impl PoolBuilder {
         }
         let (finished_sender, finished) = watch::channel(Finished::NotYet);
         let created = background.created.subscribe();
-        tokio::spawn(maintainer::run(background.clone(), to_remove, finished_sender));
+        let end = End::of(&background, finished_sender);
+        runtime.spawn(maintainer::run(background.clone(), to_remove, end));
         prepared.handed_over();
         // From here on dropping the pool, by an error or with this future, ends it and removes what it has.
         let pool = Pool {
@@ -522,6 +554,7 @@ struct Prepared {
     engine: Arc<dyn Engine>,
     spec: ContainerSpec,
     call_timeout: Duration,
+    runtime: Home,
     handed_over: bool,
 }
 
@@ -533,11 +566,12 @@ const UNDO_AGAIN: [Duration; 3] = [
 ];
 
 impl Prepared {
-    fn new(engine: Arc<dyn Engine>, spec: ContainerSpec, call_timeout: Duration) -> Self {
+    fn new(engine: Arc<dyn Engine>, spec: ContainerSpec, call_timeout: Duration, runtime: Home) -> Self {
         Self {
             engine,
             spec,
             call_timeout,
+            runtime,
             handed_over: false,
         }
     }
@@ -587,14 +621,11 @@ impl Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        let Ok(runtime) = RuntimeHandle::try_current() else {
-            return;
-        };
         if self.handed_over || !needs_release(&self.spec) {
             return;
         }
         let (engine, spec, call_timeout) = (self.engine.clone(), self.spec.clone(), self.call_timeout);
-        runtime.spawn(async move {
+        self.runtime.spawn(async move {
             release(&*engine, &spec, call_timeout).await;
             for pause in UNDO_AGAIN {
                 tokio::time::sleep(pause).await;
@@ -647,8 +678,52 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec, adopt: Adopt) -
 /// Whatever the user's function does, the work behind goes on.
 fn without_panics(pool: String, on_error: ErrorFn) -> ErrorFn {
     Arc::new(move |error| {
+        let words = error.to_string();
         if catch_unwind(AssertUnwindSafe(|| on_error(error))).is_err() {
-            tracing::error!(pool, %error, "the function given to on_error() panicked");
+            tracing::error!(pool, error = words, "the function given to on_error() panicked");
+        }
+    })
+}
+
+/// How many errors may wait for the user's function.
+const UNTOLD: usize = 1000;
+
+/// Calls a function that does not panic on a thread, in order, and does not wait for it. The thread ends when there is
+/// nothing left to tell.
+fn on_a_thread(tell: ErrorFn) -> ErrorFn {
+    #[derive(Default)]
+    struct Queue {
+        errors: VecDeque<Error>,
+        is_served: bool,
+    }
+
+    let queue = Arc::new(Mutex::new(Queue::default()));
+    Arc::new(move |error| {
+        let mut waiting = queue.lock();
+        if waiting.errors.len() >= UNTOLD {
+            drop(waiting);
+            tracing::error!(%error, "an error that could not be told, since on_error() has not returned for long");
+            return;
+        }
+        waiting.errors.push_back(error);
+        if std::mem::replace(&mut waiting.is_served, true) {
+            return;
+        }
+        drop(waiting);
+        let (queue, tell) = (queue.clone(), tell.clone());
+        let serve = move || loop {
+            let mut waiting = queue.lock();
+            let Some(error) = waiting.errors.pop_front() else {
+                waiting.is_served = false;
+                return;
+            };
+            drop(waiting);
+            tell(error);
+        };
+        let thread = std::thread::Builder::new().name("dockerpool-on-error".to_owned());
+        // Without a thread, which may be what the error is about, it has to be here.
+        if thread.spawn(serve.clone()).is_err() {
+            serve();
         }
     })
 }

@@ -114,7 +114,7 @@ impl Lifetime {
     /// A container is about to become idle.
     pub(super) fn before_idle(&self, shared: &Shared) {
         if self.limits.idle_timeout.is_some() {
-            shared.life.set_idle_since(Instant::now());
+            shared.life.set_idle_since(shared.runtime.now());
         }
     }
 
@@ -217,6 +217,10 @@ impl Pool {
     ///
     /// Dropping the future while the image is made ready changes nothing; after that, the replacement goes on behind.
     pub async fn refresh(&self) -> Result<(), Error> {
+        self.inner.background.runtime.run(self.renew()).await
+    }
+
+    async fn renew(&self) -> Result<(), Error> {
         let background = &self.inner.background;
         if background.idle.is_closed() {
             return Err(self.closed());

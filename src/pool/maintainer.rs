@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
-use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -27,6 +26,7 @@ use crate::engine::{
 };
 use crate::error::{Error, ErrorFn};
 use crate::labels;
+use crate::runtime::Home;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
 pub(super) const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ pub(super) struct Background {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) spec: Arc<ContainerSpec>,
     pub(super) call_timeout: Duration,
-    pub(super) runtime: RuntimeHandle,
+    pub(super) runtime: Home,
     pub(super) idle: Arc<Idle<Item>>,
     /// What came of creations so far.
     pub(super) created: watch::Sender<Created>,
@@ -74,7 +74,7 @@ pub(super) struct Background {
     /// How many are removed at once.
     pub(super) max_removing: usize,
     pub(super) removing: Semaphore,
-    /// Does not panic, whatever the user's function does.
+    /// Neither panics nor blocks, whatever the user's function does.
     pub(super) on_error: ErrorFn,
     /// One died early since this was last looked at.
     pub(super) early_death: AtomicBool,
@@ -111,7 +111,7 @@ impl Finished {
 
 impl Background {
     pub(super) fn begin_shutdown(&self, wait_for_leases: Duration) {
-        let until = Instant::now().checked_add(wait_for_leases);
+        let until = self.runtime.now().checked_add(wait_for_leases);
         self.leases_until.send_if_modified(|known| {
             let earlier = match (*known, until) {
                 (_, None) => false,
@@ -131,7 +131,7 @@ impl Background {
     }
 
     /// Tells the user of an error that no call of theirs can return.
-    pub(super) fn report(&self, error: &Error) {
+    pub(super) fn report(&self, error: Error) {
         (self.on_error)(error);
     }
 
@@ -224,6 +224,32 @@ pub(super) fn name_of(pool: &str) -> String {
     format!("dockerpool-{pool}")
 }
 
+/// Told of when the pool's task ends. Where that is dropped before, since its runtime has ended, the pool ends here:
+/// nothing is idle any more, nobody waits, and containers are removed by their owners' `Drop`.
+pub(super) struct End {
+    background: Arc<Background>,
+    finished: watch::Sender<Finished>,
+}
+
+impl End {
+    pub(super) fn of(background: &Arc<Background>, finished: watch::Sender<Finished>) -> Self {
+        Self {
+            background: background.clone(),
+            finished,
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if !self.finished.borrow().is_finished() {
+            // Before those who wait are told, so that they can say why.
+            self.background.runtime.note_end();
+            self.background.idle.close();
+        }
+    }
+}
+
 /// What a task behind has done.
 enum Done {
     Created,
@@ -232,11 +258,7 @@ enum Done {
 }
 
 /// The pool's task. Ends when the pool was closed and everything of it is gone, or its time is up.
-pub(super) async fn run(
-    background: Arc<Background>,
-    mut to_remove: mpsc::UnboundedReceiver<Retired<Item>>,
-    finished: watch::Sender<Finished>,
-) {
+pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::UnboundedReceiver<Retired<Item>>, end: End) {
     let mut tasks = JoinSet::new();
     let mut watches = JoinSet::new();
     watches.spawn(watch_for_deaths(background.clone()));
@@ -297,13 +319,13 @@ pub(super) async fn run(
         ))),
     };
     if let Err(source) = outcome.result() {
-        background.report(&Error::ShutdownIncomplete {
+        background.report(Error::ShutdownIncomplete {
             pool: background.pool.clone(),
             instance: background.instance.clone(),
             source,
         });
     }
-    finished.send_replace(outcome);
+    end.finished.send_replace(outcome);
 }
 
 /// When to create again after failures.
@@ -401,7 +423,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             background
                 .created
                 .send_modify(|created| created.last_error = Some(error.clone()));
-            background.report(&Error::engine(
+            background.report(Error::engine(
                 "create the container",
                 Some(&handle.shared().name),
                 error,
@@ -430,7 +452,7 @@ async fn remove(background: Arc<Background>, item: Item, slot: Slot<Item>) -> Do
             background.adopted.lock().remove(&id);
             item.into_removed();
         }
-        Err(error) => background.report(&Error::engine("remove the container", Some(item.name()), error)),
+        Err(error) => background.report(Error::engine("remove the container", Some(item.name()), error)),
     }
     background.known.lock().remove(&id);
     drop(slot);

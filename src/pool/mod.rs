@@ -21,6 +21,7 @@ use crate::agent::ActiveExec;
 use crate::container::{Container, Running};
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
+use crate::runtime::Ended;
 use idle::{Acquired, Closed, Slot, Ticket};
 use maintainer::{Background, Finished};
 
@@ -150,7 +151,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::AcquireTimeout`], which says why the last creation failed if it did; [`Error::Shutdown`].
+    /// [`Error::AcquireTimeout`], which says why the last creation failed if it did; [`Error::Shutdown`];
+    /// [`Error::RuntimeEnded`].
     ///
     /// # Cancel safety
     ///
@@ -270,7 +272,8 @@ impl Pool {
         let mut finished = self.inner.finished.clone();
         let result = match finished.wait_for(Finished::is_finished).await {
             Ok(finished) => finished.result(),
-            // The runtime that did the work has gone.
+            // The task is gone without a word: with its runtime, or by a fault of ours.
+            Err(_) if background.runtime.has_ended() => Err(Some(Ended.into())),
             Err(_) => Err(None),
         };
         result.map_err(|source| Error::ShutdownIncomplete {
@@ -289,7 +292,6 @@ impl Pool {
         limit: Duration,
         site: &'static Location<'static>,
     ) -> Result<PooledContainer, Error> {
-        let begun = Instant::now();
         let turn = async {
             loop {
                 let (container, slot) = ticket.turn().await?;
@@ -303,18 +305,22 @@ impl Pool {
                 }
             }
         };
-        match tokio::time::timeout(limit, turn).await {
-            Ok(Ok(guard)) => Ok(guard),
-            Ok(Err(Closed)) => Err(self.closed()),
-            Err(_) => {
-                self.inner.background.idle.timed_out();
-                Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
-                    waited: begun.elapsed(),
-                    status: self.status(),
-                    last_create_error: self.inner.background.last_create_error(),
-                })))
+        let wait = async {
+            let begun = Instant::now();
+            match tokio::time::timeout(limit, turn).await {
+                Ok(Ok(guard)) => Ok(guard),
+                Ok(Err(Closed)) => Err(self.closed()),
+                Err(_) => {
+                    self.inner.background.idle.timed_out();
+                    Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
+                        waited: begun.elapsed(),
+                        status: self.status(),
+                        last_create_error: self.inner.background.last_create_error(),
+                    })))
+                }
             }
-        }
+        };
+        self.inner.background.runtime.run(wait).await
     }
 
     /// An idle container, or a place in the queue.
@@ -371,6 +377,9 @@ impl Pool {
 
     #[cold]
     fn closed(&self) -> Error {
+        if self.inner.background.runtime.has_ended() {
+            return Error::RuntimeEnded;
+        }
         Error::Shutdown {
             pool: self.name().to_owned(),
         }

@@ -82,10 +82,11 @@ impl Watchdog {
         shared: Arc<Shared>,
         site: &'static Location<'static>,
     ) -> Lease {
+        let begun = shared.runtime.now();
         let running = Running {
             slot,
             shared,
-            begun: Instant::now(),
+            begun,
             site,
         };
         let mut leases = self.leases.lock();
@@ -157,7 +158,7 @@ async fn reclaim(lease: Running, background: Arc<Background>) {
         tracing::debug!(container = shared.name, %error, "could not kill a container");
     }
     if let Err(error) = shared.removal().persist(GIVE_UP).await {
-        background.report(&Error::engine("remove the container", Some(&shared.name), error));
+        background.report(Error::engine("remove the container", Some(&shared.name), error));
     }
     background.known.lock().remove(shared.id());
     drop(slot);

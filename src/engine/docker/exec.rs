@@ -23,6 +23,7 @@ use super::{DockerEngine, frames};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtySize,
 };
+use crate::runtime::{Home, stream_within, within};
 
 /// Read from the connection at once; Docker's frames have at most 32 KiB.
 const READ_CAPACITY: usize = 64 * 1024;
@@ -99,6 +100,7 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         docker: docker.clone(),
         exec,
         is_podman: engine.is_podman,
+        runtime: engine.runtime.clone(),
         words: Arc::default(),
     };
     if let Some(size) = request.tty {
@@ -109,7 +111,7 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
     }
     Ok(ExecSession {
         stdin: request.stdin.then_some(input),
-        output: without_engine_words(output, control.clone()),
+        output: stream_within(&engine.runtime, without_engine_words(output, control.clone())),
         control: Box::new(control),
     })
 }
@@ -120,6 +122,7 @@ struct Control {
     docker: Docker,
     exec: String,
     is_podman: bool,
+    runtime: Home,
     /// What may be the engine's words on why the program could not be started, held back from the output.
     words: Arc<Mutex<VecDeque<Frame>>>,
 }
@@ -203,11 +206,11 @@ impl Control {
 
 impl ExecControl for Control {
     fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
-        Box::pin(self.ask())
+        within(&self.runtime, self.ask())
     }
 
     fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
-        Box::pin(self.resize_to(size))
+        within(&self.runtime, self.resize_to(size))
     }
 }
 

@@ -30,6 +30,7 @@ use super::{
     ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
 };
 use crate::error::Error;
+use crate::runtime::{Home, stream_within, within};
 use convert::{engine_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
 use upgrade::Connection;
@@ -47,8 +48,8 @@ const RECHECK: Duration = Duration::from_millis(10);
 
 /// A Docker engine, reached in any of the ways an [`Endpoint`] names. Cheap to clone; dropping it ends nothing.
 ///
-/// Its connections are kept alive and shared by the calls made in the runtime it was made in; calls from other runtimes
-/// open their own.
+/// Works on any thread, within a tokio runtime or not. Its connections are kept alive, belong to the library's own runtime
+/// (see [the crate's documentation](crate#runtime)), and are shared by all calls.
 ///
 /// # Examples
 ///
@@ -75,11 +76,17 @@ pub struct DockerEngine {
     endpoint: Option<Endpoint>,
     /// Podman speaks the same API, with differences of its own.
     is_podman: bool,
+    runtime: Home,
 }
 
 impl DockerEngine {
-    /// Connects to the engine that the docker command line would use, and agrees with it on a version of the API. Must be
-    /// called within a tokio runtime. In this order:
+    /// Polls a call within the library's own runtime.
+    fn here<'a, T>(&'a self, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+        within(&self.runtime, call)
+    }
+
+    /// Connects to the engine that the docker command line would use, and agrees with it on a version of the API. In
+    /// this order:
     ///
     /// 1. `DOCKER_HOST`, in the forms of [`Endpoint`]. For `tcp://` there is TLS if `DOCKER_TLS_VERIFY`, `DOCKER_TLS` or
     ///    `DOCKER_CERT_PATH` is set: with `ca.pem`, `cert.pem` and `key.pem` from `DOCKER_CERT_PATH`, or else from
@@ -97,7 +104,9 @@ impl DockerEngine {
     /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming everything that was tried;
     ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds).
     pub async fn connect() -> Result<Self, Error> {
-        Self::first_that_answers(Environment::of_process().candidates()?).await
+        let runtime = Home::own()?;
+        let connect = async { Self::first_that_answers(Environment::of_process().candidates()?).await };
+        runtime.run(connect).await
     }
 
     async fn first_that_answers(mut candidates: Vec<Candidate>) -> Result<Self, Error> {
@@ -127,17 +136,18 @@ impl DockerEngine {
     }
 
     /// Connects to the engine there, and agrees with it on a version of the API. No variable of the environment is looked
-    /// at. Must be called within a tokio runtime.
+    /// at.
     ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
     pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
-        Self::open(endpoint, "endpoint").await
+        Home::own()?.run(Self::open(endpoint, "endpoint")).await
     }
 
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
-        let unbounded = transport::client(&endpoint, named_by)?;
+        let runtime = Home::own()?;
+        let unbounded = transport::client(&endpoint, named_by, &runtime)?;
         let what = format!("no version was had from the engine at {endpoint}");
         // The version is agreed on for both.
         let (docker, is_podman) = agree_on_version(budget::for_answers(&unbounded), &what).await?;
@@ -146,22 +156,30 @@ impl DockerEngine {
             unbounded,
             endpoint: Some(endpoint),
             is_podman,
+            runtime,
         })
     }
 
     /// Uses a connection made by the caller, as it is, and agrees with the engine on a version of the API. For what an
     /// [`Endpoint`] cannot say. Over it, memory is not bounded where the engine answers without end.
     ///
+    /// Connections that bollard opens for the library's calls belong to the library's own runtime. One that it has opened
+    /// before belongs to the runtime it was opened in, and stands still when nobody drives that: hand over a `Docker` that
+    /// has made no calls.
+    ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
     pub async fn from_bollard(docker: Docker) -> Result<Self, Error> {
-        let (docker, is_podman) = agree_on_version(docker, "the engine's version cannot be read").await?;
+        let runtime = Home::own()?;
+        let agree = agree_on_version(docker, "the engine's version cannot be read");
+        let (docker, is_podman) = runtime.run(agree).await?;
         Ok(Self {
             unbounded: docker.clone(),
             docker,
             endpoint: None,
             is_podman,
+            runtime,
         })
     }
 
@@ -170,7 +188,8 @@ impl DockerEngine {
         self.endpoint.as_ref()
     }
 
-    /// The connection itself, for calls this library does not make. Answers may be of any length.
+    /// The connection itself, for calls this library does not make. Answers may be of any length. Its calls need a tokio
+    /// runtime with time enabled around them, for bollard's own limit of time.
     pub fn bollard(&self) -> &Docker {
         &self.unbounded
     }
@@ -242,7 +261,7 @@ impl Engine for DockerEngine {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let version = self
                 .docker
                 .version()
@@ -263,7 +282,7 @@ impl Engine for DockerEngine {
         spec: &'a ContainerSpec,
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             image::prepare(self, spec, progress).await?;
             network::ensure(self, spec).await?;
             volume::ensure(self, spec).await
@@ -271,25 +290,25 @@ impl Engine for DockerEngine {
     }
 
     fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let volume = volume::release(self, spec).await;
             network::release(self, spec).await.and(volume)
         })
     }
 
     fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(volume::sweep(self, spec))
+        self.here(volume::sweep(self, spec))
     }
 
     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let image = image::describe(self, &spec.image).await?;
             Ok(raw::fingerprint(spec, &image.id.unwrap_or_default()))
         })
     }
 
     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let image = image::describe(self, &spec.image).await?;
             let config = image.config.unwrap_or_default();
             let (entrypoint, cmd) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
@@ -298,7 +317,7 @@ impl Engine for DockerEngine {
     }
 
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let options = query::CreateContainerOptions {
                 name: Some(name.to_owned()),
                 platform: spec.platform.clone().unwrap_or_default(),
@@ -329,7 +348,7 @@ impl Engine for DockerEngine {
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let options = query::AttachContainerOptions {
                 stream: true,
                 stdin: true,
@@ -357,7 +376,7 @@ impl Engine for DockerEngine {
     }
 
     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             self.docker
                 .start_container(id, None::<query::StartContainerOptions>)
                 .await
@@ -366,11 +385,11 @@ impl Engine for DockerEngine {
     }
 
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        Box::pin(exec::start(self, id, request))
+        self.here(exec::start(self, id, request))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             self.docker
                 .inspect_container(id, None::<query::InspectContainerOptions>)
                 .await
@@ -381,7 +400,7 @@ impl Engine for DockerEngine {
     }
 
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let options = query::ListContainersOptions {
                 all: true,
                 filters: Some(convert::filters(selector, "id")),
@@ -398,7 +417,7 @@ impl Engine for DockerEngine {
     }
 
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let options = query::KillContainerOptions {
                 signal: "SIGKILL".to_owned(),
             };
@@ -413,7 +432,7 @@ impl Engine for DockerEngine {
     }
 
     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let options = query::StopContainerOptions {
                 t: Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)),
                 signal: None,
@@ -426,7 +445,7 @@ impl Engine for DockerEngine {
     }
 
     fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             let options = query::RenameContainerOptions { name: name.to_owned() };
             self.docker
                 .rename_container(id, options)
@@ -436,7 +455,7 @@ impl Engine for DockerEngine {
     }
 
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             // Without `v` the anonymous volumes of the image would stay behind.
             let options = query::RemoveContainerOptions {
                 v: true,
@@ -455,7 +474,7 @@ impl Engine for DockerEngine {
     }
 
     fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             self.docker
                 .pause_container(id)
                 .await
@@ -464,7 +483,7 @@ impl Engine for DockerEngine {
     }
 
     fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(async move {
+        self.here(async move {
             self.docker
                 .unpause_container(id)
                 .await
@@ -473,7 +492,7 @@ impl Engine for DockerEngine {
     }
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
-        events::subscribe(self, selector, since)
+        stream_within(&self.runtime, events::subscribe(self, selector, since))
     }
 }
 

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::Body;
 use hyper::header::HeaderValue;
+use hyper::rt::Executor;
 use hyper::{Method, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::budget::{Granted, Meter};
@@ -27,6 +27,7 @@ use super::endpoint::{Endpoint, Kind};
 use super::tls::Tls;
 use super::{ssh, upgrade};
 use crate::error::{Error, FieldError};
+use crate::runtime::{Home, within};
 
 /// How long an unused connection is kept, and how many. Proxies and firewalls forget them sooner or later; one behind ssh
 /// is a process.
@@ -42,7 +43,7 @@ const RESPONSE_TIMEOUT: u64 = 120;
 /// A client of the engine there; nothing is sent yet. `named_by` is the setting that errors about it name.
 ///
 /// Bollard's own transports open a connection for each request, without TCP_NODELAY under TLS; so it is given another.
-pub(super) fn client(endpoint: &Endpoint, named_by: &str) -> Result<Docker, Error> {
+pub(super) fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) -> Result<Docker, Error> {
     let bad = |problem| Error::Config(vec![FieldError::new(named_by, problem)]);
     if let Some(problem) = endpoint.problem() {
         return Err(bad(problem));
@@ -51,38 +52,33 @@ pub(super) fn client(endpoint: &Endpoint, named_by: &str) -> Result<Docker, Erro
     // The name in each request's Host header, and what a TCP connector connects to.
     let host = endpoint.authority().unwrap_or_else(|| "localhost".to_owned());
 
-    let mut settings = Client::builder(TokioExecutor::new());
+    let mut settings = Client::builder(OnHome(runtime.clone()));
     settings
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(KEEP_FOR)
         .pool_max_idle_per_host(KEEP);
     let kept = settings.build(connector.clone());
     let fresh = settings.pool_max_idle_per_host(0).build(connector);
-    let home = Handle::current().id();
+    let runtime = runtime.clone();
 
     let transport = move |mut request: BollardRequest| {
         encode_as_engines_read(&mut request);
         let (kept, fresh) = (kept.clone(), fresh.clone());
-        async move {
-            // A connection lives in the runtime it was made in, and stands still while nobody drives that one. So only
-            // calls from the first runtime share connections.
+        let request = async move {
             let granted = Granted::to(&request);
-            let answer = if Handle::current().id() != home {
-                fresh.request(request).await
-            } else {
-                let again = repeated(&request);
-                match (kept.request(request).await, again) {
-                    // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries
-                    // again only if it had not begun to send.
-                    (Err(error), Some(again)) if !error.is_connect() => fresh.request(again).await,
-                    (answer, _) => answer,
-                }
+            let again = repeated(&request);
+            let mut answer = match (kept.request(request).await, again) {
+                // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
+                // only if it had not begun to send.
+                (Err(error), Some(again)) if !error.is_connect() => fresh.request(again).await?,
+                (answer, _) => answer?,
             };
-            let mut answer = answer?;
             granted.spend_on(&answer);
             upgrade::take(&mut answer);
             Ok(answer)
-        }
+        };
+        // A connection lives in the runtime it is made in, and is used by calls from any other.
+        within(&runtime, request)
     };
     Docker::connect_with_custom_transport(
         transport,
@@ -120,6 +116,19 @@ fn encode_as_engines_read(request: &mut BollardRequest) {
             encoded.set_sensitive(true);
             *value = encoded;
         }
+    }
+}
+
+/// Has hyper's tasks, which move what comes and goes over the connections, spawned on the library's own runtime.
+#[derive(Clone)]
+struct OnHome(Home);
+
+impl<F> Executor<F> for OnHome
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
     }
 }
 

@@ -1,0 +1,218 @@
+//! Where the library does its work in the background: [`Home`], a tokio runtime of its own, or one that the user gives.
+//!
+//! Background tasks are spawned there. Futures that users poll, wherever that is, enter it while they are polled, so that
+//! their timers and connections belong to it. No poll moves to another thread for that.
+
+use std::future::pending;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, EnterGuard, Handle};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::context::TokioContext;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::engine::{EngineError, EngineErrorKind, bounded};
+use crate::error::Error;
+
+/// The runtime of a pool, of a container without one, or of the connections to an engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    handle: Handle,
+    /// Only where the user gave it: the library's own never ends.
+    given: Option<Arc<Given>>,
+}
+
+#[derive(Debug)]
+struct Given {
+    ended: CancellationToken,
+    /// A runtime that ends drops its tasks, and this one cancels the token then.
+    _watch: AbortOnDropHandle<()>,
+}
+
+/// The runtime that the user gave has ended.
+#[derive(Debug)]
+pub(crate) struct Ended;
+
+pub(crate) const ENDED: &str =
+    "the runtime given to PoolBuilder::tokio_runtime() or Container::create_on() has ended, and their work with it";
+
+impl From<Ended> for EngineError {
+    fn from(_: Ended) -> Self {
+        Self::new(EngineErrorKind::RuntimeEnded, ENDED)
+    }
+}
+
+impl From<Ended> for Error {
+    fn from(_: Ended) -> Self {
+        Self::RuntimeEnded
+    }
+}
+
+impl Home {
+    /// The library's own runtime: one thread, which begins with the first call and stays as long as the process.
+    ///
+    /// # Errors
+    ///
+    /// No thread or no descriptors could be had.
+    pub(crate) fn own() -> Result<Self, Error> {
+        match own() {
+            Ok(handle) => Ok(Self { handle, given: None }),
+            Err(error) => {
+                let source = EngineError::new(EngineErrorKind::Internal, "no thread or no descriptors could be had");
+                let source = source.with_source(error);
+                Err(Error::engine("start the library's runtime", None, source))
+            }
+        }
+    }
+
+    pub(crate) fn given(handle: Handle) -> Self {
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let watch = handle.spawn(async move {
+            let _guard = guard;
+            pending::<()>().await;
+        });
+        let given = Given {
+            ended,
+            _watch: AbortOnDropHandle::new(watch),
+        };
+        Self {
+            handle,
+            given: Some(Arc::new(given)),
+        }
+    }
+
+    pub(crate) fn of(given: Option<Handle>) -> Result<Self, Error> {
+        given.map_or_else(Self::own, |handle| Ok(Self::given(handle)))
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+
+    /// Whether it is a runtime of the user's that has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.given.as_ref().is_some_and(|given| given.ended.is_cancelled())
+    }
+
+    /// One of its tasks was dropped before its end.
+    pub(crate) fn note_end(&self) {
+        if let Some(given) = &self.given {
+            given.ended.cancel();
+        }
+    }
+
+    /// Spawns a background task. Where the runtime has ended, the task is dropped.
+    pub(crate) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.handle.spawn(task)
+    }
+
+    /// Timers and connections that are made while the guard is there belong to it.
+    pub(crate) fn enter(&self) -> EnterGuard<'_> {
+        self.handle.enter()
+    }
+
+    /// The time by its clock, which tests may have paused.
+    pub(crate) fn now(&self) -> Instant {
+        let _entered = self.enter();
+        Instant::now()
+    }
+
+    /// Has a call polled within it. Where it has ended or ends meanwhile, the result says so.
+    pub(crate) async fn run<T, E: From<Ended>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let call = TokioContext::new(call, self.handle.clone());
+        match &self.given {
+            None => call.await,
+            Some(given) => tokio::select! {
+                biased;
+                // Before the call: timers of a runtime that has ended panic.
+                () = given.ended.cancelled() => Err(Ended.into()),
+                result = call => result,
+            },
+        }
+    }
+
+    /// Puts a deadline of our own on one engine call, and has it polled within the runtime.
+    pub(crate) async fn bounded<T>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        self.run(bounded(what, limit, call)).await
+    }
+}
+
+/// Of the process that started it: a child made by `fork` alone has the value, and not the thread.
+static OWN: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
+
+fn own() -> io::Result<Handle> {
+    let mut own = OWN.lock();
+    let process = std::process::id();
+    match &*own {
+        Some((of, handle)) if *of == process => return Ok(handle.clone()),
+        _ => {}
+    }
+    let (tell, told) = sync_channel(1);
+    // Made where it may be dropped, which is not so in a task of the caller's.
+    let work = move || match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            drop(tell.send(Ok(runtime.handle().clone())));
+            // What panics here is a waker of the user's: tasks are caught by tokio.
+            while catch_unwind(AssertUnwindSafe(|| runtime.block_on(pending::<()>()))).is_err() {}
+        }
+        Err(error) => drop(tell.send(Err(error))),
+    };
+    thread::Builder::new().name("dockerpool".to_owned()).spawn(work)?;
+    let handle = told.recv().map_err(io::Error::other)??;
+    *own = Some((process, handle.clone()));
+    Ok(handle)
+}
+
+/// Polls a call within a runtime.
+pub(crate) fn within<'a, T>(runtime: &Home, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(TokioContext::new(call, runtime.handle.clone()))
+}
+
+/// Polls a stream within a runtime.
+pub(crate) fn stream_within<T: 'static>(runtime: &Home, stream: BoxStream<'static, T>) -> BoxStream<'static, T> {
+    struct Within<T> {
+        stream: BoxStream<'static, T>,
+        runtime: Home,
+    }
+
+    impl<T> Stream for Within<T> {
+        type Item = T;
+
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+            let this = &mut *self;
+            let _entered = this.runtime.enter();
+            this.stream.as_mut().poll_next(cx)
+        }
+    }
+
+    Within {
+        stream,
+        runtime: runtime.clone(),
+    }
+    .boxed()
+}
