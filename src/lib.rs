@@ -107,9 +107,21 @@
 //!
 //! # Runtime
 //!
-//! Pools need a [tokio](https://docs.rs/tokio) runtime with I/O and time enabled: the one in which they are built does
-//! their work behind. Guards may be used and dropped anywhere, in another runtime, on a plain thread, and after the
-//! runtime is gone. What is not returned by any call goes to [`tracing`](https://docs.rs/tracing), or to
+//! Pools, containers and [`DockerEngine`]s work on any thread: in any [tokio](https://docs.rs/tokio) runtime, in several one
+//! after the other, with another executor, or with none. So one pool in a `static` serves all tests of a program, each of
+//! which has a runtime of its own.
+//!
+//! Background tasks (creations, removals, the moving of output, limits of time) run on a runtime of the library's own: one
+//! thread named `dockerpool`, which begins with the first pool, container or engine, is shared by all of them, and does not
+//! keep the process from ending. [`PoolBuilder::tokio_runtime`] and [`Container::create_on`] take another runtime in its
+//! place. Functions that are given to the library run elsewhere, so that a slow one holds up nobody else:
+//! [`on_error`](PoolBuilder::on_error) on a thread of its own, [`on_progress`](PoolBuilder::on_progress) where `build()` is
+//! polled. What implements [`Engine`] is polled on the library's thread too, and must not block.
+//!
+//! A process that forks without executing another program must build its pools after that: the child has no threads but
+//! the one that forked, and a pool that it has inherited does not work in it.
+//!
+//! What is not returned by any call goes to [`tracing`](https://docs.rs/tracing), or to
 //! [`on_error`](PoolBuilder::on_error).
 //!
 //! # Features

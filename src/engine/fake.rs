@@ -24,6 +24,9 @@ const EVENT_BACKLOG: usize = 4096;
 /// An [`Engine`] that keeps its containers in memory, answers at once, and fails, hangs or dawdles on request. Cheap to
 /// clone: all clones are one engine.
 ///
+/// Where a test has tokio's time paused (`start_paused`), the pool must keep the time of the test's runtime and not that of
+/// the library's own: [`tokio_runtime(Handle::current())`](crate::PoolBuilder::tokio_runtime).
+///
 /// # Examples
 ///
 /// ```

@@ -68,7 +68,8 @@ pub enum Reuse {
     Never,
 }
 
-/// Keeps containers warm and lends them out. Cheap to clone: all clones are one pool.
+/// Keeps containers warm and lends them out. Cheap to clone: all clones are one pool. Works from any runtime and any thread
+/// for as long as it lives, see [the crate's documentation](crate#runtime).
 ///
 /// # Drop
 ///
@@ -377,7 +378,8 @@ impl Pool {
 
     #[cold]
     fn closed(&self) -> Error {
-        if self.inner.background.runtime.has_ended() {
+        let is_finished = self.inner.finished.borrow().is_finished();
+        if !is_finished && self.inner.background.runtime.has_ended() {
             return Error::RuntimeEnded;
         }
         Error::Shutdown {
