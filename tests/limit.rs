@@ -227,6 +227,138 @@ proptest! {
     }
 }
 
+/// Runs this on a thread of its own, so that a deadlock fails the test instead of hanging it.
+fn within_a_minute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    let result = result.recv_timeout(std::time::Duration::from_secs(60));
+    result.expect("it neither hangs nor panics")
+}
+
+#[test]
+fn readers_of_one_budget_can_be_nested_and_each_byte_counts_once() {
+    for (data, limit) in [(&b"hello, world"[..], 5), (b"hello", 5), (b"hello", 50), (b"", 0)] {
+        // As they are, and with a buffer of its own between them.
+        for buffered in [false, true] {
+            let (read, end, left) = within_a_minute(move || {
+                let budget = Budget::new(limit);
+                let inner = Limited::with_budget(data, budget.clone());
+                let inner: Box<dyn AsyncRead + Unpin> = match buffered {
+                    true => Box::new(tokio::io::BufReader::new(inner)),
+                    false => Box::new(inner),
+                };
+                let mut outer = Limited::with_budget(inner, budget.clone());
+                let (read, end) = block_on(read_all(&mut outer, &[3, 64]));
+                (read, end, budget.remaining())
+            });
+            let expected = &data[..data.len().min(limit as usize)];
+            assert_eq!(read, expected, "{limit} {buffered}");
+            let truncated = data.len() as u64 >= limit;
+            assert_eq!(
+                end,
+                if truncated { End::Truncated(limit) } else { End::Eof },
+                "{limit} {buffered}"
+            );
+            assert_eq!(left, limit - expected.len() as u64, "{limit} {buffered}");
+        }
+    }
+}
+
+/// A reader that waits within its poll until another thread has done something.
+struct Meanwhile<F: FnMut()>(F);
+
+impl<F: FnMut() + Unpin> AsyncRead for Meanwhile<F> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        (self.0)();
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_reader_that_is_being_polled_does_not_keep_others_from_their_share() {
+    within_a_minute(|| {
+        let budget = Budget::new(100);
+        let other = budget.clone();
+        // Polls the second reader on another thread, and waits for that.
+        let mut first = Limited::with_budget(
+            Meanwhile(move || {
+                let other = other.clone();
+                let second = std::thread::spawn(move || {
+                    let mut second = Limited::with_budget(&b"second"[..], other.clone());
+                    let read = block_on(read_all(&mut second, &[20]));
+                    (read, other.remaining())
+                });
+                assert_eq!(second.join().unwrap(), ((b"second".to_vec(), End::Eof), 94));
+            }),
+            budget.clone(),
+        );
+        assert_eq!(block_on(read_all(&mut first, &[50])), (vec![], End::Eof));
+        assert_eq!(budget.remaining(), 94);
+    });
+}
+
+#[test]
+fn a_reader_waits_while_another_may_take_all_that_is_left_and_is_woken_when_it_has_not() {
+    within_a_minute(|| {
+        let budget = Budget::new(10);
+        let mut second = Some(Limited::with_budget(&b"second"[..], budget.clone()));
+        let (send, receive) = std::sync::mpsc::channel();
+        let mut first = Limited::with_budget(
+            Meanwhile(move || {
+                // All is spoken for by the first reader, but nothing is taken yet: not the end for the second one.
+                let Some(mut second) = second.take() else { return };
+                let polled = std::thread::spawn(move || {
+                    let mut task = tokio_test::task::spawn(());
+                    let mut buffer = [0; 20];
+                    let mut buffer = ReadBuf::new(&mut buffer);
+                    let poll = task.enter(|cx, _| Pin::new(&mut second).poll_read(cx, &mut buffer));
+                    assert!(poll.is_pending());
+                    (task, second)
+                });
+                send.send(polled.join().unwrap()).unwrap();
+            }),
+            budget.clone(),
+        );
+        assert_eq!(block_on(read_all(&mut first, &[50])), (vec![], End::Eof));
+        let (task, mut second) = receive.recv().unwrap();
+        assert!(task.is_woken());
+        assert_eq!(block_on(read_all(&mut second, &[50])), (b"second".to_vec(), End::Eof));
+        assert_eq!(budget.remaining(), 4);
+    });
+}
+
+#[test]
+fn readers_on_many_threads_never_get_more_than_their_budget_and_all_of_it() {
+    let total = within_a_minute(|| {
+        let budget = Budget::new(100_000);
+        let readers: Vec<_> = (0..4)
+            .map(|i| {
+                let budget = budget.clone();
+                std::thread::spawn(move || {
+                    let mut limited = Limited::with_budget(tokio::io::repeat(b'x'), budget);
+                    let (read, end) = block_on(read_all(&mut limited, &[97 + i, 5000]));
+                    assert_eq!(end, End::Truncated(100_000));
+                    read.len()
+                })
+            })
+            .collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(total, 100_000);
+}
+
+#[test]
+fn a_reader_that_panics_leaves_the_budget_to_others() {
+    let budget = Budget::new(10);
+    let mut broken = Limited::with_budget(Meanwhile(|| panic!("on purpose")), budget.clone());
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        block_on(read_all(&mut broken, &[50]));
+    }));
+    assert!(panicked.is_err());
+    let mut other = Limited::with_budget(&b"other"[..], budget.clone());
+    assert_eq!(block_on(read_all(&mut other, &[50])), (b"other".to_vec(), End::Eof));
+}
+
 #[tokio::test]
 async fn a_limit_of_zero_reads_nothing_and_never_polls() {
     let mut limited = Limited::new(Script::new(b"data", &[], 0), 0);

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
+use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 use pin_project::pin_project;
@@ -102,20 +103,23 @@ impl<R: AsyncRead> AsyncRead for Limited<R> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        // Held while the inner reader is polled, so that two readers of one budget never hand over more than it has.
-        let mut left = this.budget.left.lock();
-        if *left == 0 {
-            *this.truncated = true;
-            let reached = LimitReached {
-                limit: this.budget.limit,
-            };
-            return Poll::Ready(Err(io::Error::other(reached)));
-        }
-        let room = usize::try_from(*left).map_or(buf.remaining(), |left| left.min(buf.remaining()));
-        if room == buf.remaining() {
+        let want = buf.remaining();
+        let share = match this.budget.reserve(want, cx) {
+            Reserved::Share(share) => share,
+            Reserved::None => {
+                *this.truncated = true;
+                let reached = LimitReached {
+                    limit: this.budget.limit,
+                };
+                return Poll::Ready(Err(io::Error::other(reached)));
+            }
+            Reserved::Later => return Poll::Pending,
+        };
+        let room = share.size;
+        if room == want {
             let before = buf.filled().len();
             ready!(this.inner.poll_read(cx, buf))?;
-            *left -= (buf.filled().len() - before) as u64;
+            share.take(buf.filled().len() - before);
             return Poll::Ready(Ok(()));
         }
         // A window on the caller's buffer, as `tokio::io::Take` has, but over initialised memory: this crate has no
@@ -124,12 +128,14 @@ impl<R: AsyncRead> AsyncRead for Limited<R> {
         ready!(this.inner.poll_read(cx, &mut window))?;
         let read = window.filled().len();
         buf.advance(read);
-        *left -= read as u64;
+        share.take(read);
         Poll::Ready(Ok(()))
     }
 }
 
 /// A number of bytes that may be read, shared by all clones.
+///
+/// Where a reader of a budget reads from another reader of the same budget, each byte counts once.
 ///
 /// # Examples
 ///
@@ -151,7 +157,61 @@ impl<R: AsyncRead> AsyncRead for Limited<R> {
 #[derive(Clone, Debug)]
 pub struct Budget {
     limit: u64,
-    left: Arc<Mutex<u64>>,
+    state: Arc<Mutex<BudgetState>>,
+}
+
+#[derive(Debug)]
+struct BudgetState {
+    /// Bytes that were not read yet.
+    left: u64,
+    /// Parts of them that may be read right now: by whom, and how many bytes.
+    shares: Vec<(ThreadId, usize)>,
+    /// Readers for which nothing was left beside these parts.
+    waiting: Vec<Waker>,
+}
+
+/// What a reader gets of a budget for one poll of its inner reader.
+enum Reserved<'a> {
+    Share(Share<'a>),
+    /// Nothing is left.
+    None,
+    /// Other readers may take all that is left, or give it back. The task is woken when that is known.
+    Later,
+}
+
+/// The right to read some bytes. Dropping it gives back what was not taken.
+///
+/// No lock is held meanwhile: the inner reader may be one of the same budget, or wait for one.
+struct Share<'a> {
+    budget: &'a Budget,
+    size: usize,
+    /// Its bytes are those of a reader further out, in whose poll this one is.
+    nested: bool,
+    taken: usize,
+}
+
+impl Share<'_> {
+    fn take(mut self, bytes: usize) {
+        self.taken = bytes;
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        if self.nested {
+            return;
+        }
+        let waiting = {
+            let mut state = self.budget.state.lock();
+            let own = (std::thread::current().id(), self.size);
+            if let Some(at) = state.shares.iter().rposition(|share| *share == own) {
+                state.shares.swap_remove(at);
+            }
+            state.left -= self.taken as u64;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Budget {
@@ -159,7 +219,11 @@ impl Budget {
     pub fn new(limit: u64) -> Self {
         Self {
             limit,
-            left: Arc::new(Mutex::new(limit)),
+            state: Arc::new(Mutex::new(BudgetState {
+                left: limit,
+                shares: Vec::new(),
+                waiting: Vec::new(),
+            })),
         }
     }
 
@@ -170,7 +234,40 @@ impl Budget {
 
     /// How many bytes are left.
     pub fn remaining(&self) -> u64 {
-        *self.left.lock()
+        self.state.lock().left
+    }
+
+    /// Sets bytes aside for one poll, at least one and at most `want`.
+    fn reserve(&self, want: usize, cx: &Context<'_>) -> Reserved<'_> {
+        let thread = std::thread::current().id();
+        let mut state = self.state.lock();
+        if state.left == 0 {
+            return Reserved::None;
+        }
+        // A share lasts for one poll: one of this thread is that of a reader around this one.
+        let outer = state.shares.iter().rev().find(|(holder, _)| *holder == thread);
+        if let Some((_, size)) = outer {
+            return Reserved::Share(Share {
+                budget: self,
+                size: want.min(*size),
+                nested: true,
+                taken: 0,
+            });
+        }
+        let reserved: u64 = state.shares.iter().map(|(_, size)| *size as u64).sum();
+        let free = state.left - reserved;
+        if free == 0 {
+            state.waiting.push(cx.waker().clone());
+            return Reserved::Later;
+        }
+        let size = usize::try_from(free).map_or(want, |free| free.min(want));
+        state.shares.push((thread, size));
+        Reserved::Share(Share {
+            budget: self,
+            size,
+            nested: false,
+            taken: 0,
+        })
     }
 }
 
