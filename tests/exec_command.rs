@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Error, ExecVia, ExitStatus, OnLimit, Pool, PooledContainer, Stdio, Taint};
-use support::{exec_via, pool, taint_of_ended};
+use dockerpool::{Command, Error, ExecVia, ExitStatus, OnLimit, OutputLines, Pool, PooledContainer, Stdio, Taint};
+use support::{exec_via, pool, taint_of_ended, with_container as with_container_of};
 
 async fn with_container<T>(name: &str, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
     let pool = pool(name).env("FROM", "container").build().await.unwrap();
@@ -307,6 +307,160 @@ async fn the_shorthands() {
             (ExitStatus::Exited(0), &b"in"[..], &b"err\n"[..])
         );
         assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+/// The ways to run a command.
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    Output,
+    Status,
+    OutputString,
+    Lines,
+    RunTo,
+    Spawn,
+}
+
+const RUNS: [Run; 6] = [
+    Run::Output,
+    Run::Status,
+    Run::OutputString,
+    Run::Lines,
+    Run::RunTo,
+    Run::Spawn,
+];
+
+/// Runs a command that ends well, and gives what it is seen to print.
+async fn run(run: Run, command: &mut Command<'_>) -> [String; 2] {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    match run {
+        Run::Output => {
+            let out = command.output().await.unwrap().check().unwrap();
+            [text(out.stdout), text(out.stderr)]
+        }
+        Run::Status => {
+            assert!(command.status().await.unwrap().success());
+            Default::default()
+        }
+        Run::OutputString => [command.output_string().await.unwrap(), String::new()],
+        Run::Lines => {
+            let mut lines = command.lines().await.unwrap();
+            let mut seen = String::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                seen += &line;
+                seen.push('\n');
+            }
+            assert!(lines.wait().await.unwrap().success());
+            [seen, String::new()]
+        }
+        Run::RunTo => {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            assert!(command.run_to(&mut out, &mut err).await.unwrap().success());
+            [text(out), text(err)]
+        }
+        Run::Spawn => {
+            let child = command.spawn().await.unwrap();
+            let out = child.wait_with_output().await.unwrap().check().unwrap();
+            [text(out.stdout), text(out.stderr)]
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_is_as_it_was_after_it_has_run_in_any_way() {
+    for (via, all) in [(ExecVia::Agent, &RUNS[..]), (ExecVia::Docker, &[Run::Output])] {
+        with_container_of(pool("again").exec_via(via), async |c| {
+            for (null_out, null_err) in [(false, false), (true, false), (false, true)] {
+                let command = || {
+                    let mut command = c.command("sh");
+                    command.args(["-c", "cat; echo out; echo err >&2"]).stdin("in\n");
+                    if null_out {
+                        command.stdout(Stdio::null());
+                    }
+                    if null_err {
+                        command.stderr(Stdio::null());
+                    }
+                    command
+                };
+                let out = if null_out { "" } else { "in\nout\n" };
+                let err = if null_err { "" } else { "err\n" };
+                for &second in all {
+                    let expected = match second {
+                        Run::Output | Run::RunTo | Run::Spawn => [out, err],
+                        Run::OutputString | Run::Lines => [out, ""],
+                        Run::Status => ["", ""],
+                    };
+                    for first in RUNS {
+                        let mut command = command();
+                        run(first, &mut command).await;
+                        let seen = run(second, &mut command).await;
+                        assert_eq!(seen, expected, "{via:?}: {first:?}, {second:?}, {null_out} {null_err}");
+                    }
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_has_a_longest_length_and_what_is_longer_is_an_error_of_that_line() {
+    for via in [ExecVia::Agent, ExecVia::Docker] {
+        with_container_of(pool("long-line").exec_via(via), async |c| {
+            let too_long = |error: Option<Error>, most: usize| {
+                let Some(Error::Read { source, .. }) = error else {
+                    panic!("{error:?}")
+                };
+                assert_eq!(source.kind(), std::io::ErrorKind::InvalidData);
+                assert_eq!(source.to_string(), format!("a line has more than {most} bytes"));
+            };
+            let script = "echo 1234; echo 12345; printf '1234\\r\\n'; echo; echo 123456789; printf 1234";
+            let mut lines = c.command("sh").args(["-c", script]).lines().await.unwrap().max_line(4);
+            let mut seen = Vec::new();
+            for _ in 0..6 {
+                match lines.next_line().await {
+                    Ok(line) => seen.push(line.unwrap()),
+                    Err(error) => {
+                        too_long(Some(error), 4);
+                        seen.push("error".to_owned());
+                    }
+                }
+            }
+            assert_eq!(seen, ["1234", "error", "1234", "", "error", "1234"]);
+            assert_eq!(lines.next_line().await.unwrap(), None);
+            assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
+
+            // By default too.
+            let script = "head -c 10000000 /dev/zero; echo; echo after";
+            let mut lines = c.command("sh").args(["-c", script]).lines().await.unwrap();
+            too_long(lines.next_line().await.err(), OutputLines::DEFAULT_MAX_LINE);
+            assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("after"));
+            assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_collected_is_limited_unless_that_is_said_also_of_a_child() {
+    with_container("collected", async |c| {
+        let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
+        let script = format!("head -c {more} /dev/zero");
+        let child = c.command("sh").args(["-c", &script]).spawn().await.unwrap();
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(out.stdout.len() as u64, Command::DEFAULT_OUTPUT_LIMIT);
+    })
+    .await;
+    with_container("collected-all", async |c| {
+        let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
+        let script = format!("head -c {more} /dev/zero");
+        let mut command = c.command("sh");
+        let child = command.args(["-c", &script]).output_limit(None).spawn().await.unwrap();
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::Exited(0), false));
+        assert_eq!(out.stdout.len() as u64, more);
     })
     .await;
 }

@@ -98,6 +98,9 @@ struct Fresh {
 /// after each piece keeps that from costing us much.
 pub(super) const LIFELINE_PAUSE: Duration = Duration::from_millis(10);
 
+/// How much of what PID 1 has printed last is kept to say why it has ended, in bytes.
+const WORDS: usize = 1024;
+
 /// How long after its start a command of the user's own is looked at.
 pub(super) const SETTLE: Duration = Duration::from_millis(50);
 
@@ -335,6 +338,7 @@ async fn echo(lifeline: &mut Attachment) -> Result<(), EngineError> {
             frame if frame.stream == OutputStream::Stdout => return written,
             frame => words.extend_from_slice(&frame.data),
         }
+        words.drain(..words.len().saturating_sub(WORDS));
     }
     let words = String::from_utf8_lossy(&words).trim().to_owned();
     Err(EngineError::new(

@@ -76,6 +76,8 @@ pub struct Child<'c> {
     /// What is to be expected until the control is there.
     ends_alone: bool,
     detached: bool,
+    /// How much is collected, where no output limit was said.
+    collected: Option<u64>,
     container: PhantomData<&'c Container<Running>>,
 }
 
@@ -105,9 +107,11 @@ impl<'c> Child<'c> {
         let mut child = Self {
             stdin: None,
             stdout: setup
+                .outputs
                 .stdout
                 .then(|| ChildStdout(reader(stdout_pipe, setup.stdout_limit))),
             stderr: setup
+                .outputs
                 .stderr
                 .then(|| ChildStderr(reader(stderr_pipe, setup.stderr_limit))),
             program,
@@ -118,6 +122,7 @@ impl<'c> Child<'c> {
             control: None,
             ends_alone: shared.ends_alone(&setup.request),
             detached: false,
+            collected: None,
             container: PhantomData,
         };
         let now = shared.runtime.now();
@@ -152,6 +157,11 @@ impl<'c> Child<'c> {
             }
         }
         Ok(child)
+    }
+
+    pub(super) fn collecting_at_most(mut self, bytes: u64) -> Self {
+        self.collected = Some(bytes);
+        self
     }
 
     /// The name of its container.
@@ -276,7 +286,9 @@ impl<'c> Child<'c> {
         self.wait().await
     }
 
-    /// Reads what is left of both outputs into memory, and waits for the end.
+    /// Reads what is left of both outputs into memory, and waits for the end. Where no
+    /// [`output_limit`](crate::Command::output_limit) was said, that is limited to
+    /// [`DEFAULT_OUTPUT_LIMIT`](crate::Command::DEFAULT_OUTPUT_LIMIT).
     ///
     /// # Errors
     ///
@@ -292,6 +304,11 @@ impl<'c> Child<'c> {
 
     pub(super) async fn collect(&mut self) -> Result<Output, Error> {
         let (mut stdout, mut stderr) = (self.stdout.take(), self.stderr.take());
+        if let Some(bytes) = self.collected {
+            let budget = Budget::new(bytes);
+            stdout = stdout.map(|ChildStdout(reader)| ChildStdout(reader.under(budget.clone())));
+            stderr = stderr.map(|ChildStderr(reader)| ChildStderr(reader.under(budget)));
+        }
         let (stdout_data, stderr_data) = tokio::join!(read_all(stdout.as_mut()), read_all(stderr.as_mut()));
         let truncated = stdout.is_some_and(|out| out.is_truncated()) || stderr.is_some_and(|err| err.is_truncated());
         self.verdict().await;

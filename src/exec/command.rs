@@ -25,7 +25,8 @@ const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 
 /// A command to be run in a container, built like `tokio::process::Command`.
 ///
-/// It borrows the container: neither it nor its [`Child`] outlives the lease.
+/// It borrows the container: neither it nor its [`Child`] outlives the lease. Running it leaves it as it was: it can be run
+/// again, in the same way or another, with the same standard input.
 ///
 /// # Examples
 ///
@@ -65,8 +66,7 @@ pub struct Command<'c> {
 pub(super) struct Setup {
     pub(super) request: ExecRequest,
     pub(super) stdin: Source,
-    pub(super) stdout: bool,
-    pub(super) stderr: bool,
+    pub(super) outputs: Outputs,
     pub(super) timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     /// Of both outputs together, and of each.
@@ -76,8 +76,15 @@ pub(super) struct Setup {
     pub(super) on_limit: OnLimit,
 }
 
+/// Which outputs are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outputs {
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+}
+
 impl<'c> Command<'c> {
-    /// How much [`output`](Self::output) collects where [`output_limit`](Self::output_limit) says nothing: 16 MiB.
+    /// How much [`output`](Self::output) and [`Child::wait_with_output`] collect where [`output_limit`](Self::output_limit) says nothing: 16 MiB.
     pub const DEFAULT_OUTPUT_LIMIT: u64 = 16 << 20;
 
     pub(crate) fn new(container: &'c Container<Running>, program: String) -> Self {
@@ -89,8 +96,10 @@ impl<'c> Command<'c> {
                     ..Default::default()
                 },
                 stdin: Source::Null,
-                stdout: true,
-                stderr: true,
+                outputs: Outputs {
+                    stdout: true,
+                    stderr: true,
+                },
                 timeout: None,
                 idle_timeout: None,
                 limit: None,
@@ -173,13 +182,13 @@ impl<'c> Command<'c> {
 
     /// Where its standard output goes: [`Stdio::piped`], the default, or [`Stdio::null`].
     pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Self {
-        self.setup.stdout = !matches!(stdout.into().source, Source::Null);
+        self.setup.outputs.stdout = !matches!(stdout.into().source, Source::Null);
         self
     }
 
     /// Where its standard error goes: [`Stdio::piped`], the default, or [`Stdio::null`].
     pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Self {
-        self.setup.stderr = !matches!(stderr.into().source, Source::Null);
+        self.setup.outputs.stderr = !matches!(stderr.into().source, Source::Null);
         self
     }
 
@@ -238,8 +247,8 @@ impl<'c> Command<'c> {
 
     /// How many bytes it may print, on standard output and standard error together. A command that prints more is ended,
     /// with [`ExitStatus::OutputLimit`]; what it printed up to the limit is kept. `None`: no limit. Default:
-    /// [`DEFAULT_OUTPUT_LIMIT`](Self::DEFAULT_OUTPUT_LIMIT) for [`output`](Self::output), none for
-    /// [`spawn`](Self::spawn), whose reader decides how much it takes.
+    /// [`DEFAULT_OUTPUT_LIMIT`](Self::DEFAULT_OUTPUT_LIMIT) for [`output`](Self::output) and for
+    /// [`Child::wait_with_output`]; none for the streams of a [`Child`], whose reader decides how much it takes.
     pub fn output_limit(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
         self.output_limit = Some(bytes.into());
         self
@@ -261,7 +270,7 @@ impl<'c> Command<'c> {
     /// Dropping the future ends the command, as dropping a [`Child`] does.
     pub async fn output(&mut self) -> Result<Output, Error> {
         let limit = self.output_limit.unwrap_or(Some(Self::DEFAULT_OUTPUT_LIMIT));
-        let mut child = self.spawn_limited(limit).await?;
+        let mut child = self.spawn_limited(limit, self.setup.outputs).await?;
         drop(child.stdin.take());
         child.collect().await
     }
@@ -276,8 +285,8 @@ impl<'c> Command<'c> {
     ///
     /// As [`output`](Self::output).
     pub async fn status(&mut self) -> Result<ExitStatus, Error> {
-        (self.setup.stdout, self.setup.stderr) = (false, false);
-        self.spawn_limited(None).await?.wait().await
+        let nothing = Outputs::default();
+        self.spawn_limited(None, nothing).await?.wait().await
     }
 
     /// Runs it, and gives its standard output as text if it ended with exit code 0.
@@ -297,7 +306,8 @@ impl<'c> Command<'c> {
         })
     }
 
-    /// Starts it, and gives its standard output line by line. Its standard error goes nowhere.
+    /// Starts it, and gives its standard output line by line. Its standard error goes nowhere. Where
+    /// [`stdout`](Self::stdout) is null, there are no lines.
     ///
     /// # Errors
     ///
@@ -307,12 +317,16 @@ impl<'c> Command<'c> {
     ///
     /// As [`output`](Self::output).
     pub async fn lines(&mut self) -> Result<OutputLines<'c>, Error> {
-        (self.setup.stdout, self.setup.stderr) = (true, false);
-        Ok(OutputLines::new(self.spawn().await?))
+        let outputs = Outputs {
+            stderr: false,
+            ..self.setup.outputs
+        };
+        let child = self.spawn_limited(self.output_limit.flatten(), outputs).await?;
+        Ok(OutputLines::new(child))
     }
 
     /// Runs it to its end and copies its outputs into two writers as they come. What a writer does not take holds up the
-    /// command, not the memory.
+    /// command, not the memory. An output that is [`Stdio::null`] is not copied.
     ///
     /// # Errors
     ///
@@ -326,14 +340,13 @@ impl<'c> Command<'c> {
         O: AsyncWrite + Unpin + ?Sized,
         E: AsyncWrite + Unpin + ?Sized,
     {
-        (self.setup.stdout, self.setup.stderr) = (true, true);
         let mut child = self.spawn().await?;
         drop(child.stdin.take());
         shorthands::copy_outputs(&mut child, stdout, stderr).await?;
         child.wait().await
     }
 
-    /// Starts it, and gives its streams. Each source of standard input can be used once.
+    /// Starts it, and gives its streams.
     ///
     /// # Errors
     ///
@@ -344,18 +357,22 @@ impl<'c> Command<'c> {
     ///
     /// As [`output`](Self::output).
     pub async fn spawn(&mut self) -> Result<Child<'c>, Error> {
-        self.spawn_limited(self.output_limit.flatten()).await
+        let child = self
+            .spawn_limited(self.output_limit.flatten(), self.setup.outputs)
+            .await?;
+        Ok(match self.output_limit {
+            Some(_) => child,
+            None => child.collecting_at_most(Self::DEFAULT_OUTPUT_LIMIT),
+        })
     }
 
-    async fn spawn_limited(&mut self, limit: Option<u64>) -> Result<Child<'c>, Error> {
+    /// Leaves the command as it was, so that it can be run again.
+    async fn spawn_limited(&self, limit: Option<u64>, outputs: Outputs) -> Result<Child<'c>, Error> {
         if let Some(problem) = self.problem() {
             return Err(Error::BadCommand(problem));
         }
-        let setup = &mut self.setup;
-        // Its source is used up.
-        let stdin = std::mem::take(&mut setup.stdin);
-        let mut request = setup.request.clone();
-        request.stdin = !matches!(stdin, Source::Null);
+        let mut request = self.setup.request.clone();
+        request.stdin = !matches!(self.setup.stdin, Source::Null);
         if self.env_clear {
             let vars = std::mem::take(&mut request.env);
             let env = ["env".to_owned(), "-i".to_owned()].into_iter().chain(vars);
@@ -363,9 +380,10 @@ impl<'c> Command<'c> {
         }
         let setup = Setup {
             request,
-            stdin,
+            stdin: self.setup.stdin.clone(),
+            outputs,
             limit,
-            ..*setup
+            ..self.setup
         };
         Child::start(self.container, setup).await
     }

@@ -1,6 +1,8 @@
 //! What is often done with a command, in one call each.
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, Lines};
+use std::io;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::child::Child;
 use super::limit::LimitReached;
@@ -59,31 +61,93 @@ impl Container<Running> {
 #[must_use = "dropping it ends the command"]
 pub struct OutputLines<'c> {
     child: Child<'c>,
-    lines: Option<Lines<BufReader<ChildStdout>>>,
+    reader: Option<BufReader<ChildStdout>>,
+    max_line: usize,
+    /// What was read of the next line.
+    line: Vec<u8>,
+    /// The rest of a line that was too long is to be dropped.
+    skips: bool,
 }
 
 impl<'c> OutputLines<'c> {
+    /// How long a line may be where [`max_line`](Self::max_line) says nothing: 1 MiB.
+    pub const DEFAULT_MAX_LINE: usize = 1 << 20;
+
     pub(super) fn new(mut child: Child<'c>) -> Self {
-        let lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        Self { child, lines }
+        Self {
+            reader: child.stdout.take().map(BufReader::new),
+            child,
+            max_line: Self::DEFAULT_MAX_LINE,
+            line: Vec::new(),
+            skips: false,
+        }
     }
 
-    /// The next line without its line end; `None` at the end of the output. A line may be as long as the command's
-    /// [`output_limit`](crate::Command::output_limit) allows.
+    /// Sets how long a line may be, in bytes and without its line end. Default:
+    /// [`DEFAULT_MAX_LINE`](Self::DEFAULT_MAX_LINE).
+    pub fn max_line(mut self, bytes: usize) -> Self {
+        self.max_line = bytes;
+        self
+    }
+
+    /// Returns the next line without its line end (`\n` or `\r\n`); `None` at the end of the output.
     ///
     /// # Errors
     ///
-    /// [`Error::Read`]: the output limit was reached, or the line is no UTF-8.
+    /// [`Error::Read`]: the output limit was reached; the output broke off
+    /// ([`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof)); or, with
+    /// [`InvalidData`](std::io::ErrorKind::InvalidData), the line is longer than [`max_line`](Self::max_line) or no UTF-8.
+    /// After the latter the next call gives the next line.
     ///
     /// # Cancel safety
     ///
     /// Safe: no line is lost.
     pub async fn next_line(&mut self) -> Result<Option<String>, Error> {
-        let Some(lines) = &mut self.lines else { return Ok(None) };
-        lines.next_line().await.map_err(|source| Error::Read {
+        let line = self.read_line().await;
+        line.map_err(|source| Error::Read {
             container: self.child.container().to_owned(),
             source,
         })
+    }
+
+    /// What was read of a line is kept in `self`, so that the future may be dropped.
+    async fn read_line(&mut self) -> io::Result<Option<String>> {
+        let Some(reader) = &mut self.reader else {
+            return Ok(None);
+        };
+        loop {
+            let data = reader.fill_buf().await?;
+            let end = data.iter().position(|byte| *byte == b'\n');
+            let is_last = data.is_empty();
+            if !self.skips {
+                // One byte more than it may have: a `\r` that belongs to its end.
+                let room = self.max_line.saturating_add(1).saturating_sub(self.line.len());
+                let piece = &data[..end.unwrap_or(data.len())];
+                self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+                self.skips = piece.len() > room;
+            }
+            let read = end.map_or(data.len(), |end| end + 1);
+            reader.consume(read);
+            if end.is_none() && !is_last {
+                continue;
+            }
+            let mut line = std::mem::take(&mut self.line);
+            let skipped = std::mem::take(&mut self.skips);
+            if is_last && line.is_empty() {
+                return Ok(None);
+            }
+            if end.is_some() && !skipped && line.last() == Some(&b'\r') {
+                line.pop();
+            }
+            if skipped || line.len() > self.max_line {
+                let problem = format!("a line has more than {} bytes", self.max_line);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            }
+            return match String::from_utf8(line) {
+                Ok(line) => Ok(Some(line)),
+                Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            };
+        }
     }
 
     /// Waits for the end; lines that were not read are dropped.
@@ -96,7 +160,7 @@ impl<'c> OutputLines<'c> {
     ///
     /// As [`Child::wait`].
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
-        self.lines = None;
+        self.reader = None;
         self.child.wait().await
     }
 

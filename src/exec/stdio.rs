@@ -78,7 +78,7 @@ pub struct Stdio {
     pub(super) source: Source,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum Source {
     #[default]
     Null,
@@ -263,6 +263,14 @@ impl Reader {
             on_limit,
             halt,
             truncated: false,
+        }
+    }
+
+    /// The same, under another limit for what is left of both outputs.
+    pub(super) fn under(self, shared: Budget) -> Self {
+        Self {
+            inner: Limited::with_budget(self.inner.into_inner(), shared),
+            ..self
         }
     }
 
