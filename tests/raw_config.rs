@@ -5,11 +5,16 @@ mod support;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
-use bollard::query_parameters::InspectContainerOptions;
+use bollard::models::{
+    ContainerConfig, ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, Mount, MountType,
+    ResourcesUlimits,
+};
+use bollard::query_parameters::{
+    CommitContainerOptions, CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions, RemoveImageOptions,
+};
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Error, Network, Pool, PoolBuilder, PooledContainer, labels};
-use support::{engine, is_podman, pool};
+use dockerpool::{Error, ExecVia, Network, Pool, PoolBuilder, PooledContainer, labels};
+use support::{busybox, engine, is_podman, pool, unique_name};
 
 async fn inspect(c: &PooledContainer) -> ContainerInspectResponse {
     let options = None::<InspectContainerOptions>;
@@ -222,4 +227,238 @@ async fn containers_tell_by_their_labels_whose_they_are_and_what_they_were_made_
         .as_secs();
     assert!(now.abs_diff(created) < 600);
     assert!(of_a.keys().all(|name| labels::is_reserved(name)));
+}
+
+/// Pools of each way of running commands.
+fn ways(name: &str) -> [PoolBuilder; 3] {
+    [
+        pool(name).exec_via(ExecVia::Docker),
+        pool(name).exec_via(ExecVia::Agent),
+        pool(name).exec_via(ExecVia::Agent).without_agent_socket(),
+    ]
+}
+
+/// The numbers of the capabilities that are dropped by default, as in `linux/capability.h`.
+const NET_RAW: u64 = 1 << 13;
+const DROPPED: u64 = NET_RAW | 1 << 27 | 1 << 29 | 1 << 31 | 1 << 10 | 1 << 18;
+/// `CHOWN`, `KILL`, `SETGID`, `SETUID`.
+const KEPT: u64 = 1 | 1 << 5 | 1 << 6 | 1 << 7;
+
+async fn capabilities(c: &PooledContainer, of: &str, set: &str) -> u64 {
+    let found = sh(c, &format!("awk '/^{set}:/ {{print $2}}' /proc/{of}/status")).await;
+    u64::from_str_radix(&found, 16).unwrap_or_else(|_| panic!("{found:?}"))
+}
+
+#[tokio::test]
+async fn the_default_hardening_is_read_back_from_inside() {
+    for pool in ways("hardened") {
+        let pool = pool.build().await.unwrap();
+        let c = pool.acquire().await.unwrap();
+        for of in ["self", "1"] {
+            for set in ["CapBnd", "CapEff", "CapPrm"] {
+                let found = capabilities(&c, of, set).await;
+                assert_eq!(found & DROPPED, 0, "{of} {set} {found:x}");
+                assert_eq!(found & KEPT, KEPT, "{of} {set} {found:x}");
+            }
+        }
+        assert_eq!(sh(&c, "cat /proc/1/oom_score_adj").await, "500");
+        let of_command: i32 = sh(&c, "cat /proc/self/oom_score_adj").await.parse().unwrap();
+        assert!(of_command >= 500, "{of_command}");
+        assert_eq!(sh(&c, "ulimit -Sc; ulimit -Hc").await, "0\n0");
+        // What the library itself needs is left: other users, their files, their end.
+        let mut other = c.command("id");
+        assert_eq!(
+            other.args(["-u"]).user("123:456").output_string().await.unwrap(),
+            "123\n"
+        );
+        let script = "touch /tmp/x && chown 123:456 /tmp/x && stat -c %u:%g /tmp/x";
+        assert_eq!(sh(&c, script).await, "123:456");
+        let host = inspect(&c).await.host_config.unwrap();
+        assert_eq!(host.oom_score_adj, Some(500));
+        // Podman lists what is left, too.
+        let dropped = host.cap_drop.unwrap_or_default();
+        for name in [
+            "NET_RAW",
+            "MKNOD",
+            "AUDIT_WRITE",
+            "SETFCAP",
+            "NET_BIND_SERVICE",
+            "SYS_CHROOT",
+        ] {
+            assert!(
+                dropped.iter().any(|dropped| dropped.trim_start_matches("CAP_") == name),
+                "{dropped:?}"
+            );
+        }
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_default_hardening_gives_way_to_setters_and_to_the_raw_configuration() {
+    for pool in ways("softened") {
+        let core = ResourcesUlimits {
+            name: Some("core".into()),
+            soft: Some(4096),
+            hard: Some(4096),
+        };
+        let pool = pool
+            .cap_add("NET_RAW")
+            .host_config(HostConfig {
+                oom_score_adj: Some(100),
+                ulimits: Some(vec![core]),
+                ..Default::default()
+            })
+            .build()
+            .await
+            .unwrap();
+        let c = pool.acquire().await.unwrap();
+        let bounding = capabilities(&c, "self", "CapBnd").await;
+        assert_eq!(bounding & DROPPED, NET_RAW, "{bounding:x}");
+        assert_eq!(sh(&c, "cat /proc/1/oom_score_adj").await, "100");
+        // In blocks of 512 bytes.
+        assert_eq!(sh(&c, "ulimit -Hc").await, "8");
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+/// An image that declares a check of its health, which leaves a mark, and two volumes. Removed when this is dropped.
+struct Declaring(String);
+
+impl Declaring {
+    async fn make() -> Self {
+        let docker = engine().await.bollard().clone();
+        let name = unique_name("dockerpool-test-declaring");
+        let body = ContainerCreateBody {
+            image: Some(busybox()),
+            cmd: Some(vec!["true".into()]),
+            ..Default::default()
+        };
+        let options = CreateContainerOptions {
+            name: Some(name.clone()),
+            ..Default::default()
+        };
+        let id = docker.create_container(Some(options), body).await.unwrap().id;
+        let options = CommitContainerOptions {
+            container: Some(id.clone()),
+            repo: Some(format!("localhost/{name}")),
+            tag: Some("1".into()),
+            ..Default::default()
+        };
+        let config = ContainerConfig {
+            healthcheck: Some(HealthConfig {
+                test: Some(vec!["CMD-SHELL".into(), "touch /checked".into()]),
+                interval: Some(100_000_000),
+                ..Default::default()
+            }),
+            volumes: Some(vec!["/data".into(), "/more/data".into()]),
+            ..Default::default()
+        };
+        let made = docker.commit_container(options, config).await;
+        let force = RemoveContainerOptions {
+            force: true,
+            v: true,
+            ..Default::default()
+        };
+        docker.remove_container(&id, Some(force)).await.unwrap();
+        made.unwrap();
+        Self(format!("localhost/{name}:1"))
+    }
+}
+
+impl Drop for Declaring {
+    fn drop(&mut self) {
+        let image = self.0.clone();
+        support::finish(async move {
+            let docker = engine().await.bollard().clone();
+            let force = RemoveImageOptions {
+                force: true,
+                ..Default::default()
+            };
+            let _ = docker.remove_image(&image, Some(force), None).await;
+        });
+    }
+}
+
+/// What is mounted on a directory of a container.
+fn mounted(found: &ContainerInspectResponse, on: &str) -> Vec<String> {
+    let mounts = found.mounts.iter().flatten();
+    let on_it = mounts.filter(|mount| mount.destination.as_deref() == Some(on));
+    on_it.filter_map(|mount| mount.typ.clone()).collect()
+}
+
+#[tokio::test]
+async fn what_an_image_declares_is_not_done_unless_asked_for() {
+    let image = Declaring::make().await;
+    let is_podman = is_podman().await;
+    for pool in ways("declaring") {
+        let pool = pool
+            .image(&image.0)
+            .user("123:456")
+            .read_only_root(true)
+            .build()
+            .await
+            .unwrap();
+        let c = pool.acquire().await.unwrap();
+        let found = inspect(&c).await;
+        // Without a check there is no state of health, or one that says so.
+        let health = found.state.as_ref().and_then(|state| state.health.as_ref()?.status);
+        assert!(
+            health.is_none_or(|health| matches!(&*health.to_string(), "" | "none")),
+            "{health:?}"
+        );
+        for path in ["/data", "/more/data"] {
+            assert!(!mounted(&found, path).contains(&"volume".to_owned()), "{path}");
+            let line = sh(&c, &format!("awk '$2 == \"{path}\"' /proc/mounts")).await;
+            assert!(line.starts_with("tmpfs ") && line.contains("size=32768k"), "{line:?}");
+            // Of any user, up to its size, and before the container's memory is full.
+            let write = format!("head -c 40000000 /dev/zero > {path}/x; wc -c < {path}/x; rm {path}/x");
+            let written: u64 = sh(&c, &write).await.parse().unwrap();
+            assert!((30 << 20..=32 << 20).contains(&written), "{path}: {written}");
+        }
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+
+    // Asked for.
+    for pool in ways("declaring-asked") {
+        let mine = Mount {
+            target: Some("/more/data".into()),
+            typ: Some(MountType::TMPFS),
+            ..Default::default()
+        };
+        let pool = pool
+            .image(&image.0)
+            .docker_config(ContainerCreateBody {
+                healthcheck: Some(HealthConfig::default()),
+                volumes: Some(vec!["/data".into()]),
+                host_config: Some(HostConfig {
+                    mounts: Some(vec![mine]),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            })
+            .build()
+            .await
+            .unwrap();
+        let c = pool.acquire().await.unwrap();
+        let found = inspect(&c).await;
+        assert_eq!(mounted(&found, "/data"), ["volume"]);
+        assert!(
+            !sh(&c, "awk '$2 == \"/more/data\"' /proc/mounts")
+                .await
+                .contains("size=32768k")
+        );
+        // Podman has systemd do the checks, which need not be there.
+        if !is_podman {
+            support::eventually("the image's check runs", async || {
+                sh(&c, "ls /").await.contains("checked")
+            })
+            .await;
+        }
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
 }

@@ -93,6 +93,9 @@ pub use spec::{ContainerSpec, PullPolicy};
 /// #     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
 /// #         self.inner.own_command(spec)
 /// #     }
+/// #     fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+/// #         self.inner.image_volumes(spec)
+/// #     }
 /// #     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
 /// #         self.inner.attach(id)
 /// #     }
@@ -186,6 +189,13 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         let message = format!("this engine cannot tell the command of the image {}", spec.image());
         Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
+    }
+
+    /// Gives the directories that the image of this spec declares as volumes (`VOLUME`), for which the engine would make
+    /// anonymous volumes. Asked when the image is there, before anything is created. None unless implemented.
+    fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let _ = spec;
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     /// Creates a container, not started, and gives its id.

@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits, RestartPolicyNameEnum};
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType,
+    ResourcesUlimits, RestartPolicyNameEnum,
+};
 use sha2::{Digest, Sha256};
 
 use super::network::{Network, NetworkKind};
@@ -15,6 +18,23 @@ use crate::labels;
 
 /// PID 1 of a container with a lifeline: reads its standard input to the end, and ends.
 const LIFELINE_PID1: &str = "cat";
+
+/// Capabilities of root's that engines leave to containers and that hardly any program in a sandbox needs. The rest stays:
+/// the agent starts commands as other users (`SETUID`, `SETGID`) and ends them (`KILL`).
+const DROPPED_CAPABILITIES: [&str; 6] = [
+    "NET_RAW",
+    "MKNOD",
+    "AUDIT_WRITE",
+    "SETFCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+];
+
+/// Where the kernel has to kill something for memory, it takes a container's process before one of the host's.
+const OOM_SCORE_ADJ: i64 = 500;
+
+/// The permissions of a temporary directory: whoever the program runs as can write in it. As Docker's interface has it.
+const ANYBODY: i64 = 0o1777;
 
 /// The body of the create call, and every conflict met on the way to it.
 pub(crate) fn merge(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>) {
@@ -38,6 +58,14 @@ pub(crate) fn merge(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldErro
     set_limits(spec, &mut host, &mut conflicts);
     set_isolation(spec, &mut body, &mut host, &mut conflicts);
     set_pid1(spec, &mut body, &mut host, &mut conflicts);
+    cover_volumes(spec, &body, &mut host);
+    if !spec.supervise {
+        // The server that the image's own check asks does not run here.
+        body.healthcheck.get_or_insert_with(|| HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..Default::default()
+        });
+    }
     // The default driver would write PID 1's output to the engine's disk.
     host.log_config.get_or_insert_with(|| HostConfigLogConfig {
         typ: Some("none".to_owned()),
@@ -303,6 +331,16 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
             ulimits.push(typed);
         }
     }
+    // The kernel may write a program's memory to where it likes, on the engine's machine too (`core_pattern`).
+    let ulimits = host.ulimits.get_or_insert_default();
+    if !ulimits.iter().any(|limit| limit.name.as_deref() == Some("core")) {
+        ulimits.push(ResourcesUlimits {
+            name: Some("core".to_owned()),
+            soft: Some(0),
+            hard: Some(0),
+        });
+    }
+    host.oom_score_adj.get_or_insert(OOM_SCORE_ADJ);
 }
 
 /// Network, files, privileges, runtime.
@@ -363,8 +401,74 @@ fn set_isolation(
             spec.cap_add.clone(),
         );
     }
+    drop_capabilities(host);
     host.security_opt
         .get_or_insert_with(|| vec!["no-new-privileges".to_owned()]);
+}
+
+/// Takes away what nobody has given, where nobody has said what is to be taken away.
+fn drop_capabilities(host: &mut HostConfig) {
+    if host.cap_drop.is_some() || host.privileged == Some(true) {
+        return;
+    }
+    // Engines take the names in both cases, with and without the prefix.
+    let bare = |name: &String| {
+        let name = name.to_ascii_uppercase();
+        name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
+    };
+    let given: Vec<_> = host.cap_add.iter().flatten().map(bare).collect();
+    if given.iter().any(|name| name == "ALL") {
+        return;
+    }
+    let dropped = DROPPED_CAPABILITIES
+        .iter()
+        .filter(|name| !given.iter().any(|given| given == *name));
+    host.cap_drop = Some(dropped.map(|name| (*name).to_owned()).collect());
+}
+
+/// Covers each volume of the image by a file system in memory, but for those that have something mounted on them or are
+/// named in the raw configuration. The engine would make an anonymous volume for each, on its disk and without a limit.
+fn cover_volumes(spec: &ContainerSpec, body: &ContainerCreateBody, host: &mut HostConfig) {
+    // Whatever those containers have there, nobody knows here.
+    if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
+        return;
+    }
+    let limit = host
+        .memory
+        .and_then(|limit| u64::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
+    // Full before the container's memory is, where there is one.
+    let size = limit.unwrap_or(ContainerSpec::DEFAULT_MEMORY) / 2;
+    for path in &spec.image_volumes {
+        let plain = path.trim_end_matches('/');
+        let is_it = |other: &str| other.trim_end_matches('/') == plain;
+        // `source:target[:options]`.
+        let bound = |bind: &String| bind.split(':').nth(1).is_some_and(is_it);
+        let taken = plain.is_empty()
+            || host.binds.iter().flatten().any(bound)
+            || host.tmpfs.iter().flatten().any(|(path, _)| is_it(path))
+            || host
+                .mounts
+                .iter()
+                .flatten()
+                .filter_map(|mount| mount.target.as_deref())
+                .any(is_it)
+            || body.volumes.iter().flatten().any(|path| is_it(path));
+        if taken {
+            continue;
+        }
+        // A mount, and not an entry of `tmpfs`: only for one of those the engine makes no volume.
+        host.mounts.get_or_insert_default().push(Mount {
+            target: Some(plain.to_owned()),
+            typ: Some(MountType::TMPFS),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: Some(i64::try_from(size).unwrap_or(i64::MAX)),
+                mode: Some(ANYBODY),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+    }
 }
 
 /// What runs as PID 1.
@@ -442,6 +546,84 @@ mod tests {
         assert_eq!((host.init, host.auto_remove), (Some(true), Some(true)));
         assert_eq!((body.open_stdin, body.stdin_once), (Some(true), Some(true)));
         assert_eq!(body.entrypoint, Some(vec!["cat".to_owned()]));
+    }
+
+    #[test]
+    fn the_default_hardening_gives_way_to_what_was_said() {
+        let ulimit = |soft| ResourcesUlimits {
+            name: Some("core".into()),
+            soft: Some(soft),
+            hard: Some(soft),
+        };
+        let (body, hardened) = merged(&spec());
+        assert_eq!(hardened.cap_drop.unwrap(), DROPPED_CAPABILITIES);
+        assert_eq!(hardened.oom_score_adj, Some(500));
+        assert_eq!(hardened.ulimits.unwrap(), [ulimit(0)]);
+        assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
+
+        let drops = |spec: ContainerSpec| merged(&spec).1.cap_drop;
+        let without = |names: &[&str]| {
+            let left = DROPPED_CAPABILITIES.iter().filter(|name| !names.contains(name));
+            Some(left.map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(drops(spec().cap_add("NET_RAW")), without(&["NET_RAW"]));
+        assert_eq!(
+            drops(spec().cap_add("cap_mknod").cap_add("CAP_SETFCAP").cap_add("SYS_NICE")),
+            without(&["MKNOD", "SETFCAP"])
+        );
+        assert_eq!(drops(spec().cap_add("ALL")), None);
+        assert_eq!(
+            drops(spec().cap_drop_all().cap_add("NET_RAW")),
+            Some(vec!["ALL".into()])
+        );
+        let raw = |change: fn(&mut HostConfig)| spec().host_config(host(change));
+        assert_eq!(drops(raw(|host| host.cap_drop = Some(vec![]))), Some(vec![]));
+        assert_eq!(
+            drops(raw(|host| host.cap_add = Some(vec!["SYS_CHROOT".into()]))),
+            without(&["SYS_CHROOT"])
+        );
+        assert_eq!(drops(raw(|host| host.privileged = Some(true))), None);
+
+        assert_eq!(
+            merged(&raw(|host| host.oom_score_adj = Some(0))).1.oom_score_adj,
+            Some(0)
+        );
+        assert_eq!(merged(&spec().ulimit("core", 7, 7)).1.ulimits.unwrap(), [ulimit(7)]);
+        let asked = spec().docker_config(config(|body| body.healthcheck = Some(HealthConfig::default())));
+        assert_eq!(merged(&asked).0.healthcheck, Some(HealthConfig::default()));
+        let supervised = spec().supervise_command(true).exec_via(crate::ExecVia::Agent);
+        assert_eq!(merged(&supervised).0.healthcheck, None);
+    }
+
+    #[test]
+    fn volumes_of_the_image_are_covered_unless_something_is_said_of_them() {
+        let covered = |spec: ContainerSpec| {
+            let mut spec = spec.memory(64 << 20);
+            spec.image_volumes = vec!["/a/".into(), "/b".into(), "/".into()];
+            let mounts = merged(&spec).1.mounts.unwrap_or_default();
+            let tmpfs = mounts.into_iter().filter(|mount| mount.typ == Some(MountType::TMPFS));
+            let sized = tmpfs.filter(|mount| mount.tmpfs_options.as_ref().unwrap().size_bytes == Some(32 << 20));
+            sized.filter_map(|mount| mount.target).collect::<Vec<_>>()
+        };
+        assert_eq!(covered(spec()), ["/a", "/b"]);
+        assert_eq!(covered(spec().tmpfs("/a", 1)), ["/b"]);
+        let raw = |change: fn(&mut HostConfig)| spec().host_config(host(change));
+        assert_eq!(covered(raw(|host| host.binds = Some(vec!["/x:/b:ro".into()]))), ["/a"]);
+        assert_eq!(
+            covered(raw(|host| {
+                host.mounts = Some(vec![Mount {
+                    target: Some("/b/".into()),
+                    ..Default::default()
+                }]);
+            })),
+            ["/a"]
+        );
+        assert_eq!(covered(raw(|host| host.volumes_from = Some(vec!["x".into()]))), [""; 0]);
+        let asked = spec().docker_config(config(|body| body.volumes = Some(vec!["/a".into()])));
+        assert_eq!(covered(asked), ["/b"]);
+        let mut with = spec();
+        with.image_volumes = vec!["/a".into()];
+        assert_ne!(fingerprint(&with, ""), fingerprint(&spec(), ""));
     }
 
     #[test]
@@ -667,7 +849,7 @@ mod tests {
         assert_ne!(of(full()), of(full().platform("linux/arm64")));
         assert_ne!(of(full()), fingerprint(&full(), "sha256:2"));
         // The same in every process and with every toolchain.
-        assert_eq!(of(spec()), "a1c130249aafab17ac546c1801187ee4");
+        assert_eq!(of(spec()), "7cafac16b73c2c7bdac484bc16954e3c");
     }
 
     #[test]

@@ -64,6 +64,26 @@ pub(crate) struct Ulimit {
 /// The defaults are those of a sandbox: no network, at most 512 MiB of memory (and no swap), at most 512 processes, no
 /// gaining of privileges by set-uid programs, and a PID 1 of the library's own that ends when this process ends.
 ///
+/// # Defaults of a sandbox
+///
+/// Beside these, unless the spec says otherwise in the way that is named:
+///
+/// - Root's capabilities `NET_RAW`, `MKNOD`, `AUDIT_WRITE`, `SETFCAP`, `NET_BIND_SERVICE` and `SYS_CHROOT` are dropped.
+///   [`cap_add`](Self::cap_add) keeps one of them. A `cap_drop` in the raw configuration takes the place of the whole
+///   list, `[]` too. [`cap_drop_all`](Self::cap_drop_all) drops all.
+/// - The kernel prefers the container's processes to the host's when it kills for memory: `oom_score_adj` is 500. The raw
+///   configuration sets another value.
+/// - No core dumps are written: the limit `core` is 0. [`ulimit`](Self::ulimit) sets another value.
+/// - The image's `HEALTHCHECK` does not run, since the server that it asks does not run. The raw configuration asks for a
+///   check (`healthcheck`; one without a `test` means the image's). The check does run where the server is
+///   [supervised](Self::supervise_command).
+/// - Each directory that the image declares as a `VOLUME` is an empty file system in memory (tmpfs) that everybody can
+///   write to. It holds half of the memory limit (256 MiB without one), and what is in it counts as memory. Programs on
+///   it cannot be executed. What the image has in that directory is not seen. Mount something else on the directory to
+///   have that, e.g. with [`tmpfs_with`](Self::tmpfs_with) one that belongs to another user. A directory that is named
+///   in `volumes` of the raw configuration gets an anonymous volume, with the image's content, on the engine's disk and
+///   without a limit. The volumes are those of the image at the time when the pool is built.
+///
 /// # Raw configuration
 ///
 /// What has no setter here can be said in Docker's own terms, with [`docker_config`](Self::docker_config) and
@@ -139,6 +159,8 @@ pub struct ContainerSpec {
     pub(crate) supervise: bool,
     /// The command that the agent runs beside those of leases, when it is known.
     pub(crate) supervised: Option<Vec<String>>,
+    /// The directories that the image declares as volumes, when they are known.
+    pub(crate) image_volumes: Vec<String>,
     /// Its socket, of one container only.
     pub(crate) agent_socket: Option<PathBuf>,
     /// There is to be none.
@@ -185,6 +207,7 @@ impl ContainerSpec {
             agent: None,
             supervise: false,
             supervised: None,
+            image_volumes: Vec::new(),
             agent_socket: None,
             without_agent_socket: false,
         }
@@ -359,7 +382,7 @@ impl ContainerSpec {
     }
 
     /// Whether the root file system is read-only. What must be written then needs a [`tmpfs`](Self::tmpfs); volumes of
-    /// the image stay writable unless one covers them. Default: `false`.
+    /// the image stay writable (see [Defaults of a sandbox](Self#defaults-of-a-sandbox)). Default: `false`.
     #[must_use]
     pub fn read_only_root(mut self, read_only: bool) -> Self {
         self.read_only_root = Some(read_only);
@@ -390,14 +413,17 @@ impl ContainerSpec {
         self
     }
 
-    /// Takes all of root's capabilities away, but those given back by [`cap_add`](Self::cap_add).
+    /// Takes all of root's capabilities away, but those given back by [`cap_add`](Self::cap_add). The
+    /// [agent](crate::ExecVia::Agent) needs `SETUID` and `SETGID` to run commands as other users than the container's, and
+    /// `KILL` to end them.
     #[must_use]
     pub fn cap_drop_all(mut self) -> Self {
         self.cap_drop_all = true;
         self
     }
 
-    /// Adds a capability of root's, e.g. `NET_BIND_SERVICE`; see `capabilities(7)`.
+    /// Adds a capability of root's, e.g. `NET_BIND_SERVICE`; see `capabilities(7)`. One that is
+    /// [dropped by default](Self#defaults-of-a-sandbox) is kept.
     #[must_use]
     pub fn cap_add(mut self, name: impl Into<String>) -> Self {
         let name = name.into();

@@ -596,6 +596,13 @@ impl Prepared {
         )
         .await
         .map_err(failed("prepare image and network"))?;
+        spec.image_volumes = bounded(
+            "the description of the image",
+            *call_timeout,
+            engine.image_volumes(spec),
+        )
+        .await
+        .map_err(failed("describe the image"))?;
         let exec = agent::bring(spec, exec, &**engine, *call_timeout).await?;
         agent::find_command(spec, &**engine, *call_timeout).await?;
         let fingerprint = bounded("the description of the image", *call_timeout, engine.fingerprint(spec))

@@ -316,6 +316,16 @@ impl Engine for DockerEngine {
         })
     }
 
+    fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        Box::pin(async move {
+            let config = image::describe(self, &spec.image).await?.config.unwrap_or_default();
+            let mut volumes = config.volumes.unwrap_or_default();
+            // A map in the answer; the fingerprint is to be the same each time.
+            volumes.sort();
+            Ok(volumes)
+        })
+    }
+
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         self.here(async move {
             let options = query::CreateContainerOptions {
