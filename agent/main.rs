@@ -26,6 +26,7 @@ use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Stage, UNKNOWN
 use spawn::Given;
 use sys::{Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
 use table::{Command, Table};
+use wipe::Wipe;
 use wire::{In, Next, Out, STDIN};
 
 /// How the agent ends when its own start fails.
@@ -38,6 +39,12 @@ const KILL_ROUND: u64 = 1000;
 
 /// How long killing everything may take, in microseconds.
 const KILL_ALL_LIMIT: u64 = 10_000_000;
+
+/// After how many microseconds of frames everything else has its turn.
+const FRAMES_TURN: u64 = 1000;
+
+/// What a wipe is answered that comes while another goes on.
+const BUSY: Errno = Errno(16);
 
 /// Signals, streams and socket of the library's, and three streams of each command.
 const MAX_FDS: usize = 4 + 3 * MAX_COMMANDS;
@@ -53,8 +60,10 @@ struct Agent {
     oom: Option<Fd>,
     table: Table,
     greeted: bool,
-    /// Everything is to be killed: for which request, and since when.
+    /// Everything is to be killed: for which request at last, and since when.
     kill_all: Option<(u32, u64)>,
+    /// The wipe that goes on, and what came of it once that is known.
+    wipe: Option<(Wipe, Option<wipe::Outcome>)>,
 }
 
 fn run(pid1: Pid1, env: Env) -> ! {
@@ -80,6 +89,7 @@ impl Agent {
             table: Table::new()?,
             greeted: false,
             kill_all: None,
+            wipe: None,
         })
     }
 
@@ -108,6 +118,7 @@ impl Agent {
             }
             self.take_frames();
             self.look_after_kills();
+            self.go_on_wiping();
             self.move_data();
             self.report_ends();
             if self.out.flush().is_err() {
@@ -150,12 +161,13 @@ impl Agent {
                 }
             }
         }
-        if !busy && self.kill_all.is_none() {
+        if !busy && self.kill_all.is_none() && self.wipe.is_none() {
             self.out.trim();
             self.input.trim();
         }
-        // A whole frame may be there already, if there was no room for its answer before.
-        let pending = accepts && matches!(self.input.next(), Next::Frame(_));
+        // A whole frame may be there already, if there was no room for its answer or no time for it before.
+        let frame = accepts && matches!(self.input.next(), Next::Frame(_));
+        let pending = frame || matches!(self.wipe, Some((_, None)));
         let timeout = if pending { Some(0) } else { self.timeout() };
         if sys::poll(&mut fds[..count], timeout).is_err() {
             // Somebody has taken its limit of descriptors down.
@@ -177,8 +189,9 @@ impl Agent {
         Some(next.saturating_sub(sys::now()))
     }
 
-    /// Does what the library has asked for.
+    /// Does what the library has asked for. Not for long: some of it takes its time, and commands wait.
     fn take_frames(&mut self) {
+        let begun = sys::now();
         while self.out.has_room() {
             match self.input.next() {
                 Next::Wait => return,
@@ -188,6 +201,9 @@ impl Agent {
                         sys::exit(BROKEN);
                     }
                     self.input.done(header);
+                    if sys::now().saturating_sub(begun) > FRAMES_TURN {
+                        return;
+                    }
                 }
             }
         }
@@ -264,23 +280,23 @@ impl Agent {
                 }
             }
             to_agent::KILL_ALL => {
-                // A second one waits for the first, and gets its answer.
-                self.kill_all = Some((id, sys::now()));
+                // One answer for all that have come until it is given: it is of a look after the last of them.
+                let since = self.kill_all.map_or_else(sys::now, |(_, since)| since);
+                self.kill_all = Some((id, since));
                 for command in self.table.commands_mut() {
                     command.begin_kill(self.proc, protocol::Cause::Kill);
                 }
             }
             to_agent::WIPE => {
-                let until = sys::now() + u64::from(fields.u32()?) * 1000;
-                let mut result = Ok(());
-                while !fields.0.is_empty() {
-                    result = result.and(wipe::empty(fields.text()?, until));
+                let wipe = Wipe::begin(id, fields, sys::now())?;
+                match wipe {
+                    Ok(wipe) if self.wipe.is_none() => self.wipe = Some((wipe, None)),
+                    Ok(wipe) => {
+                        wipe.close();
+                        wiped(&mut self.out, id, Err((BUSY, 0)));
+                    }
+                    Err(error) => wiped(&mut self.out, id, Err((error, 0))),
                 }
-                let errno = result.err().map_or(0, |Errno(errno)| errno);
-                let mut answer = [0; 5];
-                answer[0] = u8::from(errno == 0);
-                answer[1..].copy_from_slice(&errno.to_le_bytes());
-                self.out.frame(from_agent::WIPED, id, &answer);
             }
             to_agent::COUNT => {
                 self.reap();
@@ -336,6 +352,20 @@ impl Agent {
         }
     }
 
+    fn go_on_wiping(&mut self) {
+        if let Some((wipe, outcome)) = &mut self.wipe
+            && outcome.is_none()
+        {
+            *outcome = wipe.turn();
+        }
+        if self.out.has_room()
+            && let Some((wipe, outcome)) = self.wipe.take_if(|(_, outcome)| outcome.is_some())
+        {
+            wiped(&mut self.out, wipe.id, outcome.unwrap_or(Ok(())));
+            wipe.close();
+        }
+    }
+
     fn move_data(&mut self) {
         let out = &mut self.out;
         for command in self.table.commands_mut() {
@@ -381,6 +411,15 @@ fn cannot_start(out: &mut Out, id: u32, stage: Stage, errno: i32) {
     payload[0] = stage as u8;
     payload[1..].copy_from_slice(&errno.to_le_bytes());
     out.frame(from_agent::CANNOT_START, id, &payload);
+}
+
+fn wiped(out: &mut Out, id: u32, outcome: wipe::Outcome) {
+    let (Errno(errno), path) = outcome.err().unwrap_or((Errno(0), 0));
+    let mut payload = [0; 9];
+    payload[0] = u8::from(outcome.is_ok());
+    payload[1..5].copy_from_slice(&errno.to_le_bytes());
+    payload[5..].copy_from_slice(&path.to_le_bytes());
+    out.frame(from_agent::WIPED, id, &payload);
 }
 
 /// How many processes of the container the kernel has killed for memory.

@@ -4,7 +4,7 @@
 use core::ffi::CStr;
 
 /// Of the protocol; both sides must have the same.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Begins the payload of both hellos.
 pub const MAGIC: [u8; 4] = *b"dpag";
@@ -107,7 +107,8 @@ pub mod from_agent {
             STDIN_CREDIT | COUNTED => (4, 4),
             STDOUT_END | STDERR_END | STDIN_CLOSED | PONG | STDOUT_PIPE | STDERR_PIPE => (0, 0),
             EXIT => (super::Exit::SIZE, super::Exit::SIZE),
-            CANNOT_START | WIPED => (5, 5),
+            CANNOT_START => (5, 5),
+            WIPED => (9, 9),
             ALL_KILLED => (4, 4),
             _ => return None,
         })

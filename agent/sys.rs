@@ -473,6 +473,18 @@ pub fn open_dir(dir: Option<Fd>, path: &CStr) -> Result<Fd> {
     call!(OPENAT, dir.unwrap_or(AT_FDCWD) as isize, path.as_ptr(), flags).map(|fd| fd as Fd)
 }
 
+/// The same for a directory that is only gone through, which needs no right to read it.
+pub fn open_dir_path(dir: Option<Fd>, path: &CStr) -> Result<Fd> {
+    const O_PATH: usize = 0o10000000;
+    let flags = O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW | O_PATH;
+    call!(OPENAT, dir.unwrap_or(AT_FDCWD) as isize, path.as_ptr(), flags).map(|fd| fd as Fd)
+}
+
+pub fn is_link(dir: Fd, name: &CStr) -> bool {
+    let mut buf = [0u8; 1];
+    call!(READLINKAT, dir as isize, name.as_ptr(), buf.as_mut_ptr(), buf.len()).is_ok()
+}
+
 pub fn rewind(fd: Fd) {
     let _ = call!(LSEEK, fd, 0, 0);
 }
@@ -486,11 +498,17 @@ pub fn read_dir(fd: Fd, buf: &mut [u8]) -> Result<usize> {
 pub fn entries(buf: &[u8]) -> impl Iterator<Item = &CStr> {
     let mut rest = buf;
     core::iter::from_fn(move || {
-        let len = u16::from_ne_bytes([*rest.get(16)?, *rest.get(17)?]) as usize;
-        let (entry, tail) = rest.split_at_checked(len.max(20))?;
-        rest = tail;
-        CStr::from_bytes_until_nul(&entry[19..]).ok()
+        let (name, len) = entry(rest)?;
+        rest = &rest[len..];
+        Some(name)
     })
+}
+
+/// The first name in what [`read_dir`] gave, and the length of its entry.
+pub fn entry(buf: &[u8]) -> Option<(&CStr, usize)> {
+    let len = u16::from_ne_bytes([*buf.get(16)?, *buf.get(17)?]).max(20) as usize;
+    let name = CStr::from_bytes_until_nul(buf.get(19..len)?).ok()?;
+    Some((name, len))
 }
 
 pub fn unlink(dir: Fd, name: &CStr) -> Result<()> {
@@ -508,9 +526,21 @@ pub fn rename(from: Fd, name: &CStr, to: Fd, new: &CStr) -> Result<()> {
     call!(RENAMEAT2, from, name.as_ptr(), to, new.as_ptr(), RENAME_NOREPLACE).map(drop)
 }
 
-/// Makes a directory usable for its owner.
+/// Makes a directory usable for its owner. A symbolic link is not followed, which `fchmodat` alone would do.
 pub fn open_up(dir: Fd, name: &CStr) {
-    let _ = call!(FCHMODAT, dir, name.as_ptr(), 0o700);
+    let Ok(fd) = open_dir_path(Some(dir), name) else { return };
+    // The kernel's names of descriptors have no leading zeros.
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0";
+    let (mut unit, mut at) = (1, 14);
+    while fd / unit >= 10 {
+        unit *= 10;
+    }
+    while unit > 0 {
+        path[at] = b'0' + (fd / unit % 10) as u8;
+        (unit, at) = (unit / 10, at + 1);
+    }
+    let _ = call!(FCHMODAT, AT_FDCWD as isize, path.as_ptr(), 0o700);
+    close(fd);
 }
 
 pub fn readlink<'a>(path: &CStr, buf: &'a mut [u8]) -> Result<&'a [u8]> {

@@ -1,135 +1,351 @@
-//! Empties directories.
+//! Empties directories, a little at a time: the agent has one thread, and commands and their deadlines go on meanwhile.
 
 use core::ffi::CStr;
 
+use crate::protocol::Fields;
 use crate::sys::{self, Errno, Fd};
 
-/// Out of time.
-const ETIME: Errno = Errno(62);
+/// How long one turn may take, in microseconds, and how many entries are removed between two looks at the clock. One entry
+/// is removed in one piece.
+const TURN: u64 = 1000;
+const CLOCK_CHECK: u32 = 16;
 
-/// How many entries between two looks at the clock.
-const CLOCK_CHECK: u32 = 128;
+/// The most names that are tried in one turn for a directory that is moved up.
+const NAMES: u32 = 64;
 
-/// What was done so far.
-struct Wipe {
-    until: u64,
-    entries: u32,
-    next_name: u32,
-}
+/// The longest name of an entry, with its NUL.
+const NAME: usize = 256;
 
-/// Removes everything in a directory, but not the directory itself, following no symbolic link and leaving no mount.
-pub fn empty(path: &CStr, until: u64) -> sys::Result<()> {
-    let top = sys::open_dir(None, path)?;
-    let mut wipe = Wipe {
-        until,
-        entries: 0,
-        next_name: 0,
-    };
-    let done = wipe.top(top);
-    sys::close(top);
-    done
-}
-
-impl Wipe {
-    fn tick(&mut self) -> sys::Result<()> {
-        self.entries += 1;
-        if self.entries % CLOCK_CHECK == 0 && sys::now() > self.until {
-            return Err(ETIME);
-        }
-        Ok(())
-    }
-
-    /// Goes over it until nothing is left or nothing moves. A directory within one of its own is moved up here before it
-    /// is emptied, so that no depth can use up descriptors or the stack.
-    fn top(&mut self, top: Fd) -> sys::Result<()> {
-        loop {
-            let (mut left, mut moved) = (None, false);
-            self.each(top, |wipe, name| {
-                let done = match remove(top, name) {
-                    Err(NOT_EMPTY) => wipe.flatten(top, name),
-                    done => done,
-                };
-                match done {
-                    Ok(()) => moved = true,
-                    Err(ETIME) => return Err(ETIME),
-                    Err(error) => left = Some(error),
-                }
-                Ok(())
-            })?;
-            match left {
-                _ if moved => {}
-                None => return Ok(()),
-                Some(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Removes a directory; those in it that are not empty are moved to the top.
-    fn flatten(&mut self, top: Fd, name: &CStr) -> sys::Result<()> {
-        let dir = match sys::open_dir(Some(top), name) {
-            Err(Errno::ACCES) => {
-                sys::open_up(top, name);
-                sys::open_dir(Some(top), name)?
-            }
-            dir => dir?,
-        };
-        let done = self.each(dir, |wipe, entry| match remove(dir, entry) {
-            Err(NOT_EMPTY) => wipe.move_up(dir, entry, top),
-            Err(Errno::ACCES) => {
-                sys::open_up(top, name);
-                remove(dir, entry)
-            }
-            done => done,
-        });
-        sys::close(dir);
-        done?;
-        sys::rmdir(top, name)
-    }
-
-    fn move_up(&mut self, dir: Fd, name: &CStr, top: Fd) -> sys::Result<()> {
-        // Its parent changes, so it must be writable.
-        sys::open_up(dir, name);
-        loop {
-            let mut new = *b".dockerpool-wipe-00000000\0";
-            for (i, digit) in new[17..25].iter_mut().enumerate() {
-                *digit = b"0123456789abcdef"[(self.next_name >> (28 - 4 * i)) as usize & 15];
-            }
-            self.next_name = self.next_name.wrapping_add(1);
-            let Ok(new) = CStr::from_bytes_with_nul(&new) else {
-                return Err(Errno::INVAL);
-            };
-            match sys::rename(dir, name, top, new) {
-                Err(EXIST) => self.tick()?,
-                done => return done,
-            }
-        }
-    }
-
-    fn each(&mut self, dir: Fd, mut act: impl FnMut(&mut Self, &CStr) -> sys::Result<()>) -> sys::Result<()> {
-        let mut buf = [0; 4096];
-        sys::rewind(dir);
-        loop {
-            let len = sys::read_dir(dir, &mut buf)?;
-            if len == 0 {
-                return Ok(());
-            }
-            for name in sys::entries(&buf[..len]) {
-                if name != c"." && name != c".." {
-                    self.tick()?;
-                    act(self, name)?;
-                }
-            }
-        }
-    }
-}
+/// Bytes of a directory that are read at once.
+const LISTED: usize = 1024;
 
 const NOT_EMPTY: Errno = Errno(39);
 const EXIST: Errno = Errno(17);
+const LOOP: Errno = Errno(40);
+const ETIME: Errno = Errno(62);
+
+/// A wipe that goes on. Everything in the directories is removed, but not they themselves; no symbolic link is followed,
+/// no mount is left.
+pub struct Wipe {
+    pub id: u32,
+    until: u64,
+    /// The paths, of which so much has been begun.
+    paths: &'static mut [u8],
+    at: usize,
+    begun: u32,
+    top: Option<Top>,
+    next_name: u32,
+    /// The first failure, and of which path.
+    failure: Option<(Errno, u32)>,
+}
+
+/// What came of a wipe: the first failure, and of which of its paths, from 0 on.
+pub type Outcome = Result<(), (Errno, u32)>;
+
+/// A directory that is being emptied. One within one of its own is moved up here before it is emptied, so that no depth can
+/// use up descriptors or the stack.
+struct Top {
+    list: Listing,
+    /// The directory in it that is being emptied.
+    inner: Option<Inner>,
+    /// In this pass over it: whether anything was removed or moved, and the last failure.
+    moved: bool,
+    left: Option<Errno>,
+}
+
+struct Inner {
+    list: Listing,
+    name: Name,
+    left: Option<Errno>,
+}
+
+impl Wipe {
+    /// `None`: the request makes no sense.
+    pub fn begin(id: u32, mut fields: Fields<'_>, now: u64) -> Option<sys::Result<Self>> {
+        let until = now.saturating_add(u64::from(fields.u32()?) * 1000);
+        let mut rest = fields;
+        while !rest.0.is_empty() {
+            rest.text()?;
+        }
+        // Not of nothing.
+        let paths = match sys::map(fields.0.len().max(1)) {
+            Ok(paths) => paths,
+            Err(error) => return Some(Err(error)),
+        };
+        paths[..fields.0.len()].copy_from_slice(fields.0);
+        Some(Ok(Self {
+            id,
+            until,
+            at: paths.len() - fields.0.len(),
+            paths,
+            begun: 0,
+            top: None,
+            next_name: 0,
+            failure: None,
+        }))
+    }
+
+    /// Goes on for a while; what came of it, once it is over.
+    pub fn turn(&mut self) -> Option<Outcome> {
+        let begun = sys::now();
+        loop {
+            for _ in 0..CLOCK_CHECK {
+                if self.step() {
+                    return Some(self.failure.map_or(Ok(()), Err));
+                }
+            }
+            let now = sys::now();
+            if now > self.until {
+                // Of the path that it is at.
+                self.failure.get_or_insert((ETIME, self.begun.saturating_sub(1)));
+                return Some(self.failure.map_or(Ok(()), Err));
+            }
+            if now.saturating_sub(begun) > TURN {
+                return None;
+            }
+        }
+    }
+
+    /// Gives back what it has.
+    pub fn close(self) {
+        if let Some(top) = self.top {
+            if let Some(inner) = top.inner {
+                sys::close(inner.list.dir);
+            }
+            sys::close(top.list.dir);
+        }
+        sys::unmap(self.paths);
+    }
+
+    /// One entry; whether all is over.
+    fn step(&mut self) -> bool {
+        if let Some(top) = &mut self.top {
+            if let Some(done) = top.step(&mut self.next_name) {
+                sys::close(top.list.dir);
+                self.top = None;
+                self.note(done);
+            }
+            return false;
+        }
+        let Ok(path) = CStr::from_bytes_until_nul(&self.paths[self.at..]) else {
+            return true;
+        };
+        self.at += path.count_bytes() + 1;
+        let opened = open_path(path);
+        self.begun += 1;
+        match opened {
+            Ok(dir) => {
+                self.top = Some(Top {
+                    list: Listing::new(dir),
+                    inner: None,
+                    moved: false,
+                    left: None,
+                });
+            }
+            Err(error) => self.note(Err(error)),
+        }
+        false
+    }
+
+    fn note(&mut self, done: sys::Result<()>) {
+        if let Err(error) = done {
+            self.failure.get_or_insert((error, self.begun - 1));
+        }
+    }
+}
+
+impl Top {
+    /// One entry. It is gone over until nothing is left or nothing moves.
+    fn step(&mut self, next_name: &mut u32) -> Option<sys::Result<()>> {
+        let top = self.list.dir;
+        if let Some(inner) = &mut self.inner {
+            let dir = inner.list.dir;
+            let done = match inner.list.next() {
+                Ok(Some(name)) => {
+                    let removed = match remove(dir, &name) {
+                        Err(NOT_EMPTY) => move_up(dir, &name, top, next_name),
+                        Err(Errno::ACCES) => {
+                            sys::open_up(top, inner.name.as_c_str());
+                            remove(dir, &name)
+                        }
+                        done => done,
+                    };
+                    match removed {
+                        Ok(()) => self.moved = true,
+                        Err(error) => inner.left = Some(error),
+                    }
+                    return None;
+                }
+                Ok(None) => sys::rmdir(top, inner.name.as_c_str()),
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) => self.moved = true,
+                Err(error) => self.left = Some(inner.left.unwrap_or(error)),
+            }
+            sys::close(dir);
+            self.inner = None;
+            return None;
+        }
+        match self.list.next() {
+            Ok(Some(name)) => {
+                match remove(top, &name) {
+                    Ok(()) => self.moved = true,
+                    Err(NOT_EMPTY) => match open_inner(top, &name) {
+                        Ok(dir) => {
+                            self.inner = Some(Inner {
+                                list: Listing::new(dir),
+                                name,
+                                left: None,
+                            });
+                        }
+                        Err(error) => self.left = Some(error),
+                    },
+                    Err(error) => self.left = Some(error),
+                }
+                None
+            }
+            Ok(None) if self.moved => {
+                (self.moved, self.left) = (false, None);
+                self.list.rewind();
+                None
+            }
+            Ok(None) => Some(self.left.map_or(Ok(()), Err)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// The directory of this path, in which nothing is a symbolic link. One name after the other, since `openat2` is not
+/// everywhere.
+fn open_path(path: &CStr) -> sys::Result<Fd> {
+    let mut names = path.to_bytes().strip_prefix(b"/").ok_or(Errno::INVAL)?;
+    let mut dir = sys::open_dir_path(None, c"/")?;
+    while let Some((name, rest)) = first_name(names) {
+        names = rest;
+        let next = match Name::new(name).filter(|name| name.as_c_str() != c"..") {
+            Some(name) => no_link(dir, &name, sys::open_dir_path(Some(dir), name.as_c_str())),
+            None => Err(Errno::INVAL),
+        };
+        sys::close(dir);
+        dir = next?;
+    }
+    // Until here it may be one that can only be gone through.
+    let readable = sys::open_dir(Some(dir), c".");
+    sys::close(dir);
+    readable
+}
+
+/// What is not empty and not `.`.
+fn first_name(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = path;
+    while !rest.is_empty() {
+        let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+        let name = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or(b"");
+        if !matches!(name, b"" | b".") {
+            return Some((name, rest));
+        }
+    }
+    None
+}
+
+/// Says what a link that was not followed is.
+fn no_link(dir: Fd, name: &Name, opened: sys::Result<Fd>) -> sys::Result<Fd> {
+    const NOT_DIRECTORY: Errno = Errno(20);
+    match opened {
+        Err(NOT_DIRECTORY) if sys::is_link(dir, name.as_c_str()) => Err(LOOP),
+        opened => opened,
+    }
+}
+
+fn open_inner(top: Fd, name: &Name) -> sys::Result<Fd> {
+    match sys::open_dir(Some(top), name.as_c_str()) {
+        Err(Errno::ACCES) => {
+            sys::open_up(top, name.as_c_str());
+            sys::open_dir(Some(top), name.as_c_str())
+        }
+        dir => dir,
+    }
+}
+
+fn move_up(dir: Fd, name: &Name, top: Fd, next_name: &mut u32) -> sys::Result<()> {
+    // Its parent changes, so it must be writable.
+    sys::open_up(dir, name.as_c_str());
+    for _ in 0..NAMES {
+        let mut new = *b".dockerpool-wipe-00000000";
+        for (i, digit) in new[17..].iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(*next_name >> (28 - 4 * i)) as usize & 15];
+        }
+        *next_name = next_name.wrapping_add(1);
+        let new = Name::new(&new).ok_or(Errno::INVAL)?;
+        match sys::rename(dir, name.as_c_str(), top, new.as_c_str()) {
+            Err(EXIST) => {}
+            done => return done,
+        }
+    }
+    Err(EXIST)
+}
 
 /// A file, or an empty directory.
-fn remove(dir: Fd, name: &CStr) -> sys::Result<()> {
-    match sys::unlink(dir, name) {
-        Err(Errno::ISDIR | Errno::PERM) => sys::rmdir(dir, name),
+fn remove(dir: Fd, name: &Name) -> sys::Result<()> {
+    match sys::unlink(dir, name.as_c_str()) {
+        Err(Errno::ISDIR | Errno::PERM) => sys::rmdir(dir, name.as_c_str()),
         done => done,
+    }
+}
+
+/// The entries of a directory, one after the other.
+struct Listing {
+    dir: Fd,
+    buf: [u8; LISTED],
+    at: usize,
+    len: usize,
+}
+
+impl Listing {
+    fn new(dir: Fd) -> Self {
+        Self {
+            dir,
+            buf: [0; LISTED],
+            at: 0,
+            len: 0,
+        }
+    }
+
+    fn rewind(&mut self) {
+        sys::rewind(self.dir);
+        (self.at, self.len) = (0, 0);
+    }
+
+    fn next(&mut self) -> sys::Result<Option<Name>> {
+        loop {
+            if self.at >= self.len {
+                (self.at, self.len) = (0, sys::read_dir(self.dir, &mut self.buf)?);
+                if self.len == 0 {
+                    return Ok(None);
+                }
+            }
+            let (name, len) = sys::entry(&self.buf[self.at..self.len]).ok_or(Errno::INVAL)?;
+            self.at += len;
+            if name != c"." && name != c".." {
+                return Ok(Some(Name::new(name.to_bytes()).ok_or(Errno::INVAL)?));
+            }
+        }
+    }
+}
+
+struct Name([u8; NAME]);
+
+impl Name {
+    /// `None`: there is no such name.
+    fn new(bytes: &[u8]) -> Option<Self> {
+        let mut name = [0; NAME];
+        name[..NAME - 1].get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self(name))
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
     }
 }

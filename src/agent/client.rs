@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle as RuntimeHandle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::decode::{Decoder, Message};
@@ -21,6 +21,9 @@ use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecS
 
 /// How much of what PID 1 says on its standard error is kept, in bytes.
 const WORDS: usize = 1024;
+
+/// What the agent gives for a path with a symbolic link in it.
+const ELOOP: i32 = 40;
 
 /// How long after the end of the socket that of the attached streams is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -39,6 +42,8 @@ pub(super) struct Inner {
     /// Where frames go instead once it is known that there is one.
     socket: OnceLock<Arc<Connection>>,
     state: Mutex<State>,
+    /// Whose turn it is to have directories emptied.
+    wipes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -51,11 +56,19 @@ impl std::fmt::Debug for Inner {
 struct State {
     last_id: u32,
     commands: HashMap<u32, Arc<Running>>,
-    questions: HashMap<u32, oneshot::Sender<Message>>,
+    questions: HashMap<u32, Question>,
     /// Why nothing works any more.
     lost: Option<EngineError>,
     /// Is told that.
     on_lost: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// What the agent was asked.
+struct Question {
+    kind: u8,
+    answer: oneshot::Sender<Message>,
+    /// Of those that the agent takes one at a time. Kept until the answer is there, also when nobody waits for it any more.
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Drop for Client {
@@ -78,6 +91,7 @@ impl Client {
             frames,
             socket: OnceLock::new(),
             state: Mutex::default(),
+            wipes: Arc::default(),
         });
         let reader = runtime.spawn(read(output, Arc::downgrade(&inner)));
         let writer = runtime.spawn(write(stdin, to_write, Arc::downgrade(&inner)));
@@ -92,7 +106,7 @@ impl Client {
         if let Some(socket) = &socket {
             hello.put_slice(socket.token());
         }
-        match client.inner.ask(to_agent::HELLO, &hello).await? {
+        match client.inner.ask(to_agent::HELLO, &hello, None).await? {
             Message::Hello {
                 version: wire::VERSION,
                 any_user,
@@ -154,7 +168,7 @@ impl Client {
 
     /// Ends every process in the container but the agent.
     pub(crate) async fn kill_all(&self) -> Result<(), EngineError> {
-        match self.inner.ask(to_agent::KILL_ALL, &[]).await? {
+        match self.inner.ask(to_agent::KILL_ALL, &[], None).await? {
             Message::AllKilled { left: 0 } => Ok(()),
             Message::AllKilled { left } => Err(EngineError::new(
                 EngineErrorKind::Internal,
@@ -166,31 +180,41 @@ impl Client {
 
     /// How many processes there are in the container beside the agent.
     pub(crate) async fn process_count(&self) -> Result<u32, EngineError> {
-        match self.inner.ask(to_agent::COUNT, &[]).await? {
+        match self.inner.ask(to_agent::COUNT, &[], None).await? {
             Message::Counted(count) => Ok(count),
             _ => Err(nonsense()),
         }
     }
 
-    /// Removes everything in these directories, for at most `limit`.
+    /// Removes everything in these directories, for at most `limit` from when those before it are done.
     pub(crate) async fn wipe(&self, paths: &[&str], limit: Duration) -> Result<(), EngineError> {
+        let rejected = |message: String| Err(EngineError::new(EngineErrorKind::Rejected, message));
         let mut payload = BytesMut::new();
         payload.put_u32_le(u32::try_from(limit.as_millis()).unwrap_or(u32::MAX));
         for path in paths {
+            if !path.starts_with('/') || path.contains('\0') || path.split('/').any(|name| name == "..") {
+                return rejected(format!(
+                    "{path:?} cannot be wiped: it must be absolute, without `..` and NUL"
+                ));
+            }
             payload.put_slice(path.as_bytes());
             payload.put_u8(0);
         }
-        if payload.len() > wire::MAX_WIPE || paths.iter().any(|path| path.contains('\0')) {
-            let message = "the paths to be wiped are too long, or contain NUL";
-            return Err(EngineError::new(EngineErrorKind::Rejected, message));
+        if payload.len() > wire::MAX_WIPE {
+            return rejected(format!("the paths to be wiped have more than {} bytes", wire::MAX_WIPE));
         }
-        match self.inner.ask(to_agent::WIPE, &payload).await? {
+        let turn = self.inner.wipes.clone().lock_owned().await;
+        match self.inner.ask(to_agent::WIPE, &payload, Some(turn)).await? {
             Message::Wiped(None) => Ok(()),
-            Message::Wiped(Some(errno)) => Err(EngineError::new(
-                EngineErrorKind::Internal,
-                "not everything could be removed",
-            )
-            .with_source(std::io::Error::from_raw_os_error(errno))),
+            Message::Wiped(Some((errno, path))) => {
+                let path = paths.get(path as usize).copied().unwrap_or_default();
+                let message = match errno {
+                    ELOOP => format!("{path:?} was not wiped: there is a symbolic link in it, which is not followed"),
+                    _ => format!("not everything in {path:?} could be removed"),
+                };
+                let error = EngineError::new(EngineErrorKind::Internal, message);
+                Err(error.with_source(std::io::Error::from_raw_os_error(errno)))
+            }
             _ => Err(nonsense()),
         }
     }
@@ -236,21 +260,22 @@ impl Inner {
     }
 
     pub(super) async fn ping(&self) -> Result<(), EngineError> {
-        match self.ask(to_agent::PING, &[]).await? {
+        match self.ask(to_agent::PING, &[], None).await? {
             Message::Pong => Ok(()),
             _ => Err(nonsense()),
         }
     }
 
     /// Asks a question. The caller's deadline bounds it.
-    async fn ask(&self, kind: u8, payload: &[u8]) -> Result<Message, EngineError> {
+    async fn ask(&self, kind: u8, payload: &[u8], turn: Option<OwnedMutexGuard<()>>) -> Result<Message, EngineError> {
         let (answer, answered) = oneshot::channel();
         let id = {
             let mut state = self.state.lock();
             // Those that were given up.
-            state.questions.retain(|_, question| !question.is_closed());
+            let awaited = |question: &Question| question.turn.is_some() || !question.answer.is_closed();
+            state.questions.retain(|_, question| awaited(question));
             let id = state.new_id()?;
-            state.questions.insert(id, answer);
+            state.questions.insert(id, Question { kind, answer, turn });
             id
         };
         self.send(kind, id, payload);
@@ -298,8 +323,14 @@ impl Inner {
             if running.take(message)? {
                 state.commands.remove(&id);
             }
+        } else if matches!(message, Message::AllKilled { .. }) {
+            // Those that came before it are answered with it.
+            let answered = |asked: &u32, question: &mut Question| *asked <= id && question.kind == to_agent::KILL_ALL;
+            for (_, question) in state.questions.extract_if(answered) {
+                let _ = question.answer.send(message.clone());
+            }
         } else if let Some(question) = state.questions.remove(&id) {
-            let _ = question.send(message);
+            let _ = question.answer.send(message);
         } else if id == 0 || id > state.last_id {
             return Err(EngineError::new(
                 EngineErrorKind::Protocol,

@@ -28,8 +28,8 @@ pub(super) enum Message {
     AllKilled {
         left: u32,
     },
-    /// With an error number, if not everything could be removed.
-    Wiped(Option<i32>),
+    /// With an error number and of which path it is, if not everything could be removed.
+    Wiped(Option<(i32, u32)>),
     Counted(u32),
     Pong,
 }
@@ -128,8 +128,8 @@ fn message(kind: u8, payload: &[u8]) -> Option<Message> {
         from_agent::CANNOT_START => Message::CannotStart(Stage::decode(fields.u8()?)?, fields.u32()? as i32),
         from_agent::ALL_KILLED => Message::AllKilled { left: fields.u32()? },
         from_agent::WIPED => {
-            let (done, errno) = (fields.u8()?, fields.u32()? as i32);
-            Message::Wiped((done == 0).then_some(errno))
+            let (done, errno, path) = (fields.u8()?, fields.u32()? as i32, fields.u32()?);
+            Message::Wiped((done == 0).then_some((errno, path)))
         }
         from_agent::COUNTED => Message::Counted(fields.u32()?),
         from_agent::PONG => Message::Pong,

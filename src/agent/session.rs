@@ -37,7 +37,7 @@ const STDIN_PIECE: usize = 32 * 1024;
 /// How long what others print is waited for who hold a command's output, once that has ended.
 const OTHERS_OUTPUT: Duration = Duration::from_millis(100);
 
-/// How long the agent may take for an answer. It has none before it only while it empties directories.
+/// How long the agent may take for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the agent gives for a program that is a directory.

@@ -70,7 +70,7 @@ fn frames_come_whole_however_they_are_cut() {
         frame(from_agent::STDERR_END, 2, b""),
         frame(from_agent::EXIT, 2, &EXIT.encode()),
         frame(from_agent::CANNOT_START, 3, &[Stage::Lookup as u8, 2, 0, 0, 0]),
-        frame(from_agent::WIPED, 4, &[0, 13, 0, 0, 0]),
+        frame(from_agent::WIPED, 4, &[0, 13, 0, 0, 0, 2, 0, 0, 0]),
         frame(from_agent::PONG, 5, b""),
     ]
     .concat();
@@ -110,7 +110,7 @@ fn frames_come_whole_however_they_are_cut() {
             (2, Message::OutputEnd(OutputStream::Stderr)),
             (2, Message::Exit(EXIT)),
             (3, Message::CannotStart(Stage::Lookup, 2)),
-            (4, Message::Wiped(Some(13))),
+            (4, Message::Wiped(Some((13, 2)))),
             (5, Message::Pong),
         ];
         assert_eq!(rest, expected, "in pieces of {size}");

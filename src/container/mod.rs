@@ -434,6 +434,8 @@ impl Container<Running> {
     /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`], also if processes
     /// are left: those of another user can only be ended where the container's user is root.
     ///
+    /// Called any number of times at once, each call is answered by a look that began after it.
+    ///
     /// # Cancel safety
     ///
     /// When the future is dropped it goes on.
@@ -451,18 +453,24 @@ impl Container<Running> {
             .await
     }
 
-    /// Removes everything in these directories, which stay. Symbolic links are removed, not followed, and what is mounted
-    /// in them is left, which is an error. Directories under `/tmp` or `/dev/shm` are emptied in a few milliseconds.
+    /// Removes everything in these directories, which stay. Directories under `/tmp` or `/dev/shm` are emptied in a few
+    /// milliseconds. Commands and their limits go on meanwhile; several calls at once take turns, of ten seconds each at
+    /// most.
+    ///
+    /// No symbolic link is followed: those in the directories are removed, and a path that leads through one, such as
+    /// `/var/run` in many images, is an error, since a command may have put it there. Name the real directory. What is
+    /// mounted in the directories is left, which is an error.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`], also if something
-    /// is left: because the container's user may not remove it, because processes make it anew, or because there was not
-    /// enough time.
+    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]. [`Error::Engine`], which names the first
+    /// path that failed: because the path is not absolute, contains `..` or leads through a symbolic link; because the
+    /// container's user may not remove something; because processes make it anew; or because there was not enough time.
+    /// Other paths are emptied all the same, unless a path is not absolute or contains `..`: then nothing is done.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped it goes on.
+    /// When the future is dropped, a wipe that has begun goes on; one that waits for its turn is not done.
     pub async fn wipe<P: AsRef<str>>(&self, paths: &[P]) -> Result<(), Error> {
         let paths: Vec<&str> = paths.iter().map(AsRef::as_ref).collect();
         self.by_agent("empty directories in container", async |agent| {
