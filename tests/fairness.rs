@@ -107,3 +107,61 @@ async fn a_waiter_takes_what_is_created_although_others_hold_theirs() {
     let other = pool.acquire().await.unwrap();
     assert_ne!(held.id(), other.id());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_handed_a_container_that_dies_keeps_its_place() {
+    let engine = FakeEngine::new();
+    let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
+    let pool = builder.min_idle(0).max_total(3).build().await.unwrap();
+    let [one, two, three] = [pool.acquire().await, pool.acquire().await, pool.acquire().await].map(Result::unwrap);
+    // What is removed is not replaced meanwhile.
+    engine.answer(Call::Create, Answer::Never);
+    let mut first = tokio_test::task::spawn(pool.acquire());
+    let mut second = tokio_test::task::spawn(pool.acquire());
+    let mut third = tokio_test::task::spawn(pool.acquire());
+    for waiting in [&mut first, &mut second, &mut third] {
+        assert!(waiting.poll().is_pending());
+    }
+    let ids = [two.id().to_owned(), three.id().to_owned()];
+    let dead = one.id().to_owned();
+    drop(one);
+    assert!(first.is_woken());
+    engine.end_container(&dead);
+    // Time passes only when nobody has anything to do: the pool has heard of it.
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    assert!(first.poll().is_pending());
+    assert_eq!(pool.status().waiting, 3);
+
+    drop(two);
+    assert!(second.poll().is_pending() && third.poll().is_pending());
+    assert!(matches!(first.poll(), std::task::Poll::Ready(Ok(c)) if c.id() == ids[0]));
+    // Given back at once, it goes on to those who came later, in their order.
+    assert!(third.poll().is_pending());
+    assert!(matches!(second.poll(), std::task::Poll::Ready(Ok(c)) if c.id() == ids[0]));
+    drop(three);
+    assert!(matches!(third.poll(), std::task::Poll::Ready(Ok(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_kept_ends_with_its_waiter() {
+    let engine = FakeEngine::new();
+    let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
+    let pool = builder.min_idle(0).max_total(2).build().await.unwrap();
+    let [one, two] = [pool.acquire().await, pool.acquire().await].map(Result::unwrap);
+    engine.answer(Call::Create, Answer::Never);
+    let limit = std::time::Duration::from_secs(1);
+    let mut first = tokio_test::task::spawn(pool.acquire_timeout(limit));
+    let mut second = tokio_test::task::spawn(pool.acquire());
+    assert!(first.poll().is_pending() && second.poll().is_pending());
+    let dead = one.id().to_owned();
+    drop(one);
+    engine.end_container(&dead);
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    assert!(first.poll().is_pending());
+    // Its time is that of the whole wait.
+    tokio::time::sleep(limit).await;
+    assert!(matches!(first.poll(), std::task::Poll::Ready(Err(_))));
+    assert_eq!(pool.status().waiting, 1);
+    drop(two);
+    assert!(matches!(second.poll(), std::task::Poll::Ready(Ok(_))));
+}

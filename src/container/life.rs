@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What its keeper notes on one container. Where nothing was asked for, only the flag is ever looked at.
+/// What its keeper notes on one container. Where nothing was asked for, only the flags are ever looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Life {
     outdated: AtomicBool,
+    withdrawn: AtomicBool,
     uses: AtomicU32,
     plan: OnceLock<Plan>,
     idle_since: Mutex<Option<Instant>>,
@@ -41,6 +42,16 @@ impl Life {
     /// `true` if it was not so before.
     pub(crate) fn set_outdated(&self) -> bool {
         !self.outdated.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it may not be lent any more, though nothing forbids the lease it is on.
+    #[inline]
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
     }
 
     /// Counts a use; the last one it may have makes it outdated.

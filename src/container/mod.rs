@@ -541,11 +541,11 @@ impl Container<Running> {
             .await
     }
 
-    /// Whether it may be lent to somebody else as it is.
+    /// Whether it may be lent as it is.
     #[inline]
-    pub(crate) fn is_reusable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         let shared = self.shared();
-        !shared.is_tainted() && !shared.has_unfinished_commands() && !shared.life.is_outdated()
+        !shared.is_tainted() && !shared.has_unfinished_commands() && !shared.life.is_withdrawn()
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use super::adopt::{self, Adopt};
 use super::idle::{Idle, Limits};
 use super::lifetime::{Lifetime, Lifetimes};
-use super::maintainer::{self, Background, Created, End, Finished, Item};
+use super::maintainer::{self, Background, Created, End, Finished};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::agent::{self, ActiveExec, ExecVia};
@@ -269,7 +269,7 @@ impl PoolBuilder {
         };
         let spec = prepared.spec.clone();
 
-        let (idle, to_remove) = Idle::new(limits, |item: &Item| item.shared().life.is_outdated());
+        let (idle, to_remove) = Idle::new(limits, maintainer::JUDGE);
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
             Arc::new(

@@ -145,7 +145,7 @@ impl Drop for PooledContainer {
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
         }
-        if !(self.reusable && container.is_reusable()) {
+        if !self.reusable {
             return slot.retire(container);
         }
         let lifetime = self.watched.as_ref().and_then(|watched| watched.lifetime.as_ref());

@@ -3,10 +3,12 @@
 //! State only: no I/O, no clock, no knowledge of what the items are. One lock guards it all, and it is never held while
 //! foreign code runs: not while an item is dropped, nor while a waiter is woken.
 //!
-//! Two rules hold whenever the lock is free:
+//! Three rules hold whenever the lock is free:
 //!
 //! - While somebody waits, nothing is idle. A returned or new item goes to the one who has waited longest, so nobody can
-//!   overtake.
+//!   overtake. A waiter that refuses an item that was handed over keeps its number.
+//! - Whether an item is usable, and whether it is outdated, is decided under the lock. Whoever spoils an item does so
+//!   first and looks through the idle ones under the lock afterwards: one of both sides sees it.
 //! - `idle + in use + creating + recycling = total <= max_total`. Every item outside of this module travels with the
 //!   [`Slot`] that counts it; a slot that is dropped, however that comes about, gives its place back.
 
@@ -16,7 +18,7 @@ mod model;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::status::{Counters, Status};
@@ -45,6 +47,17 @@ enum Phase {
     Recycling,
     /// What was being created did not come about; counted as being recycled.
     Failed,
+    /// The item was found unusable before anybody got it; counted as being recycled.
+    Refused,
+}
+
+/// What an item is good for. Both functions run under the lock, so they only look at flags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judge<T> {
+    /// Whether an item may be lent at all.
+    pub(crate) is_usable: fn(&T) -> bool,
+    /// Whether an item that could be idle is to be replaced.
+    pub(crate) is_outdated: fn(&T) -> bool,
 }
 
 /// An item with its slot, taken out of circulation: to be removed by whoever reads the other end of the channel.
@@ -58,6 +71,7 @@ pub(crate) enum Acquired<T> {
 }
 
 /// A place in the queue. Dropping it leaves the queue; an item that was handed over meanwhile goes back.
+#[derive(Debug)]
 pub(crate) struct Ticket<T> {
     handed: oneshot::Receiver<(T, Slot<T>)>,
     number: u64,
@@ -68,8 +82,7 @@ pub(crate) struct Ticket<T> {
 pub(crate) struct Idle<T> {
     state: Mutex<State<T>>,
     limits: Limits,
-    /// Whether an item that could be idle is to be replaced.
-    is_outdated: fn(&T) -> bool,
+    judge: Judge<T>,
     retired: mpsc::UnboundedSender<Retired<T>>,
     /// Rung when there may be something to create, or when it was closed.
     demand: Notify,
@@ -117,20 +130,35 @@ impl<T> State<T> {
         !self.closed && self.total < limits.max_total && self.creating < limits.max_creating && self.wanted(limits) > 0
     }
 
-    /// The one that became idle last, and who is to be told.
+    /// The usable one that became idle last, and who is to be told. Unusable ones on the way to it are put aside.
     #[inline]
-    fn pop(&mut self, limits: &Limits) -> Option<(T, Ring)> {
-        let item = self.idle.pop()?;
-        self.counters.lent += 1;
-        let last_outdated = self.outdated > self.idle.len();
-        if last_outdated {
-            self.outdated = self.idle.len();
+    fn pop(&mut self, limits: &Limits, judge: &Judge<T>, refused: &mut Vec<T>) -> (Option<T>, Ring) {
+        let outdated = self.outdated;
+        let mut found = None;
+        while let Some(item) = self.idle.pop() {
+            self.outdated = self.outdated.min(self.idle.len());
+            if (judge.is_usable)(&item) {
+                self.counters.lent += 1;
+                found = Some(item);
+                break;
+            }
+            self.recycling += 1;
+            refused.push(item);
         }
         let ring = Ring {
             demand: self.may_create(limits),
-            renewed: last_outdated && self.outdated == 0,
+            renewed: outdated > 0 && self.outdated == 0,
         };
-        Some((item, ring))
+        (found, ring)
+    }
+
+    /// Makes a waiter of this number, in its place in the queue.
+    #[inline]
+    fn queue(&mut self, number: u64) -> oneshot::Receiver<(T, Slot<T>)> {
+        let (hand, handed) = oneshot::channel();
+        let at = self.waiters.partition_point(|other| other.number < number);
+        self.waiters.insert(at, Waiter { number, hand });
+        handed
     }
 
     /// One that is to be replaced, if the minimum is there without it.
@@ -148,7 +176,7 @@ impl<T> State<T> {
     fn count(&mut self, phase: Phase, change: impl FnOnce(&mut usize)) {
         match phase {
             Phase::Creating => change(&mut self.creating),
-            Phase::Recycling | Phase::Failed => change(&mut self.recycling),
+            Phase::Recycling | Phase::Failed | Phase::Refused => change(&mut self.recycling),
             // What is neither idle nor counted elsewhere is in use.
             Phase::InUse => {}
         }
@@ -157,7 +185,7 @@ impl<T> State<T> {
 
 impl<T> Idle<T> {
     /// An empty one, and the channel on which it gives away what is to be removed.
-    pub(crate) fn new(limits: Limits, is_outdated: fn(&T) -> bool) -> (Arc<Self>, mpsc::UnboundedReceiver<Retired<T>>) {
+    pub(crate) fn new(limits: Limits, judge: Judge<T>) -> (Arc<Self>, mpsc::UnboundedReceiver<Retired<T>>) {
         let (retired, to_remove) = mpsc::unbounded_channel();
         let state = State {
             idle: Vec::with_capacity(limits.max_idle.min(1024)),
@@ -173,7 +201,7 @@ impl<T> Idle<T> {
         let idle = Self {
             state: Mutex::new(state),
             limits,
-            is_outdated,
+            judge,
             retired,
             demand: Notify::new(),
             renewed: Notify::new(),
@@ -183,47 +211,52 @@ impl<T> Idle<T> {
 
     /// The one that became idle last, whose caches are warmest; `None` if none is idle.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Option<(T, Slot<T>)>, Closed> {
+        let mut refused = Vec::new();
         let mut state = self.state.lock();
-        if let Some(popped) = state.pop(&self.limits) {
-            return Ok(Some(self.taken(state, popped)));
+        let (found, ring) = state.pop(&self.limits, &self.judge, &mut refused);
+        let closed = state.closed;
+        drop(state);
+        self.settle(refused, ring);
+        match found {
+            Some(item) => Ok(Some((item, self.slot(Phase::InUse)))),
+            None if closed => Err(Closed),
+            None => Ok(None),
         }
-        if state.closed { Err(Closed) } else { Ok(None) }
     }
 
     /// An idle one, or a place in the queue.
     #[inline]
     pub(crate) fn acquire(self: &Arc<Self>) -> Acquired<T> {
+        let mut refused = Vec::new();
         let mut state = self.state.lock();
-        if let Some(popped) = state.pop(&self.limits) {
-            let (item, slot) = self.taken(state, popped);
-            return Acquired::Now(item, slot);
-        }
-        if state.closed {
-            return Acquired::Closed;
-        }
-        let (hand, handed) = oneshot::channel();
-        let number = state.next_number;
-        state.next_number += 1;
-        state.waiters.push_back(Waiter { number, hand });
-        let ring = Ring {
-            demand: state.may_create(&self.limits),
-            renewed: false,
+        let (found, mut ring) = state.pop(&self.limits, &self.judge, &mut refused);
+        let acquired = match found {
+            Some(item) => Acquired::Now(item, self.slot(Phase::InUse)),
+            None if state.closed => Acquired::Closed,
+            None => {
+                let number = state.next_number;
+                state.next_number += 1;
+                let handed = state.queue(number);
+                ring.demand = state.may_create(&self.limits);
+                Acquired::Wait(Ticket {
+                    handed,
+                    number,
+                    idle: self.clone(),
+                })
+            }
         };
         drop(state);
-        self.ring(ring);
-        Acquired::Wait(Ticket {
-            handed,
-            number,
-            idle: self.clone(),
-        })
+        self.settle(refused, ring);
+        acquired
     }
 
-    /// What was idle is in use from now on.
+    /// Does what had to wait until the lock is free.
     #[inline]
-    fn taken(self: &Arc<Self>, state: MutexGuard<'_, State<T>>, (item, ring): (T, Ring)) -> (T, Slot<T>) {
-        drop(state);
+    fn settle(self: &Arc<Self>, refused: Vec<T>, ring: Ring) {
+        for item in refused {
+            self.give_away(item, self.slot(Phase::Refused));
+        }
         self.ring(ring);
-        (item, self.slot(Phase::InUse))
     }
 
     /// Takes the right to create one, if one more is wanted and allowed.
@@ -238,10 +271,11 @@ impl<T> Idle<T> {
         Some(self.slot(Phase::Creating))
     }
 
-    /// Takes one in that was made by somebody else; gives it back if there is no room.
+    /// Takes one in that was made by somebody else; gives it back if there is no room, or if it is not usable.
     pub(crate) fn admit(&self, item: T) -> Result<(), T> {
         let mut state = self.state.lock();
-        if state.closed || state.total >= self.limits.max_total || state.idle.len() >= self.limits.max_idle {
+        let good = (self.judge.is_usable)(&item) && !(self.judge.is_outdated)(&item);
+        if !good || state.closed || state.total >= self.limits.max_total || state.idle.len() >= self.limits.max_idle {
             return Err(item);
         }
         state.total += 1;
@@ -310,7 +344,7 @@ impl<T> Idle<T> {
         let mut state = self.state.lock();
         let known = state.outdated;
         let idle = std::mem::take(&mut state.idle).into_iter().enumerate();
-        let (old, new): (Vec<_>, Vec<_>) = idle.partition(|(i, item)| *i < known || (self.is_outdated)(item));
+        let (old, new): (Vec<_>, Vec<_>) = idle.partition(|(i, item)| *i < known || (self.judge.is_outdated)(item));
         state.outdated = old.len();
         state.idle = old.into_iter().chain(new).map(|(_, item)| item).collect();
         let mut surplus = Vec::new();
@@ -416,15 +450,26 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Hands a usable item to whoever has waited longest, or makes it idle, or gives it away if there is no room.
+    /// Hands a good item to whoever has waited longest, or makes it idle, or gives it away if there is no room. An item that
+    /// is not usable is given away, and so is an outdated one. `false` if the item was not usable.
     #[inline]
-    fn put(self: Arc<Self>, mut item: T, mut phase: Phase) {
+    fn put(self: Arc<Self>, mut item: T, mut phase: Phase) -> bool {
         loop {
             let mut state = self.state.lock();
+            let usable = (self.judge.is_usable)(&item);
+            let good = usable && !(self.judge.is_outdated)(&item);
             match phase {
                 Phase::Creating => state.counters.created += 1,
-                Phase::InUse => state.counters.returned += 1,
-                Phase::Recycling | Phase::Failed => {}
+                Phase::InUse if good => state.counters.returned += 1,
+                Phase::InUse => state.counters.discarded += 1,
+                Phase::Recycling | Phase::Failed | Phase::Refused => {}
+            }
+            if !good {
+                state.count(phase, |n| *n -= 1);
+                state.recycling += 1;
+                drop(state);
+                self.give_away(item, self.slot(Phase::Recycling));
+                return usable;
             }
             if let Some(waiter) = state.waiters.pop_front() {
                 state.counters.lent += 1;
@@ -432,7 +477,7 @@ impl<T> Idle<T> {
                 phase = Phase::InUse;
                 drop(state);
                 match waiter.hand.send((item, self.slot(phase))) {
-                    Ok(()) => return,
+                    Ok(()) => return true,
                     // This one has gone. The next one.
                     Err((back, mut slot)) => {
                         slot.idle = None;
@@ -444,20 +489,21 @@ impl<T> Idle<T> {
             state.count(phase, |n| *n -= 1);
             if !state.closed && (state.idle.len() < self.limits.max_idle || state.outdated > 0) {
                 state.idle.push(item);
-                let Some(old) = state.pop_surplus(&self.limits) else {
-                    return;
-                };
-                let ring = Ring {
-                    demand: false,
-                    renewed: state.outdated == 0,
-                };
-                drop(state);
-                self.give_away(old, self.slot(Phase::Recycling));
-                return self.ring(ring);
+                if let Some(old) = state.pop_surplus(&self.limits) {
+                    let ring = Ring {
+                        demand: false,
+                        renewed: state.outdated == 0,
+                    };
+                    drop(state);
+                    self.give_away(old, self.slot(Phase::Recycling));
+                    self.ring(ring);
+                }
+                return true;
             }
             state.recycling += 1;
             drop(state);
-            return self.give_away(item, self.slot(Phase::Recycling));
+            self.give_away(item, self.slot(Phase::Recycling));
+            return true;
         }
     }
 
@@ -481,12 +527,10 @@ impl<T> Idle<T> {
 pub(crate) struct Closed;
 
 impl<T> Slot<T> {
-    /// Gives a usable item back, or a new one in.
+    /// Gives an item back, or a new one in: see [`Idle::put`]. `false` if the item was not usable, and was given away.
     #[inline]
-    pub(crate) fn put(mut self, item: T) {
-        if let Some(idle) = self.idle.take() {
-            idle.put(item, self.phase);
-        }
+    pub(crate) fn put(mut self, item: T) -> bool {
+        self.idle.take().is_some_and(|idle| idle.put(item, self.phase))
     }
 
     /// Gives an item away to be removed; its place stays taken until that is done.
@@ -495,10 +539,9 @@ impl<T> Slot<T> {
         self.give_away(item);
     }
 
-    /// The same for one that was found unusable before anybody got it.
-    pub(crate) fn retire_unused(mut self, item: T) {
-        self.leave(Phase::Recycling, |counters| counters.lent -= 1);
-        self.give_away(item);
+    /// Whether its item was found unusable before anybody got it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.phase == Phase::Refused
     }
 
     /// What was being created did not come about.
@@ -535,7 +578,7 @@ impl<T> Drop for Slot<T> {
             state.total -= 1;
             state.count(self.phase, |n| *n -= 1);
             match self.phase {
-                Phase::Recycling => state.counters.removed += 1,
+                Phase::Recycling | Phase::Refused => state.counters.removed += 1,
                 Phase::InUse => state.counters.taken += 1,
                 Phase::Creating | Phase::Failed => {}
             }
@@ -547,9 +590,45 @@ impl<T> Drop for Slot<T> {
 }
 
 impl<T> Ticket<T> {
-    /// The item, when it is this one's turn; [`Closed`] if there will be none.
+    /// A usable item, when it is this one's turn; [`Closed`] if there will be none. An item that has become unusable since
+    /// it was handed over does not cost the turn.
+    ///
+    /// Cancel safe: the place in the queue, or what was handed over, stays with the ticket.
     pub(crate) async fn turn(&mut self) -> Result<(T, Slot<T>), Closed> {
-        (&mut self.handed).await.map_err(|_| Closed)
+        loop {
+            let (item, slot) = (&mut self.handed).await.map_err(|_| Closed)?;
+            if (self.idle.judge.is_usable)(&item) {
+                return Ok((item, slot));
+            }
+            if let Some(taken) = self.refuse(item, slot)? {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Gives an unusable item away, and takes an idle one or waits on with the old number.
+    fn refuse(&mut self, item: T, mut slot: Slot<T>) -> Result<Option<(T, Slot<T>)>, Closed> {
+        let Self { handed, number, idle } = self;
+        let mut refused = Vec::new();
+        let mut state = idle.state.lock();
+        state.counters.lent -= 1;
+        state.count(slot.phase, |n| *n -= 1);
+        state.recycling += 1;
+        slot.phase = Phase::Refused;
+        let (found, mut ring) = state.pop(&idle.limits, &idle.judge, &mut refused);
+        let closed = state.closed;
+        if found.is_none() && !closed {
+            *handed = state.queue(*number);
+            ring.demand = state.may_create(&idle.limits);
+        }
+        drop(state);
+        idle.give_away(item, slot);
+        idle.settle(refused, ring);
+        match found {
+            Some(item) => Ok(Some((item, idle.slot(Phase::InUse)))),
+            None if closed => Err(Closed),
+            None => Ok(None),
+        }
     }
 }
 
@@ -558,8 +637,9 @@ impl<T> Drop for Ticket<T> {
         self.handed.close();
         match self.handed.try_recv() {
             // It came too late for this one.
-            Ok((item, slot)) if (self.idle.is_outdated)(&item) => slot.retire(item),
-            Ok((item, slot)) => slot.put(item),
+            Ok((item, slot)) => {
+                slot.put(item);
+            }
             Err(_) => self.idle.leave_queue(self.number),
         }
     }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::adopt;
-use super::idle::{Idle, Retired, Slot};
+use super::idle::{Idle, Judge, Retired, Slot};
 use super::lifetime::{self, Lifetime};
 use super::watchdog::{self, Watchdog};
 use crate::backoff::Backoff;
@@ -46,6 +46,12 @@ const EVENT_OVERLAP: Duration = Duration::from_secs(2);
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 pub(super) type Item = Container<Running>;
+
+/// What a container is good for, between leases.
+pub(super) const JUDGE: Judge<Item> = Judge {
+    is_usable: Item::is_usable,
+    is_outdated: |item| item.shared().life.is_outdated(),
+};
 
 /// What the pool and its work behind share.
 pub(super) struct Background {
@@ -183,7 +189,7 @@ impl Background {
         if let Some(shared) = known.and_then(|shared| shared.upgrade()) {
             if kind == EventKind::Paused {
                 // Whoever has it on loan may wait for it to be thawed; it is not lent again.
-                shared.life.set_outdated();
+                shared.life.withdraw();
             } else {
                 shared.set_taint(Taint::Died);
             }
@@ -196,21 +202,31 @@ impl Background {
                 "an idle container was lost"
             );
             item.shared().set_taint(Taint::Died);
-            if item
-                .shared()
-                .started()
-                .is_some_and(|started| started.elapsed() < EARLY_DEATH)
-            {
-                self.early_death.store(true, Ordering::Release);
-                let error = item
-                    .shared()
-                    .end_of_command()
-                    .unwrap_or_else(|| EngineError::new(EngineErrorKind::Internal, "PID 1 ended soon after the start"));
-                self.created.send_modify(|created| created.last_error = Some(error));
-            }
+            self.note_unlent(item.shared());
             self.idle.give_away(item, slot);
         }
     }
+
+    /// This one died before anybody got it. Soon after its start, that counts as a creation that failed.
+    fn note_unlent(&self, shared: &Shared) {
+        let early = shared.started().is_some_and(|started| started.elapsed() < EARLY_DEATH);
+        if early && shared.taint() == Some(Taint::Died) {
+            self.early_death.store(true, Ordering::Release);
+            let error = died_early(shared);
+            self.created.send_modify(|created| created.last_error = Some(error));
+        }
+    }
+}
+
+fn died_early(shared: &Shared) -> EngineError {
+    let unexplained = || {
+        let message = match shared.taint() {
+            None | Some(Taint::Died) => "PID 1 ended soon after the start".to_owned(),
+            Some(taint) => format!("nobody can be lent it: {taint:?}"),
+        };
+        EngineError::new(EngineErrorKind::Internal, message)
+    };
+    shared.end_of_command().unwrap_or_else(unexplained)
 }
 
 /// How the names of a pool's containers begin.
@@ -289,6 +305,9 @@ pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::Unboun
             () = background.idle.demand() => {}
             _ = leases_until.changed() => {}
             Some((item, slot)) = to_remove.recv() => {
+                if slot.is_refused() {
+                    background.note_unlent(item.shared());
+                }
                 tasks.spawn(remove(background.clone(), item, slot));
             }
             Some(done) = tasks.join_next() => match done {
@@ -393,7 +412,14 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
                 handle.shared().life.set_outdated();
             }
             let shared = handle.shared().clone();
-            slot.put(Container::running(handle));
+            if !slot.put(Container::running(handle)) {
+                let error = died_early(&shared);
+                background
+                    .created
+                    .send_modify(|created| created.last_error = Some(error.clone()));
+                background.report(Error::engine("create the container", Some(&shared.name), error));
+                return Done::NotCreated;
+            }
             shared.watch_lifeline({
                 let (background, id) = (Arc::downgrade(&background), shared.id().to_owned());
                 move || {
@@ -402,14 +428,6 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
                     }
                 }
             });
-            if shared.is_tainted() {
-                // It died before it was where the events look for it.
-                background.lost(shared.id(), EventKind::Died);
-            }
-            if background.generation.load(Ordering::Acquire) > 0 {
-                // Itself, or one that came back just as the others were looked at.
-                background.idle.outdate();
-            }
             if let Some(lifetime) = &background.lifetime {
                 lifetime.after_creation();
             }

@@ -148,7 +148,7 @@ impl Pool {
     }
 
     /// Borrows a container: an idle one at once, else the next one that comes back or is created, first come, first
-    /// served. Waits for at most the pool's [`acquire_timeout`](PoolBuilder::acquire_timeout).
+    /// served: a container that dies on its way to the caller does not cost the caller's place. Waits for at most the pool's [`acquire_timeout`](PoolBuilder::acquire_timeout).
     ///
     /// # Errors
     ///
@@ -195,17 +195,9 @@ impl Pool {
     /// [`Error::Shutdown`].
     #[track_caller]
     pub fn try_acquire(&self) -> Result<Option<PooledContainer>, Error> {
-        let site = Location::caller();
-        loop {
-            match self.inner.background.idle.try_acquire() {
-                Ok(Some((container, slot))) => {
-                    if let Some(guard) = self.lend(container, slot, site) {
-                        return Ok(Some(guard));
-                    }
-                }
-                Ok(None) => return Ok(None),
-                Err(Closed) => return Err(self.closed()),
-            }
+        match self.inner.background.idle.try_acquire() {
+            Ok(found) => Ok(found.map(|(container, slot)| self.lend(container, slot, Location::caller()))),
+            Err(Closed) => Err(self.closed()),
         }
     }
 
@@ -293,23 +285,10 @@ impl Pool {
         limit: Duration,
         site: &'static Location<'static>,
     ) -> Result<PooledContainer, Error> {
-        let turn = async {
-            loop {
-                let (container, slot) = ticket.turn().await?;
-                if let Some(guard) = self.lend(container, slot, site) {
-                    return Ok(guard);
-                }
-                match self.begin(site) {
-                    Begun::Lent(guard) => return Ok(guard),
-                    Begun::Waiting(another) => ticket = another,
-                    Begun::Closed => return Err(Closed),
-                }
-            }
-        };
         let wait = async {
             let begun = Instant::now();
-            match tokio::time::timeout(limit, turn).await {
-                Ok(Ok(guard)) => Ok(guard),
+            match tokio::time::timeout(limit, ticket.turn()).await {
+                Ok(Ok((container, slot))) => Ok(self.lend(container, slot, site)),
                 Ok(Err(Closed)) => Err(self.closed()),
                 Err(_) => {
                     self.inner.background.idle.timed_out();
@@ -327,35 +306,24 @@ impl Pool {
     /// An idle container, or a place in the queue.
     #[inline]
     fn begin(&self, site: &'static Location<'static>) -> Begun {
-        loop {
-            match self.inner.background.idle.acquire() {
-                Acquired::Now(container, slot) => {
-                    if let Some(guard) = self.lend(container, slot, site) {
-                        return Begun::Lent(guard);
-                    }
-                }
-                Acquired::Wait(ticket) => return Begun::Waiting(ticket),
-                Acquired::Closed => return Begun::Closed,
-            }
+        match self.inner.background.idle.acquire() {
+            Acquired::Now(container, slot) => Begun::Lent(self.lend(container, slot, site)),
+            Acquired::Wait(ticket) => Begun::Waiting(ticket),
+            Acquired::Closed => Begun::Closed,
         }
     }
 
-    /// One that died while it was idle is not lent.
     #[inline]
     fn lend(
         &self,
         container: Container<Running>,
         slot: Slot<Container<Running>>,
         site: &'static Location<'static>,
-    ) -> Option<PooledContainer> {
-        if container.shared().is_tainted() {
-            slot.retire_unused(container);
-            return None;
-        }
+    ) -> PooledContainer {
         container.shared().begin_use();
         let Background { lifetime, watchdog, .. } = &*self.inner.background;
         if lifetime.is_none() && watchdog.is_none() {
-            return Some(PooledContainer::new(container, Some(slot), None, self.inner.reusable));
+            return PooledContainer::new(container, Some(slot), None, self.inner.reusable);
         }
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());
@@ -368,12 +336,7 @@ impl Pool {
             lifetime: lifetime.clone(),
             lease,
         });
-        Some(PooledContainer::new(
-            container,
-            slot,
-            Some(watched),
-            self.inner.reusable,
-        ))
+        PooledContainer::new(container, slot, Some(watched), self.inner.reusable)
     }
 
     #[cold]

@@ -1,6 +1,7 @@
 //! The heart of the pool, driven by random sequences, against a model that is too simple to be wrong.
 
 use std::collections::VecDeque;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
@@ -13,12 +14,27 @@ use super::*;
 #[derive(Clone, Debug)]
 struct Item {
     id: usize,
-    outdated: Arc<AtomicBool>,
+    flags: Arc<Flags>,
 }
 
-impl Item {
+/// What became of an item, whoever has it.
+#[derive(Debug, Default)]
+struct Flags {
+    outdated: AtomicBool,
+    spoilt: AtomicBool,
+}
+
+impl Flags {
     fn is_outdated(&self) -> bool {
         self.outdated.load(Ordering::Relaxed)
+    }
+
+    fn is_spoilt(&self) -> bool {
+        self.spoilt.load(Ordering::Relaxed)
+    }
+
+    fn is_good(&self) -> bool {
+        !self.is_outdated() && !self.is_spoilt()
     }
 }
 
@@ -40,6 +56,8 @@ enum Step {
     /// The slot is freed at once, or after a removal.
     NotCreated(usize),
     Die(usize),
+    /// An item becomes unusable, wherever it is, and nobody has looked yet.
+    Spoil(usize),
     Removed,
     Outdate(usize),
     MakeRoom,
@@ -61,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => n.clone().prop_map(Step::Created),
         2 => n.clone().prop_map(Step::NotCreated),
         2 => n.clone().prop_map(Step::Die),
+        4 => n.clone().prop_map(Step::Spoil),
         5 => Just(Step::Removed),
         1 => n.clone().prop_map(Step::Outdate),
         2 => Just(Step::MakeRoom),
@@ -95,8 +114,8 @@ struct World {
     waiting: Vec<Waiting>,
     held: Vec<(Item, Slot<Item>)>,
     creating: Vec<Slot<Item>>,
-    /// Of every item there ever was, by number: whether it is to be replaced.
-    flags: Vec<Arc<AtomicBool>>,
+    /// Of every item there ever was, by number.
+    flags: Vec<Arc<Flags>>,
     next_ticket: usize,
     /// Whoever creates has been told to look.
     rung: bool,
@@ -113,7 +132,11 @@ struct World {
 
 impl World {
     fn new(limits: Limits) -> Self {
-        let (real, to_remove) = Idle::new(limits, Item::is_outdated as fn(&Item) -> bool);
+        let judge = Judge {
+            is_usable: |item: &Item| !item.flags.is_spoilt(),
+            is_outdated: |item: &Item| item.flags.is_outdated(),
+        };
+        let (real, to_remove) = Idle::new(limits, judge);
         Self {
             limits,
             real,
@@ -153,9 +176,11 @@ impl World {
             && self.creating.len() < self.limits.max_creating
     }
 
-    /// A usable item comes in.
+    /// An item comes in.
     fn model_put(&mut self, id: usize) {
-        if let Some(ticket) = self.queue.pop_front() {
+        if !self.flags[id].is_good() {
+            self.recycling += 1;
+        } else if let Some(ticket) = self.queue.pop_front() {
             self.served.push((ticket, id));
         } else if !self.closed && (self.idle.len() < self.limits.max_idle || self.outdated > 0) {
             self.idle.push(id);
@@ -177,10 +202,16 @@ impl World {
         self.recycling += 1;
     }
 
+    /// The usable one that became idle last; those that are not usable go.
     fn model_pop(&mut self) -> Option<usize> {
-        let id = self.idle.pop();
-        self.outdated = self.outdated.min(self.idle.len());
-        id
+        while let Some(id) = self.idle.pop() {
+            self.outdated = self.outdated.min(self.idle.len());
+            if !self.flags[id].is_spoilt() {
+                return Some(id);
+            }
+            self.recycling += 1;
+        }
+        None
     }
 
     fn lend(&mut self, item: Item, slot: Slot<Item>) {
@@ -193,17 +224,18 @@ impl World {
             Step::Acquire => match self.real.acquire() {
                 Acquired::Now(item, slot) => self.lend(item, slot),
                 Acquired::Wait(ticket) => {
-                    assert!(self.idle.is_empty() && !self.closed);
+                    assert_eq!(self.model_pop(), None);
+                    assert!(!self.closed);
                     let number = self.next_ticket;
                     self.next_ticket += 1;
                     self.queue.push_back(number);
                     self.waiting.push(Waiting { ticket, number });
                 }
-                Acquired::Closed => assert!(self.closed),
+                Acquired::Closed => assert!(self.closed && self.idle.is_empty()),
             },
             Step::TryAcquire => match self.real.try_acquire() {
                 Ok(Some((item, slot))) => self.lend(item, slot),
-                Ok(None) => assert!(self.idle.is_empty() && !self.closed),
+                Ok(None) => assert!(self.model_pop().is_none() && !self.closed),
                 Err(Closed) => assert!(self.closed),
             },
             Step::Take(n) => self.take(n),
@@ -215,22 +247,15 @@ impl World {
                 let served = self.served.iter().position(|(ticket, _)| *ticket == number);
                 let item = served.map(|i| self.served.remove(i).1);
                 drop(ticket);
-                match item {
-                    Some(id) if self.flags[id].load(Ordering::Relaxed) => self.recycling += 1,
-                    Some(id) => self.model_put(id),
-                    None => {}
+                if let Some(id) = item {
+                    self.model_put(id);
                 }
             }
             Step::Return(n) => {
                 if let Some((item, slot)) = pick(&mut self.held, n) {
-                    // As the guard does.
-                    if item.is_outdated() {
-                        self.recycling += 1;
-                        slot.retire(item);
-                    } else {
-                        self.model_put(item.id);
-                        slot.put(item);
-                    }
+                    self.model_put(item.id);
+                    let usable = !item.flags.is_spoilt();
+                    assert_eq!(slot.put(item), usable);
                 }
             }
             Step::Discard(n) => {
@@ -253,11 +278,14 @@ impl World {
                 if let Some(slot) = pick(&mut self.creating, n) {
                     let item = Item {
                         id: self.flags.len(),
-                        outdated: Arc::default(),
+                        flags: Arc::default(),
                     };
-                    self.flags.push(item.outdated.clone());
+                    self.flags.push(item.flags.clone());
+                    if n == 0 {
+                        item.flags.spoilt.store(true, Ordering::Relaxed);
+                    }
                     self.model_put(item.id);
-                    slot.put(item);
+                    assert_eq!(slot.put(item), n != 0);
                     self.rung = true;
                 }
             }
@@ -282,6 +310,13 @@ impl World {
                     for (item, slot) in dead {
                         self.real.give_away(item, slot);
                     }
+                }
+            }
+            Step::Spoil(n) => {
+                if !self.flags.is_empty() {
+                    // Those made last are those that are still there.
+                    let id = self.flags.len() - 1 - n % self.flags.len();
+                    self.flags[id].spoilt.store(true, Ordering::Relaxed);
                 }
             }
             Step::Removed => {
@@ -335,15 +370,25 @@ impl World {
         let n = n % self.waiting.len();
         let number = self.waiting[n].number;
         let served = self.served.iter().position(|(ticket, _)| *ticket == number);
+        let mut expected = served.map(|i| self.served.remove(i).1);
+        if expected.is_some_and(|id| self.flags[id].is_spoilt()) {
+            // Refused: an idle one, or the old place in the queue.
+            self.recycling += 1;
+            expected = self.model_pop();
+            if expected.is_none() && !self.closed {
+                self.queue.push_back(number);
+                // The order of arrival.
+                self.queue.make_contiguous().sort_unstable();
+            }
+        }
         match self.waiting[n].ticket.turn().now_or_never() {
             Some(Ok((item, slot))) => {
-                let id = served.map(|i| self.served.remove(i).1);
-                assert_eq!(Some(item.id), id, "it was this one's turn, and this item's");
+                assert_eq!(Some(item.id), expected, "it was this one's turn, and this item's");
                 self.held.push((item, slot));
             }
-            Some(Err(Closed)) => assert!(self.closed && served.is_none()),
+            Some(Err(Closed)) => assert!(self.closed && expected.is_none()),
             None => {
-                assert!(served.is_none() && !self.closed);
+                assert!(expected.is_none() && !self.closed);
                 return;
             }
         }
@@ -355,7 +400,7 @@ impl World {
     fn outdate(&mut self, n: usize) {
         let is_meant = |id: usize| id % 8 <= n;
         for flag in self.flags.iter().enumerate().filter(|(id, _)| is_meant(*id)) {
-            flag.1.store(true, Ordering::Relaxed);
+            flag.1.outdated.store(true, Ordering::Relaxed);
         }
         let known = self.outdated;
         let (old, new): (Vec<_>, Vec<_>) = self
@@ -442,4 +487,67 @@ proptest! {
         }
         world.end();
     }
+}
+
+/// On two threads, an item comes back while it is spoilt by `spoil`; both orders come about, and all in between. Nothing
+/// is idle afterwards.
+fn spoilt_as_it_comes_back(spoil: fn(&Arc<Idle<Item>>, &Item)) {
+    let limits = Limits {
+        min_idle: 0,
+        max_idle: 1,
+        max_total: 1,
+        max_creating: 1,
+    };
+    let World {
+        real, mut to_remove, ..
+    } = World::new(limits);
+    let (to_other, others) = std::sync::mpsc::channel::<(Item, Arc<Barrier>)>();
+    let other = std::thread::spawn({
+        let real = real.clone();
+        move || {
+            for (item, both) in others {
+                both.wait();
+                spoil(&real, &item);
+                both.wait();
+            }
+        }
+    });
+    for id in 0..10_000 {
+        // Somebody waits, so that there is one to be created.
+        let Acquired::Wait(mut ticket) = real.acquire() else {
+            panic!("the item of round {} is still there", id - 1);
+        };
+        let slot = real.reserve().expect("the last one is gone");
+        let flags = Arc::default();
+        assert!(slot.put(Item { id, flags }));
+        let (item, slot) = ticket.turn().now_or_never().expect("it was handed over").unwrap();
+        let both = Arc::new(Barrier::new(2));
+        to_other.send((item.clone(), both.clone())).unwrap();
+        both.wait();
+        slot.put(item);
+        both.wait();
+        assert_eq!(real.status().idle, 0, "in round {id}");
+        drop(to_remove.try_recv().expect("it is to be removed"));
+    }
+    drop(to_other);
+    other.join().unwrap();
+}
+
+#[test]
+fn a_death_is_seen_by_one_of_both_sides() {
+    // As the pool does when the engine tells of it.
+    spoilt_as_it_comes_back(|idle, item| {
+        item.flags.spoilt.store(true, Ordering::Release);
+        for (item, slot) in idle.evict(|other| other.id == item.id) {
+            idle.give_away(item, slot);
+        }
+    });
+}
+
+#[test]
+fn a_new_generation_is_seen_by_one_of_both_sides() {
+    spoilt_as_it_comes_back(|idle, item| {
+        item.flags.outdated.store(true, Ordering::Release);
+        idle.outdate();
+    });
 }
