@@ -1,8 +1,9 @@
 //! The heart of the pool, driven by random sequences, against a model that is too simple to be wrong.
 
 use std::collections::VecDeque;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
@@ -22,6 +23,14 @@ struct Item {
 struct Flags {
     outdated: AtomicBool,
     spoilt: AtomicBool,
+    pause: Mutex<Option<Pause>>,
+}
+
+/// Has something happen just after an item was looked at.
+#[derive(Debug)]
+struct Pause {
+    looked: mpsc::Sender<()>,
+    happened: mpsc::Receiver<()>,
 }
 
 impl Flags {
@@ -31,6 +40,15 @@ impl Flags {
 
     fn is_spoilt(&self) -> bool {
         self.spoilt.load(Ordering::Relaxed)
+    }
+
+    /// What was seen may not be so any more.
+    fn after_a_look(&self) {
+        if let Some(Pause { looked, happened }) = self.pause.lock().take() {
+            looked.send(()).unwrap();
+            // It cannot happen while the lock is held: then the time is up, and it happens afterwards.
+            let _ = happened.recv_timeout(Duration::from_millis(50));
+        }
     }
 
     fn is_good(&self) -> bool {
@@ -134,7 +152,11 @@ impl World {
     fn new(limits: Limits) -> Self {
         let judge = Judge {
             is_usable: |item: &Item| !item.flags.is_spoilt(),
-            is_outdated: |item: &Item| item.flags.is_outdated(),
+            is_outdated: |item: &Item| {
+                let outdated = item.flags.is_outdated();
+                item.flags.after_a_look();
+                outdated
+            },
         };
         let (real, to_remove) = Idle::new(limits, judge);
         Self {
@@ -489,11 +511,10 @@ proptest! {
     }
 }
 
-/// On two threads, an item comes back while it is spoilt by `spoil`; both orders come about, and all in between. Nothing
-/// is idle afterwards.
-fn spoilt_as_it_comes_back(spoil: fn(&Arc<Idle<Item>>, &Item)) {
+/// An item comes back, and is spoilt by `spoil` just after it was looked at. Nothing is idle afterwards.
+fn spoilt_as_it_comes_back(phase: Phase, spoil: fn(&Arc<Idle<Item>>, &Item)) {
     let limits = Limits {
-        min_idle: 0,
+        min_idle: 1,
         max_idle: 1,
         max_total: 1,
         max_creating: 1,
@@ -501,53 +522,58 @@ fn spoilt_as_it_comes_back(spoil: fn(&Arc<Idle<Item>>, &Item)) {
     let World {
         real, mut to_remove, ..
     } = World::new(limits);
-    let (to_other, others) = std::sync::mpsc::channel::<(Item, Arc<Barrier>)>();
+    let item = Item {
+        id: 0,
+        flags: Arc::default(),
+    };
+    let mut slot = real.reserve().unwrap();
+    if phase == Phase::InUse {
+        slot.put(item.clone());
+        slot = real.try_acquire().unwrap().unwrap().1;
+    }
+    let ((looked, look), (happened, happening)) = (mpsc::channel(), mpsc::channel());
+    *item.flags.pause.lock() = Some(Pause {
+        looked,
+        happened: happening,
+    });
     let other = std::thread::spawn({
-        let real = real.clone();
+        let (real, item) = (real.clone(), item.clone());
         move || {
-            for (item, both) in others {
-                both.wait();
-                spoil(&real, &item);
-                both.wait();
-            }
+            look.recv().unwrap();
+            spoil(&real, &item);
+            // Nobody waits for it any more where the lock was held.
+            let _ = happened.send(());
         }
     });
-    for id in 0..10_000 {
-        // Somebody waits, so that there is one to be created.
-        let Acquired::Wait(mut ticket) = real.acquire() else {
-            panic!("the item of round {} is still there", id - 1);
-        };
-        let slot = real.reserve().expect("the last one is gone");
-        let flags = Arc::default();
-        assert!(slot.put(Item { id, flags }));
-        let (item, slot) = ticket.turn().now_or_never().expect("it was handed over").unwrap();
-        let both = Arc::new(Barrier::new(2));
-        to_other.send((item.clone(), both.clone())).unwrap();
-        both.wait();
-        slot.put(item);
-        both.wait();
-        assert_eq!(real.status().idle, 0, "in round {id}");
+    slot.put(item);
+    other.join().unwrap();
+    let status = real.status();
+    let left = real.state.lock().outdated;
+    assert_eq!(status.idle, left, "what is idle is known to be outdated");
+    if left == 0 {
         drop(to_remove.try_recv().expect("it is to be removed"));
     }
-    drop(to_other);
-    other.join().unwrap();
 }
 
 #[test]
 fn a_death_is_seen_by_one_of_both_sides() {
-    // As the pool does when the engine tells of it.
-    spoilt_as_it_comes_back(|idle, item| {
-        item.flags.spoilt.store(true, Ordering::Release);
-        for (item, slot) in idle.evict(|other| other.id == item.id) {
-            idle.give_away(item, slot);
-        }
-    });
+    for phase in [Phase::Creating, Phase::InUse] {
+        // As the pool does when the engine tells of it.
+        spoilt_as_it_comes_back(phase, |idle, item| {
+            item.flags.spoilt.store(true, Ordering::Release);
+            for (item, slot) in idle.evict(|other| other.id == item.id) {
+                idle.give_away(item, slot);
+            }
+        });
+    }
 }
 
 #[test]
 fn a_new_generation_is_seen_by_one_of_both_sides() {
-    spoilt_as_it_comes_back(|idle, item| {
-        item.flags.outdated.store(true, Ordering::Release);
-        idle.outdate();
-    });
+    for phase in [Phase::Creating, Phase::InUse] {
+        spoilt_as_it_comes_back(phase, |idle, item| {
+            item.flags.outdated.store(true, Ordering::Release);
+            idle.outdate();
+        });
+    }
 }
