@@ -226,3 +226,29 @@ async fn returns_that_race_with_it_leave_nothing() {
         assert_eq!(engine.containers().len(), 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_lists_what_it_says_is_removed_is_not_hammered() {
+    for command in [None, Some(["sleep", "1000"])] {
+        let engine = FakeEngine::new();
+        let builder = command.map_or(fake_pool(&engine), |command| fake_pool(&engine).cmd(command));
+        let pool = builder.min_idle(2).build().await.unwrap();
+        engine.keep_removed(true);
+        let begun = tokio::time::Instant::now();
+        let limit = Duration::from_secs(3);
+        let held = pool.acquire().await.unwrap();
+        let error = pool.shutdown_timeout(limit).await.unwrap_err();
+        let took = begun.elapsed();
+        assert!(took <= limit + Pool::SHUTDOWN_SWEEP_TIMEOUT, "{took:?}");
+        assert_eq!(
+            error.engine_error().unwrap().kind(),
+            EngineErrorKind::Timeout,
+            "{error}"
+        );
+        // 10 seconds with a pause of up to a quarter of one.
+        let (lists, removals) = (engine.calls(Call::List), engine.calls(Call::Remove));
+        assert!((40..60).contains(&lists), "{lists}");
+        assert!(removals <= 2 * lists + 4, "{removals}");
+        drop(held);
+    }
+}

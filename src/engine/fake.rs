@@ -220,6 +220,7 @@ struct State {
     answers: HashMap<Call, Answer>,
     once: HashMap<Call, VecDeque<Answer>>,
     program: Arc<Program>,
+    keeps_removed: bool,
 }
 
 struct FakeContainer {
@@ -256,6 +257,7 @@ impl FakeEngine {
             answers: HashMap::new(),
             once: HashMap::new(),
             program: Arc::new(|_| FakeProcess::exit(0)),
+            keeps_removed: false,
         };
         Self {
             shared: Arc::new(Shared {
@@ -300,6 +302,11 @@ impl FakeEngine {
     /// The most containers there ever were at once.
     pub fn peak(&self) -> usize {
         self.shared.state.lock().peak
+    }
+
+    /// Whether it says that a container is removed, keeps it, and lists it on.
+    pub fn keep_removed(&self, keep: bool) {
+        self.shared.state.lock().keeps_removed = keep;
     }
 
     /// How often this call was made.
@@ -359,6 +366,7 @@ impl Shared {
     /// PID 1 ends.
     fn end(&self, id: &str, code: i64) {
         let mut state = self.state.lock();
+        let keeps_removed = state.keeps_removed;
         let Some(key) = state.key_of(id) else { return };
         let Some(container) = state.containers.get_mut(&key) else {
             return;
@@ -370,7 +378,7 @@ impl Shared {
         container.report.exit_code = Some(code);
         container.alive.send_replace(false);
         self.tell(container, EventKind::Died);
-        if container.auto_remove {
+        if container.auto_remove && !keeps_removed {
             let container = state.containers.remove(&key);
             container
                 .iter()
@@ -567,7 +575,9 @@ impl Engine for FakeEngine {
         Box::pin(self.answered(Call::Remove, move |shared| {
             shared.end(id, 137);
             let mut state = shared.state.lock();
-            if let Some(key) = state.key_of(id) {
+            if !state.keeps_removed
+                && let Some(key) = state.key_of(id)
+            {
                 let container = state.containers.remove(&key);
                 container
                     .iter()

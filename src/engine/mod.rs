@@ -249,12 +249,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>>;
 }
 
-/// Puts a deadline of our own on one engine call.
+/// Puts a deadline of our own on one engine call. Every call gives other tasks and timers their turn now and then, so that
+/// no loop around an engine that answers at once keeps a deadline or an abort from being seen.
 pub(crate) async fn bounded<T>(
     what: &'static str,
     limit: Duration,
     call: impl Future<Output = Result<T, EngineError>>,
 ) -> Result<T, EngineError> {
+    tokio::task::coop::consume_budget().await;
     match tokio::time::timeout(limit, call).await {
         Ok(result) => result,
         Err(_) => Err(EngineError::new(
@@ -893,4 +895,21 @@ pub enum Progress {
         /// How many there will be.
         wanted: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_holds_against_calls_that_are_answered_at_once_for_ever() {
+        let limit = Duration::from_millis(20);
+        let calls = async {
+            loop {
+                let answered = bounded("a call", Duration::from_secs(1), async { Ok(()) });
+                answered.await.unwrap();
+            }
+        };
+        assert!(tokio::time::timeout(limit, calls).await.is_err());
+    }
 }

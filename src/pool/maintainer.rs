@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::adopt;
 use super::idle::{Idle, Judge, Retired, Slot};
@@ -30,6 +30,12 @@ use crate::runtime::Home;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
 pub(super) const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause after the first round of that part, which doubles from round to round.
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause between two rounds.
+const LONGEST_SWEEP_PAUSE: Duration = Duration::from_millis(250);
 
 /// One that dies idle sooner than this after its start counts as one that could not be created: its image or its
 /// command is broken, and making the next one at once would go on for ever.
@@ -329,13 +335,11 @@ pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::Unboun
     if let Some(agent) = &background.spec.agent {
         agent.release();
     }
-    let outcome = match timeout(SWEEP_TIMEOUT, sweep(&background)).await {
+    let until = Instant::now() + SWEEP_TIMEOUT;
+    let outcome = match timeout_at(until, sweep(&background, until)).await {
         Ok(Ok(())) => Finished::Clean,
         Ok(Err(error)) => Finished::Incomplete(Some(error)),
-        Err(_) => Finished::Incomplete(Some(EngineError::new(
-            EngineErrorKind::Timeout,
-            format!("the engine did not remove everything within {SWEEP_TIMEOUT:?}"),
-        ))),
+        Err(_) => Finished::Incomplete(Some(not_swept())),
     };
     if let Err(source) = outcome.result() {
         background.report(Error::ShutdownIncomplete {
@@ -345,6 +349,13 @@ pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::Unboun
         });
     }
     end.finished.send_replace(outcome);
+}
+
+fn not_swept() -> EngineError {
+    EngineError::new(
+        EngineErrorKind::Timeout,
+        format!("the engine did not remove everything within {SWEEP_TIMEOUT:?}"),
+    )
 }
 
 /// When to create again after failures.
@@ -501,6 +512,8 @@ async fn watch_for_deaths(background: Arc<Background>) {
                 }
             };
             let Some(event) = event else { break };
+            // An engine may have told of a lot, and tell it without a pause.
+            tokio::task::coop::consume_budget().await;
             match event {
                 Ok(event) => {
                     backoff.reset();
@@ -550,11 +563,13 @@ async fn look_for_lost(background: &Background) -> bool {
     true
 }
 
-/// Removes everything that carries our instance label, looks whether it is gone, and gives back what was made ready.
-async fn sweep(background: &Background) -> Result<(), EngineError> {
+/// Removes everything that carries our instance label, looks whether it is gone, and gives back what was made ready. Ends
+/// at `until` also where the engine answers at once, so that nobody else gets to look at the time.
+async fn sweep(background: &Background, until: Instant) -> Result<(), EngineError> {
     let selector = background.selector();
     let mut backoff = Backoff::default();
-    loop {
+    let mut pause = SWEEP_PAUSE;
+    while Instant::now() < until {
         let attempt = async {
             let left = bounded("a list", background.call_timeout, background.engine.list(&selector)).await?;
             let adopted = std::mem::take(&mut *background.adopted.lock());
@@ -562,7 +577,8 @@ async fn sweep(background: &Background) -> Result<(), EngineError> {
             let empty = ids.is_empty();
             stream::iter(ids.iter().map(Ok))
                 .try_for_each_concurrent(background.max_removing, async |id| {
-                    let removed = background.engine.remove(id).await;
+                    let remove = background.engine.remove(id);
+                    let removed = bounded("the removal of a container", background.call_timeout, remove).await;
                     removed.inspect_err(|_| background.adopted.lock().extend(ids.iter().cloned()))
                 })
                 .await?;
@@ -574,8 +590,12 @@ async fn sweep(background: &Background) -> Result<(), EngineError> {
         };
         match attempt.await {
             Ok(true) => return Ok(()),
-            // Looked at once more: an abandoned creation may have come through meanwhile.
-            Ok(false) => {}
+            // Looked at once more: an abandoned creation may have come through meanwhile, and an engine may still list what
+            // it has said is removed.
+            Ok(false) => {
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_SWEEP_PAUSE);
+            }
             Err(error) if !error.is_retryable() => return Err(error),
             Err(error) => {
                 tracing::debug!(pool = background.pool, %error, "the engine did not remove everything yet");
@@ -583,4 +603,5 @@ async fn sweep(background: &Background) -> Result<(), EngineError> {
             }
         }
     }
+    Err(not_swept())
 }
