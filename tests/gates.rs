@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
-use dockerpool::{EngineErrorKind, Error, Pool, PooledContainer};
+use dockerpool::{
+    Adopt, ContainerSpec, Engine, EngineErrorKind, Error, Network, Pool, PoolBuilder, PooledContainer, labels,
+};
 use support::eventually_now;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
@@ -29,7 +31,7 @@ const GATES: [Answer; 4] = [
     Answer::Never,
 ];
 
-const CALLS: [Call; 7] = [
+const CALLS: [Call; 11] = [
     Call::Create,
     Call::Attach,
     Call::Start,
@@ -37,6 +39,10 @@ const CALLS: [Call; 7] = [
     Call::Kill,
     Call::Remove,
     Call::List,
+    Call::Rename,
+    Call::Prepare,
+    Call::Fingerprint,
+    Call::Release,
 ];
 
 /// When a future is dropped, in milliseconds: before the first step, between any two steps of slow calls, before and
@@ -344,5 +350,144 @@ async fn a_lease_that_is_watched_when_the_engine_fails() {
             world.check();
             world.check_whole(&format!("{answers:?} dropped at {moment}")).await;
         }
+    }
+}
+
+/// Builds of one name, and what dead owners have left for them.
+struct Builds {
+    /// What a container of theirs carries, but of a dead owner.
+    labels: HashMap<String, String>,
+}
+
+impl Builds {
+    fn builder(engine: &FakeEngine) -> PoolBuilder {
+        let builder = Pool::builder("gates").image("any").cmd(["any"]);
+        builder.engine(Arc::new(engine.clone())).engine_timeout(CALL)
+    }
+
+    async fn new() -> Self {
+        let engine = FakeEngine::new();
+        let pool = Self::builder(&engine).build().await.unwrap();
+        let mut labels = engine.containers().remove(0).labels;
+        pool.shutdown().await.unwrap();
+        // Of this pid, but of another start.
+        let owner = &labels[labels::OWNER];
+        let (process, start) = owner.rsplit_once('.').unwrap();
+        let dead = format!("{process}.{}", start.parse::<u64>().unwrap() + 1);
+        labels.insert(labels::OWNER.to_owned(), dead);
+        labels.insert(labels::INSTANCE.to_owned(), "another".to_owned());
+        Self { labels }
+    }
+
+    /// An engine with one that can be adopted, one that cannot, and the lock of one that died while it had it.
+    async fn engine(&self) -> FakeEngine {
+        let engine = FakeEngine::new();
+        for name in ["left.fresh", "left", "dockerpool-gates.adopting"] {
+            let id = engine
+                .create(name, &ContainerSpec::new("any").cmd(["any"]))
+                .await
+                .unwrap();
+            engine.start(&id).await.unwrap();
+            for (label, value) in &self.labels {
+                engine.set_label(&id, label, value);
+            }
+        }
+        engine
+    }
+
+    /// Drops a build at every moment in every combination of answers to these calls. The next build of the same name need
+    /// not wait, and everything of both is gone in the end.
+    async fn drop_in_every_combination(&self, calls: &[Call], with: impl Fn(PoolBuilder) -> PoolBuilder) {
+        for answers in combinations(calls) {
+            for moment in MOMENTS {
+                let what = format!("{answers:?} dropped at {moment}");
+                let engine = self.engine().await;
+                for (call, answer) in &answers {
+                    engine.answer(*call, *answer);
+                }
+                drop(dropped_at(moment, with(Self::builder(&engine)).build()).await);
+                for call in CALLS {
+                    engine.answer(call, Answer::Ok);
+                }
+                let begun = Instant::now();
+                let builder = Self::builder(&engine).adopt(Adopt::Clean);
+                let pool = builder.build().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(
+                    begun.elapsed() <= Duration::from_secs(6),
+                    "{what}: {:?}",
+                    begun.elapsed()
+                );
+                let c = pool.acquire().await.unwrap();
+                assert!(c.command("true").status().await.unwrap().success(), "{what}");
+                drop(c);
+                pool.shutdown().await.unwrap();
+                eventually_now(&what, || engine.containers().is_empty()).await;
+                eventually_now(&what, || engine.networks() == ["bridge"]).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_adopts() {
+    let calls = [Call::List, Call::Create, Call::Rename, Call::Remove];
+    let builds = Builds::new().await;
+    builds
+        .drop_in_every_combination(&calls, |builder| builder.adopt(Adopt::Clean))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_adopts_none() {
+    let calls = [Call::List, Call::Create, Call::Rename, Call::Remove];
+    let builds = Builds::new().await;
+    builds.drop_in_every_combination(&calls, |builder| builder).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_makes_a_network() {
+    let calls = [Call::Prepare, Call::Fingerprint, Call::Release, Call::Start];
+    let builds = Builds::new().await;
+    let network = || Network::create("gates").remove_on_shutdown();
+    builds
+        .drop_in_every_combination(&calls, |builder| builder.network(network()))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_was_made_though_nobody_heard_of_it() {
+    let builds = Builds::new().await;
+    for adopt in [Adopt::Never, Adopt::Clean] {
+        let engine = builds.engine().await;
+        engine.remove("dockerpool-gates.adopting").await.unwrap();
+        engine.answer_once(Call::Create, Answer::DoneButNever);
+        let begun = Instant::now();
+        let dropped = dropped_at(15, Builds::builder(&engine).min_idle(0).adopt(adopt).build()).await;
+        assert_eq!(dropped.is_some(), adopt == Adopt::Never, "it waits for no lock");
+        eventually_now("it is asked for", || engine.calls(Call::Create) == 4).await;
+        drop(dropped);
+        let pool = Builds::builder(&engine).adopt(Adopt::Clean).build().await.unwrap();
+        assert!(
+            begun.elapsed() <= Duration::from_secs(1),
+            "{adopt:?}: {:?}",
+            begun.elapsed()
+        );
+        assert_eq!(pool.status().lifetime.adopted, 1);
+        pool.shutdown().await.unwrap();
+        eventually_now("all is gone", || engine.containers().is_empty()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_lock_where_there_is_nothing_that_anybody_may_adopt() {
+    let builds = Builds::new().await;
+    for adopt in [Adopt::Never, Adopt::Clean] {
+        let engine = builds.engine().await;
+        engine.remove("left.fresh").await.unwrap();
+        let made = engine.calls(Call::Create);
+        let pool = Builds::builder(&engine).min_idle(0).adopt(adopt).build().await.unwrap();
+        eventually_now("what is left is removed", || engine.containers().is_empty()).await;
+        assert_eq!(engine.calls(Call::Create), made);
+        pool.shutdown().await.unwrap();
     }
 }

@@ -288,6 +288,7 @@ impl Shared {
         Removal {
             engine: self.engine.clone(),
             target: self.id().to_owned(),
+            among: None,
             confirmed: self.id.get().is_some(),
             call_timeout: self.call_timeout,
         }

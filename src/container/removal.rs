@@ -9,7 +9,7 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::engine::{Engine, EngineError, EngineErrorKind, bounded};
+use crate::engine::{Engine, EngineError, EngineErrorKind, Selector, bounded};
 use crate::error::{Error, ErrorFn};
 
 /// When to look again for a container whose create call was given up: the engine may finish the call later.
@@ -54,6 +54,8 @@ pub(crate) struct Removal {
     pub(crate) engine: Arc<dyn Engine>,
     /// Id, or name where no id was given yet.
     pub(crate) target: String,
+    /// Whose containers it may be one of, where others may have one of this name. `target` is a name then.
+    pub(crate) among: Option<Selector>,
     /// Whether the engine has confirmed that the container exists; else "not found" may be too early.
     pub(crate) confirmed: bool,
     pub(crate) call_timeout: Duration,
@@ -62,12 +64,21 @@ pub(crate) struct Removal {
 impl Removal {
     /// One attempt.
     pub(crate) async fn attempt(&self) -> Result<(), EngineError> {
-        bounded(
-            "the removal of a container",
-            self.call_timeout,
-            self.engine.remove(&self.target),
-        )
-        .await
+        let Some(selector) = &self.among else {
+            return self.remove(&self.target).await;
+        };
+        let list = self.engine.list(selector);
+        for report in bounded("a list of containers", self.call_timeout, list).await? {
+            if report.name == self.target {
+                self.remove(&report.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, target: &str) -> Result<(), EngineError> {
+        let remove = self.engine.remove(target);
+        bounded("the removal of a container", self.call_timeout, remove).await
     }
 
     /// Tries until the engine says that the container is gone, or `give_up` has passed.

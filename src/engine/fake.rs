@@ -304,6 +304,15 @@ impl FakeEngine {
         self.shared.state.lock().peak
     }
 
+    /// Gives a container, named by name or id, a label that it was not made with, as one of another process would have.
+    pub fn set_label(&self, id: &str, name: &str, value: &str) {
+        let mut state = self.shared.state.lock();
+        if let Ok(container) = state.get(id) {
+            container.labels.insert(name.to_owned(), value.to_owned());
+            container.report.labels.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
     /// Whether it says that a container is removed, keeps it, and lists it on.
     pub fn keep_removed(&self, keep: bool) {
         self.shared.state.lock().keeps_removed = keep;

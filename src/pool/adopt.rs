@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::maintainer::{self, Background};
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Removal, Running};
-use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector, bounded};
+use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, bounded};
 use crate::error::Error;
 use crate::labels;
 use crate::owner::Owner;
@@ -60,8 +60,10 @@ pub enum Adopt {
     /// time. That rename is done behind, by the owner, and no command is begun in the container before it is done: the
     /// first command in each container waits for one more call to the engine (some milliseconds).
     ///
-    /// Processes that find something at the same time go one after the other: a container that is never started, and whose
-    /// name only one of them can have, is their lock. So each container is adopted by one.
+    /// Processes that find such containers at the same time go one after the other: a container that is never started, and
+    /// whose name only one of them can have, is their lock. So each container is adopted by one. A process that adopts
+    /// none takes the lock too before it removes such containers, in the background: its `build()` does not wait for it.
+    /// The lock of a process that has ended is taken over, and so is that of a `build()` whose future was dropped.
     Clean,
 }
 
@@ -93,15 +95,24 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause between two attempts to get it.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Adopts what may be adopted, at most so many, and removes the rest of what dead owners have left, behind.
+/// Adopts what may be adopted, at most so many, and removes the rest of what dead owners have left, in the background.
 pub(super) async fn take_over(background: &Arc<Background>, adopt: Adopt, at_most: usize) -> Vec<Container<Running>> {
+    match adopt {
+        Adopt::Never => {
+            let background = background.clone();
+            background.runtime.clone().spawn(async move {
+                settle(&background, 0).await;
+            });
+            Vec::new()
+        }
+        Adopt::Clean => settle(background, at_most).await,
+    }
+}
+
+async fn settle(background: &Arc<Background>, at_most: usize) -> Vec<Container<Running>> {
     let mut adopted = Vec::new();
     let mut leftovers = Vec::new();
-    let limit = match adopt {
-        Adopt::Never => 0,
-        Adopt::Clean => at_most,
-    };
-    if let Err(error) = share_out(background, limit, &mut adopted, &mut leftovers).await {
+    if let Err(error) = share_out(background, at_most, &mut adopted, &mut leftovers).await {
         background.report(Error::engine("look after the containers of dead owners", None, error));
     }
     if !adopted.is_empty() || !leftovers.is_empty() {
@@ -116,19 +127,26 @@ pub(super) async fn take_over(background: &Arc<Background>, adopt: Adopt, at_mos
     adopted
 }
 
-/// Decides, alone among all processes, what becomes of each. After that nobody else adopts any of them.
+/// Decides what becomes of each. What another process might adopt is decided on alone among all processes; after that
+/// nobody else adopts any of it.
 async fn share_out(
     background: &Background,
     at_most: usize,
     adopted: &mut Vec<Container<Running>>,
     leftovers: &mut Vec<ContainerReport>,
 ) -> Result<(), EngineError> {
-    if left_by_the_dead(background).await?.is_empty() {
+    // Nobody adopts what carries no mark, also later.
+    let found = left_by_the_dead(background).await?.into_iter();
+    let (marked, unmarked): (Vec<_>, _) = found.partition(|report| report.name.ends_with(FRESH));
+    leftovers.extend(unmarked);
+    if marked.is_empty() {
         return Ok(());
     }
-    let lock = lock(background).await?;
+    let lock = Lock::get(background).await?;
     // Others may have taken some of them meanwhile.
-    for report in left_by_the_dead(background).await? {
+    let found = left_by_the_dead(background).await?;
+    leftovers.clear();
+    for report in found {
         let spec = background.spec.own_labels.get(labels::SPEC);
         if !is_unused(&report) {
             leftovers.push(report);
@@ -149,10 +167,7 @@ async fn share_out(
             }
         }
     }
-    if let Err(error) = lock.attempt().await {
-        // It goes with the pool, or with the next one after this process has ended.
-        background.report(Error::engine("remove the container", Some(&lock.target), error));
-    }
+    lock.free().await;
     Ok(())
 }
 
@@ -164,25 +179,84 @@ async fn left_by_the_dead(background: &Background) -> Result<Vec<ContainerReport
     Ok(found)
 }
 
-/// Gets the lock, and gives what frees it. That of a dead owner is broken: removed by its id, which is nobody else's.
-async fn lock(background: &Background) -> Result<Removal, EngineError> {
-    let name = lock_name(&background.pool);
-    let begun = Instant::now();
-    loop {
-        let create = background.engine.create(&name, &background.spec);
-        let error = match bounded("the creation of a lock", background.call_timeout, create).await {
-            Ok(id) => return Ok(removal(background, id)),
-            Err(error) => error,
-        };
-        if error.kind() != EngineErrorKind::Conflict || begun.elapsed() > LOCK_TIMEOUT {
-            return Err(error);
-        }
-        for report in left_by_the_dead(background).await? {
-            if report.name == name {
-                removal(background, report.id).attempt().await?;
+/// The container that is the lock, or the call that may come to have made it. Dropping it removes the container, in the
+/// background.
+struct Lock<'a> {
+    background: &'a Background,
+    removal: Removal,
+    is_held: bool,
+}
+
+impl<'a> Lock<'a> {
+    /// Waits until the lock is had. The lock of a dead owner is broken: removed by its id, which is nobody else's.
+    async fn get(background: &'a Background) -> Result<Self, EngineError> {
+        let name = lock_name(&background.pool);
+        // No more than what an engine must have, so that the creation needs neither network nor volume.
+        let mut spec = ContainerSpec::new(background.spec.image());
+        spec.platform = background.spec.platform.clone();
+        spec.own_labels = background.spec.own_labels.clone();
+        let begun = Instant::now();
+        loop {
+            let mut lock = Self::asked_for(background, &name);
+            let create = background.engine.create(&name, &spec);
+            let error = match bounded("the creation of a lock", background.call_timeout, create).await {
+                Ok(id) => {
+                    lock.removal = removal(background, id);
+                    return Ok(lock);
+                }
+                Err(error) => error,
+            };
+            // After any other answer the engine may have made it, or may still make it.
+            lock.is_held = matches!(error.kind(), EngineErrorKind::Timeout | EngineErrorKind::Protocol);
+            if error.kind() != EngineErrorKind::Conflict || begun.elapsed() > LOCK_TIMEOUT {
+                return Err(error);
             }
+            for report in left_by_the_dead(background).await? {
+                if report.name == name {
+                    removal(background, report.id).attempt().await?;
+                }
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
         }
-        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+
+    /// Before the engine is asked for it, so that whatever comes of the call is cleaned up. The name alone may be that of
+    /// the lock of another process.
+    fn asked_for(background: &'a Background, name: &str) -> Self {
+        Self {
+            background,
+            removal: Removal {
+                among: Some(background.selector()),
+                confirmed: false,
+                ..removal(background, name.to_owned())
+            },
+            is_held: true,
+        }
+    }
+
+    async fn free(mut self) {
+        match self.removal.attempt().await {
+            Ok(()) => self.is_held = false,
+            // Tried again in the background.
+            Err(error) => tracing::debug!(pool = self.background.pool, %error, "the lock could not be freed yet"),
+        }
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        if self.is_held {
+            let Background {
+                runtime,
+                on_error,
+                pool,
+                ..
+            } = self.background;
+            let give_up = GiveUp(Some(on_error.clone()));
+            self.removal
+                .clone()
+                .spawn(runtime.handle(), &lock_name(pool), give_up, None);
+        }
     }
 }
 
@@ -194,6 +268,7 @@ fn removal(background: &Background, target: String) -> Removal {
     Removal {
         engine: background.engine.clone(),
         target,
+        among: None,
         confirmed: true,
         call_timeout: background.call_timeout,
     }

@@ -619,10 +619,8 @@ impl Prepared {
 
     /// The build has failed.
     async fn undo(mut self) {
-        self.handed_over = true;
-        if needs_release(&self.spec) {
-            release(&*self.engine, &self.spec, self.call_timeout).await;
-        }
+        // Until that is done it stays the task of `drop`.
+        self.handed_over = !needs_release(&self.spec) || release(&*self.engine, &self.spec, self.call_timeout).await;
     }
 }
 
@@ -647,10 +645,13 @@ fn needs_release(spec: &ContainerSpec) -> bool {
     spec.removes_network() || spec.agent.as_ref().is_some_and(|agent| agent.volume().is_some())
 }
 
-async fn release(engine: &dyn Engine, spec: &ContainerSpec, call_timeout: Duration) {
-    if let Err(error) = bounded("the release of what was made ready", call_timeout, engine.release(spec)).await {
+/// `true` if it was done.
+async fn release(engine: &dyn Engine, spec: &ContainerSpec, call_timeout: Duration) -> bool {
+    let released = bounded("the release of what was made ready", call_timeout, engine.release(spec)).await;
+    if let Err(error) = &released {
         tracing::error!(%error, "what a build has made ready may be left");
     }
+    released.is_ok()
 }
 
 /// Refuses what was asked for and the engine cannot do.

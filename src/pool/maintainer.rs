@@ -148,7 +148,7 @@ impl Background {
     }
 
     /// What this pool has made.
-    fn selector(&self) -> Selector {
+    pub(super) fn selector(&self) -> Selector {
         Selector::label(labels::INSTANCE, &self.instance)
     }
 
