@@ -8,6 +8,7 @@ use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{Pool, PooledContainer};
 use parking_lot::Mutex;
 use support::eventually_now;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 async fn pool_of_one(engine: &FakeEngine) -> Pool {
@@ -87,6 +88,7 @@ async fn a_waiter_that_left_is_skipped() {
 async fn a_waiter_takes_what_comes_back_although_one_is_being_created_for_it() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
+    let builder = builder.tokio_runtime(Handle::current());
     let pool = builder.min_idle(0).max_total(2).build().await.unwrap();
     let held = pool.acquire().await.unwrap();
     let id = held.id().to_owned();
@@ -102,6 +104,7 @@ async fn a_waiter_takes_what_comes_back_although_one_is_being_created_for_it() {
 async fn a_waiter_takes_what_is_created_although_others_hold_theirs() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
+    let builder = builder.tokio_runtime(Handle::current());
     let pool = builder.min_idle(0).max_total(2).build().await.unwrap();
     let held = pool.acquire().await.unwrap();
     let other = pool.acquire().await.unwrap();
@@ -112,6 +115,7 @@ async fn a_waiter_takes_what_is_created_although_others_hold_theirs() {
 async fn whoever_is_handed_a_container_that_dies_keeps_its_place() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
+    let builder = builder.tokio_runtime(Handle::current());
     let pool = builder.min_idle(0).max_total(3).build().await.unwrap();
     let [one, two, three] = [pool.acquire().await, pool.acquire().await, pool.acquire().await].map(Result::unwrap);
     // What is removed is not replaced meanwhile.
@@ -146,6 +150,7 @@ async fn whoever_is_handed_a_container_that_dies_keeps_its_place() {
 async fn a_place_that_was_kept_ends_with_its_waiter() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
+    let builder = builder.tokio_runtime(Handle::current());
     let pool = builder.min_idle(0).max_total(2).build().await.unwrap();
     let [one, two] = [pool.acquire().await, pool.acquire().await].map(Result::unwrap);
     engine.answer(Call::Create, Answer::Never);

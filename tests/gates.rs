@@ -362,7 +362,8 @@ struct Builds {
 impl Builds {
     fn builder(engine: &FakeEngine) -> PoolBuilder {
         let builder = Pool::builder("gates").image("any").cmd(["any"]);
-        builder.engine(Arc::new(engine.clone())).engine_timeout(CALL)
+        let builder = builder.engine(Arc::new(engine.clone())).engine_timeout(CALL);
+        builder.tokio_runtime(Handle::current())
     }
 
     async fn new() -> Self {

@@ -238,7 +238,8 @@ impl PoolBuilder {
     pub async fn build(self) -> Result<Pool, Error> {
         let limits = self.check()?;
         let runtime = Home::of(self.runtime.clone())?;
-        runtime.run(self.build_on(runtime.clone(), limits)).await
+        // Boxed, and the largest parts of it too: unoptimized, a build would need megabytes of the stack.
+        runtime.run(Box::pin(self.build_on(runtime.clone(), limits))).await
     }
 
     async fn build_on(self, runtime: Home, limits: Limits) -> Result<Pool, Error> {
@@ -260,7 +261,7 @@ impl PoolBuilder {
         spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
         // What it makes ready may have to be undone, also when this future is dropped.
         let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout, runtime.clone());
-        let exec = match prepared.prepare(decided, &self.progress).await {
+        let exec = match Box::pin(prepared.prepare(decided, &self.progress)).await {
             Ok(exec) => exec,
             Err(error) => {
                 prepared.undo().await;
@@ -305,7 +306,7 @@ impl PoolBuilder {
             early_death: AtomicBool::new(false),
         });
         let room = limits.max_idle.min(limits.max_total);
-        for container in adopt::take_over(&background, self.adopt, room).await {
+        for container in Box::pin(adopt::take_over(&background, self.adopt, room)).await {
             background.know(container.shared());
             if let Some(lifetime) = &background.lifetime {
                 lifetime.begin(container.shared());
