@@ -1,10 +1,14 @@
 //! Settings: every bad one is reported, by name, before anything is done.
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use dockerpool::engine::{Creation, LimitSupport};
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Error, FieldError, Pool, PoolBuilder, RegistryAuth};
+use dockerpool::{EngineError, EngineErrorKind, Error, FieldError, Pool, PoolBuilder, RegistryAuth};
+use support::eventually_now;
 
 /// The fields a build complains about.
 async fn bad_fields(change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Vec<String> {
@@ -118,4 +122,76 @@ async fn one_builder_makes_many_pools() {
     assert_ne!(labels[0], labels[1]);
     one.shutdown().await.unwrap();
     two.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_that_the_engine_says_it_cannot_set_is_refused_before_anything_is_made() {
+    let engine = FakeEngine::new();
+    let mut can = LimitSupport::all();
+    (can.memory, can.swap, can.pids, can.cpu) = (false, false, false, false);
+    engine.support_limits(can);
+    let builder = || Pool::builder("limits").image("any").engine(Arc::new(engine.clone()));
+    let fields = async |builder: PoolBuilder| {
+        let Error::Config(problems) = builder.build().await.unwrap_err() else {
+            panic!("another error")
+        };
+        problems
+            .iter()
+            .map(|problem| problem.field().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let all = ["memory", "host_config.memory_swap", "pids_limit", "cpus"];
+    assert_eq!(fields(builder()).await, all[..3]);
+    assert_eq!(fields(builder().cpus(0.5)).await, all);
+    assert_eq!(engine.calls(Call::Prepare), 0);
+    let unlimited = builder().memory(None).pids_limit(None).build().await.unwrap();
+    unlimited.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_that_is_discarded_fails_the_build_and_other_warnings_are_told_once() {
+    const SAID: &str = "Weight discarded.";
+    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    for look in [false, true] {
+        let engine = FakeEngine::new();
+        let builder = || Pool::builder("limits").image("any").engine(Arc::new(engine.clone()));
+        if look {
+            engine.lack_limits([SAID.to_owned()]);
+        } else {
+            let mut said = Creation::new("");
+            said.discarded = vec![SAID.to_owned()];
+            engine.say_of_created(said);
+        }
+        let error = builder().build().await.unwrap_err();
+        let source = error.engine_error().unwrap();
+        assert_eq!(source.kind(), EngineErrorKind::LimitDiscarded, "{source}");
+        assert!(source.to_string().contains(SAID), "{source}");
+        assert_eq!(engine.calls(Call::Start), 0);
+        eventually_now("it is removed", || engine.containers().is_empty()).await;
+
+        // Without a container at build, the first acquire says so.
+        let pool = builder().min_idle(0).build().await.unwrap();
+        let error = pool.acquire_timeout(Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(
+            error.engine_error().map(EngineError::kind),
+            Some(EngineErrorKind::LimitDiscarded)
+        );
+        pool.shutdown().await.unwrap();
+
+        let mut said = Creation::new("");
+        said.warnings = vec!["the first".to_owned(), "the second".to_owned()];
+        engine.say_of_created(said);
+        engine.lack_limits([]);
+        let note = told.clone();
+        let tell = move |error: &Error| {
+            note.lock()
+                .push(error.engine_error().map(|error| (error.kind(), error.to_string())))
+        };
+        let pool = builder().min_idle(2).on_error(tell).build().await.unwrap();
+        pool.shutdown().await.unwrap();
+        let expected = ["the first", "the second"].map(|said| Some((EngineErrorKind::Warning, said.to_owned())));
+        eventually_now("it is told", || told.lock().len() >= 2).await;
+        assert_eq!(*told.lock(), expected);
+        told.lock().clear();
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dockerpool::engine::{
-    Attachment, Capabilities, ContainerReport, EngineInfo, Event, EventKind, ExecRequest, ExecSession, ProgressFn,
-    Selector,
+    Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, EventKind, ExecRequest, ExecSession,
+    ProgressFn, Selector,
 };
 use dockerpool::testing::{FakeEngine, FakeProcess};
 use dockerpool::{ContainerSpec, Engine, EngineError, ExitStatus, Pool, Taint};
@@ -83,7 +83,7 @@ impl Engine for Clocked {
         self.inner.prepare(spec, progress)
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
         self.inner.create(name, spec)
     }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dockerpool::engine::{
-    Attachment, Capabilities, ContainerReport, EngineInfo, Event, ExecControl, ExecRequest, ExecSession, Frame,
-    OutputStream, ProgressFn, Selector, TtySize,
+    Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, ExecControl, ExecRequest, ExecSession,
+    Frame, OutputStream, ProgressFn, Selector, TtySize,
 };
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
 use dockerpool::{ContainerSpec, Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
@@ -112,7 +112,7 @@ impl Engine for Odd {
         self.inner.prepare(spec, progress)
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
         self.inner.create(name, spec)
     }
 

@@ -13,7 +13,7 @@ use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions, RemoveImageOptions,
 };
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Error, ExecVia, Network, Pool, PoolBuilder, PooledContainer, labels};
+use dockerpool::{EngineErrorKind, Error, ExecVia, Network, Pool, PoolBuilder, PooledContainer, labels};
 use support::{busybox, engine, is_podman, pool, unique_name};
 
 async fn inspect(c: &PooledContainer) -> ContainerInspectResponse {
@@ -460,5 +460,61 @@ async fn what_an_image_declares_is_not_done_unless_asked_for() {
         }
         drop(c);
         pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_this_kernel_lacks_fails_the_build() {
+    let host = HostConfig {
+        blkio_weight: Some(300),
+        ..Default::default()
+    };
+    // What the engine itself makes of it.
+    let engine = engine().await;
+    let body = ContainerCreateBody {
+        image: Some(busybox()),
+        host_config: Some(host.clone()),
+        ..Default::default()
+    };
+    let created = engine
+        .bollard()
+        .create_container(None::<CreateContainerOptions>, body)
+        .await
+        .unwrap();
+    let options = None::<InspectContainerOptions>;
+    let found = engine.bollard().inspect_container(&created.id, options).await.unwrap();
+    let options = RemoveContainerOptions {
+        force: true,
+        ..Default::default()
+    };
+    engine
+        .bollard()
+        .remove_container(&created.id, Some(options))
+        .await
+        .unwrap();
+    let is_set = found.host_config.unwrap().blkio_weight == Some(300);
+
+    for min_idle in [1, 0] {
+        let builder = pool("discarded").host_config(host.clone()).min_idle(min_idle);
+        let result = match builder.build().await {
+            Ok(pool) => {
+                let acquired = pool.acquire_timeout(std::time::Duration::from_secs(5)).await.map(drop);
+                pool.shutdown().await.unwrap();
+                acquired
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => assert!(is_set),
+            Err(error) => {
+                let source = error.engine_error().unwrap();
+                assert_eq!(
+                    (is_set, source.kind()),
+                    (false, EngineErrorKind::LimitDiscarded),
+                    "{source}"
+                );
+                assert!(source.to_string().contains("eight"), "{source}");
+            }
+        }
     }
 }

@@ -239,7 +239,7 @@ pub(crate) async fn find_command(
 async fn probe(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
     let name = format!("dockerpool-probe-{:032x}", fastrand::u128(..));
     let greeted = match bounded("the creation of a container", call_timeout, engine.create(&name, spec)).await {
-        Ok(id) => bounded("the agent's first answer", call_timeout, greet(engine, &id)).await,
+        Ok(created) => bounded("the agent's first answer", call_timeout, greet(engine, &created.id)).await,
         Err(error) => Err(error),
     };
     let removed = bounded("the removal of a container", call_timeout, engine.remove(&name)).await;

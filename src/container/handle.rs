@@ -414,8 +414,9 @@ impl Handle {
         &self.shared
     }
 
-    /// Creates the container.
-    pub(crate) async fn create(&self) -> Result<(), EngineError> {
+    /// Creates the container, and gives what the engine says of it. One that lacks a limit that was asked for is refused.
+    /// With `look`, the engine is asked for such limits too.
+    pub(crate) async fn create(&self, look: bool) -> Result<Vec<String>, EngineError> {
         let Shared { engine, spec, .. } = &*self.shared;
         let agent = spec.agent.as_ref().filter(|_| !spec.without_agent_socket);
         let socket = agent.and_then(AgentFile::socket);
@@ -431,9 +432,18 @@ impl Handle {
         )
         .await;
         match created {
-            Ok(id) => {
-                let _ = self.shared.id.set(id);
-                Ok(())
+            Ok(created) => {
+                let _ = self.shared.id.set(created.id);
+                let mut discarded = created.discarded;
+                if look && discarded.is_empty() {
+                    let missing = engine.missing_limits(self.shared.id(), spec);
+                    discarded = bounded("an inspect", self.shared.call_timeout, missing).await?;
+                }
+                if discarded.is_empty() {
+                    return Ok(created.warnings);
+                }
+                let message = format!("limits that were asked for are not set: {}", discarded.join("; "));
+                Err(EngineError::new(EngineErrorKind::LimitDiscarded, message))
             }
             Err(error) => {
                 // Any other error is the engine's answer that it made nothing, or says that it never got the request.

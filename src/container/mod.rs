@@ -366,8 +366,17 @@ impl Container<Created> {
             }
             let name = format!("dockerpool-{:032x}", fastrand::u128(..));
             let handle = Handle::new(engine, name, Arc::new(spec), DEFAULT_CALL_TIMEOUT, runtime.clone());
-            match handle.create().await {
-                Ok(()) => Ok(Self::from_handle(handle)),
+            match handle.create(true).await {
+                Ok(warnings) => {
+                    for warning in warnings {
+                        tracing::warn!(
+                            container = handle.shared().name,
+                            warning,
+                            "the engine warns of a container"
+                        );
+                    }
+                    Ok(Self::from_handle(handle))
+                }
                 Err(error) => Err(Error::engine(
                     "create the container",
                     Some(&handle.shared().name),

@@ -88,6 +88,11 @@ pub enum EngineErrorKind {
     Rejected,
     /// The engine cannot do this at all.
     Unsupported,
+    /// A limit that was asked for, by the library's defaults or the user, is not set: the engine or its kernel cannot.
+    LimitDiscarded,
+    /// No failure: the engine did what it was asked, and had something to say about it. Told to
+    /// [`on_error`](crate::PoolBuilder::on_error) only.
+    Warning,
     /// The connection broke, or what came over it makes no sense: whether the engine did what it was asked is not known.
     Protocol,
     /// The tokio runtime that the user gave for background tasks has ended: see

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind,
-    EngineInfo, Event, EventKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, ProgressFn, Selector,
-    TtySize, network::NetworkKind, raw,
+    Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
+    EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecRequest, ExecSession, Frame, LimitSupport,
+    OutputStream, ProgressFn, Selector, TtySize, network::NetworkKind, raw,
 };
 
 /// How many events a subscriber may be behind before it loses the oldest.
@@ -221,6 +221,10 @@ struct State {
     once: HashMap<Call, VecDeque<Answer>>,
     program: Arc<Program>,
     keeps_removed: bool,
+    /// Of every container that is created; the id is not used.
+    said: Creation,
+    missing_limits: Vec<String>,
+    limits: LimitSupport,
 }
 
 struct FakeContainer {
@@ -258,6 +262,9 @@ impl FakeEngine {
             once: HashMap::new(),
             program: Arc::new(|_| FakeProcess::exit(0)),
             keeps_removed: false,
+            said: Creation::new(""),
+            missing_limits: Vec::new(),
+            limits: LimitSupport::all(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -311,6 +318,21 @@ impl FakeEngine {
             container.labels.insert(name.to_owned(), value.to_owned());
             container.report.labels.insert(name.to_owned(), value.to_owned());
         }
+    }
+
+    /// What it says of every container that is created from now on, beside its id.
+    pub fn say_of_created(&self, creation: Creation) {
+        self.shared.state.lock().said = creation;
+    }
+
+    /// The limits that its containers do not have, without a word from it when they are created.
+    pub fn lack_limits(&self, limits: impl IntoIterator<Item = String>) {
+        self.shared.state.lock().missing_limits = limits.into_iter().collect();
+    }
+
+    /// What it says that it can limit.
+    pub fn support_limits(&self, limits: LimitSupport) {
+        self.shared.state.lock().limits = limits;
     }
 
     /// Whether it says that a container is removed, keeps it, and lists it on.
@@ -432,7 +454,11 @@ impl Engine for FakeEngine {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
-        Box::pin(self.answered(Call::Check, |_| Ok(EngineInfo::new("Fake 1", "1", "linux/amd64"))))
+        Box::pin(self.answered(Call::Check, |shared| {
+            let mut info = EngineInfo::new("Fake 1", "1", "linux/amd64");
+            info.limits = shared.state.lock().limits;
+            Ok(info)
+        }))
     }
 
     fn prepare<'a>(
@@ -470,16 +496,18 @@ impl Engine for FakeEngine {
         Box::pin(self.answered(Call::Fingerprint, move |_| Ok(raw::fingerprint(spec, ""))))
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
         Box::pin(self.answered(Call::Create, move |shared| {
             let mut state = shared.state.lock();
+            let said = state.said.clone();
+            let creation = |id| Creation { id, ..said };
             let labels: BTreeMap<_, _> = spec
                 .labels()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect();
             if let Some(key) = state.key_of(name) {
                 let same = state.get(&key)?.labels == labels;
-                return if same { Ok(key) } else { Err(taken(name)) };
+                return if same { Ok(creation(key)) } else { Err(taken(name)) };
             }
             let id = format!("{:016x}", state.next_id);
             state.next_id += 1;
@@ -494,8 +522,17 @@ impl Engine for FakeEngine {
             };
             state.containers.insert(id.clone(), container);
             state.peak = state.peak.max(state.containers.len());
-            Ok(id)
+            Ok(creation(id))
         }))
+    }
+
+    fn missing_limits<'a>(
+        &'a self,
+        _id: &'a str,
+        _spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let missing = self.shared.state.lock().missing_limits.clone();
+        Box::pin(async move { Ok(missing) })
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {

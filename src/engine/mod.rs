@@ -62,7 +62,7 @@ pub use spec::{ContainerSpec, PullPolicy};
 /// }
 ///
 /// impl Engine for Quota {
-///     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+///     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
 ///         let one_less = |left: usize| left.checked_sub(1);
 ///         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
 ///             Ok(_) => self.inner.create(name, spec),
@@ -95,6 +95,9 @@ pub use spec::{ContainerSpec, PullPolicy};
 /// #     }
 /// #     fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
 /// #         self.inner.image_volumes(spec)
+/// #     }
+/// #     fn missing_limits<'a>(&'a self, id: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+/// #         self.inner.missing_limits(id, spec)
 /// #     }
 /// #     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
 /// #         self.inner.attach(id)
@@ -198,8 +201,19 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// Creates a container, not started, and gives its id.
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>>;
+    /// Creates a container, not started, and gives its id and what the engine says of it.
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>>;
+
+    /// The limits that the spec asks for and that this container does not have, each in words. Called for the first
+    /// container of a pool, once it was created; the pool refuses a container that lacks one. None unless implemented.
+    fn missing_limits<'a>(
+        &'a self,
+        id: &'a str,
+        spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let _ = (id, spec);
+        Box::pin(async { Ok(Vec::new()) })
+    }
 
     /// Attaches to the standard streams of PID 1 of a created container. Where the spec asks for a lifeline, PID 1 gives
     /// back what it reads (or is the agent), and sees end-of-file when the [`Attachment`] is dropped or this process ends
@@ -350,6 +364,80 @@ pub struct EngineInfo {
     pub api_version: String,
     /// Operating system and architecture as images name them, e.g. `linux/amd64`.
     pub platform: String,
+    /// What its kernel can limit.
+    pub limits: LimitSupport,
+}
+
+/// Which limits an engine can set, as far as it tells. `build()` refuses a limit that cannot be set.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{EngineInfo, LimitSupport};
+///
+/// // What an engine of one's own answers on a kernel that does not count swap.
+/// let mut info = EngineInfo::new("Mine 1", "1", "linux/amd64");
+/// assert_eq!(info.limits, LimitSupport::all());
+/// info.limits.swap = false;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitSupport {
+    /// Memory.
+    pub memory: bool,
+    /// Memory and swap together.
+    pub swap: bool,
+    /// The number of processes.
+    pub pids: bool,
+    /// Processor time.
+    pub cpu: bool,
+}
+
+impl LimitSupport {
+    /// All of them.
+    pub const fn all() -> Self {
+        Self {
+            memory: true,
+            swap: true,
+            pids: true,
+            cpu: true,
+        }
+    }
+}
+
+/// What an engine answers to [`Engine::create`].
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::Creation;
+///
+/// let mut creation = Creation::new("4f53cda18c2b");
+/// creation.warnings.push("the clock of this machine is wrong".to_owned());
+/// assert!(creation.discarded.is_empty());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Creation {
+    /// The container's id.
+    pub id: String,
+    /// Limits that the spec asks for and the engine does not set, in its words. The library refuses such a container, with
+    /// [`EngineErrorKind::LimitDiscarded`], and removes it.
+    pub discarded: Vec<String>,
+    /// What else the engine says. A pool tells each text once to [`on_error`](crate::PoolBuilder::on_error), as an
+    /// [`EngineErrorKind::Warning`].
+    pub warnings: Vec<String>,
+}
+
+impl Creation {
+    /// An id, and nothing said about it; the other fields are public.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            discarded: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl EngineInfo {
@@ -359,6 +447,7 @@ impl EngineInfo {
             version: version.into(),
             api_version: api_version.into(),
             platform: platform.into(),
+            limits: LimitSupport::all(),
         }
     }
 }
@@ -374,7 +463,7 @@ impl EngineInfo {
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # use dockerpool::{ContainerSpec, Engine};
 /// # let engine = dockerpool::testing::FakeEngine::new();
-/// # let id = engine.create("box", &ContainerSpec::new("any")).await?;
+/// # let id = engine.create("box", &ContainerSpec::new("any")).await?.id;
 /// # engine.start(&id).await?;
 /// // A PID 1 that gives back what it reads is alive.
 /// let mut pid1 = engine.attach(&id).await?;
@@ -457,7 +546,7 @@ pub struct TtySize {
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
 /// # use dockerpool::{ContainerSpec, Engine};
 /// # let engine = dockerpool::testing::FakeEngine::new();
-/// # let id = engine.create("box", &ContainerSpec::new("any")).await?;
+/// # let id = engine.create("box", &ContainerSpec::new("any")).await?.id;
 /// # engine.start(&id).await?;
 /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("hello"));
 /// let request = ExecRequest { argv: vec!["greet".to_owned()], ..Default::default() };
@@ -501,7 +590,7 @@ impl fmt::Debug for ExecSession {
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
 /// # use dockerpool::{ContainerSpec, Engine};
 /// # let engine = dockerpool::testing::FakeEngine::new();
-/// # let id = engine.create("box", &ContainerSpec::new("any")).await?;
+/// # let id = engine.create("box", &ContainerSpec::new("any")).await?.id;
 /// # engine.start(&id).await?;
 /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::forever());
 /// let request = ExecRequest { argv: vec!["sleep".to_owned(), "60".to_owned()], ..Default::default() };

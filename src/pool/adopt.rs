@@ -200,8 +200,8 @@ impl<'a> Lock<'a> {
             let mut lock = Self::asked_for(background, &name);
             let create = background.engine.create(&name, &spec);
             let error = match bounded("the creation of a lock", background.call_timeout, create).await {
-                Ok(id) => {
-                    lock.removal = removal(background, id);
+                Ok(created) => {
+                    lock.removal = removal(background, created.id);
                     return Ok(lock);
                 }
                 Err(error) => error,

@@ -22,8 +22,8 @@ use super::{Inner, Pool, Reuse};
 use crate::agent::{self, ActiveExec, ExecVia};
 use crate::container::DEFAULT_CALL_TIMEOUT;
 use crate::engine::{
-    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, Network, Progress, ProgressFn, PullPolicy,
-    RegistryAuth, bounded,
+    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, LimitSupport, Network, Progress, ProgressFn,
+    PullPolicy, RegistryAuth, bounded, raw,
 };
 use crate::error::{Error, ErrorFn, FieldError};
 use crate::labels;
@@ -230,7 +230,12 @@ impl PoolBuilder {
     ///
     /// - [`Error::Config`] with every bad value, before anything was done.
     /// - [`Error::Engine`]: the engine is not reachable; the image is not there and may or can not be pulled, or is for
-    ///   another platform; the first containers could not be created. Nothing is left behind.
+    ///   another platform; the first containers could not be created; a limit that was asked for is not set
+    ///   ([`EngineErrorKind::LimitDiscarded`]). Nothing is left behind.
+    ///
+    /// A limit that the engine says it cannot set is an [`Error::Config`] too, after the engine was reached. With a
+    /// [`min_idle`](Self::min_idle) of 0, all other limits are checked when the first container is created: the error is the
+    /// last one of creation in [`Error::AcquireTimeout`].
     ///
     /// # Cancel safety
     ///
@@ -252,6 +257,7 @@ impl PoolBuilder {
             .await
             .map_err(failed("reach the engine"))?;
         check_capabilities(&*engine, &self.spec, self.adopt)?;
+        check_limits(info.limits, &self.spec)?;
         let instance = format!("{:032x}", fastrand::u128(..));
         let volume = format!("{}-{}-agent", maintainer::name_of(&self.name), &instance[..12]);
         let decided = agent::decide(&self.spec, Some(volume), &*engine, &info)?;
@@ -303,6 +309,8 @@ impl PoolBuilder {
             max_removing: self.max_removing,
             removing: Semaphore::new(self.max_removing.min(Semaphore::MAX_PERMITS)),
             on_error,
+            limits_hold: AtomicBool::new(false),
+            warned: Mutex::new(HashSet::new()),
             early_death: AtomicBool::new(false),
         });
         let room = limits.max_idle.min(limits.max_total);
@@ -677,6 +685,38 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec, adopt: Adopt) -
     if adopt != Adopt::Never && !can.rename {
         missing.push(FieldError::new("adopt", "this engine cannot hand containers over"));
     }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Config(missing))
+    }
+}
+
+/// Refuses limits that the engine says it cannot set.
+fn check_limits(can: LimitSupport, spec: &ContainerSpec) -> Result<(), Error> {
+    let host = raw::merge(spec).0.host_config.unwrap_or_default();
+    let is_set = |limit: Option<i64>| limit.is_some_and(|limit| limit > 0);
+    let asked = [
+        ("memory", is_set(host.memory), can.memory, "memory"),
+        (
+            "host_config.memory_swap",
+            is_set(host.memory_swap),
+            can.swap,
+            "swap (which counts as limited wherever memory is; -1 asks for no limit)",
+        ),
+        ("pids_limit", is_set(host.pids_limit), can.pids, "processes"),
+        (
+            "cpus",
+            is_set(host.nano_cpus) || is_set(host.cpu_quota),
+            can.cpu,
+            "processor time",
+        ),
+    ];
+    let missing: Vec<_> = asked
+        .into_iter()
+        .filter(|(_, asked, can, _)| *asked && !can)
+        .map(|(field, _, _, what)| FieldError::new(field, format!("the engine says that it cannot limit {what}")))
+        .collect();
     if missing.is_empty() {
         Ok(())
     } else {

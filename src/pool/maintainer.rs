@@ -88,6 +88,10 @@ pub(super) struct Background {
     pub(super) removing: Semaphore,
     /// Neither panics nor blocks, whatever the user's function does.
     pub(super) on_error: ErrorFn,
+    /// The first container has the limits that were asked for.
+    pub(super) limits_hold: AtomicBool,
+    /// What the engine has said of containers so far.
+    pub(super) warned: Mutex<HashSet<String>>,
     /// One died early since this was last looked at.
     pub(super) early_death: AtomicBool,
 }
@@ -145,6 +149,21 @@ impl Background {
     /// Tells the user of an error that no call of theirs can return.
     pub(super) fn report(&self, error: Error) {
         (self.on_error)(error);
+    }
+
+    /// Tells the user what the engine says of a container, each text once.
+    fn warn(&self, container: &str, warnings: Vec<String>) {
+        for warning in warnings {
+            if self.warned.lock().insert(warning.clone()) {
+                tracing::warn!(pool = self.pool, container, warning, "the engine warns of a container");
+                let warning = EngineError::new(EngineErrorKind::Warning, warning);
+                self.report(Error::engine(
+                    "create the container without a warning",
+                    Some(container),
+                    warning,
+                ));
+            }
+        }
     }
 
     /// What this pool has made.
@@ -410,7 +429,9 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
         GiveUp(Some(background.on_error.clone())),
     );
     let up = async {
-        handle.create().await?;
+        let warnings = handle.create(!background.limits_hold.load(Ordering::Acquire)).await?;
+        background.limits_hold.store(true, Ordering::Release);
+        background.warn(&handle.shared().name, warnings);
         background.know(handle.shared());
         handle.start().await
     };

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 pub(crate) mod frames;
 mod image;
+mod limits;
 mod network;
 mod ssh;
 #[cfg(feature = "tls")]
@@ -26,8 +27,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::{
-    Attachment, Capabilities, ContainerReport, ContainerSpec, Engine, EngineError, EngineErrorKind, EngineInfo, Event,
-    ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
+    Attachment, Capabilities, ContainerReport, ContainerSpec, Creation, Engine, EngineError, EngineErrorKind,
+    EngineInfo, Event, ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
 };
 use crate::error::Error;
 use crate::runtime::{Home, stream_within, within};
@@ -269,11 +270,18 @@ impl Engine for DockerEngine {
                 .map_err(|error| engine_error("the engine's version cannot be read", error))?;
             let name = if self.is_podman { "Podman" } else { "Docker" };
             let part = |text: Option<String>| text.unwrap_or_default();
-            Ok(EngineInfo::new(
+            let mut info = EngineInfo::new(
                 format!("{name} {}", part(version.version)),
                 part(version.api_version),
                 format!("{}/{}", part(version.os), part(version.arch)),
-            ))
+            );
+            // Podman's answer does not tell what it can limit. Where there is no answer, the containers will tell.
+            if !self.is_podman
+                && let Ok(said) = self.docker.info().await
+            {
+                info.limits = limits::support(&said);
+            }
+            Ok(info)
         })
     }
 
@@ -326,7 +334,7 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
         self.here(async move {
             let options = query::CreateContainerOptions {
                 name: Some(name.to_owned()),
@@ -337,23 +345,52 @@ impl Engine for DockerEngine {
                 network::pin(&mut body, network.name().unwrap_or_default(), id);
             }
             volume::ensure(self, spec).await?;
+            let asked = body.host_config.clone().unwrap_or_default();
             let created = self
                 .docker
                 .create_container(Some(options), body)
                 .await
                 .map_err(|error| engine_error("the engine did not create the container", error));
             match created {
-                Ok(created) => Ok(created.id),
+                Ok(created) => {
+                    let (discarded, warnings) = created
+                        .warnings
+                        .into_iter()
+                        .partition(|warning| limits::says_discarded(warning, &asked));
+                    Ok(Creation {
+                        warnings,
+                        discarded,
+                        ..Creation::new(created.id)
+                    })
+                }
                 // An earlier, abandoned call of ours may have made it: the name is ours alone.
                 Err(error) if error.kind() == EngineErrorKind::Conflict => {
                     let there = self.inspect(name).await?;
                     let ours = spec
                         .labels()
                         .all(|(key, value)| there.labels.get(key).is_some_and(|found| found == value));
-                    if ours { Ok(there.id) } else { Err(error) }
+                    if ours { Ok(Creation::new(there.id)) } else { Err(error) }
                 }
                 Err(error) => Err(error),
             }
+        })
+    }
+
+    fn missing_limits<'a>(
+        &'a self,
+        id: &'a str,
+        spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.here(async move {
+            let (asked, _) = raw::merge(spec);
+            let found = self
+                .docker
+                .inspect_container(id, None::<query::InspectContainerOptions>)
+                .await
+                .or_else(convert::with_other_states)
+                .map_err(|error| engine_error("the engine did not describe the container", error))?;
+            let (asked, found) = (asked.host_config.unwrap_or_default(), found.host_config);
+            Ok(found.map_or_else(Vec::new, |found| limits::missing(&asked, &found, self.is_podman)))
         })
     }
 
