@@ -387,7 +387,8 @@ impl Builds {
             let id = engine
                 .create(name, &ContainerSpec::new("any").cmd(["any"]))
                 .await
-                .unwrap();
+                .unwrap()
+                .id;
             engine.start(&id).await.unwrap();
             for (label, value) in &self.labels {
                 engine.set_label(&id, label, value);
