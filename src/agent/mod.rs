@@ -23,7 +23,7 @@ use crate::engine::{
 };
 use crate::error::{Error, FieldError};
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Limit, Place};
 #[cfg(fuzzing)]
 pub(crate) use decode::said;
 pub(crate) use file::{AgentFile, AgentVolume, bind};
@@ -249,7 +249,7 @@ async fn probe(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration
 async fn greet(engine: &dyn Engine, id: &str) -> Result<(), EngineError> {
     let attachment = engine.attach(id).await?;
     engine.start(id).await?;
-    let agent = Client::connect(attachment, None, &RuntimeHandle::current()).await;
+    let agent = Client::connect(attachment, None, &[], &RuntimeHandle::current()).await;
     agent.map(drop)
 }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::network::{Network, NetworkKind};
 use super::spec::{ContainerSpec, Setting};
-use crate::agent;
+use crate::agent::{self, ExecVia, Limit};
 use crate::error::FieldError;
 use crate::labels;
 
@@ -88,6 +88,59 @@ pub(crate) fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Ve
     [program, arguments].concat()
 }
 
+/// Limits that PID 1 cannot live with when it is the agent, by name and the kernel's number.
+const NOT_FOR_PID_1: [(&str, u32); 5] = [("cpu", 0), ("data", 2), ("stack", 3), ("nofile", 7), ("as", 9)];
+
+/// Descriptors that the agent may need.
+const AGENT_FILES: i64 = 1024;
+
+/// The number of such a limit, with what it is to be.
+fn not_for_pid_1(ulimit: &ResourcesUlimits) -> Option<(u32, i64, i64)> {
+    let name = ulimit.name.as_deref()?.to_ascii_lowercase();
+    let (_, which) = NOT_FOR_PID_1.into_iter().find(|(known, _)| *known == name)?;
+    Some((which, ulimit.soft?, ulimit.hard?))
+}
+
+/// The limits that the agent sets for commands, since it cannot have them itself. None where the engine runs commands: it
+/// gives each those of the container.
+pub(crate) fn limits_of_commands(spec: &ContainerSpec) -> Vec<Limit> {
+    if !spec.agent_runs_commands() {
+        return Vec::new();
+    }
+    let ulimits = merge(spec)
+        .0
+        .host_config
+        .unwrap_or_default()
+        .ulimits
+        .unwrap_or_default();
+    // -1 stands for none, here and in the kernel.
+    let limits = ulimits.iter().filter_map(not_for_pid_1);
+    let mut limits: Vec<_> = limits
+        .map(|(which, soft, hard)| Limit {
+            which,
+            soft: soft as u64,
+            hard: hard as u64,
+        })
+        .collect();
+    limits.sort_by_key(|limit| limit.which);
+    limits
+}
+
+/// Leaves PID 1 without the limits that are for commands, but with the right to give them theirs.
+pub(crate) fn spare_pid_1(body: &mut ContainerCreateBody) {
+    let Some(ulimits) = body.host_config.as_mut().and_then(|host| host.ulimits.as_mut()) else {
+        return;
+    };
+    for ulimit in ulimits {
+        let (soft, hard) = match not_for_pid_1(ulimit) {
+            None => continue,
+            Some((7, _, hard)) if hard >= 0 => (hard.max(AGENT_FILES), hard.max(AGENT_FILES)),
+            Some(_) => (-1, -1),
+        };
+        (ulimit.soft, ulimit.hard) = (Some(soft), Some(hard));
+    }
+}
+
 /// A hash of the create call's body without the library's own labels, and of the image it is made from. JSON with sorted
 /// keys is the same in every process; SHA-256, cut to half, is short enough for a label.
 pub(crate) fn fingerprint(spec: &ContainerSpec, image_id: &str) -> String {
@@ -117,6 +170,11 @@ pub(crate) fn fingerprint(spec: &ContainerSpec, image_id: &str) -> String {
 }
 
 impl ContainerSpec {
+    /// Whether the agent is PID 1, and runs commands.
+    pub(crate) fn agent_runs_commands(&self) -> bool {
+        self.agent.is_some() && self.exec_via != ExecVia::Docker
+    }
+
     /// Whether its containers are on no network.
     pub(crate) fn is_without_network(&self) -> bool {
         let raw = self.raw_host().and_then(|host| host.network_mode.as_deref());
