@@ -44,7 +44,7 @@ impl Own {
     pub fn new() -> Self {
         let processors = sys::processors().ok();
         let unbound = processors.is_some_and(|given| {
-            let all = sys::set_processors(&[u64::MAX; 128]).and_then(|()| sys::processors());
+            let all = sys::set_processors(&sys::ALL_PROCESSORS).and_then(|()| sys::processors());
             all == Ok(given) || {
                 let _ = sys::set_processors(&given);
                 false
@@ -90,7 +90,7 @@ impl Own {
             && now != *given
         {
             // The engine may have changed the container's own, and nobody goes beyond those.
-            let wanted = if self.unbound { [u64::MAX; 128] } else { *given };
+            let wanted = if self.unbound { sys::ALL_PROCESSORS } else { *given };
             let _ = sys::set_processors(&wanted);
             *given = sys::processors()?;
         }

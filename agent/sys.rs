@@ -440,12 +440,14 @@ pub fn set_scheduling(attr: &Scheduling) -> Result<()> {
     call!(SCHED_SETATTR, 0, &raw const *attr, 0).map(drop)
 }
 
-/// A bit for each processor, of more than Linux can have.
-pub type Processors = [u64; 128];
+/// A bit for each processor. On a machine of more than 1024 the kernel refuses, and nothing is known.
+pub type Processors = [u64; 16];
+
+pub const ALL_PROCESSORS: Processors = [u64::MAX; 16];
 
 /// Where this process may run.
 pub fn processors() -> Result<Processors> {
-    let mut mask = [0; 128];
+    let mut mask = Processors::default();
     call!(SCHED_GETAFFINITY, 0, size_of::<Processors>(), mask.as_mut_ptr())?;
     Ok(mask)
 }
