@@ -59,6 +59,10 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// it is [supervised](ContainerSpec::supervise_command)), share no pid namespace, are not privileged and have no
 /// `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
 ///
+/// The agent runs 64 commands at once. Further ones wait in turn; the time of a command that has a
+/// [`timeout`](crate::Command::timeout) goes on meanwhile. A command that has ended counts until its output has been read, or
+/// is dropped.
+///
 /// Also with the agent, commands with a [`tty`](crate::Command::tty) are run by the engine, and so are those with a
 /// [`user`](crate::Command::user) of their own where PID 1 may not become that user: it is not root, or has not the usual
 /// capabilities.

@@ -217,6 +217,8 @@ impl<'c> Command<'c> {
     /// The exec API cannot end a single command. Its whole container is killed, the container is tainted
     /// ([`Taint::TimedOut`](crate::Taint::TimedOut)) and replaced when the guard is dropped. The agent (see
     /// [`ExecVia`](crate::ExecVia)) ends the command alone, with all it has started, and the container can be lent again.
+    /// Where the agent gives no sign of life for a second then, its container is killed too: the processes in there may take
+    /// all the time there is.
     /// So it is with [`output_limit`](Self::output_limit), with [`Child::kill`] and with a dropped [`Child`].
     pub fn timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
         self.setup.timeout = timeout.into();

@@ -56,8 +56,9 @@ const KILL_REASON_GRACE: Duration = Duration::from_millis(300);
 /// How long ending a command alone may take before its container is killed. The agent gives up after ten seconds.
 const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a command's end may wait for a sign of life from who is to end it.
-const ANSWER_DUE: Duration = Duration::from_secs(1);
+/// How long a command's end may wait for a sign of life from who is to end it: this long twice in a row. After the first
+/// time it could be this process that did not get to run.
+const ANSWER_DUE: Duration = Duration::from_millis(500);
 
 /// The engine's clock may differ from ours by this much.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -427,8 +428,14 @@ async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint) -> Proof 
 /// Comes when whoever is to end a command no longer answers: the container's other processes may take all the time there
 /// is.
 async fn silence(control: &dyn ExecControl) {
-    while timeout(ANSWER_DUE, control.exit_code()).await.is_ok() {
-        sleep(ANSWER_DUE / 4).await;
+    let mut unanswered = 0;
+    while unanswered < 2 {
+        if timeout(ANSWER_DUE, control.exit_code()).await.is_ok() {
+            unanswered = 0;
+            sleep(ANSWER_DUE / 2).await;
+        } else {
+            unanswered += 1;
+        }
     }
 }
 
