@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 mod kill;
+mod own;
 // Each side uses its half of it.
 #[allow(dead_code)]
 mod protocol;
@@ -22,6 +23,7 @@ mod users;
 mod wipe;
 mod wire;
 
+use own::Own;
 use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Stage, UNKNOWN, VERSION, from_agent, to_agent};
 use spawn::Given;
 use sys::{Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
@@ -52,6 +54,7 @@ const MAX_FDS: usize = 4 + 3 * MAX_COMMANDS;
 struct Agent {
     pid1: Pid1,
     given: Given,
+    own: Own,
     input: In,
     out: Out,
     signals: Fd,
@@ -75,12 +78,14 @@ fn run(pid1: Pid1, env: Env) -> ! {
 
 impl Agent {
     fn new(pid1: Pid1, env: Env) -> sys::Result<Self> {
+        let own = Own::new();
         sys::hide();
         let mask = sys::block_signals(&[SIGCHLD, SIGPIPE, SIGTERM]);
         let oom = [c"/sys/fs/cgroup/memory.events", c"/sys/fs/cgroup/memory/memory.oom_control"];
         Ok(Self {
             pid1,
             given: Given::new(env, mask)?,
+            own,
             input: In::new()?,
             out: Out::new()?,
             signals: sys::signal_fd(&[SIGCHLD, SIGTERM])?,
@@ -96,6 +101,14 @@ impl Agent {
     fn run(&mut self) -> ! {
         loop {
             let ready = self.wait();
+            let held = match ready.signals {
+                true => self.own.hold(),
+                false => self.own.hold_if_due(sys::now()),
+            };
+            if held.is_err() {
+                // No command is to run as the one before has arranged it.
+                sys::exit(BROKEN);
+            }
             if ready.signals {
                 while let Some((signal, from_outside)) = sys::next_signal(self.signals) {
                     if signal == SIGTERM && from_outside {
@@ -123,6 +136,12 @@ impl Agent {
             self.report_ends();
             if self.out.flush().is_err() {
                 sys::exit(0);
+            }
+            if let Some(offer) = self.out.take_withdrawn()
+                && let Some(command) = self.table.find(offer.id)
+            {
+                let stream = usize::from(offer.kind == from_agent::STDERR_PIPE);
+                let _ = command.answer_pipe(stream, false);
             }
         }
     }
@@ -241,7 +260,10 @@ impl Agent {
             to_agent::SPAWN => {
                 let spawn = protocol::Spawn::decode(payload)?;
                 let oom = count_oom_kills(self.oom);
-                if let Err((stage, Errno(errno))) = self.table.spawn(&self.given, id, &spawn, oom)? {
+                if self.own.hold().is_err() {
+                    sys::exit(BROKEN);
+                }
+                if let Err((stage, Errno(errno))) = self.table.spawn((&self.given, &mut self.own), id, &spawn, oom)? {
                     cannot_start(&mut self.out, id, stage, errno);
                 }
             }
@@ -309,6 +331,7 @@ impl Agent {
                     command.answer_pipe(stream.into(), taken != 0)?;
                 }
             }
+            to_agent::LIMITS => self.given.set_limits(fields)?,
             to_agent::PING => self.out.frame(from_agent::PONG, id, &[]),
             _ => return None,
         }

@@ -45,6 +45,15 @@ pub const UNKNOWN: u32 = u32::MAX;
 /// In [`Spawn::flags`]: standard input is sent; else it is `/dev/null`.
 pub const WITH_STDIN: u32 = 1;
 
+/// ...and none of the agent's own variables are the command's.
+pub const CLEAR_ENV: u32 = 2;
+
+/// As many kinds of limits as Linux has for a process.
+pub const LIMITS: usize = 16;
+
+/// Bytes for one of them: which, and the soft and the hard limit.
+pub const LIMIT: usize = 4 + 8 + 8;
+
 /// In the agent's hello: commands can be of any user.
 pub const ANY_USER: u8 = 1;
 /// ...and all further frames, of both sides, come through the socket.
@@ -65,6 +74,7 @@ pub mod to_agent {
     pub const COUNT: u8 = 11;
     pub const PING: u8 = 12;
     pub const PIPE: u8 = 13;
+    pub const LIMITS: u8 = 14;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -75,6 +85,7 @@ pub mod to_agent {
             CREDIT | SIGNAL => (4, 4),
             WIPE => (4, super::MAX_WIPE),
             PIPE => (2, 2),
+            LIMITS => (super::LIMIT, super::LIMITS * super::LIMIT),
             STDIN_END | KILL | CLOSE | KILL_ALL | COUNT | PING => (0, 0),
             _ => return None,
         })
@@ -221,7 +232,7 @@ pub struct Spawn<'a> {
     pub cwd: &'a CStr,
     /// `user[:group]`; empty: the container's.
     pub user: &'a CStr,
-    /// `argc` arguments, then `envc` variables.
+    /// `argc` arguments, then `envc` variables, in the order of their names and each name once.
     pub texts: Fields<'a>,
 }
 
@@ -242,7 +253,11 @@ impl<'a> Spawn<'a> {
             user: fields.text()?,
             texts: fields,
         };
-        if spawn.flags & !WITH_STDIN != 0 || spawn.argc == 0 || spawn.argc > MAX_STRINGS || spawn.envc > MAX_STRINGS {
+        if spawn.flags & !(WITH_STDIN | CLEAR_ENV) != 0
+            || spawn.argc == 0
+            || spawn.argc > MAX_STRINGS
+            || spawn.envc > MAX_STRINGS
+        {
             return None;
         }
         for _ in 0..spawn.argc + spawn.envc {
@@ -362,7 +377,7 @@ pub enum Stage {
     Lookup = 7,
     /// The program itself.
     Exec = 8,
-    /// The agent's own limits were changed from within the container, and cannot be put right.
+    /// Its limits, or the agent's priority, were changed from within the container, and cannot be put right.
     Limits = 9,
 }
 

@@ -3,8 +3,9 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::protocol::{Spawn, Stage};
-use crate::sys::{self, Env, Errno, Fd, LIMITS, Limit};
+use crate::own::Own;
+use crate::protocol::{CLEAR_ENV, Fields, LIMITS, Spawn, Stage};
+use crate::sys::{self, Env, Errno, Fd, Limit};
 use crate::users;
 
 /// The longest path the kernel takes.
@@ -43,7 +44,20 @@ impl Given {
             null: sys::open(c"/dev/null")?,
         })
     }
+
+    /// Limits for commands that the agent itself could not live with. `None`: it makes no sense.
+    pub fn set_limits(&mut self, mut fields: Fields<'_>) -> Option<()> {
+        while !fields.0.is_empty() {
+            let which = fields.u32()? as usize;
+            let limit = [fields.u64()?, fields.u64()?];
+            *self.limits.get_mut(which).filter(|_| limit[0] <= limit[1])? = limit;
+        }
+        Some(())
+    }
 }
+
+/// Of the limits, that of a user's processes: it counts when a process becomes that user.
+const NPROC: usize = 6;
 
 /// The command's ends of its streams.
 #[derive(Clone, Copy)]
@@ -56,8 +70,8 @@ pub struct Stdio {
 type Failure = (Stage, Errno);
 
 /// In the child: becomes the command, or says in `failure` why it cannot.
-pub fn run(given: &Given, spawn: &Spawn<'_>, stdio: Stdio, failure: &AtomicU32) -> ! {
-    let Err((stage, Errno(errno))) = become_command(given, spawn, stdio);
+pub fn run(given: &Given, own: &mut Own, spawn: &Spawn<'_>, stdio: Stdio, failure: &AtomicU32) -> ! {
+    let Err((stage, Errno(errno))) = become_command(given, own, spawn, stdio);
     failure.store((stage as u32) << 16 | errno as u32 & 0xffff, Ordering::Relaxed);
     sys::exit(127)
 }
@@ -69,13 +83,20 @@ pub fn failure(word: u32) -> Option<Failure> {
 
 fn become_command(
     given: &Given,
+    own: &mut Own,
     spawn: &Spawn<'_>,
     stdio: Stdio,
 ) -> Result<core::convert::Infallible, Failure> {
     let at = |stage| move |error| (stage, error);
     let resources = at(Stage::Resources);
 
+    // Before all else: other commands' pipes are held open here.
+    for (fd, to) in [(stdio.stdin.unwrap_or(given.null), 0), (stdio.stdout, 1), (stdio.stderr, 2)] {
+        sys::dup_to(fd, to).map_err(resources)?;
+    }
+    sys::close_from(3);
     sys::setsid();
+    own.begin_child().map_err(at(Stage::Limits))?;
     let passwd = sys::map(USERS_FILE).map_err(resources)?;
     let group = sys::map(USERS_FILE).map_err(resources)?;
     let user = match spawn.user.to_bytes() {
@@ -92,19 +113,10 @@ fn become_command(
     if let Some((user, _)) = &user
         && user.uid != given.uid
     {
-        for fd in [stdio.stdin, Some(stdio.stdout), Some(stdio.stderr)].into_iter().flatten() {
-            sys::chown(fd, user.uid);
-        }
+        let first = if stdio.stdin.is_some() { 0 } else { 1 };
+        (first..=2).for_each(|fd| sys::chown(fd, user.uid));
     }
-    for (fd, to) in [(stdio.stdin.unwrap_or(given.null), 0), (stdio.stdout, 1), (stdio.stderr, 2)] {
-        sys::dup_to(fd, to).map_err(resources)?;
-    }
-    // Who may change the agent's limits has changed those of all commands after.
-    for (which, limit) in given.limits.iter().enumerate() {
-        if sys::limit(which) != *limit {
-            sys::set_limit(which, limit).map_err(at(Stage::Limits))?;
-        }
-    }
+    set_limit(given, NPROC)?;
 
     let cwd = match spawn.cwd.to_bytes() {
         b"" => CStr::from_bytes_until_nul(&given.cwd).unwrap_or(c"/"),
@@ -124,18 +136,24 @@ fn become_command(
     for (slot, arg) in argv.iter_mut().zip(spawn.args()) {
         *slot = arg.as_ptr().cast();
     }
-    let most = given.env.len() + spawn.envc as usize + 1;
-    let env = sys::map_pointers(most).map_err(resources)?;
+    let own_vars = sys::list(spawn.env(), spawn.envc as usize).map_err(resources)?;
+    let env = sys::map_pointers(given.env.len() + own_vars.len() + 1).map_err(resources)?;
     let mut home = [0; PATH_MAX];
     let home = match &user {
         Some((user, own_home)) => join(&mut home, &[b"HOME=", user.home]).map(|home| (home, *own_home)),
         None => None,
     };
     let podman = given.env.texts().any(|var| var == c"container=podman");
+    let cleared = spawn.flags & CLEAR_ENV != 0;
     let mut path: &[u8] = b"";
     let mut count = 0;
     for (i, var) in given.env.texts().enumerate() {
-        if spawn.env().any(|own| name(own) == name(var)) {
+        if own_vars.binary_search_by(|own| name(own).cmp(name(var))).is_ok() {
+            continue;
+        }
+        // Programs are looked for there also where they are not told.
+        path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
+        if cleared {
             continue;
         }
         let mut var = var;
@@ -148,15 +166,11 @@ fn become_command(
         }
         env[count] = var.as_ptr().cast();
         count += 1;
-        path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
     }
-    for (i, var) in spawn.env().enumerate() {
-        // The last one of a name counts.
-        if spawn.env().skip(i + 1).all(|later| name(later) != name(var)) {
-            env[count] = var.as_ptr().cast();
-            count += 1;
-            path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
-        }
+    for var in own_vars {
+        env[count] = var.as_ptr().cast();
+        count += 1;
+        path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
     }
     let env = &env[..=count];
 
@@ -166,7 +180,18 @@ fn become_command(
     let mut found = [0; PATH_MAX];
     let program = look_up(program, path, &mut found)?;
     sys::set_signal_mask(given.signal_mask);
+    // At the end, since all before is not to be held up by them. Who may change the agent's limits has changed those that
+    // this process began with.
+    (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
     Err((Stage::Exec, sys::exec(program, argv, env)))
+}
+
+fn set_limit(given: &Given, which: usize) -> Result<(), Failure> {
+    let limit = &given.limits[which];
+    if sys::limit(which) == *limit {
+        return Ok(());
+    }
+    sys::set_limit(which, limit).map_err(|error| (Stage::Limits, error))
 }
 
 /// What is before the `=`.
@@ -211,7 +236,7 @@ fn join<'a>(buf: &'a mut [u8; PATH_MAX], parts: &[&[u8]]) -> Option<&'a CStr> {
 }
 
 fn read_file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
-    let Ok(fd) = sys::open(path) else {
+    let Ok(fd) = sys::open_regular(path) else {
         return b"";
     };
     let mut len = 0;

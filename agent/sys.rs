@@ -17,6 +17,7 @@ mod nr {
     pub const RT_SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
     pub const PREAD64: usize = 17;
+    pub const PWRITE64: usize = 18;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
@@ -38,9 +39,13 @@ mod nr {
     pub const SETSID: usize = 112;
     pub const SETGROUPS: usize = 116;
     pub const PRCTL: usize = 157;
+    pub const SCHED_SETAFFINITY: usize = 203;
+    pub const SCHED_GETAFFINITY: usize = 204;
     pub const GETDENTS64: usize = 217;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
+    pub const IOPRIO_SET: usize = 251;
+    pub const IOPRIO_GET: usize = 252;
     pub const OPENAT: usize = 257;
     pub const UNLINKAT: usize = 263;
     pub const READLINKAT: usize = 267;
@@ -51,8 +56,11 @@ mod nr {
     pub const DUP3: usize = 292;
     pub const PIPE2: usize = 293;
     pub const PRLIMIT64: usize = 302;
+    pub const SCHED_SETATTR: usize = 314;
+    pub const SCHED_GETATTR: usize = 315;
     pub const RENAMEAT2: usize = 316;
     pub const STATX: usize = 332;
+    pub const CLOSE_RANGE: usize = 436;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -61,6 +69,8 @@ mod nr {
     pub const DUP3: usize = 24;
     pub const FCNTL: usize = 25;
     pub const IOCTL: usize = 29;
+    pub const IOPRIO_SET: usize = 30;
+    pub const IOPRIO_GET: usize = 31;
     pub const UNLINKAT: usize = 35;
     pub const FACCESSAT: usize = 48;
     pub const CHDIR: usize = 49;
@@ -74,11 +84,14 @@ mod nr {
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
     pub const PREAD64: usize = 67;
+    pub const PWRITE64: usize = 68;
     pub const PPOLL: usize = 73;
     pub const SIGNALFD4: usize = 74;
     pub const READLINKAT: usize = 78;
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_GETTIME: usize = 113;
+    pub const SCHED_SETAFFINITY: usize = 122;
+    pub const SCHED_GETAFFINITY: usize = 123;
     pub const KILL: usize = 129;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const CAPGET: usize = 90;
@@ -100,8 +113,11 @@ mod nr {
     pub const MADVISE: usize = 233;
     pub const WAIT4: usize = 260;
     pub const PRLIMIT64: usize = 261;
+    pub const SCHED_SETATTR: usize = 274;
+    pub const SCHED_GETATTR: usize = 275;
     pub const RENAMEAT2: usize = 276;
     pub const STATX: usize = 291;
+    pub const CLOSE_RANGE: usize = 436;
 }
 
 /// Why a call failed.
@@ -373,8 +389,6 @@ pub fn hide() {
     let _ = call!(PRCTL, PR_SET_DUMPABLE, 0);
 }
 
-pub const LIMITS: usize = 16;
-
 pub type Limit = [u64; 2];
 
 pub fn limit(which: usize) -> Limit {
@@ -385,6 +399,83 @@ pub fn limit(which: usize) -> Limit {
 
 pub fn set_limit(which: usize, limit: &Limit) -> Result<()> {
     call!(PRLIMIT64, 0, which, limit.as_ptr(), 0).map(drop)
+}
+
+/// How a process is scheduled, as the kernel has it (`sched_attr`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Scheduling {
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+    pub least: u32,
+    pub most: u32,
+}
+
+/// How this process is scheduled.
+pub fn scheduling() -> Result<Scheduling> {
+    let mut attr = Scheduling {
+        size: 0,
+        policy: 0,
+        flags: 0,
+        nice: 0,
+        priority: 0,
+        runtime: 0,
+        deadline: 0,
+        period: 0,
+        least: 0,
+        most: 0,
+    };
+    call!(SCHED_GETATTR, 0, &raw mut attr, size_of::<Scheduling>(), 0)?;
+    Ok(attr)
+}
+
+/// Has this process scheduled so.
+pub fn set_scheduling(attr: &Scheduling) -> Result<()> {
+    call!(SCHED_SETATTR, 0, &raw const *attr, 0).map(drop)
+}
+
+/// A bit for each processor. On a machine of more than 1024 the kernel refuses, and nothing is known.
+pub type Processors = [u64; 16];
+
+pub const ALL_PROCESSORS: Processors = [u64::MAX; 16];
+
+/// Where this process may run.
+pub fn processors() -> Result<Processors> {
+    let mut mask = Processors::default();
+    call!(SCHED_GETAFFINITY, 0, size_of::<Processors>(), mask.as_mut_ptr())?;
+    Ok(mask)
+}
+
+pub fn set_processors(mask: &Processors) -> Result<()> {
+    call!(SCHED_SETAFFINITY, 0, size_of::<Processors>(), mask.as_ptr()).map(drop)
+}
+
+const IOPRIO_WHO_PROCESS: usize = 1;
+
+/// The class and the priority of this process's input and output.
+pub fn io_priority() -> Result<usize> {
+    call!(IOPRIO_GET, IOPRIO_WHO_PROCESS, 0)
+}
+
+pub fn set_io_priority(priority: usize) -> Result<()> {
+    call!(IOPRIO_SET, IOPRIO_WHO_PROCESS, 0, priority).map(drop)
+}
+
+/// How late timers may be, in nanoseconds.
+pub fn timer_slack() -> Result<usize> {
+    const PR_GET_TIMERSLACK: usize = 30;
+    call!(PRCTL, PR_GET_TIMERSLACK)
+}
+
+pub fn set_timer_slack(slack: usize) -> Result<()> {
+    const PR_SET_TIMERSLACK: usize = 29;
+    call!(PRCTL, PR_SET_TIMERSLACK, slack).map(drop)
 }
 
 /// Blocks these signals; gives the mask from before.
@@ -451,12 +542,46 @@ pub fn read_from_start(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     call!(PREAD64, fd, buf.as_mut_ptr(), buf.len(), 0)
 }
 
+pub fn write_at_start(fd: Fd, buf: &[u8]) -> Result<usize> {
+    call!(PWRITE64, fd, buf.as_ptr(), buf.len(), 0)
+}
+
 pub fn write(fd: Fd, buf: &[u8]) -> Result<usize> {
     call!(WRITE, fd, buf.as_ptr(), buf.len())
 }
 
 pub fn close(fd: Fd) {
     let _ = call!(CLOSE, fd);
+}
+
+/// Closes all descriptors from this one on.
+pub fn close_from(first: Fd) {
+    // More than the agent has open at once. The kernel always gives the lowest that is free.
+    const MOST: Fd = 1024;
+    // An old kernel or a policy for old ones does not know the call.
+    if call!(CLOSE_RANGE, first, u32::MAX, 0).is_err() {
+        (first..MOST).for_each(close);
+    }
+}
+
+/// A regular file; anything else may block whoever opens or reads it, or never end.
+pub fn open_regular(path: &CStr) -> Result<Fd> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    let flags = O_CLOEXEC | O_NONBLOCK;
+    let fd = call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), flags)? as Fd;
+    let mut stat = [0u16; 128];
+    let looked = call!(STATX, fd, c"".as_ptr(), AT_EMPTY_PATH, STATX_TYPE_AND_MODE, stat.as_mut_ptr());
+    if looked.is_ok() && stat[STATX_MODE] & S_IFMT == S_IFREG {
+        return Ok(fd);
+    }
+    close(fd);
+    Err(Errno::INVAL)
+}
+
+/// To be read and written.
+pub fn open_both(path: &CStr) -> Result<Fd> {
+    const O_RDWR: usize = 2;
+    call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), O_CLOEXEC | O_RDWR).map(|fd| fd as Fd)
 }
 
 pub fn open(path: &CStr) -> Result<Fd> {
@@ -548,16 +673,21 @@ pub fn readlink<'a>(path: &CStr, buf: &'a mut [u8]) -> Result<&'a [u8]> {
     Ok(&buf[..len])
 }
 
+const STATX_TYPE_AND_MODE: usize = 3;
+/// Where the answer has the mode, in halves of words.
+const STATX_MODE: usize = 14;
+const S_IFMT: u16 = 0o170000;
+const S_IFDIR: u16 = 0o040000;
+const S_IFREG: u16 = 0o100000;
+
 /// Whether this user may execute the file; `Err(ISDIR)` for a directory.
 pub fn executable(path: &CStr) -> Result<()> {
-    const STATX_TYPE_AND_MODE: usize = 3;
-    const MODE: usize = 14; // in halves of words
     let mut stat = [0u16; 128];
     call!(STATX, AT_FDCWD as isize, path.as_ptr(), 0, STATX_TYPE_AND_MODE, stat.as_mut_ptr())?;
-    if stat[MODE] & 0o170000 == 0o040000 {
+    if stat[STATX_MODE] & S_IFMT == S_IFDIR {
         return Err(Errno::ISDIR);
     }
-    if stat[MODE] & 0o111 == 0 {
+    if stat[STATX_MODE] & 0o111 == 0 {
         return Err(Errno::ACCES);
     }
     call!(FACCESSAT, AT_FDCWD as isize, path.as_ptr(), 1).map(drop)
@@ -693,6 +823,19 @@ pub fn map_pointers(count: usize) -> Result<&'static mut [*const u8]> {
     let memory = map(count * size_of::<*const u8>())?;
     // SAFETY: pages are aligned for pointers, and zero is the null pointer.
     Ok(unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr() as *mut *const u8, count) })
+}
+
+/// These texts as a list, `most` of them at most.
+pub fn list<'a>(texts: impl Iterator<Item = &'a CStr>, most: usize) -> Result<&'a [&'a CStr]> {
+    let at = map((most * size_of::<&CStr>()).max(1))?.as_mut_ptr() as *mut &'a CStr;
+    let mut count = 0;
+    for text in texts.take(most) {
+        // SAFETY: below `most`, for which there is room; pages are aligned for anything.
+        unsafe { at.add(count).write(text) };
+        count += 1;
+    }
+    // SAFETY: so many were written, and the memory is nobody else's.
+    Ok(unsafe { core::slice::from_raw_parts(at, count) })
 }
 
 /// The environment, which the kernel has put on the stack.

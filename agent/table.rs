@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::kill::{self, Killing, Progress, Roots, Target};
+use crate::own::Own;
 use crate::protocol::{
     Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Spawn, Stage, UNKNOWN, WITH_STDIN, from_agent,
 };
@@ -111,7 +112,7 @@ impl Table {
     /// The outer `None`: it makes no sense.
     pub fn spawn(
         &mut self,
-        given: &Given,
+        (given, own): (&Given, &mut Own),
         id: u32,
         spawn: &Spawn<'_>,
         oom_before: u32,
@@ -119,11 +120,20 @@ impl Table {
         if id == 0 || self.find(id).is_some() {
             return None;
         }
-        Some(self.try_spawn(given, id, spawn, oom_before))
+        Some(self.try_spawn((given, own), id, spawn, oom_before))
     }
 
-    fn try_spawn(&mut self, given: &Given, id: u32, spawn: &Spawn<'_>, oom_before: u32) -> Result<(), (Stage, Errno)> {
+    fn try_spawn(
+        &mut self,
+        (given, own): (&Given, &mut Own),
+        id: u32,
+        spawn: &Spawn<'_>,
+        oom_before: u32,
+    ) -> Result<(), (Stage, Errno)> {
         let free = |command: &Command| command.id == 0;
+        if !self.commands.iter().any(free) {
+            self.free();
+        }
         let place = match self.commands.iter().position(free) {
             Some(place) => place,
             None => {
@@ -137,7 +147,13 @@ impl Table {
         let failure = &self.failures[place];
         failure.store(0, Ordering::Relaxed);
         let mut pipes = Pipes([-1; 6]);
-        let made = pipes.make(spawn.flags & WITH_STDIN != 0).and_then(|()| sys::fork());
+        let made = pipes.make(spawn.flags & WITH_STDIN != 0).and_then(|()| {
+            own.before_fork();
+            sys::fork()
+        });
+        if made != Ok(0) {
+            own.after_fork();
+        }
         let [stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write] = pipes.0;
         match made {
             Err(error) => {
@@ -150,7 +166,7 @@ impl Table {
                     stdout: stdout_write,
                     stderr: stderr_write,
                 };
-                spawn::run(given, spawn, stdio, failure)
+                spawn::run(given, own, spawn, stdio, failure)
             }
             Ok(pid) => {
                 [stdin_read, stdout_write, stderr_write].into_iter().for_each(close);

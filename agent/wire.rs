@@ -23,6 +23,8 @@ pub struct Out {
     then: Option<Fd>,
     /// A descriptor that goes with the frame there.
     passing: Option<(usize, Fd)>,
+    /// A frame that was not sent, since the descriptor could not go with it.
+    withdrawn: Option<Header>,
     buf: &'static mut [u8],
     start: usize,
     end: usize,
@@ -37,6 +39,7 @@ impl Out {
             fd: STDOUT,
             then: None,
             passing: None,
+            withdrawn: None,
             buf: sys::map(OUT_SIZE)?,
             start: 0,
             end: 0,
@@ -60,7 +63,7 @@ impl Out {
 
     /// Whether a descriptor can be passed now: one at a time, and only through a socket.
     pub fn can_pass(&self) -> bool {
-        self.fd != STDOUT && self.passing.is_none()
+        self.fd != STDOUT && self.passing.is_none() && self.withdrawn.is_none()
     }
 
     /// A frame without a payload, with a copy of a descriptor. Ask first for room, and whether one can be passed.
@@ -134,11 +137,19 @@ impl Out {
             let written = match self.passing {
                 Some((at, fd)) if at == self.start => {
                     let sent = sys::send_with(self.fd, &self.buf[self.start..self.end], fd);
-                    if sent.is_ok() {
+                    if !matches!(sent, Err(Errno::AGAIN | Errno::INTR)) {
                         sys::close(fd);
                         self.passing = None;
                     }
-                    sent
+                    match sent {
+                        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => sent,
+                        // The kernel counts descriptors on their way by user, those of other containers too. If it is the
+                        // socket that is broken, whatever is written next tells.
+                        Err(_) => {
+                            self.withdrawn = Header::decode(&self.buf[self.start..self.end]);
+                            Ok(HEADER)
+                        }
+                    }
                 }
                 Some((at, _)) => sys::write(self.fd, &self.buf[self.start..at]),
                 None => sys::write(self.fd, &self.buf[self.start..self.end]),
@@ -152,6 +163,11 @@ impl Out {
         }
         self.fd = self.then.take().unwrap_or(self.fd);
         Ok(())
+    }
+
+    /// The frame that was not sent for want of its descriptor, if there was one.
+    pub fn take_withdrawn(&mut self) -> Option<Header> {
+        self.withdrawn.take()
     }
 
     pub fn trim(&mut self) {

@@ -239,15 +239,18 @@ async fn many_commands_run_at_once_and_each_gets_its_own() {
                 assert_eq!(out.stderr.len(), i as usize * 1000);
             }
         }
-        // More than the agent can run: refused, and nothing else is touched.
+        // More than the agent can run at once wait for one of those to end.
         let mut children = Vec::new();
         for _ in 0..64 {
             children.push(c.command("sleep").arg("1000").spawn().await.unwrap());
         }
-        let error = c.command("true").status().await.unwrap_err();
-        assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
+        let mut command = c.command("true");
+        let waiting = command.status();
+        tokio::pin!(waiting);
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
+        assert!(early.is_err(), "{early:?}");
         drop(children);
-        eventually("there is room again", async || c.command("true").status().await.is_ok()).await;
+        assert_eq!(waiting.await.unwrap(), ExitStatus::Exited(0));
         assert_eq!(c.taint(), None);
     })
     .await;
@@ -368,13 +371,13 @@ async fn the_agent_takes_little_memory_also_after_much_work() {
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
         };
-        assert!(resident().await <= 128, "{} KiB at first", resident().await);
+        assert!(resident().await <= 160, "{} KiB at first", resident().await);
         let data = vec![7; 3_000_000];
         let mut cat = c.command("cat");
         assert_eq!(cat.stdin(data).output().await.unwrap().stdout.len(), 3_000_000);
         let big = "x".repeat(120_000);
         assert!(c.command("true").args([&big, &big]).status().await.unwrap().success());
-        assert!(resident().await <= 128, "{} KiB afterwards", resident().await);
+        assert!(resident().await <= 160, "{} KiB afterwards", resident().await);
         println!("{} KiB", resident().await);
     })
     .await;

@@ -135,7 +135,6 @@ fn inherited() -> Vec<(&'static str, Vec<Case>)> {
             "cat",
             vec![
                 plain("limits", &["/proc/self/limits"]),
-                plain("oom_score_adj", &["/proc/self/oom_score_adj"]),
                 plain("personality", &["/proc/self/personality"]),
                 plain("loginuid", &["/proc/self/loginuid"]),
                 plain("coredump_filter", &["/proc/self/coredump_filter"]),

@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle as RuntimeHandle;
-use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::decode::{Decoder, Message};
@@ -28,6 +28,18 @@ const ELOOP: i32 = 40;
 /// How long after the end of the socket that of the attached streams is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// A command's place in the agent's table, until the agent has none of it any more.
+pub(crate) type Place = OwnedSemaphorePermit;
+
+/// A limit of `setrlimit(2)` for commands, which the agent sets and does not have itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// The kernel's number of it.
+    pub(crate) which: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
 /// The connection. Dropping it closes it, and the container ends: it is the lifeline as well.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -44,6 +56,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Whose turn it is to have directories emptied.
     wipes: Arc<tokio::sync::Mutex<()>>,
+    /// One for each command that the agent has a place for. Whoever waits gets one in turn.
+    places: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -83,6 +97,7 @@ impl Client {
     pub(crate) async fn connect(
         attachment: Attachment,
         socket: Option<Socket>,
+        limits: &[Limit],
         runtime: &RuntimeHandle,
     ) -> Result<Self, EngineError> {
         let Attachment { stdin, output } = attachment;
@@ -92,6 +107,7 @@ impl Client {
             socket: OnceLock::new(),
             state: Mutex::default(),
             wipes: Arc::default(),
+            places: Arc::new(Semaphore::new(wire::MAX_COMMANDS)),
         });
         let reader = runtime.spawn(read(output, Arc::downgrade(&inner)));
         let writer = runtime.spawn(write(stdin, to_write, Arc::downgrade(&inner)));
@@ -128,6 +144,9 @@ impl Client {
             }
             _ => return Err(nonsense()),
         }
+        if !limits.is_empty() {
+            client.inner.set_limits(limits);
+        }
         Ok(client)
     }
 
@@ -161,9 +180,22 @@ impl Client {
         }
     }
 
-    /// Runs a command, for at most `time`.
-    pub(crate) fn exec(&self, request: &ExecRequest, time: Option<Duration>) -> Result<ExecSession, EngineError> {
-        session::start(&self.inner, request, time)
+    /// Waits in turn for a place for a command. Dropping the future leaves the queue.
+    pub(crate) async fn place(&self) -> Result<Place, EngineError> {
+        let place = self.inner.places.clone().acquire_owned().await;
+        place.map_err(|_| self.inner.state.lock().why_lost())
+    }
+
+    /// Runs a command in a place that it has got, for at most `time`; with no variables of the container's if
+    /// `env_clear`.
+    pub(crate) fn exec(
+        &self,
+        place: Place,
+        request: &ExecRequest,
+        env_clear: bool,
+        time: Option<Duration>,
+    ) -> Result<ExecSession, EngineError> {
+        session::start(&self.inner, place, request, env_clear, time)
     }
 
     /// Ends every process in the container but the agent.
@@ -242,6 +274,16 @@ impl Inner {
         }
     }
 
+    fn set_limits(&self, limits: &[Limit]) {
+        let mut payload = BytesMut::with_capacity(limits.len() * wire::LIMIT);
+        for limit in limits {
+            payload.put_u32_le(limit.which);
+            payload.put_u64_le(limit.soft);
+            payload.put_u64_le(limit.hard);
+        }
+        self.send(to_agent::LIMITS, 0, &payload);
+    }
+
     /// Knows a new command from here on, and gives its id.
     pub(super) fn add(&self, make: impl FnOnce(u32) -> Arc<Running>) -> Result<Arc<Running>, EngineError> {
         let mut state = self.state.lock();
@@ -297,6 +339,8 @@ impl Inner {
             )
         };
         drop(questions);
+        // Whoever waits for a place is told why there is none.
+        self.places.close();
         for running in commands.into_values() {
             running.lose(&error);
         }

@@ -23,7 +23,7 @@ use crate::engine::{
 };
 use crate::error::{Error, FieldError};
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Limit, Place};
 #[cfg(fuzzing)]
 pub(crate) use decode::said;
 pub(crate) use file::{AgentFile, AgentVolume, bind};
@@ -58,6 +58,10 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// [`agent_path`](ContainerSpec::agent_path)), and containers that have no [`cmd`](ContainerSpec::cmd) of their own (unless
 /// it is [supervised](ContainerSpec::supervise_command)), share no pid namespace, are not privileged and have no
 /// `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
+///
+/// The agent runs 64 commands at once. Further ones wait in turn; the time of a command that has a
+/// [`timeout`](crate::Command::timeout) goes on meanwhile. A command that has ended counts until its output has been read, or
+/// is dropped.
 ///
 /// Also with the agent, commands with a [`tty`](crate::Command::tty) are run by the engine, and so are those with a
 /// [`user`](crate::Command::user) of their own where PID 1 may not become that user: it is not root, or has not the usual
@@ -249,7 +253,7 @@ async fn probe(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration
 async fn greet(engine: &dyn Engine, id: &str) -> Result<(), EngineError> {
     let attachment = engine.attach(id).await?;
     engine.start(id).await?;
-    let agent = Client::connect(attachment, None, &RuntimeHandle::current()).await;
+    let agent = Client::connect(attachment, None, &[], &RuntimeHandle::current()).await;
     agent.map(drop)
 }
 

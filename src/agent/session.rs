@@ -16,7 +16,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::client::Inner;
+use super::client::{Inner, Place};
 use super::decode::Message;
 use super::socket::{Descriptor, Pipe};
 use super::wire::{self, Cause, Exit, Stage, to_agent};
@@ -88,15 +88,21 @@ struct State {
     window: u32,
     stdin_credit: u32,
     stdin_closed: bool,
+    /// Until the agent has no place for it any more, or gives that away where it is needed.
+    place: Option<Place>,
+    /// The agent was told that nobody wants its output any more.
+    closed: bool,
 }
 
 /// Sends the command to the agent. Whether it can be started is told by [`ExecControl::exit_code`].
 pub(super) fn start(
     inner: &Arc<Inner>,
+    place: Place,
     request: &ExecRequest,
+    env_clear: bool,
     time: Option<Duration>,
 ) -> Result<ExecSession, EngineError> {
-    let payload = spawn_payload(request, time)?;
+    let payload = spawn_payload(request, env_clear, time)?;
     let (output, pieces) = mpsc::unbounded_channel();
     let running = inner.add(|id| {
         Arc::new(Running {
@@ -113,6 +119,8 @@ pub(super) fn start(
                 window: WINDOW,
                 stdin_credit: wire::STDIN_WINDOW,
                 stdin_closed: false,
+                place: Some(place),
+                closed: false,
             }),
             outcome: watch::Sender::new(None),
             stdin_waker: AtomicWaker::new(),
@@ -147,11 +155,12 @@ pub(super) fn start(
     })
 }
 
-fn spawn_payload(request: &ExecRequest, time: Option<Duration>) -> Result<BytesMut, EngineError> {
+fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>) -> Result<BytesMut, EngineError> {
     let texts = request.argv.iter().chain(&request.env);
     let (cwd, user) = (request.current_dir.as_deref(), request.user.as_deref());
     let mut payload = BytesMut::with_capacity(256 + texts.clone().map(|text| text.len() + 1).sum::<usize>());
-    payload.put_u32_le(if request.stdin { wire::WITH_STDIN } else { 0 });
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    payload.put_u32_le(flag(request.stdin, wire::WITH_STDIN) | flag(env_clear, wire::CLEAR_ENV));
     payload.put_u32_le(WINDOW);
     // 0 stands for none.
     let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -220,7 +229,17 @@ impl Running {
                 return Err(EngineError::new(EngineErrorKind::Protocol, message));
             }
         }
-        Ok(state.output.is_none() && self.outcome.borrow().is_some())
+        let ended = self.outcome.borrow().is_some();
+        state.leave_place(ended);
+        Ok(state.output.is_none() && ended)
+    }
+
+    /// Nobody reads its output any more, and the agent was told so.
+    fn closed(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let ended = self.outcome.borrow().is_some();
+        state.leave_place(ended);
     }
 
     /// A stream goes on in its pipe; whether that can be had. Must be called within a tokio runtime.
@@ -243,6 +262,7 @@ impl Running {
 
     pub(super) fn lose(&self, error: &EngineError) {
         let mut state = self.state.lock();
+        state.place = None;
         state.close_stdin(&self.stdin_waker);
         self.outcome.send_if_modified(|outcome| {
             let first = outcome.is_none();
@@ -260,6 +280,14 @@ fn index(stream: OutputStream) -> usize {
 }
 
 impl State {
+    /// The place is another's once the agent has freed it, or may: of an ended command's output nothing is wanted, or all
+    /// has come. The agent keeps a pipe that was taken until then.
+    fn leave_place(&mut self, ended: bool) {
+        if ended && (self.closed || self.output.is_none() && !self.has_pipe) {
+            self.place = None;
+        }
+    }
+
     fn close_stdin(&mut self, waker: &AtomicWaker) {
         self.stdin_closed = true;
         waker.wake();
@@ -283,7 +311,10 @@ impl Names {
             }
             Stage::Lookup => format!("executable file {program} not found on PATH"),
             Stage::Exec => format!("unable to execute {program}"),
-            Stage::Limits => "the limits of PID 1 were changed from within the container".to_owned(),
+            Stage::Limits => {
+                "its limits are beyond those of PID 1, or those or the priority of PID 1 were changed from within the container"
+                    .to_owned()
+            }
         };
         let message = match errno {
             0 => what,
@@ -295,7 +326,7 @@ impl Names {
             }
         };
         let kind = match stage {
-            Stage::Resources | Stage::Limits => EngineErrorKind::Exhausted,
+            Stage::Table | Stage::Resources | Stage::Limits => EngineErrorKind::Exhausted,
             _ => EngineErrorKind::CannotStart,
         };
         EngineError::new(kind, message)
@@ -432,6 +463,7 @@ impl Drop for Output {
         if early {
             let ended = self.running.outcome.borrow().is_some();
             self.inner.close(self.running.id, ended);
+            self.running.closed();
         }
     }
 }

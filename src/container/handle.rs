@@ -17,10 +17,10 @@ use super::Taint;
 use super::life::Life;
 use super::removal::{GiveUp, Removal};
 use super::supervise::Supervised;
-use crate::agent::{AgentFile, Client, Socket};
+use crate::agent::{AgentFile, Client, Place, Socket};
 use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
-    OutputStream, bounded,
+    OutputStream, bounded, raw,
 };
 use crate::runtime::Home;
 
@@ -233,17 +233,39 @@ impl Shared {
         let _ = self.supervised.set(supervised);
     }
 
-    /// Runs a command in it: by the agent where there is one that can, else by the engine. `time` is how long it may take,
-    /// for those that can see to that themselves.
-    pub(crate) async fn exec(&self, request: &ExecRequest, time: Option<Duration>) -> Result<ExecSession, EngineError> {
+    /// Waits in turn until the agent has a place for one command more; `None` at once where the engine will run it. Dropping
+    /// the future leaves the queue.
+    pub(crate) async fn place(&self, request: &ExecRequest) -> Result<Option<Place>, EngineError> {
+        match self.agent() {
+            Some(agent) if agent.can_run(request) => agent.place().await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Runs a command in it: by the agent where there is a place of its for it, else by the engine. `time` is how long it
+    /// may take, for those that can see to that themselves.
+    pub(crate) async fn exec(
+        &self,
+        place: Option<Place>,
+        request: &ExecRequest,
+        env_clear: bool,
+        time: Option<Duration>,
+    ) -> Result<ExecSession, EngineError> {
         // It is being killed for it.
         if let Some(error) = self.end_of_command() {
             return Err(error);
         }
-        match self.agent() {
-            Some(agent) if agent.can_run(request) => agent.exec(request, time),
-            _ => self.engine.exec(self.id(), request).await,
+        if let (Some(agent), Some(place)) = (self.agent(), place) {
+            return agent.exec(place, request, env_clear, time);
         }
+        if !raw::limits_of_commands(&self.spec).is_empty() {
+            let message = "the agent sets the limits (ulimit) of commands, and cannot run this one";
+            return Err(EngineError::new(EngineErrorKind::Unsupported, message));
+        }
+        if env_clear {
+            return self.engine.exec(self.id(), &without_env(request)).await;
+        }
+        self.engine.exec(self.id(), request).await
     }
 
     /// Whether such a command can be ended alone, so that the container is as good as it was.
@@ -299,6 +321,17 @@ impl Shared {
         self.removal()
             .spawn(self.runtime.handle(), &self.name, self.give_up.clone(), keep);
     }
+}
+
+/// The same run by the container's own `env`, since the exec API cannot take variables away.
+fn without_env(request: &ExecRequest) -> ExecRequest {
+    let mut request = request.clone();
+    // What follows `--` is no option of it, whatever it begins with.
+    let mut argv: Vec<_> = ["env", "-i", "--"].map(str::to_owned).into();
+    argv.append(&mut request.env);
+    argv.append(&mut request.argv);
+    request.argv = argv;
+    request
 }
 
 /// A command that may still run.
@@ -498,7 +531,8 @@ impl Handle {
             let what = "the first sign of life of a container";
             if spec.agent.is_some() {
                 let socket = self.shared.agent_socket.lock().take();
-                let greeting = Client::connect(lifeline, socket, self.shared.runtime.handle());
+                let limits = raw::limits_of_commands(spec);
+                let greeting = Client::connect(lifeline, socket, &limits, self.shared.runtime.handle());
                 let agent = bounded(what, *call_timeout, greeting).await?;
                 let agent = self.shared.agent.get_or_init(|| agent);
                 if let Some(argv) = &spec.supervised {

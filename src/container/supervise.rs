@@ -41,7 +41,7 @@ impl Handle {
             argv: argv.to_vec(),
             ..Default::default()
         };
-        let session = agent.exec(&request, None)?;
+        let session = agent.exec(agent.place().await?, &request, false, None)?;
         let (tell, end) = watch::channel(None);
         let program = argv.first().cloned().unwrap_or_default();
         let weak = Arc::downgrade(self.shared());

@@ -1,7 +1,7 @@
 //! What a [`ContainerSpec`] comes to in Docker's terms: the raw configuration, with what the typed setters were given
 //! written into it, completed by the defaults of a sandbox. The rule is told at [`ContainerSpec`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
 
 use bollard::models::{
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::network::{Network, NetworkKind};
 use super::spec::{ContainerSpec, Setting};
-use crate::agent;
+use crate::agent::{self, ExecVia, Limit};
 use crate::error::FieldError;
 use crate::labels;
 
@@ -88,6 +88,70 @@ pub(crate) fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Ve
     [program, arguments].concat()
 }
 
+/// Limits that PID 1 cannot live with when it is the agent, by name and the kernel's number.
+const NOT_FOR_PID_1: [(&str, u32); 5] = [("cpu", 0), ("data", 2), ("stack", 3), ("nofile", NOFILE), ("as", 9)];
+const NOFILE: u32 = 7;
+
+/// Descriptors that the agent may need.
+const AGENT_FILES: i64 = 1024;
+
+/// The number of such a limit, with what it is to be. One that makes no sense is the engine's to refuse.
+fn not_for_pid_1(ulimit: &ResourcesUlimits, may_run_all: bool) -> Option<Limit> {
+    let name = ulimit.name.as_deref()?.to_ascii_lowercase();
+    let (_, which) = NOT_FOR_PID_1.into_iter().find(|(known, _)| *known == name)?;
+    // -1 stands for none, here and in the kernel.
+    let (soft, hard) = (ulimit.soft? as u64, ulimit.hard? as u64);
+    // Few descriptors let the agent run fewer commands at once, but the engine may have to run some for it.
+    let spares = soft <= hard && (may_run_all || which != NOFILE);
+    spares.then_some(Limit { which, soft, hard })
+}
+
+/// Whether nothing that is known before the container's start says that PID 1 may not become another user. Commands of
+/// other users are the engine's where it may not.
+fn may_become_user(host: &HostConfig, user: Option<&str>) -> bool {
+    const NEEDED: [&str; 5] = ["ALL", "CHOWN", "KILL", "SETGID", "SETUID"];
+    let needed = |name: &String| {
+        let name = name.to_ascii_uppercase();
+        NEEDED.contains(&name.trim_start_matches("CAP_"))
+    };
+    let user = user.and_then(|user| user.split(':').next()).unwrap_or_default();
+    matches!(user, "" | "0" | "root") && !host.cap_drop.iter().flatten().any(needed)
+}
+
+/// The limits that the agent sets for commands, since it cannot have them itself. None where the engine runs commands: it
+/// gives each those of the container.
+pub(crate) fn limits_of_commands(spec: &ContainerSpec) -> Vec<Limit> {
+    if !spec.agent_runs_commands() {
+        return Vec::new();
+    }
+    let (body, _) = merge(spec);
+    let host = body.host_config.unwrap_or_default();
+    let may_run_all = may_become_user(&host, body.user.as_deref());
+    let limits = host.ulimits.iter().flatten();
+    // One of each kind: the frame has no room for more.
+    let limits: BTreeMap<_, _> = limits
+        .filter_map(|ulimit| not_for_pid_1(ulimit, may_run_all))
+        .map(|limit| (limit.which, limit))
+        .collect();
+    limits.into_values().collect()
+}
+
+/// Leaves PID 1 without the limits that are for commands, but with the right to give them theirs.
+pub(crate) fn spare_pid_1(body: &mut ContainerCreateBody) {
+    let Some(host) = &mut body.host_config else { return };
+    let may_run_all = may_become_user(host, body.user.as_deref());
+    for ulimit in host.ulimits.iter_mut().flatten() {
+        let limit = match not_for_pid_1(ulimit, may_run_all) {
+            None => continue,
+            Some(limit) if limit.which == NOFILE => ulimit
+                .hard
+                .map(|hard| if hard < 0 { hard } else { hard.max(AGENT_FILES) }),
+            Some(_) => Some(-1),
+        };
+        (ulimit.soft, ulimit.hard) = (limit, limit);
+    }
+}
+
 /// A hash of the create call's body without the library's own labels, and of the image it is made from. JSON with sorted
 /// keys is the same in every process; SHA-256, cut to half, is short enough for a label.
 pub(crate) fn fingerprint(spec: &ContainerSpec, image_id: &str) -> String {
@@ -117,6 +181,11 @@ pub(crate) fn fingerprint(spec: &ContainerSpec, image_id: &str) -> String {
 }
 
 impl ContainerSpec {
+    /// Whether the agent is PID 1, and runs commands.
+    pub(crate) fn agent_runs_commands(&self) -> bool {
+        self.agent.is_some() && self.exec_via != ExecVia::Docker
+    }
+
     /// Whether its containers are on no network.
     pub(crate) fn is_without_network(&self) -> bool {
         let raw = self.raw_host().and_then(|host| host.network_mode.as_deref());

@@ -405,6 +405,11 @@ impl ContainerSpec {
 
     /// A limit of the kernel on each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or `fsize`.
     ///
+    /// The limit is for commands. The agent (see [`ExecVia`]) gives it to each of them, and has `cpu`, `data`, `stack`,
+    /// `nofile` and `as` not itself: it would end by them, and the container with it. Commands that the agent cannot run
+    /// are [`Error::Engine`](crate::Error::Engine) where one of these is limited. Where PID 1 may not become another user
+    /// since a user or dropped capabilities say so, it has the limit of `nofile` too. By the exec API PID 1 has all limits.
+    ///
     /// Do not limit `nproc`: the kernel counts it by user over all containers together. See
     /// [`pids_limit`](Self::pids_limit).
     #[must_use]

@@ -130,6 +130,7 @@ impl<'c> Child<'c> {
             shared: shared.clone(),
             begun: now,
             request: setup.request,
+            env_clear: setup.env_clear,
             feed: match setup.stdin {
                 Source::Bytes(data) => Some(data),
                 Source::Null | Source::Piped => None,

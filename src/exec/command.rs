@@ -1,5 +1,6 @@
 //! Building a command: [`Command`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
@@ -56,7 +57,6 @@ const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 pub struct Command<'c> {
     container: &'c Container<Running>,
     setup: Setup,
-    env_clear: bool,
     /// The outer `None`: not said.
     output_limit: Option<Option<u64>>,
 }
@@ -65,6 +65,7 @@ pub struct Command<'c> {
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) request: ExecRequest,
+    pub(super) env_clear: bool,
     pub(super) stdin: Source,
     pub(super) outputs: Outputs,
     pub(super) timeout: Option<Duration>,
@@ -95,6 +96,7 @@ impl<'c> Command<'c> {
                     argv: vec![program],
                     ..Default::default()
                 },
+                env_clear: false,
                 stdin: Source::Null,
                 outputs: Outputs {
                     stdout: true,
@@ -107,7 +109,6 @@ impl<'c> Command<'c> {
                 stderr_limit: None,
                 on_limit: OnLimit::Kill,
             },
-            env_clear: false,
             output_limit: None,
         }
     }
@@ -154,11 +155,15 @@ impl<'c> Command<'c> {
 
     /// Runs it with no environment but what is set with [`env`](Self::env), before this call or after.
     ///
-    /// The exec API cannot take variables away, so the command is run by the container's own `env -i`. A program that is
-    /// not there is then exit code 127 with that program's words, not [`Error::CannotStart`]; and unless `PATH` is set,
-    /// the program is found only by its path or where that `env` looks by itself.
+    /// The agent starts the program so. A program that is named without a path is looked for on the `PATH` that is set, or
+    /// else on the container's.
+    ///
+    /// The exec API cannot take variables away, so the container's own `env -i` runs the command there. A program that is
+    /// not there is then exit code 127 with that program's words, not [`Error::CannotStart`]. Unless `PATH` is set, the
+    /// program is found only by its path or where that `env` looks by itself. A program with a `=` in its name or path, and
+    /// one named `-`, is [`Error::BadCommand`]: `env` would take it for something else.
     pub fn env_clear(&mut self) -> &mut Self {
-        self.env_clear = true;
+        self.setup.env_clear = true;
         self
     }
 
@@ -212,6 +217,8 @@ impl<'c> Command<'c> {
     /// The exec API cannot end a single command. Its whole container is killed, the container is tainted
     /// ([`Taint::TimedOut`](crate::Taint::TimedOut)) and replaced when the guard is dropped. The agent (see
     /// [`ExecVia`](crate::ExecVia)) ends the command alone, with all it has started, and the container can be lent again.
+    /// Where the agent gives no sign of life for a second then, its container is killed too: the processes in there may take
+    /// all the time there is.
     /// So it is with [`output_limit`](Self::output_limit), with [`Child::kill`] and with a dropped [`Child`].
     pub fn timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
         self.setup.timeout = timeout.into();
@@ -373,11 +380,7 @@ impl<'c> Command<'c> {
         }
         let mut request = self.setup.request.clone();
         request.stdin = !matches!(self.setup.stdin, Source::Null);
-        if self.env_clear {
-            let vars = std::mem::take(&mut request.env);
-            let env = ["env".to_owned(), "-i".to_owned()].into_iter().chain(vars);
-            request.argv = env.chain(request.argv).collect();
-        }
+        request.env = unique(request.env);
         let setup = Setup {
             request,
             stdin: self.setup.stdin.clone(),
@@ -429,9 +432,27 @@ impl<'c> Command<'c> {
         if let Some(i) = request.env.iter().position(|var| var.starts_with('=')) {
             return Some(FieldError::new(format!("env {}", i + 1), "the name must not be empty"));
         }
+        let program = &request.argv[0];
+        if self.setup.env_clear
+            && (program.contains('=') || program == "-")
+            && !self.container.shared().ends_alone(request)
+        {
+            let problem = "must not contain '=' nor be '-' where the exec API runs it and env_clear() was called";
+            return Some(FieldError::new("program", problem));
+        }
         match request.current_dir.as_deref() {
             Some(dir) if !dir.starts_with('/') => Some(FieldError::new("current_dir", "must be an absolute path")),
             _ => None,
         }
     }
+}
+
+/// The last variable of each name, in the order of the names.
+fn unique(vars: Vec<String>) -> Vec<String> {
+    let name = |var: &str| var.split_once('=').map_or(var.len(), |(name, _)| name.len());
+    let mut last = BTreeMap::new();
+    for var in vars {
+        last.insert(var[..name(&var)].to_owned(), var);
+    }
+    last.into_values().collect()
 }

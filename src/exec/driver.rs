@@ -56,6 +56,10 @@ const KILL_REASON_GRACE: Duration = Duration::from_millis(300);
 /// How long ending a command alone may take before its container is killed. The agent gives up after ten seconds.
 const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a command's end may wait for a sign of life from who is to end it: this long twice in a row. After the first
+/// time it could be this process that did not get to run.
+const ANSWER_DUE: Duration = Duration::from_millis(500);
+
 /// The engine's clock may differ from ours by this much.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
 
@@ -174,6 +178,8 @@ pub(super) struct Driver {
     /// When it was asked for.
     pub(super) begun: Instant,
     pub(super) request: ExecRequest,
+    /// Without the container's variables.
+    pub(super) env_clear: bool,
     /// Written to its standard input; `None`: the owner writes.
     pub(super) feed: Option<Bytes>,
     pub(super) deadline: Option<Instant>,
@@ -239,6 +245,7 @@ impl Driver {
             shared,
             begun,
             request,
+            env_clear,
             feed,
             deadline,
             idle_timeout,
@@ -260,10 +267,24 @@ impl Driver {
             // Nothing was begun, and nothing need be ended.
             return (ended(stop.status()), Proof::Ended);
         }
+        let place = if shared.ends_alone(&request) {
+            tokio::select! {
+                biased;
+                // Nothing was begun, and nothing need be ended.
+                stop = &mut halted => return (ended(stop.status()), Proof::Ended),
+                place = shared.place(&request) => place,
+            }
+        } else {
+            Ok(None)
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(error) => return not_started(&shared, error).await,
+        };
         let start = bounded("the start of a command", shared.call_timeout, async {
             shared.used().await?;
             let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            shared.exec(&request, time).await
+            shared.exec(place, &request, env_clear, time).await
         });
         let session = tokio::select! {
             biased;
@@ -391,12 +412,31 @@ async fn feed_all(mut stdin: Box<dyn AsyncWrite + Send + Unpin>, data: Bytes) {
 /// Ends a command: alone where that can be, and all of it is proven to be dead; else with everything in the container.
 async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint) -> Proof {
     if control.can_kill() {
-        match bounded("the end of a command", KILL_TIMEOUT, control.kill()).await {
-            Ok(()) => return Proof::Ended,
-            Err(error) => tracing::debug!(container = shared.name, %error, "could not end a command alone"),
+        tokio::select! {
+            killed = bounded("the end of a command", KILL_TIMEOUT, control.kill()) => match killed {
+                Ok(()) => return Proof::Ended,
+                Err(error) => tracing::debug!(container = shared.name, %error, "could not end a command alone"),
+            },
+            () = silence(control) => {
+                tracing::warn!(container = shared.name, "no answer when a command is to be ended: its container is killed");
+            }
         }
     }
     kill(shared, taint).await
+}
+
+/// Comes when whoever is to end a command no longer answers: the container's other processes may take all the time there
+/// is.
+async fn silence(control: &dyn ExecControl) {
+    let mut unanswered = 0;
+    while unanswered < 2 {
+        if timeout(ANSWER_DUE, control.exit_code()).await.is_ok() {
+            unanswered = 0;
+            sleep(ANSWER_DUE / 2).await;
+        } else {
+            unanswered += 1;
+        }
+    }
 }
 
 /// How a command ended of which everything is known.

@@ -341,6 +341,9 @@ impl Engine for DockerEngine {
                 platform: spec.platform.clone().unwrap_or_default(),
             };
             let (mut body, _) = raw::merge(spec);
+            if spec.agent_runs_commands() {
+                raw::spare_pid_1(&mut body);
+            }
             if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
                 network::pin(&mut body, network.name().unwrap_or_default(), id);
             }
