@@ -147,6 +147,7 @@ pub mod labels;
 mod owner;
 pub mod pool;
 mod runtime;
+mod text;
 
 /// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
 #[cfg(feature = "testing")]

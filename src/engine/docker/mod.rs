@@ -31,6 +31,7 @@ use super::{
 };
 use crate::error::Error;
 use crate::runtime::{Home, stream_within, within};
+use crate::text;
 use convert::{engine_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
 use upgrade::Connection;
@@ -268,7 +269,7 @@ impl Engine for DockerEngine {
                 .await
                 .map_err(|error| engine_error("the engine's version cannot be read", error))?;
             let name = if self.is_podman { "Podman" } else { "Docker" };
-            let part = |text: Option<String>| text.unwrap_or_default();
+            let part = |told: Option<String>| text::clean(&told.unwrap_or_default()).into_owned();
             Ok(EngineInfo::new(
                 format!("{name} {}", part(version.version)),
                 part(version.api_version),
@@ -343,7 +344,7 @@ impl Engine for DockerEngine {
                 .await
                 .map_err(|error| engine_error("the engine did not create the container", error));
             match created {
-                Ok(created) => Ok(created.id),
+                Ok(created) => convert::checked(created.id),
                 // An earlier, abandoned call of ours may have made it: the name is ours alone.
                 Err(error) if error.kind() == EngineErrorKind::Conflict => {
                     let there = self.inspect(name).await?;
@@ -404,8 +405,8 @@ impl Engine for DockerEngine {
                 .inspect_container(id, None::<query::InspectContainerOptions>)
                 .await
                 .or_else(convert::with_other_states)
-                .map(report_of_inspect)
                 .map_err(|error| engine_error("the engine did not describe the container", error))
+                .and_then(report_of_inspect)
         })
     }
 
@@ -422,7 +423,7 @@ impl Engine for DockerEngine {
                 .await
                 .or_else(convert::with_other_states)
                 .map_err(|error| engine_error("the engine did not list containers", error))?;
-            Ok(found.into_iter().map(report_of_summary).collect())
+            found.into_iter().map(report_of_summary).collect()
         })
     }
 
