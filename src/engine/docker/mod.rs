@@ -7,7 +7,9 @@ mod discover;
 mod endpoint;
 mod events;
 mod exec;
+mod files;
 pub(crate) mod frames;
+mod helper;
 mod image;
 mod network;
 mod ssh;
@@ -99,15 +101,26 @@ impl DockerEngine {
     ///
     /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
     ///
+    /// A `config.json` that cannot be read or understood is passed over with a warning to `tracing`, as the docker command
+    /// line does. Only regular files of at most 4 MiB are read, here and for TLS, on a thread of their own.
+    ///
     /// # Errors
     ///
     /// - [`Error::Config`] for a setting that cannot be used, by its name.
     /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming everything that was tried;
     ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds).
     pub async fn connect() -> Result<Self, Error> {
-        let runtime = Home::own()?;
-        let connect = async { Self::first_that_answers(Environment::of_process().candidates()?).await };
-        runtime.run(connect).await
+        let connect = async {
+            // Files are read for it.
+            let candidates = files::off_the_runtime(|| Environment::of_process().candidates()).await;
+            let candidates = candidates.map_err(|error| {
+                let error =
+                    EngineError::new(EngineErrorKind::Internal, "the settings could not be read").with_source(error);
+                Error::engine(REACH, None, error)
+            })?;
+            Self::first_that_answers(candidates?).await
+        };
+        Home::own()?.run(within_connect_timeout(connect)).await
     }
 
     async fn first_that_answers(mut candidates: Vec<Candidate>) -> Result<Self, Error> {
@@ -143,12 +156,13 @@ impl DockerEngine {
     ///
     /// As [`connect`](Self::connect).
     pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
-        Home::own()?.run(Self::open(endpoint, "endpoint")).await
+        let connect = Self::open(endpoint, "endpoint");
+        Home::own()?.run(within_connect_timeout(connect)).await
     }
 
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
         let runtime = Home::own()?;
-        let unbounded = transport::client(&endpoint, named_by, &runtime)?;
+        let unbounded = transport::client(&endpoint, named_by, &runtime).await?;
         let what = format!("no version was had from the engine at {endpoint}");
         // The version is agreed on for both.
         let (docker, is_podman) = agree_on_version(budget::for_answers(&unbounded), &what).await?;
@@ -223,6 +237,18 @@ impl DockerEngine {
                 Err(error) => return Err(error),
                 Ok(_) => tokio::time::sleep(RECHECK).await,
             }
+        }
+    }
+}
+
+/// Bounds all that connecting takes, the reading of files included.
+async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            let words = format!("the engine was not reached within {CONNECT_TIMEOUT:?}");
+            let error = EngineError::new(EngineErrorKind::Timeout, words);
+            Err(Error::engine(REACH, None, error))
         }
     }
 }
