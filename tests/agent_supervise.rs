@@ -376,12 +376,7 @@ async fn without_the_agent_it_cannot_be_had() {
 #[tokio::test]
 async fn the_last_words_of_the_command_are_one_harmless_line() {
     let image = Image::shell("printf 'dying\\033]0;owned\\007\\nlast line\\n'; exit 7").await;
-    let pool = pool("supervise-words")
-        .exec_via(ExecVia::Agent)
-        .supervise_command(true)
-        .min_idle(1);
-    let error = pool.image(&image.0).build().await.unwrap_err();
-    let words = error.engine_error().unwrap().to_string();
+    let words = why_none(supervised("supervise-words", &image)).await;
     assert!(
         words.contains("exit code 7: dying\\u{1b}]0;owned\\u{7}\\nlast line"),
         "{words:?}"
