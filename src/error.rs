@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::exec::{ExitStatus, Output};
 use crate::pool::Status;
+use crate::text;
 
 /// Everything the library's calls fail with. Cheap to move; the details are behind a box.
 ///
@@ -239,8 +240,9 @@ pub struct FieldError {
 impl FieldError {
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
-            field: field.into(),
-            problem: problem.into(),
+            // Either may hold what stands in a file or an environment.
+            field: text::clean(&field.into()).into_owned(),
+            problem: text::clean(&problem.into()).into_owned(),
         }
     }
 
@@ -396,7 +398,8 @@ impl fmt::Display for CommandFailure<'_> {
         write!(f, "in container {container} ended with {}", output.status)?;
         let words = String::from_utf8_lossy(&output.stderr);
         match words.lines().rev().find(|line| !line.trim().is_empty()) {
-            Some(line) => write!(f, ": {}", line.trim()),
+            // The program's own words, which stay as they are in the output.
+            Some(line) => write!(f, ": {}", text::clean(line.trim())),
             None => Ok(()),
         }
     }

@@ -124,6 +124,16 @@
 //! What is not returned by any call goes to [`tracing`](https://docs.rs/tracing), or to
 //! [`on_error`](PoolBuilder::on_error).
 //!
+//! # Secrets
+//!
+//! `Debug` and the errors of this library show variables by their names only, commands by their program, and nothing of
+//! logins and of what goes to a standard input. Labels, names of images and paths are shown: they are no place for
+//! secrets, and neither are arguments, which every user of the engine's machine can read while the command runs.
+//!
+//! The client of Docker's interface that is used here, [`bollard`], logs the bodies of requests and answers through the
+//! crate `log`, with the variables of containers in them: under the target `bollard::docker`, at the levels `debug` and
+//! `trace`. Keep that target at `info`, e.g. with `RUST_LOG=debug,bollard=info`, wherever variables are secret.
+//!
 //! # Features
 //!
 //! - `tls` (on by default): engines behind TLS, see [`Endpoint::tls`].
@@ -147,6 +157,8 @@ pub mod labels;
 mod owner;
 pub mod pool;
 mod runtime;
+mod shown;
+mod text;
 
 /// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
 #[cfg(feature = "testing")]

@@ -372,3 +372,14 @@ async fn without_the_agent_it_cannot_be_had() {
     let error = builder.build().await.unwrap_err();
     assert!(error.to_string().contains("bring the agent"), "{error}");
 }
+
+#[tokio::test]
+async fn the_last_words_of_the_command_are_one_harmless_line() {
+    let image = Image::shell("printf 'dying\\033]0;owned\\007\\nlast line\\n'; exit 7").await;
+    let words = why_none(supervised("supervise-words", &image)).await;
+    assert!(
+        words.contains("exit code 7: dying\\u{1b}]0;owned\\u{7}\\nlast line"),
+        "{words:?}"
+    );
+    assert!(!words.contains(char::is_control), "{words:?}");
+}

@@ -9,7 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dockerpool::{DockerEngine, EngineErrorKind as Kind, Error, ExitStatus, Pool, PoolBuilder, PooledContainer, Taint};
+use dockerpool::engine::Selector;
+use dockerpool::testing::FakeEngine;
+use dockerpool::{
+    DockerEngine, Engine, EngineErrorKind as Kind, Error, ExitStatus, Network, Pool, PoolBuilder, PooledContainer,
+    Taint, labels,
+};
+use futures_util::StreamExt;
 use stub::{Fault, Route, Stub};
 use support::eventually_now;
 
@@ -499,4 +505,154 @@ async fn a_daemon_that_crashes_while_everything_is_under_way() {
     let error = pool.shutdown_timeout(Duration::ZERO).await.unwrap_err();
     assert!(matches!(error, Error::ShutdownIncomplete { .. }), "{error:?}");
     assert_no_panics();
+}
+
+/// An id that would make other requests of those that it stands in.
+const BAD_ID: &str = "../../images/prune?x=";
+
+/// The bad id was not used.
+fn assert_not_asked(stub: &Stub, what: &str) {
+    let requests = stub.requests();
+    assert!(
+        !requests.iter().any(|request| request.contains("prune")),
+        "{what}: {requests:?}"
+    );
+    assert_no_panics();
+}
+
+#[tokio::test]
+async fn an_id_that_would_be_another_request_is_taken_from_no_answer() {
+    let bad = |template: &str| template.replace("BAD", BAD_ID);
+
+    let stub = Stub::start();
+    let pool_builder = builder(&stub).await.min_idle(1);
+    stub.say(Route::Create, 201, bad(r#"{"Id":"BAD","Warnings":[]}"#));
+    let error = pool_builder.build().await.unwrap_err();
+    assert_eq!(kind(&error), Kind::Protocol, "{error:?}");
+    eventually_now("it is removed by its name", || stub.calls(Route::Remove) > 0).await;
+    assert_not_asked(&stub, "create");
+
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.say(Route::ExecCreate, 201, bad(r#"{"Id":"BAD"}"#));
+    let error = c.command("true").output().await.unwrap_err();
+    assert_eq!(kind(&error), Kind::Protocol, "{error:?}");
+    for body in [
+        r#"{"Id":"BAD","Name":"/one","State":{"Status":"running"},"Config":{"Image":"any"}}"#,
+        r#"{"Id":"1","Name":"/BAD","State":{"Status":"running"},"Config":{"Image":"any"}}"#,
+    ] {
+        stub.say(Route::Inspect, 200, bad(body));
+        let error = c.inspect().await.unwrap_err();
+        assert_eq!(kind(&error), Kind::Protocol, "{error:?}");
+    }
+    stub.heal();
+    drop(c);
+    pool.shutdown().await.unwrap();
+    assert_not_asked(&stub, "exec and inspect");
+
+    let stub = Stub::start();
+    let engine = connect(&stub).await.unwrap();
+    let selector = Selector::pool("protocol");
+    for body in [
+        r#"[{"Id":"good","Names":["/one"],"State":"running"},{"Id":"BAD","Names":["/two"],"State":"running"}]"#,
+        r#"[{"Id":"good","Names":["/BAD"],"State":"running"}]"#,
+    ] {
+        stub.say(Route::List, 200, bad(body));
+        let error = engine.list(&selector).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Protocol, "{error:?}");
+    }
+    stub.say(
+        Route::Events,
+        200,
+        bad(r#"{"Type":"container","Action":"die","Actor":{"ID":"BAD","Attributes":{}},"time":1}"#),
+    );
+    let error = engine.events(&selector, None).next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::Protocol, "{error:?}");
+    assert_not_asked(&stub, "list and events");
+}
+
+#[tokio::test]
+async fn nor_is_that_of_a_network_or_a_volume() {
+    let bad = |template: &str| template.replace("BAD", BAD_ID);
+
+    for (route, status, body) in [
+        (Route::Network, 200, r#"{"Name":"net","Id":"BAD"}"#),
+        (Route::NetworkCreate, 201, r#"{"Id":"BAD","Warning":""}"#),
+    ] {
+        let stub = Stub::start();
+        stub.say(route, status, bad(body));
+        let network = Network::create("net").remove_on_shutdown();
+        let error = builder(&stub).await.network(network).build().await.unwrap_err();
+        assert_eq!(kind(&error), Kind::Protocol, "{error:?}");
+        assert_not_asked(&stub, "network");
+    }
+
+    // A volume that a dead owner of a pool of this name seems to have left, and what uses it.
+    let fake = FakeEngine::new();
+    let of_fake = Pool::builder("protocol").image("any").engine(Arc::new(fake.clone()));
+    let of_fake = of_fake.build().await.unwrap();
+    let owner = fake.containers()[0].labels[labels::OWNER].clone();
+    of_fake.shutdown().await.unwrap();
+    // One that had this process's number before it.
+    let (rest, _) = owner.rsplit_once('.').unwrap();
+    let mut of_dead: std::collections::HashMap<_, _> = labels::of_pool("protocol").into_iter().collect();
+    of_dead.insert(labels::OWNER.to_owned(), format!("{rest}.1"));
+    let volume = |name: &str| {
+        let volume = serde_json::json!({
+            "Name": name, "Driver": "local", "Mountpoint": "/", "Labels": of_dead, "Scope": "local", "Options": {},
+        });
+        serde_json::json!({"Volumes": [volume], "Warnings": null}).to_string()
+    };
+    for (name, user) in [(BAD_ID, None), ("left", Some(BAD_ID))] {
+        let stub = Stub::start();
+        stub.say(Route::VolumeList, 200, volume(name));
+        let pool = builder(&stub).await.build().await.unwrap();
+        if let Some(user) = user {
+            stub.say(
+                Route::List,
+                200,
+                format!(r#"[{{"Id":"{user}","Names":["/one"],"State":"running"}}]"#),
+            );
+        }
+        eventually_now("the volumes are looked at", || stub.calls(Route::VolumeList) > 0).await;
+        if user.is_some() {
+            let of_volume = || stub.requests().iter().any(|request| request.contains("volume%22"));
+            eventually_now("its users are looked for", of_volume).await;
+        }
+        stub.heal();
+        pool.shutdown().await.unwrap();
+        assert_not_asked(&stub, name);
+    }
+}
+
+#[tokio::test]
+async fn the_words_of_a_daemon_are_printed_as_one_harmless_line() {
+    let words = format!("no\x1b]0;owned\x07\n{}\u{202e}end", "x".repeat(1 << 20));
+    let body = serde_json::json!({ "message": words }).to_string();
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.say(Route::ExecCreate, 500, &*body);
+    stub.say(Route::Inspect, 500, &*body);
+    stub.say(Route::Create, 500, &*body);
+    let of_exec = c.command("true").output().await.unwrap_err();
+    let of_inspect = c.inspect().await.unwrap_err();
+    drop(c);
+    let of_acquire = pool.acquire_timeout(CALL * 2).await.unwrap_err();
+    for error in [&of_exec, &of_inspect, &of_acquire] {
+        let mut said = format!("{error}\n{error:?}");
+        let mut causes = std::error::Error::source(error);
+        while let Some(cause) = causes {
+            said += &format!("\n{cause}\n{cause:?}");
+            causes = cause.source();
+        }
+        for line in said.lines() {
+            assert!(line.len() < 8192, "{}", line.len());
+            assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+        }
+        // A busy machine may not have come to the failure of the acquire.
+        let acquired = matches!(error, Error::AcquireTimeout(timeout) if timeout.last_create_error.is_none());
+        assert!(acquired || said.contains("no\\u{1b}]0;owned\\u{7}\\n"), "{said}");
+    }
+    stub.heal();
+    pool.shutdown().await.unwrap();
 }

@@ -4,7 +4,13 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text;
+
 /// A failed engine call: what kind of failure, in which words, and what caused it. Cheap to clone.
+///
+/// The words may be those of an engine, a registry or a program in a container. They are safe to print and to log: one line
+/// of at most 2 KiB, in which control characters and what changes the direction of text are escaped. The same holds for
+/// its [`source`](std::error::Error::source).
 ///
 /// # Examples
 ///
@@ -103,21 +109,26 @@ pub enum EngineErrorKind {
 }
 
 impl EngineError {
-    /// A failure without an underlying error.
+    /// A failure without an underlying error. Control characters in the message are escaped, and the middle of one that is
+    /// longer than 2 KiB is cut out.
     pub fn new(kind: EngineErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: text::clean(&message.into()).into_owned(),
             source: None,
             of_container: false,
             unexplained: false,
         }
     }
 
-    /// Adds what caused it. The message should not repeat the source's.
+    /// Adds what caused it. The message should not repeat the source's. A source whose words, or those of what caused it,
+    /// are not safe to print is replaced by its words made safe.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.source = Some(match Words::instead_of(&source) {
+            Some(words) => Arc::new(words),
+            None => Arc::new(source),
+        });
         self
     }
 
@@ -194,5 +205,93 @@ impl fmt::Debug for EngineError {
 impl StdError for EngineError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Longer chains of causes are cut.
+const MAX_CAUSES: usize = 16;
+
+/// An error's words, and those of what caused it, in place of the error.
+#[derive(Debug)]
+struct Words {
+    words: String,
+    source: Option<Box<Words>>,
+}
+
+impl Words {
+    /// `None` where the error can be printed as it is.
+    fn instead_of(error: &dyn StdError) -> Option<Self> {
+        let mut all = Vec::new();
+        let mut harmful = false;
+        let mut next = Some(error);
+        while let Some(error) = next.filter(|_| all.len() < MAX_CAUSES) {
+            let words = error.to_string();
+            let clean = text::clean(&words);
+            harmful |= *clean != *words;
+            all.push(clean.into_owned());
+            next = error.source();
+        }
+        let chain = |source: Option<Self>, words| {
+            Some(Words {
+                words,
+                source: source.map(Box::new),
+            })
+        };
+        if harmful {
+            all.into_iter().rev().fold(None, chain)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl StdError for Words {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error, the words it says, and what caused it.
+    #[derive(Debug)]
+    struct Saying(&'static str, Option<Box<Saying>>);
+
+    impl fmt::Display for Saying {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Saying {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref().map(|source| source as &(dyn StdError + 'static))
+        }
+    }
+
+    #[test]
+    fn neither_the_message_nor_a_source_has_escape_codes() {
+        let inner = Saying("inner\x1b]0;title\x07", None);
+        let error = EngineError::new(EngineErrorKind::Internal, "outer\nline")
+            .with_source(Saying("harmless", Some(inner.into())));
+        let source = error.source().unwrap();
+        assert_eq!(error.to_string(), "outer\\nline");
+        assert_eq!(source.to_string(), "harmless");
+        assert_eq!(source.source().unwrap().to_string(), "inner\\u{1b}]0;title\\u{7}");
+        assert!(!format!("{error:?}").contains(char::is_control));
+
+        let error = EngineError::new(EngineErrorKind::Internal, "").with_source(Saying("harmless", None));
+        assert!(
+            error.source().unwrap().is::<Saying>(),
+            "a harmless source stays what it is"
+        );
     }
 }

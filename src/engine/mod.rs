@@ -25,6 +25,7 @@ use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
 use crate::labels;
+use crate::shown;
 pub use docker::{DockerEngine, Endpoint};
 pub use error::{EngineError, EngineErrorKind};
 pub use network::Network;
@@ -500,7 +501,9 @@ impl fmt::Debug for Attachment {
 /// };
 /// assert!(!request.stdin && request.tty.is_none());
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// `Debug` shows the program and the names of the variables.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ExecRequest {
     /// Program and arguments; the program is looked up on the container's `PATH`.
     pub argv: Vec<String>,
@@ -514,6 +517,28 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// A terminal of this size in place of pipes; everything then comes as [`OutputStream::Stdout`].
     pub tty: Option<TtySize>,
+}
+
+impl fmt::Debug for ExecRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            argv,
+            env,
+            current_dir,
+            user,
+            stdin,
+            tty,
+        } = self;
+        let env: Vec<_> = env.iter().map(|text| shown::variable(text)).collect();
+        f.debug_struct("ExecRequest")
+            .field("argv", &shown::Argv(argv))
+            .field("env", &env)
+            .field("current_dir", current_dir)
+            .field("user", user)
+            .field("stdin", stdin)
+            .field("tty", tty)
+            .finish()
+    }
 }
 
 /// The size of a terminal, in characters.

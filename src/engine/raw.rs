@@ -15,6 +15,7 @@ use super::spec::{ContainerSpec, Setting};
 use crate::agent::{self, ExecVia, Limit};
 use crate::error::FieldError;
 use crate::labels;
+use crate::shown::{Argv, variable};
 
 /// PID 1 of a container with a lifeline: reads its standard input to the end, and ends.
 const LIFELINE_PID1: &str = "cat";
@@ -236,8 +237,25 @@ impl Conflicts {
         if let Some(old) = raw.insert(name.to_owned(), value.to_owned())
             && old != value
         {
-            self.differ(field, setter, &format_args!("{name}={old}"));
+            self.differ_in(field, setter, name);
         }
+    }
+
+    /// The same for a command.
+    fn set_command(&mut self, field: &str, setter: &str, raw: &mut Option<Vec<String>>, value: &[String]) {
+        if let Some(old) = raw.replace(value.to_vec())
+            && old != value
+        {
+            self.differ(field, setter, &Argv(&old));
+        }
+    }
+
+    /// Two values of one name; neither is told, since it may be a secret.
+    fn differ_in(&mut self, field: &str, setter: &str, name: &str) {
+        self.add(
+            field,
+            format!("says something else of {name:?} than {setter}(): say it in one place"),
+        );
     }
 
     /// A setter has said that there is no limit.
@@ -330,7 +348,7 @@ fn set_identity(spec: &ContainerSpec, body: &mut ContainerCreateBody, conflicts:
             let typed = format!("{name}={value}");
             let same_name = |raw: &&String| raw.split('=').next() == Some(name);
             if let Some(raw) = env.iter().find(same_name).filter(|raw| **raw != typed) {
-                conflicts.differ("docker_config.env", "env", raw);
+                conflicts.differ_in("docker_config.env", "env", variable(raw));
             }
             env.retain(|raw| !same_name(&raw));
             env.push(typed);
@@ -546,9 +564,9 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
     host.init.get_or_insert(true);
     // An entrypoint, not a command: the image's own entrypoint must not be put before it.
     if let Some(cmd) = &spec.cmd {
-        conflicts.set("docker_config.entrypoint", "cmd", &mut body.entrypoint, cmd.clone());
+        conflicts.set_command("docker_config.entrypoint", "cmd", &mut body.entrypoint, cmd);
         if let Some(raw) = body.cmd.take().filter(|raw| raw != cmd) {
-            conflicts.differ("docker_config.cmd", "cmd", &raw);
+            conflicts.differ("docker_config.cmd", "cmd", &Argv(&raw));
         }
     }
     if spec.has_lifeline() {

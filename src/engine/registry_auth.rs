@@ -7,8 +7,9 @@ use std::path::PathBuf;
 ///
 /// The default is what `docker pull` does: the user's Docker configuration is asked. There, in this order: a credential
 /// helper for the registry (`credHelpers`), what `docker login` wrote into the file (`auths`), the credential store
-/// (`credsStore`); none of these: without a login. Helpers are programs named `docker-credential-…` on the `PATH`; they are
-/// given twenty seconds. If the configuration or a helper fails, the pull goes on without a login; what failed is logged,
+/// (`credsStore`); none of these: without a login. Helpers are programs named `docker-credential-NAME` in absolute folders
+/// of the `PATH`, with letters, digits, `_` and `-` in the name. One that takes longer than twenty seconds, or prints more
+/// than 1 MiB, is killed. If the configuration or a helper fails, the pull goes on without a login; what failed is logged,
 /// and told in the error if the registry refuses.
 ///
 /// # Examples

@@ -1,6 +1,7 @@
 //! What a container is to be like, in plain data.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
@@ -12,6 +13,7 @@ use super::{AuthKind, RegistryAuth};
 use crate::agent::{AgentFile, ExecVia};
 use crate::error::FieldError;
 use crate::labels;
+use crate::shown::{Argv, Fields};
 
 /// When to pull the image.
 ///
@@ -125,7 +127,9 @@ pub(crate) struct Ulimit {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+///
+/// `Debug` shows variables by their names, commands by their program, and the raw configuration by the fields that are set.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ContainerSpec {
     pub(crate) image: String,
@@ -288,7 +292,8 @@ impl ContainerSpec {
         self
     }
 
-    /// Adds an environment variable; the last value given for a name counts.
+    /// Adds an environment variable; the last value given for a name counts. `Debug` and errors show its name only; for
+    /// logs see [Secrets](crate#secrets).
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let name = name.into();
@@ -591,6 +596,79 @@ impl ContainerSpec {
         }
         found.extend(raw::merge(self).1);
         found
+    }
+}
+
+impl fmt::Debug for ContainerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whoever adds a field decides whether it may be shown.
+        let Self {
+            image,
+            cmd,
+            pull,
+            platform,
+            registry_auth,
+            memory,
+            cpus,
+            pids,
+            tmpfs,
+            read_only_root,
+            runtime,
+            shm_size,
+            ulimits,
+            cap_drop_all,
+            cap_add,
+            network,
+            user,
+            working_dir,
+            env,
+            labels,
+            own_labels,
+            docker_config,
+            host_config,
+            exec_via,
+            agent_path,
+            agent,
+            supervise,
+            supervised,
+            image_volumes,
+            agent_socket,
+            without_agent_socket,
+        } = self;
+        let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ContainerSpec")
+            .field("image", image)
+            .field("cmd", &cmd.as_deref().map(Argv))
+            .field("pull", pull)
+            .field("platform", platform)
+            .field("registry_auth", registry_auth)
+            .field("memory", &memory.value())
+            .field("cpus", cpus)
+            .field("pids_limit", &pids.value())
+            .field("tmpfs", tmpfs)
+            .field("read_only_root", read_only_root)
+            .field("runtime", runtime)
+            .field("shm_size", shm_size)
+            .field("ulimits", ulimits)
+            .field("cap_drop_all", cap_drop_all)
+            .field("cap_add", cap_add)
+            .field("network", network)
+            .field("user", user)
+            .field("working_dir", working_dir)
+            .field("env", &env)
+            .field("labels", labels)
+            .field("own_labels", own_labels)
+            .field("docker_config", &Fields(docker_config))
+            .field("host_config", &host_config.as_ref().map(Fields))
+            .field("exec_via", exec_via)
+            .field("agent_path", agent_path)
+            .field("agent", agent)
+            .field("supervise_command", supervise)
+            .field("supervised", &supervised.as_deref().map(Argv))
+            .field("image_volumes", image_volumes)
+            .field("agent_socket", agent_socket)
+            .field("without_agent_socket", without_agent_socket)
+            .finish()
     }
 }
 

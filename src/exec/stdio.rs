@@ -78,12 +78,23 @@ pub struct Stdio {
     pub(super) source: Source,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) enum Source {
     #[default]
     Null,
     Piped,
     Bytes(Bytes),
+}
+
+/// Without the bytes, which may be a secret.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("Null"),
+            Self::Piped => f.write_str("Piped"),
+            Self::Bytes(bytes) => write!(f, "Bytes({} of them)", bytes.len()),
+        }
+    }
 }
 
 impl Stdio {

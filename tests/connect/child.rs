@@ -120,6 +120,50 @@ async fn the_variables_of_tls_are_followed() {
     );
 }
 
+#[tokio::test]
+async fn settings_that_are_no_files_hold_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    let fifo = |name: &str| {
+        let made = std::process::Command::new("mkfifo").arg(path(name)).status().unwrap();
+        assert!(made.success());
+    };
+    let socket = format!("unix://{}", real_socket().await);
+    std::fs::create_dir(path("none")).unwrap();
+    std::fs::create_dir(path("pipe")).unwrap();
+    fifo("pipe/config.json");
+    std::fs::create_dir(path("endless")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path("endless/config.json")).unwrap();
+    std::fs::create_dir(path("broken")).unwrap();
+    std::fs::write(path("broken/config.json"), "{").unwrap();
+    std::fs::write(path("plain"), "").unwrap();
+
+    // What is found without any configuration, on whatever machine this is.
+    let usual = child("connect", &[("DOCKER_CONFIG", &text("none"))]).await;
+    for name in ["pipe", "endless", "broken", "plain", "not-there"] {
+        let said = child("connect", &[("DOCKER_CONFIG", &text(name))]).await;
+        assert_eq!(said, usual, "{name}");
+        let with_host = [("DOCKER_CONFIG", &*text(name)), ("DOCKER_HOST", &*socket)];
+        assert_eq!(
+            child("connect", &with_host).await,
+            format!("connected {socket}"),
+            "{name}"
+        );
+    }
+    assert_eq!(child("connect", &[("HOME", &text("plain"))]).await, usual);
+
+    // What was asked for by name and cannot be had is an error.
+    std::fs::create_dir(path("certificates")).unwrap();
+    fifo("certificates/ca.pem");
+    let environment = [
+        ("DOCKER_HOST", "tcp://127.0.0.1:2376"),
+        ("DOCKER_CERT_PATH", &*text("certificates")),
+    ];
+    let said = child("connect", &environment).await;
+    assert!(said.contains("ca.pem cannot be read: it is no regular file"), "{said}");
+}
+
 /// The docker command line with a configuration of its own.
 async fn docker(config: &Path, args: &[&str]) {
     let output = Command::new("docker")

@@ -7,6 +7,7 @@ mod questions;
 #[path = "../support/mod.rs"]
 mod support;
 mod ways;
+mod words;
 
 use std::time::Duration;
 

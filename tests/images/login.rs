@@ -158,7 +158,83 @@ async fn credential_helpers_are_asked() {
     config(serde_json::json!({"credsStore": "missing"}));
     let text = pull().await;
     assert!(
-        text.starts_with("LoginRefused") && text.contains("config.json"),
+        text.starts_with("LoginRefused") && text.contains("docker-credential-missing is not on the PATH"),
+        "{text}"
+    );
+
+    // Hostile ones cost neither memory nor the build, and are gone afterwards.
+    let pid_file = folder.path().join("pid");
+    let hostile = async |name: &str, script: &str, words: &str| {
+        let script = format!("echo $$ > {}; {script}", pid_file.display());
+        helper(folder.path(), name, &script);
+        config(serde_json::json!({ "credsStore": name }));
+        let text = pull().await;
+        assert!(
+            text.starts_with("LoginRefused") && text.contains(words),
+            "{name}: {text}"
+        );
+        assert!(
+            text.len() < 8192 && !text.contains(char::is_control),
+            "{name}: {text:?}"
+        );
+        let pid = fs::read_to_string(&pid_file).unwrap();
+        let gone = || !Path::new("/proc").join(pid.trim()).exists();
+        crate::support::eventually_now("the helper is gone", gone).await;
+    };
+    hostile("endless", "exec cat /dev/zero", "prints more than").await;
+    hostile("complains", "exec cat /dev/zero >&2", "prints more than").await;
+    hostile("hangs", "exec sleep 600", "did not answer within 20s").await;
+    hostile("babbles", "echo '{'; exit 0", "cannot be understood").await;
+    hostile(
+        "escapes",
+        "printf 'no\\033]0;owned\\007\\nno' >&2; exit 1",
+        "failed: no\\u{1b}]0;owned\\u{7}\\nno",
+    )
+    .await;
+
+    // A name that leads elsewhere is not run.
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir(folder.path().join("docker-credential-x")).unwrap();
+    fs::write(
+        elsewhere.join("evil"),
+        format!("#!/bin/sh\ntouch {}/ran\n", folder.path().display()),
+    )
+    .unwrap();
+    fs::set_permissions(elsewhere.join("evil"), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["x/../elsewhere/evil", "../elsewhere/evil", "x y", "."] {
+        config(serde_json::json!({ "credsStore": name }));
+        let text = pull().await;
+        assert!(
+            text.starts_with("LoginRefused") && text.contains("is no name of a credential helper"),
+            "{text}"
+        );
+        config(serde_json::json!({"credHelpers": {registry.address.as_str(): name}}));
+        assert!(pull().await.contains("is no name of a credential helper"));
+    }
+    assert!(!folder.path().join("ran").exists());
+
+    // Nor is a configuration read that is no file, however public the image.
+    let file = folder.path().join("config.json");
+    fs::remove_file(&file).unwrap();
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let text = pull().await;
+    assert!(
+        text.starts_with("LoginRefused") && text.contains("no regular file"),
+        "{text}"
+    );
+    fs::remove_file(&file).unwrap();
+    // One with nothing in it is as none.
+    fs::write(&file, "").unwrap();
+    let text = pull().await;
+    assert!(
+        text.starts_with("LoginRefused") && !text.contains("config.json"),
         "{text}"
     );
 }

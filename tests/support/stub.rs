@@ -30,6 +30,10 @@ pub enum Route {
     ExecCreate,
     ExecStart,
     ExecInspect,
+    Network,
+    NetworkCreate,
+    NetworkList,
+    VolumeList,
 }
 
 /// What the daemon does in place of an answer.
@@ -85,6 +89,10 @@ pub struct Stub {
 struct Shared {
     faults: Mutex<HashMap<Route, Fault>>,
     calls: Mutex<HashMap<Route, usize>>,
+    /// Status and body of an answer, in place of the usual one.
+    words: Mutex<HashMap<Route, (u16, String)>>,
+    /// All that was asked for: methods and paths.
+    requests: Mutex<Vec<String>>,
     /// How many bytes of an endless answer were taken.
     taken: AtomicU64,
     next_id: AtomicU64,
@@ -139,6 +147,17 @@ impl Stub {
 
     pub fn heal(&self) {
         self.shared.faults.lock().clear();
+        self.shared.words.lock().clear();
+    }
+
+    /// Has it answer in these words.
+    pub fn say(&self, route: Route, status: u16, body: impl Into<String>) {
+        self.shared.words.lock().insert(route, (status, body.into()));
+    }
+
+    /// Every request so far, with its method and path, also those that are of no known kind.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().clone()
     }
 
     /// Ends it as a daemon that crashed: connections break, and new ones are refused.
@@ -179,6 +198,10 @@ fn route(method: &str, path: &str) -> Option<Route> {
         ("POST", ["containers", _, "exec"]) => Route::ExecCreate,
         ("POST", ["exec", _, "start"]) => Route::ExecStart,
         ("GET", ["exec", _, "json"]) => Route::ExecInspect,
+        ("GET", ["networks"]) => Route::NetworkList,
+        ("GET", ["networks", _]) => Route::Network,
+        ("POST", ["networks", "create"]) => Route::NetworkCreate,
+        ("GET", ["volumes"]) => Route::VolumeList,
         _ => return None,
     })
 }
@@ -192,6 +215,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         let head = String::from_utf8_lossy(&read[..head_end]).into_owned();
         let mut words = head.split_whitespace();
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        shared.requests.lock().push(format!("{method} {path}"));
         let Some(route) = route(method, path) else {
             return answer(&mut stream, 404, r#"{"message":"page not found"}"#).await;
         };
@@ -212,9 +236,11 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             }
         }
         read.drain(..length);
-        match fault {
-            Some(fault) => return misbehave(&mut stream, route, fault, shared).await,
-            None => behave(&mut stream, route, path, shared).await?,
+        let words = shared.words.lock().get(&route).cloned();
+        match (fault, words) {
+            (Some(fault), _) => return misbehave(&mut stream, route, fault, shared).await,
+            (None, Some((status, body))) => answer(&mut stream, status, &body).await?,
+            (None, None) => behave(&mut stream, route, path, shared).await?,
         }
     }
 }
@@ -287,6 +313,10 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, shared: &Shar
             let all: Vec<_> = containers.iter().map(one).collect();
             answer(stream, 200, &format!("[{}]", all.join(","))).await
         }
+        Route::Network => answer(stream, 404, r#"{"message":"network not found"}"#).await,
+        Route::NetworkCreate => answer(stream, 201, r#"{"Id":"n1","Warning":""}"#).await,
+        Route::NetworkList => answer(stream, 200, "[]").await,
+        Route::VolumeList => answer(stream, 200, r#"{"Volumes":[]}"#).await,
         Route::ExecCreate => answer(stream, 201, r#"{"Id":"e1"}"#).await,
         Route::ExecInspect => answer(stream, 200, r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":7}"#).await,
         Route::Events => {
@@ -372,7 +402,7 @@ async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: 
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
                 .await?;
-            let event = r#"{"Type":"container","Action":"die","Actor":{"ID":"nobody's","Attributes":{}},"time":1}"#;
+            let event = r#"{"Type":"container","Action":"die","Actor":{"ID":"nobody","Attributes":{}},"time":1}"#;
             let events = format!("{event}\n").repeat(100);
             let chunk = format!("{:x}\r\n{events}\r\n", events.len());
             endless(stream, chunk.as_bytes(), shared).await

@@ -63,12 +63,49 @@ pub(super) fn with_other_states<T: DeserializeOwned>(error: DockerError) -> Resu
     serde_json::from_value(found).map_err(|_| error)
 }
 
-pub(super) fn report_of_inspect(found: ContainerInspectResponse) -> ContainerReport {
+/// The longest id or name of anything on an engine, in bytes.
+const MAX_NAME: usize = 255;
+
+/// Ids and names that an engine gives become part of the paths of requests. There one like `../images/prune?x=` would make
+/// another request of it.
+pub(super) fn checked(id: String) -> Result<String, EngineError> {
+    if is_name(&id) { Ok(id) } else { Err(no_name(&id)) }
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= MAX_NAME
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+fn no_name(text: &str) -> EngineError {
+    EngineError::new(
+        EngineErrorKind::Protocol,
+        format!("the engine gave `{text}` as an id or a name, which it cannot be"),
+    )
+}
+
+/// The name of a container, without the slash before it; links add more, with the name of another container in between.
+/// One that is being removed may have none.
+fn name_among(names: Vec<String>) -> Result<String, EngineError> {
+    let bare = |name: &String| name.strip_prefix('/').unwrap_or(name).to_owned();
+    match names.iter().map(bare).find(|name| is_name(name)) {
+        Some(name) => Ok(name),
+        None => match names.into_iter().find(|name| !name.is_empty()) {
+            Some(name) => Err(no_name(&name)),
+            None => Ok(String::new()),
+        },
+    }
+}
+
+pub(super) fn report_of_inspect(found: ContainerInspectResponse) -> Result<ContainerReport, EngineError> {
     let state = found.state.unwrap_or_default();
     let config = found.config.unwrap_or_default();
     let mut report = ContainerReport::new(
-        found.id.unwrap_or_default(),
-        found.name.unwrap_or_default().trim_start_matches('/'),
+        checked(found.id.unwrap_or_default())?,
+        name_among(found.name.into_iter().collect())?,
         match state.status {
             Some(ContainerStateStatusEnum::CREATED) => ContainerState::Created,
             Some(ContainerStateStatusEnum::RUNNING) => ContainerState::Running,
@@ -86,14 +123,13 @@ pub(super) fn report_of_inspect(found: ContainerInspectResponse) -> ContainerRep
     }
     report.image = config.image.unwrap_or_default();
     report.labels = config.labels.unwrap_or_default();
-    report
+    Ok(report)
 }
 
-pub(super) fn report_of_summary(found: ContainerSummary) -> ContainerReport {
-    let name = found.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+pub(super) fn report_of_summary(found: ContainerSummary) -> Result<ContainerReport, EngineError> {
     let mut report = ContainerReport::new(
-        found.id.unwrap_or_default(),
-        name.trim_start_matches('/'),
+        checked(found.id.unwrap_or_default())?,
+        name_among(found.names.unwrap_or_default())?,
         match found.state {
             Some(ContainerSummaryStateEnum::CREATED) => ContainerState::Created,
             Some(ContainerSummaryStateEnum::RUNNING) => ContainerState::Running,
@@ -107,7 +143,7 @@ pub(super) fn report_of_summary(found: ContainerSummary) -> ContainerReport {
     );
     report.image = found.image.unwrap_or_default();
     report.labels = found.labels.unwrap_or_default();
-    report
+    Ok(report)
 }
 
 /// What a failed call means. `what` says what did not happen; the engine's own words are added where it answered, and
@@ -135,12 +171,21 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         DockerError::HyperLegacyError { err } if err.is_connect() => Kind::Unreachable,
         DockerError::HyperLegacyError { .. } | DockerError::HyperResponseError { .. } => Kind::Protocol,
         DockerError::UnsupportedURISchemeError { .. } => Kind::Unsupported,
-        DockerError::JsonDataError { .. } | DockerError::JsonSerdeError { .. } => Kind::Protocol,
+        // The rest of it is the whole answer, in which the variables of containers may stand.
+        DockerError::JsonDataError { message, .. } => {
+            return EngineError::new(Kind::Protocol, what).with_source(Undecodable(message.clone()));
+        }
+        DockerError::JsonSerdeError { .. } => Kind::Protocol,
         DockerError::HttpClientError { .. } | DockerError::InvalidURIError { .. } => Kind::Rejected,
         _ => Kind::Internal,
     };
     EngineError::new(kind, what).with_source(error)
 }
+
+/// An answer that is not what it should be, and in what.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer cannot be understood: {0}")]
+struct Undecodable(String);
 
 /// Whether the error or anything that caused it is of some kind.
 fn any_cause(error: &DockerError, is: fn(&(dyn StdError + 'static)) -> bool) -> bool {
@@ -221,13 +266,58 @@ mod tests {
     fn states_that_only_podman_has_are_understood_in_a_list_and_in_a_description() {
         let list = r#"[{"Id":"a","Names":["/x"],"State":"stopped"},{"Id":"b","State":"running"}]"#;
         let found: Vec<ContainerSummary> = with_other_states(undecodable(list)).unwrap();
-        let reports: Vec<_> = found.into_iter().map(report_of_summary).collect();
+        let reports: Vec<_> = found
+            .into_iter()
+            .map(|found| report_of_summary(found).unwrap())
+            .collect();
         assert_eq!((&*reports[0].name, reports[0].state), ("x", ContainerState::Exited));
         assert_eq!((&*reports[1].id, reports[1].state), ("b", ContainerState::Running));
 
         let one = r#"{"Id":"a","State":{"Status":"initialized"}}"#;
         let found: ContainerInspectResponse = with_other_states(undecodable(one)).unwrap();
-        assert_eq!(report_of_inspect(found).state, ContainerState::Created);
+        assert_eq!(report_of_inspect(found).unwrap().state, ContainerState::Created);
+    }
+
+    #[test]
+    fn only_ids_and_names_that_stay_one_part_of_a_path_are_taken() {
+        for id in ["a", "0123abc", "x_y.z-1", "a..b", &"f".repeat(64)] {
+            assert_eq!(checked(id.to_owned()).unwrap(), id);
+        }
+        for id in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "_a",
+            "a/b",
+            "../../images/prune?x=",
+            "prune?x=",
+            "a#b",
+            "a%2fb",
+            "a b",
+            "a\n",
+            "\u{e4}",
+            &"f".repeat(256),
+        ] {
+            assert_eq!(
+                checked(id.to_owned()).unwrap_err().kind(),
+                EngineErrorKind::Protocol,
+                "{id}"
+            );
+        }
+        let name = |names: &[&str]| name_among(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(name(&["/other/alias", "/mine"]).unwrap(), "mine");
+        assert_eq!(name(&["/mine"]).unwrap(), "mine");
+        assert_eq!(name(&[]).unwrap(), "");
+        assert_eq!(name(&[""]).unwrap(), "");
+        assert!(name(&["/../x"]).is_err() && name(&["//x"]).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_decoded_is_not_in_the_error() {
+        let error = engine_error("nothing was done", undecodable(r#"{"Env": ["TOKEN=s3cret"]}"#));
+        assert_eq!(error.kind(), EngineErrorKind::Protocol);
+        assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! What the registry is shown: given by the user, or had from Docker's own configuration and its helpers.
 
-use std::fs::File;
-use std::io::{self, BufReader};
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use bollard::auth::DockerCredentials;
-use docker_credential::{CredentialRetrievalError as Failure, DockerCredential, get_credential_from_reader};
-use tokio::sync::oneshot;
+use serde_json::Value;
 
 use super::discover::Environment;
+use super::{files, helper};
 use crate::engine::{AuthKind, RegistryAuth};
+use crate::text;
 
 /// How long a credential helper may take; one that asks its user something may take a while.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,15 +36,20 @@ pub(super) async fn of(auth: &RegistryAuth, registry: &str) -> Login {
     } else {
         registry
     };
-    let credential = match &auth.0 {
+    let found = match &auth.0 {
         AuthKind::Anonymous => None,
-        AuthKind::Password { username, password } => {
-            Some(DockerCredential::UsernamePassword(username.clone(), password.clone()))
-        }
-        AuthKind::IdentityToken(token) => Some(DockerCredential::IdentityToken(token.clone())),
+        AuthKind::Password { username, password } => Some(DockerCredentials {
+            username: Some(username.clone()),
+            password: Some(password.clone()),
+            ..Default::default()
+        }),
+        AuthKind::IdentityToken(token) => Some(DockerCredentials {
+            identitytoken: Some(token.clone()),
+            ..Default::default()
+        }),
         AuthKind::DockerConfig(folder) => match folder.clone().or_else(|| Environment::of_process().config_dir()) {
             Some(folder) => match configured(&folder, key).await {
-                Ok(credential) => credential,
+                Ok(found) => found,
                 Err(trouble) => {
                     tracing::warn!(registry, "pulling without a login: {trouble}");
                     return Login {
@@ -56,61 +61,143 @@ pub(super) async fn of(auth: &RegistryAuth, registry: &str) -> Login {
             None => None,
         },
     };
-    let serveraddress = Some(key.to_owned());
-    let credentials = credential.map(|credential| match credential {
-        DockerCredential::UsernamePassword(username, password) => DockerCredentials {
-            username: Some(username),
-            password: Some(password),
-            serveraddress,
-            ..Default::default()
-        },
-        DockerCredential::IdentityToken(token) => DockerCredentials {
-            identitytoken: Some(token),
-            serveraddress,
-            ..Default::default()
-        },
-    });
     Login {
-        credentials,
+        credentials: found.map(|found| DockerCredentials {
+            serveraddress: Some(key.to_owned()),
+            ..found
+        }),
         trouble: None,
     }
 }
 
 /// What Docker's configuration has for a registry.
-async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredential>, String> {
+async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredentials>, String> {
     let file = folder.join("config.json");
-    let failed = |why: String| format!("no credentials for {key} could be had by {}: {why}", file.display());
-    let reader = match File::open(&file) {
-        Ok(opened) => BufReader::new(opened),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error.to_string())),
+    let failed = |why: String| {
+        let words = format!("no credentials for {key} could be had by {}: {why}", file.display());
+        text::clean(&words).into_owned()
     };
-    // Helpers are waited for without a limit, and a runtime waits for its blocking tasks when it ends: so a thread of its
-    // own, which a helper that hangs holds and nothing else.
-    let (sender, answer) = oneshot::channel();
-    let server = key.to_owned();
-    thread::Builder::new()
-        .name("docker-credential".to_owned())
-        .spawn(move || {
-            // Nobody waits any more if this fails.
-            let _ = sender.send(get_credential_from_reader(reader, &server));
-        })
-        .map_err(|error| failed(error.to_string()))?;
-    match tokio::time::timeout(HELPER_TIMEOUT, answer).await {
-        Ok(Ok(Ok(credential))) => Ok(Some(credential)),
-        Ok(Ok(Err(Failure::NoCredentialConfigured))) => Ok(None),
-        Ok(Ok(Err(Failure::HelperFailure { helper, stdout, stderr }))) => {
-            // All helpers use these words, on standard output, for "I have none".
-            if stdout.contains("credentials not found") {
-                return Ok(None);
-            }
-            // Its standard output is where secrets would be.
-            Err(failed(format!("{helper} failed: {}", stderr.trim())))
+    let look_up = async {
+        let read = files::off_the_runtime({
+            let file = file.clone();
+            move || files::read(&file)
+        });
+        let content = read.await.map_err(|error| error.to_string())??.unwrap_or_default();
+        if content.trim_ascii().is_empty() {
+            return Ok(None);
         }
-        Ok(Ok(Err(error))) => Err(failed(error.to_string())),
-        Ok(Err(_)) => Err(failed("the search for them broke off".to_owned())),
+        let config: Value = serde_json::from_slice(&content).map_err(|error| format!("it is not JSON: {error}"))?;
+        let named = |helper: &Value| helper.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
+        if let Some(name) = named(&config["credHelpers"][key]) {
+            return helper::ask(&name, key).await;
+        }
+        if let Some(written) = written_in(&config["auths"], key)? {
+            return Ok(Some(written));
+        }
+        match named(&config["credsStore"]) {
+            Some(name) => helper::ask(&name, key).await,
+            None => Ok(None),
+        }
+    };
+    match tokio::time::timeout(HELPER_TIMEOUT, look_up).await {
+        Ok(found) => found.map_err(failed),
         Err(_) => Err(failed(format!(
             "the credential helper did not answer within {HELPER_TIMEOUT:?}"
         ))),
+    }
+}
+
+/// What `docker login` has written for a registry.
+fn written_in(auths: &Value, key: &str) -> Result<Option<DockerCredentials>, String> {
+    let alike = || {
+        let mut auths = auths.as_object().into_iter().flatten();
+        auths
+            .find(|(other, _)| registry_of(other) == registry_of(key))
+            .map(|(_, auth)| auth)
+    };
+    let Some(auth) = auths.get(key).or_else(alike) else {
+        return Ok(None);
+    };
+    let text = |name: &str| auth[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    if let Some(token) = text("identitytoken") {
+        return Ok(Some(DockerCredentials {
+            identitytoken: Some(token),
+            ..Default::default()
+        }));
+    }
+    let (username, password) = match text("auth") {
+        Some(encoded) => decode(&encoded).ok_or_else(|| "what is written there for it is no login".to_owned())?,
+        None => match (text("username"), text("password")) {
+            (Some(username), Some(password)) => (username, password),
+            _ => return Ok(None),
+        },
+    };
+    Ok(Some(DockerCredentials {
+        username: Some(username),
+        password: Some(password),
+        ..Default::default()
+    }))
+}
+
+/// Keys have been written in several ways: with a scheme and a path, or without.
+fn registry_of(key: &str) -> &str {
+    let host = match key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")) {
+        Some(rest) => rest.split('/').next().unwrap_or_default(),
+        None => key,
+    };
+    match host {
+        "registry-1.docker.io" | "docker.io" => "index.docker.io",
+        host => host,
+    }
+}
+
+/// `user:password` in base64, with or without padding.
+fn decode(encoded: &str) -> Option<(String, String)> {
+    let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let decoded = GeneralPurpose::new(&alphabet::STANDARD, padding).decode(encoded).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (username, password) = text.split_once(':')?;
+    Some((username.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_docker_login_has_written_is_found_in_all_its_forms() {
+        let found = |auths: Value, key| {
+            let found = written_in(&auths, key)?;
+            Ok::<_, String>(found.map(|found| (found.username, found.password, found.identitytoken)))
+        };
+        let login = Ok(Some((Some("me".to_owned()), Some("pa:ss".to_owned()), None)));
+        // `me:pa:ss`, without and with its padding.
+        for encoded in ["bWU6cGE6c3M", "bWU6cGE6c3M="] {
+            let auth = json!({ "auth": encoded });
+            assert_eq!(found(json!({ "r.example": auth }), "r.example"), login);
+            assert_eq!(found(json!({ "https://r.example/v1/": auth }), "r.example"), login);
+            assert_eq!(found(json!({ "docker.io": auth }), DOCKER_HUB_KEY), login);
+            assert_eq!(found(json!({ "other.example": auth }), "r.example"), Ok(None));
+        }
+        let plain = json!({"r.example": {"username": "me", "password": "pa:ss"}});
+        assert_eq!(found(plain, "r.example"), login);
+        let token = json!({"r.example": {"auth": "bWU6", "identitytoken": "t"}});
+        assert_eq!(found(token, "r.example"), Ok(Some((None, None, Some("t".to_owned())))));
+        for nothing in [
+            json!(null),
+            json!({}),
+            json!([]),
+            json!({"r.example": {}}),
+            json!({"r.example": {"auth": ""}}),
+        ] {
+            assert_eq!(found(nothing, "r.example"), Ok(None));
+        }
+        for bad in ["%", "bWU=", "/w=="] {
+            assert!(
+                found(json!({"r.example": {"auth": bad}}), "r.example").is_err(),
+                "{bad}"
+            );
+        }
     }
 }

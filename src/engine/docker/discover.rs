@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::endpoint::Endpoint;
+use super::files;
 use crate::error::{Error, FieldError};
+use crate::text;
 
 /// The variables that are looked at.
 const VARIABLES: [&str; 10] = [
@@ -124,12 +125,18 @@ impl Environment {
                     return Ok(None);
                 };
                 let named_by = format!("currentContext in {}", file.display());
-                match read_json(&file).map_err(|problem| bad(file.display(), problem))? {
-                    Some(config) => match config["currentContext"].as_str() {
-                        Some(name) if !name.is_empty() => (name.to_owned(), named_by),
-                        _ => return Ok(None),
-                    },
-                    None => return Ok(None),
+                // The docker command line, too, warns and goes on as if nothing stood there.
+                let config = read_json(&file).unwrap_or_else(|problem| {
+                    let (file, problem) = (file.display().to_string(), text::clean(&problem));
+                    tracing::warn!(
+                        file = &*text::clean(&file),
+                        "a file of Docker's is passed over: it {problem}"
+                    );
+                    None
+                });
+                match config.unwrap_or_default()["currentContext"].as_str() {
+                    Some(name) if !name.is_empty() => (name.to_owned(), named_by),
+                    _ => return Ok(None),
                 }
             }
         };
@@ -228,13 +235,12 @@ fn parse(host: &str, named_by: &str) -> Result<Endpoint, Error> {
     })
 }
 
-/// `None` where there is no such file.
+/// `None` where there is no such file, or nothing in it.
 fn read_json(file: &Path) -> Result<Option<Value>, String> {
-    let text = match fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("cannot be read: {error}")),
-    };
+    let text = files::read(file)?.unwrap_or_default();
+    if text.trim_ascii().is_empty() {
+        return Ok(None);
+    }
     match serde_json::from_slice(&text) {
         Ok(value) => Ok(Some(value)),
         Err(error) => Err(format!("is not JSON: {error}")),
@@ -392,12 +398,66 @@ mod tests {
                 .1
                 .contains("nonsense")
         );
-        fs::write(dir.path().join("config.json"), "{").unwrap();
-        assert!(
-            refused(&[("DOCKER_CONFIG", dir.path().to_str().unwrap())])
-                .0
-                .ends_with("config.json")
-        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_config_file_that_is_none_is_passed_over_as_docker_does() {
+        let dir = config_with_context("unix:///far.sock", None, false);
+        let file = dir.path().join("config.json");
+        let config = ("DOCKER_CONFIG", dir.path().to_str().unwrap());
+        let usual = || {
+            let found = environment(&[config]).candidates().unwrap();
+            assert_eq!(found[0].endpoint, Endpoint::unix("/var/run/docker.sock"));
+        };
+        for text in [
+            "",
+            " \n",
+            "\u{feff}{\"currentContext\":\"far\"}",
+            "{",
+            "nonsense",
+            "null",
+            "[]",
+            "7",
+            "{\"currentContext\":7}",
+        ] {
+            fs::write(&file, text).unwrap();
+            usual();
+        }
+        fs::write(&file, [0xff, 0xfe]).unwrap();
+        usual();
+        fs::File::create(&file).unwrap().set_len(1 << 30).unwrap();
+        usual();
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        usual();
+        fs::remove_dir(&file).unwrap();
+        for target in ["/dev/zero", "/nowhere", "config.json"] {
+            std::os::unix::fs::symlink(target, &file).unwrap();
+            usual();
+            fs::remove_file(&file).unwrap();
+        }
+        let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
+        assert!(made.success());
+        usual();
+
+        // A context that was asked for is looked for all the same, and a broken one beside it does no harm.
+        let beside = dir.path().join("contexts/meta/beside");
+        fs::create_dir_all(&beside).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(beside.join("meta.json"))
+            .status()
+            .unwrap();
+        assert!(made.success());
+        assert_eq!(only(&[config, ("DOCKER_CONTEXT", "far")]), Endpoint::unix("/far.sock"));
+
+        // A home that is no directory has no settings in it.
+        let plain = dir.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        for name in ["HOME", "DOCKER_CONFIG"] {
+            let found = environment(&[(name, plain.to_str().unwrap())]).candidates().unwrap();
+            assert_eq!(found[0].endpoint, Endpoint::unix("/var/run/docker.sock"));
+        }
     }
 
     #[cfg(unix)]

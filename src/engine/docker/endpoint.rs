@@ -1,5 +1,6 @@
 //! Where an engine is: [`Endpoint`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -41,12 +42,14 @@ const TLS_PORT: u16 = 2376;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Neither `Debug` nor `Display` shows a password that somebody has put into an address, where it has no use.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub(super) kind: Kind,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Unix(PathBuf),
     Pipe(PathBuf),
@@ -173,9 +176,33 @@ impl fmt::Display for Endpoint {
         match &self.kind {
             Kind::Unix(path) => write!(f, "unix://{}", path.display()),
             Kind::Pipe(path) => write!(f, "npipe://{}", path.display()),
-            Kind::Tcp { address, .. } | Kind::Tls { address, .. } => write!(f, "tcp://{address}"),
-            Kind::Ssh(destination) => write!(f, "ssh://{destination}"),
+            Kind::Tcp { address, .. } | Kind::Tls { address, .. } => write!(f, "tcp://{}", without_password(address)),
+            Kind::Ssh(destination) => write!(f, "ssh://{}", without_password(destination)),
         }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Endpoint");
+        shown.field("address", &self.to_string());
+        match &self.kind {
+            Kind::Tcp { insecure, .. } => shown.field("insecure", insecure),
+            Kind::Tls { certificates, .. } => shown.field("certificates", certificates),
+            Kind::Unix(_) | Kind::Pipe(_) | Kind::Ssh(_) => &mut shown,
+        };
+        shown.finish()
+    }
+}
+
+/// An address as it may be shown: of `user:password@host` the password is left out.
+fn without_password(address: &str) -> Cow<'_, str> {
+    match address
+        .rsplit_once('@')
+        .and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
+    {
+        Some((user, host)) => Cow::Owned(format!("{user}:…@{host}")),
+        None => Cow::Borrowed(address),
     }
 }
 
@@ -187,7 +214,8 @@ impl FromStr for Endpoint {
         let bad = |problem: String| Error::Config(vec![FieldError::new("endpoint", problem)]);
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(bad(format!(
-                "`{text}` must begin with unix://, tcp://, ssh:// or npipe://"
+                "`{}` must begin with unix://, tcp://, ssh:// or npipe://",
+                without_password(text)
             )));
         };
         // A trailing slash is what people copy; it means nothing.
@@ -206,7 +234,7 @@ impl FromStr for Endpoint {
 
 /// Splits `host[:port]`; an IPv6 address stays in its brackets.
 fn host_and_port(address: &str, default: u16) -> Result<(String, u16), String> {
-    let bad = || format!("`{address}` is not host:port");
+    let bad = || format!("`{}` is not host:port", without_password(address));
     let uri: Uri = format!("http://{address}/").parse().map_err(|_| bad())?;
     let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
         return Err(bad());
@@ -240,7 +268,7 @@ impl Destination {
             Some((user, address)) => (Some(user), address),
             None => (None, destination),
         };
-        let bad = || format!("`{destination}` is not [user@]host[:port]");
+        let bad = || format!("`{}` is not [user@]host[:port]", without_password(destination));
         let (host, port) = host_and_port(address, 0).map_err(|_| bad())?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         // They become arguments of a program: nothing in them may be taken for an option.
@@ -306,6 +334,24 @@ mod tests {
             assert!(parsed(text).problem().is_some(), "{text}");
         }
         assert!(!parsed("ssh://me:secret@host").problem().unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_shown_nowhere() {
+        for text in [
+            "tcp://me:s3cret@localhost:1",
+            "ssh://me:s3cret@host",
+            "ssh://me:s3cret@host/path",
+            "ssh://a@b:s3cret@host",
+            "https://me:s3cret@host",
+            "me:s3cret@host",
+        ] {
+            let shown = match text.parse::<Endpoint>() {
+                Ok(endpoint) => format!("{endpoint} {endpoint:?} {:?}", endpoint.problem()),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
     }
 
     #[test]

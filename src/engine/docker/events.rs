@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::DockerEngine;
-use super::convert::{engine_error, filters};
+use super::convert::{checked, engine_error, filters};
 use crate::engine::{EngineError, Event, EventKind, Selector};
 
 pub(super) fn subscribe(
@@ -30,13 +30,13 @@ pub(super) fn subscribe(
     engine
         .lines(|docker| docker.events(Some(options)))
         .filter_map(async |message| match message {
-            Ok(message) => event(message).map(Ok),
+            Ok(message) => event(message),
             Err(error) => Some(Err(engine_error("the stream of events broke", error))),
         })
         .boxed()
 }
 
-fn event(message: EventMessage) -> Option<Event> {
+fn event(message: EventMessage) -> Option<Result<Event, EngineError>> {
     let kind = match message.action?.as_str() {
         "oom" => EventKind::OutOfMemory,
         "die" | "died" => EventKind::Died,
@@ -44,8 +44,12 @@ fn event(message: EventMessage) -> Option<Event> {
         "pause" => EventKind::Paused,
         _ => return None,
     };
-    let mut event = Event::new(message.actor?.id?, kind);
+    let id = match checked(message.actor?.id?) {
+        Ok(id) => id,
+        Err(error) => return Some(Err(error)),
+    };
+    let mut event = Event::new(id, kind);
     let since_epoch = message.time_nano.and_then(|nanos| u64::try_from(nanos).ok());
     event.at = since_epoch.map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos));
-    Some(event)
+    Some(Ok(event))
 }

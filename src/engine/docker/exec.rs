@@ -17,7 +17,7 @@ use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 
-use super::convert::engine_error;
+use super::convert::{checked, engine_error};
 use super::upgrade::{self, Connection};
 use super::{DockerEngine, frames};
 use crate::engine::{
@@ -72,7 +72,7 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         ..Default::default()
     };
     let refused = |error| engine_error("the engine did not run the command", error);
-    let exec = docker.create_exec(id, config).await.map_err(refused)?.id;
+    let exec = checked(docker.create_exec(id, config).await.map_err(refused)?.id)?;
     let options = StartExecOptions {
         output_capacity: Some(READ_CAPACITY),
         tty: request.tty.is_some(),

@@ -12,6 +12,7 @@ use super::convert::engine_error;
 use super::credentials::{self, Login};
 use crate::engine::reference::Reference;
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
+use crate::text;
 
 /// A pull may take as long as it makes progress; after this long without any it has failed.
 const PULL_SILENCE: Duration = Duration::from_secs(60);
@@ -123,7 +124,7 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             };
             progress(Progress::Pulling {
                 image: image.clone(),
-                status,
+                status: text::clean(&status).into_owned(),
             });
         }
     }

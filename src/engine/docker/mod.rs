@@ -7,7 +7,9 @@ mod discover;
 mod endpoint;
 mod events;
 mod exec;
+mod files;
 pub(crate) mod frames;
+mod helper;
 mod image;
 mod limits;
 mod network;
@@ -32,6 +34,7 @@ use super::{
 };
 use crate::error::Error;
 use crate::runtime::{Home, stream_within, within};
+use crate::text;
 use convert::{engine_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
 use upgrade::Connection;
@@ -99,15 +102,26 @@ impl DockerEngine {
     ///
     /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
     ///
+    /// A `config.json` that cannot be read or understood is passed over with a warning to `tracing`, as the docker command
+    /// line does. Only regular files of at most 4 MiB are read, here and for TLS, on a thread of their own.
+    ///
     /// # Errors
     ///
     /// - [`Error::Config`] for a setting that cannot be used, by its name.
     /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming everything that was tried;
     ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds).
     pub async fn connect() -> Result<Self, Error> {
-        let runtime = Home::own()?;
-        let connect = async { Self::first_that_answers(Environment::of_process().candidates()?).await };
-        runtime.run(connect).await
+        let connect = async {
+            // Files are read for it.
+            let candidates = files::off_the_runtime(|| Environment::of_process().candidates()).await;
+            let candidates = candidates.map_err(|error| {
+                let error =
+                    EngineError::new(EngineErrorKind::Internal, "the settings could not be read").with_source(error);
+                Error::engine(REACH, None, error)
+            })?;
+            Self::first_that_answers(candidates?).await
+        };
+        Home::own()?.run(within_connect_timeout(connect)).await
     }
 
     async fn first_that_answers(mut candidates: Vec<Candidate>) -> Result<Self, Error> {
@@ -143,12 +157,13 @@ impl DockerEngine {
     ///
     /// As [`connect`](Self::connect).
     pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
-        Home::own()?.run(Self::open(endpoint, "endpoint")).await
+        let connect = Self::open(endpoint, "endpoint");
+        Home::own()?.run(within_connect_timeout(connect)).await
     }
 
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
         let runtime = Home::own()?;
-        let unbounded = transport::client(&endpoint, named_by, &runtime)?;
+        let unbounded = transport::client(&endpoint, named_by, &runtime).await?;
         let what = format!("no version was had from the engine at {endpoint}");
         // The version is agreed on for both.
         let (docker, is_podman) = agree_on_version(budget::for_answers(&unbounded), &what).await?;
@@ -227,6 +242,18 @@ impl DockerEngine {
     }
 }
 
+/// Bounds all that connecting takes, the reading of files included.
+async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            let words = format!("the engine was not reached within {CONNECT_TIMEOUT:?}");
+            let error = EngineError::new(EngineErrorKind::Timeout, words);
+            Err(Error::engine(REACH, None, error))
+        }
+    }
+}
+
 /// Sees too whether it is Podman.
 async fn agree_on_version(docker: Docker, what: &str) -> Result<(Docker, bool), Error> {
     bounded("the version request", CONNECT_TIMEOUT, async {
@@ -269,7 +296,7 @@ impl Engine for DockerEngine {
                 .await
                 .map_err(|error| engine_error("the engine's version cannot be read", error))?;
             let name = if self.is_podman { "Podman" } else { "Docker" };
-            let part = |text: Option<String>| text.unwrap_or_default();
+            let part = |told: Option<String>| text::clean(&told.unwrap_or_default()).into_owned();
             let mut info = EngineInfo::new(
                 format!("{name} {}", part(version.version)),
                 part(version.api_version),
@@ -356,6 +383,7 @@ impl Engine for DockerEngine {
                 .map_err(|error| engine_error("the engine did not create the container", error));
             match created {
                 Ok(created) => {
+                    let id = convert::checked(created.id)?;
                     let (discarded, warnings) = created
                         .warnings
                         .into_iter()
@@ -363,7 +391,7 @@ impl Engine for DockerEngine {
                     Ok(Creation {
                         warnings,
                         discarded,
-                        ..Creation::new(created.id)
+                        ..Creation::new(id)
                     })
                 }
                 // An earlier, abandoned call of ours may have made it: the name is ours alone.
@@ -444,8 +472,8 @@ impl Engine for DockerEngine {
                 .inspect_container(id, None::<query::InspectContainerOptions>)
                 .await
                 .or_else(convert::with_other_states)
-                .map(report_of_inspect)
                 .map_err(|error| engine_error("the engine did not describe the container", error))
+                .and_then(report_of_inspect)
         })
     }
 
@@ -462,7 +490,7 @@ impl Engine for DockerEngine {
                 .await
                 .or_else(convert::with_other_states)
                 .map_err(|error| engine_error("the engine did not list containers", error))?;
-            Ok(found.into_iter().map(report_of_summary).collect())
+            found.into_iter().map(report_of_summary).collect()
         })
     }
 

@@ -6,7 +6,7 @@ use bollard::models::{ContainerCreateBody, NetworkCreateRequest, NetworkInspect}
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 
 use super::DockerEngine;
-use super::convert::engine_error;
+use super::convert::{checked, engine_error};
 use crate::engine::network::{NetworkKind, NewNetwork};
 use crate::engine::{ContainerSpec, EngineError, EngineErrorKind};
 use crate::labels;
@@ -63,7 +63,7 @@ async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -
         };
         let what = format!("the engine did not create the network {}", new.name);
         let id = match engine.docker.create_network(request).await {
-            Ok(created) => created.id,
+            Ok(created) => checked(created.id)?,
             Err(error) => match engine_error(&what, error) {
                 error if error.kind() == EngineErrorKind::Conflict => continue,
                 // It is the driver that is not found.
@@ -152,6 +152,9 @@ async fn find(engine: &DockerEngine, name: &str) -> Result<Option<NetworkInspect
     match engine.docker.inspect_network(name, None::<InspectNetworkOptions>).await {
         Ok(found) => {
             let exactly = [&found.name, &found.id].iter().any(|is| is.as_deref() == Some(name));
+            if exactly {
+                checked(found.id.clone().unwrap_or_default())?;
+            }
             Ok(exactly.then_some(found))
         }
         Err(error) => match engine_error("the engine did not describe the network", error) {

@@ -1,7 +1,6 @@
 //! TLS to an engine, with Docker's three files.
 
 use std::error::Error as StdError;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +11,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tokio_rustls::{Connect, TlsConnector};
+
+use super::files;
 
 /// Whom to trust, and who we are.
 pub(super) struct Tls {
@@ -58,7 +59,11 @@ impl Tls {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+    match files::read(file) {
+        Ok(Some(content)) => Ok(content),
+        Ok(None) => Err(format!("{} cannot be read: there is no such file", file.display())),
+        Err(problem) => Err(format!("{} {problem}", file.display())),
+    }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -25,7 +25,7 @@ use super::budget::{Granted, Meter};
 use super::endpoint::{Endpoint, Kind};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::{ssh, upgrade};
+use super::{files, ssh, upgrade};
 use crate::error::{Error, FieldError};
 use crate::runtime::{Home, within};
 
@@ -43,12 +43,18 @@ const RESPONSE_TIMEOUT: u64 = 120;
 /// A client of the engine there; nothing is sent yet. `named_by` is the setting that errors about it name.
 ///
 /// Bollard's own transports open a connection for each request, without TCP_NODELAY under TLS; so it is given another.
-pub(super) fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) -> Result<Docker, Error> {
+pub(super) async fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) -> Result<Docker, Error> {
     let bad = |problem| Error::Config(vec![FieldError::new(named_by, problem)]);
     if let Some(problem) = endpoint.problem() {
         return Err(bad(problem));
     }
-    let connector = Connector(Arc::new(Route::to(endpoint).map_err(bad)?));
+    // It reads the files of TLS.
+    let route = files::off_the_runtime({
+        let endpoint = endpoint.clone();
+        move || Route::to(&endpoint)
+    });
+    let route = route.await.map_err(|error| bad(error.to_string()))?;
+    let connector = Connector(Arc::new(route.map_err(bad)?));
     // The name in each request's Host header, and what a TCP connector connects to.
     let host = endpoint.authority().unwrap_or_else(|| "localhost".to_owned());
 

@@ -9,7 +9,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters as query;
 
 use super::DockerEngine;
-use super::convert::engine_error;
+use super::convert::{checked, engine_error};
 use crate::agent::{self, AgentVolume};
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind};
 use crate::labels;
@@ -88,10 +88,11 @@ pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result
         if !is_of_pool || !owner.is_some_and(|owner| owner.is_proven_dead()) {
             continue;
         }
-        for user in users(engine, &volume.name).await? {
+        let name = checked(volume.name)?;
+        for user in users(engine, &name).await? {
             engine.remove(&user).await?;
         }
-        remove(engine, &volume.name).await?;
+        remove(engine, &name).await?;
     }
     Ok(())
 }
@@ -185,7 +186,11 @@ async fn users(engine: &DockerEngine, volume: &str) -> Result<Vec<String>, Engin
         .await
         .or_else(super::convert::with_other_states)
         .map_err(|error| engine_error("the engine did not list containers", error))?;
-    Ok(found.into_iter().filter_map(|container| container.id).collect())
+    found
+        .into_iter()
+        .filter_map(|container| container.id)
+        .map(checked)
+        .collect()
 }
 
 async fn remove(engine: &DockerEngine, name: &str) -> Result<(), EngineError> {
