@@ -22,7 +22,7 @@ mod users;
 mod wipe;
 mod wire;
 
-use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Stage, UNKNOWN, VERSION, from_agent, to_agent};
+use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Size, Stage, UNKNOWN, VERSION, from_agent, to_agent};
 use spawn::Given;
 use sys::{Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
 use table::{Command, Table};
@@ -307,6 +307,12 @@ impl Agent {
                 let (stream, taken) = (fields.u8()?, fields.u8()?);
                 if let Some(command) = self.table.find(id) {
                     command.answer_pipe(stream.into(), taken != 0)?;
+                }
+            }
+            to_agent::RESIZE => {
+                let size = Size::decode(&mut fields)?;
+                if let Some(command) = self.table.find(id) {
+                    command.resize(size);
                 }
             }
             to_agent::PING => self.out.frame(from_agent::PONG, id, &[]),

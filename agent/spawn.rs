@@ -51,6 +51,8 @@ pub struct Stdio {
     pub stdin: Option<Fd>,
     pub stdout: Fd,
     pub stderr: Fd,
+    /// All three are a terminal.
+    pub tty: bool,
 }
 
 type Failure = (Stage, Errno);
@@ -76,6 +78,9 @@ fn become_command(
     let resources = at(Stage::Resources);
 
     sys::setsid();
+    if stdio.tty {
+        sys::take_terminal(stdio.stdout).map_err(at(Stage::Terminal))?;
+    }
     let passwd = sys::map(USERS_FILE).map_err(resources)?;
     let group = sys::map(USERS_FILE).map_err(resources)?;
     let user = match spawn.user.to_bytes() {
@@ -124,7 +129,8 @@ fn become_command(
     for (slot, arg) in argv.iter_mut().zip(spawn.args()) {
         *slot = arg.as_ptr().cast();
     }
-    let most = given.env.len() + spawn.envc as usize + 1;
+    // One for a terminal's, one for the end.
+    let most = given.env.len() + spawn.envc as usize + 2;
     let env = sys::map_pointers(most).map_err(resources)?;
     let mut home = [0; PATH_MAX];
     let home = match &user {
@@ -157,6 +163,12 @@ fn become_command(
             count += 1;
             path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
         }
+    }
+    // As the engine does.
+    let is_term = |var: &CStr| name(var) == b"TERM";
+    if stdio.tty && !given.env.texts().any(is_term) && !spawn.env().any(is_term) {
+        env[count] = c"TERM=xterm".as_ptr().cast();
+        count += 1;
     }
     let env = &env[..=count];
 

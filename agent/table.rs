@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::kill::{self, Killing, Progress, Roots, Target};
 use crate::protocol::{
-    Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Spawn, Stage, UNKNOWN, WITH_STDIN, from_agent,
+    Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Size, Spawn, Stage, UNKNOWN, WITH_STDIN, WITH_TTY, from_agent,
 };
 use crate::spawn::{self, Given, Stdio};
 use crate::sys::{self, Errno, Fd, Pid1, Waited};
@@ -12,6 +12,9 @@ use crate::wire::Out;
 
 /// Read at once where nobody wants it.
 const SCRATCH: usize = 4096;
+
+/// More than a terminal holds. How much there is in it cannot be asked: some of it is on the way within the kernel.
+const TTY_ROOM: usize = 64 * 1024;
 
 /// The room of a pipe that the library reads.
 const PIPE_SIZE: usize = 256 * 1024;
@@ -30,7 +33,9 @@ pub struct Command {
     end: Option<(Waited, u32)>,
     reported: bool,
     stdin: Stdin,
+    /// With a terminal the first is its master, and there is no second.
     outputs: [Option<Fd>; 2],
+    tty: bool,
     pipes: [Pipe; 2],
     /// How much of each is certainly from before the command's end, when it has ended.
     own_output: [usize; 2],
@@ -137,18 +142,32 @@ impl Table {
         let failure = &self.failures[place];
         failure.store(0, Ordering::Relaxed);
         let mut pipes = Pipes([-1; 6]);
-        let made = pipes.make(spawn.flags & WITH_STDIN != 0).and_then(|()| sys::fork());
+        let (with_stdin, tty) = (spawn.flags & WITH_STDIN != 0, spawn.flags & WITH_TTY != 0);
+        let made = match tty {
+            true => pipes.make_terminal(with_stdin, spawn.size).map_err(|error| (Stage::Terminal, error)),
+            false => pipes.make(with_stdin).map_err(|error| (Stage::Resources, error)),
+        };
+        let made = made.and_then(|()| sys::fork().map_err(|error| (Stage::Resources, error)));
         let [stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write] = pipes.0;
         match made {
-            Err(error) => {
+            Err(failure) => {
                 pipes.0.into_iter().for_each(close);
-                Err((Stage::Resources, error))
+                Err(failure)
             }
             Ok(0) => {
-                let stdio = Stdio {
-                    stdin: (stdin_read >= 0).then_some(stdin_read),
-                    stdout: stdout_write,
-                    stderr: stderr_write,
+                let stdio = match tty {
+                    true => Stdio {
+                        stdin: Some(stdout_write),
+                        stdout: stdout_write,
+                        stderr: stdout_write,
+                        tty,
+                    },
+                    false => Stdio {
+                        stdin: (stdin_read >= 0).then_some(stdin_read),
+                        stdout: stdout_write,
+                        stderr: stderr_write,
+                        tty,
+                    },
                 };
                 spawn::run(given, spawn, stdio, failure)
             }
@@ -167,7 +186,8 @@ impl Table {
                         fd: (stdin_write >= 0).then_some(stdin_write),
                         ..Stdin::NONE
                     },
-                    outputs: [Some(stdout_read), Some(stderr_read)],
+                    outputs: [stdout_read, stderr_read].map(|fd| (fd >= 0).then_some(fd)),
+                    tty,
                     credit: spawn.window,
                     started,
                     deadline: (spawn.deadline > 0).then(|| started.saturating_add(spawn.deadline.saturating_mul(1000))),
@@ -234,6 +254,16 @@ impl Pipes {
         }
         Ok(())
     }
+
+    /// The master as what is read from, and a copy of it as what is written to; the slave as standard output.
+    fn make_terminal(&mut self, with_stdin: bool, size: Size) -> sys::Result<()> {
+        [self.0[2], self.0[3]] = sys::terminal()?;
+        sys::set_size(self.0[2], size);
+        if with_stdin {
+            self.0[1] = sys::duplicate(self.0[2])?;
+        }
+        Ok(())
+    }
 }
 
 fn close(fd: Fd) {
@@ -269,6 +299,7 @@ impl Command {
         reported: false,
         stdin: Stdin::NONE,
         outputs: [None; 2],
+        tty: false,
         pipes: [Pipe::Frames(0); 2],
         own_output: [0; 2],
         discards: false,
@@ -306,7 +337,8 @@ impl Command {
         };
         self.end = Some((waited, oom_kills));
         self.ended = sys::now();
-        self.own_output = self.outputs.map(|fd| fd.map_or(0, sys::pending));
+        let pending = |fd| if self.tty { TTY_ROOM } else { sys::pending(fd) };
+        self.own_output = self.outputs.map(|fd| fd.map_or(0, pending));
         for stream in 0..2 {
             if self.pipes[stream] == Pipe::Taken {
                 // The library looks for itself.
@@ -451,6 +483,13 @@ impl Command {
         self.outputs[stream].filter(|_| self.discards || by_frames && self.credit > 0 && output_fits)
     }
 
+    /// Gives its terminal another size, if it has one.
+    pub fn resize(&self, size: Size) {
+        if let Some(terminal) = self.outputs[0].filter(|_| self.tty) {
+            sys::set_size(terminal, size);
+        }
+    }
+
     /// The end of a stream that the library reads itself.
     pub fn waits_for_hang_up(&self, stream: usize) -> Option<Fd> {
         self.outputs[stream].filter(|_| self.pipes[stream] == Pipe::Taken && !self.discards)
@@ -485,6 +524,7 @@ impl Command {
             };
             if let Pipe::Frames(PIPE_AFTER..) = self.pipes[stream]
                 && !self.discards
+                && !self.tty
                 && out.has_room()
                 && out.can_pass()
                 && out.pass(pipe_kind, self.id, fd).is_ok()
@@ -512,7 +552,12 @@ impl Command {
                     continue;
                 }
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => {
+                    // It was empty.
+                    self.own_output[stream] = 0;
+                    return;
+                }
+                // Of a terminal: nobody has it any more.
                 Err(_) => {}
             }
             if out.has_room() {

@@ -59,9 +59,8 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// it is [supervised](ContainerSpec::supervise_command)), share no pid namespace, are not privileged and have no
 /// `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
 ///
-/// Also with the agent, commands with a [`tty`](crate::Command::tty) are run by the engine, and so are those with a
-/// [`user`](crate::Command::user) of their own where PID 1 may not become that user: it is not root, or has not the usual
-/// capabilities.
+/// Also with the agent, commands with a [`user`](crate::Command::user) of their own are run by the engine where PID 1 may not
+/// become that user: it is not root, or has not the usual capabilities.
 ///
 /// # Examples
 ///

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::child::Child;
@@ -193,7 +194,18 @@ impl<'c> Command<'c> {
     }
 
     /// Gives it a terminal of this size in place of pipes. Both outputs then come as standard output, with the
-    /// terminal's line ends; see [`Child::resize`].
+    /// terminal's line ends and its echo of the input; see [`Child::resize`].
+    ///
+    /// # Input
+    ///
+    /// The end of its standard input is typed: control-D (byte 4), twice where the last line is unfinished, since the first
+    /// one then only hands that over. So it is where standard input is [`Stdio::null`], the default. The terminal stays open.
+    /// As at any terminal, control-D ends one reading to the end, not those after it; a program that has switched the
+    /// terminal to raw mode reads the byte; a program that throws away what was typed before throws away the end too; and
+    /// of a line of more than 4095 bytes the rest is lost, unless the terminal is in raw mode. Control-C (byte 3) interrupts
+    /// the program in the foreground.
+    ///
+    /// # Security
     ///
     /// Over a connection of the caller's own ([`DockerEngine::from_bollard`](crate::DockerEngine::from_bollard)) output
     /// that begins with a byte of 2 or less is misread, as frames of a length that the container chooses: do not give a
@@ -372,7 +384,12 @@ impl<'c> Command<'c> {
             return Err(Error::BadCommand(problem));
         }
         let mut request = self.setup.request.clone();
-        request.stdin = !matches!(self.setup.stdin, Source::Null);
+        // A terminal without input must be told so: nothing else ends it.
+        let stdin = match &self.setup.stdin {
+            Source::Null if request.tty.is_some() => Source::Bytes(Bytes::new()),
+            stdin => stdin.clone(),
+        };
+        request.stdin = !matches!(stdin, Source::Null);
         if self.env_clear {
             let vars = std::mem::take(&mut request.env);
             let env = ["env".to_owned(), "-i".to_owned()].into_iter().chain(vars);
@@ -380,7 +397,7 @@ impl<'c> Command<'c> {
         }
         let setup = Setup {
             request,
-            stdin: self.setup.stdin.clone(),
+            stdin,
             outputs,
             limit,
             ..self.setup

@@ -5,6 +5,7 @@
 mod questions;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminals;
 mod ways;
 
 use std::time::Duration;
