@@ -36,6 +36,8 @@ pub struct Command {
     /// With a terminal the first is its master, and there is no second.
     outputs: [Option<Fd>; 2],
     tty: bool,
+    /// Kept while it runs: to have closed its own is no end of a terminal, which can be opened again by name.
+    slave: Option<Fd>,
     pipes: [Pipe; 2],
     /// How much of each is certainly from before the command's end, when it has ended.
     own_output: [usize; 2],
@@ -172,7 +174,9 @@ impl Table {
                 spawn::run(given, spawn, stdio, failure)
             }
             Ok(pid) => {
-                [stdin_read, stdout_write, stderr_write].into_iter().for_each(close);
+                let slave = tty.then_some(stdout_write);
+                let given = [stdin_read, if tty { -1 } else { stdout_write }, stderr_write];
+                given.into_iter().for_each(close);
                 for fd in [stdin_write, stdout_read, stderr_read] {
                     if fd >= 0 {
                         sys::set_nonblocking(fd);
@@ -188,6 +192,7 @@ impl Table {
                     },
                     outputs: [stdout_read, stderr_read].map(|fd| (fd >= 0).then_some(fd)),
                     tty,
+                    slave,
                     credit: spawn.window,
                     started,
                     deadline: (spawn.deadline > 0).then(|| started.saturating_add(spawn.deadline.saturating_mul(1000))),
@@ -300,6 +305,7 @@ impl Command {
         stdin: Stdin::NONE,
         outputs: [None; 2],
         tty: false,
+        slave: None,
         pipes: [Pipe::Frames(0); 2],
         own_output: [0; 2],
         discards: false,
@@ -337,6 +343,7 @@ impl Command {
         };
         self.end = Some((waited, oom_kills));
         self.ended = sys::now();
+        self.slave.take().into_iter().for_each(sys::close);
         let pending = |fd| if self.tty { TTY_ROOM } else { sys::pending(fd) };
         self.own_output = self.outputs.map(|fd| fd.map_or(0, pending));
         for stream in 0..2 {
@@ -396,7 +403,7 @@ impl Command {
 
     fn close(&mut self) {
         self.stdin.close();
-        self.outputs.into_iter().flatten().for_each(sys::close);
+        self.outputs.into_iter().chain([self.slave]).flatten().for_each(sys::close);
         *self = Self::FREE;
     }
 

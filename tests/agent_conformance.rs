@@ -335,6 +335,7 @@ fn at_a_terminal() -> Vec<Case> {
         tty("cat", |c| {
             c.stdin("a line\nand more");
         }),
+        tty("exec <&- >&- 2>&-; sleep 0.2; exec >/dev/tty; echo back", |_| {}),
         tty("cat; kill -9 $$", |_| {}),
         tty("sleep 1000 & echo $?; exit 1", |_| {}),
         tty("head -c 100000 /dev/zero | tr '\\0' x", |_| {}),

@@ -205,6 +205,12 @@ impl<'c> Command<'c> {
     /// of a line of more than 4095 bytes the rest is lost, unless the terminal is in raw mode. Control-C (byte 3) interrupts
     /// the program in the foreground.
     ///
+    /// # Errors
+    ///
+    /// Terminals are counted on the whole machine (`kernel.pty.max`, mostly 4096). Where there is none left,
+    /// [`output`](Self::output) and [`Child::wait`] give [`Error::Engine`] by the agent, and the container is replaced;
+    /// [`Error::CannotStart`] by the exec API.
+    ///
     /// # Security
     ///
     /// Over a connection of the caller's own ([`DockerEngine::from_bollard`](crate::DockerEngine::from_bollard)) output

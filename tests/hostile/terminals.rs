@@ -42,6 +42,14 @@ async fn end_of_input_is_typed_and_the_output_goes_on() {
             (late, "hello\n", "hello\r\ngot hello\r\nmore\r\n", 3),
             (late, "", "got\r\nmore\r\n", 3),
             ("exec cat >/dev/null", "x\r", "x\r\n", 0),
+            // To close it is not its end.
+            ("exec <&- >&- 2>&-; sleep 0.3; exit 7", "", "", 7),
+            (
+                "t=$(tty); exec <&- >&- 2>&-; sleep 0.3; echo back >$t; exit 7",
+                "",
+                "back\r\n",
+                7,
+            ),
         ] {
             let out = sh(&c, user, script).stdin(stdin).output().await.unwrap();
             assert_eq!(
