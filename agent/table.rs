@@ -35,9 +35,9 @@ pub struct Command {
     stdin: Stdin,
     /// With a terminal the first is its master, and there is no second.
     outputs: [Option<Fd>; 2],
-    tty: bool,
-    /// Kept while it runs: to have closed its own is no end of a terminal, which can be opened again by name.
-    slave: Option<Fd>,
+    /// Of a terminal; -1: none. Kept while it runs: to have closed its own is no end of a terminal, which can be opened
+    /// again by name.
+    slave: Fd,
     pipes: [Pipe; 2],
     /// How much of each is certainly from before the command's end, when it has ended.
     own_output: [usize; 2],
@@ -57,9 +57,11 @@ pub struct Command {
     failure: Option<(Stage, Errno)>,
 }
 
-/// Whether the library reads a stream from its pipe itself.
+/// Whether a stream has a pipe, and the library reads from that itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pipe {
+    /// There is none, but a terminal.
+    Terminal,
     /// So much has come in frames.
     Frames(usize),
     Offered,
@@ -174,9 +176,8 @@ impl Table {
                 spawn::run(given, spawn, stdio, failure)
             }
             Ok(pid) => {
-                let slave = tty.then_some(stdout_write);
-                let given = [stdin_read, if tty { -1 } else { stdout_write }, stderr_write];
-                given.into_iter().for_each(close);
+                let (slave, stdout_write) = if tty { (stdout_write, -1) } else { (-1, stdout_write) };
+                [stdin_read, stdout_write, stderr_write].into_iter().for_each(close);
                 for fd in [stdin_write, stdout_read, stderr_read] {
                     if fd >= 0 {
                         sys::set_nonblocking(fd);
@@ -191,7 +192,7 @@ impl Table {
                         ..Stdin::NONE
                     },
                     outputs: [stdout_read, stderr_read].map(|fd| (fd >= 0).then_some(fd)),
-                    tty,
+                    pipes: if tty { [Pipe::Terminal; 2] } else { Command::FREE.pipes },
                     slave,
                     credit: spawn.window,
                     started,
@@ -304,8 +305,7 @@ impl Command {
         reported: false,
         stdin: Stdin::NONE,
         outputs: [None; 2],
-        tty: false,
-        slave: None,
+        slave: -1,
         pipes: [Pipe::Frames(0); 2],
         own_output: [0; 2],
         discards: false,
@@ -326,6 +326,10 @@ impl Command {
         self.end.is_none()
     }
 
+    fn has_terminal(&self) -> bool {
+        self.pipes[0] == Pipe::Terminal
+    }
+
     fn is(&self, pid: i32) -> bool {
         self.pid == pid && self.runs()
     }
@@ -343,8 +347,8 @@ impl Command {
         };
         self.end = Some((waited, oom_kills));
         self.ended = sys::now();
-        self.slave.take().into_iter().for_each(sys::close);
-        let pending = |fd| if self.tty { TTY_ROOM } else { sys::pending(fd) };
+        close(core::mem::replace(&mut self.slave, -1));
+        let pending = |fd| if self.has_terminal() { TTY_ROOM } else { sys::pending(fd) };
         self.own_output = self.outputs.map(|fd| fd.map_or(0, pending));
         for stream in 0..2 {
             if self.pipes[stream] == Pipe::Taken {
@@ -403,7 +407,8 @@ impl Command {
 
     fn close(&mut self) {
         self.stdin.close();
-        self.outputs.into_iter().chain([self.slave]).flatten().for_each(sys::close);
+        self.outputs.into_iter().flatten().for_each(sys::close);
+        close(self.slave);
         *self = Self::FREE;
     }
 
@@ -486,13 +491,13 @@ impl Command {
     }
 
     pub fn wants_to_read(&self, stream: usize, output_fits: bool) -> Option<Fd> {
-        let by_frames = matches!(self.pipes[stream], Pipe::Frames(_) | Pipe::Refused);
+        let by_frames = matches!(self.pipes[stream], Pipe::Terminal | Pipe::Frames(_) | Pipe::Refused);
         self.outputs[stream].filter(|_| self.discards || by_frames && self.credit > 0 && output_fits)
     }
 
     /// Gives its terminal another size, if it has one.
     pub fn resize(&self, size: Size) {
-        if let Some(terminal) = self.outputs[0].filter(|_| self.tty) {
+        if let Some(terminal) = self.outputs[0].filter(|_| self.has_terminal()) {
             sys::set_size(terminal, size);
         }
     }
@@ -531,7 +536,6 @@ impl Command {
             };
             if let Pipe::Frames(PIPE_AFTER..) = self.pipes[stream]
                 && !self.discards
-                && !self.tty
                 && out.has_room()
                 && out.can_pass()
                 && out.pass(pipe_kind, self.id, fd).is_ok()
