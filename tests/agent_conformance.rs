@@ -299,7 +299,8 @@ async fn a_command_of_root() {
     compare(|pool| pool.env("FROM", "container").env("OTHER", "a=b"), &cases).await;
 }
 
-/// A terminal in place of pipes. By the exec API it gets its size only when the command has begun, so that is not compared.
+/// A terminal in place of pipes. By the exec API it gets its size only when the command has begun, so that is not compared;
+/// nor its number, since an engine closes those of earlier commands when it comes to it.
 fn at_a_terminal() -> Vec<Case> {
     let tty = |script: &'static str, more: fn(&mut Command<'_>)| -> Case {
         sh_with(script, move |c| {
@@ -308,13 +309,13 @@ fn at_a_terminal() -> Vec<Case> {
     };
     vec![
         tty(
-            "tty; for fd in 0 1 2; do readlink /proc/self/fd/$fd; done; ls /proc/self/fd",
+            "tty | tr -d 0-9; for fd in 0 1 2; do readlink /proc/self/fd/$fd | tr -d 0-9; done; ls /proc/self/fd",
             |_| {},
         ),
         tty("stty -a 2>/dev/null | grep -v speed", |_| {}),
-        tty("stat -c '%u %g %a %F %n' $(tty); ls -l /dev/pts | wc -l", |_| {}),
+        tty("stat -c '%u %g %a %F' $(tty)", |_| {}),
         tty(
-            "set -- $(cat /proc/$$/stat); [ $1 = $5 ] && [ $1 = $6 ] && [ $1 = $8 ] && echo leader $7",
+            "set -- $(cat /proc/$$/stat); [ $1 = $5 ] && [ $1 = $6 ] && [ $1 = $8 ] && [ $7 -ge 34816 ] && echo leader",
             |_| {},
         ),
         tty(
@@ -342,9 +343,12 @@ fn at_a_terminal() -> Vec<Case> {
         tty("id; cd /nowhere", |c| {
             c.user("nobody");
         }),
-        tty("tty; stat -c '%u %g %a' $(tty); echo >/dev/tty; echo $HOME", |c| {
-            c.user("12345:54321");
-        }),
+        tty(
+            "tty | tr -d 0-9; stat -c '%u %g %a' $(tty); echo >/dev/tty; echo $HOME",
+            |c| {
+                c.user("12345:54321");
+            },
+        ),
         tty("true", |c| {
             c.user("no-such-user");
         }),
