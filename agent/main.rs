@@ -24,7 +24,7 @@ mod wipe;
 mod wire;
 
 use own::Own;
-use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Stage, UNKNOWN, VERSION, from_agent, to_agent};
+use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Size, Stage, UNKNOWN, VERSION, from_agent, to_agent};
 use spawn::Given;
 use sys::{Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
 use table::{Command, Table};
@@ -332,6 +332,12 @@ impl Agent {
                 }
             }
             to_agent::LIMITS => self.given.set_limits(fields)?,
+            to_agent::RESIZE => {
+                let size = Size::decode(&mut fields)?;
+                if let Some(command) = self.table.find(id) {
+                    command.resize(size);
+                }
+            }
             to_agent::PING => self.out.frame(from_agent::PONG, id, &[]),
             _ => return None,
         }

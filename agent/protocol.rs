@@ -44,9 +44,10 @@ pub const UNKNOWN: u32 = u32::MAX;
 
 /// In [`Spawn::flags`]: standard input is sent; else it is `/dev/null`.
 pub const WITH_STDIN: u32 = 1;
-
 /// ...and none of the agent's own variables are the command's.
 pub const CLEAR_ENV: u32 = 2;
+/// ...and it has a terminal in place of pipes.
+pub const WITH_TTY: u32 = 4;
 
 /// As many kinds of limits as Linux has for a process.
 pub const LIMITS: usize = 16;
@@ -75,6 +76,7 @@ pub mod to_agent {
     pub const PING: u8 = 12;
     pub const PIPE: u8 = 13;
     pub const LIMITS: u8 = 14;
+    pub const RESIZE: u8 = 15;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -82,7 +84,7 @@ pub mod to_agent {
             HELLO => (6, 6 + super::TOKEN),
             SPAWN => (super::Spawn::FIXED, super::MAX_SPAWN),
             STDIN => (1, super::MAX_DATA),
-            CREDIT | SIGNAL => (4, 4),
+            CREDIT | SIGNAL | RESIZE => (4, 4),
             WIPE => (4, super::MAX_WIPE),
             PIPE => (2, 2),
             LIMITS => (super::LIMIT, super::LIMITS * super::LIMIT),
@@ -218,6 +220,27 @@ pub fn hello_version(fields: &mut Fields<'_>) -> Option<u16> {
     fields.u16()
 }
 
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    pub rows: u16,
+    pub cols: u16,
+}
+
+impl Size {
+    pub fn encode(self) -> [u8; 4] {
+        let (rows, cols) = (self.rows.to_le_bytes(), self.cols.to_le_bytes());
+        [rows[0], rows[1], cols[0], cols[1]]
+    }
+
+    pub fn decode(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            rows: fields.u16()?,
+            cols: fields.u16()?,
+        })
+    }
+}
+
 /// What a command is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Spawn<'a> {
@@ -226,6 +249,8 @@ pub struct Spawn<'a> {
     pub window: u32,
     /// Milliseconds from now on; 0: none.
     pub deadline: u64,
+    /// Of its terminal, if it has one.
+    pub size: Size,
     pub argc: u32,
     pub envc: u32,
     /// Empty: the container's.
@@ -238,7 +263,7 @@ pub struct Spawn<'a> {
 
 impl<'a> Spawn<'a> {
     /// The bytes before the texts.
-    pub const FIXED: usize = 4 + 4 + 8 + 4 + 4;
+    pub const FIXED: usize = 4 + 4 + 8 + 4 + 4 + 4;
 
     /// `None` unless it is whole, with nothing after it.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
@@ -247,13 +272,14 @@ impl<'a> Spawn<'a> {
             flags: fields.u32()?,
             window: fields.u32()?,
             deadline: fields.u64()?,
+            size: Size::decode(&mut fields)?,
             argc: fields.u32()?,
             envc: fields.u32()?,
             cwd: fields.text()?,
             user: fields.text()?,
             texts: fields,
         };
-        if spawn.flags & !(WITH_STDIN | CLEAR_ENV) != 0
+        if spawn.flags & !(WITH_STDIN | CLEAR_ENV | WITH_TTY) != 0
             || spawn.argc == 0
             || spawn.argc > MAX_STRINGS
             || spawn.envc > MAX_STRINGS
@@ -379,13 +405,15 @@ pub enum Stage {
     Exec = 8,
     /// Its limits, or the agent's priority, were changed from within the container, and cannot be put right.
     Limits = 9,
+    /// A terminal.
+    Terminal = 10,
 }
 
 impl Stage {
     pub fn decode(code: u8) -> Option<Self> {
         use Stage::*;
         [
-            Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits,
+            Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits, Terminal,
         ]
         .into_iter()
         .find(|stage| *stage as u8 == code)

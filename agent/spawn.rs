@@ -65,6 +65,8 @@ pub struct Stdio {
     pub stdin: Option<Fd>,
     pub stdout: Fd,
     pub stderr: Fd,
+    /// All three are a terminal.
+    pub tty: bool,
 }
 
 type Failure = (Stage, Errno);
@@ -97,6 +99,9 @@ fn become_command(
     sys::close_from(3);
     sys::setsid();
     own.begin_child().map_err(at(Stage::Limits))?;
+    if stdio.tty {
+        sys::take_terminal(1).map_err(at(Stage::Terminal))?;
+    }
     let passwd = sys::map(USERS_FILE).map_err(resources)?;
     let group = sys::map(USERS_FILE).map_err(resources)?;
     let user = match spawn.user.to_bytes() {
@@ -137,7 +142,8 @@ fn become_command(
         *slot = arg.as_ptr().cast();
     }
     let own_vars = sys::list(spawn.env(), spawn.envc as usize).map_err(resources)?;
-    let env = sys::map_pointers(given.env.len() + own_vars.len() + 1).map_err(resources)?;
+    // One for a terminal's, one for the end.
+    let env = sys::map_pointers(given.env.len() + own_vars.len() + 2).map_err(resources)?;
     let mut home = [0; PATH_MAX];
     let home = match &user {
         Some((user, own_home)) => join(&mut home, &[b"HOME=", user.home]).map(|home| (home, *own_home)),
@@ -171,6 +177,12 @@ fn become_command(
         env[count] = var.as_ptr().cast();
         count += 1;
         path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
+    }
+    // As the engine does.
+    let is_term = |var: &CStr| name(var) == b"TERM";
+    if stdio.tty && !cleared && !given.env.texts().any(is_term) && !spawn.env().any(is_term) {
+        env[count] = c"TERM=xterm".as_ptr().cast();
+        count += 1;
     }
     let env = &env[..=count];
 

@@ -4,6 +4,7 @@ use core::arch::{asm, global_asm};
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU32;
 
+use crate::protocol::Size;
 use crate::tree::Process;
 
 #[cfg(target_arch = "x86_64")]
@@ -154,6 +155,8 @@ const POLLHUP: i16 = 16;
 const AT_FDCWD: Fd = -100;
 const O_CLOEXEC: usize = 0o2000000;
 const O_NONBLOCK: usize = 0o4000;
+const O_RDWR: usize = 2;
+const O_NOCTTY: usize = 0o400;
 #[cfg(target_arch = "x86_64")]
 const O_DIRECTORY: usize = 0o200000;
 #[cfg(target_arch = "x86_64")]
@@ -654,16 +657,7 @@ pub fn rename(from: Fd, name: &CStr, to: Fd, new: &CStr) -> Result<()> {
 /// Makes a directory usable for its owner. A symbolic link is not followed, which `fchmodat` alone would do.
 pub fn open_up(dir: Fd, name: &CStr) {
     let Ok(fd) = open_dir_path(Some(dir), name) else { return };
-    // The kernel's names of descriptors have no leading zeros.
-    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0";
-    let (mut unit, mut at) = (1, 14);
-    while fd / unit >= 10 {
-        unit *= 10;
-    }
-    while unit > 0 {
-        path[at] = b'0' + (fd / unit % 10) as u8;
-        (unit, at) = (unit / 10, at + 1);
-    }
+    let path = numbered::<32>(b"/proc/self/fd/", fd);
     let _ = call!(FCHMODAT, AT_FDCWD as isize, path.as_ptr(), 0o700);
     close(fd);
 }
@@ -721,6 +715,74 @@ pub fn set_nonblocking(fd: Fd) {
 pub fn enlarge_pipe(fd: Fd, size: usize) {
     const F_SETPIPE_SZ: usize = 1031;
     let _ = call!(FCNTL, fd, F_SETPIPE_SZ, size);
+}
+
+/// A new terminal: its master and its slave.
+pub fn terminal() -> Result<[Fd; 2]> {
+    const TIOCSPTLCK: usize = 0x4004_5431;
+    const TIOCGPTPEER: usize = 0x5441;
+    const FLAGS: usize = O_RDWR | O_NOCTTY;
+    const F_SETFD: usize = 2;
+    const FD_CLOEXEC: usize = 1;
+    // The file system's own first: what is at `/dev/ptmx` may have been put there from within.
+    let open = |path: &CStr| {
+        let flags = FLAGS | O_CLOEXEC | O_NONBLOCK;
+        call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), flags)
+    };
+    let master = open(c"/dev/pts/ptmx").or_else(|_| open(c"/dev/ptmx"))? as Fd;
+    let unlocked = 0i32;
+    let slave = call!(IOCTL, master, TIOCSPTLCK, &raw const unlocked)
+        .and_then(|_| call!(IOCTL, master, TIOCGPTPEER, FLAGS))
+        .or_else(|_| slave_by_path(master, FLAGS));
+    // Afterwards, for the command would see it among the flags of the file.
+    let slave = slave.and_then(|slave| call!(FCNTL, slave, F_SETFD, FD_CLOEXEC).map(|_| slave));
+    match slave {
+        Ok(slave) => Ok([master, slave as Fd]),
+        Err(error) => {
+            close(master);
+            Err(error)
+        }
+    }
+}
+
+/// For kernels that do not give it by the master (gVisor).
+fn slave_by_path(master: Fd, flags: usize) -> Result<usize> {
+    const TIOCGPTN: usize = 0x8004_5430;
+    let mut number = 0i32;
+    call!(IOCTL, master, TIOCGPTN, &raw mut number)?;
+    let path = numbered::<24>(b"/dev/pts/", number);
+    call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), flags)
+}
+
+/// The path of this number in a directory, without leading zeros, and NUL.
+fn numbered<const N: usize>(dir: &[u8], number: i32) -> [u8; N] {
+    let mut path = [0; N];
+    path[..dir.len()].copy_from_slice(dir);
+    let mut unit = 1;
+    while number / unit >= 10 {
+        unit *= 10;
+    }
+    for byte in &mut path[dir.len()..N - 1] {
+        if unit == 0 {
+            break;
+        }
+        *byte = b'0' + (number / unit % 10) as u8;
+        unit /= 10;
+    }
+    path
+}
+
+/// Makes a terminal that of this session, which has just begun.
+pub fn take_terminal(slave: Fd) -> Result<()> {
+    const TIOCSCTTY: usize = 0x540e;
+    call!(IOCTL, slave, TIOCSCTTY, 0).map(drop)
+}
+
+/// Gives a terminal a size; those who run in it are told.
+pub fn set_size(terminal: Fd, size: Size) {
+    const TIOCSWINSZ: usize = 0x5414;
+    let size = [size.rows, size.cols, 0, 0];
+    let _ = call!(IOCTL, terminal, TIOCSWINSZ, size.as_ptr());
 }
 
 /// How many bytes there are to be read.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::kill::{self, Killing, Progress, Roots, Target};
 use crate::own::Own;
 use crate::protocol::{
-    Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Spawn, Stage, UNKNOWN, WITH_STDIN, from_agent,
+    Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Size, Spawn, Stage, UNKNOWN, WITH_STDIN, WITH_TTY, from_agent,
 };
 use crate::spawn::{self, Given, Stdio};
 use crate::sys::{self, Errno, Fd, Pid1, Waited};
@@ -13,6 +13,9 @@ use crate::wire::Out;
 
 /// Read at once where nobody wants it.
 const SCRATCH: usize = 4096;
+
+/// More than a terminal holds. How much there is in it cannot be asked: some of it is on the way within the kernel.
+const TTY_ROOM: usize = 64 * 1024;
 
 /// The room of a pipe that the library reads.
 const PIPE_SIZE: usize = 256 * 1024;
@@ -31,7 +34,11 @@ pub struct Command {
     end: Option<(Waited, u32)>,
     reported: bool,
     stdin: Stdin,
+    /// With a terminal the first is its master, and there is no second.
     outputs: [Option<Fd>; 2],
+    /// Of a terminal; -1: none. Kept while it runs: to have closed its own is no end of a terminal, which can be opened
+    /// again by name.
+    slave: Fd,
     pipes: [Pipe; 2],
     /// How much of each is certainly from before the command's end, when it has ended.
     own_output: [usize; 2],
@@ -51,9 +58,11 @@ pub struct Command {
     failure: Option<(Stage, Errno)>,
 }
 
-/// Whether the library reads a stream from its pipe itself.
+/// Whether a stream has a pipe, and the library reads from that itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pipe {
+    /// There is none, but a terminal.
+    Terminal,
     /// So much has come in frames.
     Frames(usize),
     Offered,
@@ -147,28 +156,43 @@ impl Table {
         let failure = &self.failures[place];
         failure.store(0, Ordering::Relaxed);
         let mut pipes = Pipes([-1; 6]);
-        let made = pipes.make(spawn.flags & WITH_STDIN != 0).and_then(|()| {
+        let (with_stdin, tty) = (spawn.flags & WITH_STDIN != 0, spawn.flags & WITH_TTY != 0);
+        let made = match tty {
+            true => pipes.make_terminal(with_stdin, spawn.size).map_err(|error| (Stage::Terminal, error)),
+            false => pipes.make(with_stdin).map_err(|error| (Stage::Resources, error)),
+        };
+        let made = made.and_then(|()| {
             own.before_fork();
-            sys::fork()
+            sys::fork().map_err(|error| (Stage::Resources, error))
         });
         if made != Ok(0) {
             own.after_fork();
         }
         let [stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write] = pipes.0;
         match made {
-            Err(error) => {
+            Err(failure) => {
                 pipes.0.into_iter().for_each(close);
-                Err((Stage::Resources, error))
+                Err(failure)
             }
             Ok(0) => {
-                let stdio = Stdio {
-                    stdin: (stdin_read >= 0).then_some(stdin_read),
-                    stdout: stdout_write,
-                    stderr: stderr_write,
+                let stdio = match tty {
+                    true => Stdio {
+                        stdin: Some(stdout_write),
+                        stdout: stdout_write,
+                        stderr: stdout_write,
+                        tty,
+                    },
+                    false => Stdio {
+                        stdin: (stdin_read >= 0).then_some(stdin_read),
+                        stdout: stdout_write,
+                        stderr: stderr_write,
+                        tty,
+                    },
                 };
                 spawn::run(given, own, spawn, stdio, failure)
             }
             Ok(pid) => {
+                let (slave, stdout_write) = if tty { (stdout_write, -1) } else { (-1, stdout_write) };
                 [stdin_read, stdout_write, stderr_write].into_iter().for_each(close);
                 for fd in [stdin_write, stdout_read, stderr_read] {
                     if fd >= 0 {
@@ -183,7 +207,9 @@ impl Table {
                         fd: (stdin_write >= 0).then_some(stdin_write),
                         ..Stdin::NONE
                     },
-                    outputs: [Some(stdout_read), Some(stderr_read)],
+                    outputs: [stdout_read, stderr_read].map(|fd| (fd >= 0).then_some(fd)),
+                    pipes: if tty { [Pipe::Terminal; 2] } else { Command::FREE.pipes },
+                    slave,
                     credit: spawn.window,
                     started,
                     deadline: (spawn.deadline > 0).then(|| started.saturating_add(spawn.deadline.saturating_mul(1000))),
@@ -250,6 +276,16 @@ impl Pipes {
         }
         Ok(())
     }
+
+    /// The master as what is read from, and a copy of it as what is written to; the slave as standard output.
+    fn make_terminal(&mut self, with_stdin: bool, size: Size) -> sys::Result<()> {
+        [self.0[2], self.0[3]] = sys::terminal()?;
+        sys::set_size(self.0[2], size);
+        if with_stdin {
+            self.0[1] = sys::duplicate(self.0[2])?;
+        }
+        Ok(())
+    }
 }
 
 fn close(fd: Fd) {
@@ -285,6 +321,7 @@ impl Command {
         reported: false,
         stdin: Stdin::NONE,
         outputs: [None; 2],
+        slave: -1,
         pipes: [Pipe::Frames(0); 2],
         own_output: [0; 2],
         discards: false,
@@ -305,6 +342,10 @@ impl Command {
         self.end.is_none()
     }
 
+    fn has_terminal(&self) -> bool {
+        self.pipes[0] == Pipe::Terminal
+    }
+
     fn is(&self, pid: i32) -> bool {
         self.pid == pid && self.runs()
     }
@@ -322,7 +363,9 @@ impl Command {
         };
         self.end = Some((waited, oom_kills));
         self.ended = sys::now();
-        self.own_output = self.outputs.map(|fd| fd.map_or(0, sys::pending));
+        close(core::mem::replace(&mut self.slave, -1));
+        let pending = |fd| if self.has_terminal() { TTY_ROOM } else { sys::pending(fd) };
+        self.own_output = self.outputs.map(|fd| fd.map_or(0, pending));
         for stream in 0..2 {
             if self.pipes[stream] == Pipe::Taken {
                 // The library looks for itself.
@@ -381,6 +424,7 @@ impl Command {
     fn close(&mut self) {
         self.stdin.close();
         self.outputs.into_iter().flatten().for_each(sys::close);
+        close(self.slave);
         *self = Self::FREE;
     }
 
@@ -463,8 +507,15 @@ impl Command {
     }
 
     pub fn wants_to_read(&self, stream: usize, output_fits: bool) -> Option<Fd> {
-        let by_frames = matches!(self.pipes[stream], Pipe::Frames(_) | Pipe::Refused);
+        let by_frames = matches!(self.pipes[stream], Pipe::Terminal | Pipe::Frames(_) | Pipe::Refused);
         self.outputs[stream].filter(|_| self.discards || by_frames && self.credit > 0 && output_fits)
+    }
+
+    /// Gives its terminal another size, if it has one.
+    pub fn resize(&self, size: Size) {
+        if let Some(terminal) = self.outputs[0].filter(|_| self.has_terminal()) {
+            sys::set_size(terminal, size);
+        }
     }
 
     /// The end of a stream that the library reads itself.
@@ -528,7 +579,12 @@ impl Command {
                     continue;
                 }
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => {
+                    // It was empty.
+                    self.own_output[stream] = 0;
+                    return;
+                }
+                // Of a terminal: nobody has it any more.
                 Err(_) => {}
             }
             if out.has_room() {

@@ -29,8 +29,8 @@ const ETIME: Errno = Errno(62);
 pub struct Wipe {
     pub id: u32,
     until: u64,
-    /// The paths, of which so much has been begun.
-    paths: &'static mut [u8],
+    /// The [`Buffers`], and then the paths, of which so much has been begun. Not here, where they would be copied.
+    memory: &'static mut [u8],
     at: usize,
     begun: u32,
     top: Option<Top>,
@@ -53,10 +53,28 @@ struct Top {
     left: Option<Errno>,
 }
 
+/// Its name is in the buffers.
 struct Inner {
     list: Listing,
-    name: Name,
     left: Option<Errno>,
+}
+
+struct Buffers<'a> {
+    top: &'a mut [u8],
+    inner: &'a mut [u8],
+    name: &'a mut [u8],
+}
+
+impl<'a> Buffers<'a> {
+    const SIZE: usize = 2 * LISTED + NAME;
+
+    /// With the rest of the memory.
+    fn of(memory: &'a mut [u8]) -> (Self, &'a [u8]) {
+        let (top, rest) = memory.split_at_mut(LISTED);
+        let (inner, rest) = rest.split_at_mut(LISTED);
+        let (name, rest) = rest.split_at_mut(NAME);
+        (Self { top, inner, name }, rest)
+    }
 }
 
 impl Wipe {
@@ -67,17 +85,16 @@ impl Wipe {
         while !rest.0.is_empty() {
             rest.text()?;
         }
-        // Not of nothing.
-        let paths = match sys::map(fields.0.len().max(1)) {
-            Ok(paths) => paths,
+        let memory = match sys::map(Buffers::SIZE + fields.0.len()) {
+            Ok(memory) => memory,
             Err(error) => return Some(Err(error)),
         };
-        paths[..fields.0.len()].copy_from_slice(fields.0);
+        memory[Buffers::SIZE..].copy_from_slice(fields.0);
         Some(Ok(Self {
             id,
             until,
-            at: paths.len() - fields.0.len(),
-            paths,
+            memory,
+            at: 0,
             begun: 0,
             top: None,
             next_name: 0,
@@ -114,20 +131,21 @@ impl Wipe {
             }
             sys::close(top.list.dir);
         }
-        sys::unmap(self.paths);
+        sys::unmap(self.memory);
     }
 
     /// One entry; whether all is over.
     fn step(&mut self) -> bool {
+        let (mut buffers, paths) = Buffers::of(self.memory);
         if let Some(top) = &mut self.top {
-            if let Some(done) = top.step(&mut self.next_name) {
+            if let Some(done) = top.step(&mut buffers, &mut self.next_name) {
                 sys::close(top.list.dir);
                 self.top = None;
                 self.note(done);
             }
             return false;
         }
-        let Ok(path) = CStr::from_bytes_until_nul(&self.paths[self.at..]) else {
+        let Ok(path) = CStr::from_bytes_until_nul(&paths[self.at..]) else {
             return true;
         };
         self.at += path.count_bytes() + 1;
@@ -156,16 +174,16 @@ impl Wipe {
 
 impl Top {
     /// One entry. It is gone over until nothing is left or nothing moves.
-    fn step(&mut self, next_name: &mut u32) -> Option<sys::Result<()>> {
+    fn step(&mut self, buffers: &mut Buffers<'_>, next_name: &mut u32) -> Option<sys::Result<()>> {
         let top = self.list.dir;
         if let Some(inner) = &mut self.inner {
             let dir = inner.list.dir;
-            let done = match inner.list.next() {
+            let done = match inner.list.next(buffers.inner) {
                 Ok(Some(name)) => {
                     let removed = match remove(dir, &name) {
                         Err(NOT_EMPTY) => move_up(dir, &name, top, next_name),
                         Err(Errno::ACCES) => {
-                            sys::open_up(top, inner.name.as_c_str());
+                            sys::open_up(top, text(buffers.name));
                             remove(dir, &name)
                         }
                         done => done,
@@ -176,7 +194,7 @@ impl Top {
                     }
                     return None;
                 }
-                Ok(None) => sys::rmdir(top, inner.name.as_c_str()),
+                Ok(None) => sys::rmdir(top, text(buffers.name)),
                 Err(error) => Err(error),
             };
             match done {
@@ -187,15 +205,15 @@ impl Top {
             self.inner = None;
             return None;
         }
-        match self.list.next() {
+        match self.list.next(buffers.top) {
             Ok(Some(name)) => {
                 match remove(top, &name) {
                     Ok(()) => self.moved = true,
                     Err(NOT_EMPTY) => match open_inner(top, &name) {
                         Ok(dir) => {
+                            buffers.name.copy_from_slice(&name.0);
                             self.inner = Some(Inner {
                                 list: Listing::new(dir),
-                                name,
                                 left: None,
                             });
                         }
@@ -295,10 +313,9 @@ fn remove(dir: Fd, name: &Name) -> sys::Result<()> {
     }
 }
 
-/// The entries of a directory, one after the other.
+/// The entries of a directory, one after the other, in a buffer of its own.
 struct Listing {
     dir: Fd,
-    buf: [u8; LISTED],
     at: usize,
     len: usize,
 }
@@ -307,7 +324,6 @@ impl Listing {
     fn new(dir: Fd) -> Self {
         Self {
             dir,
-            buf: [0; LISTED],
             at: 0,
             len: 0,
         }
@@ -318,15 +334,15 @@ impl Listing {
         (self.at, self.len) = (0, 0);
     }
 
-    fn next(&mut self) -> sys::Result<Option<Name>> {
+    fn next(&mut self, buf: &mut [u8]) -> sys::Result<Option<Name>> {
         loop {
             if self.at >= self.len {
-                (self.at, self.len) = (0, sys::read_dir(self.dir, &mut self.buf)?);
+                (self.at, self.len) = (0, sys::read_dir(self.dir, buf)?);
                 if self.len == 0 {
                     return Ok(None);
                 }
             }
-            let (name, len) = sys::entry(&self.buf[self.at..self.len]).ok_or(Errno::INVAL)?;
+            let (name, len) = sys::entry(&buf[self.at..self.len]).ok_or(Errno::INVAL)?;
             self.at += len;
             if name != c"." && name != c".." {
                 return Ok(Some(Name::new(name.to_bytes()).ok_or(Errno::INVAL)?));
@@ -346,6 +362,10 @@ impl Name {
     }
 
     fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
+        text(&self.0)
     }
+}
+
+fn text(bytes: &[u8]) -> &CStr {
+    CStr::from_bytes_until_nul(bytes).unwrap_or(c"")
 }

@@ -244,6 +244,7 @@ async fn a_command_of_root() {
         });
         cases.push(("sh", vec![much]));
     }
+    cases.push(("sh", at_a_terminal()));
     // Users, by every way to say them.
     for user in [
         "root",
@@ -297,6 +298,65 @@ async fn a_command_of_root() {
     compare(|pool| pool.env("FROM", "container").env("OTHER", "a=b"), &cases).await;
 }
 
+/// A terminal in place of pipes. By the exec API it gets its size only when the command has begun, so that is not compared;
+/// nor its number, since an engine closes those of earlier commands when it comes to it.
+fn at_a_terminal() -> Vec<Case> {
+    let tty = |script: &'static str, more: fn(&mut Command<'_>)| -> Case {
+        sh_with(script, move |c| {
+            more(c.tty(24, 80));
+        })
+    };
+    vec![
+        tty(
+            "tty | tr -d 0-9; for fd in 0 1 2; do readlink /proc/self/fd/$fd | tr -d 0-9; done; ls /proc/self/fd",
+            |_| {},
+        ),
+        tty("stty -a 2>/dev/null | grep -v speed", |_| {}),
+        tty("stat -c '%u %g %a %F' $(tty)", |_| {}),
+        tty(
+            "set -- $(cat /proc/$$/stat); [ $1 = $5 ] && [ $1 = $6 ] && [ $1 = $8 ] && [ $7 -ge 34816 ] && echo leader",
+            |_| {},
+        ),
+        tty(
+            "for fd in 0 1 2; do grep flags /proc/$$/fdinfo/$fd | sed 's/0100002/02/'; done; : </dev/tty; echo $?",
+            |_| {},
+        ),
+        tty("env | grep -v '^HOSTNAME=' | sort", |_| {}),
+        tty("env | grep -v '^HOSTNAME=' | sort", |c| {
+            c.env("TERM", "vt100");
+        }),
+        tty("env | sort", |c| {
+            c.env("TERM", "").env_clear();
+        }),
+        tty("env | sort", |c| {
+            c.env_clear();
+        }),
+        tty("echo out; echo err >&2; exit 3", |_| {}),
+        tty("cat", |c| {
+            c.stdin("a line\nand more");
+        }),
+        tty("exec <&- >&- 2>&-; sleep 0.2; exec >/dev/tty; echo back", |_| {}),
+        tty("cat; kill -9 $$", |_| {}),
+        tty("sleep 1000 & echo $?; exit 1", |_| {}),
+        tty("head -c 100000 /dev/zero | tr '\\0' x", |_| {}),
+        tty("id; cd /nowhere", |c| {
+            c.user("nobody");
+        }),
+        tty(
+            "tty | tr -d 0-9; stat -c '%u %g %a' $(tty); echo >/dev/tty; echo $HOME",
+            |c| {
+                c.user("12345:54321");
+            },
+        ),
+        tty("true", |c| {
+            c.user("no-such-user");
+        }),
+        tty("true", |c| {
+            c.current_dir("/no/such");
+        }),
+    ]
+}
+
 /// Where they differ, the agent knows better: an executable file that the kernel does not execute.
 #[tokio::test]
 async fn a_file_that_cannot_be_executed_is_told_from_a_program_that_fails_only_by_the_agent() {
@@ -335,6 +395,7 @@ async fn a_command_of_a_container_with_a_user_of_its_own() {
         let mut cases = inherited();
         cases.extend(["root", "nobody", "99"].map(user_cases));
         cases.push(("sh", vec![sh("touch /x; echo $?; touch /tmp/x; echo $?")]));
+        cases.push(("sh", at_a_terminal()));
         compare(move |pool| pool.user(user).working_dir("/tmp/work/dir"), &cases).await;
     }
 }
@@ -356,6 +417,7 @@ async fn a_command_of_a_container_with_limits_and_fewer_rights() {
     };
     let mut cases = inherited();
     cases.push(("sh", vec![sh("touch /x")]));
+    cases.push(("sh", at_a_terminal()));
     cases.push((
         "id",
         vec![(

@@ -4,7 +4,9 @@
 mod support;
 
 use bollard::models::HostConfig;
+use dockerpool::engine::{Engine, ExecRequest};
 use dockerpool::{ActiveExec, Error, ExecVia, ExitStatus, PoolBuilder};
+use futures_util::StreamExt;
 use support::{containers_of_instance, engine, pool};
 
 const AGENT: &str = "/.dockerpool-agent";
@@ -21,16 +23,15 @@ async fn it_ends_at_once_unless_it_is_pid_1() {
         assert_eq!((out.status, &out.stdout[..]), (ExitStatus::Exited(125), &b""[..]));
         let out = c.command("sh").args(["-c", &script]).user(user).output().await.unwrap();
         assert_eq!(out.stdout_lossy(), "125\n125\n");
-        // With a terminal it is the engine that runs it.
-        let out = c
-            .command("sh")
-            .args(["-c", &script])
-            .user(user)
-            .tty(24, 80)
-            .output()
-            .await
-            .unwrap();
-        assert_eq!(out.stdout_lossy(), "125\r\n125\r\n");
+        // The engine runs it.
+        let request = ExecRequest {
+            argv: ["sh", "-c", &script].map(str::to_owned).to_vec(),
+            user: Some(user.to_owned()),
+            ..ExecRequest::default()
+        };
+        let session = engine().await.exec(c.id(), &request).await.unwrap();
+        let printed: Vec<_> = session.output.map(|frame| frame.unwrap().data).collect().await;
+        assert_eq!(printed.concat(), b"125\n125\n");
     }
     assert_eq!(bystander.try_wait().unwrap(), None);
     assert_eq!(c.process_count().await.unwrap(), 1);

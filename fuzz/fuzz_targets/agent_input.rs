@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use protocol::{Begun, CLEAR_ENV, Fields, HEADER, MAX_SPAWN, MAX_STRINGS, Spawn, WITH_STDIN, hello_version, to_agent};
+use protocol::{
+    Begun, CLEAR_ENV, Fields, HEADER, MAX_SPAWN, MAX_STRINGS, Spawn, WITH_STDIN, WITH_TTY, hello_version, to_agent,
+};
 
 #[path = "../../agent/protocol.rs"]
 #[allow(dead_code)] // each side uses its half of it
@@ -42,7 +44,7 @@ fn spawn(payload: &[u8]) {
     let Some(spawn) = Spawn::decode(payload) else {
         return;
     };
-    assert_eq!(spawn.flags & !(WITH_STDIN | CLEAR_ENV), 0);
+    assert_eq!(spawn.flags & !(WITH_STDIN | CLEAR_ENV | WITH_TTY), 0);
     assert!((1..=MAX_STRINGS).contains(&spawn.argc) && spawn.envc <= MAX_STRINGS);
     assert_eq!(spawn.args().count(), spawn.argc as usize);
     assert_eq!(spawn.env().count(), spawn.envc as usize);
@@ -51,6 +53,7 @@ fn spawn(payload: &[u8]) {
         again.extend(number.to_le_bytes());
     }
     again.extend(spawn.deadline.to_le_bytes());
+    again.extend(spawn.size.encode());
     for number in [spawn.argc, spawn.envc] {
         again.extend(number.to_le_bytes());
     }

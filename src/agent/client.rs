@@ -166,7 +166,7 @@ impl Client {
 
     /// Whether the agent can run this, and as the engine would.
     pub(crate) fn can_run(&self, request: &ExecRequest) -> bool {
-        request.tty.is_none() && (request.user.is_none() || self.any_user) && self.inner.state.lock().lost.is_none()
+        (request.user.is_none() || self.any_user) && self.inner.state.lock().lost.is_none()
     }
 
     /// Does this when the connection is lost.

@@ -63,9 +63,8 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// [`timeout`](crate::Command::timeout) goes on meanwhile. A command that has ended counts until its output has been read, or
 /// is dropped.
 ///
-/// Also with the agent, commands with a [`tty`](crate::Command::tty) are run by the engine, and so are those with a
-/// [`user`](crate::Command::user) of their own where PID 1 may not become that user: it is not root, or has not the usual
-/// capabilities.
+/// Also with the agent, commands with a [`user`](crate::Command::user) of their own are run by the engine where PID 1 may not
+/// become that user: it is not root, or has not the usual capabilities.
 ///
 /// # Examples
 ///

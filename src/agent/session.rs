@@ -21,8 +21,8 @@ use super::decode::Message;
 use super::socket::{Descriptor, Pipe};
 use super::wire::{self, Cause, Exit, Stage, to_agent};
 use crate::engine::{
-    EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream, TtySize,
-    bounded,
+    EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream, TtyInput,
+    TtySize, bounded,
 };
 
 /// How much output may be on its way, in bytes.
@@ -114,7 +114,8 @@ pub(super) fn start(
             },
             state: Mutex::new(State {
                 output: Some(output),
-                open: [true; 2],
+                // A terminal is one stream.
+                open: [true, request.tty.is_none()],
                 has_pipe: false,
                 window: WINDOW,
                 stdin_credit: wire::STDIN_WINDOW,
@@ -136,10 +137,14 @@ pub(super) fn start(
         end: None,
     };
     let stdin = request.stdin.then(|| {
-        Box::new(Stdin {
+        let stdin = Stdin {
             inner: inner.clone(),
             running: running.clone(),
-        }) as _
+        };
+        match request.tty {
+            Some(_) => Box::new(TtyInput::new(stdin)) as _,
+            None => Box::new(stdin) as _,
+        }
     });
     Ok(ExecSession {
         stdin,
@@ -160,11 +165,16 @@ fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>)
     let (cwd, user) = (request.current_dir.as_deref(), request.user.as_deref());
     let mut payload = BytesMut::with_capacity(256 + texts.clone().map(|text| text.len() + 1).sum::<usize>());
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-    payload.put_u32_le(flag(request.stdin, wire::WITH_STDIN) | flag(env_clear, wire::CLEAR_ENV));
+    payload.put_u32_le(
+        flag(request.stdin, wire::WITH_STDIN)
+            | flag(env_clear, wire::CLEAR_ENV)
+            | flag(request.tty.is_some(), wire::WITH_TTY),
+    );
     payload.put_u32_le(WINDOW);
     // 0 stands for none.
     let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     payload.put_u64_le(time);
+    payload.put_slice(&request.tty.map(size).unwrap_or_default().encode());
     payload.put_u32_le(request.argv.len() as u32);
     payload.put_u32_le(request.env.len() as u32);
     for text in [cwd.unwrap_or(""), user.unwrap_or("")]
@@ -180,6 +190,11 @@ fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>)
         return Err(EngineError::new(EngineErrorKind::Rejected, message));
     }
     Ok(payload)
+}
+
+fn size(size: TtySize) -> wire::Size {
+    let TtySize { rows, cols } = size;
+    wire::Size { rows, cols }
 }
 
 impl Running {
@@ -315,6 +330,7 @@ impl Names {
                 "its limits are beyond those of PID 1, or those or the priority of PID 1 were changed from within the container"
                     .to_owned()
             }
+            Stage::Terminal => "the container has no terminal for the command".to_owned(),
         };
         let message = match errno {
             0 => what,
@@ -326,7 +342,7 @@ impl Names {
             }
         };
         let kind = match stage {
-            Stage::Table | Stage::Resources | Stage::Limits => EngineErrorKind::Exhausted,
+            Stage::Table | Stage::Resources | Stage::Limits | Stage::Terminal => EngineErrorKind::Exhausted,
             _ => EngineErrorKind::CannotStart,
         };
         EngineError::new(kind, message)
@@ -561,8 +577,8 @@ impl ExecControl for Control {
         Box::pin(self.ask())
     }
 
-    fn resize(&self, _size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
-        // It has no terminal.
+    fn resize(&self, to: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.inner.send(to_agent::RESIZE, self.running.id, &size(to).encode());
         Box::pin(async { Ok(()) })
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::decode::{Decoder, Malformed, Message};
-use super::wire::{Cause, Exit, Fields, HEADER, Header, Spawn, Stage, from_agent, to_agent};
+use super::wire::{Cause, Exit, Fields, HEADER, Header, Size, Spawn, Stage, from_agent, to_agent};
 use super::{EMBEDDED, PROBLEM};
 use crate::engine::OutputStream;
 
@@ -140,6 +140,8 @@ fn what_is_not_the_protocol_is_refused() {
     }
 }
 
+const SIZE: Size = Size { rows: 24, cols: 80 };
+
 /// As the library makes it, with what a test wants to be wrong.
 fn spawn(flags: u32, argc: u32, envc: u32, texts: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
@@ -147,6 +149,7 @@ fn spawn(flags: u32, argc: u32, envc: u32, texts: &[u8]) -> Vec<u8> {
         payload.extend_from_slice(&number.to_le_bytes());
     }
     payload.extend_from_slice(&77u64.to_le_bytes());
+    payload.extend_from_slice(&SIZE.encode());
     for number in [argc, envc] {
         payload.extend_from_slice(&number.to_le_bytes());
     }
@@ -158,7 +161,7 @@ fn spawn(flags: u32, argc: u32, envc: u32, texts: &[u8]) -> Vec<u8> {
 fn a_spawn_is_read_as_it_was_written_or_not_at_all() {
     let payload = spawn(1, 2, 1, b"/tmp\0me:us\0sh\0\0A=1\0");
     let read = Spawn::decode(&payload).unwrap();
-    assert_eq!((read.flags, read.window, read.deadline), (1, 1000, 77));
+    assert_eq!((read.flags, read.window, read.deadline, read.size), (1, 1000, 77, SIZE));
     assert_eq!((read.cwd, read.user), (c"/tmp", c"me:us"));
     assert_eq!(read.args().collect::<Vec<_>>(), [c"sh", c""]);
     assert_eq!(read.env().collect::<Vec<_>>(), [c"A=1"]);

@@ -13,6 +13,7 @@ pub(crate) mod raw;
 pub(crate) mod reference;
 mod registry_auth;
 mod spec;
+mod tty;
 
 use std::fmt;
 use std::future::Future;
@@ -32,6 +33,7 @@ pub use network::Network;
 pub(crate) use registry_auth::AuthKind;
 pub use registry_auth::RegistryAuth;
 pub use spec::{ContainerSpec, PullPolicy};
+pub(crate) use tty::TtyInput;
 
 /// What the pool asks of whatever runs its containers. Object-safe: a pool holds an `Arc<dyn Engine>`.
 ///
@@ -589,7 +591,8 @@ pub struct TtySize {
 /// # }
 /// ```
 pub struct ExecSession {
-    /// Its standard input, where [`ExecRequest::stdin`] asked for it; `shutdown()` closes it for the command.
+    /// Its standard input, where [`ExecRequest::stdin`] asked for it. `shutdown()` closes it for the command; of a terminal
+    /// it types control-D, and the terminal stays open.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Its output in the order the engine gives it. End of the stream is not yet the end of the command.
     pub output: BoxStream<'static, Result<Frame, EngineError>>,

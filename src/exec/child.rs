@@ -242,7 +242,7 @@ impl<'c> Child<'c> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`], also when it has ended.
+    /// [`Error::Engine`]. When the command has ended, that is so by the exec API; by the agent it is a no-op.
     ///
     /// # Cancel safety
     ///

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::child::Child;
@@ -198,7 +199,24 @@ impl<'c> Command<'c> {
     }
 
     /// Gives it a terminal of this size in place of pipes. Both outputs then come as standard output, with the
-    /// terminal's line ends; see [`Child::resize`].
+    /// terminal's line ends and its echo of the input; see [`Child::resize`].
+    ///
+    /// # Input
+    ///
+    /// The end of its standard input is typed: control-D (byte 4), twice where the last line is unfinished, since the first
+    /// one then only hands that over. So it is where standard input is [`Stdio::null`], the default. The terminal stays open.
+    /// As at any terminal, control-D ends one reading to the end, not those after it; a program that has switched the
+    /// terminal to raw mode reads the byte; a program that throws away what was typed before throws away the end too; and
+    /// of a line of more than 4095 bytes the rest is lost, unless the terminal is in raw mode. Control-C (byte 3) interrupts
+    /// the program in the foreground.
+    ///
+    /// # Errors
+    ///
+    /// Terminals are counted on the whole machine (`kernel.pty.max`, mostly 4096). Where there is none left,
+    /// [`output`](Self::output) and [`Child::wait`] give [`Error::Engine`] by the agent, and the container is replaced;
+    /// [`Error::CannotStart`] by the exec API.
+    ///
+    /// # Security
     ///
     /// Over a connection of the caller's own ([`DockerEngine::from_bollard`](crate::DockerEngine::from_bollard)) output
     /// that begins with a byte of 2 or less is misread, as frames of a length that the container chooses: do not give a
@@ -379,11 +397,16 @@ impl<'c> Command<'c> {
             return Err(Error::BadCommand(problem));
         }
         let mut request = self.setup.request.clone();
-        request.stdin = !matches!(self.setup.stdin, Source::Null);
+        // A terminal without input must be told so: nothing else ends it.
+        let stdin = match &self.setup.stdin {
+            Source::Null if request.tty.is_some() => Source::Bytes(Bytes::new()),
+            stdin => stdin.clone(),
+        };
+        request.stdin = !matches!(stdin, Source::Null);
         request.env = unique(request.env);
         let setup = Setup {
             request,
-            stdin: self.setup.stdin.clone(),
+            stdin,
             outputs,
             limit,
             ..self.setup

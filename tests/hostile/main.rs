@@ -6,6 +6,7 @@ mod pressure;
 mod questions;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminals;
 mod ways;
 mod words;
 

@@ -21,7 +21,7 @@ use super::convert::{checked, engine_error};
 use super::upgrade::{self, Connection};
 use super::{DockerEngine, frames};
 use crate::engine::{
-    EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtySize,
+    EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtyInput, TtySize,
 };
 use crate::runtime::{Home, stream_within, within};
 
@@ -110,7 +110,10 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         }
     }
     Ok(ExecSession {
-        stdin: request.stdin.then_some(input),
+        stdin: request.stdin.then(|| match tty {
+            true => Box::new(TtyInput::new(input)) as _,
+            false => input,
+        }),
         output: stream_within(&engine.runtime, without_engine_words(output, control.clone())),
         control: Box::new(control),
     })
