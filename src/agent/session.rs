@@ -298,7 +298,13 @@ impl Names {
             Stage::Resources | Stage::Limits => EngineErrorKind::Exhausted,
             _ => EngineErrorKind::CannotStart,
         };
-        EngineError::new(kind, message)
+        let error = EngineError::new(kind, message);
+        let is_own = match stage {
+            Stage::User | Stage::Group | Stage::BecomeUser => self.user.is_some(),
+            Stage::Directory => self.directory.is_some(),
+            _ => true,
+        };
+        if is_own { error } else { error.of_any_command() }
     }
 }
 

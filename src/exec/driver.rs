@@ -495,7 +495,13 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
             shared.set_taint(Taint::Died);
             (gone(error), Proof::Ended)
         }
-        EngineErrorKind::CannotStart => (Verdict::CannotStart(error.to_string()), Proof::Ended),
+        EngineErrorKind::CannotStart => {
+            // What is not known to be the command's own fault would befall the next lease, too.
+            if error.is_of_any_command() || error.is_unexplained() {
+                shared.set_taint(Taint::Broken);
+            }
+            (Verdict::CannotStart(error.to_string()), Proof::Ended)
+        }
         // Refused in the container's present state: it has ended, or somebody has paused it.
         EngineErrorKind::Conflict if !is_gone(shared).await => {
             shared.set_taint(Taint::Died);
