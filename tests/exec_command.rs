@@ -318,7 +318,7 @@ enum Run {
     Status,
     OutputString,
     Lines,
-    RunTo,
+    CopyTo,
     Spawn,
 }
 
@@ -327,7 +327,7 @@ const RUNS: [Run; 6] = [
     Run::Status,
     Run::OutputString,
     Run::Lines,
-    Run::RunTo,
+    Run::CopyTo,
     Run::Spawn,
 ];
 
@@ -354,7 +354,7 @@ async fn run(run: Run, command: &mut Command<'_>) -> [String; 2] {
             assert!(lines.wait().await.unwrap().success());
             [seen, String::new()]
         }
-        Run::RunTo => {
+        Run::CopyTo => {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             assert!(command.run_to(&mut out, &mut err).await.unwrap().success());
             [text(out), text(err)]
@@ -387,7 +387,7 @@ async fn a_command_is_as_it_was_after_it_has_run_in_any_way() {
                 let err = if null_err { "" } else { "err\n" };
                 for &second in all {
                     let expected = match second {
-                        Run::Output | Run::RunTo | Run::Spawn => [out, err],
+                        Run::Output | Run::CopyTo | Run::Spawn => [out, err],
                         Run::OutputString | Run::Lines => [out, ""],
                         Run::Status => ["", ""],
                     };

@@ -200,7 +200,7 @@ async fn copy<W: AsyncWrite + Unpin + ?Sized>(
     let copied = async {
         match tokio::io::copy(&mut from, to).await {
             // The limit's end is an end, and so is where it broke off: the status tells of it.
-            Err(error) if !LimitReached::is(&error) && !BrokeOff::is(&error) => return Err(error),
+            Err(error) if !LimitReached::is(&error) && !BrokeOff::is(&error) => Err(error),
             _ => to.flush().await,
         }
     };
