@@ -89,7 +89,8 @@ pub enum Error {
     },
 
     /// The program could not be started in the container: it is not there, not executable, or the working directory
-    /// or the user is bad. The container is as it was before.
+    /// or the user is bad. The container is as it was before. Where the command itself did not name what is bad, it is
+    /// tainted: [`Taint::Broken`](crate::Taint::Broken).
     #[error("cannot start `{program}` in container {container}: {reason}")]
     CannotStart {
         /// The container's name.

@@ -318,7 +318,7 @@ enum Run {
     Status,
     OutputString,
     Lines,
-    RunTo,
+    CopyTo,
     Spawn,
 }
 
@@ -327,7 +327,7 @@ const RUNS: [Run; 6] = [
     Run::Status,
     Run::OutputString,
     Run::Lines,
-    Run::RunTo,
+    Run::CopyTo,
     Run::Spawn,
 ];
 
@@ -354,7 +354,7 @@ async fn run(run: Run, command: &mut Command<'_>) -> [String; 2] {
             assert!(lines.wait().await.unwrap().success());
             [seen, String::new()]
         }
-        Run::RunTo => {
+        Run::CopyTo => {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             assert!(command.run_to(&mut out, &mut err).await.unwrap().success());
             [text(out), text(err)]
@@ -387,7 +387,7 @@ async fn a_command_is_as_it_was_after_it_has_run_in_any_way() {
                 let err = if null_err { "" } else { "err\n" };
                 for &second in all {
                     let expected = match second {
-                        Run::Output | Run::RunTo | Run::Spawn => [out, err],
+                        Run::Output | Run::CopyTo | Run::Spawn => [out, err],
                         Run::OutputString | Run::Lines => [out, ""],
                         Run::Status => ["", ""],
                     };
@@ -530,6 +530,53 @@ async fn background_children_that_hold_the_output_do_not_hold_up_the_outcome() {
         let alive = c.exec(["sh", "-c", "grep -x sleep /proc/[0-9]*/comm"]).await.unwrap();
         assert_eq!(alive.status, ExitStatus::Exited(0));
         assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_slow_reader_finds_is_whole() {
+    for via in [ExecVia::Docker, ExecVia::Agent] {
+        with_container_of(pool("slow").exec_via(via), async |c| {
+            // Around what fits between the command and its reader: some end before anything is read, and some do not.
+            let sizes = (1_300_000..2_300_000).step_by(50_000);
+            let commands = sizes.map(async |size: usize| {
+                let script = format!("head -c {size} /dev/zero; exit 5");
+                let mut child = c.command("sh").args(["-c", &script]).spawn().await.unwrap();
+                let mut stdout = child.stdout.take().unwrap();
+                let mut first = [0; 1000];
+                tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut first)
+                    .await
+                    .unwrap();
+                // The engine gives up what was not taken two seconds after the end of a command.
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                let mut rest = Vec::new();
+                tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut rest)
+                    .await
+                    .unwrap();
+                assert_eq!(first.len() + rest.len(), size, "{via:?}");
+                assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(5), "{via:?} {size}");
+            });
+            futures_util::future::join_all(commands).await;
+            assert_eq!(c.taint(), None);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_command_is_told_also_where_its_output_is_not_read() {
+    // More than is kept for a reader that does not read, less than what the engine takes; what the agent does not give stays
+    // in the command's own pipe, and the command with it.
+    with_container_of(pool("unread").exec_via(ExecVia::Docker), async |c| {
+        let mut command = c.command("sh");
+        command
+            .args(["-c", "head -c 900000 /dev/zero; exit 5"])
+            .timeout(Duration::from_secs(60));
+        let mut child = command.spawn().await.unwrap();
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(5));
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!((out.status, out.stdout.len()), (ExitStatus::Exited(5), 900_000));
     })
     .await;
 }

@@ -115,6 +115,48 @@ async fn an_idle_timeout_ends_all_of_it() {
 }
 
 #[tokio::test]
+async fn an_idle_timeout_counts_until_the_end_of_the_command_not_of_its_outputs() {
+    for via in [ExecVia::Docker, ExecVia::Agent] {
+        let pool = pool("idle-closed").exec_via(via).build().await.unwrap();
+        for (script, printed) in [
+            ("exec >&- 2>&-; sleep 1000; true", ""),
+            ("echo out; exec >&- 2>&-; sleep 1000; true", "out\n"),
+            ("echo out; exec >&-; sleep 1000; true", "out\n"),
+            (
+                "echo out; exec >/dev/null 2>&1; while :; do echo more; usleep 1000; done",
+                "out\n",
+            ),
+        ] {
+            let c = pool.acquire().await.unwrap();
+            let mut command = c.command("sh");
+            command.args(["-c", script]).idle_timeout(Duration::from_secs(1));
+            let out = command.timeout(Duration::from_secs(60)).output().await.unwrap();
+            assert_eq!(
+                (out.status, out.stdout_lossy()),
+                (ExitStatus::IdleTimedOut, printed.into()),
+                "{via:?} {script}"
+            );
+            assert_eq!(c.taint().is_none(), via == ExecVia::Agent, "{script}");
+            drop(c);
+        }
+        // One that has ended is not idle, whoever holds its output.
+        let c = pool.acquire().await.unwrap();
+        let mut command = c.command("sh");
+        command
+            .args(["-c", "sleep 1000 & echo out"])
+            .idle_timeout(Duration::from_millis(1500));
+        let out = command.output().await.unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::Exited(0), "out\n".into()),
+            "{via:?}"
+        );
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_output_limit_ends_all_of_it() {
     // The first part is there to be seen before the limit is reached.
     let script = "read go; (sleep 1000; true) & yes 0123456789; true";

@@ -310,12 +310,14 @@ async fn a_command_that_was_not_started_without_a_word_why() {
     let (pool, c) = lease(&stub).await;
     stub.fault(Route::ExecStart, Fault::SilentUpgrade);
     stub.fault(Route::ExecInspect, Fault::NeverWas);
-    // The program's fault, for all that is known.
+    // Not known to be the program's fault: the next lease gets another container.
     let error = c.command("true").output().await.unwrap_err();
     assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
-    assert_eq!(c.taint(), None);
+    assert_eq!(c.taint(), Some(Taint::Broken));
 
     // Not if the container has ended, of which the engine tells a little later.
+    drop(c);
+    let c = pool.acquire().await.unwrap();
     let asked = stub.calls(Route::Inspect);
     let ended = async {
         eventually_now("it is asked", || stub.calls(Route::Inspect) > asked).await;

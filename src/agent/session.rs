@@ -345,7 +345,13 @@ impl Names {
             Stage::Table | Stage::Resources | Stage::Limits | Stage::Terminal => EngineErrorKind::Exhausted,
             _ => EngineErrorKind::CannotStart,
         };
-        EngineError::new(kind, message)
+        let error = EngineError::new(kind, message);
+        let is_own = match stage {
+            Stage::User | Stage::Group | Stage::BecomeUser => self.user.is_some(),
+            Stage::Directory => self.directory.is_some(),
+            _ => true,
+        };
+        if is_own { error } else { error.of_any_command() }
     }
 }
 

@@ -667,6 +667,14 @@ pub enum Taint {
     LeaseExpired = 10,
     /// It had no processes, descriptors or memory left for a command.
     Exhausted = 11,
+    /// A command could not be started for a reason that it did not bring along, so that no other command could be: the
+    /// container's own working directory is gone, or cannot be entered; its own user is not known any more; `/etc/passwd` is
+    /// no file; `/dev/null` or `/dev/ptmx` is gone; or the engine does not say why. The agent needs only the first of these.
+    ///
+    /// A program, directory or user that a command names itself is its own matter. An earlier lease may have removed it all
+    /// the same (`rm /bin/sh`, `rm /etc/passwd`): that cannot be told from a name that was never there, and taints nothing. See
+    /// [`Reuse`](crate::Reuse) for what keeps such things from the next lease.
+    Broken = 12,
 }
 
 impl Taint {
@@ -684,6 +692,7 @@ impl Taint {
             Died,
             LeaseExpired,
             Exhausted,
+            Broken,
         ]
         .into_iter()
         .find(|taint| *taint as u8 == code)

@@ -30,6 +30,7 @@ pub struct EngineError {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     of_container: bool,
     unexplained: bool,
+    of_any_command: bool,
 }
 
 /// The kinds of [`EngineError`] that callers act on differently.
@@ -118,6 +119,7 @@ impl EngineError {
             source: None,
             of_container: false,
             unexplained: false,
+            of_any_command: false,
         }
     }
 
@@ -178,6 +180,17 @@ impl EngineError {
 
     pub(crate) fn is_unexplained(&self) -> bool {
         self.unexplained
+    }
+
+    /// A program could not be started for a reason that the command did not bring along: none other could be either.
+    #[must_use]
+    pub(crate) fn of_any_command(mut self) -> Self {
+        self.of_any_command = true;
+        self
+    }
+
+    pub(crate) fn is_of_any_command(&self) -> bool {
+        self.of_any_command
     }
 
     /// Whether this says that the container is not there or does not run.

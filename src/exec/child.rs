@@ -11,7 +11,7 @@ use super::command::Setup;
 use super::driver::{self, Done, Driver, Halt, Started, Stop, Verdict};
 use super::limit::{Budget, LimitReached};
 use super::output::{ExitStatus, Output, Usage};
-use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Reader, Source};
+use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout, Reader, Source};
 use crate::container::{Container, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
 use crate::error::{Error, FieldError};
@@ -173,7 +173,10 @@ impl<'c> Child<'c> {
     /// Waits for its end. Closes its standard input first, so that a command that reads to the end can end.
     ///
     /// Output that nobody reads keeps a command from ending: read it, or drop [`stdout`](Self::stdout) and
-    /// [`stderr`](Self::stderr). The end of one whose background children hold its output is seen at most two seconds later.
+    /// [`stderr`](Self::stderr). A command that leaves a background task which holds its output is waited for until the end
+    /// of that is known: two seconds with Docker's exec API, unless the task's output goes elsewhere (`server >log 2>&1 &`)
+    /// or nobody reads. Where the end does not come, the status is [`ExitStatus::Incomplete`]. A
+    /// [`timeout`](crate::Command::timeout) does not count that wait.
     ///
     /// # Errors
     ///
@@ -319,6 +322,7 @@ impl<'c> Child<'c> {
             stdout: stdout_data,
             stderr: stderr_data,
             truncated,
+            incomplete: !self.halt.is_whole(),
             usage,
             container: self.shared.name.clone(),
         })
@@ -335,11 +339,10 @@ impl<'c> Child<'c> {
         let container = || self.shared.name.clone();
         match &self.verdict {
             // It may have ended by itself while the output beyond its limit was still on the way.
-            Some(Verdict::Ended(ExitStatus::Exited(_) | ExitStatus::Signaled(_), usage))
-                if self.halt.reason() == Some(Stop::OutputLimit) =>
-            {
-                Ok((ExitStatus::OutputLimit, *usage))
-            }
+            Some(Verdict::Ended(
+                ExitStatus::Exited(_) | ExitStatus::Signaled(_) | ExitStatus::Incomplete(_),
+                usage,
+            )) if self.halt.reason() == Some(Stop::OutputLimit) => Ok((ExitStatus::OutputLimit, *usage)),
             Some(Verdict::Ended(status, usage)) => Ok((*status, *usage)),
             Some(Verdict::CannotStart(reason)) => Err(Error::CannotStart {
                 container: container(),
@@ -374,12 +377,13 @@ impl Drop for Child<'_> {
     }
 }
 
-/// Reads one output to its end into memory. The limit's end is an end: the status tells of it.
+/// Reads one output to its end into memory. The limit's end is an end, and so is where it broke off: the status tells of it.
 async fn read_all(reader: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut data = Vec::new();
     if let Some(mut reader) = reader
         && let Err(error) = reader.read_to_end(&mut data).await
         && !LimitReached::is(&error)
+        && !BrokeOff::is(&error)
     {
         // The pipes themselves cannot fail; what the engine failed in is in the status.
         tracing::debug!(%error, "the output of a command could not be read");

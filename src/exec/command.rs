@@ -243,8 +243,9 @@ impl<'c> Command<'c> {
         self
     }
 
-    /// How long it may go without printing anything. Then it is ended, with [`ExitStatus::IdleTimedOut`]. Time in which
-    /// its output waits for a reader does not count. Default: no limit.
+    /// How long it may go without printing anything, from its start or its last output until its end. Then it is ended, with
+    /// [`ExitStatus::IdleTimedOut`]. A command that has closed its outputs prints nothing. Time in which its output waits
+    /// for a reader does not count. Default: no limit.
     pub fn idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
         self.setup.idle_timeout = timeout.into();
         self

@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::output::{ExitStatus, Usage};
 use crate::container::{OomKills, Shared, Taint, Unfinished};
@@ -33,15 +33,25 @@ const SILENCE_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duratio
 const CONTAINER_END: Duration = Duration::from_secs(1);
 const CONTAINER_END_CHECK: Duration = Duration::from_millis(20);
 
-/// How long the rest of the output may take once a command is known to have ended.
-const OUTPUT_AFTER_END: Duration = Duration::from_millis(100);
+/// How long the next piece of output, or its end, is waited for once a command is known to have ended or is being ended.
+/// Counts from the last piece. Only the end of the stream proves that all of it came: a relay between us and the engine may
+/// pause. Docker gives the end two seconds after that of the command, also where background tasks hold the output.
+const SILENCE_AT_END: Duration = Duration::from_secs(5);
 
-/// How long the rest of the output may take after the container was killed.
-const OUTPUT_AFTER_KILL: Duration = Duration::from_secs(2);
+/// How long pieces are taken in all after the end of a command: its background tasks may print for ever.
+const OUTPUT_AFTER_END: Duration = Duration::from_secs(30);
 
-/// How much output of a command that is being ended is kept for a reader that is behind, in bytes. Beyond what the engine
-/// and the kernel hold (some 1.4 MB) it is only what a fast writer prints while the kill is on its way.
+/// A command whose output waits for its reader is asked about after this long, and then at the longest this often. The
+/// engine gives up output that was not taken two seconds after the end of its command, and gives the end of the stream as if
+/// it were whole.
+const STALL_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+
+/// How much output of a command that has ended or is being ended is kept for a reader that is slow, in bytes. Beyond what
+/// the engine and the kernel hold (some 1.4 MB) it is only what others print, or a fast writer while the kill is on its way.
 const REST: usize = 4 << 20;
+
+/// How long the engine may take to say whether a command that has printed nothing for too long has ended.
+const IDLE_QUESTION: Duration = Duration::from_secs(1);
 
 /// The first and the longest pause between two questions whether a command has ended whose output has.
 const QUESTION_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -100,6 +110,10 @@ impl Stop {
 #[derive(Debug)]
 pub(super) struct Halt {
     reason: watch::Sender<Option<Stop>>,
+    /// The command has ended by itself, and its output is still on its way.
+    command_ended: AtomicBool,
+    /// All of the output has come.
+    whole: AtomicBool,
     finished: AtomicBool,
 }
 
@@ -107,6 +121,8 @@ impl Halt {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             reason: watch::Sender::new(None),
+            command_ended: AtomicBool::new(false),
+            whole: AtomicBool::new(false),
             finished: AtomicBool::new(false),
         })
     }
@@ -124,6 +140,21 @@ impl Halt {
         self.finished.load(Ordering::Acquire)
     }
 
+    /// Whether the command is known to have ended by itself, though its output may not have.
+    fn has_command_ended(&self) -> bool {
+        self.command_ended.load(Ordering::Acquire)
+    }
+
+    /// Whether the end of the output was seen. Known when a reader is told of that, and when the command's end is known.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+
+    /// Whether the output ended before its end without anybody having asked for that.
+    pub(super) fn broke_off(&self) -> bool {
+        !self.is_whole() && self.reason().is_none()
+    }
+
     /// What was requested, if anything.
     pub(super) fn reason(&self) -> Option<Stop> {
         *self.reason.borrow()
@@ -137,8 +168,11 @@ impl Halt {
         tokio::select! {
             biased;
             stop = self.requested() => stop,
-            () = tokio::time::sleep_until(deadline) => {
-                self.request(Stop::TimedOut);
+            () = sleep_until(deadline) => {
+                // One that has ended in time is not late because its output is.
+                if !self.has_command_ended() {
+                    self.request(Stop::TimedOut);
+                }
                 self.requested().await
             }
         }
@@ -265,6 +299,7 @@ impl Driver {
             && shared.ends_alone(&request)
         {
             // Nothing was begun, and nothing need be ended.
+            halt.whole.store(true, Ordering::Release);
             return (ended(stop.status()), Proof::Ended);
         }
         let place = if shared.ends_alone(&request) {
@@ -328,7 +363,9 @@ impl Driver {
             shared: shared.clone(),
             halt: halt.clone(),
             idle_timeout,
+            quiet_since: Instant::now(),
             ended_until: None,
+            next_question: None,
             stdout,
             stderr,
         };
@@ -344,11 +381,24 @@ impl Driver {
             pumped = &mut pump => pumped,
         };
         drop(pump);
-        if let Err(error) = pumped {
-            tracing::debug!(container = shared.name, %error, "the output of a command broke off");
-            let (status, proof) = after_failure(&shared).await;
-            return (ended(status), proof);
-        }
+        let quiet_since = match pumped {
+            Ok(since) => since,
+            Err(error) => {
+                tracing::debug!(container = shared.name, %error, "the output of a command broke off");
+                let (status, proof) = after_failure(&shared).await;
+                return (ended(status), proof);
+            }
+        };
+        // A command that has closed its outputs prints nothing, too.
+        let idle = async {
+            if let Some(at) = idle_timeout.and_then(|limit| quiet_since.checked_add(limit))
+                && !halt.has_command_ended()
+            {
+                sleep_until(at).await;
+                halt.request(Stop::IdleTimedOut);
+            }
+            std::future::pending().await
+        };
 
         let end = tokio::select! {
             biased;
@@ -357,17 +407,19 @@ impl Driver {
                 return (ended(stop.status()), proof);
             }
             end = wait_for_end(&*control, &shared) => end,
+            end = idle => end,
         };
+        let is_whole = halt.is_whole();
         if let (Ok(code), Some(report)) = (&end, control.report()) {
             let (status, proof) = outcome(&shared, *code, &report, alone);
-            return (ended(status), proof);
+            return (ended(status.with_output(is_whole)), proof);
         }
         match end {
             Ok(KILLED) => {
                 // By what the clock says now, or by what it said: it may have been set, and the engine's with it.
                 let since = SystemTime::now().checked_sub(begun.elapsed()).unwrap_or(begun_at);
                 let status = why_killed(&shared, since.min(begun_at), oom_before).await;
-                (ended(status), Proof::Ended)
+                (ended(status.with_output(is_whole)), Proof::Ended)
             }
             // A shell goes on without the member of a pipeline that the kernel took, and may end well.
             Ok(_) if shared.oom_kills().of_single_command > oom_before.of_single_command => {
@@ -375,7 +427,7 @@ impl Driver {
             }
             Ok(code) => match ExitStatus::from_engine_code(code) {
                 ExitStatus::Unknown => (ended(ExitStatus::Unknown), kill(&shared, Taint::UnknownOutcome).await),
-                status => (ended(status), Proof::Ended),
+                status => (ended(status.with_output(is_whole)), Proof::Ended),
             },
             Err(error) if error.kind() == EngineErrorKind::CannotStart => not_started(&shared, error).await,
             Err(error) => {
@@ -483,7 +535,13 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
             shared.set_taint(Taint::Died);
             (gone(error), Proof::Ended)
         }
-        EngineErrorKind::CannotStart => (Verdict::CannotStart(error.to_string()), Proof::Ended),
+        EngineErrorKind::CannotStart => {
+            // What is not known to be the command's own fault would befall the next lease, too.
+            if error.is_of_any_command() || error.is_unexplained() {
+                shared.set_taint(Taint::Broken);
+            }
+            (Verdict::CannotStart(error.to_string()), Proof::Ended)
+        }
         // Refused in the container's present state: it has ended, or somebody has paused it.
         EngineErrorKind::Conflict if !is_gone(shared).await => {
             shared.set_taint(Taint::Died);
@@ -514,58 +572,135 @@ struct Pump {
     shared: Arc<Shared>,
     halt: Arc<Halt>,
     idle_timeout: Option<Duration>,
-    /// Until when the rest of the output may come, once the command is known to have ended.
+    /// Since when the next piece is waited for.
+    quiet_since: Instant,
+    /// Until when pieces are taken at all, once the command is known to have ended or is being ended.
     ended_until: Option<Instant>,
+    /// When the command is asked about next while a reader holds it up, and the pause before that.
+    next_question: Option<(Instant, Duration)>,
     stdout: mpsc::Sender<Bytes>,
     stderr: mpsc::Sender<Bytes>,
 }
 
+/// What comes of the output.
+enum Next {
+    Frame(Frame),
+    /// All of it has come.
+    End,
+    /// More of it may be on its way, and is not waited for.
+    Cut,
+}
+
+impl From<Option<Frame>> for Next {
+    fn from(frame: Option<Frame>) -> Self {
+        frame.map_or(Self::End, Self::Frame)
+    }
+}
+
 impl Pump {
-    /// Until the output ends. A reader that does not read holds it up, and the command with it; unless the command is
-    /// being ended: an engine whose output is not taken takes ten seconds to end a container.
-    async fn run(mut self) -> Result<(), EngineError> {
-        while let Some(frame) = self.next().await? {
+    /// Until the output ends; gives since when there was none. A reader that does not read holds it up, and the command with
+    /// it; unless the command is being ended (an engine whose output is not taken takes ten seconds to end a container) or
+    /// has ended.
+    async fn run(mut self) -> Result<Instant, EngineError> {
+        loop {
+            let frame = match self.next().await? {
+                Next::Frame(frame) => frame,
+                Next::End => {
+                    self.halt.whole.store(true, Ordering::Release);
+                    return Ok(self.quiet_since);
+                }
+                Next::Cut => return Ok(self.quiet_since),
+            };
             // Where nobody reads this stream any more, the rest of it goes nowhere.
             let Err(TrySendError::Full(_)) = self.pipe(&frame).try_send(frame.data.clone()) else {
                 continue;
             };
-            let served = tokio::select! {
-                biased;
-                _ = self.halt.requested() => false,
-                room = self.pipe(&frame).reserve() => {
-                    if let Ok(room) = room {
-                        room.send(frame.data.clone());
-                    }
-                    true
-                }
-            };
-            if !served {
+            if !self.waits_for_reader(&frame).await {
                 return self.take_the_rest(frame).await;
             }
         }
-        Ok(())
     }
 
-    /// Takes what is still on its way without waiting for readers, and then serves them: each stream on its own, so that
+    /// Gives a piece to a reader when that takes it; `false` if the command has ended or is being ended before.
+    async fn waits_for_reader(&mut self, frame: &Frame) -> bool {
+        let (first, longest) = STALL_CHECK;
+        while self.ended_until.is_none() {
+            let (at, pause) = *self
+                .next_question
+                .get_or_insert_with(|| (Instant::now() + first, first));
+            let question = async {
+                sleep_until(at).await;
+                bounded(
+                    "a question about a command",
+                    self.shared.call_timeout,
+                    self.control.exit_code(),
+                )
+                .await
+            };
+            let answer = tokio::select! {
+                biased;
+                _ = self.halt.requested() => return false,
+                room = self.pipe(frame).reserve() => {
+                    if let Ok(room) = room {
+                        room.send(frame.data.clone());
+                    }
+                    return true;
+                }
+                answer = question => answer,
+            };
+            match answer {
+                Ok(Some(_)) => self.set_ended(),
+                // What the engine fails in is seen in its output.
+                Ok(None) | Err(_) => {
+                    let pause = (pause * 2).min(longest);
+                    self.next_question = Some((Instant::now() + pause, pause));
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes what is still on its way without waiting for readers, and has it served to them: each stream on its own, so that
     /// whoever reads one to its end before the other does not wait for ever.
-    async fn take_the_rest(mut self, first: Frame) -> Result<(), EngineError> {
+    async fn take_the_rest(mut self, first: Frame) -> Result<Instant, EngineError> {
         let mut size = first.data.len();
         let mut rest = vec![first];
+        let mut is_whole = true;
         let ended = loop {
-            match self.next().await {
-                Ok(Some(frame)) => {
-                    if size < REST && !self.pipe(&frame).is_closed() {
-                        size += frame.data.len();
-                        rest.push(frame);
-                    }
+            let frame = match self.next().await {
+                Ok(Next::Frame(frame)) => frame,
+                Ok(Next::End) => break Ok(self.quiet_since),
+                Ok(Next::Cut) => {
+                    is_whole = false;
+                    break Ok(self.quiet_since);
                 }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+                Err(error) => {
+                    is_whole = false;
+                    break Err(error);
+                }
+            };
+            if self.pipe(&frame).is_closed() {
+                continue;
             }
+            if size < REST {
+                size += frame.data.len();
+                rest.push(frame);
+                continue;
+            }
+            // What is being ended is ended the sooner if its output is taken.
+            if self.halt.reason().is_some() {
+                is_whole = false;
+                continue;
+            }
+            // The agent holds less than this of the command's own output, and gives it before that of others.
+            is_whole = self.control.report().is_some();
+            break Ok(self.quiet_since);
         };
+        self.halt.whole.store(is_whole, Ordering::Release);
         let (stdout, stderr): (Vec<_>, Vec<_>) =
             rest.into_iter().partition(|frame| frame.stream == OutputStream::Stdout);
-        tokio::join!(serve(self.stdout, stdout), serve(self.stderr, stderr));
+        // The outcome does not wait for the readers.
+        tokio::spawn(async { tokio::join!(serve(self.stdout, stdout), serve(self.stderr, stderr)) });
         ended
     }
 
@@ -576,53 +711,47 @@ impl Pump {
         }
     }
 
-    /// The next piece; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
-        if self.ended_until.is_some() {
-            return self.last_words().await;
+    /// The next piece, or the end.
+    async fn next(&mut self) -> Result<Next, EngineError> {
+        self.quiet_since = Instant::now();
+        if self.ended_until.is_some() || self.halt.reason().is_some() {
+            return self.next_after_end().await;
         }
         // Mostly it is there, and nothing need be set up to wait for it.
         if let Some(frame) = self.output.next().now_or_never() {
-            return frame.transpose();
+            return frame.transpose().map(Next::from);
         }
-        let begun = Instant::now();
         let mut failures = 0;
         let (mut pause, longest) = SILENCE_CHECK;
         loop {
-            let stopping = self.halt.reason().is_some();
-            let patience = match self.idle_timeout {
-                _ if stopping => OUTPUT_AFTER_KILL,
-                Some(limit) => pause.min(limit.saturating_sub(begun.elapsed())),
-                None => pause,
-            };
+            let idle_left = self
+                .idle_timeout
+                .map(|limit| limit.saturating_sub(self.quiet_since.elapsed()));
             tokio::select! {
                 biased;
-                frame = self.output.next() => return frame.transpose(),
-                // The patience is another one from now on.
-                _ = self.halt.requested(), if !stopping => continue,
-                () = sleep(patience) => {}
+                frame = self.output.next() => return frame.transpose().map(Next::from),
+                _ = self.halt.requested() => return self.next_after_end().await,
+                () = sleep(idle_left.map_or(pause, |left| left.min(pause))) => {}
             }
-            if stopping {
-                return Ok(None);
-            }
-            if self.idle_timeout.is_some_and(|limit| begun.elapsed() >= limit) {
-                self.halt.request(Stop::IdleTimedOut);
-                continue;
-            }
+            let is_idle = self
+                .idle_timeout
+                .is_some_and(|limit| self.quiet_since.elapsed() >= limit);
+            let patience = match is_idle {
+                true => IDLE_QUESTION.min(self.shared.call_timeout),
+                false => self.shared.call_timeout,
+            };
             // A silent command, one that has ended while others hold its output, or a connection that is dead?
-            match bounded(
-                "a question about a command",
-                self.shared.call_timeout,
-                self.control.exit_code(),
-            )
-            .await
-            {
+            match bounded("a question about a command", patience, self.control.exit_code()).await {
+                Ok(Some(_)) => {
+                    self.set_ended();
+                    return self.next_after_end().await;
+                }
+                Err(error) if error.kind() == EngineErrorKind::CannotStart => return Ok(Next::End),
+                Ok(None) | Err(_) if is_idle => self.halt.request(Stop::IdleTimedOut),
                 Ok(None) => {
                     failures = 0;
                     pause = (pause * 2).min(longest);
                 }
-                Ok(Some(_)) => return self.last_words().await,
-                Err(error) if error.kind() == EngineErrorKind::CannotStart => return Ok(None),
                 Err(error) => {
                     failures += 1;
                     pause = SILENCE_CHECK.0;
@@ -634,14 +763,24 @@ impl Pump {
         }
     }
 
-    /// The next piece of the output of a command that has ended, if it comes soon.
-    async fn last_words(&mut self) -> Result<Option<Frame>, EngineError> {
-        let until = *self
-            .ended_until
-            .get_or_insert_with(|| Instant::now() + OUTPUT_AFTER_END);
-        match timeout_at(until, self.output.next()).await {
-            Ok(frame) => frame.transpose(),
-            Err(_) => Ok(None),
+    /// The command has ended by itself: from now on it cannot be late.
+    fn set_ended(&mut self) {
+        self.halt.command_ended.store(true, Ordering::Release);
+        self.ended_until = Some(Instant::now() + OUTPUT_AFTER_END);
+    }
+
+    /// The next piece of the output of a command that has ended or is being ended.
+    async fn next_after_end(&mut self) -> Result<Next, EngineError> {
+        let now = Instant::now();
+        let until = *self.ended_until.get_or_insert(now + OUTPUT_AFTER_END);
+        let (stdout, stderr) = (self.stdout.clone(), self.stderr.clone());
+        tokio::select! {
+            biased;
+            () = sleep_until(until) => Ok(Next::Cut),
+            frame = self.output.next() => frame.transpose().map(Next::from),
+            // Nobody wants it.
+            _ = async { tokio::join!(stdout.closed(), stderr.closed()) } => Ok(Next::End),
+            () = sleep_until(now + SILENCE_AT_END) => Ok(Next::Cut),
         }
     }
 }

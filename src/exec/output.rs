@@ -41,6 +41,14 @@ pub enum ExitStatus {
     Exited(i32),
     /// It was ended by this signal, sent by something in the container.
     Signaled(i32),
+    /// It ended by itself with this exit code (128 + *n* for signal *n*), and the end of its output did not come: what it
+    /// printed last may be missing. Not a [`success`](Self::success), whatever the code is.
+    ///
+    /// Only the end of the engine's stream proves that an output is whole. It is waited for until nothing has come for five
+    /// seconds, and for half a minute in all. Docker gives it two seconds after the end of the command at the latest, also
+    /// where a background task holds the output; a relay between here and the engine may withhold it. A relay that closes
+    /// the stream too early cannot be told from the engine.
+    Incomplete(i32),
     /// It was stopped at its time limit. So it, and by the exec API its container, was killed.
     TimedOut,
     /// It printed nothing for as long as its idle timeout, and was killed as at its time limit.
@@ -62,12 +70,12 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// Whether it ended by itself with exit code 0.
+    /// Whether it ended by itself with exit code 0, and all of its output came.
     pub fn success(&self) -> bool {
         *self == Self::Exited(0)
     }
 
-    /// The exit code, if it ended by itself.
+    /// The exit code, if it ended by itself and all of its output came.
     pub fn code(&self) -> Option<i32> {
         match self {
             Self::Exited(code) => Some(*code),
@@ -88,6 +96,15 @@ impl ExitStatus {
         *self == Self::Unknown
     }
 
+    /// The same of a command whose output is known to be whole, or not.
+    pub(crate) fn with_output(self, is_whole: bool) -> Self {
+        match self {
+            Self::Exited(code) if !is_whole => Self::Incomplete(code),
+            Self::Signaled(signal) if !is_whole => Self::Incomplete(128 + signal),
+            other => other,
+        }
+    }
+
     /// What the engine's exit code means, for a command that ended by itself.
     pub(crate) fn from_engine_code(code: i64) -> Self {
         match code {
@@ -104,6 +121,7 @@ impl fmt::Display for ExitStatus {
         match self {
             Self::Exited(code) => write!(f, "exited {code}"),
             Self::Signaled(signal) => write!(f, "signaled {signal}"),
+            Self::Incomplete(code) => write!(f, "exited {code} with the end of its output missing"),
             Self::TimedOut => f.write_str("timed out"),
             Self::IdleTimedOut => f.write_str("idle timed out"),
             Self::OutputLimit => f.write_str("output limit"),
@@ -143,6 +161,9 @@ pub struct Output {
     pub stderr: Vec<u8>,
     /// Whether it printed more than `stdout` and `stderr` hold, because a limit was reached.
     pub truncated: bool,
+    /// Whether the end of what it printed may be missing, because the end of the engine's stream did not come: see
+    /// [`ExitStatus::Incomplete`]. A command that was ended before its time may have this as well.
+    pub incomplete: bool,
     /// What it used.
     pub usage: Usage,
     pub(crate) container: String,
@@ -250,6 +271,7 @@ mod tests {
             stdout: b"partial".to_vec(),
             stderr: b"first\nlast line\n\n".to_vec(),
             truncated: false,
+            incomplete: false,
             usage: Usage::default(),
             container: "box".to_owned(),
         };

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use super::child::Child;
 use super::limit::LimitReached;
 use super::output::ExitStatus;
-use super::stdio::ChildStdout;
+use super::stdio::{BrokeOff, ChildStdout};
 use crate::container::{Container, Running};
 use crate::error::Error;
 use crate::exec::Output;
@@ -198,12 +198,11 @@ async fn copy<W: AsyncWrite + Unpin + ?Sized>(
 ) -> Result<(), (&'static str, std::io::Error)> {
     let Some(mut from) = from else { return Ok(()) };
     let copied = async {
-        tokio::io::copy(&mut from, to).await?;
-        to.flush().await
+        match tokio::io::copy(&mut from, to).await {
+            // The limit's end is an end, and so is where it broke off: the status tells of it.
+            Err(error) if !LimitReached::is(&error) && !BrokeOff::is(&error) => Err(error),
+            _ => to.flush().await,
+        }
     };
-    match copied.await {
-        // The limit's end is an end: the status tells of it.
-        Err(error) if !LimitReached::is(&error) => Err((stream, error)),
-        _ => Ok(()),
-    }
+    copied.await.map_err(|error| (stream, error))
 }

@@ -242,13 +242,31 @@ impl fmt::Debug for ChildStdin {
 
 /// The reading end of one of a command's outputs, as the driver fills it.
 #[derive(Debug)]
-pub(super) struct Pipe(pub(super) mpsc::Receiver<Bytes>);
+pub(super) struct Pipe {
+    pieces: mpsc::Receiver<Bytes>,
+    halt: Arc<Halt>,
+}
+
+/// What a reader is told in place of end-of-file where the output ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the output broke off: the engine did not give its end")]
+pub(super) struct BrokeOff;
+
+impl BrokeOff {
+    pub(super) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
 
 impl Stream for Pipe {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx).map(|data| data.map(Ok))
+        Poll::Ready(match ready!(self.pieces.poll_recv(cx)) {
+            Some(data) => Some(Ok(data)),
+            None if self.halt.broke_off() => Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, BrokeOff))),
+            None => None,
+        })
     }
 }
 
@@ -269,7 +287,11 @@ impl Reader {
         on_limit: OnLimit,
         halt: Arc<Halt>,
     ) -> Self {
-        let pipe = Limited::new(StreamReader::new(Pipe(pipe)), own_limit.unwrap_or(u64::MAX));
+        let pipe = Pipe {
+            pieces: pipe,
+            halt: halt.clone(),
+        };
+        let pipe = Limited::new(StreamReader::new(pipe), own_limit.unwrap_or(u64::MAX));
         Self {
             inner: Limited::with_budget(pipe, shared),
             on_limit,
@@ -298,7 +320,7 @@ impl Reader {
                 return Poll::Ready(Ok(()));
             }
             // Nobody reads any more: the driver drops the rest, and does not wait for room.
-            pipe.get_mut().0.close();
+            pipe.get_mut().pieces.close();
             self.truncated = true;
         }
         match self.on_limit {
@@ -316,8 +338,11 @@ macro_rules! child_output {
         $(#[$doc])*
         ///
         /// Reading past the command's output limit ends the command, and gives an [`io::Error`] that holds a
-        /// [`LimitReached`]; under [`OnLimit::Truncate`] it gives end-of-file. A command whose output is not read stalls; its output is not gathered in memory. Dropping
-        /// this lets the rest of the output go unread.
+        /// [`LimitReached`]; under [`OnLimit::Truncate`] it gives end-of-file. Where the output ended before its end without
+        /// anybody having ended the command, the last read gives an [`io::Error`] of the kind
+        /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): see [`ExitStatus::Incomplete`](crate::ExitStatus::Incomplete). A
+        /// command whose output is not read stalls; its output is not gathered in memory. Dropping this lets the rest of the
+        /// output go unread.
         #[derive(Debug)]
         pub struct $name(pub(super) Reader);
 

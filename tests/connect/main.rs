@@ -4,6 +4,7 @@
 mod child;
 mod kept;
 mod proxy;
+mod relay;
 mod ssh;
 #[path = "../support/mod.rs"]
 mod support;

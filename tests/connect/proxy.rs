@@ -1,15 +1,17 @@
 //! What stands between the tests and the real engine: a proxy on loopback, with TLS or without, that counts its
 //! connections and can cut them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -30,19 +32,24 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn plain() -> Self {
-        Self::start("127.0.0.1:0", None).await
+        Self::start("127.0.0.1:0", None, None).await
+    }
+
+    /// One that passes on the output of commands in a way of its own.
+    pub async fn slow(relay: Relay) -> Self {
+        Self::start("127.0.0.1:0", None, Some(relay)).await
     }
 
     pub async fn tls(config: ServerConfig) -> Self {
-        Self::start("127.0.0.1:0", Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::start("127.0.0.1:0", Some(TlsAcceptor::from(Arc::new(config))), None).await
     }
 
     /// At an address of one that was there before.
     pub async fn plain_at(address: SocketAddr) -> Self {
-        Self::start(&address.to_string(), None).await
+        Self::start(&address.to_string(), None, None).await
     }
 
-    async fn start(address: &str, tls: Option<TlsAcceptor>) -> Self {
+    async fn start(address: &str, tls: Option<TlsAcceptor>, relay: Option<Relay>) -> Self {
         let socket = real_socket().await;
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -57,6 +64,7 @@ impl Proxy {
                     let (tls, socket) = (tls.clone(), socket.clone());
                     connections.lock().spawn(async move {
                         match tls {
+                            None if relay.is_some() => relay_slowly(stream, &socket, relay.unwrap()).await,
                             None => forward(stream, &socket).await,
                             // What a client makes of a failed handshake is its matter.
                             Some(tls) => {
@@ -105,6 +113,64 @@ async fn forward(mut client: impl AsyncRead + AsyncWrite + Unpin, socket: &str) 
     let mut engine = UnixStream::connect(socket).await.unwrap();
     // A connection that is cut is cut.
     let _ = copy_bidirectional(&mut client, &mut engine).await;
+}
+
+/// How the output of a command is passed on. Counted from the request that starts it, heads of answers included.
+#[derive(Clone, Copy, Debug)]
+pub struct Relay {
+    /// After so many bytes, and never more than once...
+    pub after: usize,
+    /// ... there is a pause; `None`: nothing comes any more, not even the end.
+    pub pause: Option<Duration>,
+    /// The pause after each piece of 4 KiB that comes then.
+    pub then: Duration,
+}
+
+/// Forwards a connection, and gives what comes after the start of a command as the relay has it.
+async fn relay_slowly(client: TcpStream, socket: &str, relay: Relay) {
+    let (mut from_engine, mut to_engine) = UnixStream::connect(socket).await.unwrap().into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let is_command = Arc::new(AtomicBool::new(false));
+    let up = async {
+        let mut data = vec![0; 16 << 10];
+        loop {
+            let read = from_client.read(&mut data).await?;
+            if read == 0 {
+                return to_engine.shutdown().await;
+            }
+            let head = String::from_utf8_lossy(&data[..read]);
+            let line = head.lines().next().unwrap_or_default();
+            if line.contains("/exec/") && line.contains("/start") {
+                is_command.store(true, Ordering::Release);
+            }
+            to_engine.write_all(&data[..read]).await?;
+        }
+    };
+    let down = async {
+        let mut data = vec![0; 4 << 10];
+        let mut passed = 0;
+        loop {
+            let read = from_engine.read(&mut data).await?;
+            if read == 0 {
+                return to_client.shutdown().await;
+            }
+            if is_command.load(Ordering::Acquire) {
+                let before = passed;
+                passed += read;
+                if before < relay.after && passed >= relay.after {
+                    match relay.pause {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => std::future::pending().await,
+                    }
+                } else if before >= relay.after {
+                    tokio::time::sleep(relay.then).await;
+                }
+            }
+            to_client.write_all(&data[..read]).await?;
+        }
+    };
+    // A connection that is cut is cut.
+    let _: (io::Result<()>, io::Result<()>) = tokio::join!(up, down);
 }
 
 /// The path of the real engine's socket.

@@ -2,6 +2,7 @@
 //! that owns nothing in it. What a lease does may cost its own container; it never gives a wrong result, never hangs, and
 //! never reaches the next lease.
 
+mod broken;
 mod pressure;
 mod questions;
 #[path = "../support/mod.rs"]

@@ -32,10 +32,11 @@ const READ_CAPACITY: usize = 64 * 1024;
 const END_CHECK: Duration = Duration::from_millis(5);
 
 /// Docker reports a program it could not start as output, in these words.
-const CANNOT_START_WORDS: [&[u8]; 4] = [
+const CANNOT_START_WORDS: [&[u8]; 5] = [
     b"OCI runtime exec failed",
     b"unable to find user",
     b"unable to find group",
+    b"uids and gids must be in range",
     b"cannot exec in a ",
 ];
 
@@ -57,6 +58,44 @@ const PODMAN_MORE_WORDS: (&[u8], &[u8]) = (b"Error: read unixpacket ", b": read:
 /// Among these words, those of runc about a container that has ended or was paused meanwhile: before it joined its
 /// namespaces, as it joined them, and after it.
 const CONTAINER_WORDS: [&str; 3] = ["cannot exec in a ", "error executing setns process", " init-p: "];
+
+/// In words about a working directory, of any runtime.
+const DIRECTORY_WORDS: [&str; 3] = ["chdir", "cwd", "working directory"];
+
+/// In words about a user or a group that is not there.
+const USER_WORDS: [&str; 2] = ["no matching entries", "uids and gids must be in range"];
+
+/// In words about the program.
+const PROGRAM_WORDS: [&str; 6] = [
+    "exec: \"",
+    "executable file",
+    "exec format error",
+    "finding executable",
+    "a command that was not found",
+    "OCI permission denied",
+];
+
+/// What a command names itself, and may name wrong, beside its program.
+#[derive(Clone, Copy)]
+struct Named {
+    directory: bool,
+    user: bool,
+}
+
+impl Named {
+    /// Whether a command that could not be started has itself brought along what these words are about. Not where nobody
+    /// knows.
+    fn has(self, words: &str) -> bool {
+        let about = |these: &[&str]| these.iter().any(|its| words.contains(its));
+        if about(&DIRECTORY_WORDS) {
+            self.directory
+        } else if about(&USER_WORDS) {
+            self.user
+        } else {
+            about(&PROGRAM_WORDS)
+        }
+    }
+}
 
 pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
     let docker = &engine.docker;
@@ -100,6 +139,10 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         docker: docker.clone(),
         exec,
         is_podman: engine.is_podman,
+        named: Named {
+            directory: request.current_dir.is_some(),
+            user: request.user.is_some(),
+        },
         runtime: engine.runtime.clone(),
         words: Arc::default(),
     };
@@ -125,6 +168,7 @@ struct Control {
     docker: Docker,
     exec: String,
     is_podman: bool,
+    named: Named,
     runtime: Home,
     /// What may be the engine's words on why the program could not be started, held back from the output.
     words: Arc<Mutex<VecDeque<Frame>>>,
@@ -162,8 +206,13 @@ impl Control {
             }
             // Its state has changed since the command was created, and an inspect may not show it yet.
             let of_container = CONTAINER_WORDS.iter().any(|its| words.contains(its));
+            let is_own = self.named.has(&words);
             let error = EngineError::new(EngineErrorKind::CannotStart, words);
-            return Err(if of_container { error.of_container() } else { error });
+            return Err(match (of_container, is_own) {
+                (true, _) => error.of_container(),
+                (false, true) => error,
+                (false, false) => error.of_any_command(),
+            });
         }
         Ok(code)
     }

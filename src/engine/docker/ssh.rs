@@ -41,6 +41,12 @@ impl Tunnel {
             ssh.arg("-p").arg(port.to_string());
         }
         ssh.args(["--", host, "docker", "system", "dial-stdio"]);
+        TunnelStream::over(&mut ssh)
+    }
+}
+
+impl TunnelStream {
+    fn over(ssh: &mut Command) -> io::Result<Self> {
         let mut child = ssh
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -53,7 +59,7 @@ impl Tunnel {
             stdin: Some(child.stdin.take().ok_or_else(missing)?),
             stdout: child.stdout.take().ok_or_else(missing)?,
             stderr: Some(child.stderr.take().ok_or_else(missing)?),
-            _child: child,
+            child,
             words: Vec::new(),
             heard: false,
             last_words: None,
@@ -88,7 +94,7 @@ pub(super) struct TunnelStream {
     stdout: ChildStdout,
     /// `None` once it has ended.
     stderr: Option<ChildStderr>,
-    _child: Child,
+    child: Child,
     words: Vec<u8>,
     /// Something has come through.
     heard: bool,
@@ -113,6 +119,30 @@ impl TunnelStream {
     }
 }
 
+impl TunnelStream {
+    /// Nothing more comes through: because the engine has ended the connection, or because ssh has lost its own. Only its
+    /// exit status says which.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What it waits for is kept in the child, not in this future.
+        let ended = Box::pin(self.child.wait()).as_mut().poll(cx);
+        let how = match ended {
+            Poll::Ready(Ok(status)) if status.success() => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(status)) => format!("ssh ended with {status}"),
+            Poll::Ready(Err(error)) => format!("nobody knows how ssh ended: {error}"),
+            Poll::Pending => {
+                let wait = self
+                    .last_words
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
+                ready!(wait.as_mut().poll(cx));
+                "ssh has closed its output and goes on".to_owned()
+            }
+        };
+        let words = String::from_utf8_lossy(&self.words);
+        let how = format!("{how}: {}", words.trim());
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, how)))
+    }
+}
+
 impl AsyncRead for TunnelStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let words_ended = self.poll_words(cx).is_ready();
@@ -120,9 +150,12 @@ impl AsyncRead for TunnelStream {
         if self.last_words.is_none() {
             ready!(Pin::new(&mut self.stdout).poll_read(cx, buf))?;
             self.heard |= buf.filled().len() > before;
-            if self.heard {
+            if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
+        }
+        if self.heard {
+            return self.poll_end(cx);
         }
         if !words_ended {
             let wait = self
@@ -160,5 +193,35 @@ impl AsyncWrite for TunnelStream {
         // Only closing the pipe ends it for the reader.
         self.stdin = None;
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_that_ssh_has_lost_is_an_error() {
+        for (end, words) in [
+            ("exit 0", None),
+            ("sleep 0.1; exit 0", None),
+            ("echo lost >&2; exit 255", Some("ssh ended with exit status: 255")),
+            ("kill -9 $$", Some("ssh ended with signal: 9")),
+            ("exec >&-; exec sleep 60", Some("ssh has closed its output")),
+        ] {
+            let mut ssh = Command::new("sh");
+            ssh.args(["-c", &format!("printf whole; {end}")]);
+            let mut stream = TunnelStream::over(&mut ssh).unwrap();
+            let mut data = Vec::new();
+            let read = stream.read_to_end(&mut data).await;
+            assert_eq!(data, b"whole", "{end}");
+            assert_eq!(
+                read.map(drop).map_err(|error| error.to_string()).err().as_deref(),
+                words,
+                "{end}"
+            );
+        }
     }
 }

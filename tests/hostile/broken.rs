@@ -1,0 +1,105 @@
+//! What a lease can do to its container so that no command can be started in it any more: the next lease gets another one.
+//! What a command names wrong itself is its own matter, and costs no container.
+
+use dockerpool::{Error, Pool, PooledContainer, Reuse, Taint};
+
+use crate::ways::{USERS, WAYS, Way, lease_is_sound, works};
+
+const DIRECTORY: &str = "/work/dir";
+
+/// A pool whose containers have this user and a directory of their own.
+async fn pool(way: Way, user: &str) -> Pool {
+    let builder = way.builder("broken").user(user).working_dir(DIRECTORY);
+    builder.reuse(Reuse::AsIs).build().await.unwrap()
+}
+
+/// Runs a script as root, wherever the working directory has gone.
+async fn as_root(c: &PooledContainer, script: &str) {
+    let mut command = c.command("sh");
+    command.args(["-c", script]).user("0").current_dir("/");
+    let out = command.output().await.unwrap();
+    assert!(out.status.success(), "{script}: {out:?}");
+}
+
+#[tokio::test]
+async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
+    let directory = [
+        "rmdir /work/dir",
+        "rmdir /work/dir; echo >/work/dir",
+        "rm -r /work; ln -s /nowhere /work",
+    ];
+    // The agent has what it needs of these since its start, and the engine needs the second for some users only.
+    let others = ["rm /dev/null", "rm /etc/passwd; mkdir /etc/passwd", "rm /etc/passwd"];
+    for way in WAYS {
+        for user in USERS {
+            let pool = pool(way, user).await;
+            for script in directory.iter().chain(&others) {
+                let c = pool.acquire().await.unwrap();
+                assert!(works(&c).await, "{way:?} {user}");
+                as_root(&c, script).await;
+                let attack = format!("{way:?} {user}: {script}");
+                match c.command("true").status().await {
+                    Err(Error::CannotStart { .. }) => assert_eq!(c.taint(), Some(Taint::Broken), "{attack}"),
+                    Ok(status) => {
+                        assert!(status.success(), "{attack}: {status}");
+                        assert!(others.contains(script), "{attack}");
+                        assert!(way.is_agent() || *script != "rm /dev/null", "{attack}");
+                        assert_eq!(c.taint(), None, "{attack}");
+                    }
+                    other => panic!("{attack}: {other:?}"),
+                }
+                lease_is_sound(&pool, c, &attack).await;
+                // The next attack is on a container as it was made.
+                pool.acquire().await.unwrap().discard();
+            }
+            pool.shutdown().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_gone_taints_where_the_engine_needs_it() {
+    let pool = pool(Way::ExecApi, "root").await;
+    let c = pool.acquire().await.unwrap();
+    as_root(&c, "rm /dev/ptmx").await;
+    let error = c.command("true").tty(24, 80).status().await.unwrap_err();
+    assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
+    assert_eq!(c.taint(), Some(Taint::Broken));
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_command_names_wrong_itself_taints_nothing() {
+    for way in WAYS {
+        let pool = pool(way, "root").await;
+        let c = pool.acquire().await.unwrap();
+        for (program, directory, user) in [
+            ("no-such-program", None, None),
+            ("/no/such/program", None, None),
+            ("./no-such-program", None, None),
+            ("/etc", None, None),
+            ("/etc/passwd", None, None),
+            ("true", Some("/no/such/dir"), None),
+            ("true", Some("/etc/passwd"), None),
+            ("true", None, Some("nobody-of-this-name")),
+            ("true", None, Some("0:no-group-of-this-name")),
+            ("true", None, Some("4294967295")),
+        ] {
+            let mut command = c.command(program);
+            if let Some(directory) = directory {
+                command.current_dir(directory);
+            }
+            if let Some(user) = user {
+                command.user(user);
+            }
+            let what = format!("{way:?}: {program} {directory:?} {user:?}");
+            let error = command.status().await.expect_err(&what);
+            assert!(matches!(error, Error::CannotStart { .. }), "{what}: {error:?}");
+            assert_eq!(c.taint(), None, "{what}");
+        }
+        assert!(works(&c).await, "{way:?}");
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
