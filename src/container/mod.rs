@@ -384,7 +384,8 @@ impl Container<Created> {
                 )),
             }
         };
-        runtime.run(create).await
+        // Boxed, since it is large, and moved some times.
+        runtime.run(Box::pin(create)).await
     }
 
     /// Starts it.
@@ -397,7 +398,7 @@ impl Container<Created> {
     ///
     /// Dropping the future removes the container behind.
     pub async fn start(self) -> Result<Container<Running>, Error> {
-        match self.shared().runtime.run(self.handle.start()).await {
+        match self.shared().runtime.run(Box::pin(self.handle.start())).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error("start the container", error)),
         }
@@ -602,7 +603,7 @@ impl Container<Exited> {
     ///
     /// [`Error::Engine`]; the container is then removed behind.
     pub async fn start(self) -> Result<Container<Running>, Error> {
-        match self.shared().runtime.run(self.handle.start()).await {
+        match self.shared().runtime.run(Box::pin(self.handle.start())).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error("start the container", error)),
         }

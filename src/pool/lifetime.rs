@@ -217,7 +217,7 @@ impl Pool {
     ///
     /// Dropping the future while the image is made ready changes nothing; after that, the replacement goes on behind.
     pub async fn refresh(&self) -> Result<(), Error> {
-        self.inner.background.runtime.run(self.renew()).await
+        self.inner.background.runtime.run(Box::pin(self.renew())).await
     }
 
     async fn renew(&self) -> Result<(), Error> {

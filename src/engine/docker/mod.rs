@@ -121,7 +121,8 @@ impl DockerEngine {
             })?;
             Self::first_that_answers(candidates?).await
         };
-        Home::own()?.run(within_connect_timeout(connect)).await
+        // Boxed, since it is large, and moved some times.
+        Home::own()?.run(within_connect_timeout(Box::pin(connect))).await
     }
 
     async fn first_that_answers(mut candidates: Vec<Candidate>) -> Result<Self, Error> {
@@ -158,7 +159,8 @@ impl DockerEngine {
     /// As [`connect`](Self::connect).
     pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
         let connect = Self::open(endpoint, "endpoint");
-        Home::own()?.run(within_connect_timeout(connect)).await
+        // Boxed, since it is large, and moved some times.
+        Home::own()?.run(within_connect_timeout(Box::pin(connect))).await
     }
 
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
