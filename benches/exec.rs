@@ -205,7 +205,7 @@ async fn runtime_pairs(flavor: &str) -> String {
     for (name, argv, at_once, count) in [
         ("exec_true", SILENT, 1, 1000),
         ("exec_true_8_at_once", SILENT, 8, 300),
-        ("exec_100mib", MIB_100, 1, 16),
+        ("exec_100mib", MIB_100, 1, 40),
     ] {
         let run = async |container| {
             let begun = Instant::now();
