@@ -19,6 +19,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
 use super::budget::{Granted, Meter};
@@ -27,7 +28,7 @@ use super::endpoint::{Endpoint, Kind};
 use super::tls::Tls;
 use super::{files, ssh, upgrade};
 use crate::error::{Error, FieldError};
-use crate::runtime::{Home, within};
+use crate::runtime::Home;
 
 /// How long an unused connection is kept, and how many. Proxies and firewalls forget them sooner or later; one behind ssh
 /// is a process.
@@ -83,8 +84,14 @@ pub(super) async fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) 
             upgrade::take(&mut answer);
             Ok(answer)
         };
-        // A connection lives in the runtime it is made in, and is used by calls from any other.
-        within(&runtime, request)
+        // A connection lives in the runtime it is made in. The task that gives it back runs there: a request that is sent
+        // from another thread would mostly find it not back yet, and open another.
+        let request = AbortOnDropHandle::new(runtime.spawn(request));
+        async move {
+            request
+                .await
+                .unwrap_or_else(|lost| Err(std::io::Error::other(lost).into()))
+        }
     };
     Docker::connect_with_custom_transport(
         transport,
