@@ -3,8 +3,10 @@
 use core::ffi::CStr;
 
 use crate::protocol::MAX_COMMANDS;
+use crate::sessions::{MOST, Sessions};
 use crate::sys::{self, Errno, Fd, Pid1};
 use crate::tree::{self, Mark, Process};
+use crate::users;
 
 /// After this long without success: a process that the kernel does not let die, or that may not be signalled.
 const GIVE_UP: u64 = 10_000_000;
@@ -20,7 +22,12 @@ const MAX_PROCESSES: usize = 16 * 1024;
 const MANY: u32 = 64;
 const AGAIN: u64 = 500_000;
 
-/// Two looks in a row: one alone can miss a process that forks and ends while it looks.
+/// After so many looks during which processes were begun, but none was found that had to be killed, everything is stopped
+/// as well, and again after a shorter while.
+const NOISY: u8 = 2;
+const NOISY_AGAIN: u64 = 50_000;
+
+/// Two clean looks in a row, unless everything was stopped.
 const CLEAN_LOOKS: u8 = 2;
 
 /// A kill that goes on.
@@ -28,6 +35,7 @@ const CLEAN_LOOKS: u8 = 2;
 pub struct Killing {
     since: u64,
     clean: u8,
+    noisy: u8,
     next_look: u64,
     pause: u64,
     stopped: Option<u64>,
@@ -45,6 +53,7 @@ impl Killing {
         Self {
             since: now,
             clean: 0,
+            noisy: 0,
             // Mostly the group is all there is.
             next_look: now + PAUSE.0,
             pause: PAUSE.0,
@@ -53,7 +62,14 @@ impl Killing {
     }
 
     /// One round. What has died is waited for by the caller, between rounds.
-    pub fn round(&mut self, pid1: &Pid1, proc: Fd, target: Target<'_>, now: u64) -> Progress {
+    pub fn round(
+        &mut self,
+        pid1: &Pid1,
+        proc: Proc,
+        target: &Target<'_>,
+        sessions: &mut Sessions,
+        now: u64,
+    ) -> Progress {
         if !target.waited {
             let _ = sys::kill_group(target.root, sys::SIGKILL);
             let _ = sys::kill(target.root, sys::SIGKILL);
@@ -67,25 +83,27 @@ impl Killing {
         self.next_look = now + self.pause;
         self.pause = (2 * self.pause).min(PAUSE.1);
 
-        let stop = self.stopped.is_none_or(|at| now.saturating_sub(at) > AGAIN) && count(proc) > MANY;
-        if stop {
-            let _ = sys::kill_everything(pid1, sys::SIGSTOP);
+        let due = |pause| self.stopped.is_none_or(|at| now.saturating_sub(at) > pause);
+        let look = if due(AGAIN) && count(proc) > MANY || due(NOISY_AGAIN) && self.noisy >= NOISY {
             self.stopped = Some(now);
-        }
-        let look = sweep(proc, &target);
+            sweep_stopped(pid1, proc, target, sessions)
+        } else {
+            sweep(proc, target, sessions)
+        };
         match look {
-            // There is nobody who must be spared, and from this no fork escapes.
-            Some(Look { killed: 1.., others: 0 }) => {
-                let _ = sys::kill_everything(pid1, sys::SIGKILL);
+            Some(look) => {
+                // There is nobody who must be spared, and from this no fork escapes.
+                if look.others == 0 && (look.killed > 0 || !look.quiet) {
+                    let _ = sys::kill_everything(pid1, sys::SIGKILL);
+                }
+                self.noisy = if look.quiet { 0 } else { self.noisy.saturating_add(1) };
+                self.clean = match (look.killed, look.quiet) {
+                    (0, true) if look.all_stopped => CLEAN_LOOKS,
+                    (0, true) => self.clean.saturating_add(1),
+                    _ => 0,
+                };
             }
-            _ if stop => {
-                let _ = sys::kill_everything(pid1, sys::SIGCONT);
-            }
-            _ => {}
-        }
-        match look {
-            Some(Look { killed: 0, .. }) => self.clean += 1,
-            _ => self.clean = 0,
+            None => self.clean = 0,
         }
         if self.clean >= CLEAN_LOOKS && target.waited {
             Progress::AllDead
@@ -105,7 +123,7 @@ pub struct Target<'a> {
     pub waited: bool,
     /// When it was started, in ticks.
     pub started: u64,
-    /// The first processes of the other commands.
+    /// The sessions of the other commands, which have the numbers of their first processes.
     pub others: &'a [u32],
 }
 
@@ -114,31 +132,162 @@ pub struct Target<'a> {
 struct Look {
     killed: usize,
     others: usize,
+    /// Nothing was begun during the look. So what lived at its end was there all the time, and was seen.
+    quiet: bool,
+    /// Whatever else lives was stopped.
+    all_stopped: bool,
 }
 
 /// Kills what is the command's; `None` if not everything could be looked at.
-fn sweep(proc: Fd, target: &Target<'_>) -> Option<Look> {
+fn sweep(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<Look> {
     let memory = sys::map(MAX_PROCESSES * size_of::<Process>()).ok()?;
-    let look = with_processes(proc, memory, |processes| {
-        tree::mark(processes, target.root as u32, target.started, target.others);
-        let mut look = Look { killed: 0, others: 0 };
-        for process in processes.iter().filter(|process| process.pid > 1 && !process.dead) {
-            if process.mark == Mark::Ours {
-                let _ = sys::kill(process.pid as i32, sys::SIGKILL);
-                look.killed += 1;
-            } else {
-                look.others += 1;
+    let look = look_at_all(proc, memory, |processes| kill_marked(processes, target, sessions));
+    sys::unmap(memory);
+    // Where the kernel does not tell what was begun, it is known only of what cannot begin anything.
+    look.map(|(look, quiet)| Look {
+        quiet: quiet.unwrap_or(false),
+        ..look
+    })
+}
+
+/// The same with everything stopped, so that nothing is begun or ends meanwhile. The others go on afterwards, but for those
+/// that were stopped before.
+fn sweep_stopped(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<Look> {
+    let size = MAX_PROCESSES * size_of::<Process>();
+    let before = sys::map(size).ok()?;
+    let Ok(memory) = sys::map(size) else {
+        sys::unmap(before);
+        return None;
+    };
+    let len = look_at_all(proc, before, |processes| processes.len()).map_or(0, |(len, _)| len);
+    let was_stopped = &sys::as_processes(before)[..len];
+    let was_stopped = |process: &Process| {
+        let place = was_stopped.binary_search_by_key(&process.pid, |process| process.pid);
+        place.is_ok_and(|place| was_stopped[place].stopped && was_stopped[place].started == process.started)
+    };
+    let _ = sys::kill_everything(pid1, sys::SIGSTOP);
+    let look = look_at_all(proc, memory, |processes| {
+        let look = kill_marked(processes, target, sessions);
+        let others = processes.iter().filter(|process| is_other(process));
+        if look.all_stopped {
+            for process in others.filter(|process| !was_stopped(process)) {
+                let _ = sys::kill(process.pid as i32, sys::SIGCONT);
+            }
+        } else {
+            // Some are in the midst of a call, which may be a fork: this reaches their children too.
+            let _ = sys::kill_everything(pid1, sys::SIGCONT);
+            for process in others.filter(|process| was_stopped(process)) {
+                let _ = sys::kill(process.pid as i32, sys::SIGSTOP);
             }
         }
         look
     });
+    if look.is_none_or(|(_, quiet)| quiet == Some(false)) {
+        // Some may not have been seen.
+        let _ = sys::kill_everything(pid1, sys::SIGCONT);
+    }
     sys::unmap(memory);
+    sys::unmap(before);
+    look.map(|(look, quiet)| Look {
+        quiet: quiet.unwrap_or(look.all_stopped),
+        ..look
+    })
+}
+
+/// Kills what is marked as the command's.
+fn kill_marked(processes: &mut [Process], target: &Target<'_>, sessions: &mut Sessions) -> Look {
+    mark(processes, target, sessions);
+    let mut look = Look {
+        killed: 0,
+        others: 0,
+        quiet: false,
+        all_stopped: true,
+    };
+    for process in processes.iter() {
+        if is_other(process) {
+            look.others += 1;
+            look.all_stopped &= process.stopped;
+        } else if process.mark == Mark::Ours && !process.dead {
+            let _ = sys::kill(process.pid as i32, sys::SIGKILL);
+            look.killed += 1;
+        }
+    }
     look
 }
 
-fn with_processes<T>(proc: Fd, memory: &mut [u8], look: impl FnOnce(&mut [Process]) -> T) -> Option<T> {
+fn is_other(process: &Process) -> bool {
+    process.pid > 1 && !process.dead && process.mark != Mark::Ours
+}
+
+/// Marks what is the command's, and what is of others, the sessions of ended commands among them.
+fn mark(processes: &mut [Process], target: &Target<'_>, sessions: &mut Sessions) {
+    sessions.look(processes);
+    let mut others = [0; MAX_COMMANDS + MOST];
+    let mut len = 0;
+    for number in target.others.iter().copied().chain(sessions.numbers()) {
+        others[len] = number;
+        len += 1;
+    }
+    tree::mark(processes, target.root as u32, target.started, &others[..len]);
+}
+
+/// Whether there is any process that is not the command's, dead or alive; `None`: not known.
+pub fn has_company(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<bool> {
+    let memory = sys::map(MAX_PROCESSES * size_of::<Process>()).ok()?;
+    let look = look_at_all(proc, memory, |processes| {
+        mark(processes, target, sessions);
+        processes.iter().any(|process| process.pid > 1 && process.mark != Mark::Ours)
+    });
+    sys::unmap(memory);
+    look.map(|(company, _)| company)
+}
+
+/// Has the sessions of ended commands looked at.
+pub fn look_at_sessions(proc: Proc, sessions: &mut Sessions) {
+    let look = sys::map(MAX_PROCESSES * size_of::<Process>()).ok().and_then(|memory| {
+        let look = look_at_all(proc, memory, |processes| sessions.look(processes));
+        sys::unmap(memory);
+        look
+    });
+    if look.is_none() {
+        // What cannot be seen in time is not believed later.
+        sessions.clear();
+    }
+}
+
+/// Where the kernel tells of processes.
+#[derive(Clone, Copy)]
+pub struct Proc {
+    dir: Fd,
+    /// Names the number that was given last, to a process or a thread.
+    last: Option<Fd>,
+}
+
+impl Proc {
+    pub fn open() -> sys::Result<Self> {
+        let last = [c"/proc/sys/kernel/ns_last_pid", c"/proc/loadavg"];
+        Ok(Self {
+            dir: sys::open_dir(None, c"/proc")?,
+            last: last.into_iter().find_map(|path| sys::open(path).ok()),
+        })
+    }
+
+    /// What changes whenever a process or a thread begins.
+    fn last(self) -> Option<u32> {
+        let mut text = [0; 128];
+        let len = sys::read_from_start(self.last?, &mut text).ok()?;
+        let last = text[..len].trim_ascii().rsplit(|byte| *byte == b' ').next()?;
+        // Some runtimes have a file that says nothing.
+        users::number(last).filter(|last| *last > 0)
+    }
+}
+
+/// Gives what there is, ordered by pid; and whether nothing was begun meanwhile, where that is known. `None` if not
+/// everything could be looked at.
+fn look_at_all<T>(proc: Proc, memory: &mut [u8], look: impl FnOnce(&mut [Process]) -> T) -> Option<(T, Option<bool>)> {
     let processes = sys::as_processes(memory);
     let mut count = 0;
+    let before = proc.last();
     let whole = each(proc, |pid, name| {
         if count == processes.len() {
             return false;
@@ -158,26 +307,27 @@ fn with_processes<T>(proc: Fd, memory: &mut [u8], look: impl FnOnce(&mut [Proces
             Err(_) => false,
         }
     });
-    whole.then(|| look(&mut processes[..count]))
+    let quiet = before.zip(proc.last()).map(|(before, after)| before == after);
+    whole.then(|| (look(&mut processes[..count]), quiet))
 }
 
 /// What `/proc` says of one process.
-fn stat(proc: Fd, name: &CStr) -> sys::Result<Process> {
+fn stat(proc: Proc, name: &CStr) -> sys::Result<Process> {
     let mut path = [0; 32];
     let name = name.to_bytes();
     let whole = path.get_mut(..name.len() + 6).ok_or(Errno::INVAL)?;
     whole[..name.len()].copy_from_slice(name);
     whole[name.len()..].copy_from_slice(b"/stat\0");
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
-    let fd = sys::open_at(proc, path)?;
+    let fd = sys::open_at(proc.dir, path)?;
     let mut text = [0; 512];
     let len = sys::read(fd, &mut text);
     sys::close(fd);
     tree::parse(&text[..len?]).ok_or(Errno::INVAL)
 }
 
-/// When a process was started, in ticks.
-pub fn started(proc: Fd, pid: i32) -> Option<u64> {
+/// One process, dead or alive; `None` if it cannot be looked at.
+pub fn process(proc: Proc, pid: i32) -> Option<Process> {
     let mut text = [0; 12];
     let mut at = text.len() - 1;
     let mut rest = pid;
@@ -187,11 +337,11 @@ pub fn started(proc: Fd, pid: i32) -> Option<u64> {
         rest /= 10;
     }
     let name = CStr::from_bytes_until_nul(&text[at..]).ok()?;
-    stat(proc, name).ok().map(|process| process.started)
+    stat(proc, name).ok()
 }
 
 /// How many processes there are beside PID 1, those included that have ended and were not waited for.
-pub fn count(proc: Fd) -> u32 {
+pub fn count(proc: Proc) -> u32 {
     let mut count = 0;
     each(proc, |pid, _| {
         count += u32::from(pid != 1);
@@ -201,17 +351,17 @@ pub fn count(proc: Fd) -> u32 {
 }
 
 /// Goes through the processes until told to stop; whether it came to the end.
-fn each(proc: Fd, mut look: impl FnMut(u32, &CStr) -> bool) -> bool {
+fn each(proc: Proc, mut look: impl FnMut(u32, &CStr) -> bool) -> bool {
     let mut buf = [0; 4096];
-    sys::rewind(proc);
+    sys::rewind(proc.dir);
     loop {
-        let len = match sys::read_dir(proc, &mut buf) {
+        let len = match sys::read_dir(proc.dir, &mut buf) {
             Ok(0) => return true,
             Ok(len) => len,
             Err(_) => return false,
         };
         for name in sys::entries(&buf[..len]) {
-            if let Some(pid) = crate::users::number(name.to_bytes())
+            if let Some(pid) = users::number(name.to_bytes())
                 && !look(pid, name)
             {
                 return false;

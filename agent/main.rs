@@ -13,6 +13,7 @@ mod own;
 // Each side uses its half of it.
 #[allow(dead_code)]
 mod protocol;
+mod sessions;
 mod socket;
 mod spawn;
 #[allow(unsafe_code)]
@@ -23,11 +24,12 @@ mod users;
 mod wipe;
 mod wire;
 
+use kill::Proc;
 use own::Own;
 use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Size, Stage, UNKNOWN, VERSION, from_agent, to_agent};
 use spawn::Given;
-use sys::{Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
-use table::{Command, Table};
+use sys::{Child, Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
+use table::Table;
 use wipe::Wipe;
 use wire::{In, Next, Out, STDIN};
 
@@ -58,7 +60,7 @@ struct Agent {
     input: In,
     out: Out,
     signals: Fd,
-    proc: Fd,
+    proc: Proc,
     /// Where the kernel counts its kills for memory.
     oom: Option<Fd>,
     table: Table,
@@ -89,7 +91,7 @@ impl Agent {
             input: In::new()?,
             out: Out::new()?,
             signals: sys::signal_fd(&[SIGCHLD, SIGTERM])?,
-            proc: sys::open_dir(None, c"/proc")?,
+            proc: Proc::open()?,
             oom: oom.into_iter().find_map(|path| sys::open(path).ok()),
             table: Table::new()?,
             greeted: false,
@@ -204,8 +206,9 @@ impl Agent {
         if killing {
             return Some(KILL_ROUND);
         }
-        let next = self.table.commands().filter_map(Command::due).min()?;
-        Some(next.saturating_sub(sys::now()))
+        let now = sys::now();
+        let next = self.table.due(now)?;
+        Some(next.saturating_sub(now))
     }
 
     /// Does what the library has asked for. Not for long: some of it takes its time, and commands wait.
@@ -346,8 +349,15 @@ impl Agent {
 
     /// Waits for everything that has ended: commands, and what they have left behind.
     fn reap(&mut self) {
-        while let Some(waited) = sys::wait() {
-            self.table.ended(waited, || count_oom_kills(self.oom));
+        while let Some(child) = sys::next_child() {
+            let taken = match child {
+                Child::Ended(pid) => self.table.reap(self.proc, pid, || count_oom_kills(self.oom)),
+                Child::Stopped(pid) => sys::let_go(pid),
+            };
+            if !taken {
+                // There is a signal once it can be.
+                return;
+            }
         }
     }
 
@@ -414,6 +424,8 @@ impl Agent {
     }
 
     fn report_ends(&mut self) {
+        self.table.judge(self.proc);
+        self.table.settle(&self.pid1, self.proc, sys::now());
         let out = &mut self.out;
         for command in self.table.commands_mut() {
             if !out.has_room() {

@@ -321,6 +321,10 @@ pub enum Cause {
     Deadline = 2,
 }
 
+/// In [`Exit`]'s flags.
+const ALL_DEAD: u8 = 1;
+const FOR_MEMORY: u8 = 2;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit {
@@ -333,12 +337,15 @@ pub struct Exit {
     pub all_dead: bool,
     /// Microseconds.
     pub wall: u64,
+    /// Of all its processes that were waited for, by each other or by PID 1.
     pub user: u64,
     pub system: u64,
-    /// The largest resident size of one of its processes, in KiB.
+    /// The largest resident size of one of them, in KiB.
     pub peak_kib: u64,
     /// How many processes of the container the kernel killed for memory while it ran, or [`UNKNOWN`].
     pub oom_kills: u32,
+    /// One of them was its own.
+    pub for_memory: bool,
 }
 
 impl Exit {
@@ -346,7 +353,8 @@ impl Exit {
 
     pub fn encode(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        bytes[..4].copy_from_slice(&[self.signal, self.code, self.cause as u8, self.all_dead as u8]);
+        let flags = (ALL_DEAD * self.all_dead as u8) | (FOR_MEMORY * self.for_memory as u8);
+        bytes[..4].copy_from_slice(&[self.signal, self.code, self.cause as u8, flags]);
         for (i, value) in [self.wall, self.user, self.system, self.peak_kib]
             .into_iter()
             .enumerate()
@@ -359,20 +367,20 @@ impl Exit {
 
     pub fn decode(payload: &[u8]) -> Option<Self> {
         let mut fields = Fields(payload);
+        let (signal, code) = (fields.u8()?, fields.u8()?);
+        let cause = match fields.u8()? {
+            0 => Cause::Own,
+            1 => Cause::Kill,
+            2 => Cause::Deadline,
+            _ => return None,
+        };
+        let flags = fields.u8().filter(|flags| flags & !(ALL_DEAD | FOR_MEMORY) == 0)?;
         let exit = Self {
-            signal: fields.u8()?,
-            code: fields.u8()?,
-            cause: match fields.u8()? {
-                0 => Cause::Own,
-                1 => Cause::Kill,
-                2 => Cause::Deadline,
-                _ => return None,
-            },
-            all_dead: match fields.u8()? {
-                0 => false,
-                1 => true,
-                _ => return None,
-            },
+            signal,
+            code,
+            cause,
+            all_dead: flags & ALL_DEAD != 0,
+            for_memory: flags & FOR_MEMORY != 0,
             wall: fields.u64()?,
             user: fields.u64()?,
             system: fields.u64()?,

@@ -32,6 +32,7 @@ mod nr {
     pub const GETCWD: usize = 79;
     pub const CHDIR: usize = 80;
     pub const FCHOWN: usize = 93;
+    pub const PTRACE: usize = 101;
     pub const GETUID: usize = 102;
     pub const SETUID: usize = 105;
     pub const SETGID: usize = 106;
@@ -45,6 +46,8 @@ mod nr {
     pub const GETDENTS64: usize = 217;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
+    pub const TGKILL: usize = 234;
+    pub const WAITID: usize = 247;
     pub const IOPRIO_SET: usize = 251;
     pub const IOPRIO_GET: usize = 252;
     pub const OPENAT: usize = 257;
@@ -67,6 +70,8 @@ mod nr {
 #[cfg(target_arch = "aarch64")]
 mod nr {
     pub const GETCWD: usize = 17;
+    pub const PTRACE: usize = 117;
+    pub const TGKILL: usize = 131;
     pub const DUP3: usize = 24;
     pub const FCNTL: usize = 25;
     pub const IOCTL: usize = 29;
@@ -90,6 +95,7 @@ mod nr {
     pub const SIGNALFD4: usize = 74;
     pub const READLINKAT: usize = 78;
     pub const EXIT_GROUP: usize = 94;
+    pub const WAITID: usize = 95;
     pub const CLOCK_GETTIME: usize = 113;
     pub const SCHED_SETAFFINITY: usize = 122;
     pub const SCHED_GETAFFINITY: usize = 123;
@@ -331,9 +337,54 @@ pub fn exec(path: &CStr, argv: &[*const u8], env: &[*const u8]) -> Errno {
     }
 }
 
+/// A child that has something to say.
+#[derive(Clone, Copy)]
+pub enum Child {
+    /// It has ended, and is a zombie until [`wait_for`].
+    Ended(i32),
+    /// It is stopped. That is told of those that have made PID 1 trace them, as anybody may.
+    Stopped(i32),
+}
+
+/// The next child that has something to say, of whatever kind. It will say so again.
+pub fn next_child() -> Option<Child> {
+    const P_ALL: usize = 0;
+    const CLD_EXITED_KILLED_DUMPED: core::ops::RangeInclusive<i32> = 1..=3;
+    match wait_id(P_ALL, 0, WEXITED | WNOWAIT)? {
+        (pid, code, _) if CLD_EXITED_KILLED_DUMPED.contains(&code) => Some(Child::Ended(pid)),
+        (pid, ..) => Some(Child::Stopped(pid)),
+    }
+}
+
+/// Stops tracing a child that is stopped. It gets the signal that it was stopped by, as if it had not been traced. `false`:
+/// it is not stopped any more.
+pub fn let_go(pid: i32) -> bool {
+    const P_PID: usize = 1;
+    const PTRACE_DETACH: usize = 17;
+    let Some((_, _, status)) = wait_id(P_PID, pid, WSTOPPED) else {
+        return false;
+    };
+    let _ = call!(PTRACE, PTRACE_DETACH, pid, 0, status & 0x7f);
+    true
+}
+
+/// The pid, the code and the status of a child in one of these states.
+fn wait_id(which: usize, id: i32, states: usize) -> Option<(i32, i32, i32)> {
+    let mut info = [0i32; 32];
+    call!(WAITID, which, id, info.as_mut_ptr(), states | WNOHANG | WALL, 0).ok()?;
+    // `siginfo` on machines of 64 bits.
+    let (code, pid, status) = (info[2], info[4], info[6]);
+    (pid > 0).then_some((pid, code, status))
+}
+
+/// Whether this is the number of a process, not of a thread beside the first. One that traces threads is told of the end
+/// of each.
+pub fn is_process(pid: i32) -> bool {
+    call!(TGKILL, pid, pid, 0) != Err(Errno::SRCH)
+}
+
 /// A child that has ended.
 pub struct Waited {
-    pub pid: i32,
     /// 0: by itself.
     pub signal: u8,
     pub code: u8,
@@ -343,15 +394,20 @@ pub struct Waited {
     pub peak_kib: u64,
 }
 
-/// The next child that has ended, of whatever kind.
-pub fn wait() -> Option<Waited> {
-    const WNOHANG: usize = 1;
-    const WALL: usize = 0x4000_0000;
+const WNOHANG: usize = 1;
+const WSTOPPED: usize = 2;
+const WEXITED: usize = 4;
+const WNOWAIT: usize = 0x0100_0000;
+const WALL: usize = 0x4000_0000;
+
+/// Waits for a child that has ended.
+pub fn wait_for(pid: i32) -> Option<Waited> {
     let (mut status, mut usage) = (0i32, [0i64; 18]);
-    let pid = call!(WAIT4, -1i32 as isize, &raw mut status, WNOHANG | WALL, usage.as_mut_ptr()).ok()?;
+    let waited = call!(WAIT4, pid, &raw mut status, WNOHANG | WALL, usage.as_mut_ptr()).ok()?;
     let micros = |i: usize| (usage[i] as u64) * 1_000_000 + usage[i + 1] as u64;
-    (pid > 0).then_some(Waited {
-        pid: pid as i32,
+    // A stop is not an end.
+    let ended = waited == pid as usize && status & 0xff != 0x7f;
+    ended.then_some(Waited {
         signal: (status & 0x7f) as u8,
         code: (status >> 8) as u8,
         user: micros(0),

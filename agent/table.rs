@@ -2,13 +2,15 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::kill::{self, Killing, Progress, Roots, Target};
+use crate::kill::{self, Killing, Proc, Progress, Roots, Target};
 use crate::own::Own;
 use crate::protocol::{
     Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Size, Spawn, Stage, UNKNOWN, WITH_STDIN, WITH_TTY, from_agent,
 };
+use crate::sessions::Sessions;
 use crate::spawn::{self, Given, Stdio};
 use crate::sys::{self, Errno, Fd, Pid1, Waited};
+use crate::tree::Process;
 use crate::wire::Out;
 
 /// Read at once where nobody wants it.
@@ -20,8 +22,23 @@ const TTY_ROOM: usize = 64 * 1024;
 /// The room of a pipe that the library reads.
 const PIPE_SIZE: usize = 256 * 1024;
 
+/// How soon after a command's end the processes that it has left are looked for: long before the kernel can have given all
+/// numbers, and not after each of many.
+const SETTLE: u64 = 20_000;
+
+/// How often it is looked whether the rest of an output was taken by others.
+const LOOK_AT_OUTPUT: u64 = 20_000;
+
+/// The code of a shell whose last command was killed by SIGKILL.
+const KILLED: u8 = 128 + sys::SIGKILL as u8;
+
 pub struct Table {
     commands: [Command; MAX_COMMANDS],
+    /// Of commands that have ended by themselves.
+    sessions: Sessions,
+    /// When these must be looked at.
+    settle_at: Option<u64>,
+    looked_at: u64,
     /// Why children could not become their commands, by place.
     failures: &'static [AtomicU32],
 }
@@ -30,8 +47,10 @@ pub struct Table {
 pub struct Command {
     pub id: u32,
     pub pid: i32,
-    /// What was waited for; the oom kills from then on are others'.
+    /// How its first process ended; the oom kills from then on are others'.
     end: Option<(Waited, u32)>,
+    /// Of all its processes that PID 1 has waited for.
+    used: Used,
     reported: bool,
     stdin: Stdin,
     /// With a terminal the first is its master, and there is no second.
@@ -52,10 +71,35 @@ pub struct Command {
     /// When it was started in the kernel's ticks, once that matters.
     ticks: u64,
     oom_before: u32,
+    /// Kills for memory since then whose victims were its own, and others'.
+    oom_own: u32,
+    oom_elsewhere: u32,
+    /// There were processes of others while it ran, that are known of.
+    company: bool,
+    /// Whether it was killed for memory, once that is decided.
+    for_memory: Option<bool>,
     cause: Cause,
     pub killing: Option<Killing>,
     all_dead: bool,
     failure: Option<(Stage, Errno)>,
+}
+
+#[derive(Clone, Copy)]
+struct Used {
+    user: u64,
+    system: u64,
+    peak_kib: u64,
+}
+
+/// Whose an orphan was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// The command's of this place.
+    Command(usize),
+    /// Of none that is there.
+    Nobody,
+    /// Of one of several.
+    Unknown,
 }
 
 /// Whether a stream has a pipe, and the library reads from that itself.
@@ -102,6 +146,9 @@ impl Table {
     pub fn new() -> sys::Result<Self> {
         Ok(Self {
             commands: [const { Command::FREE }; MAX_COMMANDS],
+            sessions: Sessions::new(),
+            settle_at: None,
+            looked_at: 0,
             failures: sys::map_shared(MAX_COMMANDS)?,
         })
     }
@@ -200,6 +247,12 @@ impl Table {
                     }
                 }
                 let started = sys::now();
+                self.sessions.forget(pid as u32);
+                let mut company = false;
+                for other in self.commands_mut().filter(|other| !other.reported) {
+                    other.company = true;
+                    company = true;
+                }
                 self.commands[place] = Command {
                     id,
                     pid,
@@ -214,6 +267,7 @@ impl Table {
                     started,
                     deadline: (spawn.deadline > 0).then(|| started.saturating_add(spawn.deadline.saturating_mul(1000))),
                     oom_before,
+                    company,
                     ..Command::FREE
                 };
                 Ok(())
@@ -221,17 +275,188 @@ impl Table {
         }
     }
 
-    /// Something has ended that was a command's first process, or was left behind by one.
-    pub fn ended(&mut self, waited: Waited, oom_kills: impl FnOnce() -> u32) {
-        let ended = |command: &Command| command.id != 0 && command.is(waited.pid);
-        if let Some(place) = self.commands.iter().position(ended) {
-            let failure = spawn::failure(self.failures[place].load(Ordering::Relaxed));
-            self.commands[place].ended(waited, failure, oom_kills());
+    /// Waits for something that has ended: a command's first process, or one that has lost its parent. `false`: it cannot be
+    /// waited for.
+    pub fn reap(&mut self, proc: Proc, pid: i32, oom_kills: impl Fn() -> u32) -> bool {
+        let ended = |command: &Command| command.id != 0 && command.is(pid);
+        match self.commands.iter().position(ended) {
+            Some(place) => self.reap_first(proc, place, oom_kills()),
+            None => self.reap_orphan(proc, pid, oom_kills),
         }
     }
 
+    fn reap_first(&mut self, proc: Proc, place: usize, oom_kills: u32) -> bool {
+        let command = &mut self.commands[place];
+        if oom_kills != command.oom_before {
+            command.look_at_start(proc);
+        }
+        let Some(waited) = sys::wait_for(command.pid) else {
+            return false;
+        };
+        let failure = spawn::failure(self.failures[place].load(Ordering::Relaxed));
+        let killed = waited.signal == sys::SIGKILL as u8;
+        command.ended(waited, failure, oom_kills);
+        if command.cause == Cause::Own {
+            self.sessions.remember(command.pid as u32);
+            self.settle_at.get_or_insert(command.ended + SETTLE);
+            if killed {
+                self.victim(Owner::Command(place), None, oom_kills);
+            }
+        }
+        true
+    }
+
+    fn reap_orphan(&mut self, proc: Proc, pid: i32, oom_kills: impl Fn() -> u32) -> bool {
+        // What is known of it goes with the wait.
+        let orphan = match sys::is_process(pid) {
+            true => kill::process(proc, pid),
+            false => None,
+        };
+        if let Some(orphan) = orphan.filter(|orphan| self.sessions.has_witness(orphan)) {
+            let now = sys::now();
+            if now.saturating_sub(self.looked_at) > SETTLE {
+                self.looked_at = now;
+                kill::look_at_sessions(proc, &mut self.sessions);
+            } else {
+                self.sessions.forget(orphan.session);
+            }
+        }
+        let owner = orphan.map_or(Owner::Unknown, |orphan| self.owner(proc, &orphan));
+        let Some(waited) = sys::wait_for(pid) else {
+            return false;
+        };
+        match owner {
+            Owner::Command(place) => self.commands[place].used.add(&waited),
+            Owner::Nobody => self.unreported().for_each(|command| command.company = true),
+            Owner::Unknown => {}
+        }
+        if waited.signal == sys::SIGKILL as u8 {
+            self.victim(owner, orphan, oom_kills());
+        }
+        true
+    }
+
+    fn unreported(&mut self) -> impl Iterator<Item = &mut Command> {
+        self.commands_mut().filter(|command| !command.reported)
+    }
+
+    /// Whose a process is that has lost its parent.
+    fn owner(&mut self, proc: Proc, orphan: &Process) -> Owner {
+        let of_session =
+            |command: &Command| command.id != 0 && !command.reported && command.pid as u32 == orphan.session;
+        if let Some(place) = self.commands.iter().position(of_session) {
+            return Owner::Command(place);
+        }
+        if self.sessions.contains(orphan.session) {
+            return Owner::Nobody;
+        }
+        // Nothing of a command is older than it. One that is being killed is the likeliest.
+        self.unreported().for_each(|command| command.look_at_start(proc));
+        let mut owner = Owner::Nobody;
+        for killing in [true, false] {
+            for (place, command) in self.commands.iter().enumerate() {
+                let could = command.id != 0 && !command.reported && command.ticks <= orphan.started;
+                if could && (command.cause != Cause::Own) == killing {
+                    owner = match owner {
+                        Owner::Nobody => Owner::Command(place),
+                        _ => Owner::Unknown,
+                    };
+                }
+            }
+            if owner != Owner::Nobody {
+                break;
+            }
+        }
+        owner
+    }
+
+    /// A process was killed by SIGKILL. If there was a kill for memory that nobody else is known to have died of, it was
+    /// this one's.
+    fn victim(&mut self, owner: Owner, orphan: Option<Process>, oom_kills: u32) {
+        if let Owner::Command(place) = owner
+            && self.commands[place].cause != Cause::Own
+        {
+            // By the agent.
+            return;
+        }
+        for (place, command) in self.commands.iter_mut().enumerate() {
+            if command.id == 0 || command.reported || command.unexplained(oom_kills) == 0 {
+                continue;
+            }
+            let elsewhere = match owner {
+                Owner::Command(own) => own != place,
+                Owner::Nobody => true,
+                // Older than the command.
+                Owner::Unknown if orphan.is_some_and(|orphan| orphan.started < command.ticks) => true,
+                Owner::Unknown => continue,
+            };
+            let count = if elsewhere { &mut command.oom_elsewhere } else { &mut command.oom_own };
+            *count += 1;
+        }
+    }
+
+    /// Decides of the commands that have ended whether it was for want of memory, as soon as everything has been waited for
+    /// that has ended by now.
+    pub fn judge(&mut self, proc: Proc) {
+        for place in 0..MAX_COMMANDS {
+            let command = &self.commands[place];
+            if command.id != 0 && command.end.is_some() && command.for_memory.is_none() {
+                let for_memory = self.was_for_memory(proc, place);
+                self.commands[place].for_memory = Some(for_memory);
+            }
+        }
+    }
+
+    fn was_for_memory(&mut self, proc: Proc, place: usize) -> bool {
+        let command = &self.commands[place];
+        let Some((waited, _)) = &command.end else {
+            return false;
+        };
+        if command.cause != Cause::Own || command.killed_for_memory() <= command.oom_elsewhere {
+            return false;
+        }
+        if command.oom_own > 0 || waited.signal == 0 && waited.code == KILLED {
+            return true;
+        }
+        // It was one that another process has waited for. That was of the command, if there is nobody else.
+        if command.company || command.ticks == 0 {
+            return false;
+        }
+        let target = Target {
+            root: command.pid,
+            waited: true,
+            started: command.ticks,
+            others: &[],
+        };
+        kill::has_company(proc, &target, &mut self.sessions) == Some(false)
+    }
+
+    /// Looks what the commands have left that have ended a little while ago.
+    pub fn settle(&mut self, pid1: &Pid1, proc: Proc, now: u64) {
+        let Some(at) = self.settle_at else {
+            return;
+        };
+        if sys::kill_everything(pid1, 0) == Err(Errno::SRCH) {
+            self.sessions.clear();
+            self.settle_at = None;
+        } else if at <= now {
+            self.settle_at = None;
+            if self.sessions.is_new() {
+                self.looked_at = now;
+                kill::look_at_sessions(proc, &mut self.sessions);
+            }
+        }
+    }
+
+    /// When there is something to be done, in any case.
+    pub fn due(&self, now: u64) -> Option<u64> {
+        let deadlines = self.commands().filter_map(Command::due);
+        let output = self.commands().any(Command::waits_for_output).then_some(now + LOOK_AT_OUTPUT);
+        deadlines.chain(self.settle_at).chain(output).min()
+    }
+
     /// One round for every command that is being killed.
-    pub fn kill_round(&mut self, pid1: &Pid1, proc: Fd, now: u64) {
+    pub fn kill_round(&mut self, pid1: &Pid1, proc: Proc, now: u64) {
         for i in 0..MAX_COMMANDS {
             let command = &self.commands[i];
             let (id, root, waited, ticks) = (command.id, command.pid, command.end.is_some(), command.ticks);
@@ -248,7 +473,7 @@ impl Table {
                 started: ticks,
                 others: others.as_slice(),
             };
-            let progress = killing.round(pid1, proc, target, now);
+            let progress = killing.round(pid1, proc, &target, &mut self.sessions, now);
             let command = &mut self.commands[i];
             command.killing = (progress == Progress::GoesOn).then_some(killing);
             command.all_dead = progress == Progress::AllDead;
@@ -294,6 +519,14 @@ fn close(fd: Fd) {
     }
 }
 
+impl Used {
+    fn add(&mut self, waited: &Waited) {
+        self.user += waited.user;
+        self.system += waited.system;
+        self.peak_kib = self.peak_kib.max(waited.peak_kib);
+    }
+}
+
 impl Stdin {
     const NONE: Self = Self {
         fd: None,
@@ -318,6 +551,11 @@ impl Command {
         id: 0,
         pid: 0,
         end: None,
+        used: Used {
+            user: 0,
+            system: 0,
+            peak_kib: 0,
+        },
         reported: false,
         stdin: Stdin::NONE,
         outputs: [None; 2],
@@ -331,6 +569,10 @@ impl Command {
         deadline: None,
         ticks: 0,
         oom_before: UNKNOWN,
+        oom_own: 0,
+        oom_elsewhere: 0,
+        company: false,
+        for_memory: None,
         cause: Cause::Own,
         killing: None,
         all_dead: false,
@@ -350,18 +592,56 @@ impl Command {
         self.pid == pid && self.runs()
     }
 
-    /// When it is to be ended, if it runs and is not being ended.
+    /// When it is to be ended, or its end to be told, if that is not being done.
     pub fn due(&self) -> Option<u64> {
-        self.deadline.filter(|_| self.runs() && self.cause == Cause::Own)
+        let waits = self.runs() || !self.reported && self.own_output != [0, 0];
+        self.deadline.filter(|_| waits && self.cause == Cause::Own)
+    }
+
+    /// It has ended, and there is output of it that can be read, or could before another process took it.
+    fn waits_for_output(&self) -> bool {
+        self.end.is_some() && !self.reported && self.own_output != [0, 0] && self.credit > 0
+    }
+
+    /// Finds out when it was started, as long as its number is its own.
+    fn look_at_start(&mut self, proc: Proc) {
+        if self.ticks == 0 && self.runs() {
+            // It is a zombie at worst, and still in the list.
+            self.ticks = kill::process(proc, self.pid).map_or(0, |process| process.started);
+        }
+    }
+
+    /// How many kills for memory there were while it ran.
+    fn kills_for_memory(&self, now: u32) -> u32 {
+        match (self.oom_before, now) {
+            (UNKNOWN, _) | (_, UNKNOWN) => UNKNOWN,
+            (before, after) => after.saturating_sub(before),
+        }
+    }
+
+    /// ...of which it is not known whom they took.
+    fn unexplained(&self, now: u32) -> u32 {
+        let kills = match &self.end {
+            Some((_, kills)) => *kills,
+            None => self.kills_for_memory(now),
+        };
+        match kills {
+            UNKNOWN => 0,
+            kills => kills.saturating_sub(self.oom_own + self.oom_elsewhere),
+        }
+    }
+
+    fn killed_for_memory(&self) -> u32 {
+        match &self.end {
+            Some((_, UNKNOWN)) | None => 0,
+            Some((_, kills)) => *kills,
+        }
     }
 
     fn ended(&mut self, waited: Waited, failure: Option<(Stage, Errno)>, oom_kills: u32) {
         self.failure = failure;
-        let oom_kills = match (self.oom_before, oom_kills) {
-            (UNKNOWN, _) | (_, UNKNOWN) => UNKNOWN,
-            (before, after) => after.saturating_sub(before),
-        };
-        self.end = Some((waited, oom_kills));
+        self.used.add(&waited);
+        self.end = Some((waited, self.kills_for_memory(oom_kills)));
         self.ended = sys::now();
         close(core::mem::replace(&mut self.slave, -1));
         let pending = |fd| if self.has_terminal() { TTY_ROOM } else { sys::pending(fd) };
@@ -375,18 +655,30 @@ impl Command {
         self.stdin.close();
     }
 
-    pub fn begin_kill(&mut self, proc: Fd, cause: Cause) {
-        if !self.runs() || self.killing.is_some() || self.reported {
+    /// One that has ended by itself already is told of then, whatever output of it is still to be read.
+    pub fn begin_kill(&mut self, proc: Proc, cause: Cause) {
+        if !self.runs() {
+            self.own_output = [0, 0];
             return;
         }
-        // It is a zombie at worst, and still in the list.
-        self.ticks = kill::started(proc, self.pid).unwrap_or(0);
+        if self.killing.is_some() || self.reported {
+            return;
+        }
+        self.look_at_start(proc);
         self.cause = cause;
         self.killing = Some(Killing::begin(sys::now()));
     }
 
     pub fn report(&mut self) -> Report {
-        // Its end is told after what it has printed; what others print who hold its output may come later.
+        // Its end is told after what it has printed; what others print who hold its output may come later. What others
+        // have taken from its pipes is not waited for.
+        let is_empty = |fd| !self.has_terminal() && sys::pending(fd) == 0;
+        let is_read = self.outputs.map(|fd| fd.is_none_or(is_empty));
+        for stream in 0..2 {
+            if is_read[stream] {
+                self.own_output[stream] = 0;
+            }
+        }
         let prints = self.cause == Cause::Own && self.own_output != [0, 0];
         if self.reported || self.killing.is_some() || prints && self.failure.is_none() {
             return Report::None;
@@ -394,6 +686,10 @@ impl Command {
         let exit = Exit {
             cause: self.cause,
             all_dead: self.all_dead,
+            user: self.used.user,
+            system: self.used.system,
+            peak_kib: self.used.peak_kib,
+            for_memory: self.for_memory == Some(true),
             ..Exit::default()
         };
         let report = match (&self.end, self.failure) {
@@ -402,9 +698,6 @@ impl Command {
                 signal: waited.signal,
                 code: if waited.signal == 0 { waited.code } else { 0 },
                 wall: self.ended.saturating_sub(self.started),
-                user: waited.user,
-                system: waited.system,
-                peak_kib: waited.peak_kib,
                 oom_kills: *oom_kills,
                 ..exit
             }),

@@ -10,7 +10,10 @@ pub struct Process {
     pub parent: u32,
     pub session: u32,
     pub mark: Mark,
+    /// Nothing of it runs any more, in no thread.
     pub dead: bool,
+    /// By a signal, or for who traces it.
+    pub stopped: bool,
     /// In the kernel's ticks since its boot.
     pub started: u64,
 }
@@ -34,8 +37,9 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
     let parent = number(fields.next()?)?;
     let _group = fields.next()?;
     let session = number(fields.next()?)?;
-    // Field 22 of all, where the state is the third.
-    let started = fields.nth(15)?;
+    // Fields 20 and 22 of all, where the state is the third.
+    let threads = number(fields.nth(13)?)?;
+    let started = fields.nth(1)?;
     let mut ticks = 0u64;
     for byte in started {
         let digit = byte.wrapping_sub(b'0');
@@ -49,13 +53,16 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
         parent,
         session,
         mark: Mark::Unknown,
-        dead: matches!(state, b"Z" | b"X" | b"x"),
+        // A first thread that has ended alone shows as a zombie while the others run.
+        dead: matches!(state, b"Z" | b"X" | b"x") && threads <= 1,
+        stopped: matches!(state, b"T" | b"t"),
         started: ticks,
     })
 }
 
 /// Marks every process, of which the first `sorted` order by pid: those of the command whose first process is (or was)
-/// `root`, started at `started`, and the others'. `others` are the first processes of other commands.
+/// `root`, started at `started`, and the others'. `others` are the sessions of other commands, which have the numbers of
+/// their first processes.
 ///
 /// What descends from `root`, or is in its session, is its own. One whose parents have gone and that has left all
 /// sessions could be any command's: it counts as this one's if it is not older. Nothing of the command is older.
@@ -89,13 +96,19 @@ pub fn mark(processes: &mut [Process], root: u32, started: u64, others: &[u32]) 
 }
 
 fn is_top(process: &Process, root: u32, others: &[u32]) -> bool {
-    process.parent <= 1 || process.pid == root || others.contains(&process.pid)
+    // A session says more than a parent: nobody can enter one.
+    process.parent <= 1 || of_session(process, root) || others.iter().any(|other| of_session(process, *other))
+}
+
+/// Whether it is in this session, or the first process that has yet to begin it.
+fn of_session(process: &Process, session: u32) -> bool {
+    process.session == session || process.pid == session
 }
 
 fn of_top(process: &Process, root: u32, started: u64, others: &[u32]) -> Mark {
-    let ours = if process.pid <= 1 || others.contains(&process.pid) || others.contains(&process.session) {
+    let ours = if process.pid <= 1 || others.iter().any(|other| of_session(process, *other)) {
         false
-    } else if process.pid == root || process.session == root {
+    } else if of_session(process, root) {
         true
     } else {
         // One with no parent at all came into the container from outside.

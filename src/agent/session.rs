@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Inner, Place};
 use super::decode::Message;
@@ -36,6 +36,9 @@ const STDIN_PIECE: usize = 32 * 1024;
 
 /// How long what others print is waited for who hold a command's output, once that has ended.
 const OTHERS_OUTPUT: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether others have taken what was in a pipe.
+const LOOK_AT_PIPES: Duration = Duration::from_millis(20);
 
 /// How long the agent may take for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -367,8 +370,8 @@ struct Output {
     end: Option<End>,
 }
 
-/// What may still come when the command has ended: what was in its pipes then is its own, and what others print is taken
-/// for a while after that.
+/// What may still come when the command has ended: what was in its pipes then is its own, as long as they are not empty, and
+/// what others print is taken for a while after that.
 struct End {
     own: [usize; 2],
     until: Option<Instant>,
@@ -381,11 +384,20 @@ enum Next {
     /// Of a pipe; `None` at its end.
     Read(OutputStream, Option<Bytes>),
     TimeIsUp,
+    LookAtPipes,
 }
 
 impl Output {
     async fn next(&mut self) -> Option<Result<Frame, EngineError>> {
         loop {
+            if let Some(end) = &mut self.end {
+                // Any process of the container can have taken it: an empty pipe has nothing of the command's any more.
+                for (own, pipe) in end.own.iter_mut().zip(&self.pipes) {
+                    if *own > 0 && pipe.as_ref().is_none_or(|pipe| pipe.pending() == 0) {
+                        *own = 0;
+                    }
+                }
+            }
             if let Some(end) = &mut self.end
                 && end.own == [0; 2]
             {
@@ -425,6 +437,7 @@ impl Output {
                     }
                 }
                 Next::TimeIsUp => return None,
+                Next::LookAtPipes => {}
             }
         }
     }
@@ -444,11 +457,13 @@ impl Output {
             return None;
         }
         let until = self.end.as_ref().and_then(|end| end.until);
+        let waits_for_own = self.end.as_ref().is_some_and(|end| end.own != [0; 2]);
         Some(tokio::select! {
             piece = next_piece(&mut self.pieces) => Next::Piece(piece),
             data = read(stdout) => Next::Read(OutputStream::Stdout, data),
             data = read(stderr) => Next::Read(OutputStream::Stderr, data),
             () = at(until) => Next::TimeIsUp,
+            () = sleep(LOOK_AT_PIPES), if waits_for_own => Next::LookAtPipes,
         })
     }
 }
@@ -606,6 +621,7 @@ impl ExecControl for Control {
             system: Duration::from_micros(exit.system),
             peak_memory: exit.peak_kib.saturating_mul(1024),
             oom_kills: (exit.oom_kills != wire::UNKNOWN).then_some(exit.oom_kills),
+            killed_for_memory: exit.for_memory,
         })
     }
 

@@ -8,6 +8,8 @@ use super::wire::{Cause, Exit, Fields, HEADER, Header, Size, Spawn, Stage, from_
 use super::{EMBEDDED, PROBLEM};
 use crate::engine::OutputStream;
 
+#[path = "../../agent/sessions.rs"]
+mod sessions;
 #[path = "../../agent/tree.rs"]
 mod tree;
 #[path = "../../agent/users.rs"]
@@ -17,6 +19,7 @@ mod protocol {
     pub(super) use super::super::wire::*;
 }
 
+use sessions::Sessions;
 use tree::{Mark, Process};
 
 #[test]
@@ -58,6 +61,7 @@ const EXIT: Exit = Exit {
     system: u64::MAX,
     peak_kib: 4,
     oom_kills: 5,
+    for_memory: true,
 };
 
 #[test]
@@ -135,6 +139,7 @@ fn what_is_not_the_protocol_is_refused() {
         frame(from_agent::EXIT, 1, &Exit { signal: 65, ..EXIT }.encode()),
         frame(from_agent::EXIT, 1, &Exit { code: 1, ..EXIT }.encode()),
         frame(from_agent::EXIT, 1, &[&[0, 0, 3], &EXIT.encode()[3..]].concat()),
+        frame(from_agent::EXIT, 1, &[&[0, 0, 0, 4], &EXIT.encode()[4..]].concat()),
     ] {
         assert_eq!(decode([bad.clone()]), Err(Malformed), "{bad:?}");
     }
@@ -271,11 +276,16 @@ proptest! {
 #[test]
 fn a_process_is_read_whatever_its_name_is() {
     let stat = b"4711 (a) b (c) S 1 4711 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 789 10 18446744073709551615";
+    let with = |threads: u32, state: char| {
+        let text = String::from_utf8_lossy(stat).replace(" 20 0 1 0 ", &format!(" 20 0 {threads} 0 "));
+        tree::parse(text.replace(" S ", &format!(" {state} ")).as_bytes()).unwrap()
+    };
     let process = tree::parse(stat).unwrap();
     assert_eq!((process.pid, process.parent, process.session), (4711, 1, 42));
     assert_eq!((process.started, process.dead), (123_456, false));
-    let zombie = String::from_utf8_lossy(stat).replace(" S ", " Z ");
-    assert!(tree::parse(zombie.as_bytes()).unwrap().dead);
+    assert!(with(1, 'Z').dead && with(0, 'X').dead && !with(1, 'T').dead);
+    assert!(!with(2, 'Z').dead, "its first thread has ended, and another one runs");
+    assert!(with(1, 'T').stopped && with(1, 't').stopped && !with(1, 'S').stopped);
     for cut in 0..60 {
         assert!(tree::parse(&stat[..cut]).is_none(), "{cut}");
     }
@@ -317,6 +327,53 @@ fn orphans_that_could_be_the_commands_are_and_older_ones_are_not() {
         .map(|process| process.pid)
         .collect();
     assert_eq!(ours, [10, 12, 14, 15, 18]);
+}
+
+#[test]
+fn a_session_of_an_ended_command_is_known_while_a_witness_lives() {
+    let process = |pid, parent, session, started| Process {
+        pid,
+        parent,
+        session,
+        started,
+        ..Process::default()
+    };
+    let numbers = |sessions: &Sessions| sessions.numbers().collect::<Vec<_>>();
+    let mut sessions = Sessions::new();
+    for number in [10, 20, 30] {
+        sessions.remember(number);
+    }
+    assert!(sessions.is_new() && numbers(&sessions).is_empty());
+    // Nothing of 20 is left. What is left of 10 is a child of one that has left, and an orphan.
+    sessions.look(&[process(11, 40, 10, 5), process(12, 1, 10, 6), process(31, 1, 30, 7)]);
+    assert!(!sessions.is_new());
+    assert_eq!(numbers(&sessions), [10, 30]);
+    // The orphan is the one that counts, being PID 1's.
+    assert!(sessions.has_witness(&process(12, 1, 10, 6)) && !sessions.has_witness(&process(11, 40, 10, 5)));
+    // While it is a zombie the number cannot be another's, and there may be another witness.
+    let zombie = Process {
+        dead: true,
+        ..process(12, 1, 10, 6)
+    };
+    sessions.look(&[process(11, 40, 10, 5), zombie, process(31, 1, 30, 8)]);
+    // 31 is another one of that number now: whose session 30 is nobody knows.
+    assert_eq!(numbers(&sessions), [10]);
+    assert!(sessions.has_witness(&process(11, 40, 10, 5)));
+    sessions.look(&[process(13, 1, 10, 9)]);
+    assert_eq!(numbers(&sessions), [0; 0]);
+
+    // The oldest are forgotten where there are too many.
+    for number in 0..100 {
+        sessions.remember(1000 + number);
+    }
+    let all: Vec<_> = (0..100).map(|i| process(2000 + i, 1, 1000 + i, 5)).collect();
+    sessions.look(&all);
+    assert_eq!(numbers(&sessions).len(), sessions::MOST);
+    assert!(!sessions.contains(1000) && sessions.contains(1099));
+    sessions.forget(1099);
+    assert!(!sessions.contains(1099));
+    sessions.clear();
+    assert_eq!(numbers(&sessions), [0; 0]);
 }
 
 #[test]

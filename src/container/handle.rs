@@ -39,8 +39,9 @@ pub(crate) struct Shared {
     taint: AtomicU8,
     /// Commands that were begun and have not provably ended.
     unfinished: AtomicUsize,
-    /// All commands that were begun.
-    begun: AtomicUsize,
+    /// Whether a command was ever begun, and whether one was by an earlier lease, which may have left processes behind.
+    begun: AtomicBool,
+    begun_earlier: AtomicBool,
     oom_kills: Mutex<OomLog>,
     started: OnceLock<Instant>,
     lifeline: Mutex<Option<Lifeline>>,
@@ -72,7 +73,8 @@ enum Lifeline {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OomKills {
     pub(crate) count: u64,
-    /// Those that came while one command was there, so that it was a process of that one.
+    /// Those that came while one command was there, and no earlier lease can have left anything: it was a process of that
+    /// command, or of its lease.
     pub(crate) of_single_command: u64,
 }
 
@@ -175,19 +177,17 @@ impl Shared {
     /// Counts a command as unfinished until the token is told that it has ended.
     pub(crate) fn begin_command(self: &Arc<Self>) -> Unfinished {
         self.unfinished.fetch_add(1, Ordering::AcqRel);
-        self.begun.fetch_add(1, Ordering::AcqRel);
+        self.begun.store(true, Ordering::Release);
         Unfinished {
             shared: Some(self.clone()),
         }
     }
 
-    /// What is the same later if the one command that is there now has been alone all the time; `None` if it is not alone.
-    pub(crate) fn alone(&self) -> Option<usize> {
-        if self.is_supervised() {
-            return None;
+    /// The lease has ended, and there may be another.
+    pub(crate) fn end_lease(&self) {
+        if self.begun.load(Ordering::Acquire) {
+            self.begun_earlier.store(true, Ordering::Release);
         }
-        let begun = self.begun.load(Ordering::Acquire);
-        (self.unfinished.load(Ordering::Acquire) == 1).then_some(begun)
     }
 
     pub(crate) fn oom_kills(&self) -> OomKills {
@@ -207,7 +207,8 @@ impl Shared {
             log.told.push_back(at);
         }
         log.kills.count += 1;
-        if self.unfinished.load(Ordering::Acquire) == 1 && !self.is_supervised() {
+        let alone = self.unfinished.load(Ordering::Acquire) == 1 && !self.is_supervised();
+        if alone && !self.begun_earlier.load(Ordering::Acquire) {
             log.kills.of_single_command += 1;
         }
         self.set_taint(Taint::OutOfMemory);
@@ -426,7 +427,8 @@ impl Handle {
             id: OnceLock::new(),
             taint: AtomicU8::new(0),
             unfinished: AtomicUsize::new(0),
-            begun: AtomicUsize::new(0),
+            begun: AtomicBool::new(false),
+            begun_earlier: AtomicBool::new(false),
             oom_kills: Mutex::default(),
             started: OnceLock::new(),
             lifeline: Mutex::new(None),

@@ -679,9 +679,9 @@ fn no_single_kill() -> EngineError {
 /// use std::time::Duration;
 /// use dockerpool::engine::ExecReport;
 ///
-/// // Whether a command may have been the one that the kernel killed for memory.
+/// // Whether a kill for memory may have been a process of this command.
 /// fn is_suspect(report: &ExecReport) -> bool {
-///     report.signal == Some(9) && report.oom_kills.is_none_or(|kills| kills > 0)
+///     report.killed_for_memory || report.oom_kills.is_none_or(|kills| kills > 0)
 /// }
 ///
 /// let report = ExecReport {
@@ -692,6 +692,7 @@ fn no_single_kill() -> EngineError {
 ///     system: Duration::from_millis(30),
 ///     peak_memory: 64 << 20,
 ///     oom_kills: Some(1),
+///     killed_for_memory: true,
 /// };
 /// assert!(is_suspect(&report));
 /// ```
@@ -703,7 +704,8 @@ pub struct ExecReport {
     pub at_deadline: bool,
     /// Nothing of it is left, for one that was ended.
     pub all_dead: bool,
-    /// Processor time in user mode, of it and of all the children it waited for.
+    /// Processor time in user mode, of all its processes that were waited for, by it, by each other or by PID 1. Those are
+    /// all of them, for one that was ended.
     pub user: Duration,
     /// Processor time in the kernel.
     pub system: Duration,
@@ -711,6 +713,8 @@ pub struct ExecReport {
     pub peak_memory: u64,
     /// How many processes of the container the kernel killed for memory meanwhile, if it tells.
     pub oom_kills: Option<u32>,
+    /// One of those was the command's own.
+    pub killed_for_memory: bool,
 }
 
 /// Which of its two outputs a command wrote to.

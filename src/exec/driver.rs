@@ -290,7 +290,6 @@ impl Driver {
         } = self;
         let begun_at = SystemTime::now();
         let oom_before = shared.oom_kills();
-        let alone = shared.alone();
         let ended = |status| Verdict::Ended(status, Usage::of_wall(begun.elapsed()));
         let halted = halt.requested_or_at(deadline);
         tokio::pin!(halted);
@@ -411,7 +410,7 @@ impl Driver {
         };
         let is_whole = halt.is_whole();
         if let (Ok(code), Some(report)) = (&end, control.report()) {
-            let (status, proof) = outcome(&shared, *code, &report, alone);
+            let (status, proof) = outcome(&shared, *code, &report);
             return (ended(status.with_output(is_whole)), proof);
         }
         match end {
@@ -492,7 +491,7 @@ async fn silence(control: &dyn ExecControl) {
 }
 
 /// How a command ended of which everything is known.
-fn outcome(shared: &Shared, code: i64, report: &ExecReport, alone: Option<usize>) -> (ExitStatus, Proof) {
+fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitStatus, Proof) {
     let proof = if report.all_dead { Proof::Ended } else { Proof::None };
     if report.at_deadline {
         if proof == Proof::None {
@@ -500,9 +499,7 @@ fn outcome(shared: &Shared, code: i64, report: &ExecReport, alone: Option<usize>
         }
         return (ExitStatus::TimedOut, proof);
     }
-    // A shell gives the end of its child as its own, or goes on without the member of a pipeline that the kernel took.
-    let its_own = code == KILLED || alone.is_some() && alone == shared.alone();
-    if its_own && report.oom_kills.is_some_and(|kills| kills > 0) {
+    if report.killed_for_memory {
         shared.set_taint(Taint::OutOfMemory);
         return (ExitStatus::OutOfMemory, proof);
     }

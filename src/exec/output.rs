@@ -55,10 +55,19 @@ pub enum ExitStatus {
     IdleTimedOut,
     /// It printed more than its output limit, and was killed as at its time limit.
     OutputLimit,
-    /// The kernel killed it, or a process it had started, because its container was over the memory limit. The engine's
-    /// event tells, also where the command itself went on and ended well, as a shell does when a member of a pipeline is
-    /// killed. That much is known only in a pool, and not of commands that ran at the same time in one container: which
-    /// of them it was, the engine does not say.
+    /// The kernel killed it, or a process it had started, because its container was over the memory limit. The command
+    /// itself may have gone on and ended well, as a shell does when a member of a pipeline is killed.
+    ///
+    /// A kill is blamed on the command whose process was killed, never on another one. What cannot be decided is told as
+    /// the command's own end. The container is not lent again then, or [`Usage::oom_kills`] tells of the kill.
+    ///
+    /// - By the agent it is decided by who was killed. That is known of the command's first process, of a shell that gives
+    ///   its child's end as its own, and of all processes that had lost their parent. A process that another one has
+    ///   waited for counts as the command's if there was no process of anybody else in the container.
+    /// - By the exec API the engine's event tells, which names the container only. A command that ended by SIGKILL, or
+    ///   whose shell says so, counts as the one that was killed. One that ended otherwise counts if it was the only command
+    ///   at that time, in a container of a pool, and no command of an earlier lease has run there, which could have left a
+    ///   process behind.
     OutOfMemory,
     /// Its container ended or was removed while it ran.
     ContainerGone,
@@ -218,10 +227,12 @@ impl Output {
 pub struct Usage {
     /// From the request to the known end, as seen from here: what the engine needs to run a command is in it.
     pub wall: Duration,
-    /// Processor time in user mode, of the command and of all children it waited for. `None`: not known; only the agent
-    /// tells, see [`ExecVia`](crate::ExecVia). So it is with the following.
+    /// Processor time in user mode, of all processes of the command that had ended by its end and were waited for, by it,
+    /// by each other or by PID 1. For a command that was killed those are all of its processes, but for such as had ended
+    /// before while their parent ignored `SIGCHLD`. `None`: not known; only the agent tells, see
+    /// [`ExecVia`](crate::ExecVia). So it is with the following.
     pub user: Option<Duration>,
-    /// Processor time in the kernel.
+    /// Processor time in the kernel, of the same processes.
     pub system: Option<Duration>,
     /// The largest resident memory of one of these processes, in bytes.
     pub peak_memory: Option<u64>,

@@ -152,6 +152,7 @@ impl Drop for PooledContainer {
         if let Some(lifetime) = lifetime {
             lifetime.before_idle(container.shared());
         }
+        container.shared().end_lease();
         slot.put(container);
         if let Some(lifetime) = lifetime {
             lifetime.after_idle();

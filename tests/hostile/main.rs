@@ -3,6 +3,7 @@
 //! never reaches the next lease.
 
 mod broken;
+mod deaths;
 mod pressure;
 mod questions;
 #[path = "../support/mod.rs"]

@@ -190,7 +190,13 @@ pub fn processes(mark: &str) -> Vec<u32> {
                 entry.ok()?.file_name().to_str()?.parse().ok()?,
             ))
         })
-        .filter(|(path, _)| has(path.join("cmdline")) || has(path.join("environ")))
+        .filter(|(path, _): &(std::path::PathBuf, u32)| {
+            // A first thread that has ended alone has neither, and the others do.
+            let threads = std::fs::read_dir(path.join("task")).into_iter().flatten();
+            threads
+                .filter_map(|thread| Some(thread.ok()?.path()))
+                .any(|thread| has(thread.join("cmdline")) || has(thread.join("environ")))
+        })
         .map(|(_, pid)| pid)
         .collect()
 }

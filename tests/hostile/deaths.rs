@@ -1,0 +1,166 @@
+//! Programs that hide from who looks for them: after a command was ended nothing of it runs.
+
+use std::time::Duration;
+
+use dockerpool::{Child, ExitStatus, PooledContainer, Stdio};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::support::{MARK, eventually, eventually_now, processes, unique_mark};
+use crate::ways::{each, lease_is_sound, run};
+
+/// Keeps `lock` for as long as any process lives that has inherited it.
+const HOLD: &str = "import ctypes, fcntl, os, sys, threading, time\n\
+                    libc = ctypes.CDLL(None)\n\
+                    lock = open(sys.argv[1], 'w')\n\
+                    os.chmod(sys.argv[1], 0o666)\n\
+                    os.set_inheritable(lock.fileno(), True)\n\
+                    fcntl.flock(lock, fcntl.LOCK_EX)\n\
+                    def ready():\n\
+                    \x20   print('ready', flush=True)\n\
+                    \x20   while True: time.sleep(1)\n";
+
+/// A daemon whose first thread ends alone: it shows as a zombie while its other thread works.
+const ZOMBIE: &str = "if os.fork() == 0:\n\
+                      \x20   os.setsid()\n\
+                      \x20   if os.fork() == 0:\n\
+                      \x20       os.setsid()\n\
+                      \x20       threading.Thread(target=ready).start()\n\
+                      \x20       libc.syscall(60, 0)\n\
+                      \x20   os._exit(0)\n\
+                      while True: time.sleep(1)\n";
+
+/// The same of the command's own first process.
+const ZOMBIE_ITSELF: &str = "threading.Thread(target=ready).start()\n\
+                             libc.syscall(60, 0)\n";
+
+/// A process that begins the next one in a new session and ends, for ever: each lives for some microseconds. The program
+/// is `loop: if fork() <= 0 { setsid(); goto loop } exit(0)`, without a library, so that its fork is fast.
+const CHAIN: &str = "import struct\n\
+                     code = bytes.fromhex('b839000000 0f05 85c0 7f09 b870000000 0f05 ebec b83c000000 31ff 0f05')\n\
+                     base, size = 0x400000, 120 + len(code)\n\
+                     elf = b'\\x7fELF\\x02\\x01\\x01' + bytes(9)\n\
+                     elf += struct.pack('<HHIQQQIHHHHHH', 2, 62, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)\n\
+                     elf += struct.pack('<IIQQQQQQ', 1, 5, 0, base, base, size, size, 4096) + code\n\
+                     program = os.memfd_create('chain', 0)\n\
+                     os.write(program, elf)\n\
+                     if os.fork() == 0:\n\
+                     \x20   os.setsid()\n\
+                     \x20   os.execve(program, ['chain'], os.environ)\n\
+                     ready()\n";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Timeout,
+    Kill,
+    Drop,
+}
+
+/// Begins such a program, and waits until it says that it is ready.
+async fn begin<'a>(c: &'a PooledContainer, user: &str, program: &str, end: End, [lock, mark]: [&str; 2]) -> Child<'a> {
+    let script = [HOLD, program].concat();
+    let mut command = c.command("python3");
+    command.args(["-c", &script, lock]).user(user).env(MARK, mark);
+    if end == End::Timeout {
+        command.timeout(Duration::from_secs(4));
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().await.unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+    child
+}
+
+async fn stop(mut child: Child<'_>, end: End) {
+    match end {
+        End::Timeout => assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut),
+        End::Kill => assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed),
+        End::Drop => drop(child),
+    }
+}
+
+/// Whether a process lives that has inherited the lock.
+async fn is_held(c: &PooledContainer, lock: &str) -> bool {
+    let script = format!(
+        "import fcntl\n\
+         try: fcntl.flock(open('{lock}', 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
+         except BlockingIOError: print('held')\n\
+         else: print('free')"
+    );
+    match &*run(c, "root", &script).await.unwrap().check().unwrap().stdout_lossy() {
+        "held\n" => true,
+        "free\n" => false,
+        other => panic!("{other}"),
+    }
+}
+
+/// Ends such a program in each way, and sees that nothing of it lives. `beside`: another command runs meanwhile, and goes
+/// on.
+async fn nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) {
+    each(name, async |way, user, pool| {
+        for (round, end) in ends.iter().enumerate() {
+            let attack = format!("{way:?} {user} {end:?} {round}");
+            let (lock, mark) = (format!("/tmp/lock-{user}-{round}"), unique_mark());
+            let c = pool.acquire().await.unwrap();
+            let mut other = None;
+            if beside {
+                other = Some(c.command("sleep").arg("1000").spawn().await.unwrap());
+            }
+            let child = begin(&c, user, program, *end, [&lock, &mark]).await;
+            assert!(
+                !processes(&mark).is_empty(),
+                "{attack}: the test sees what it looks for"
+            );
+            stop(child, *end).await;
+            if way.is_agent() {
+                let others = u32::from(beside);
+                eventually("the command has ended", async || {
+                    c.taint().is_some() || c.process_count().await.unwrap() == others
+                })
+                .await;
+                if c.taint().is_none() {
+                    assert!(!is_held(&c, &lock).await, "{attack}: something of it lives");
+                    assert_eq!(
+                        other.as_mut().and_then(|other| other.try_wait().unwrap()),
+                        None,
+                        "{attack}"
+                    );
+                }
+            }
+            eventually_now("nothing of it lives", || processes(&mark).is_empty()).await;
+            drop(other);
+            lease_is_sound(pool, c, &attack).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_daemon_whose_first_thread_has_ended_alone_dies() {
+    let ends = [End::Timeout, End::Kill, End::Drop];
+    nothing_is_left("zombie", ZOMBIE, &ends, false).await;
+}
+
+#[tokio::test]
+async fn a_daemon_whose_first_thread_has_ended_alone_dies_beside_another_command() {
+    nothing_is_left("zombie-beside", ZOMBIE, &[End::Kill, End::Kill], true).await;
+}
+
+#[tokio::test]
+async fn a_command_whose_first_thread_has_ended_alone_dies() {
+    nothing_is_left(
+        "zombie-itself",
+        ZOMBIE_ITSELF,
+        &[End::Timeout, End::Kill, End::Drop],
+        true,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_chain_of_processes_each_of_which_begins_the_next_dies() {
+    nothing_is_left("chain", CHAIN, &[End::Timeout, End::Kill, End::Kill, End::Drop], false).await;
+}
+
+#[tokio::test]
+async fn a_chain_of_processes_dies_beside_another_command() {
+    nothing_is_left("chain-beside", CHAIN, &[End::Kill; 8], true).await;
+}
