@@ -383,7 +383,12 @@ impl Table {
             if command.id == 0 || command.reported || command.unexplained(oom_kills) == 0 {
                 continue;
             }
+            // One of the same tick can be older.
+            let is_surely_its_own = |orphan: Process| {
+                orphan.session == command.pid as u32 || command.ticks != 0 && orphan.started > command.ticks
+            };
             let elsewhere = match owner {
+                Owner::Command(own) if own == place && !orphan.is_none_or(is_surely_its_own) => continue,
                 Owner::Command(own) => own != place,
                 Owner::Nobody => true,
                 // Older than the command.
@@ -425,7 +430,8 @@ impl Table {
         let target = Target {
             root: command.pid,
             waited: true,
-            started: command.ticks,
+            // One of the same tick can be older, and is not blamed on it.
+            started: command.ticks + 1,
             others: &[],
         };
         kill::has_company(proc, &target, &mut self.sessions) == Some(false)

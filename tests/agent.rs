@@ -426,3 +426,62 @@ async fn nothing_is_left_on_this_machine_after_a_shutdown() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_end_of_one_command_spares_what_another_one_has_left_in_its_session() {
+    with_agent("sessions", async |c| {
+        let count = async || c.process_count().await.unwrap();
+        let mut long = c.command("sleep").arg("1000").spawn().await.unwrap();
+        // A server that is younger than the command that is killed, and one that begins its own orphans later.
+        let script = "sleep 500 >/dev/null 2>&1 &\n\
+                      (until [ -e /tmp/go ]; do sleep 0.05; done; (sleep 777 &); exec sleep 888) >/dev/null 2>&1 &";
+        assert!(c.command("sh").args(sh(script)).status().await.unwrap().success());
+        assert_eq!(long.kill().await.unwrap(), ExitStatus::Killed);
+        assert_eq!(c.taint(), None);
+        eventually("the command alone is dead", async || {
+            let ps = c.command("ps").arg("-o").arg("args").output_string().await.unwrap();
+            assert!(ps.contains("sleep 500") && !ps.contains("sleep 1000"), "{ps}");
+            ps.contains("/tmp/go")
+        })
+        .await;
+
+        let mut long = c.command("sleep").arg("1000").spawn().await.unwrap();
+        assert!(c.command("touch").arg("/tmp/go").status().await.unwrap().success());
+        eventually("the orphan is there", async || count().await == 4).await;
+        assert_eq!(long.kill().await.unwrap(), ExitStatus::Killed);
+        assert_eq!((count().await, c.taint()), (3, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_stopped_stays_so_when_another_command_is_killed() {
+    with_agent("stopped", async |c| {
+        let state = async |what: &str| {
+            let script =
+                format!("for p in /proc/[0-9]*; do grep -q '{what}' $p/cmdline && cut -d' ' -f3 $p/stat; done; true");
+            c.command("sh").args(sh(&script)).output_string().await.unwrap()
+        };
+        let mut stopped = c.command("sleep").arg("1111").spawn().await.unwrap();
+        stopped.signal(19).await.unwrap();
+        eventually("it is stopped", async || state("[1]111").await.trim() == "T").await;
+        let mut goes_on = c.command("sleep").arg("2222").spawn().await.unwrap();
+        // More than are killed without stopping everything.
+        let mut many = c
+            .command("sh")
+            .args(sh("for i in $(seq 80); do sleep 3333 & done; echo; wait"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .await
+            .unwrap();
+        many.stdout.as_mut().unwrap().read_u8().await.unwrap();
+        assert_eq!(many.kill().await.unwrap(), ExitStatus::Killed);
+        assert_eq!((c.taint(), c.process_count().await.unwrap()), (None, 2));
+        assert_eq!(state("[1]111").await.trim(), "T");
+        assert_eq!(state("[2]222").await.trim(), "S");
+        assert_eq!(stopped.kill().await.unwrap(), ExitStatus::Killed);
+        assert_eq!(goes_on.kill().await.unwrap(), ExitStatus::Killed);
+        assert_eq!((c.taint(), c.process_count().await.unwrap()), (None, 0));
+    })
+    .await;
+}

@@ -5,6 +5,7 @@
 mod broken;
 mod deaths;
 mod pressure;
+mod ends;
 mod questions;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,258 @@
+//! Programs that blur how and when a command has ended, and what it has used: that is told as it was.
+
+use std::time::Duration;
+
+use dockerpool::{ExitStatus, Stdio};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::support::{MARK, eventually_now, processes, unique_mark};
+use crate::ways::{each, lease_is_sound, run, run_for};
+
+/// Asks to be traced by its parent, which is PID 1 by the agent, and then does something for which it is stopped.
+fn traced(then: &str) -> String {
+    format!(
+        "import ctypes, os, signal, threading, time\n\
+         libc = ctypes.CDLL(None)\n\
+         def trace(): assert libc.ptrace(0, 0, 0, 0) == 0\n\
+         {then}"
+    )
+}
+
+#[tokio::test]
+async fn a_stop_of_a_traced_process_is_not_its_end() {
+    let stops = [
+        (
+            "trace(); os.kill(os.getpid(), signal.SIGUSR1)",
+            ExitStatus::Signaled(10),
+        ),
+        (
+            "trace(); signal.signal(signal.SIGUSR1, lambda *_: os._exit(7)); os.kill(os.getpid(), signal.SIGUSR1)\n\
+             while True: time.sleep(1)",
+            ExitStatus::Exited(7),
+        ),
+        // Of another thread than the first.
+        (
+            "def other(): trace(); libc.syscall(234, os.getpid(), threading.get_native_id(), signal.SIGUSR1); time.sleep(60)\n\
+             threading.Thread(target=other).start()",
+            ExitStatus::Signaled(10),
+        ),
+        // Stopped for good.
+        ("trace(); os.kill(os.getpid(), signal.SIGSTOP)", ExitStatus::TimedOut),
+    ];
+    each("traced", async |way, user, pool| {
+        for (then, end) in stops {
+            let attack = format!("{way:?} {user} {then}");
+            let c = pool.acquire().await.unwrap();
+            let out = run_for(&c, user, &traced(then), Duration::from_secs(5)).await.unwrap();
+            if way.is_agent() {
+                assert_eq!((out.status, c.taint()), (end, None), "{attack}: {}", out.stderr_lossy());
+                assert_eq!(c.process_count().await.unwrap(), 0, "{attack}");
+            }
+            lease_is_sound(pool, c, &attack).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn orphans_that_are_traced_by_pid_1_die_with_their_command() {
+    let script = traced(
+        "for number in (signal.SIGSTOP, signal.SIGUSR2, signal.SIGTRAP):\n\
+         \x20   if os.fork() == 0:\n\
+         \x20       os.setsid()\n\
+         \x20       parent = os.getpid()\n\
+         \x20       if os.fork() == 0:\n\
+         \x20           while os.getppid() == parent: time.sleep(0.01)\n\
+         \x20           trace()\n\
+         \x20           if number == signal.SIGUSR2: signal.signal(number, lambda *_: None)\n\
+         \x20           print(number, flush=True)\n\
+         \x20           os.kill(os.getpid(), number)\n\
+         \x20           while True: time.sleep(1)\n\
+         \x20       os._exit(0)\n\
+         while True: time.sleep(1)",
+    );
+    each("traced-orphans", async |way, user, pool| {
+        let c = pool.acquire().await.unwrap();
+        let mark = unique_mark();
+        let mut command = c.command("python3");
+        command
+            .args(["-c", &script])
+            .user(user)
+            .env(MARK, &mark)
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().await.unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        if way.is_agent() {
+            for _ in 0..3 {
+                assert!(lines.next_line().await.unwrap().is_some());
+            }
+            // The agent goes on with its work.
+            assert!(c.process_count().await.unwrap() >= 3, "{way:?} {user}");
+        }
+        assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed, "{way:?} {user}");
+        drop(child);
+        if way.is_agent() {
+            assert_eq!(
+                (c.taint(), c.process_count().await.unwrap()),
+                (None, 0),
+                "{way:?} {user}"
+            );
+        }
+        eventually_now("nothing of it lives", || processes(&mark).is_empty()).await;
+        lease_is_sound(pool, c, &format!("{way:?} {user}")).await;
+    })
+    .await;
+}
+
+/// Another process reads from the command's own pipe around its end. The bytes are lost, as its owner wanted; the end is not.
+#[tokio::test]
+async fn bytes_that_another_process_takes_from_the_output_are_not_waited_for() {
+    each("thief", async |way, user, pool| {
+        let c = pool.acquire().await.unwrap();
+        // Less than goes in frames, and so much that it goes through the pipe itself.
+        for (round, size) in [60_000, 600_000].into_iter().cycle().take(20).enumerate() {
+            let script = format!(
+                "import os, time\n\
+                 thief = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n\
+                 if os.fork() == 0:\n\
+                 \x20   os.setsid()\n\
+                 \x20   os.close(1); os.close(2)\n\
+                 \x20   until = time.monotonic() + 1\n\
+                 \x20   while time.monotonic() < until:\n\
+                 \x20       try: os.read(thief, 700)\n\
+                 \x20       except BlockingIOError: pass\n\
+                 \x20   os._exit(0)\n\
+                 left = {size}\n\
+                 while left > 0: left -= os.write(1, bytes(min(left, 5000)))\n\
+                 os._exit(5)"
+            );
+            let mut command = c.command("python3");
+            command
+                .args(["-c", &script])
+                .user(user)
+                .timeout(Duration::from_secs(15));
+            let out = command.output_limit(None).output().await.unwrap();
+            assert_eq!(out.status, ExitStatus::Exited(5), "{way:?} {user} {round}");
+            assert!(out.stdout.len() <= size, "{way:?} {user} {round}");
+        }
+        lease_is_sound(pool, c, &format!("{way:?} {user}")).await;
+    })
+    .await;
+}
+
+/// Leaves a process that waits for a file and then takes all memory, and has the kernel kill it first.
+fn leave_glutton(go: &str, glutton: &str) -> String {
+    format!(
+        "import os, time\n\
+         def eat():\n\
+         \x20   open('/proc/self/oom_score_adj', 'w').write('1000')\n\
+         \x20   hold = []\n\
+         \x20   while True: hold.append(bytearray(1 << 20))\n\
+         if os.fork() == 0:\n\
+         \x20   os.setsid()\n\
+         \x20   if os.fork() == 0:\n\
+         \x20       os.close(1); os.close(2)\n\
+         \x20       while not os.path.exists('{go}'): time.sleep(0.01)\n\
+         \x20       {glutton}\n\
+         \x20   os._exit(0)\n\
+         os.wait()"
+    )
+}
+
+#[tokio::test]
+async fn a_kill_for_memory_is_not_blamed_on_another_leases_command() {
+    // By itself, and as the child of one that goes on.
+    let gluttons = [
+        "eat()",
+        "child = os.fork()\n\
+         \x20       if child == 0: eat()\n\
+         \x20       os.wait()\n\
+         \x20       open('/tmp/eaten', 'w').close()\n\
+         \x20       time.sleep(60)",
+    ];
+    // One that waits until the kernel has killed: then there is one less that can be read, or that is no zombie.
+    let wait = "import glob, os, time\n\
+                def gluttons():\n\
+                \x20   count = 0\n\
+                \x20   for path in glob.glob('/proc/[0-9]*'):\n\
+                \x20       try:\n\
+                \x20           adj = open(path + '/oom_score_adj').read().strip()\n\
+                \x20           zombie = ') Z' in open(path + '/stat').read()\n\
+                \x20       except OSError: continue\n\
+                \x20       count += adj == '1000' and not zombie\n\
+                \x20   return count\n\
+                def kills():\n\
+                \x20   for path in ('/sys/fs/cgroup/memory.events', '/sys/fs/cgroup/memory/memory.oom_control'):\n\
+                \x20       try: return int(open(path).read().split('oom_kill ')[1].split()[0])\n\
+                \x20       except OSError: pass\n\
+                before = kills()\n\
+                open('/tmp/go', 'w').close()\n\
+                while before == kills(): time.sleep(0.01)\n\
+                while gluttons(): time.sleep(0.01)\n\
+                print('fine')";
+    each("blame", async |way, user, pool| {
+        for glutton in gluttons {
+            let attack = format!("{way:?} {user} {glutton}");
+            let c = pool.acquire().await.unwrap();
+            let id = c.id().to_owned();
+            let out = run(&c, user, &leave_glutton("/tmp/go", glutton)).await.unwrap();
+            assert!(out.status.success(), "{attack}: {out:?}");
+            drop(c);
+            let c = pool.acquire().await.unwrap();
+            assert_eq!(c.id(), id, "{attack}: the next lease has the same container");
+            let out = run(&c, "root", wait).await.unwrap();
+            assert_eq!(
+                (out.status, &*out.stdout_lossy()),
+                (ExitStatus::Exited(0), "fine\n"),
+                "{attack}: {out:?}"
+            );
+            if way.is_agent() {
+                assert_eq!(out.usage.oom_kills, Some(1), "{attack}");
+                // While something of another lease is there, its own kill is still its own.
+                let out = run(&c, user, "hold = []\nwhile True: hold.append(bytearray(1 << 20))")
+                    .await
+                    .unwrap();
+                assert_eq!(out.status, ExitStatus::OutOfMemory, "{attack}");
+            }
+            c.discard();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_commands_usage_is_that_of_all_it_started() {
+    let script = "import os, signal, time\n\
+                  def burn():\n\
+                  \x20   hold = bytearray(40 << 20)\n\
+                  \x20   while time.process_time() < 0.3: pass\n\
+                  \x20   print('burnt', flush=True)\n\
+                  \x20   while True: time.sleep(1)\n\
+                  if os.fork() == 0: burn()\n\
+                  if os.fork() == 0:\n\
+                  \x20   os.setsid()\n\
+                  \x20   if os.fork() == 0: burn()\n\
+                  \x20   os._exit(0)\n\
+                  while True: time.sleep(1)";
+    each("usage", async |way, user, pool| {
+        if !way.is_agent() {
+            // It tells of no usage.
+            return;
+        }
+        let c = pool.acquire().await.unwrap();
+        let mut command = c.command("python3");
+        command.args(["-c", script]).user(user).stdout(Stdio::piped());
+        let mut child = command.spawn().await.unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        for _ in 0..2 {
+            assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("burnt"));
+        }
+        assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed);
+        let usage = child.wait_with_output().await.unwrap().usage;
+        let time = usage.user.unwrap() + usage.system.unwrap();
+        assert!(time >= Duration::from_millis(550), "{way:?} {user}: {usage:?}");
+        assert!(usage.peak_memory >= Some(40 << 20), "{way:?} {user}: {usage:?}");
+        lease_is_sound(pool, c, &format!("{way:?} {user}")).await;
+    })
+    .await;
+}
