@@ -6,7 +6,7 @@ use dockerpool::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::{MARK, eventually_now, processes, unique_mark};
-use crate::ways::{each, lease_is_sound, run, run_for};
+use crate::ways::{HANG, each, lease_is_sound, run, run_for};
 
 /// Asks to be traced by its parent, which is PID 1 by the agent, and then does something for which it is stopped.
 fn traced(then: &str) -> String {
@@ -134,6 +134,100 @@ async fn bytes_that_another_process_takes_from_the_output_are_not_waited_for() {
             let out = command.output_limit(None).output().await.unwrap();
             assert_eq!(out.status, ExitStatus::Exited(5), "{way:?} {user} {round}");
             assert!(out.stdout.len() <= size, "{way:?} {user} {round}");
+        }
+        lease_is_sound(pool, c, &format!("{way:?} {user}")).await;
+    })
+    .await;
+}
+
+/// Prints as much as fits, without a reader, and ends then.
+const FILL: &str = "import os, sys, time\n\
+                    os.set_blocking(1, False)\n\
+                    last = time.monotonic()\n\
+                    while time.monotonic() < last + 0.5:\n\
+                    \x20   try:\n\
+                    \x20       os.write(1, bytes(4096))\n\
+                    \x20       last = time.monotonic()\n\
+                    \x20   except BlockingIOError: time.sleep(0.01)\n";
+
+#[tokio::test]
+async fn output_that_was_taken_before_it_was_read_does_not_hold_up_the_end() {
+    let script = "open(sys.argv[1] + '-ready', 'w').close()\n\
+                  if os.fork() == 0:\n\
+                  \x20   os.setsid()\n\
+                  \x20   thief = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n\
+                  \x20   os.close(1); os.close(2)\n\
+                  \x20   while not os.path.exists('/tmp/steal'): time.sleep(0.01)\n\
+                  \x20   try:\n\
+                  \x20       while os.read(thief, 65536): pass\n\
+                  \x20   except BlockingIOError: pass\n\
+                  \x20   open(sys.argv[1], 'w').close()\n\
+                  \x20   time.sleep(60)\n";
+    each("taken", async |way, user, pool| {
+        if !way.is_agent() {
+            // The engine counts nothing.
+            return;
+        }
+        let c = pool.acquire().await.unwrap();
+        let stolen = format!("/tmp/stolen-{user}");
+        let script = ["import os, sys, time\n", script, FILL, "os._exit(5)"].concat();
+        let mut command = c.command("python3");
+        command.args(["-c", &script, &stolen]).user(user);
+        command.output_limit(None).stdout(Stdio::piped());
+        let mut child = command.spawn().await.unwrap();
+        // Its end, and then the theft, come before anybody reads.
+        let wait = format!(
+            "import os, time\n\
+             while not os.path.exists('{stolen}-ready'): time.sleep(0.01)\n\
+             def of_main():\n\
+             \x20   for pid in filter(str.isdigit, os.listdir('/proc')):\n\
+             \x20       try:\n\
+             \x20           text = open(f'/proc/{{pid}}/cmdline').read()\n\
+             \x20           state = open(f'/proc/{{pid}}/stat').read().rsplit(')', 1)[1].split()\n\
+             \x20       except OSError: continue\n\
+             \x20       if '{stolen}' in text and 'of_main' not in text and state[0] != 'Z': yield pid\n\
+             while len(list(of_main())) != 1: time.sleep(0.01)\n\
+             open('/tmp/steal', 'w').close()\n\
+             while not os.path.exists('{stolen}'): time.sleep(0.01)\n\
+             os.unlink('/tmp/steal')"
+        );
+        let out = run(&c, "root", &wait).await.unwrap();
+        assert!(out.status.success(), "{way:?} {user}: {out:?}");
+        let mut stdout = child.stdout.take().unwrap();
+        let mut nowhere = tokio::io::sink();
+        let read = tokio::io::copy(&mut stdout, &mut nowhere);
+        let read = tokio::time::timeout(HANG, read).await;
+        assert!(read.is_ok(), "{way:?} {user}: the output does not end");
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(5), "{way:?} {user}");
+        drop((stdout, child));
+        lease_is_sound(pool, c, &format!("{way:?} {user}")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_that_has_ended_and_that_nobody_reads_can_be_killed() {
+    each("unread", async |way, user, pool| {
+        if !way.is_agent() {
+            // The engine counts nothing.
+            return;
+        }
+        let c = pool.acquire().await.unwrap();
+        let script = [FILL, "open(sys.argv[1], 'w').close()"].concat();
+        let mark = format!("/tmp/unread-{user}");
+        let mut command = c.command("python3");
+        command.args(["-c", &script, &mark]).user(user);
+        let mut child = command.output_limit(None).stdout(Stdio::piped()).spawn().await.unwrap();
+        let wait = format!("import os, time\nwhile not os.path.exists('{mark}'): time.sleep(0.01)");
+        assert!(run(&c, "root", &wait).await.unwrap().status.success());
+        let status = child.kill().await.unwrap();
+        assert!(
+            matches!(status, ExitStatus::Killed | ExitStatus::Exited(0)),
+            "{way:?} {user}: {status:?}"
+        );
+        drop(child);
+        if way.is_agent() {
+            assert_eq!(c.taint(), None, "{way:?} {user}");
         }
         lease_is_sound(pool, c, &format!("{way:?} {user}")).await;
     })
