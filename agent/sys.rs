@@ -956,6 +956,19 @@ pub fn list<'a>(texts: impl Iterator<Item = &'a CStr>, most: usize) -> Result<&'
     Ok(unsafe { core::slice::from_raw_parts(at, count) })
 }
 
+/// Fresh memory with a value in each place.
+pub fn map_values<T: 'static>(count: usize, value: impl Fn() -> T) -> Result<&'static mut [T]> {
+    let at = map(count * size_of::<T>())?.as_mut_ptr().cast::<T>();
+    // SAFETY: memory of this size that is nobody else's and stays, aligned as pages are; each place is written before it
+    // is lent.
+    unsafe {
+        for i in 0..count {
+            at.add(i).write(value());
+        }
+        Ok(core::slice::from_raw_parts_mut(at, count))
+    }
+}
+
 /// The environment, which the kernel has put on the stack.
 #[derive(Clone, Copy)]
 pub struct Env(&'static [*const u8]);

@@ -33,7 +33,7 @@ const LOOK_AT_OUTPUT: u64 = 20_000;
 const KILLED: u8 = 128 + sys::SIGKILL as u8;
 
 pub struct Table {
-    commands: [Command; MAX_COMMANDS],
+    commands: &'static mut [Command],
     /// Of commands that have ended by themselves.
     sessions: Sessions,
     /// When these must be looked at.
@@ -48,7 +48,7 @@ pub struct Command {
     pub id: u32,
     pub pid: i32,
     /// How its first process ended; the oom kills from then on are others'.
-    end: Option<(Waited, u32)>,
+    end: Option<End>,
     /// Of all its processes that PID 1 has waited for.
     used: Used,
     reported: bool,
@@ -82,6 +82,13 @@ pub struct Command {
     pub killing: Option<Killing>,
     all_dead: bool,
     failure: Option<(Stage, Errno)>,
+}
+
+#[derive(Clone, Copy)]
+struct End {
+    signal: u8,
+    code: u8,
+    oom_kills: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -145,7 +152,8 @@ pub enum Report {
 impl Table {
     pub fn new() -> sys::Result<Self> {
         Ok(Self {
-            commands: [const { Command::FREE }; MAX_COMMANDS],
+            // Not on the stack, where each move would leave a copy.
+            commands: sys::map_values(MAX_COMMANDS, || Command::FREE)?,
             sessions: Sessions::new(),
             settle_at: None,
             looked_at: 0,
@@ -414,13 +422,13 @@ impl Table {
 
     fn was_for_memory(&mut self, proc: Proc, place: usize) -> bool {
         let command = &self.commands[place];
-        let Some((waited, _)) = &command.end else {
+        let Some(end) = &command.end else {
             return false;
         };
         if command.cause != Cause::Own || command.killed_for_memory() <= command.oom_elsewhere {
             return false;
         }
-        if command.oom_own > 0 || waited.signal == 0 && waited.code == KILLED {
+        if command.oom_own > 0 || end.signal == 0 && end.code == KILLED {
             return true;
         }
         // It was one that another process has waited for. That was of the command, if there is nobody else.
@@ -628,7 +636,7 @@ impl Command {
     /// ...of which it is not known whom they took.
     fn unexplained(&self, now: u32) -> u32 {
         let kills = match &self.end {
-            Some((_, kills)) => *kills,
+            Some(end) => end.oom_kills,
             None => self.kills_for_memory(now),
         };
         match kills {
@@ -639,15 +647,19 @@ impl Command {
 
     fn killed_for_memory(&self) -> u32 {
         match &self.end {
-            Some((_, UNKNOWN)) | None => 0,
-            Some((_, kills)) => *kills,
+            Some(end) if end.oom_kills != UNKNOWN => end.oom_kills,
+            _ => 0,
         }
     }
 
     fn ended(&mut self, waited: Waited, failure: Option<(Stage, Errno)>, oom_kills: u32) {
         self.failure = failure;
         self.used.add(&waited);
-        self.end = Some((waited, self.kills_for_memory(oom_kills)));
+        self.end = Some(End {
+            signal: waited.signal,
+            code: waited.code,
+            oom_kills: self.kills_for_memory(oom_kills),
+        });
         self.ended = sys::now();
         close(core::mem::replace(&mut self.slave, -1));
         let pending = |fd| if self.has_terminal() { TTY_ROOM } else { sys::pending(fd) };
@@ -700,11 +712,11 @@ impl Command {
         };
         let report = match (&self.end, self.failure) {
             (Some(_), Some((stage, errno))) if self.cause == Cause::Own => Report::CannotStart(stage, errno),
-            (Some((waited, oom_kills)), _) => Report::Exit(Exit {
-                signal: waited.signal,
-                code: if waited.signal == 0 { waited.code } else { 0 },
+            (Some(end), _) => Report::Exit(Exit {
+                signal: end.signal,
+                code: if end.signal == 0 { end.code } else { 0 },
                 wall: self.ended.saturating_sub(self.started),
-                oom_kills: *oom_kills,
+                oom_kills: end.oom_kills,
                 ..exit
             }),
             // It does not die.

@@ -459,7 +459,7 @@ async fn what_was_stopped_stays_so_when_another_command_is_killed() {
     with_agent("stopped", async |c| {
         let state = async |what: &str| {
             let script =
-                format!("for p in /proc/[0-9]*; do grep -q '{what}' $p/cmdline && cut -d' ' -f3 $p/stat; done; true");
+                format!("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q '{what}' && cut -d' ' -f3 $p/stat; done; true");
             c.command("sh").args(sh(&script)).output_string().await.unwrap()
         };
         let mut stopped = c.command("sleep").arg("1111").spawn().await.unwrap();

@@ -4,8 +4,8 @@
 
 mod broken;
 mod deaths;
-mod pressure;
 mod ends;
+mod pressure;
 mod questions;
 #[path = "../support/mod.rs"]
 mod support;
