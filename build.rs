@@ -53,7 +53,9 @@ fn build(out: &Path) -> Result<(), String> {
             "-C",
             "strip=symbols",
         ])
-        .args(["-C", "relocation-model=static", "-C", "debuginfo=0"]);
+        .args(["-C", "relocation-model=static", "-C", "debuginfo=0"])
+        // Nothing unwinds in it.
+        .args(["-C", "force-unwind-tables=no"]);
     for arg in [
         "-nostartfiles",
         "-nostdlib",
