@@ -463,6 +463,8 @@ async fn what_was_stopped_stays_so_when_another_command_is_killed() {
             c.command("sh").args(sh(&script)).output_string().await.unwrap()
         };
         let mut stopped = c.command("sleep").arg("1111").spawn().await.unwrap();
+        // Before that it is not yet the program.
+        eventually("it runs", async || state("[1]111").await.trim() == "S").await;
         stopped.signal(19).await.unwrap();
         eventually("it is stopped", async || state("[1]111").await.trim() == "T").await;
         let mut goes_on = c.command("sleep").arg("2222").spawn().await.unwrap();
