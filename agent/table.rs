@@ -334,7 +334,14 @@ impl Table {
             return false;
         };
         match owner {
-            Owner::Command(place) => self.commands[place].used.add(&waited),
+            Owner::Command(place) => {
+                let command = &mut self.commands[place];
+                if command.cause != Cause::Own || orphan.is_some_and(|orphan| command.surely_began(&orphan)) {
+                    command.used.add(&waited);
+                } else {
+                    command.company = true;
+                }
+            }
             Owner::Nobody => self.unreported().for_each(|command| command.company = true),
             Owner::Unknown => {}
         }
@@ -391,12 +398,8 @@ impl Table {
             if command.id == 0 || command.reported || command.unexplained(oom_kills) == 0 {
                 continue;
             }
-            // One of the same tick can be older.
-            let is_surely_its_own = |orphan: Process| {
-                orphan.session == command.pid as u32 || command.ticks != 0 && orphan.started > command.ticks
-            };
             let elsewhere = match owner {
-                Owner::Command(own) if own == place && !orphan.is_none_or(is_surely_its_own) => continue,
+                Owner::Command(own) if own == place && orphan.is_some_and(|orphan| !command.surely_began(&orphan)) => continue,
                 Owner::Command(own) => own != place,
                 Owner::Nobody => true,
                 // Older than the command.
@@ -615,6 +618,11 @@ impl Command {
     /// It has ended, and there is output of it that can be read, or could before another process took it.
     fn waits_for_output(&self) -> bool {
         self.end.is_some() && !self.reported && self.own_output != [0, 0] && self.credit > 0
+    }
+
+    /// Whether an orphan that can be its own is that. One of the same tick can be older.
+    fn surely_began(&self, orphan: &Process) -> bool {
+        orphan.session == self.pid as u32 || self.ticks != 0 && orphan.started > self.ticks
     }
 
     /// Finds out when it was started, as long as its number is its own.
