@@ -171,7 +171,7 @@ fn a_spawn_is_read_as_it_was_written_or_not_at_all() {
     assert_eq!(read.args().collect::<Vec<_>>(), [c"sh", c""]);
     assert_eq!(read.env().collect::<Vec<_>>(), [c"A=1"]);
     for bad in [
-        spawn(4, 1, 0, b"\0\0sh\0"),
+        spawn(8, 1, 0, b"\0\0sh\0"),
         spawn(0, 0, 0, b"\0\0"),
         spawn(0, 1, 0, b"\0\0"),
         spawn(0, 2, 0, b"\0\0sh\0"),
