@@ -3,6 +3,7 @@
 //! never reaches the next lease.
 
 mod broken;
+mod identity;
 mod pressure;
 mod questions;
 #[path = "../support/mod.rs"]
