@@ -395,6 +395,26 @@ async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
     pool.shutdown().await.unwrap();
 }
 
+/// The first container tells whether the agent runs: it is the pool's own, or is removed where the pool is to have none yet.
+#[tokio::test]
+async fn what_the_first_container_tells_is_remembered() {
+    let number = async |user: &str, min_idle| {
+        let pool = pool("first").user(user).min_idle(min_idle).build().await.unwrap();
+        assert_eq!(containers_of(&*engine().await, &pool).await, min_idle);
+        let c = pool.acquire().await.unwrap();
+        assert_eq!(pool.status().lifetime.created, 1);
+        let number = c.name().rsplit('-').next().unwrap().to_owned();
+        drop(c);
+        pool.shutdown().await.unwrap();
+        number
+    };
+    // Of a user that no other test has.
+    assert_eq!(number("4201", 0).await, "2");
+    assert_eq!(number("4201", 0).await, "1");
+    assert_eq!(number("4202", 1).await, "1");
+    assert_eq!(number("4202", 0).await, "1");
+}
+
 /// An image of busybox whose commands are not root's. Removed when it is dropped.
 struct UserImage(String);
 

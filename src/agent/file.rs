@@ -121,6 +121,16 @@ impl AgentFile {
         }
     }
 
+    /// Where it is on this machine, for what is remembered of that: the place of the library's own directories, of which
+    /// each has another name.
+    pub(super) fn place(&self) -> Option<PathBuf> {
+        match &self.0 {
+            Place::Elsewhere(path) => Some(path.clone()),
+            Place::Own(_) => Some(self.own()?.dir.lock().path().parent()?.to_owned()),
+            Place::Volume(_) => None,
+        }
+    }
+
     /// How it comes into a container.
     pub(crate) fn mount(&self) -> Mount {
         match &self.0 {

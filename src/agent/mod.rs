@@ -418,10 +418,9 @@ impl Known {
     /// identity nothing is remembered.
     fn new(info: &EngineInfo, spec: &ContainerSpec, way: &Way) -> Self {
         let way = match way {
-            Way::File(file) => file.mount().source,
-            Way::Volume(_) => Some("a volume".to_owned()),
-            Way::CatApart => Some("cat".to_owned()),
-            Way::Cat => None,
+            Way::File(file) => format!("file {:?}", file.place()),
+            Way::Volume(_) => "volume".to_owned(),
+            Way::CatApart | Way::Cat => "cat".to_owned(),
         };
         let (body, _) = raw::merge(spec);
         let host = body.host_config.unwrap_or_default();
