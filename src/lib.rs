@@ -93,14 +93,18 @@
 //! # How commands are run
 //!
 //! By the engine's exec API, which works with every engine and cannot end a single command; or by the library's agent, a
-//! small program that is PID 1 of the containers, which is fifty times faster, and can. The calls are the same: see
-//! [`ExecVia`].
+//! small program, which is fifty times faster, and can. The calls are the same: see [`ExecVia`]. Either way the agent is
+//! PID 1 of the containers, wherever it can run.
 //!
 //! # When the process dies
 //!
 //! Containers do not outlive their owner, whatever ended it, `SIGKILL` included. Their PID 1 reads a standard input that
 //! the pool holds open, the lifeline: when the process is gone it reads end-of-file and ends, and the engine removes the
 //! container. No other program has to look after that.
+//!
+//! Where PID 1 is the library's agent, no code in the container can prevent that, whatever user it is. Where the agent
+//! cannot run, PID 1 is the image's `cat`, and code that runs as root can: see [`Lifeline`], and [`Status::lifeline`] for
+//! which of the two it is.
 //!
 //! A container with a [`cmd`](PoolBuilder::cmd) of its own has no lifeline, and stays; so does one that is paused. The next
 //! pool of the same name finds it, and removes it or takes it over: see [`Adopt`].
@@ -166,7 +170,7 @@ pub mod testing {
     pub use crate::engine::fake::{Answer, Call, FakeEngine, FakeProcess};
 }
 
-pub use agent::{ActiveExec, ExecVia};
+pub use agent::{ActiveExec, ExecVia, Lifeline};
 pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
 pub use engine::{
     ContainerSpec, DockerEngine, Endpoint, Engine, EngineError, EngineErrorKind, Network, Progress, PullPolicy,

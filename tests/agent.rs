@@ -409,22 +409,11 @@ async fn nothing_is_left_on_this_machine_after_a_shutdown() {
     let c = pool.acquire().await.unwrap();
     let mounts = support::mounts(&c).await;
     assert!(mounts.contains(" /.dockerpool-agent ro,"), "{mounts}");
+    let dir = support::agent_dir(&mounts);
     drop(c);
     pool.shutdown().await.unwrap();
-    let id = |name: &str| name.strip_prefix("dockerpool-").map(str::to_owned);
-    let dir = mounts
-        .lines()
-        .find(|line| line.contains(" /.dockerpool-agent "))
-        .unwrap();
-    let dir = dir
-        .split(['/', ' '])
-        .find_map(id)
-        .expect("the directory's name is in the mount's root");
     // Another test of this process may still use the same one.
-    eventually("it is gone", async || {
-        !std::env::temp_dir().join(format!("dockerpool-{dir}")).exists()
-    })
-    .await;
+    eventually("it is gone", async || !dir.exists()).await;
 }
 
 #[tokio::test]

@@ -25,12 +25,7 @@ async fn sockets_of_agent(id: &str) -> usize {
 
 /// The library's directory with the agent, and so with its sockets, on this machine.
 async fn directory(c: &PooledContainer) -> PathBuf {
-    let mounts = support::mounts(c).await;
-    let name = mounts
-        .lines()
-        .find(|line| line.contains(" /.dockerpool-agent "))
-        .and_then(|line| line.split(['/', ' ']).find(|part| part.starts_with("dockerpool-")));
-    std::env::temp_dir().join(name.expect("it is in the mount's root"))
+    support::agent_dir(&support::mounts(c).await)
 }
 
 #[tokio::test]

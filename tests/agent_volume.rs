@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
 use dockerpool::engine::Selector;
 use dockerpool::{
-    ActiveExec, Container, ContainerSpec, DockerEngine, Endpoint, Engine, Error, ExecVia, Pool, PoolBuilder,
+    Container, ContainerSpec, DockerEngine, Endpoint, Engine, Error, ExecVia, Lifeline, Pool, PoolBuilder,
 };
 use dockerpool::{Taint, labels};
 use proxy::Proxy;
@@ -91,22 +91,22 @@ impl Remote {
 }
 
 async fn runs_commands(pool: &Pool) {
-    assert_eq!(pool.status().exec, ActiveExec::Agent);
     let c = pool.acquire().await.unwrap();
     let input = "over the wire\n".repeat(10_000);
     let out = c.command("cat").stdin(input.clone()).output().await.unwrap();
     assert!(out.status.success() && out.stdout_lossy() == input, "{}", out.status);
-    // Only the agent can do that.
+    // Only where the agent is PID 1.
     assert_eq!(c.process_count().await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn a_remote_engine_runs_the_agent_from_a_volume_that_goes_with_the_pool() {
     let (name, remote) = (Name::new(), Remote::new().await);
-    for via in [ExecVia::Agent, ExecVia::Auto] {
+    for via in [ExecVia::Agent, ExecVia::Auto, ExecVia::Docker] {
         let begun = Instant::now();
         let pool = remote.pool(&name).exec_via(via).build().await.unwrap();
         println!("built in {:?}", begun.elapsed());
+        assert_eq!(pool.status().lifeline, Lifeline::Agent);
         runs_commands(&pool).await;
         assert_eq!(all(&remote.engine, &name.0).await, (1, 1));
         let volume = volumes(&remote.engine, &name.0).await.remove(0);
@@ -117,6 +117,10 @@ async fn a_remote_engine_runs_the_agent_from_a_volume_that_goes_with_the_pool() 
         let c = pool.acquire().await.unwrap();
         let mounts = support::mounts(&c).await;
         assert!(mounts.contains(" /.dockerpool ro,"), "{mounts}");
+        // What code in the container can read says nothing of whose it is.
+        for secret in [&*name.0, &pool.instance()[..12]] {
+            assert!(!mounts.contains(secret), "{secret}: {mounts}");
+        }
         drop(c);
         pool.shutdown().await.unwrap();
         assert_eq!(all(&remote.engine, &name.0).await, (0, 0));
@@ -282,7 +286,7 @@ async fn what_a_killed_owner_leaves_is_removed_by_the_next_one_of_its_name() {
 }
 
 /// Where a socket leads to an engine that does not see the same files, as in a container that was lent it: this test again,
-/// in a process whose directory for temporary files nobody else sees.
+/// in a process whose directory nobody else sees.
 #[tokio::test]
 async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volume() {
     if let Ok(name) = std::env::var(OWNER) {
@@ -302,12 +306,12 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
             "--mount",
             "sh",
             "-c",
-            r#"mount -t tmpfs none "$TMPDIR" && exec "$@""#,
+            r#"mount -t tmpfs -o mode=700 none "$XDG_RUNTIME_DIR" && exec "$@""#,
             "sh",
         ])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
-        .env("TMPDIR", folder.path())
+        .env("XDG_RUNTIME_DIR", folder.path())
         .env(OWNER, &name.0)
         .output()
         .expect("unshare (util-linux) can be run");

@@ -105,9 +105,14 @@ fn empty_image(name: &str, platform: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_image_without_the_librarys_pid_1_is_told_at_once() {
-    // `cat` is looked up on a PATH on which it is not.
+    // The agent needs nothing of the image.
+    let pool_with_agent = pool("no-cat").exec_via(ExecVia::Docker).env("PATH", "/nowhere");
+    let pool_with_agent = pool_with_agent.min_idle(1).build().await.unwrap();
+    pool_with_agent.shutdown().await.unwrap();
+    // Without the agent, `cat` is looked up on a PATH on which it is not.
     let error = pool("no-cat")
         .exec_via(ExecVia::Docker)
+        .agent_path("/no/such/agent")
         .env("PATH", "/nowhere")
         .min_idle(1)
         .build()
@@ -172,20 +177,14 @@ async fn a_pid_1_that_is_not_in_the_image() {
 
 #[tokio::test]
 async fn a_user_that_does_not_exist() {
-    let error = pool("no-user")
-        .user("nobody-of-this-name")
-        .min_idle(1)
-        .build()
-        .await
-        .unwrap_err();
-    assert_eq!(kind(&error), EngineErrorKind::CannotStart, "{error:?}");
-    assert!(
-        error
-            .engine_error()
-            .unwrap()
-            .to_string()
-            .contains("nobody-of-this-name")
-    );
+    // With the agent as PID 1, and without.
+    for builder in [pool("no-user"), pool("no-user").agent_path("/no/such/agent")] {
+        let builder = builder.exec_via(ExecVia::Docker).user("nobody-of-this-name");
+        let error = builder.min_idle(1).build().await.unwrap_err();
+        assert_eq!(kind(&error), EngineErrorKind::CannotStart, "{error:?}");
+        let text = error.engine_error().unwrap().to_string();
+        assert!(text.contains("nobody-of-this-name"), "{text}");
+    }
 }
 
 #[tokio::test]

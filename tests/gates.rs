@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{
-    Adopt, ContainerSpec, Engine, EngineErrorKind, Error, Network, Pool, PoolBuilder, PooledContainer, labels,
+    Adopt, ContainerSpec, Engine, EngineErrorKind, Error, Lifeline, Network, Pool, PoolBuilder, PooledContainer, labels,
 };
 use support::eventually_now;
 use tokio::runtime::Handle;
@@ -317,6 +317,40 @@ async fn a_whole_life_in_all_4096_combinations() {
         world.check();
         world.engine.on_exec(|_| FakeProcess::exit(0));
         world.check_whole(&format!("{answers:?} dropped at {moment}")).await;
+    }
+}
+
+/// The first container tells whether the agent runs, which it does not here. It is somebody's from before it is made.
+#[tokio::test(start_paused = true)]
+async fn a_build_that_tries_the_agent() {
+    for answers in combinations(&[Call::Create, Call::Attach, Call::Start, Call::Remove]) {
+        for moment in MOMENTS {
+            let what = format!("{answers:?} dropped at {moment}");
+            let engine = FakeEngine::new();
+            engine.pretend_agent();
+            for (call, answer) in &answers {
+                engine.answer(*call, *answer);
+            }
+            let builder = Pool::builder("gates").image("any").engine(Arc::new(engine.clone()));
+            let builder = builder.tokio_runtime(Handle::current());
+            let build = builder.min_idle(1).engine_timeout(CALL).build();
+            let built = dropped_at(moment, build).await;
+            // Each is to be found by those who look after what others have left.
+            for found in engine.containers() {
+                for label in [labels::MANAGED_BY, labels::POOL, labels::INSTANCE, labels::OWNER] {
+                    assert!(found.labels.contains_key(label), "{what}: {found:?}");
+                }
+            }
+            for call in CALLS {
+                engine.answer(call, Answer::Ok);
+            }
+            if let Some(Ok(pool)) = built {
+                assert!(matches!(pool.status().lifeline, Lifeline::Weak { .. }), "{what}");
+                assert!(engine.calls(Call::Create) >= 2, "{what}: it was tried");
+                pool.shutdown().await.unwrap();
+            }
+            eventually_now(&what, || engine.containers().is_empty()).await;
+        }
     }
 }
 

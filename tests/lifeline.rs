@@ -10,10 +10,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bollard::models::HostConfig;
 use dockerpool::engine::{ContainerState, Selector};
-use dockerpool::{DockerEngine, Endpoint, Engine, Taint};
+use dockerpool::{ActiveExec, DockerEngine, Endpoint, Engine, Error, ExecVia, Lifeline, Pool, PoolBuilder, Taint};
 use memory_group::MemoryGroup;
-use support::{containers_of, containers_of_instance, engine, eventually, eventually_now, finish, pool, unique_name};
+use support::{
+    Owner, busybox, containers_of, containers_of_instance, engine, eventually, eventually_now, finish, pool, python,
+    unique_name,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -215,8 +219,283 @@ async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_
 #[tokio::test]
 async fn a_command_of_ones_own_has_none_and_says_so() {
     let pool = pool("own-command").cmd(["sleep", "1000"]).build().await.unwrap();
-    assert!(!pool.acquire().await.unwrap().has_lifeline());
+    let c = pool.acquire().await.unwrap();
+    assert!(!c.has_lifeline());
+    let Lifeline::None { why } = c.lifeline() else {
+        panic!("{:?}", c.lifeline())
+    };
+    assert!(why.contains("a command of their own"), "{why}");
+    assert_eq!(pool.status().lifeline, c.lifeline());
+    drop(c);
     pool.shutdown().await.unwrap();
+}
+
+/// What an owner is told of its pool: the name, and how it is made.
+const ATTACKED: &str = "DOCKERPOOL_TEST_ATTACKED";
+
+/// The ways in which PID 1 and commands are had.
+const ATTACKED_WAYS: [&str; 5] = ["exec", "exec-init", "socket", "attached", "cat"];
+
+/// Does all that may keep PID 1 from seeing its owner go, says so, and never ends.
+const ATTACK: &str = r#"
+import ctypes, os, signal, sys, time
+for s in (1, 2, 3, 15, 17, 18): signal.signal(s, signal.SIG_IGN)
+libc = ctypes.CDLL(None)
+me, held = os.getpid(), []
+others = [1] + [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, me)]
+for pid in others:
+    for fd in range(64):
+        for flags in (os.O_WRONLY | os.O_NONBLOCK, os.O_RDONLY | os.O_NONBLOCK):
+            try: held.append(os.open('/proc/%d/fd/%d' % (pid, fd), flags))
+            except OSError: pass
+    try:
+        pidfd = libc.syscall(434, pid, 0)
+        for fd in range(64): libc.syscall(438, pidfd, fd, 0)
+    except OSError: pass
+    libc.ptrace(16, pid, 0, 0)
+    libc.ptrace(0x4206, pid, 0, 0)
+    # Those of the lease go on.
+    for s in (signal.SIGTTIN, signal.SIGTSTP, signal.SIGTTOU, signal.SIGSTOP):
+        try: os.kill(pid, s)
+        except OSError: pass
+print('attacking', os.getuid(), flush=True)
+while True: time.sleep(1000)
+"#;
+
+fn attacked(name: &str, way: &str) -> PoolBuilder {
+    let builder = Pool::builder(name).image(python()).min_idle(0).memory(64 << 20);
+    match way {
+        "exec" => builder.exec_via(ExecVia::Docker),
+        "exec-init" => builder.exec_via(ExecVia::Docker).host_config(HostConfig {
+            init: Some(true),
+            ..Default::default()
+        }),
+        "socket" => builder.exec_via(ExecVia::Agent),
+        "attached" => builder.exec_via(ExecVia::Agent).without_agent_socket(),
+        // The agent cannot be had, and the commands are not root's.
+        "cat" => builder.agent_path("/no/such/agent").user("nobody"),
+        other => panic!("{other}"),
+    }
+}
+
+/// Not a test of its own: what the owners do whose containers attack their lifeline.
+#[tokio::test]
+async fn an_owner() {
+    let Ok(told) = std::env::var(ATTACKED) else { return };
+    let (name, way) = told.split_once(' ').unwrap();
+    let pool = attacked(name, way).build().await.unwrap();
+    match (way, pool.status().lifeline) {
+        ("cat", Lifeline::Weak { why }) => assert!(why.contains("does not run"), "{why}"),
+        (_, Lifeline::Agent) => {}
+        (_, other) => panic!("{way}: {other:?}"),
+    }
+    let mut leases = Vec::new();
+    for user in ["root", "nobody"] {
+        leases.push((pool.acquire().await.unwrap(), user));
+    }
+    let mut attackers = Vec::new();
+    for (c, user) in &leases {
+        let mut command = c.command("python3");
+        command.args(["-c", ATTACK]).stdout(dockerpool::Stdio::piped());
+        if way != "cat" {
+            command.user(*user);
+        }
+        let mut attacker = command.spawn().await.unwrap();
+        let mut said = [0; 256];
+        let len = attacker.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
+        let said = String::from_utf8_lossy(&said[..len]);
+        let uid = if way != "cat" && *user == "root" { 0 } else { 65534 };
+        assert_eq!(said, format!("attacking {uid}\n"));
+        attackers.push(attacker);
+    }
+    println!("\nready");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_is_killed_leaves_nothing_though_its_containers_attack_their_lifeline() {
+    let engine = engine().await;
+    for way in ATTACKED_WAYS {
+        let name = unique_name("attacked");
+        let _cleaned_up = RemovedAtLast(name.clone());
+        let mut owner = Owner::start(|command| command.env(ATTACKED, format!("{name} {way}")));
+        let left = async || engine.list(&Selector::pool(&name)).await.unwrap().len();
+        assert_eq!(left().await, 2, "{way}");
+        owner.kill();
+        let ended = Instant::now();
+        eventually(&format!("{way}: they are gone"), async || left().await == 0).await;
+        println!("{way}: gone after {:.0?}", ended.elapsed());
+        assert!(
+            ended.elapsed() < Duration::from_secs(10),
+            "{way}: {:?}",
+            ended.elapsed()
+        );
+    }
+}
+
+/// Where the agent cannot run, PID 1 is a user that no command is; unless commands are root's, who can be that too.
+#[tokio::test]
+async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
+    let bare = |name| pool(name).exec_via(ExecVia::Docker).agent_path("/no/such/agent");
+    let identities = "stat -c %u:%g /proc/1; id -u";
+    for (user, expected) in [
+        (None, "0:0\n0\n"),
+        (Some("root"), "0:0\n0\n"),
+        (Some("nobody"), "65525:65525\n65534\n"),
+        (Some("1234:4321"), "65525:65525\n1234\n"),
+    ] {
+        let builder = match user {
+            Some(user) => bare("weak").user(user).working_dir("/root"),
+            None => bare("weak"),
+        };
+        let pool = builder.build().await.unwrap();
+        assert!(matches!(pool.status().lifeline, Lifeline::Weak { .. }));
+        let c = pool.acquire().await.unwrap();
+        assert_eq!(c.lifeline(), pool.status().lifeline);
+        assert!(c.has_lifeline());
+        let mut command = c.command("sh");
+        assert_eq!(
+            command.args(["-c", identities]).output_string().await.unwrap(),
+            expected
+        );
+        // A user of the command's own is still that.
+        assert_eq!(
+            c.command("id").arg("-u").user("7").output_string().await.unwrap(),
+            "7\n"
+        );
+        if expected.starts_with("65525") {
+            for user in ["65525", "65525:0"] {
+                let refused = c.command("true").user(user).status().await;
+                assert!(refused.is_err(), "{refused:?}");
+            }
+            assert_eq!(
+                c.command("id").arg("-u").output_string().await.unwrap(),
+                expected.split('\n').nth(1).unwrap().to_owned() + "\n"
+            );
+        }
+        assert!(matches!(c.kill_all().await, Err(Error::Unsupported(_))));
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+    // Neither may be PID 1's equal where it is not PID 1 that says who is in the container's groups.
+    let groups = HostConfig {
+        group_add: Some(vec!["4242".to_owned()]),
+        ..Default::default()
+    };
+    let pool = bare("weak-groups")
+        .user("nobody")
+        .host_config(groups)
+        .build()
+        .await
+        .unwrap();
+    let c = pool.acquire().await.unwrap();
+    let found = c.command("id").arg("-G").output_string().await.unwrap();
+    assert!(found.split_whitespace().any(|group| group == "4242"), "{found}");
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+/// The first container tells whether the agent runs: it is the pool's own, or is removed where the pool is to have none yet.
+#[tokio::test]
+async fn what_the_first_container_tells_is_remembered() {
+    let number = async |user: &str, min_idle| {
+        let pool = pool("first").user(user).min_idle(min_idle).build().await.unwrap();
+        assert_eq!(containers_of(&*engine().await, &pool).await, min_idle);
+        let c = pool.acquire().await.unwrap();
+        assert_eq!(pool.status().lifetime.created, 1);
+        let number = c.name().rsplit('-').next().unwrap().to_owned();
+        drop(c);
+        pool.shutdown().await.unwrap();
+        number
+    };
+    // Of a user that no other test has.
+    assert_eq!(number("4201", 0).await, "2");
+    assert_eq!(number("4201", 0).await, "1");
+    assert_eq!(number("4202", 1).await, "1");
+    assert_eq!(number("4202", 0).await, "1");
+}
+
+/// An image of busybox whose commands are not root's. Removed when it is dropped.
+struct UserImage(String);
+
+impl UserImage {
+    fn build(user: &str) -> Self {
+        let image = Self(format!("dockerpool-test/{}", unique_name("user")));
+        let mut build = Command::new("docker")
+            .args(["build", "-q", "-t", &image.0, "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let file = format!("FROM {}\nUSER {user}\n", busybox());
+        build.stdin.take().unwrap().write_all(file.as_bytes()).unwrap();
+        assert!(build.wait().unwrap().success());
+        image
+    }
+}
+
+impl Drop for UserImage {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "-f", &self.0]).output();
+    }
+}
+
+#[tokio::test]
+async fn the_user_of_the_image_is_kept_apart_from_pid_1_too() {
+    for (user, expected) in [
+        ("nobody", "65525:65525\n65534 65534\n"),
+        ("1234:4321", "65525:65525\n1234 4321\n"),
+        ("0:4321", "0:4321\n0 4321\n"),
+    ] {
+        let image = UserImage::build(user);
+        let builder = pool("image-user").image(&image.0).exec_via(ExecVia::Docker);
+        let pool = builder.agent_path("/no/such/agent").build().await.unwrap();
+        let c = pool.acquire().await.unwrap();
+        let script = "stat -c %u:%g /proc/1; echo $(id -u) $(id -g)";
+        let found = c.command("sh").args(["-c", script]).output_string().await.unwrap();
+        assert_eq!(found, expected, "{user}");
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+/// The agent is PID 1 also where commands are run by the engine, and what it can do it does there too.
+#[tokio::test]
+async fn commands_by_the_engine_have_the_agent_as_pid_1() {
+    for user in ["root", "nobody"] {
+        let pool = pool("beside")
+            .exec_via(ExecVia::Docker)
+            .user(user)
+            .tmpfs("/job", 1 << 20);
+        let pool = pool.build().await.unwrap();
+        assert_eq!(pool.status().lifeline, Lifeline::Agent);
+        assert!(matches!(pool.status().exec, ActiveExec::Docker { .. }));
+        let c = pool.acquire().await.unwrap();
+        assert_eq!(c.lifeline(), Lifeline::Agent);
+        let mut command = c.command("sh");
+        command
+            .args(["-c", "echo up; exec sleep 1000"])
+            .stdout(dockerpool::Stdio::piped());
+        let mut sleeper = command.spawn().await.unwrap();
+        let mut up = [0; 3];
+        sleeper.stdout.as_mut().unwrap().read_exact(&mut up).await.unwrap();
+        assert_eq!(c.process_count().await.unwrap(), 1);
+        c.kill_all().await.unwrap();
+        assert_eq!(sleeper.wait().await.unwrap(), dockerpool::ExitStatus::Signaled(9));
+        drop(sleeper);
+        assert_eq!(c.process_count().await.unwrap(), 0);
+        // Orphans do not stay as zombies.
+        let script = "for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; touch /job/file; ls /job";
+        assert_eq!(
+            c.command("sh").args(["-c", script]).output_string().await.unwrap(),
+            "file\n"
+        );
+        eventually("all are waited for", async || c.process_count().await.unwrap() == 0).await;
+        c.wipe(&["/job"]).await.unwrap();
+        assert_eq!(c.command("ls").arg("/job").output_string().await.unwrap(), "");
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
 }
 
 /// Between the library and the engine: passes everything on, and can let go of the attached connections.

@@ -48,6 +48,7 @@ fn types_go_to_other_threads_and_plain_ones_compare() {
     plain::<Adopt>();
     plain::<ExecVia>();
     plain::<ActiveExec>();
+    plain::<Lifeline>();
     plain::<PullPolicy>();
     plain::<OnLimit>();
     plain::<Progress>();

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use bollard::models::{Mount, MountType, MountVolumeOptions};
 use parking_lot::Mutex;
 
+use super::dir::OwnDir;
 use super::socket::Socket;
-use crate::owner;
 
 /// Where a file is in a container.
 const TARGET: &str = "/.dockerpool-agent";
@@ -17,22 +17,25 @@ const TARGET: &str = "/.dockerpool-agent";
 const VOLUME_TARGET: &str = "/.dockerpool";
 const VOLUME_PROGRAM: &str = "/.dockerpool/agent";
 
-/// How the names of directories for it begin.
-const DIR_PREFIX: &str = "dockerpool-";
-
 /// The program. Cheap to clone; the library's own file is removed when nobody needs it any more, which takes it from no
 /// container that runs.
 #[derive(Clone, Debug)]
-pub(crate) struct AgentFile {
-    place: Place,
-    /// Shared by clones, so that one of them can let go for all.
-    own: Arc<Mutex<Option<Arc<OwnDir>>>>,
-}
+pub(crate) struct AgentFile(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    File(PathBuf),
+    /// The user's.
+    Elsewhere(PathBuf),
+    /// The library's. Shared by clones, so that one of them can let go for all.
+    Own(Arc<Mutex<Option<Arc<Own>>>>),
     Volume(AgentVolume),
+}
+
+/// The library's own program, and where it is now.
+#[derive(Debug)]
+struct Own {
+    program: &'static [u8],
+    dir: Mutex<OwnDir>,
 }
 
 /// A volume for the program, which the engine fills before it is used.
@@ -46,59 +49,63 @@ pub(crate) struct AgentVolume {
 impl AgentFile {
     /// One built elsewhere.
     pub(super) fn elsewhere(path: PathBuf) -> Self {
-        Self {
-            place: Place::File(path),
-            own: Arc::default(),
-        }
+        Self(Place::Elsewhere(path))
     }
 
     /// In a volume of this name.
     pub(super) fn in_volume(name: String) -> Self {
-        Self {
-            place: Place::Volume(AgentVolume {
-                name,
-                filled: Arc::default(),
-            }),
-            own: Arc::default(),
-        }
+        Self(Place::Volume(AgentVolume {
+            name,
+            filled: Arc::default(),
+        }))
     }
 
     /// The embedded one, written once for all who use it at the same time.
-    pub(super) fn embedded(program: &[u8]) -> io::Result<Self> {
-        static CURRENT: Mutex<Weak<OwnDir>> = Mutex::new(Weak::new());
+    pub(super) fn embedded(program: &'static [u8]) -> io::Result<Self> {
+        static CURRENT: Mutex<Weak<Own>> = Mutex::new(Weak::new());
 
         let mut current = CURRENT.lock();
-        let dir = match current.upgrade() {
-            Some(dir) => dir,
+        let own = match current.upgrade() {
+            Some(own) => own,
             None => {
-                let dir = Arc::new(OwnDir::new(program)?);
-                *current = Arc::downgrade(&dir);
-                dir
+                let dir = Mutex::new(OwnDir::new(program)?);
+                let own = Arc::new(Own { program, dir });
+                *current = Arc::downgrade(&own);
+                own
             }
         };
-        Ok(Self {
-            place: Place::File(dir.program()),
-            own: Arc::new(Mutex::new(Some(dir))),
-        })
+        Ok(Self(Place::Own(Arc::new(Mutex::new(Some(own))))))
     }
 
     /// No container will be started with it any more.
     pub(crate) fn release(&self) {
-        self.own.lock().take();
+        if let Place::Own(own) = &self.0 {
+            own.lock().take();
+        }
+    }
+
+    /// Makes sure that the library's own file is there, and what it should be: else it is written anew, where that may be
+    /// now. To be called before each creation of a container. A volume is the engine's to look after.
+    pub(crate) fn ensure(&self) -> io::Result<()> {
+        match self.own() {
+            Some(own) => own.ensure(),
+            None => Ok(()),
+        }
     }
 
     /// The volume that it is in, if it is.
     pub(crate) fn volume(&self) -> Option<&AgentVolume> {
-        match &self.place {
-            Place::File(_) => None,
+        match &self.0 {
             Place::Volume(volume) => Some(volume),
+            _ => None,
         }
     }
 
     /// A socket for the agent of one container, where it is the library's own. Without one all goes through the engine.
     pub(crate) fn socket(&self) -> Option<Socket> {
-        let dir = self.own.lock().clone()?;
-        match Socket::bind(&dir.0) {
+        let own = self.own()?;
+        let dir = own.dir.lock();
+        match Socket::bind(dir.path()) {
             Ok(socket) => Some(socket),
             Err(error) => {
                 tracing::debug!(%error, "there is no socket for an agent");
@@ -107,10 +114,32 @@ impl AgentFile {
         }
     }
 
+    fn own(&self) -> Option<Arc<Own>> {
+        match &self.0 {
+            Place::Own(own) => own.lock().clone(),
+            _ => None,
+        }
+    }
+
+    /// Where it is on this machine, for what is remembered of that: the place of the library's own directories, of which
+    /// each has another name.
+    pub(super) fn place(&self) -> Option<PathBuf> {
+        match &self.0 {
+            Place::Elsewhere(path) => Some(path.clone()),
+            Place::Own(_) => Some(self.own()?.dir.lock().path().parent()?.to_owned()),
+            Place::Volume(_) => None,
+        }
+    }
+
     /// How it comes into a container.
     pub(crate) fn mount(&self) -> Mount {
-        match &self.place {
-            Place::File(path) => bind(path, TARGET),
+        match &self.0 {
+            Place::Elsewhere(path) => bind(path, TARGET),
+            Place::Own(_) => {
+                let path = self.own().map(|own| own.dir.lock().program());
+                // When it was let go of nothing is started with it any more.
+                bind(&path.unwrap_or_default(), TARGET)
+            }
             Place::Volume(volume) => Mount {
                 read_only: Some(true),
                 ..volume.mount()
@@ -120,10 +149,21 @@ impl AgentFile {
 
     /// Where it is in a container.
     pub(crate) fn program(&self) -> &'static str {
-        match &self.place {
-            Place::File(_) => TARGET,
+        match &self.0 {
+            Place::Elsewhere(_) | Place::Own(_) => TARGET,
             Place::Volume(_) => VOLUME_PROGRAM,
         }
+    }
+}
+
+impl Own {
+    fn ensure(&self) -> io::Result<()> {
+        let mut dir = self.dir.lock();
+        if !dir.is_whole() {
+            tracing::warn!(path = %dir.path().display(), "somebody has changed the agent's directory: it is made anew");
+            *dir = OwnDir::new(self.program)?;
+        }
+        Ok(())
     }
 }
 
@@ -164,72 +204,5 @@ impl AgentVolume {
 impl PartialEq for AgentFile {
     fn eq(&self, other: &Self) -> bool {
         self.mount() == other.mount()
-    }
-}
-
-/// A directory that nobody else can look into.
-#[derive(Debug)]
-struct OwnDir(PathBuf);
-
-impl OwnDir {
-    #[cfg(unix)]
-    fn new(program: &[u8]) -> io::Result<Self> {
-        use std::io::Write;
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-
-        let name = format!("{DIR_PREFIX}{}-{:016x}", owner::label(), fastrand::u64(..));
-        let path = std::env::temp_dir().join(name);
-        // Fails where there is something of that name.
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let dir = Self(path);
-        dir.remove_those_of_the_dead();
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o555).open(dir.program())?;
-        file.write_all(program)?;
-        // Whatever the umask is: the container's user must be able to run it.
-        file.set_permissions(std::fs::Permissions::from_mode(0o555))?;
-        Ok(dir)
-    }
-
-    #[cfg(not(unix))]
-    fn new(_program: &[u8]) -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Removes what processes of the same user have left that were killed: their names tell whose they were.
-    #[cfg(unix)]
-    fn remove_those_of_the_dead(&self) {
-        use std::os::unix::fs::MetadataExt;
-
-        // Not that of a link.
-        let owner_of = |path: &Path| Some(std::fs::symlink_metadata(path).ok()?.uid());
-        let (own, folder) = (owner_of(&self.0), self.0.parent());
-        let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
-        for entry in entries.into_iter().flatten().flatten() {
-            // Anybody can make a directory of any name here.
-            if is_of_the_dead(&entry.file_name().to_string_lossy()) && owner_of(&entry.path()) == own {
-                drop(Self(entry.path()));
-            }
-        }
-    }
-
-    fn program(&self) -> PathBuf {
-        self.0.join("agent")
-    }
-}
-
-/// Whether a directory of this name was made by a process that is proven dead.
-#[cfg(unix)]
-fn is_of_the_dead(name: &str) -> bool {
-    let owner = name.strip_prefix(DIR_PREFIX).and_then(|rest| rest.rsplit_once('-'));
-    let owner = owner.and_then(|(owner, _)| owner.parse::<owner::Owner>().ok());
-    owner.is_some_and(|owner| owner.is_proven_dead())
-}
-
-impl Drop for OwnDir {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::debug!(path = %self.0.display(), %error, "could not remove the agent's directory");
-        }
     }
 }

@@ -3,6 +3,8 @@
 
 mod client;
 mod decode;
+#[cfg_attr(not(target_os = "linux"), path = "no_dir.rs")]
+mod dir;
 mod file;
 mod session;
 #[cfg_attr(not(target_os = "linux"), path = "no_socket.rs")]
@@ -13,13 +15,14 @@ mod tests;
 #[allow(dead_code)] // each side uses its half of it
 mod wire;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle as RuntimeHandle;
+use parking_lot::Mutex;
 
 use crate::engine::{
-    Capabilities, ContainerSpec, Engine, EngineError, EngineInfo, ProgressFn, PullPolicy, bounded, raw,
+    Capabilities, ContainerSpec, Engine, EngineError, EngineErrorKind, EngineInfo, ProgressFn, PullPolicy, bounded, raw,
 };
 use crate::error::{Error, FieldError};
 
@@ -49,12 +52,17 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// | a command that is ended | ends alone, with all it has started | takes its container with it |
 /// | how it ended | exactly, with what it used | exit code, of which 128 + *n* is taken for signal *n* |
 ///
-/// The agent is a program of 40 KB, PID 1 of each container, mounted read-only: from this machine's directory for
-/// temporary files, or, where the engine does not see that (it is on another machine, or its socket was lent to a
-/// container), from a volume that the pool makes, fills once, and removes with itself. What a pool leaves whose process was
-/// killed is removed when the next pool of its name is built. Containers outside of a pool have no volume.
+/// The agent is a program of 40 KB. Wherever it can run it is PID 1 of the containers, and holds the [`Lifeline`]: also
+/// where commands are run by the engine.
 ///
-/// It needs an engine of the architecture the library was built for (else see
+/// It is mounted read-only, from a directory on this machine: in `XDG_RUNTIME_DIR`, in `/run` for root, or else in the
+/// directory for temporary files. If that directory is cleaned away, the next creation of a container makes it anew. Where
+/// the engine does not see this machine's files (it is on another machine, or its socket was lent to a container), the
+/// agent comes from a volume that the pool makes, fills once (some 100 to 300 milliseconds), and removes with itself. If
+/// the process is killed, directory and volume are left, and the next pool of the same name, or the next process of the same
+/// user, removes them. Containers outside of a pool have no volume.
+///
+/// The agent needs an engine of the architecture the library was built for (else see
 /// [`agent_path`](ContainerSpec::agent_path)), and containers that have no [`cmd`](ContainerSpec::cmd) of their own (unless
 /// it is [supervised](ContainerSpec::supervise_command)), share no pid namespace, are not privileged and have no
 /// `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
@@ -62,6 +70,10 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// The agent runs 64 commands at once. Further ones wait in turn; the time of a command that has a
 /// [`timeout`](crate::Command::timeout) goes on meanwhile. A command that has ended counts until its output has been read, or
 /// is dropped.
+///
+/// Whether the agent runs is tried out with one container when a pool is built: the first one of the pool, or one that is
+/// removed again where the pool has none at the beginning. The answer is remembered for as long as the process runs, by
+/// engine, image, runtime and user.
 ///
 /// Also with the agent, commands with a [`user`](crate::Command::user) of their own are run by the engine where PID 1 may not
 /// become that user: it is not root, or has not the usual capabilities.
@@ -90,11 +102,11 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExecVia {
-    /// By the agent where that can be, else by the engine. Building a pool starts one container more to see.
+    /// By the agent where that can be, else by the engine.
     Auto,
     /// By the agent; where that cannot be, building the pool fails and says why.
     Agent,
-    /// By the engine's exec API.
+    /// By the engine's exec API. PID 1 is the agent all the same, where it can be.
     #[default]
     Docker,
 }
@@ -140,23 +152,122 @@ impl Default for ActiveExec {
 
 pub(crate) const ASKED_FOR: &str = "it was asked for";
 
-/// How the agent's program is to come into containers.
-pub(crate) enum Way {
-    /// As a file; where the engine does not see it, in a volume of this name.
-    File(AgentFile, Option<String>),
-    /// In a volume of this name.
-    Volume(String),
+/// What ties a container to the process that owns it: how sure it is that the container ends with its owner, also when the
+/// owner is killed.
+///
+/// PID 1 reads a standard input that the owner holds open, and ends when that does. What runs in the container may try to
+/// keep PID 1 from ending.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Lifeline, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let builder = Pool::builder("judge").image("busybox:1.36");
+/// # let builder = builder.engine(engine);
+/// let pool = builder.build().await?;
+/// match pool.status().lifeline {
+///     Lifeline::Agent => println!("whatever runs in them, they end with this process"),
+///     Lifeline::Weak { why } => println!("hostile code could make them outlive it: {why}"),
+///     Lifeline::None { why } => println!("they outlive it: {why}"),
+///     _ => {}
+/// }
+/// # assert_eq!(pool.status().lifeline, Lifeline::Weak { why: "the engine cannot run the agent" });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lifeline {
+    /// PID 1 is the library's agent. Nothing that runs in the container can signal, stop or trace it, as whatever user.
+    Agent,
+    /// PID 1 is the image's `cat`. The container ends with its owner unless a command in it prevents that: one that runs as
+    /// root, or as anybody with `CAP_KILL` or `CAP_SYS_PTRACE`, can stop `cat`.
+    ///
+    /// Where the commands' own user is not root, `cat` runs as a user and a group of its own (65525), which no command is
+    /// given. Commands of that user and of others but root can then do nothing to it.
+    Weak {
+        /// Why PID 1 is not the agent.
+        why: &'static str,
+    },
+    /// There is none: the container stays until somebody removes it.
+    None {
+        /// Why there is none.
+        why: &'static str,
+    },
 }
 
-/// Decides how commands are to be run in containers of this spec, before anything is done: by the agent, or why not.
-/// `volume` is the name of a volume that may be made.
+impl Default for Lifeline {
+    fn default() -> Self {
+        Self::None {
+            why: "there is no container",
+        }
+    }
+}
+
+impl Lifeline {
+    /// What a spec comes to, when that is decided.
+    pub(crate) fn of(spec: &ContainerSpec) -> Self {
+        match (&spec.agent, spec.why_no_agent) {
+            (Some(_), _) => Self::Agent,
+            (None, why) if spec.has_lifeline() => Self::Weak {
+                why: why.unwrap_or(NOT_DECIDED),
+            },
+            (None, _) => Self::None { why: OWN_COMMAND },
+        }
+    }
+}
+
+/// Why a container has no agent whose spec was never decided on.
+const NOT_DECIDED: &str = "the engine cannot run the agent";
+
+/// Why a container has no lifeline.
+const OWN_COMMAND: &str = "the containers have a command of their own, see supervise_command()";
+
+/// Why commands or the lifeline do without the agent where it was tried out.
+const DOES_NOT_RUN: &str = "the agent does not run on the engine";
+
+/// The user and group of a PID 1 that is not the agent, as far as that is to be told from commands. No system's
+/// user list has it, and user namespaces of the usual size do.
+pub(crate) const GUARD_USER: &str = "65525:65525";
+
+/// What can be PID 1 of containers that have a lifeline.
+#[derive(Clone)]
+enum Way {
+    /// The agent, in a file.
+    File(AgentFile),
+    /// The agent, in a volume of this name.
+    Volume(String),
+    /// `cat`, as a user that no command is.
+    CatApart,
+    /// `cat`, as the commands' own user.
+    Cat,
+}
+
+impl Way {
+    fn is_agent(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Volume(_))
+    }
+}
+
+/// All ways to have a PID 1, the best one first, and why the agent is not among them.
+pub(crate) struct Ways {
+    ways: Vec<Way>,
+    why_no_agent: Option<&'static str>,
+}
+
+/// Decides what PID 1 may be in containers of this spec, before anything is done. `volume` is the name of a volume that
+/// may be made.
 pub(crate) fn decide(
     spec: &ContainerSpec,
     volume: Option<String>,
     engine: &dyn Engine,
     info: &EngineInfo,
-) -> Result<Result<Way, &'static str>, Error> {
-    match choose(spec, volume, engine.capabilities(), info) {
+) -> Result<Ways, Error> {
+    let chosen = choose(spec, volume, engine.capabilities(), info);
+    match chosen {
         Err(why) if spec.exec_via == ExecVia::Agent => {
             let problem = format!("the agent cannot be had: {why}");
             Err(Error::Config(vec![FieldError::new("exec_via", problem)]))
@@ -165,54 +276,168 @@ pub(crate) fn decide(
             let problem = format!("needs the agent, which cannot be had: {why}");
             Err(Error::Config(vec![FieldError::new("supervise_command", problem)]))
         }
-        decided => Ok(decided),
+        chosen => {
+            let why_no_agent = chosen.as_ref().err().copied();
+            let mut ways = chosen.unwrap_or_default();
+            if spec.has_lifeline() && !must_have_agent(spec) {
+                ways.extend([Way::CatApart, Way::Cat]);
+            }
+            Ok(Ways { ways, why_no_agent })
+        }
     }
 }
 
-/// Brings the agent to the engine as was decided, and has the spec say so; or finds that this cannot be. The image must be
-/// there. What was made before an error is the caller's to release.
-pub(crate) async fn bring(
+fn must_have_agent(spec: &ContainerSpec) -> bool {
+    spec.exec_via == ExecVia::Agent || spec.supervise
+}
+
+/// Makes PID 1 ready in the best way that works, and has the spec say so. The image must be there. `bring_up` makes a
+/// container of a spec, in which PID 1 has shown that it runs, and keeps it if it is told to; it must not leave one that
+/// failed. The first container that works is given back, where one was needed to know: where there is nothing to choose, or
+/// the answer is remembered, none is made. What was made before an error is the caller's to release.
+pub(crate) async fn bring<T>(
     spec: &mut ContainerSpec,
-    decided: Result<Way, &'static str>,
+    ways: Ways,
+    engine: &dyn Engine,
+    info: &EngineInfo,
+    call_timeout: Duration,
+    mut bring_up: impl AsyncFnMut(&ContainerSpec, Keep) -> Result<Option<T>, EngineError>,
+) -> Result<(ActiveExec, Option<T>), Error> {
+    let Ways { ways, why_no_agent } = ways;
+    spec.why_no_agent = why_no_agent;
+    let mut ways = ways.into_iter().peekable();
+    while let Some(way) = ways.next() {
+        let is_last = ways.peek().is_none();
+        let known = Known::new(info, spec, &way);
+        // Where nothing else would be done, the pool's first container tells.
+        let is_tried = !is_last || way.is_agent() && spec.exec_via != ExecVia::Agent;
+        let tried = match apply(&way, spec, engine, call_timeout).await {
+            Ok(false) => continue,
+            Ok(true) if !is_tried || known.works() => Ok(None),
+            Ok(true) if matches!(way, Way::CatApart) => {
+                // A user that is not there, or may not run `cat`, is told of as ever: PID 1 would not notice.
+                let as_commands = ContainerSpec {
+                    command_user: None,
+                    ..spec.clone()
+                };
+                match bring_up(&as_commands, Keep(false)).await {
+                    Ok(_) => bring_up(spec, Keep(true)).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Ok(true) => bring_up(spec, Keep(true)).await,
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok(first) => {
+                if is_tried {
+                    known.remember();
+                }
+                return Ok((active(spec), first));
+            }
+            // It is none of PID 1's doing.
+            Err(error) if error.kind() == EngineErrorKind::LimitDiscarded => {
+                return Err(Error::engine("create the first containers", None, error));
+            }
+            Err(error) if is_last => return Err(Error::engine("bring the agent to the engine", None, error)),
+            Err(error) => {
+                tracing::warn!(%error, "PID 1 does not run in the best way; the next one is tried");
+                if way.is_agent() {
+                    spec.why_no_agent = Some(DOES_NOT_RUN);
+                }
+                undo(spec, engine, call_timeout).await;
+            }
+        }
+    }
+    Ok((active(spec), None))
+}
+
+/// Whether a container that was made to see how it goes is kept.
+pub(crate) struct Keep(pub(crate) bool);
+
+/// How commands are run in containers of a spec whose PID 1 is decided.
+fn active(spec: &ContainerSpec) -> ActiveExec {
+    match (spec.exec_via, &spec.agent) {
+        (ExecVia::Docker, _) => ActiveExec::Docker { why: ASKED_FOR },
+        (_, Some(_)) => ActiveExec::Agent,
+        (_, None) => ActiveExec::Docker {
+            why: spec.why_no_agent.unwrap_or(NOT_DECIDED),
+        },
+    }
+}
+
+/// Has the spec say that PID 1 is this, and makes ready what that needs. `false`: there is no such way for this spec.
+async fn apply(
+    way: &Way,
+    spec: &mut ContainerSpec,
     engine: &dyn Engine,
     call_timeout: Duration,
-) -> Result<ActiveExec, Error> {
-    let way = match decided {
-        Ok(way) => way,
-        Err(why) => return Ok(ActiveExec::Docker { why }),
-    };
-    let auto = spec.exec_via == ExecVia::Auto;
-    let (file, volume) = match way {
-        Way::File(file, volume) => (Some(file), volume),
-        Way::Volume(name) => (None, Some(name)),
-    };
-    let mut brought = Ok(());
-    if file.is_some() {
-        spec.agent = file;
-        // Where there is nothing else to be done, the first container tells.
-        if auto || volume.is_some() {
-            brought = probe(spec, engine, call_timeout).await;
+) -> Result<bool, EngineError> {
+    match way {
+        Way::File(file) => spec.agent = Some(file.clone()),
+        Way::Volume(name) => {
+            spec.agent = Some(AgentFile::in_volume(name.clone()));
+            fill(spec, engine, call_timeout).await?;
         }
+        Way::CatApart => {
+            spec.command_user = command_user(spec, engine, call_timeout).await;
+            return Ok(spec.command_user.is_some());
+        }
+        Way::Cat => {}
     }
-    if let Some(name) = volume
-        && (spec.agent.is_none() || brought.is_err())
-    {
-        spec.agent = Some(AgentFile::in_volume(name));
-        brought = match fill(spec, engine, call_timeout).await {
-            Ok(()) if auto => probe(spec, engine, call_timeout).await,
-            filled => filled,
+    Ok(true)
+}
+
+/// The user of commands that name none, where PID 1 can be another one: `None` if that is root, who could harm PID 1
+/// whatever user that is, and would have no capabilities beside a PID 1 that is not root's.
+async fn command_user(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Option<String> {
+    let (body, _) = raw::merge(spec);
+    // Commands whose user is named would not be in them.
+    let groups = body.host_config.and_then(|host| host.group_add);
+    if groups.is_some_and(|groups| !groups.is_empty()) {
+        return None;
+    }
+    let user = match body.user {
+        Some(user) if !user.is_empty() => user,
+        _ => bounded("the description of the image", call_timeout, engine.own_user(spec))
+            .await
+            .ok()?,
+    };
+    let name = user.split(':').next().unwrap_or_default();
+    (!matches!(name, "" | "root" | "0")).then_some(user)
+}
+
+/// What is remembered of containers that were brought up in a way: that it works.
+struct Known(Option<String>);
+
+/// All of this process.
+static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+impl Known {
+    /// On this engine, for containers that have in common with these what PID 1 depends on. Of an engine without an
+    /// identity nothing is remembered.
+    fn new(info: &EngineInfo, spec: &ContainerSpec, way: &Way) -> Self {
+        let way = match way {
+            Way::File(file) => format!("file {:?}", file.place()),
+            Way::Volume(_) => "volume".to_owned(),
+            Way::CatApart | Way::Cat => "cat".to_owned(),
         };
+        let (body, _) = raw::merge(spec);
+        let host = body.host_config.unwrap_or_default();
+        let container = (body.image, body.user, &spec.platform, host.runtime, host.security_opt);
+        Self(
+            info.id
+                .as_ref()
+                .map(|id| format!("{:?}", (id, &info.version, way, container))),
+        )
     }
-    match brought {
-        Ok(()) => Ok(ActiveExec::Agent),
-        Err(error) if !auto || spec.supervise => Err(Error::engine("bring the agent to the engine", None, error)),
-        Err(error) => {
-            tracing::info!(%error, "the agent does not run on the engine; commands are run by its exec API");
-            undo(spec, engine, call_timeout).await;
-            Ok(ActiveExec::Docker {
-                why: "the agent does not run on the engine",
-            })
-        }
+
+    fn works(&self) -> bool {
+        self.0.as_ref().is_some_and(|key| KNOWN.lock().contains(key))
+    }
+
+    fn remember(self) {
+        KNOWN.lock().extend(self.0);
     }
 }
 
@@ -237,25 +462,6 @@ pub(crate) async fn find_command(
     Ok(())
 }
 
-/// Whether the agent runs in a container. A socket on this machine may lead to another, of whose files Podman makes what it
-/// does not find; the directory for temporary files may be mounted so that nothing in it can be executed.
-async fn probe(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
-    let name = format!("dockerpool-probe-{:032x}", fastrand::u128(..));
-    let greeted = match bounded("the creation of a container", call_timeout, engine.create(&name, spec)).await {
-        Ok(created) => bounded("the agent's first answer", call_timeout, greet(engine, &created.id)).await,
-        Err(error) => Err(error),
-    };
-    let removed = bounded("the removal of a container", call_timeout, engine.remove(&name)).await;
-    greeted.and(removed)
-}
-
-async fn greet(engine: &dyn Engine, id: &str) -> Result<(), EngineError> {
-    let attachment = engine.attach(id).await?;
-    engine.start(id).await?;
-    let agent = Client::connect(attachment, None, &[], &RuntimeHandle::current()).await;
-    agent.map(drop)
-}
-
 /// Has the engine fill the volume. All else is ready, and not to be pulled again.
 async fn fill(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
     let spec = spec.clone().pull(PullPolicy::Never);
@@ -263,7 +469,7 @@ async fn fill(spec: &ContainerSpec, engine: &dyn Engine, call_timeout: Duration)
     bounded("the filling of a volume", call_timeout, engine.prepare(&spec, &silent)).await
 }
 
-/// Goes on without the agent.
+/// Goes back to where nothing was tried.
 async fn undo(spec: &mut ContainerSpec, engine: &dyn Engine, call_timeout: Duration) {
     if spec.agent.as_ref().is_some_and(|agent| agent.volume().is_some()) {
         // The network is not to go.
@@ -277,26 +483,24 @@ async fn undo(spec: &mut ContainerSpec, engine: &dyn Engine, call_timeout: Durat
         }
     }
     spec.agent = None;
+    spec.command_user = None;
 }
 
-/// How the agent's program is to come into containers of this spec on this engine, or why it is not.
+/// How the agent can come into containers of this spec on this engine, the best way first, or why it cannot.
 fn choose(
     spec: &ContainerSpec,
     volume: Option<String>,
     engine: Capabilities,
     info: &EngineInfo,
-) -> Result<Way, &'static str> {
-    if spec.exec_via == ExecVia::Docker {
-        return Err(ASKED_FOR);
-    }
+) -> Result<Vec<Way>, &'static str> {
     if !engine.agent {
-        return Err("the engine cannot run the agent");
+        return Err(NOT_DECIDED);
     }
     if let Some(why) = conflict(spec) {
         return Err(why);
     }
     if let Some(path) = &spec.agent_path {
-        return Ok(Way::File(AgentFile::elsewhere(path.clone()), None));
+        return Ok(vec![Way::File(AgentFile::elsewhere(path.clone()))]);
     }
     if !PROBLEM.is_empty() {
         return Err(PROBLEM);
@@ -311,18 +515,18 @@ fn choose(
     {
         return Err("the agent was built for another architecture than the containers'");
     }
+    let volume = volume.map(Way::Volume);
     if !engine.local_files {
-        return volume
-            .map(Way::Volume)
-            .ok_or("the engine is not on this machine, this is no pool that brings the agent to it, and no agent_path was given");
+        let without_volume = "the engine is not on this machine, this is no pool that brings the agent to it, and no \
+                              agent_path was given";
+        return Ok(vec![volume.ok_or(without_volume)?]);
     }
-    match (AgentFile::embedded(EMBEDDED), volume) {
-        (Ok(file), volume) => Ok(Way::File(file, volume)),
-        (Err(error), volume) => {
-            tracing::warn!(%error, "the agent's program could not be written to the directory for temporary files");
-            volume
-                .map(Way::Volume)
-                .ok_or("the agent's program could not be written to the directory for temporary files")
+    match AgentFile::embedded(EMBEDDED) {
+        Ok(file) => Ok([Some(Way::File(file)), volume].into_iter().flatten().collect()),
+        Err(error) => {
+            tracing::warn!(%error, "the agent's program could not be written to any directory of this machine");
+            let without_volume = "the agent's program could not be written to any directory of this machine";
+            Ok(vec![volume.ok_or(without_volume)?])
         }
     }
 }
@@ -339,7 +543,7 @@ fn conflict(spec: &ContainerSpec) -> Option<&'static str> {
         )
     };
     if !spec.has_lifeline() {
-        Some("the containers have a command of their own, see supervise_command()")
+        Some(OWN_COMMAND)
     } else if host.privileged == Some(true) {
         Some("the containers are privileged")
     } else if host.cap_add.iter().flatten().any(traces) {

@@ -17,7 +17,7 @@ use super::Taint;
 use super::life::Life;
 use super::removal::{GiveUp, Removal};
 use super::supervise::Supervised;
-use crate::agent::{AgentFile, Client, Place, Socket};
+use crate::agent::{self, AgentFile, Client, ExecVia, Keep, Place, Socket};
 use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
     OutputStream, bounded, raw,
@@ -214,9 +214,14 @@ impl Shared {
         self.set_taint(Taint::OutOfMemory);
     }
 
-    /// The agent, where there is one.
+    /// The agent, where it is PID 1: also where commands are run by the engine.
     pub(crate) fn agent(&self) -> Option<&Client> {
         self.agent.get()
+    }
+
+    /// The agent, where commands are run by it.
+    fn runner(&self) -> Option<&Client> {
+        self.agent().filter(|_| self.spec.agent_runs_commands())
     }
 
     /// Whether the agent runs its own command in it.
@@ -237,7 +242,7 @@ impl Shared {
     /// Waits in turn until the agent has a place for one command more; `None` at once where the engine will run it. Dropping
     /// the future leaves the queue.
     pub(crate) async fn place(&self, request: &ExecRequest) -> Result<Option<Place>, EngineError> {
-        match self.agent() {
+        match self.runner() {
             Some(agent) if agent.can_run(request) => agent.place().await.map(Some),
             _ => Ok(None),
         }
@@ -264,14 +269,31 @@ impl Shared {
             return Err(EngineError::new(EngineErrorKind::Unsupported, message));
         }
         if env_clear {
-            return self.engine.exec(self.id(), &without_env(request)).await;
+            return self.exec_by_engine(&without_env(request)).await;
         }
-        self.engine.exec(self.id(), request).await
+        self.exec_by_engine(request).await
+    }
+
+    async fn exec_by_engine(&self, request: &ExecRequest) -> Result<ExecSession, EngineError> {
+        let Some(own_user) = &self.spec.command_user else {
+            return self.engine.exec(self.id(), request).await;
+        };
+        // The container's own user is that of PID 1 alone.
+        let user = request.user.as_ref().unwrap_or(own_user);
+        if user.split(':').next() == agent::GUARD_USER.split(':').next() {
+            let message = format!("the user {user} is kept for PID 1 of the container");
+            return Err(EngineError::new(EngineErrorKind::CannotStart, message));
+        }
+        let request = ExecRequest {
+            user: Some(user.clone()),
+            ..request.clone()
+        };
+        self.engine.exec(self.id(), &request).await
     }
 
     /// Whether such a command can be ended alone, so that the container is as good as it was.
     pub(crate) fn ends_alone(&self, request: &ExecRequest) -> bool {
-        self.agent().is_some_and(|agent| agent.can_run(request))
+        self.runner().is_some_and(|agent| agent.can_run(request))
     }
 
     /// Ends every process in the container.
@@ -453,7 +475,15 @@ impl Handle {
     /// With `look`, the engine is asked for such limits too.
     pub(crate) async fn create(&self, look: bool) -> Result<Vec<String>, EngineError> {
         let Shared { engine, spec, .. } = &*self.shared;
-        let agent = spec.agent.as_ref().filter(|_| !spec.without_agent_socket);
+        if let Some(Err(error)) = spec.agent.as_ref().map(AgentFile::ensure) {
+            // Nothing was asked for.
+            self.release();
+            let message = "the agent's program could not be written to any directory of this machine";
+            return Err(EngineError::new(EngineErrorKind::Internal, message).with_source(error));
+        }
+        // It is for commands. The lifeline needs none.
+        let without_socket = spec.without_agent_socket || spec.exec_via == ExecVia::Docker;
+        let agent = spec.agent.as_ref().filter(|_| !without_socket);
         let socket = agent.and_then(AgentFile::socket);
         let own_spec = socket.as_ref().map(|socket| ContainerSpec {
             agent_socket: Some(socket.path().to_owned()),
@@ -550,6 +580,32 @@ impl Handle {
         }
         let _ = self.shared.started.set(Instant::now());
         Ok(())
+    }
+
+    /// Creates and starts the container, and gives it back if it is to be kept, with what the engine says of it. One that
+    /// failed is removed: at once, or in the background where that fails, or when the future is dropped.
+    pub(crate) async fn bring_up(self, keep: Keep) -> Result<Option<(Self, Vec<String>)>, EngineError> {
+        let up = async {
+            let warnings = self.create(true).await?;
+            self.start().await?;
+            Ok(warnings)
+        };
+        match up.await {
+            Ok(warnings) if keep.0 => Ok(Some((self, warnings))),
+            other => {
+                self.remove().await;
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// Removes the container, where there is one. Where that fails, or when the future is dropped, it goes on in the
+    /// background.
+    pub(crate) async fn remove(self) {
+        let removal = self.shared.removal();
+        if !self.is_released() && removal.attempt().await.is_ok() && removal.confirmed {
+            self.release();
+        }
     }
 
     /// The engine's own init starts even if it then cannot start the command: a look a little later tells.

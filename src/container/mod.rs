@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle as RuntimeHandle;
 
-use crate::agent::{self, Client, ExecVia};
+use crate::agent::{self, Client, ExecVia, Keep, Lifeline};
 use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError, bounded};
 use crate::error::Error;
 use crate::exec::Command;
@@ -225,9 +225,14 @@ impl<S: State> Container<S> {
 
     /// Whether it ends with this process, however that ends, unless it is paused at the time: its PID 1 is the library's own
     /// and holds on to a lifeline. One with a [`cmd`](ContainerSpec::cmd) of the user's own as PID 1 has none, and outlives
-    /// an owner that was killed.
+    /// an owner that was killed. See [`lifeline`](Self::lifeline) for how sure it is.
     pub fn has_lifeline(&self) -> bool {
         self.shared().spec.has_lifeline()
+    }
+
+    /// Tells how sure it is that the container ends with this process.
+    pub fn lifeline(&self) -> Lifeline {
+        Lifeline::of(&self.shared().spec)
     }
 
     /// Why it must not be used for anything else, if something happened that forbids it.
@@ -312,6 +317,9 @@ impl Container<Created> {
     /// Creates a container outside of any pool. Works on any thread, within a tokio runtime or not: background tasks run on
     /// the library's own (see [the crate's documentation](crate#runtime)).
     ///
+    /// The first time in a process, for an engine, image, runtime and user, another container is started and removed, to see
+    /// whether the [agent](ExecVia) runs there.
+    ///
     /// The image must be on the engine: see [`Engine::prepare`].
     ///
     /// # Errors
@@ -320,7 +328,7 @@ impl Container<Created> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future removes whatever came of the call.
+    /// Dropping the future removes whatever came of the call, in the background.
     pub async fn create(engine: Arc<dyn Engine>, spec: ContainerSpec) -> Result<Self, Error> {
         Self::create_in(engine, spec, None).await
     }
@@ -356,16 +364,26 @@ impl Container<Created> {
             .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
         let runtime = Home::of(runtime)?;
         let create = async {
-            if spec.exec_via != ExecVia::Docker {
+            let new_handle = |spec| {
+                let name = format!("dockerpool-{:032x}", fastrand::u128(..));
+                Handle::new(
+                    engine.clone(),
+                    name,
+                    Arc::new(spec),
+                    DEFAULT_CALL_TIMEOUT,
+                    runtime.clone(),
+                )
+            };
+            if spec.has_lifeline() && engine.capabilities().agent || spec.exec_via != ExecVia::Docker {
                 let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
                     .await
                     .map_err(|error| Error::engine("reach the engine", None, error))?;
-                let decided = agent::decide(&spec, None, &*engine, &info)?;
-                agent::bring(&mut spec, decided, &*engine, DEFAULT_CALL_TIMEOUT).await?;
+                let ways = agent::decide(&spec, None, &*engine, &info)?;
                 agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
+                let bring_up = async |spec: &ContainerSpec, _| new_handle(spec.clone()).bring_up(Keep(false)).await;
+                agent::bring(&mut spec, ways, &*engine, &info, DEFAULT_CALL_TIMEOUT, bring_up).await?;
             }
-            let name = format!("dockerpool-{:032x}", fastrand::u128(..));
-            let handle = Handle::new(engine, name, Arc::new(spec), DEFAULT_CALL_TIMEOUT, runtime.clone());
+            let handle = new_handle(spec);
             match handle.create(true).await {
                 Ok(warnings) => {
                     for warning in warnings {
@@ -421,7 +439,7 @@ impl Container<Running> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`].
+    /// [`Error::Unsupported`] unless PID 1 is the agent, see [`lifeline`](Self::lifeline); [`Error::Engine`].
     ///
     /// # Cancel safety
     ///
@@ -441,7 +459,7 @@ impl Container<Running> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]; [`Error::Engine`], also if processes
+    /// [`Error::Unsupported`] unless PID 1 is the agent, see [`lifeline`](Self::lifeline); [`Error::Engine`], also if processes
     /// are left: those of another user can only be ended where the container's user is root.
     ///
     /// Called any number of times at once, each call is answered by a look that began after it.
@@ -473,8 +491,8 @@ impl Container<Running> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] unless commands are run by the agent, see [`ExecVia`]. [`Error::Engine`], which names the first
-    /// path that failed: because the path is not absolute, contains `..` or leads through a symbolic link; because the
+    /// [`Error::Unsupported`] unless PID 1 is the agent, see [`lifeline`](Self::lifeline). [`Error::Engine`], which names the
+    /// first path that failed: because the path is not absolute, contains `..` or leads through a symbolic link; because the
     /// container's user may not remove something; because processes make it anew; or because there was not enough time.
     /// Other paths are emptied all the same, unless a path is not absolute or contains `..`: then nothing is done.
     ///
@@ -497,7 +515,7 @@ impl Container<Running> {
         let shared = self.shared();
         let Some(agent) = shared.agent() else {
             return Err(Error::Unsupported(
-                "this needs the agent, and commands in this container are run by the engine: see ExecVia",
+                "this needs the agent, which is not PID 1 of this container: see Container::lifeline",
             ));
         };
         shared

@@ -225,6 +225,7 @@ struct State {
     said: Creation,
     missing_limits: Vec<String>,
     limits: LimitSupport,
+    pretends_agent: bool,
 }
 
 struct FakeContainer {
@@ -265,6 +266,7 @@ impl FakeEngine {
             said: Creation::new(""),
             missing_limits: Vec::new(),
             limits: LimitSupport::all(),
+            pretends_agent: false,
         };
         Self {
             shared: Arc::new(Shared {
@@ -289,6 +291,12 @@ impl FakeEngine {
     /// What commands do from now on.
     pub fn on_exec(&self, program: impl Fn(&ExecRequest) -> FakeProcess + Send + Sync + 'static) {
         self.shared.state.lock().program = Arc::new(program);
+    }
+
+    /// Says from now on that it can run the agent, which turns out to be wrong when that is tried.
+    #[doc(hidden)]
+    pub fn pretend_agent(&self) {
+        self.shared.state.lock().pretends_agent = true;
     }
 
     /// The containers there are, in any state.
@@ -448,7 +456,7 @@ impl State {
 impl Engine for FakeEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            agent: false,
+            agent: self.shared.state.lock().pretends_agent,
             ..Capabilities::all()
         }
     }

@@ -102,6 +102,9 @@ pub(crate) use tty::TtyInput;
 /// #     fn missing_limits<'a>(&'a self, id: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
 /// #         self.inner.missing_limits(id, spec)
 /// #     }
+/// #     fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+/// #         self.inner.own_user(spec)
+/// #     }
 /// #     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
 /// #         self.inner.attach(id)
 /// #     }
@@ -202,6 +205,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         let _ = spec;
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Gives the user that the image's commands run as: its `USER`, as `user[:group]`, and empty for root. Needed where the
+    /// library's own PID 1 is to be another user than the commands in the container; where it is not known
+    /// ([`EngineErrorKind::Unsupported`] unless implemented), PID 1 is the same.
+    fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+        let message = format!("this engine cannot tell the user of the image {}", spec.image());
+        Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
     }
 
     /// Creates a container, not started, and gives its id and what the engine says of it.
@@ -369,6 +380,9 @@ pub struct EngineInfo {
     pub platform: String,
     /// What its kernel can limit.
     pub limits: LimitSupport,
+    /// Where it is, as a text that no other engine has. What was found out about an engine is remembered by it, for as long
+    /// as this process runs. `None`: nothing is remembered.
+    pub id: Option<String>,
 }
 
 /// Which limits an engine can set, as far as it tells. `build()` refuses a limit that cannot be set.
@@ -451,7 +465,15 @@ impl EngineInfo {
             api_version: api_version.into(),
             platform: platform.into(),
             limits: LimitSupport::all(),
+            id: None,
         }
+    }
+
+    /// The same with an [`id`](Self::id).
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
     }
 }
 

@@ -582,7 +582,12 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
                 body.stop_signal = Some("SIGTERM".to_owned());
                 file.program()
             }
-            None => LIFELINE_PID1,
+            None => {
+                if spec.command_user.is_some() {
+                    body.user = Some(agent::GUARD_USER.to_owned());
+                }
+                LIFELINE_PID1
+            }
         };
         // In place of a command that is supervised.
         body.entrypoint = Some(vec![pid1.to_owned()]);

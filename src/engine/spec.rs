@@ -169,6 +169,10 @@ pub struct ContainerSpec {
     pub(crate) agent_socket: Option<PathBuf>,
     /// There is to be none.
     pub(crate) without_agent_socket: bool,
+    /// Why PID 1 is not the agent, when it is decided that it is not.
+    pub(crate) why_no_agent: Option<&'static str>,
+    /// The user of commands that name none, where PID 1 is another one.
+    pub(crate) command_user: Option<String>,
 }
 
 impl ContainerSpec {
@@ -214,6 +218,8 @@ impl ContainerSpec {
             image_volumes: Vec::new(),
             agent_socket: None,
             without_agent_socket: false,
+            why_no_agent: None,
+            command_user: None,
         }
     }
 
@@ -221,7 +227,8 @@ impl ContainerSpec {
     /// [`supervise_command`](Self::supervise_command) it is run beside the library's own.
     ///
     /// The library's own PID 1 reads an attached standard input and ends with it, so that the container is gone soon
-    /// after this process is, however it ended. With a command of your own there is no such lifeline: containers of an
+    /// after this process is, however it ended: see [`Lifeline`](crate::Lifeline), also for how sure that is. With a
+    /// command of your own there is no such lifeline: containers of an
     /// owner that was killed stay until somebody removes them (they carry the label
     /// [`labels::MANAGED_BY`](crate::labels::MANAGED_BY)).
     #[must_use]
@@ -278,7 +285,8 @@ impl ContainerSpec {
         self
     }
 
-    /// The user PID 1 and the commands run as: `user[:group]`, by name or number. Default: the image's.
+    /// The user the commands run as, and PID 1 if it is the [agent](ExecVia): `user[:group]`, by name or number. Default:
+    /// the image's.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
@@ -476,7 +484,7 @@ impl ContainerSpec {
     }
 
     /// Whether containers of this spec end with their owner: no PID 1 of the user's own was given, or the agent runs that
-    /// in its place.
+    /// in its place. How sure that is [`Status::lifeline`](crate::Status::lifeline) tells.
     pub fn has_lifeline(&self) -> bool {
         let given = [&self.cmd, &self.docker_config.cmd, &self.docker_config.entrypoint];
         self.supervise || given.iter().all(|given| given.is_none())
@@ -634,6 +642,8 @@ impl fmt::Debug for ContainerSpec {
             image_volumes,
             agent_socket,
             without_agent_socket,
+            why_no_agent,
+            command_user,
         } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("ContainerSpec")
@@ -668,6 +678,8 @@ impl fmt::Debug for ContainerSpec {
             .field("image_volumes", image_volumes)
             .field("agent_socket", agent_socket)
             .field("without_agent_socket", without_agent_socket)
+            .field("why_no_agent", why_no_agent)
+            .field("command_user", command_user)
             .finish()
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
@@ -20,10 +20,10 @@ use super::maintainer::{self, Background, Created, End, Finished};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
 use crate::agent::{self, ActiveExec, ExecVia};
-use crate::container::DEFAULT_CALL_TIMEOUT;
+use crate::container::{DEFAULT_CALL_TIMEOUT, GiveUp, Handle};
 use crate::engine::{
-    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, LimitSupport, Network, Progress, ProgressFn,
-    PullPolicy, RegistryAuth, bounded, raw,
+    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, EngineInfo, LimitSupport, Network, Progress,
+    ProgressFn, PullPolicy, RegistryAuth, bounded, raw,
 };
 use crate::error::{Error, ErrorFn, FieldError};
 use crate::labels;
@@ -226,6 +226,9 @@ impl PoolBuilder {
     /// Checks everything, reaches the engine, has the image there, and warms the pool to
     /// [`min_idle`](Self::min_idle). Works on any thread, within a tokio runtime or not, and so does the pool.
     ///
+    /// The first time in a process, for an engine, image, runtime and user, it is tried out whether the [agent](crate::ExecVia)
+    /// runs there. That container is the pool's first, or is removed again if [`min_idle`](Self::min_idle) is 0.
+    ///
     /// # Errors
     ///
     /// - [`Error::Config`] with every bad value, before anything was done.
@@ -259,24 +262,13 @@ impl PoolBuilder {
         check_capabilities(&*engine, &self.spec, self.adopt)?;
         check_limits(info.limits, &self.spec)?;
         let instance = format!("{:032x}", fastrand::u128(..));
-        let volume = format!("{}-{}-agent", maintainer::name_of(&self.name), &instance[..12]);
-        let decided = agent::decide(&self.spec, Some(volume), &*engine, &info)?;
+        // Code in the containers can read it: it says nothing. The volume's labels tell whose it is.
+        let volume = format!("dockerpool-{:032x}", fastrand::u128(..));
+        let ways = agent::decide(&self.spec, Some(volume), &*engine, &info)?;
         let mut spec = self.spec;
         spec.own_labels = labels::of_pool(&self.name);
         spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
         spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
-        // What it makes ready may have to be undone, also when this future is dropped.
-        let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout, runtime.clone());
-        let exec = match Box::pin(prepared.prepare(decided, &self.progress)).await {
-            Ok(exec) => exec,
-            Err(error) => {
-                prepared.undo().await;
-                return Err(error);
-            }
-        };
-        let spec = prepared.spec.clone();
-
-        let (idle, to_remove) = Idle::new(limits, maintainer::JUDGE);
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
             Arc::new(
@@ -288,6 +280,32 @@ impl PoolBuilder {
             // All pools share that one thread, and must not wait for the user's function.
             on_error = on_a_thread(on_error);
         }
+        // What it makes ready may have to be undone, also when this future is dropped.
+        let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout, runtime.clone());
+        let number = AtomicU64::new(1);
+        let new_handle = |spec| {
+            let name = maintainer::numbered_name(&self.name, &instance, number.fetch_add(1, Ordering::Relaxed));
+            let give_up = GiveUp(Some(on_error.clone()));
+            Handle::with_mark(
+                engine.clone(),
+                name,
+                None,
+                Arc::new(spec),
+                self.call_timeout,
+                runtime.clone(),
+                give_up,
+            )
+        };
+        let (exec, first) = match Box::pin(prepared.prepare(ways, &info, &self.progress, new_handle)).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                prepared.undo().await;
+                return Err(error);
+            }
+        };
+        let spec = prepared.spec.clone();
+
+        let (idle, to_remove) = Idle::new(limits, maintainer::JUDGE);
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
         let background = Arc::new(Background {
             pool: self.name,
@@ -300,7 +318,7 @@ impl PoolBuilder {
             created: watch::Sender::new(Created::default()),
             leases_until: watch::Sender::new(None),
             known: Mutex::new(HashMap::new()),
-            next_name: AtomicU64::new(1),
+            next_name: number,
             generation: AtomicU64::new(0),
             lifetime: Lifetime::new(self.lifetimes),
             watchdog: self.lifetimes.max_lease.map(Watchdog::new),
@@ -322,6 +340,16 @@ impl PoolBuilder {
             background.adopted.lock().insert(container.id().to_owned());
             if background.idle.admit(container).is_ok() {
                 background.created.send_modify(|created| created.count += 1);
+            }
+        }
+        if let Some((first, warnings)) = first {
+            background.limits_hold.store(true, Ordering::Release);
+            background.warn(&first.shared().name, warnings);
+            background.know(first.shared());
+            match background.idle.reserve() {
+                // One that has died meanwhile is told of as any that dies early.
+                Some(slot) => drop(maintainer::take_in(&background, first, slot, 0)),
+                None => first.remove().await,
             }
         }
         let (finished_sender, finished) = watch::channel(Finished::NotYet);
@@ -558,6 +586,9 @@ impl fmt::Debug for PoolBuilder {
     }
 }
 
+/// The first container of a pool, with what the engine says of it.
+type First = (Handle, Vec<String>);
+
 /// What was made ready on the engine by a build that is not done yet. Dropping it undoes, behind, what is to be undone.
 struct Prepared {
     engine: Arc<dyn Engine>,
@@ -585,12 +616,15 @@ impl Prepared {
         }
     }
 
-    /// Makes ready all that the pool's containers need, and has the spec say what is known of them only then.
+    /// Makes ready all that the pool's containers need, and has the spec say what is known of them only then. Gives the
+    /// first container back, where one was needed for that.
     async fn prepare(
         &mut self,
-        exec: Result<agent::Way, &'static str>,
+        ways: agent::Ways,
+        info: &EngineInfo,
         progress: &ProgressFn,
-    ) -> Result<ActiveExec, Error> {
+        new_handle: impl Fn(ContainerSpec) -> Handle,
+    ) -> Result<(ActiveExec, Option<First>), Error> {
         let failed = |op| move |error| Error::engine(op, None, error);
         let Self {
             engine,
@@ -612,13 +646,21 @@ impl Prepared {
         )
         .await
         .map_err(failed("describe the image"))?;
-        let exec = agent::bring(spec, exec, &**engine, *call_timeout).await?;
         agent::find_command(spec, &**engine, *call_timeout).await?;
-        let fingerprint = bounded("the description of the image", *call_timeout, engine.fingerprint(spec))
-            .await
-            .map_err(failed("describe the image"))?;
-        spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
-        Ok(exec)
+        let described = async |spec: &mut ContainerSpec| {
+            let described = engine.fingerprint(spec);
+            let fingerprint = bounded("the description of the image", *call_timeout, described).await?;
+            spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
+            Ok::<_, EngineError>(())
+        };
+        let bring_up = async |spec: &ContainerSpec, keep| {
+            let mut spec = maintainer::created_now(spec);
+            described(&mut spec).await?;
+            new_handle(spec).bring_up(keep).await
+        };
+        let brought = agent::bring(spec, ways, &**engine, info, *call_timeout, bring_up).await?;
+        described(spec).await.map_err(failed("describe the image"))?;
+        Ok(brought)
     }
 
     /// The pool's own end undoes it.

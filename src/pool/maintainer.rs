@@ -152,7 +152,7 @@ impl Background {
     }
 
     /// Tells the user what the engine says of a container, each text once.
-    fn warn(&self, container: &str, warnings: Vec<String>) {
+    pub(super) fn warn(&self, container: &str, warnings: Vec<String>) {
         for warning in warnings {
             if self.warned.lock().insert(warning.clone()) {
                 tracing::warn!(pool = self.pool, container, warning, "the engine warns of a container");
@@ -190,7 +190,7 @@ impl Background {
     /// Chosen before the call, so that an abandoned creation can be found and removed.
     pub(super) fn new_name(&self) -> String {
         let number = self.next_name.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{}-{number}", name_of(&self.pool), &self.instance[..12])
+        numbered_name(&self.pool, &self.instance, number)
     }
 
     /// The kernel has killed a process of this container: what is left in it may be half of something.
@@ -289,6 +289,11 @@ impl Drop for End {
             self.background.idle.close();
         }
     }
+}
+
+/// The name of a container of the pool, by its number.
+pub(super) fn numbered_name(pool: &str, instance: &str, number: u64) -> String {
+    format!("{}-{}-{number}", name_of(pool), &instance[..12])
 }
 
 /// What a task behind has done.
@@ -411,14 +416,20 @@ async fn until_or_never(deadline: Option<Instant>) {
     }
 }
 
+/// A spec for a container that is created now.
+pub(super) fn created_now(spec: &ContainerSpec) -> ContainerSpec {
+    let mut spec = spec.clone();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    spec.own_labels
+        .insert(labels::CREATED.to_owned(), now.as_secs().to_string());
+    spec
+}
+
 /// Creates and starts one container.
 async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
     let generation = background.generation.load(Ordering::Acquire);
     let (name, fresh_name) = adopt::names(background.new_name(), background.marks_unused);
-    let mut spec = (*background.spec).clone();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    spec.own_labels
-        .insert(labels::CREATED.to_owned(), now.as_secs().to_string());
+    let spec = created_now(&background.spec);
     let handle = Handle::with_mark(
         background.engine.clone(),
         name,
@@ -437,36 +448,9 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
     };
     match up.await {
         Ok(()) => {
-            if let Some(lifetime) = &background.lifetime {
-                lifetime.begin(handle.shared());
-            }
-            if background.generation.load(Ordering::Acquire) != generation {
-                handle.shared().life.set_outdated();
-            }
-            let shared = handle.shared().clone();
-            if !slot.put(Container::running(handle)) {
-                let error = died_early(&shared);
-                background
-                    .created
-                    .send_modify(|created| created.last_error = Some(error.clone()));
-                background.report(Error::engine("create the container", Some(&shared.name), error));
+            if !take_in(&background, handle, slot, generation) {
                 return Done::NotCreated;
             }
-            shared.watch_lifeline({
-                let (background, id) = (Arc::downgrade(&background), shared.id().to_owned());
-                move || {
-                    if let Some(background) = background.upgrade() {
-                        background.lost(&id, EventKind::Died);
-                    }
-                }
-            });
-            if let Some(lifetime) = &background.lifetime {
-                lifetime.after_creation();
-            }
-            background.created.send_modify(|created| {
-                created.count += 1;
-                created.last_error = None;
-            });
             Done::Created
         }
         Err(error) => {
@@ -488,6 +472,42 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             Done::NotCreated
         }
     }
+}
+
+/// Has the pool have a container that was brought up for it. `generation` is that from before it was created. `false`: it
+/// has died already.
+pub(super) fn take_in(background: &Arc<Background>, handle: Handle, slot: Slot<Item>, generation: u64) -> bool {
+    if let Some(lifetime) = &background.lifetime {
+        lifetime.begin(handle.shared());
+    }
+    if background.generation.load(Ordering::Acquire) != generation {
+        handle.shared().life.set_outdated();
+    }
+    let shared = handle.shared().clone();
+    if !slot.put(Container::running(handle)) {
+        let error = died_early(&shared);
+        background
+            .created
+            .send_modify(|created| created.last_error = Some(error.clone()));
+        background.report(Error::engine("create the container", Some(&shared.name), error));
+        return false;
+    }
+    shared.watch_lifeline({
+        let (background, id) = (Arc::downgrade(background), shared.id().to_owned());
+        move || {
+            if let Some(background) = background.upgrade() {
+                background.lost(&id, EventKind::Died);
+            }
+        }
+    });
+    if let Some(lifetime) = &background.lifetime {
+        lifetime.after_creation();
+    }
+    background.created.send_modify(|created| {
+        created.count += 1;
+        created.last_error = None;
+    });
+    true
 }
 
 /// Removes one container; its slot is free when that is done.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::agent::ActiveExec;
+use crate::agent::{ActiveExec, Lifeline};
 use crate::container::{Container, Running};
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
@@ -205,6 +205,7 @@ impl Pool {
     pub fn status(&self) -> Status {
         Status {
             exec: self.inner.exec,
+            lifeline: Lifeline::of(&self.inner.background.spec),
             ..self.inner.background.idle.status()
         }
     }

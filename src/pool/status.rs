@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::agent::ActiveExec;
+use crate::agent::{ActiveExec, Lifeline};
 
 /// How many containers a pool has, and where they are, at one moment.
 ///
@@ -38,6 +38,8 @@ pub struct Status {
     pub waiting: usize,
     /// How commands are run, and why.
     pub exec: ActiveExec,
+    /// How sure it is that the containers end with this process, and why.
+    pub lifeline: Lifeline,
     /// What has happened since the pool was built.
     pub lifetime: Counters,
 }
@@ -102,6 +104,7 @@ impl fmt::Display for Status {
             waiting,
             lifetime: _,
             exec: _,
+            lifeline: _,
         } = self;
         write!(
             f,

@@ -5,6 +5,7 @@
 mod broken;
 mod deaths;
 mod ends;
+mod identity;
 mod pressure;
 mod questions;
 #[path = "../support/mod.rs"]

@@ -115,6 +115,18 @@ pub async fn mounts(c: &PooledContainer) -> String {
     command.arg("/proc/self/mountinfo").output_string().await.unwrap()
 }
 
+/// The library's directory on this machine, with the agent and the sockets of agents, by what is mounted in a container.
+pub fn agent_dir(mounts: &str) -> std::path::PathBuf {
+    let mount = mounts.lines().find(|line| line.contains(" /.dockerpool-agent "));
+    // The path is that within its file system, whose place on this machine is not told.
+    let name = mount.and_then(|line| line.split(['/', ' ']).find(|part| part.starts_with("dockerpool-")));
+    let name = name.expect("it is in the mount's root");
+    let session = std::env::var_os("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
+    let places = [session, Some("/run/dockerpool".into()), Some(std::env::temp_dir())];
+    let mut found = places.into_iter().flatten().map(|place| place.join(name));
+    found.find(|dir| dir.is_dir()).expect("it is on this machine")
+}
+
 /// Another run of the test binary, of its `an_owner` alone, killed at the latest when this is dropped.
 pub struct Owner(std::process::Child);
 

@@ -310,6 +310,7 @@ impl Engine for DockerEngine {
             {
                 info.limits = limits::support(&said);
             }
+            info.id = self.endpoint.as_ref().map(ToString::to_string);
             Ok(info)
         })
     }
@@ -350,6 +351,13 @@ impl Engine for DockerEngine {
             let config = image.config.unwrap_or_default();
             let (entrypoint, cmd) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
             Ok(raw::own_command(spec, entrypoint, cmd))
+        })
+    }
+
+    fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+        Box::pin(async move {
+            let image = image::describe(self, &spec.image).await?;
+            Ok(image.config.and_then(|config| config.user).unwrap_or_default())
         })
     }
 
