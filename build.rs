@@ -54,6 +54,8 @@ fn build(out: &Path) -> Result<(), String> {
             "strip=symbols",
         ])
         .args(["-C", "relocation-model=static", "-C", "debuginfo=0"])
+        // Some 6 KB less of it, and so of the memory of each container.
+        .args(["-C", "lto=fat"])
         // Nothing unwinds in it.
         .args(["-C", "force-unwind-tables=no"]);
     for arg in [

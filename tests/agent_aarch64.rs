@@ -45,6 +45,10 @@ fn build(out: &Path) -> Result<(), String> {
                 "relocation-model=static",
                 "-C",
                 "debuginfo=0",
+                "-C",
+                "lto=fat",
+                "-C",
+                "force-unwind-tables=no",
             ])
             .args(to)
             .arg("-o")
