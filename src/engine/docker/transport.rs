@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bollard::errors::Error as BollardError;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, body_full};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -74,23 +75,24 @@ pub(super) async fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) 
         let request = async move {
             let granted = Granted::to(&request);
             let again = repeated(&request);
-            let mut answer = match (kept.request(request).await, again) {
+            let answer = match (kept.request(request).await, again) {
                 // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
                 // only if it had not begun to send.
                 (Err(error), Some(again)) if !error.is_connect() => fresh.request(again).await?,
                 (answer, _) => answer?,
             };
             granted.spend_on(&answer);
-            upgrade::take(&mut answer);
             Ok(answer)
         };
         // A connection lives in the runtime it is made in. The task that gives it back runs there: a request that is sent
         // from another thread would mostly find it not back yet, and open another.
         let request = AbortOnDropHandle::new(runtime.spawn(request));
         async move {
-            request
-                .await
-                .unwrap_or_else(|lost| Err(std::io::Error::other(lost).into()))
+            let answer = request.await;
+            let mut answer = answer.unwrap_or_else(|lost| Err(BollardError::from(std::io::Error::other(lost))))?;
+            // In the task of the caller, who has said where the connection goes.
+            upgrade::take(&mut answer);
+            Ok(answer)
         }
     };
     Docker::connect_with_custom_transport(
