@@ -47,6 +47,13 @@ const KILL_ALL_LIMIT: u64 = 10_000_000;
 /// After how many microseconds of frames everything else has its turn.
 const FRAMES_TURN: u64 = 1000;
 
+/// The same for children that have ended or stopped, and after how many of them the clock is looked at.
+const REAP_TURN: u64 = 1000;
+const REAP_CLOCK_CHECK: u32 = 16;
+
+/// How many children that are traced by the agent, and stopped, go on in one such turn. The others are killed.
+const STOPS: u32 = 64;
+
 /// What a wipe is answered that comes while another goes on.
 const BUSY: Errno = Errno(16);
 
@@ -69,6 +76,8 @@ struct Agent {
     kill_all: Option<(u32, u64)>,
     /// The wipe that goes on, and what came of it once that is known.
     wipe: Option<(Wipe, Option<wipe::Outcome>)>,
+    /// There may be children to be waited for of which there is no signal any more.
+    to_reap: bool,
 }
 
 fn run(pid1: Pid1, env: Env) -> ! {
@@ -97,6 +106,7 @@ impl Agent {
             greeted: false,
             kill_all: None,
             wipe: None,
+            to_reap: false,
         })
     }
 
@@ -117,6 +127,8 @@ impl Agent {
                         sys::exit(0);
                     }
                 }
+            }
+            if ready.signals || self.to_reap {
                 self.reap();
             }
             if ready.lifeline {
@@ -202,6 +214,9 @@ impl Agent {
     }
 
     fn timeout(&self) -> Option<u64> {
+        if self.to_reap {
+            return Some(0);
+        }
         let killing = self.kill_all.is_some() || self.table.commands().any(|command| command.killing.is_some());
         if killing {
             return Some(KILL_ROUND);
@@ -234,6 +249,7 @@ impl Agent {
     /// `None`: it makes no sense.
     fn obey(&mut self, header: Header) -> Option<()> {
         let id = header.id;
+        let is_alone = header.kind == to_agent::SPAWN && self.is_alone();
         let payload = self.input.payload(header);
         let mut fields = Fields(payload);
         if !self.greeted && header.kind != to_agent::HELLO {
@@ -266,7 +282,7 @@ impl Agent {
                 if self.own.hold().is_err() {
                     sys::exit(BROKEN);
                 }
-                if let Err((stage, Errno(errno))) = self.table.spawn((&self.given, &mut self.own), id, &spawn, oom)? {
+                if let Err((stage, Errno(errno))) = self.table.spawn((&self.given, &mut self.own), id, &spawn, (oom, is_alone))? {
                     cannot_start(&mut self.out, id, stage, errno);
                 }
             }
@@ -347,18 +363,43 @@ impl Agent {
         Some(())
     }
 
-    /// Waits for everything that has ended: commands, and what they have left behind.
+    /// Waits for what has ended: commands, and what they have left behind. Not for long: children that end or stop without
+    /// end must not keep the agent from its other work.
     fn reap(&mut self) {
+        let begun = sys::now();
+        let (mut stops, mut turns) = (0, 0);
+        self.to_reap = false;
         while let Some(child) = sys::next_child() {
             let taken = match child {
                 Child::Ended(pid) => self.table.reap(self.proc, pid, || count_oom_kills(self.oom)),
-                Child::Stopped(pid) => sys::let_go(pid),
+                // Programs have themselves traced once, if at all. Those that do so again and again would hide the ends of
+                // others from the agent.
+                Child::Stopped(pid) if stops == STOPS => sys::kill(pid, sys::SIGKILL).is_ok(),
+                Child::Stopped(pid) => {
+                    stops += 1;
+                    sys::let_go(pid)
+                }
             };
             if !taken {
                 // There is a signal once it can be.
                 return;
             }
+            turns += 1;
+            if turns % REAP_CLOCK_CHECK == 0 && sys::now().saturating_sub(begun) > REAP_TURN {
+                self.to_reap = true;
+                return;
+            }
         }
+    }
+
+    /// Whether there is no process but the agent, those included that have ended and cannot be waited for.
+    fn is_alone(&mut self) -> bool {
+        let mut left = sys::kill_everything(&self.pid1, 0);
+        if left != Err(Errno::SRCH) {
+            self.reap();
+            left = sys::kill_everything(&self.pid1, 0);
+        }
+        left == Err(Errno::SRCH)
     }
 
     fn look_after_kills(&mut self) {

@@ -13,6 +13,9 @@ use crate::sys::{self, Errno, Fd, Pid1, Waited};
 use crate::tree::Process;
 use crate::wire::Out;
 
+/// The longest packet of a pipe of packets (`O_DIRECT`), `PIPE_BUF`. A command can make its output one.
+const PACKET: u32 = 4096;
+
 /// Read at once where nobody wants it.
 const SCRATCH: usize = 4096;
 
@@ -74,7 +77,7 @@ pub struct Command {
     /// Kills for memory since then whose victims were its own, and others'.
     oom_own: u32,
     oom_elsewhere: u32,
-    /// There were processes of others while it ran, that are known of.
+    /// There were processes of others while it ran.
     company: bool,
     /// Whether it was killed for memory, once that is decided.
     for_memory: Option<bool>,
@@ -179,12 +182,18 @@ impl Table {
         (given, own): (&Given, &mut Own),
         id: u32,
         spawn: &Spawn<'_>,
-        oom_before: u32,
+        (oom_before, is_alone): (u32, bool),
     ) -> Option<Result<(), (Stage, Errno)>> {
         if id == 0 || self.find(id).is_some() {
             return None;
         }
-        Some(self.try_spawn((given, own), id, spawn, oom_before))
+        let spawned = self.try_spawn((given, own), id, spawn, oom_before);
+        if spawned.is_ok() {
+            // What one of several leaves behind can begin processes that look like the other's.
+            let others = self.unreported().filter(|command| command.id != id || !is_alone);
+            others.for_each(|command| command.company = true);
+        }
+        Some(spawned)
     }
 
     fn try_spawn(
@@ -382,7 +391,10 @@ impl Table {
                 break;
             }
         }
-        owner
+        match owner {
+            Owner::Command(place) if self.commands[place].is_unsure_of_orphans() => Owner::Unknown,
+            owner => owner,
+        }
     }
 
     /// A process was killed by SIGKILL. If there was a kill for memory that nobody else is known to have died of, it was
@@ -617,7 +629,13 @@ impl Command {
 
     /// It has ended, and there is output of it that can be read, or could before another process took it.
     fn waits_for_output(&self) -> bool {
-        self.end.is_some() && !self.reported && self.own_output != [0, 0] && self.credit > 0
+        self.end.is_some() && !self.reported && self.own_output != [0, 0] && self.may_print()
+    }
+
+    /// Whether an orphan that has left all sessions can also be of what was there beside it. All that a command has begun
+    /// ends with it where it is killed, and then counts as its own.
+    fn is_unsure_of_orphans(&self) -> bool {
+        self.company && self.cause == Cause::Own
     }
 
     /// Whether an orphan that can be its own is that. One of the same tick can be older.
@@ -747,7 +765,7 @@ impl Command {
         *self = Self::FREE;
     }
 
-    /// `None`: more than there was credit for.
+    /// `None`: more than there was credit for, or there is no memory for it.
     pub fn take_stdin(&mut self, data: &[u8]) -> Option<()> {
         let stdin = &mut self.stdin;
         stdin.window = stdin.window.checked_sub(data.len() as u32)?;
@@ -757,12 +775,8 @@ impl Command {
         if stdin.buf.is_none() {
             match sys::map(STDIN_WINDOW as usize) {
                 Ok(memory) => stdin.buf = Some(memory),
-                // Its input breaks off; it is told, as by a command that closes it.
-                Err(_) => {
-                    stdin.close();
-                    stdin.closed = true;
-                    return Some(());
-                }
+                // Who may has taken the agent's memory from it. An input that breaks off would pass for a whole one.
+                Err(_) => return None,
             }
         }
         let buf = stdin.buf.as_mut()?;
@@ -825,9 +839,14 @@ impl Command {
         self.stdin.closed = false;
     }
 
+    /// Whether there is credit for whatever one read gives. What does not fit of a packet is lost.
+    fn may_print(&self) -> bool {
+        self.credit >= PACKET
+    }
+
     pub fn wants_to_read(&self, stream: usize, output_fits: bool) -> Option<Fd> {
         let by_frames = matches!(self.pipes[stream], Pipe::Terminal | Pipe::Frames(_) | Pipe::Refused);
-        self.outputs[stream].filter(|_| self.discards || by_frames && self.credit > 0 && output_fits)
+        self.outputs[stream].filter(|_| self.discards || by_frames && self.may_print() && output_fits)
     }
 
     /// Gives its terminal another size, if it has one.

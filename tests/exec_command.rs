@@ -265,6 +265,13 @@ async fn the_shorthands() {
             (ExitStatus::Exited(0), "a-b c\n".into())
         );
         assert!(matches!(c.exec([""; 0]).await, Err(Error::BadCommand(problem)) if problem.field() == "program"));
+        for name in ["", "a=b"] {
+            let result = c.command("true").env(name, "c").status().await;
+            assert!(
+                matches!(&result, Err(Error::BadCommand(problem)) if problem.field() == "env"),
+                "{name}: {result:?}"
+            );
+        }
 
         assert_eq!(c.command("echo").arg("hé").output_string().await.unwrap(), "hé\n");
         let error = c

@@ -169,6 +169,11 @@ impl Client {
         (request.user.is_none() || self.any_user) && self.inner.state.lock().lost.is_none()
     }
 
+    /// Why the connection is lost, if it is.
+    pub(crate) fn lost(&self) -> Option<EngineError> {
+        self.inner.state.lock().lost.clone()
+    }
+
     /// Does this when the connection is lost.
     pub(crate) fn on_lost(&self, tell: impl FnOnce() + Send + 'static) {
         let mut state = self.inner.state.lock();
@@ -415,8 +420,12 @@ async fn read(mut output: BoxStream<'static, Result<Frame, EngineError>>, inner:
             Some(Ok(frame)) => frame,
             Some(Err(error)) => break error,
             None => {
-                let words = String::from_utf8_lossy(&words).trim().to_owned();
-                break EngineError::new(EngineErrorKind::Protocol, format!("the agent has ended: {words}"));
+                let words = String::from_utf8_lossy(&words);
+                let message = match words.trim() {
+                    "" => "the agent has ended".to_owned(),
+                    words => format!("the agent has ended: {words}"),
+                };
+                break EngineError::new(EngineErrorKind::Protocol, message);
             }
         };
         let Some(inner) = inner.upgrade() else { return };

@@ -265,6 +265,11 @@ impl Shared {
             return agent.exec(place, request, env_clear, time);
         }
         if !raw::limits_of_commands(&self.spec).is_empty() {
+            if let Some(lost) = self.runner().and_then(Client::lost) {
+                // PID 1 has ended, or is about to. The engine would run the command without its limits until then.
+                let message = "the agent, which is PID 1, has ended";
+                return Err(EngineError::new(EngineErrorKind::NotFound, message).with_source(lost));
+            }
             let message = "the agent sets the limits (ulimit) of commands, and cannot run this one";
             return Err(EngineError::new(EngineErrorKind::Unsupported, message));
         }

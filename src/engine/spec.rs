@@ -548,6 +548,12 @@ impl ContainerSpec {
         }
         for (name, limit) in &self.ulimits {
             check_text(&mut bad, "ulimit", name);
+            if !name.is_empty() && !ULIMITS.contains(&&*name.to_ascii_lowercase()) {
+                bad(
+                    "ulimit",
+                    "there is no limit of that name: see setrlimit(2), in lower case and without RLIMIT_",
+                );
+            }
             if limit.soft > limit.hard || i64::try_from(limit.hard).is_err() {
                 bad(
                     "ulimit",
@@ -684,6 +690,26 @@ impl fmt::Debug for ContainerSpec {
     }
 }
 
+/// The limits of `setrlimit(2)` that Linux has, as engines name them.
+const ULIMITS: [&str; 16] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 /// An empty text, or one with a NUL in it.
 fn check_text(bad: &mut impl FnMut(&str, &str), field: &str, text: &str) {
     if text.is_empty() {
@@ -717,6 +743,7 @@ mod tests {
             .pids_limit(0)
             .user("")
             .working_dir("tmp")
+            .ulimit("nofiles", 1, 1)
             .env("A=B", "x\0")
             .label("dockerpool.pool", "x");
         let problems = spec.problems();
@@ -729,6 +756,7 @@ mod tests {
                 "memory",
                 "cpus",
                 "pids_limit",
+                "ulimit",
                 "user",
                 "working_dir",
                 "env",

@@ -60,6 +60,8 @@ pub struct Command<'c> {
     setup: Setup,
     /// The outer `None`: not said.
     output_limit: Option<Option<u64>>,
+    /// A variable was given a name that is none.
+    has_bad_name: bool,
 }
 
 /// Everything a command was given.
@@ -111,6 +113,7 @@ impl<'c> Command<'c> {
                 on_limit: OnLimit::Kill,
             },
             output_limit: None,
+            has_bad_name: false,
         }
     }
 
@@ -134,10 +137,9 @@ impl<'c> Command<'c> {
 
     /// Sets an environment variable, over the container's own.
     pub fn env(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> &mut Self {
-        self.setup
-            .request
-            .env
-            .push(format!("{}={}", name.as_ref(), value.as_ref()));
+        let (name, value) = (name.as_ref(), value.as_ref());
+        self.has_bad_name |= name.is_empty() || name.contains('=');
+        self.setup.request.env.push(format!("{name}={value}"));
         self
     }
 
@@ -436,6 +438,9 @@ impl<'c> Command<'c> {
 
         if request.argv[0].is_empty() {
             return Some(FieldError::new("program", "must not be empty"));
+        }
+        if self.has_bad_name {
+            return Some(FieldError::new("env", "a name must not be empty nor contain '='"));
         }
         for (field, text) in texts {
             if text.contains('\0') {

@@ -428,7 +428,7 @@ impl Driver {
                 ExitStatus::Unknown => (ended(ExitStatus::Unknown), kill(&shared, Taint::UnknownOutcome).await),
                 status => (ended(status.with_output(is_whole)), Proof::Ended),
             },
-            Err(error) if error.kind() == EngineErrorKind::CannotStart => not_started(&shared, error).await,
+            Err(error) if error.says_not_started() => not_started(&shared, error).await,
             Err(error) => {
                 tracing::debug!(container = shared.name, %error, "the end of a command is not known");
                 let (status, proof) = after_failure(&shared).await;
@@ -743,7 +743,7 @@ impl Pump {
                     self.set_ended();
                     return self.next_after_end().await;
                 }
-                Err(error) if error.kind() == EngineErrorKind::CannotStart => return Ok(Next::End),
+                Err(error) if error.says_not_started() => return Ok(Next::End),
                 Ok(None) | Err(_) if is_idle => self.halt.request(Stop::IdleTimedOut),
                 Ok(None) => {
                     failures = 0;

@@ -148,7 +148,8 @@ impl Pool {
     }
 
     /// Borrows a container: an idle one at once, else the next one that comes back or is created, first come, first
-    /// served: a container that dies on its way to the caller does not cost the caller's place. Waits for at most the pool's [`acquire_timeout`](PoolBuilder::acquire_timeout).
+    /// served: a container that dies on its way to the caller does not cost the caller's place. Waits for at most the pool's
+    /// [`acquire_timeout`](PoolBuilder::acquire_timeout).
     ///
     /// # Errors
     ///
@@ -192,11 +193,13 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Shutdown`].
+    /// [`Error::Shutdown`]; [`Error::RuntimeEnded`].
     #[track_caller]
     pub fn try_acquire(&self) -> Result<Option<PooledContainer>, Error> {
+        // Here, since a closure does not know its caller's.
+        let site = Location::caller();
         match self.inner.background.idle.try_acquire() {
-            Ok(found) => Ok(found.map(|(container, slot)| self.lend(container, slot, Location::caller()))),
+            Ok(found) => Ok(found.map(|(container, slot)| self.lend(container, slot, site))),
             Err(Closed) => Err(self.closed()),
         }
     }

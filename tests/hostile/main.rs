@@ -3,9 +3,11 @@
 //! never reaches the next lease.
 
 mod broken;
+mod crowded;
 mod deaths;
 mod ends;
 mod identity;
+mod pid1;
 mod pressure;
 mod questions;
 #[path = "../support/mod.rs"]

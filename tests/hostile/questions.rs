@@ -68,7 +68,9 @@ async fn questions_in_any_order_and_given_up_are_all_answered() {
                 };
                 // Some are asked, and nobody waits for the answer.
                 if i % 3 == round % 3 {
-                    assert!(question.as_mut().now_or_never().is_none());
+                    if let Some(answer) = question.as_mut().now_or_never() {
+                        answer.unwrap_or_else(|error| panic!("{way:?} {user}: {error:?}"));
+                    }
                 } else {
                     questions.push(question);
                 }
