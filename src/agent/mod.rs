@@ -106,7 +106,7 @@ pub enum ExecVia {
     Auto,
     /// By the agent; where that cannot be, building the pool fails and says why.
     Agent,
-    /// By the engine's exec API. PID 1 is the agent all the same, where it can be.
+    /// By the engine's exec API. PID 1 is the agent all the same, where it can be. The default.
     #[default]
     Docker,
 }

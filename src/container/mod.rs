@@ -462,7 +462,7 @@ impl Container<Running> {
     /// [`Error::Unsupported`] unless PID 1 is the agent, see [`lifeline`](Self::lifeline); [`Error::Engine`], also if processes
     /// are left: those of another user can only be ended where the container's user is root.
     ///
-    /// Called any number of times at once, each call is answered by a look that began after it.
+    /// Calls may overlap. Each of them returns only when a look at all processes that began after the call has found none.
     ///
     /// # Cancel safety
     ///
@@ -688,7 +688,7 @@ pub enum Taint {
     Exhausted = 11,
     /// A command could not be started for a reason that it did not bring along, so that no other command could be: the
     /// container's own working directory is gone, or cannot be entered; its own user is not known any more; `/etc/passwd` is
-    /// no file; `/dev/null` or `/dev/ptmx` is gone; or the engine does not say why. The agent needs only the first of these.
+    /// no file; `/dev/null` or `/dev/ptmx` is gone; or the engine does not say why. Of these, commands that the agent runs meet only the first, the directory.
     ///
     /// A program, directory or user that a command names itself is its own matter. An earlier lease may have removed it all
     /// the same (`rm /bin/sh`, `rm /etc/passwd`): that cannot be told from a name that was never there, and taints nothing. See

@@ -58,12 +58,13 @@ pub enum ExitStatus {
     /// The kernel killed it, or a process it had started, because its container was over the memory limit. The command
     /// itself may have gone on and ended well, as a shell does when a member of a pipeline is killed.
     ///
-    /// A kill is blamed on the command whose process was killed, never on another one. What cannot be decided is told as
-    /// the command's own end. The container is not lent again then, or [`Usage::oom_kills`] tells of the kill.
+    /// A command gets this status if one of its own processes was killed, never for the process of another command. If that
+    /// cannot be decided, the command has the status of its own end; the container is then tainted, or
+    /// [`Usage::oom_kills`] tells of the kill.
     ///
     /// - By the agent it is decided by who was killed. That is known of the command's first process, of a shell that gives
     ///   its child's end as its own, and of all processes that had lost their parent. A process that another one has
-    ///   waited for counts as the command's if there was no process of anybody else in the container.
+    ///   waited for counts as the command's if there was no process of anybody else in the container while it ran.
     /// - By the exec API the engine's event tells, which names the container only. A command that ended by SIGKILL, or
     ///   whose shell says so, counts as the one that was killed. One that ended otherwise counts if it was the only command
     ///   at that time, in a container of a pool, and no command of an earlier lease has run there, which could have left a
@@ -227,10 +228,10 @@ impl Output {
 pub struct Usage {
     /// From the request to the known end, as seen from here: what the engine needs to run a command is in it.
     pub wall: Duration,
-    /// Processor time in user mode, of all processes of the command that had ended by its end and were waited for, by it,
-    /// by each other or by PID 1. For a command that was killed those are all of its processes, but for such as had ended
-    /// before while their parent ignored `SIGCHLD`. `None`: not known; only the agent tells, see
-    /// [`ExecVia`](crate::ExecVia). So it is with the following.
+    /// Processor time in user mode. Counts the processes of the command that have ended and that their parent, or PID 1, has
+    /// waited for. If the command was killed, that is every process of it, except those that had ended before under a parent
+    /// that ignores `SIGCHLD`. `None`: not known. Only the agent tells the time, see [`ExecVia`](crate::ExecVia); the same
+    /// holds for the following fields.
     pub user: Option<Duration>,
     /// Processor time in the kernel, of the same processes.
     pub system: Option<Duration>,
