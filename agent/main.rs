@@ -51,6 +51,9 @@ const FRAMES_TURN: u64 = 1000;
 const REAP_TURN: u64 = 1000;
 const REAP_CLOCK_CHECK: u32 = 16;
 
+/// For how many such turns a count of the processes waits.
+const COUNT_TURNS: u32 = 100;
+
 /// How many children that are traced by the agent, and stopped, go on in one such turn. The others are killed.
 const STOPS: u32 = 64;
 
@@ -340,7 +343,13 @@ impl Agent {
                 }
             }
             to_agent::COUNT => {
-                self.reap();
+                // What has ended by now is not to be counted. Children that end without end are not waited for.
+                for _ in 0..COUNT_TURNS {
+                    self.reap();
+                    if !self.to_reap {
+                        break;
+                    }
+                }
                 let count = kill::count(self.proc);
                 self.out.frame(from_agent::COUNTED, id, &count.to_le_bytes());
             }
