@@ -259,7 +259,7 @@ mod tests {
             ..Default::default()
         };
         for is_podman in [false, true] {
-            let holds = |asked, found| missing(asked, found, is_podman).is_empty();
+            let holds = |asked: &HostConfig, found: &HostConfig| missing(asked, found, is_podman).is_empty();
             assert!(holds(&cpus(Some(500_000_000)), &quota(Some(50_000), Some(100_000))));
             assert!(holds(&cpus(Some(500_000_000)), &quota(Some(50_000), None)));
             assert!(holds(&cpus(Some(333_333_333)), &quota(Some(33_334), Some(100_000))));
