@@ -70,8 +70,8 @@ impl Home {
         match own() {
             Ok(handle) => Ok(Self { handle, given: None }),
             Err(error) => {
-                let source = EngineError::new(EngineErrorKind::Internal, "no thread or no descriptors could be had");
-                let source = source.with_source(error);
+                let words = "no thread or no descriptors could be had";
+                let source = EngineError::of_system(EngineErrorKind::Internal, words, error);
                 Err(Error::engine("start the library's runtime", None, source))
             }
         }

@@ -28,11 +28,23 @@ async fn an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing(
     if std::env::var_os(OWNER).is_some() {
         return timeout(5 * NO_HANG, own()).await.unwrap();
     }
+    in_a_process_of_its_own("an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing").await;
+}
+
+#[tokio::test]
+async fn whatever_the_descriptor_that_is_missing_was_for_the_error_says_so() {
+    if std::env::var_os(OWNER).is_some() {
+        return timeout(5 * NO_HANG, one_less_each_time()).await.unwrap();
+    }
+    in_a_process_of_its_own("whatever_the_descriptor_that_is_missing_was_for_the_error_says_so").await;
+}
+
+async fn in_a_process_of_its_own(test: &str) {
     let owner = Command::new("sh")
         .args(["-c", &format!(r#"ulimit -n {LIMIT} && exec "$0" "$@""#)])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
-        .arg("an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing")
+        .arg(test)
         .env(OWNER, "1")
         .stdout(Stdio::piped())
         .output()
@@ -98,6 +110,49 @@ async fn own() {
     whole_again(&pool, creation).await;
     pool.shutdown().await.unwrap();
     assert_eq!(pool.status().total(), 0);
+}
+
+/// Creates containers with one free descriptor, with two, and so on, until there are enough: the agent's socket is among what
+/// lacks one.
+async fn one_less_each_time() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let builder = pool("descriptors-agent").exec_via(ExecVia::Agent).max_total(1);
+    let builder = builder.on_error(move |error| {
+        let _ = tell.send(error.engine_error().map(|error| (error.kind(), error.to_string())));
+    });
+    let pool = builder.build().await.unwrap();
+    println!("\ninstance {}", pool.instance());
+    // The connections that one takes are there afterwards.
+    pool.acquire().await.unwrap().discard();
+    let mut failures = 0;
+    for free in 0..LIMIT {
+        let mut hoard = Vec::new();
+        take_all(&mut hoard);
+        hoard.truncate(hoard.len().saturating_sub(free));
+        let failure = tokio::select! {
+            c = pool.acquire_timeout(NO_HANG) => {
+                c.unwrap().discard();
+                break;
+            }
+            failure = told.recv() => failure.unwrap(),
+        };
+        drop(hoard);
+        failures += 1;
+        assert!(
+            matches!(failure, Some((EngineErrorKind::TooManyOpenFiles, _))),
+            "with {free}: {failure:?}"
+        );
+        // Whatever is left of that one, and the back-off after it.
+        pool.acquire_timeout(NO_HANG).await.unwrap().discard();
+        while let Ok(failure) = told.try_recv() {
+            assert!(
+                matches!(failure, Some((EngineErrorKind::TooManyOpenFiles, _))),
+                "with {free}: {failure:?}"
+            );
+        }
+    }
+    assert!(failures > 0, "there was never one too few");
+    pool.shutdown().await.unwrap();
 }
 
 /// Takes every descriptor that is free.

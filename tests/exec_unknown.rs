@@ -43,6 +43,8 @@ struct Questions {
     /// One for each question; the last one for all that follow.
     replies: Arc<Mutex<Vec<Reply>>>,
     count: Arc<AtomicUsize>,
+    /// Whether the end is told of, whatever the replies.
+    tells_of_end: bool,
 }
 
 impl Questions {
@@ -70,6 +72,15 @@ impl ExecControl for OddControl {
                 Reply::Running => Ok(None),
                 Reply::Fail(kind) => Err(EngineError::new(kind, "made to fail")),
                 Reply::Never => std::future::pending().await,
+            }
+        })
+    }
+
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        let tells = self.0.tells_of_end;
+        Box::pin(async move {
+            if !tells {
+                std::future::pending().await
             }
         })
     }
@@ -222,6 +233,34 @@ async fn a_question_that_fails_once_or_twice_is_asked_again() {
     let (out, taint, kills) = outcome(&[failed, Reply::Never, Reply::Code(3)], false).await;
     assert_eq!(out.status, ExitStatus::Exited(3));
     assert_eq!((taint, kills), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_told_of_without_an_exit_code_is_asked_about_with_pauses() {
+    let inner = FakeEngine::new();
+    inner.on_exec(|_| FakeProcess::exit(0));
+    let questions = Questions {
+        tells_of_end: true,
+        ..Questions::answered_by(&[Reply::Running])
+    };
+    let engine = Odd {
+        inner,
+        questions: questions.clone(),
+        breaks_off: false,
+    };
+    let pool = Pool::builder("told")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine));
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let limit = Duration::from_secs(2);
+    let out = c.command("any").timeout(limit).output().await.unwrap();
+    assert_eq!(out.status, ExitStatus::TimedOut);
+    assert!(begun.elapsed() >= limit);
+    let asked = questions.count.load(Ordering::Relaxed);
+    assert!((10..=100).contains(&asked), "{asked} times in {limit:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -658,3 +658,165 @@ async fn the_words_of_a_daemon_are_printed_as_one_harmless_line() {
     stub.heal();
     pool.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_not_ours_is_removed_by_no_list() {
+    for labels in ["{}", r#"{"app":"db"}"#, r#"{"dockerpool.instance":"another"}"#, "null"] {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        drop(c);
+        stub.say(
+            Route::List,
+            200,
+            format!(r#"[{{"Id":"precious","Names":["/database"],"State":"running","Labels":{labels}}}]"#),
+        );
+        // Nor does it count as left over.
+        pool.shutdown_timeout(Duration::ZERO).await.unwrap();
+        let removed: Vec<_> = stub
+            .requests()
+            .into_iter()
+            .filter(|request| request.starts_with("DELETE"))
+            .collect();
+        assert!(
+            !removed.iter().any(|request| request.contains("precious")),
+            "{labels}: {removed:?}"
+        );
+        assert_no_panics();
+    }
+
+    // Ours among others is removed.
+    let stub = Stub::start();
+    let pool = builder(&stub).await.build().await.unwrap();
+    let ours = format!(r#"{{"{}":"{}"}}"#, labels::INSTANCE, pool.instance());
+    stub.say(
+        Route::List,
+        200,
+        format!(
+            r#"[{{"Id":"precious","Names":["/database"],"State":"running"}},
+                {{"Id":"left","Names":["/one"],"State":"running","Labels":{ours}}}]"#
+        ),
+    );
+    let ending = tokio::spawn(async move { pool.shutdown_timeout(Duration::ZERO).await });
+    let deleted = |id: &str| {
+        let of_id = format!("/containers/{id}");
+        stub.requests()
+            .iter()
+            .any(|request| request.starts_with("DELETE") && request.contains(&of_id))
+    };
+    eventually_now("what is ours is removed", || deleted("left")).await;
+    stub.say(Route::List, 200, "[]");
+    ending.await.unwrap().unwrap();
+    assert!(!deleted("precious"));
+}
+
+#[tokio::test]
+async fn limits_of_other_values_are_not_those_that_were_asked_for() {
+    let build = async |memory: i64, pids: i64, cpus: i64| {
+        let stub = Stub::start();
+        let host = format!(
+            r#"{{"Memory":{memory},"MemorySwap":{memory},"PidsLimit":{pids},"NanoCpus":{cpus},
+                 "Ulimits":[{{"Name":"core","Hard":0,"Soft":0}}]}}"#
+        );
+        stub.say(
+            Route::Inspect,
+            200,
+            format!(r#"{{"Id":"1","Name":"/one","State":{{"Status":"running"}},"Config":{{"Image":"any"}},"HostConfig":{host}}}"#),
+        );
+        let builder = builder(&stub)
+            .await
+            .memory(64 << 20)
+            .cpus(0.5)
+            .pids_limit(512)
+            .min_idle(1);
+        match builder.build().await {
+            Ok(pool) => {
+                let _ = pool.shutdown_timeout(Duration::ZERO).await;
+                Ok(())
+            }
+            Err(error) => Err(kind(&error)),
+        }
+    };
+    let (memory, pids, cpus) = (64 << 20, 512, 500_000_000);
+    for bad in [0, -1, 1 << 50] {
+        assert_eq!(build(bad, pids, cpus).await, Err(Kind::LimitDiscarded), "memory {bad}");
+        assert_eq!(build(memory, bad, cpus).await, Err(Kind::LimitDiscarded), "pids {bad}");
+        assert_eq!(build(memory, pids, bad).await, Err(Kind::LimitDiscarded), "cpus {bad}");
+    }
+    assert_eq!(build(memory, pids, cpus).await, Ok(()));
+    assert_eq!(build(memory / 2, pids / 2, cpus / 2).await, Ok(()));
+}
+
+#[tokio::test]
+async fn warnings_are_told_and_remembered_up_to_a_limit() {
+    let stub = Stub::start();
+    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let pool = builder(&stub)
+        .await
+        .on_error({
+            let told = told.clone();
+            move |error| {
+                if let Some(error) = error.engine_error().filter(|error| error.kind() == Kind::Warning) {
+                    told.lock().push(error.to_string());
+                }
+            }
+        })
+        .build()
+        .await
+        .unwrap();
+    for round in 0..20 {
+        let warnings: Vec<_> = (0..1000).map(|number| format!("warning {round} {number}")).collect();
+        let body = serde_json::json!({"Id": format!("{round:064x}"), "Warnings": warnings});
+        stub.say(Route::Create, 201, body.to_string());
+        pool.acquire().await.unwrap().discard();
+        let told = told.lock().len();
+        assert_eq!(told, (16 * (round + 1)).min(256), "round {round}");
+    }
+    let told = told.lock().clone();
+    let last = told.last().unwrap();
+    assert!(last.contains("too many warnings"), "{last}");
+    assert_eq!(told.iter().filter(|words| *words == last).count(), 1);
+    pool.shutdown().await.unwrap();
+    assert_no_panics();
+}
+
+#[tokio::test]
+async fn a_command_that_neither_runs_nor_has_ended_is_not_asked_about_for_ever() {
+    let bodies = [
+        r#"{"ID":"e1"}"#,
+        r#"{"ID":"e1","Running":false,"ExitCode":null,"Pid":7}"#,
+    ];
+    let all = bodies.map(async |body| {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.say(Route::ExecInspect, 200, body);
+        let command = async { c.command("x").output().await };
+        let output = tokio::time::timeout(Duration::from_secs(10) + BOUND, command).await;
+        let output = output.unwrap_or_else(|_| panic!("{body}: for ever")).unwrap();
+        assert_eq!(output.status, ExitStatus::Unknown, "{body}");
+        assert_eq!(output.stdout_lossy(), "hello\n", "{body}");
+        assert!(c.taint().is_some(), "{body}");
+        // With pauses of up to 50 ms.
+        assert!(
+            stub.calls(Route::ExecInspect) < 300,
+            "{}",
+            stub.calls(Route::ExecInspect)
+        );
+        drop(c);
+        let _ = pool.shutdown_timeout(Duration::ZERO).await;
+    });
+    futures_util::future::join_all(all).await;
+
+    // For a moment that is how a command begins.
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.say(Route::ExecInspect, 200, bodies[0]);
+    let mut child = c.command("x").spawn().await.unwrap();
+    eventually_now("it is asked about", || stub.calls(Route::ExecInspect) > 2).await;
+    stub.heal();
+    assert!(child.wait().await.unwrap().success());
+    drop(child);
+    assert_eq!(c.taint(), None);
+    drop(c);
+    pool.shutdown().await.unwrap();
+    assert_no_panics();
+}

@@ -154,7 +154,7 @@ impl Client {
     fn go_on_through(&mut self, socket: Socket, runtime: &RuntimeHandle) -> Result<(), EngineError> {
         let connection = socket.accept(runtime).map_err(|error| {
             let message = "the agent's connection to the library's socket cannot be used";
-            EngineError::new(EngineErrorKind::Protocol, message).with_source(error)
+            EngineError::of_system(EngineErrorKind::Protocol, message, error)
         })?;
         let connection = Arc::new(connection);
         let _ = self.inner.socket.set(connection.clone());

@@ -484,7 +484,7 @@ impl Handle {
             // Nothing was asked for.
             self.release();
             let message = "the agent's program could not be written to any directory of this machine";
-            return Err(EngineError::new(EngineErrorKind::Internal, message).with_source(error));
+            return Err(EngineError::of_system(EngineErrorKind::Internal, message, error));
         }
         // It is for commands. The lifeline needs none.
         let without_socket = spec.without_agent_socket || spec.exec_via == ExecVia::Docker;

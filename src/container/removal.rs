@@ -9,7 +9,7 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::engine::{Engine, EngineError, EngineErrorKind, Selector, bounded};
+use crate::engine::{Engine, EngineError, EngineErrorKind, Selector, bounded, listed};
 use crate::error::{Error, ErrorFn};
 
 /// When to look again for a container whose create call was given up: the engine may finish the call later.
@@ -67,8 +67,7 @@ impl Removal {
         let Some(selector) = &self.among else {
             return self.remove(&self.target).await;
         };
-        let list = self.engine.list(selector);
-        for report in bounded("a list of containers", self.call_timeout, list).await? {
+        for report in listed(&*self.engine, selector, self.call_timeout).await? {
             if report.name == self.target {
                 self.remove(&report.id).await?;
             }
@@ -186,9 +185,6 @@ impl Drop for Job {
 }
 
 fn cannot_run(error: std::io::Error) -> EngineError {
-    EngineError::new(
-        EngineErrorKind::Internal,
-        "there is no runtime to remove it on, and none can be had",
-    )
-    .with_source(error)
+    let words = "there is no runtime to remove it on, and none can be had";
+    EngineError::of_system(EngineErrorKind::Internal, words, error)
 }

@@ -134,6 +134,16 @@ impl EngineError {
         self
     }
 
+    /// Returns what an operation of this machine's own system failed with: of this kind, unless the system had no file
+    /// descriptor left for it.
+    pub(crate) fn of_system(kind: EngineErrorKind, message: impl Into<String>, error: std::io::Error) -> Self {
+        let kind = match is_too_many_open_files(&error) {
+            true => EngineErrorKind::TooManyOpenFiles,
+            false => kind,
+        };
+        Self::new(kind, message).with_source(error)
+    }
+
     /// What kind of failure it was.
     pub fn kind(&self) -> EngineErrorKind {
         self.kind
@@ -270,9 +280,41 @@ impl StdError for Words {
     }
 }
 
+/// The kernel's words for it when this process, or the machine, may open nothing more: `EMFILE` and `ENFILE`; on Windows
+/// `WSAEMFILE`.
+const TOO_MANY_OPEN_FILES: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
+
+/// Whether the error, or anything that caused it, is the system's lack of file descriptors.
+pub(crate) fn is_too_many_open_files(error: &(dyn StdError + 'static)) -> bool {
+    let system = error.downcast_ref::<std::io::Error>();
+    if let Some(code) = system.and_then(std::io::Error::raw_os_error) {
+        return TOO_MANY_OPEN_FILES.contains(&code);
+    }
+    // What such an error wraps is not its source: that is the source of the wrapped one.
+    match system.and_then(std::io::Error::get_ref) {
+        Some(wrapped) => is_too_many_open_files(wrapped),
+        None => error.source().is_some_and(is_too_many_open_files),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lack_of_descriptors_is_of_a_kind_of_its_own_whatever_it_befalls() {
+        let kind = |error| EngineError::of_system(EngineErrorKind::Protocol, "what", error).kind();
+        for code in [24, 23] {
+            let bare = || std::io::Error::from_raw_os_error(code);
+            assert_eq!(kind(bare()), EngineErrorKind::TooManyOpenFiles);
+            assert_eq!(
+                kind(std::io::Error::other(std::io::Error::other(bare()))),
+                EngineErrorKind::TooManyOpenFiles
+            );
+        }
+        assert_eq!(kind(std::io::Error::from_raw_os_error(32)), EngineErrorKind::Protocol);
+    }
 
     /// An error, the words it says, and what caused it.
     #[derive(Debug)]

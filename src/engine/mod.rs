@@ -28,6 +28,7 @@ use tokio::io::AsyncWrite;
 use crate::labels;
 use crate::shown;
 pub use docker::{DockerEngine, Endpoint};
+pub(crate) use error::is_too_many_open_files;
 pub use error::{EngineError, EngineErrorKind};
 pub use network::Network;
 pub(crate) use registry_auth::AuthKind;
@@ -921,6 +922,23 @@ impl Selector {
             id: Some(id.into()),
         }
     }
+
+    /// Whether something with these labels carries all that are named here, with these values.
+    pub(crate) fn fits(&self, labels: &std::collections::HashMap<String, String>) -> bool {
+        self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// Returns the containers with the labels of a selector, by what the answer says of each: an engine, or a proxy before it,
+/// that does not know the filter gives all there are. What is to be removed is listed so.
+pub(crate) async fn listed(
+    engine: &dyn Engine,
+    selector: &Selector,
+    limit: Duration,
+) -> Result<Vec<ContainerReport>, EngineError> {
+    let mut found = bounded("a list of containers", limit, engine.list(selector)).await?;
+    found.retain(|report| selector.fits(&report.labels));
+    Ok(found)
 }
 
 /// Something that happened to a container.

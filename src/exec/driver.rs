@@ -795,6 +795,7 @@ async fn serve(pipe: mpsc::Sender<Bytes>, frames: Vec<Frame>) {
 async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64, EngineError> {
     let (mut pause, longest) = QUESTION_PAUSE;
     let mut failures = 0;
+    let mut was_told = false;
     loop {
         match bounded("a question about a command", shared.call_timeout, control.exit_code()).await {
             Ok(Some(code)) => return Ok(code),
@@ -807,8 +808,13 @@ async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64,
                 }
             }
         }
-        // Whichever comes first: some are told of the end, all others must ask.
-        let _ = timeout(pause, control.ended()).await;
+        // Whichever comes first: some are told of the end, all others must ask. Whoever was told of it, and knows no exit code
+        // yet, would be told again at once.
+        if was_told {
+            sleep(pause).await;
+        } else {
+            was_told = timeout(pause, control.ended()).await.is_ok();
+        }
         pause = (pause * 2).min(longest);
     }
 }

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::maintainer::{self, Background};
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Removal, Running};
-use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, bounded};
+use crate::engine::{
+    ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, bounded, listed,
+};
 use crate::error::Error;
 use crate::labels;
 use crate::owner::Owner;
@@ -174,7 +176,7 @@ async fn share_out(
 /// All containers of pools of this name whose owner is proven dead.
 async fn left_by_the_dead(background: &Background) -> Result<Vec<ContainerReport>, EngineError> {
     let selector = Selector::pool(&background.pool);
-    let mut found = bounded("a list", background.call_timeout, background.engine.list(&selector)).await?;
+    let mut found = listed(&*background.engine, &selector, background.call_timeout).await?;
     found.retain(|report| owner_of(report).is_some_and(|owner| owner.is_proven_dead()));
     Ok(found)
 }

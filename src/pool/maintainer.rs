@@ -22,11 +22,12 @@ use super::watchdog::{self, Watchdog};
 use crate::backoff::Backoff;
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Running, Shared, Taint};
 use crate::engine::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, bounded,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, bounded, listed,
 };
 use crate::error::{Error, ErrorFn};
 use crate::labels;
 use crate::runtime::Home;
+use crate::text;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
 pub(super) const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +51,14 @@ const EVENT_OVERLAP: Duration = Duration::from_secs(2);
 
 /// How long after a subscription to events it certainly stands.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// How many warnings about one container are taken.
+const MAX_WARNINGS_OF_ONE: usize = 16;
+
+/// How many texts of warnings are remembered. In place of the last one the user is told that there are no more.
+const MAX_WARNINGS: usize = 256;
+const MAX_WARNING_BEFORE_LAST: usize = MAX_WARNINGS - 1;
+const NO_MORE_WARNINGS: &str = "the engine has given too many warnings; no more of them are told";
 
 pub(super) type Item = Container<Running>;
 
@@ -151,18 +160,26 @@ impl Background {
         (self.on_error)(error);
     }
 
-    /// Tells the user what the engine says of a container, each text once.
-    pub(super) fn warn(&self, container: &str, warnings: Vec<String>) {
+    /// Tells the user what the engine says of a container: each text once, and no more of them than anybody reads.
+    pub(super) fn warn(&self, container: &str, mut warnings: Vec<String>) {
+        warnings.truncate(MAX_WARNINGS_OF_ONE);
         for warning in warnings {
-            if self.warned.lock().insert(warning.clone()) {
-                tracing::warn!(pool = self.pool, container, warning, "the engine warns of a container");
-                let warning = EngineError::new(EngineErrorKind::Warning, warning);
-                self.report(Error::engine(
-                    "create the container without a warning",
-                    Some(container),
-                    warning,
-                ));
-            }
+            let warning = {
+                let mut warned = self.warned.lock();
+                match warned.len() {
+                    MAX_WARNINGS.. => return,
+                    _ if !warned.insert(text::clean(&warning).into_owned()) => continue,
+                    MAX_WARNING_BEFORE_LAST => NO_MORE_WARNINGS.to_owned(),
+                    _ => warning,
+                }
+            };
+            let warning = EngineError::new(EngineErrorKind::Warning, warning);
+            tracing::warn!(pool = self.pool, container, %warning, "the engine warns of a container");
+            self.report(Error::engine(
+                "create the container without a warning",
+                Some(container),
+                warning,
+            ));
         }
     }
 
@@ -604,15 +621,16 @@ async fn look_for_lost(background: &Background) -> bool {
     true
 }
 
-/// Removes everything that carries our instance label, looks whether it is gone, and gives back what was made ready. Ends
-/// at `until` also where the engine answers at once, so that nobody else gets to look at the time.
+/// Removes everything that was adopted or carries our instance label, by what the answer says of it, looks whether it is
+/// gone, and gives back what was made ready. Ends at `until` also where the engine answers at once, so that nobody else
+/// gets to look at the time.
 async fn sweep(background: &Background, until: Instant) -> Result<(), EngineError> {
     let selector = background.selector();
     let mut backoff = Backoff::default();
     let mut pause = SWEEP_PAUSE;
     while Instant::now() < until {
         let attempt = async {
-            let left = bounded("a list", background.call_timeout, background.engine.list(&selector)).await?;
+            let left = listed(&*background.engine, &selector, background.call_timeout).await?;
             let adopted = std::mem::take(&mut *background.adopted.lock());
             let ids: Vec<_> = left.into_iter().map(|report| report.id).chain(adopted).collect();
             let empty = ids.is_empty();

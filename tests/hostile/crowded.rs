@@ -40,12 +40,7 @@ async fn a_command_for_which_there_is_no_process_left_harms_no_other() {
 #[tokio::test]
 async fn a_container_that_is_gone_is_told_as_such_also_where_commands_have_limits() {
     for way in WAYS {
-        let pool = way
-            .builder("gone")
-            .ulimit("cpu", 100, 100)
-            .build()
-            .await
-            .unwrap();
+        let pool = way.builder("gone").ulimit("cpu", 100, 100).build().await.unwrap();
         let c = pool.acquire().await.unwrap();
         assert!(c.command("true").status().await.unwrap().success(), "{way:?}");
         crate::support::engine().await.remove(c.id()).await.unwrap();

@@ -96,8 +96,8 @@ struct Shared {
     /// How many bytes of an endless answer were taken.
     taken: AtomicU64,
     next_id: AtomicU64,
-    /// The ids of those that were created and not removed.
-    containers: Mutex<Vec<String>>,
+    /// The ids and labels of those that were created and not removed.
+    containers: Mutex<Vec<(String, serde_json::Value)>>,
 }
 
 impl Drop for Stub {
@@ -235,12 +235,12 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
                 return Ok(());
             }
         }
-        read.drain(..length);
+        let body: Vec<u8> = read.drain(..length).collect();
         let words = shared.words.lock().get(&route).cloned();
         match (fault, words) {
             (Some(fault), _) => return misbehave(&mut stream, route, fault, shared).await,
             (None, Some((status, body))) => answer(&mut stream, status, &body).await?,
-            (None, None) => behave(&mut stream, route, path, shared).await?,
+            (None, None) => behave(&mut stream, route, path, &body, shared).await?,
         }
     }
 }
@@ -282,7 +282,7 @@ fn frame(data: &[u8]) -> Vec<u8> {
     frame
 }
 
-async fn behave(stream: &mut UnixStream, route: Route, path: &str, shared: &Shared) -> io::Result<()> {
+async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8], shared: &Shared) -> io::Result<()> {
     match route {
         // Of an architecture for which there is no agent, so that PID 1 is `cat`.
         Route::Version => {
@@ -302,12 +302,13 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, shared: &Shar
         Route::Create => {
             let id = format!("{:064x}", shared.next_id.fetch_add(1, Ordering::Relaxed));
             let body = format!(r#"{{"Id":"{id}","Warnings":[]}}"#);
-            shared.containers.lock().push(id);
+            let asked: serde_json::Value = serde_json::from_slice(asked)?;
+            shared.containers.lock().push((id, asked["Labels"].clone()));
             answer(stream, 201, &body).await
         }
         Route::Remove => {
             // By id; what was never given one is not there anyway.
-            shared.containers.lock().retain(|id| !path.contains(id.as_str()));
+            shared.containers.lock().retain(|(id, _)| !path.contains(id.as_str()));
             answer(stream, 204, "").await
         }
         Route::Start | Route::Kill => answer(stream, 204, "").await,
@@ -317,9 +318,10 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, shared: &Shar
         }
         Route::List => {
             let containers = shared.containers.lock().clone();
-            let one = |id: &String| format!(r#"{{"Id":"{id}","Names":["/one"],"State":"running"}}"#);
-            let all: Vec<_> = containers.iter().map(one).collect();
-            answer(stream, 200, &format!("[{}]", all.join(","))).await
+            let one =
+                |(id, labels)| serde_json::json!({"Id": id, "Names": ["/one"], "State": "running", "Labels": labels});
+            let all: Vec<_> = containers.into_iter().map(one).collect();
+            answer(stream, 200, &serde_json::Value::from(all).to_string()).await
         }
         Route::Network => answer(stream, 404, r#"{"message":"network not found"}"#).await,
         Route::NetworkCreate => answer(stream, 201, r#"{"Id":"n1","Warning":""}"#).await,

@@ -10,7 +10,7 @@ use bollard::models::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
+use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector, is_too_many_open_files};
 
 /// The filters of list and event calls; they name an id differently.
 pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, Vec<String>> {
@@ -163,7 +163,7 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         }
         DockerError::RequestTimeoutError => Kind::Timeout,
         DockerError::SocketNotFoundError(_) => Kind::Unreachable,
-        error if any_cause(error, is_too_many_open_files) => Kind::TooManyOpenFiles,
+        error if is_too_many_open_files(error) => Kind::TooManyOpenFiles,
         #[cfg(feature = "tls")]
         error if any_cause(error, super::tls::is_tls) => Kind::Untrusted,
         error if any_cause(error, super::ssh::is_tunnel) => Kind::Unreachable,
@@ -190,17 +190,6 @@ struct Undecodable(String);
 /// Whether the error or anything that caused it is of some kind.
 fn any_cause(error: &DockerError, is: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source()).any(is)
-}
-
-/// The kernel's words for it when this process, or the machine, may open nothing more: `EMFILE` and `ENFILE`; on Windows
-/// `WSAEMFILE`.
-const TOO_MANY_OPEN_FILES: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
-
-fn is_too_many_open_files(error: &(dyn StdError + 'static)) -> bool {
-    let code = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::raw_os_error);
-    code.is_some_and(|code| TOO_MANY_OPEN_FILES.contains(&code))
 }
 
 /// The engine's status codes say little, and its messages are what its own command line goes by.

@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::convert::{checked, engine_error};
 use super::upgrade::{self, Connection};
@@ -28,8 +29,12 @@ use crate::runtime::{Home, stream_within, within};
 /// Read from the connection at once; Docker's frames have at most 32 KiB.
 const READ_CAPACITY: usize = 64 * 1024;
 
-/// How often a command is asked about whose output has ended.
-const END_CHECK: Duration = Duration::from_millis(5);
+/// The first pause between two questions about a command whose output has ended, and the longest.
+const END_CHECK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+
+/// How long an engine may say, after the end of a command's output, that it neither runs nor has an exit code. An engine
+/// says so for a moment between its start and that of its process.
+const LONGEST_LIMBO: Duration = Duration::from_secs(10);
 
 /// Docker reports a program it could not start as output, in these words.
 const CANNOT_START_WORDS: [&[u8]; 5] = [
@@ -145,6 +150,7 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         },
         runtime: engine.runtime.clone(),
         words: Arc::default(),
+        limbo: Arc::default(),
     };
     if let Some(size) = request.tty {
         // Engines before API 1.42 take no size with the command itself. One that has already ended needs none.
@@ -172,6 +178,32 @@ struct Control {
     runtime: Home,
     /// What may be the engine's words on why the program could not be started, held back from the output.
     words: Arc<Mutex<VecDeque<Frame>>>,
+    limbo: Arc<Mutex<Limbo>>,
+}
+
+/// Whether a command is in a state that it cannot stay in: its output has ended, and it neither runs nor has an exit code.
+#[derive(Default)]
+struct Limbo {
+    output_ended: bool,
+    /// Since when every answer says so.
+    since: Option<Instant>,
+}
+
+impl Limbo {
+    /// Notes an answer; fails where it has been the same for too long.
+    fn note(&mut self, is_nowhere: bool) -> Result<(), EngineError> {
+        if !is_nowhere || !self.output_ended {
+            self.since = None;
+            return Ok(());
+        }
+        if self.since.get_or_insert_with(Instant::now).elapsed() <= LONGEST_LIMBO {
+            return Ok(());
+        }
+        Err(EngineError::new(
+            EngineErrorKind::Protocol,
+            format!("for {LONGEST_LIMBO:?} the engine has said that the command does not run, without an exit code"),
+        ))
+    }
 }
 
 impl Control {
@@ -181,10 +213,12 @@ impl Control {
             .inspect_exec(&self.exec)
             .await
             .map_err(|error| engine_error("the engine did not describe the command", error))?;
-        let code = match found {
-            ref found if found.running == Some(true) => return Ok(None),
-            ref found => found.exit_code,
-        };
+        let runs = found.running == Some(true);
+        self.limbo.lock().note(!runs && found.exit_code.is_none())?;
+        if runs {
+            return Ok(None);
+        }
+        let code = found.exit_code;
         // Only a process that never was has no pid; a program's own exit code 126 or 127 comes with one. Not so with Podman,
         // where its words must do: a program that writes the like itself, and no more, is mistaken.
         let never_was = if self.is_podman {
@@ -247,11 +281,13 @@ impl Control {
 
     /// The reader's deadline bounds it.
     async fn ask_until_ended(&self) -> Result<i64, EngineError> {
+        let (mut pause, longest) = END_CHECK;
         loop {
-            match self.ask().await? {
-                Some(code) => return Ok(code),
-                None => tokio::time::sleep(END_CHECK).await,
+            if let Some(code) = self.ask().await? {
+                return Ok(code);
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
     }
 }
@@ -280,6 +316,12 @@ fn without_engine_words(log: Frames, control: Control) -> Frames {
         only_words: bool,
         ended: bool,
     }
+    impl State {
+        fn end(&mut self) {
+            self.ended = true;
+            self.control.limbo.lock().output_ended = true;
+        }
+    }
     let state = State {
         log,
         control,
@@ -305,11 +347,11 @@ fn without_engine_words(log: Frames, control: Control) -> Frames {
                 }
                 Some(Ok(frame)) => return Some((Ok(frame), state)),
                 Some(Err(error)) => {
-                    state.ended = true;
+                    state.end();
                     return Some((Err(error), state));
                 }
                 None => {
-                    state.ended = true;
+                    state.end();
                     if !state.control.words.lock().is_empty() {
                         match state.control.ask_until_ended().await {
                             Err(error) if error.kind() == EngineErrorKind::CannotStart => return None,

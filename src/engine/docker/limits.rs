@@ -3,20 +3,15 @@
 //! The words are those of Docker 20.10 to 29 (`verifyPlatformContainerResources` of its daemon) and of Podman. Docker sets
 //! a limit that its kernel lacks to nothing, goes on, and says so in the answer to the create call.
 
-use bollard::models::{HostConfig, SystemInfo};
+use bollard::models::{HostConfig, ResourcesUlimits, SystemInfo};
 use serde_json::Value;
 
 use crate::engine::LimitSupport;
 
-/// Limits by their names in the API, whose values mean "no limit" when they are zero, negative, empty or false.
-const LIMITS: [&str; 17] = [
-    "Memory",
-    "MemorySwap",
-    "MemoryReservation",
-    "PidsLimit",
-    "NanoCpus",
+/// Limits by their names in the API, whose values mean "no limit" when they are zero, negative, empty or false. Engines
+/// describe them in other words than they were asked for, so that only their absence counts.
+const LIMITS: [&str; 10] = [
     "CpuShares",
-    "CpuQuota",
     "CpuRealtimeRuntime",
     "CpusetCpus",
     "CpusetMems",
@@ -26,11 +21,13 @@ const LIMITS: [&str; 17] = [
     "BlkioDeviceReadIOps",
     "BlkioDeviceWriteIOps",
     "ShmSize",
-    "Ulimits",
 ];
 
-/// Podman describes some of the others in another way than they were asked for.
-const LIMITS_OF_PODMAN: [&str; 3] = ["Memory", "MemorySwap", "PidsLimit"];
+/// The kernel's usual period of a CPU quota, in microseconds.
+const CPU_PERIOD: i64 = 100_000;
+
+/// A quota is a whole number of microseconds of such a period: billionths of a processor that rounding may add.
+const CPU_ROUNDING: i64 = 1_000_000_000 / CPU_PERIOD;
 
 /// Whether this warning says that a limit that was asked for is not set.
 pub(super) fn says_discarded(warning: &str, asked: &HostConfig) -> bool {
@@ -45,17 +42,81 @@ pub(super) fn says_discarded(warning: &str, asked: &HostConfig) -> bool {
     dropped.iter().any(|word| warning.contains(word)) && (unsupported || warning.contains("limit"))
 }
 
-/// The limits that were asked for and that the container does not have, by its description.
+/// The limits that were asked for and that the container does not have, by its description: they are not there, or larger.
+/// Smaller ones are fine.
 pub(super) fn missing(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
+    let mut missing = Vec::new();
+    let amounts = [
+        ("Memory", asked.memory, found.memory, 0),
+        ("MemorySwap", asked.memory_swap, found.memory_swap, 0),
+        ("PidsLimit", asked.pids_limit, found.pids_limit, 0),
+        ("NanoCpus", nano_cpus(asked), nano_cpus(found), CPU_ROUNDING),
+        (
+            "MemoryReservation",
+            asked.memory_reservation.filter(|_| !is_podman),
+            found.memory_reservation,
+            0,
+        ),
+    ];
+    for (name, asked, found, more) in amounts {
+        let Some(wanted) = asked.filter(|asked| *asked > 0) else {
+            continue;
+        };
+        if found.is_none_or(|found| found <= 0 || found > wanted.saturating_add(more)) {
+            let found = found.map_or_else(|| "null".to_owned(), |found| found.to_string());
+            missing.push(format!("{name} is {found} where {wanted} was asked for"));
+        }
+    }
+    missing.extend(missing_ulimits(asked, found, is_podman));
+    if is_podman {
+        return missing;
+    }
     let as_json = |config: &HostConfig| serde_json::to_value(config).unwrap_or_default();
     let (asked, found) = (as_json(asked), as_json(found));
-    let limits = if is_podman { &LIMITS_OF_PODMAN[..] } else { &LIMITS[..] };
-    let missing = limits
+    let absent = LIMITS
         .iter()
         .filter(|name| is_limit(&asked[**name]) && !is_limit(&found[**name]));
+    missing.extend(absent.map(|name| format!("{name} is {} where {} was asked for", found[*name], asked[*name])));
     missing
-        .map(|name| format!("{name} is {} where {} was asked for", found[*name], asked[*name]))
-        .collect()
+}
+
+/// How much of the processors there may be used, in billionths of one, whether it is said so or as a quota.
+fn nano_cpus(config: &HostConfig) -> Option<i64> {
+    if let Some(cpus) = config.nano_cpus.filter(|cpus| *cpus > 0) {
+        return Some(cpus);
+    }
+    let quota = config.cpu_quota.filter(|quota| *quota > 0)?;
+    let period = config.cpu_period.filter(|period| *period > 0).unwrap_or(CPU_PERIOD);
+    let cpus = i128::from(quota) * 1_000_000_000 / i128::from(period);
+    Some(i64::try_from(cpus).unwrap_or(i64::MAX))
+}
+
+fn missing_ulimits(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
+    // Negative: unlimited. Podman may give that in another way, which does not come through as a number.
+    let amount = |value: Option<i64>| value.map_or(0, |value| u64::try_from(value).unwrap_or(u64::MAX));
+    let name = |limit: &ResourcesUlimits| {
+        let name = limit.name.as_deref().unwrap_or_default().to_ascii_lowercase();
+        name.strip_prefix("rlimit_").unwrap_or(&name).to_owned()
+    };
+    let mut missing = Vec::new();
+    for wanted in asked.ulimits.iter().flatten() {
+        let (soft, hard) = (amount(wanted.soft), amount(wanted.hard));
+        let there = found.ulimits.iter().flatten().find(|there| name(there) == name(wanted));
+        let is = match there {
+            // Nor does it describe all of them in all versions.
+            None if is_podman => continue,
+            None => "not set".to_owned(),
+            Some(there) if amount(there.soft) > soft || amount(there.hard) > hard => {
+                format!("{}:{}", amount(there.soft), amount(there.hard))
+            }
+            Some(_) => continue,
+        };
+        missing.push(format!(
+            "ulimit {} is {is} where {soft}:{hard} was asked for",
+            name(wanted)
+        ));
+    }
+    missing
 }
 
 fn is_limit(value: &Value) -> bool {
@@ -125,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_not_there_is_missing_and_one_of_another_value_is_not() {
+    fn a_limit_that_is_not_there_or_larger_is_missing_and_a_smaller_one_is_not() {
         let found = HostConfig {
-            memory: Some(2 << 20),
+            memory: Some(1 << 19),
             memory_swap: Some(-1),
             blkio_weight: Some(0),
             ..Default::default()
@@ -143,5 +204,106 @@ mod tests {
         );
         assert_eq!(missing(&asked(), &found, true), told[..1]);
         assert_eq!(missing(&found, &found, false), [""; 0]);
+        let found = HostConfig {
+            blkio_weight: Some(10),
+            ..asked()
+        };
+        assert_eq!(
+            missing(&asked(), &found, false),
+            [""; 0],
+            "of another value, as engines may round it"
+        );
+    }
+
+    #[test]
+    fn an_amount_is_missing_where_it_is_unlimited_or_larger() {
+        type Set = fn(&mut HostConfig, Option<i64>);
+        let amounts: [(&str, Set); 5] = [
+            ("Memory is", |config, value| config.memory = value),
+            ("MemorySwap is", |config, value| config.memory_swap = value),
+            ("MemoryReservation is", |config, value| {
+                config.memory_reservation = value
+            }),
+            ("PidsLimit is", |config, value| config.pids_limit = value),
+            ("NanoCpus is", |config, value| config.nano_cpus = value),
+        ];
+        let asked = 500_000_000;
+        for (name, set) in amounts {
+            let with = |value| {
+                let mut config = HostConfig::default();
+                set(&mut config, value);
+                config
+            };
+            for bad in [None, Some(0), Some(-1), Some(asked + 10_001), Some(i64::MAX)] {
+                let told = missing(&with(Some(asked)), &with(bad), false);
+                assert!(told.len() == 1 && told[0].starts_with(name), "{bad:?}: {told:?}");
+            }
+            for good in [1, asked] {
+                assert_eq!(missing(&with(Some(asked)), &with(Some(good)), false), [""; 0], "{name}");
+            }
+            for nothing in [None, Some(0), Some(-1)] {
+                assert_eq!(missing(&with(nothing), &with(Some(i64::MAX)), false), [""; 0], "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn processors_are_compared_in_whatever_way_they_are_limited() {
+        let cpus = |nano_cpus| HostConfig {
+            nano_cpus,
+            ..Default::default()
+        };
+        let quota = |cpu_quota, cpu_period| HostConfig {
+            cpu_quota,
+            cpu_period,
+            ..Default::default()
+        };
+        for is_podman in [false, true] {
+            let holds = |asked: &HostConfig, found: &HostConfig| missing(asked, found, is_podman).is_empty();
+            assert!(holds(&cpus(Some(500_000_000)), &quota(Some(50_000), Some(100_000))));
+            assert!(holds(&cpus(Some(500_000_000)), &quota(Some(50_000), None)));
+            assert!(holds(&cpus(Some(333_333_333)), &quota(Some(33_334), Some(100_000))));
+            assert!(holds(&quota(Some(25_000), Some(50_000)), &cpus(Some(500_000_000))));
+            assert!(!holds(&cpus(Some(500_000_000)), &quota(Some(50_000), Some(50_000))));
+            assert!(!holds(&cpus(Some(500_000_000)), &quota(Some(-1), Some(100_000))));
+            assert!(!holds(&quota(Some(25_000), Some(50_000)), &cpus(Some(64_000_000_000))));
+            assert!(!holds(&cpus(Some(500_000_000)), &cpus(None)));
+        }
+    }
+
+    #[test]
+    fn a_ulimit_is_missing_where_it_is_not_there_or_larger() {
+        let with = |name: &str, soft, hard| HostConfig {
+            ulimits: Some(vec![ResourcesUlimits {
+                name: Some(name.to_owned()),
+                soft: Some(soft),
+                hard: Some(hard),
+            }]),
+            ..Default::default()
+        };
+        let asked = with("nofile", 100, 200);
+        for found in [
+            with("nofile", 101, 200),
+            with("nofile", 100, -1),
+            with("RLIMIT_NOFILE", 100, 201),
+        ] {
+            assert_eq!(missing(&asked, &found, false).len(), 1, "{found:?}");
+            assert_eq!(missing(&asked, &found, true).len(), 1, "{found:?}");
+        }
+        for found in [with("nofile", 100, 200), with("RLIMIT_NOFILE", 50, 200)] {
+            assert_eq!(missing(&asked, &found, false), [""; 0]);
+        }
+        let other = with("core", 0, 0);
+        assert_eq!(
+            missing(&asked, &other, false),
+            ["ulimit nofile is not set where 100:200 was asked for"]
+        );
+        assert_eq!(missing(&asked, &other, true), [""; 0]);
+        assert_eq!(
+            missing(&other, &with("core", -1, -1), false).len(),
+            1,
+            "no core at all was asked for"
+        );
+        assert_eq!(missing(&with("core", -1, -1), &other, false), [""; 0]);
     }
 }

@@ -115,8 +115,8 @@ impl DockerEngine {
             // Files are read for it.
             let candidates = files::off_the_runtime(|| Environment::of_process().candidates()).await;
             let candidates = candidates.map_err(|error| {
-                let error =
-                    EngineError::new(EngineErrorKind::Internal, "the settings could not be read").with_source(error);
+                let words = "the settings could not be read";
+                let error = EngineError::of_system(EngineErrorKind::Internal, words, error);
                 Error::engine(REACH, None, error)
             })?;
             Self::first_that_answers(candidates?).await

@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::Sleep;
 
 use super::endpoint::Destination;
+use crate::engine::is_too_many_open_files;
 
 /// How much of what ssh says of its troubles is kept, in bytes.
 const WORDS_KEPT: usize = 2048;
@@ -53,7 +54,10 @@ impl TunnelStream {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| io::Error::new(error.kind(), TunnelFailed(format!("`ssh` cannot be run: {error}"))))?;
+            .map_err(|error| match is_too_many_open_files(&error) {
+                true => error,
+                false => io::Error::new(error.kind(), TunnelFailed(format!("`ssh` cannot be run: {error}"))),
+            })?;
         let missing = || io::Error::other("a standard stream of ssh is missing");
         Ok(TunnelStream {
             stdin: Some(child.stdin.take().ok_or_else(missing)?),

@@ -5,13 +5,13 @@ use std::io;
 use std::time::Duration;
 
 use bollard::body_full;
-use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
+use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters as query;
 
 use super::DockerEngine;
 use super::convert::{checked, engine_error};
 use crate::agent::{self, AgentVolume};
-use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind};
+use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Selector};
 use crate::labels;
 use crate::owner::Owner;
 
@@ -89,7 +89,16 @@ pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result
             continue;
         }
         let name = checked(volume.name)?;
-        for user in users(engine, &name).await? {
+        // Its owner made these, too.
+        let own = [labels::MANAGED_BY, labels::POOL, labels::OWNER];
+        let own = own
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), volume.labels.get(name)?.clone())));
+        let selector = Selector {
+            labels: own.collect(),
+            id: None,
+        };
+        for user in users(engine, &name, &selector).await? {
             engine.remove(&user).await?;
         }
         remove(engine, &name).await?;
@@ -173,8 +182,8 @@ fn archive(program: &[u8]) -> io::Result<Vec<u8>> {
     archive.into_inner()
 }
 
-/// The containers that a volume is mounted in, in any state.
-async fn users(engine: &DockerEngine, volume: &str) -> Result<Vec<String>, EngineError> {
+/// The containers that a volume is mounted in, in any state, and that carry these labels by what the answer says of each.
+async fn users(engine: &DockerEngine, volume: &str, selector: &Selector) -> Result<Vec<String>, EngineError> {
     let options = query::ListContainersOptions {
         all: true,
         filters: Some(HashMap::from([("volume".to_owned(), vec![volume.to_owned()])])),
@@ -188,9 +197,17 @@ async fn users(engine: &DockerEngine, volume: &str) -> Result<Vec<String>, Engin
         .map_err(|error| engine_error("the engine did not list containers", error))?;
     found
         .into_iter()
+        .filter(|container| container.labels.as_ref().is_some_and(|labels| selector.fits(labels)))
+        .filter(|container| mounts(container, volume))
         .filter_map(|container| container.id)
         .map(checked)
         .collect()
+}
+
+/// Whether this volume is among its mounts, as far as the answer tells.
+fn mounts(container: &ContainerSummary, volume: &str) -> bool {
+    let mut mounts = container.mounts.iter().flatten();
+    container.mounts.is_none() || mounts.any(|mount| mount.name.as_deref().is_none_or(|name| name == volume))
 }
 
 async fn remove(engine: &DockerEngine, name: &str) -> Result<(), EngineError> {
