@@ -131,6 +131,39 @@ fn a_static_pool_is_shared_by_runtimes_that_come_and_go() {
 }
 
 #[test]
+fn pools_are_built_and_containers_created_in_tasks_of_any_thread() {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for way in WAYS {
+            let built = tokio::spawn(by(way, pool("task").max_total(1)).build()).await.unwrap();
+            let pool = built.unwrap();
+            use_all(&pool, way).await;
+            let instance = pool.instance().to_owned();
+            tokio::spawn(async move { pool.shutdown().await })
+                .await
+                .unwrap()
+                .unwrap();
+            tokio::task::spawn_blocking(move || assert_all_gone(&instance))
+                .await
+                .unwrap();
+        }
+        let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect().await.unwrap());
+        let whole_life = tokio::spawn(async move {
+            let c = Container::create(engine, ContainerSpec::new(busybox())).await?;
+            let c = c.start().await?.pause().await?.unpause().await?;
+            c.kill_all().await?;
+            c.wipe(&["/tmp"]).await?;
+            c.kill().await?.remove().await
+        });
+        whole_life.await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_pool_is_built_used_and_shut_down_where_there_is_no_runtime() {
     for way in WAYS {
         let pool = block_on(by(way, pool("plain").max_total(1)).build()).unwrap();

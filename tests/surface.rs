@@ -76,6 +76,65 @@ fn types_go_to_other_threads_and_plain_ones_compare() {
     streamed::<ExecSession>();
 }
 
+/// Not called: that it compiles is the test.
+#[allow(dead_code)]
+fn every_future_goes_to_other_threads(builder: PoolBuilder, engine: Arc<dyn Engine>, runtime: tokio::runtime::Handle) {
+    fn made<T>() -> T {
+        unreachable!()
+    }
+
+    let _ = sent(builder.build());
+    let _ = sent(DockerEngine::connect());
+    let _ = sent(DockerEngine::connect_to(made()));
+    let _ = sent(DockerEngine::from_bollard(made()));
+    let _ = sent(Container::create(engine.clone(), made()));
+    let _ = sent(Container::create_on(runtime, engine, made()));
+
+    let pool: Pool = made();
+    let _ = sent(pool.acquire());
+    let _ = sent(pool.acquire_timeout(made()));
+    let _ = sent(pool.refresh());
+    let _ = sent(pool.shutdown());
+    let _ = sent(pool.shutdown_timeout(made()));
+
+    let created: Container<Created> = made();
+    let _ = sent(created.inspect());
+    let _ = sent(created.remove());
+    let _ = sent(made::<Container<Created>>().start());
+    let running: Container<Running> = made();
+    let _ = sent(running.inspect());
+    let _ = sent(running.process_count());
+    let _ = sent(running.kill_all());
+    let _ = sent(running.wipe(&["/tmp"]));
+    let _ = sent(running.wipe(&[String::new()]));
+    let _ = sent(made::<Container<Running>>().pause());
+    let _ = sent(made::<Container<Running>>().stop(made()));
+    let _ = sent(made::<Container<Running>>().kill());
+    let _ = sent(made::<Container<Running>>().remove());
+    let _ = sent(made::<Container<Paused>>().unpause());
+    let _ = sent(made::<Container<Paused>>().kill());
+    let _ = sent(made::<Container<Exited>>().exit_code());
+    let _ = sent(made::<Container<Exited>>().start());
+
+    let _ = sent(running.exec(["true"]));
+    let mut command: Command<'_> = running.command("true");
+    let _ = sent(command.output());
+    let _ = sent(command.status());
+    let _ = sent(command.output_string());
+    let _ = sent(command.lines());
+    let _ = sent(command.run_to(&mut Vec::new(), &mut tokio::io::sink()));
+    let _ = sent(command.spawn());
+    let mut child: Child<'_> = made();
+    let _ = sent(child.wait());
+    let _ = sent(child.signal(made()));
+    let _ = sent(child.resize(made(), made()));
+    let _ = sent(child.kill());
+    let _ = sent(child.wait_with_output());
+    let mut lines: OutputLines<'_> = made();
+    let _ = sent(lines.next_line());
+    let _ = sent(lines.wait());
+}
+
 #[tokio::test]
 async fn arguments_and_input_are_taken_in_any_form_of_text() {
     let engine = FakeEngine::new();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
+use futures_util::future::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{Semaphore, watch};
@@ -623,7 +624,7 @@ impl Prepared {
         ways: agent::Ways,
         info: &EngineInfo,
         progress: &ProgressFn,
-        new_handle: impl Fn(ContainerSpec) -> Handle,
+        new_handle: impl Fn(ContainerSpec) -> Handle + Send + Sync,
     ) -> Result<(ActiveExec, Option<First>), Error> {
         let failed = |op| move |error| Error::engine(op, None, error);
         let Self {
@@ -647,19 +648,20 @@ impl Prepared {
         .await
         .map_err(failed("describe the image"))?;
         agent::find_command(spec, &**engine, *call_timeout).await?;
-        let described = async |spec: &mut ContainerSpec| {
-            let described = engine.fingerprint(spec);
-            let fingerprint = bounded("the description of the image", *call_timeout, described).await?;
-            spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
-            Ok::<_, EngineError>(())
+        let (engine, call_timeout) = (&**engine, *call_timeout);
+        let bring_up = |spec: ContainerSpec, keep| {
+            let new_handle = &new_handle;
+            let up = async move {
+                let mut spec = maintainer::created_now(&spec);
+                describe(&mut spec, engine, call_timeout).await?;
+                new_handle(spec).bring_up(keep).await
+            };
+            up.boxed()
         };
-        let bring_up = async |spec: &ContainerSpec, keep| {
-            let mut spec = maintainer::created_now(spec);
-            described(&mut spec).await?;
-            new_handle(spec).bring_up(keep).await
-        };
-        let brought = agent::bring(spec, ways, &**engine, info, *call_timeout, bring_up).await?;
-        described(spec).await.map_err(failed("describe the image"))?;
+        let brought = agent::bring(spec, ways, engine, info, call_timeout, bring_up).await?;
+        describe(spec, engine, call_timeout)
+            .await
+            .map_err(failed("describe the image"))?;
         Ok(brought)
     }
 
@@ -689,6 +691,14 @@ impl Drop for Prepared {
             }
         });
     }
+}
+
+/// Has a spec carry what tells containers of it from those of others.
+async fn describe(spec: &mut ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
+    let described = engine.fingerprint(spec);
+    let fingerprint = bounded("the description of the image", call_timeout, described).await?;
+    spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
+    Ok(())
 }
 
 /// Whether there is something to be undone.
