@@ -71,8 +71,7 @@ impl Home {
         match own() {
             Ok(handle) => Ok(Self { handle, given: None }),
             Err(error) => {
-                let source = EngineError::new(EngineErrorKind::Internal, "no thread or no descriptors could be had");
-                let source = source.with_source(error);
+                let source = EngineError::of_io("no thread or no descriptors could be had", error);
                 Err(Error::engine("start the library's runtime", None, source))
             }
         }

@@ -5,8 +5,10 @@ mod support;
 use std::error::Error as _;
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, ExecVia, Pool};
 use futures_util::future::join_all;
 use support::{containers_of_instance, engine, pool};
@@ -28,11 +30,25 @@ async fn an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing(
     if std::env::var_os(OWNER).is_some() {
         return timeout(5 * NO_HANG, own()).await.unwrap();
     }
+    let instance = by_an_owner("an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing");
+    assert_eq!(containers_of_instance(&*engine().await, &instance).await, 0);
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can() {
+    if std::env::var_os(OWNER).is_some() {
+        return timeout(5 * NO_HANG, build_without_descriptors()).await.unwrap();
+    }
+    let instance = by_an_owner("a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can");
+    assert_eq!(containers_of_instance(&*engine().await, &instance).await, 0);
+}
+
+/// Runs a test of this name in a process that may have few files open; gives the instance it says.
+fn by_an_owner(test: &str) -> String {
     let owner = Command::new("sh")
         .args(["-c", &format!(r#"ulimit -n {LIMIT} && exec "$0" "$@""#)])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg("an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing")
+        .args(["--exact", "--nocapture", test])
         .env(OWNER, "1")
         .stdout(Stdio::piped())
         .output()
@@ -41,8 +57,27 @@ async fn an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing(
     print!("{said}");
     assert!(owner.status.success(), "{said}");
     let instance = said.lines().find_map(|line| line.strip_prefix("instance "));
-    let instance = instance.expect("the owner says its instance");
-    assert_eq!(containers_of_instance(&*engine().await, instance).await, 0);
+    instance.expect("the owner says its instance").to_owned()
+}
+
+async fn build_without_descriptors() {
+    let fake = FakeEngine::new();
+    let mut hoard = Vec::new();
+    take_all(&mut hoard);
+    let builder = Pool::builder("any").image("any").engine(Arc::new(fake.clone()));
+    let refused = builder.build().await.unwrap_err();
+    assert_says_so(&refused);
+    assert_eq!(fake.calls(Call::Check), 0, "before anything is done");
+    drop(hoard);
+
+    let pool = pool("descriptors").build().await.unwrap();
+    println!("\ninstance {}", pool.instance());
+    let c = pool.acquire().await.unwrap();
+    let labels = c.inspect().await.unwrap().labels;
+    let owner = &labels["dockerpool.owner"];
+    assert!(owner.contains(&format!(".{}.", std::process::id())), "{owner}");
+    drop(c);
+    pool.shutdown().await.unwrap();
 }
 
 async fn own() {

@@ -30,7 +30,7 @@ use crate::error::{Error, FieldError};
 pub(crate) use client::{Client, Limit, Place};
 #[cfg(fuzzing)]
 pub(crate) use decode::said;
-pub(crate) use file::{AgentFile, AgentVolume, bind};
+pub(crate) use file::{AgentFile, AgentVolume, InUse, bind};
 pub(crate) use socket::Socket;
 
 /// The agent of this build; empty where it could not be built.

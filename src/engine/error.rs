@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::text;
@@ -193,9 +194,26 @@ impl EngineError {
         self.of_any_command
     }
 
+    /// Something of this process failed for want of what the system gives.
+    pub(crate) fn of_io(message: &str, error: io::Error) -> Self {
+        Self::new(EngineErrorKind::of_io(&error), message).with_source(error)
+    }
+
     /// Whether this says that the container is not there or does not run.
     pub(crate) fn says_gone(&self) -> bool {
         matches!(self.kind, EngineErrorKind::NotFound | EngineErrorKind::Conflict)
+    }
+}
+
+impl EngineErrorKind {
+    /// The kind of an error of this process's own.
+    pub(crate) fn of_io(error: &io::Error) -> Self {
+        // `EMFILE` and `ENFILE`; on Windows `WSAEMFILE`.
+        let too_many_open_files: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
+        match error.raw_os_error() {
+            Some(code) if too_many_open_files.contains(&code) => Self::TooManyOpenFiles,
+            _ => Self::Internal,
+        }
     }
 }
 

@@ -236,6 +236,8 @@ impl PoolBuilder {
     /// - [`Error::Engine`]: the engine is not reachable; the image is not there and may or can not be pulled, or is for
     ///   another platform; the first containers could not be created; a limit that was asked for is not set
     ///   ([`EngineErrorKind::LimitDiscarded`]). Nothing is left behind.
+    /// - [`Error::Engine`], before anything was done: on Linux, this process cannot read in `/proc` who it is, such as for want
+    ///   of descriptors ([`EngineErrorKind::TooManyOpenFiles`]). Later pools could not tell what it left.
     ///
     /// A limit that the engine says it cannot set is an [`Error::Config`] too, after the engine was reached. With a
     /// [`min_idle`](Self::min_idle) of 0, all other limits are checked when the first container is created: the error is the
@@ -246,12 +248,18 @@ impl PoolBuilder {
     /// Dropping the future removes, behind, whatever was created.
     pub async fn build(self) -> Result<Pool, Error> {
         let limits = self.check()?;
+        let owner = owner::label().map_err(|error| {
+            let source = EngineError::of_io("this process cannot be named", error);
+            Error::engine("mark what is this process's", None, source)
+        })?;
         let runtime = Home::of(self.runtime.clone())?;
         // Boxed, and the largest parts of it too: unoptimized, a build would need megabytes of the stack.
-        runtime.run(Box::pin(self.build_on(runtime.clone(), limits))).await
+        runtime
+            .run(Box::pin(self.build_on(runtime.clone(), limits, owner)))
+            .await
     }
 
-    async fn build_on(self, runtime: Home, limits: Limits) -> Result<Pool, Error> {
+    async fn build_on(self, runtime: Home, limits: Limits, owner: String) -> Result<Pool, Error> {
         let engine = match self.engine {
             Some(engine) => engine,
             None => Arc::new(DockerEngine::connect().await?),
@@ -269,7 +277,7 @@ impl PoolBuilder {
         let mut spec = self.spec;
         spec.own_labels = labels::of_pool(&self.name);
         spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
-        spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
+        spec.own_labels.insert(labels::OWNER.to_owned(), owner);
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
             Arc::new(

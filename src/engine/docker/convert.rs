@@ -192,15 +192,9 @@ fn any_cause(error: &DockerError, is: fn(&(dyn StdError + 'static)) -> bool) -> 
     std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source()).any(is)
 }
 
-/// The kernel's words for it when this process, or the machine, may open nothing more: `EMFILE` and `ENFILE`; on Windows
-/// `WSAEMFILE`.
-const TOO_MANY_OPEN_FILES: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
-
 fn is_too_many_open_files(error: &(dyn StdError + 'static)) -> bool {
-    let code = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::raw_os_error);
-    code.is_some_and(|code| TOO_MANY_OPEN_FILES.contains(&code))
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| EngineErrorKind::of_io(error) == EngineErrorKind::TooManyOpenFiles)
 }
 
 /// The engine's status codes say little, and its messages are what its own command line goes by.
