@@ -175,10 +175,7 @@ impl Wake for Panics {
 }
 
 /// Polls a future once with such a waker, and waits until that was called.
-fn wake_in_panic<F: Future>(mut future: F, cause: impl FnOnce())
-where
-    F: Unpin,
-{
+fn wake_in_panic(mut future: impl Future + Unpin, cause: impl FnOnce()) {
     let panics = Arc::new(Panics(AtomicUsize::new(0)));
     let waker = Waker::from(panics.clone());
     if future.poll_unpin(&mut Context::from_waker(&waker)).is_pending() {

@@ -83,56 +83,56 @@ fn every_future_goes_to_other_threads(builder: PoolBuilder, engine: Arc<dyn Engi
         unreachable!()
     }
 
-    let _ = sent(builder.build());
-    let _ = sent(DockerEngine::connect());
-    let _ = sent(DockerEngine::connect_to(made()));
-    let _ = sent(DockerEngine::from_bollard(made()));
-    let _ = sent(Container::create(engine.clone(), made()));
-    let _ = sent(Container::create_on(runtime, engine, made()));
+    drop(sent(builder.build()));
+    drop(sent(DockerEngine::connect()));
+    drop(sent(DockerEngine::connect_to(made())));
+    drop(sent(DockerEngine::from_bollard(made())));
+    drop(sent(Container::create(engine.clone(), made())));
+    drop(sent(Container::create_on(runtime, engine, made())));
 
     let pool: Pool = made();
-    let _ = sent(pool.acquire());
-    let _ = sent(pool.acquire_timeout(made()));
-    let _ = sent(pool.refresh());
-    let _ = sent(pool.shutdown());
-    let _ = sent(pool.shutdown_timeout(made()));
+    drop(sent(pool.acquire()));
+    drop(sent(pool.acquire_timeout(made())));
+    drop(sent(pool.refresh()));
+    drop(sent(pool.shutdown()));
+    drop(sent(pool.shutdown_timeout(made())));
 
     let created: Container<Created> = made();
-    let _ = sent(created.inspect());
-    let _ = sent(created.remove());
-    let _ = sent(made::<Container<Created>>().start());
+    drop(sent(created.inspect()));
+    drop(sent(created.remove()));
+    drop(sent(made::<Container<Created>>().start()));
     let running: Container<Running> = made();
-    let _ = sent(running.inspect());
-    let _ = sent(running.process_count());
-    let _ = sent(running.kill_all());
-    let _ = sent(running.wipe(&["/tmp"]));
-    let _ = sent(running.wipe(&[String::new()]));
-    let _ = sent(made::<Container<Running>>().pause());
-    let _ = sent(made::<Container<Running>>().stop(made()));
-    let _ = sent(made::<Container<Running>>().kill());
-    let _ = sent(made::<Container<Running>>().remove());
-    let _ = sent(made::<Container<Paused>>().unpause());
-    let _ = sent(made::<Container<Paused>>().kill());
-    let _ = sent(made::<Container<Exited>>().exit_code());
-    let _ = sent(made::<Container<Exited>>().start());
+    drop(sent(running.inspect()));
+    drop(sent(running.process_count()));
+    drop(sent(running.kill_all()));
+    drop(sent(running.wipe(&["/tmp"])));
+    drop(sent(running.wipe(&[String::new()])));
+    drop(sent(made::<Container<Running>>().pause()));
+    drop(sent(made::<Container<Running>>().stop(made())));
+    drop(sent(made::<Container<Running>>().kill()));
+    drop(sent(made::<Container<Running>>().remove()));
+    drop(sent(made::<Container<Paused>>().unpause()));
+    drop(sent(made::<Container<Paused>>().kill()));
+    drop(sent(made::<Container<Exited>>().exit_code()));
+    drop(sent(made::<Container<Exited>>().start()));
 
-    let _ = sent(running.exec(["true"]));
+    drop(sent(running.exec(["true"])));
     let mut command: Command<'_> = running.command("true");
-    let _ = sent(command.output());
-    let _ = sent(command.status());
-    let _ = sent(command.output_string());
-    let _ = sent(command.lines());
-    let _ = sent(command.run_to(&mut Vec::new(), &mut tokio::io::sink()));
-    let _ = sent(command.spawn());
+    drop(sent(command.output()));
+    drop(sent(command.status()));
+    drop(sent(command.output_string()));
+    drop(sent(command.lines()));
+    drop(sent(command.run_to(&mut Vec::new(), &mut tokio::io::sink())));
+    drop(sent(command.spawn()));
     let mut child: Child<'_> = made();
-    let _ = sent(child.wait());
-    let _ = sent(child.signal(made()));
-    let _ = sent(child.resize(made(), made()));
-    let _ = sent(child.kill());
-    let _ = sent(child.wait_with_output());
+    drop(sent(child.wait()));
+    drop(sent(child.signal(made())));
+    drop(sent(child.resize(made(), made())));
+    drop(sent(child.kill()));
+    drop(sent(child.wait_with_output()));
     let mut lines: OutputLines<'_> = made();
-    let _ = sent(lines.next_line());
-    let _ = sent(lines.wait());
+    drop(sent(lines.next_line()));
+    drop(sent(lines.wait()));
 }
 
 #[tokio::test]

@@ -210,3 +210,32 @@ impl PartialEq for AgentFile {
         self.mount() == other.mount()
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_replaced_stays_until_creations_that_use_it_are_through() {
+        let dir = Mutex::new(Arc::new(OwnDir::new(b"program").unwrap()));
+        let own = Own {
+            program: b"program",
+            dir,
+        };
+        let file = AgentFile(Place::Own(Arc::new(Mutex::new(Some(Arc::new(own))))));
+        let path = || file.own().unwrap().dir.lock().path().to_owned();
+        let in_use = file.ensure().unwrap();
+        let first = path();
+        std::fs::set_permissions(&first, std::fs::Permissions::from_mode(0o755)).unwrap();
+        drop(file.ensure().unwrap());
+        let second = path();
+        assert_ne!(first, second);
+        assert!(first.join("agent").exists() && second.exists());
+        drop(in_use);
+        assert!(!first.exists() && second.exists());
+        file.release();
+        assert!(!second.exists());
+    }
+}
