@@ -121,6 +121,7 @@
 //! place. Functions that are given to the library run elsewhere, so that a slow one holds up nobody else:
 //! [`on_error`](PoolBuilder::on_error) on a thread of its own, [`on_progress`](PoolBuilder::on_progress) where `build()` is
 //! polled. What implements [`Engine`] is polled on the library's thread too, and must not block.
+//! Wakers of the futures that you poll are called on that thread: they must not block. If a waker panics, that is logged.
 //!
 //! A process that forks without executing another program must build its pools after that: the child has no threads but
 //! the one that forked, and a pool that it has inherited does not work in it.
@@ -163,6 +164,7 @@ pub mod pool;
 mod runtime;
 mod shown;
 mod text;
+mod waker;
 
 /// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
 #[cfg(feature = "testing")]

@@ -5,9 +5,11 @@
 //! nobody is ever proven dead.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::OnceLock;
+
+use parking_lot::Mutex;
 
 /// One process of one boot of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,38 +21,59 @@ pub(crate) struct Owner {
     start: u64,
 }
 
-/// The value of the label [`OWNER`](crate::labels::OWNER) on what this process makes.
-pub(crate) fn label() -> String {
-    Owner::this().map_or("unknown".to_owned(), Owner::to_string)
+/// The value of the label [`OWNER`](crate::labels::OWNER) on what this process makes: "unknown" where the system does not
+/// tell.
+///
+/// # Errors
+///
+/// The system would tell, and could not be asked now: no descriptor could be had.
+pub(crate) fn label() -> io::Result<String> {
+    Ok(Owner::this()?.map_or("unknown".to_owned(), |owner| owner.to_string()))
 }
 
 impl Owner {
-    /// This process; `None` where the system does not tell.
-    pub(crate) fn this() -> Option<&'static Self> {
-        static THIS: OnceLock<Option<Owner>> = OnceLock::new();
-        THIS.get_or_init(Self::read_this).as_ref()
+    /// This process; `None` where the system does not tell. What it tells is remembered, and a failure is not.
+    pub(crate) fn this() -> io::Result<Option<Self>> {
+        static THIS: Mutex<Option<Owner>> = Mutex::new(None);
+
+        let mut this = THIS.lock();
+        // A child made by `fork` alone is another process.
+        if this.as_ref().is_none_or(|this| this.pid != std::process::id()) {
+            *this = Self::read_this()?;
+        }
+        Ok(this.clone())
     }
 
-    fn read_this() -> Option<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let stat = Stat::read(Path::new("/proc/self"))?;
+    fn read_this() -> io::Result<Option<Self>> {
+        let told = Self::ask();
+        match told {
+            // There is no such `/proc`, now and later.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            told => told,
+        }
+    }
+
+    fn ask() -> io::Result<Option<Self>> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let namespace = std::fs::read_link("/proc/self/ns/pid")?;
+        let (Ok(stat), Some(pid_namespace)) = (stat.parse::<Stat>(), namespace_number(&namespace)) else {
+            return Ok(None);
+        };
         let pid = std::process::id();
         // Else `/proc` is that of another pid namespace, and what it says of pids is of no use.
-        if stat.pid != pid {
-            return None;
-        }
-        Some(Self {
+        Ok((stat.pid == pid).then(|| Self {
             boot: boot.trim().to_owned(),
-            pid_namespace: pid_namespace()?,
+            pid_namespace,
             pid,
             start: stat.start,
-        })
+        }))
     }
 
     /// Whether it is certain that this process has ended. Said only of processes of the same boot of the same machine and
     /// the same pid namespace as this one.
     pub(crate) fn is_proven_dead(&self) -> bool {
-        let Some(this) = Self::this() else { return false };
+        let Ok(Some(this)) = Self::this() else { return false };
         if self.boot != this.boot || self.pid_namespace != this.pid_namespace {
             return false;
         }
@@ -60,7 +83,7 @@ impl Owner {
         }
         let dir = format!("/proc/{}", self.pid);
         match Stat::read(Path::new(&dir)) {
-            None => !Path::new(&dir).exists(),
+            None => matches!(Path::new(&dir).try_exists(), Ok(false)),
             Some(stat) if stat.start != self.start => true,
             // Ended, and not waited for by its parent. A first thread that ended alone looks the same.
             Some(stat) => {
@@ -71,8 +94,7 @@ impl Owner {
     }
 }
 
-fn pid_namespace() -> Option<u64> {
-    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+fn namespace_number(link: &Path) -> Option<u64> {
     let number = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?;
     number.parse().ok()
 }
@@ -146,7 +168,7 @@ mod tests {
     use super::*;
 
     fn this() -> Owner {
-        Owner::this().expect("Linux tells").clone()
+        Owner::this().unwrap().expect("Linux tells")
     }
 
     #[test]

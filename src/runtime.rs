@@ -1,12 +1,12 @@
 //! Where the library does its work in the background: [`Home`], a tokio runtime of its own, or one that the user gives.
 //!
 //! Background tasks are spawned there. Futures that users poll, wherever that is, enter it while they are polled, so that
-//! their timers and connections belong to it. No poll moves to another thread for that.
+//! their timers and connections belong to it. No poll moves to another thread for that. The wakers that these leave there
+//! are ours, see [`Guarded`].
 
 use std::future::pending;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::task::{Context, Poll};
@@ -25,6 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{EngineError, EngineErrorKind, bounded};
 use crate::error::Error;
+use crate::waker::{Guarded, guarded};
 
 /// The runtime of a pool, of a container without one, or of the connections to an engine.
 #[derive(Clone, Debug)]
@@ -139,15 +140,20 @@ impl Home {
 
     /// Has a call polled within it. Where it has ended or ends meanwhile, the result says so.
     pub(crate) async fn run<T, E: From<Ended>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let call = TokioContext::new(call, self.handle.clone());
+        let mut call = pin!(TokioContext::new(call, self.handle.clone()));
         match &self.given {
-            None => call.await,
-            Some(given) => tokio::select! {
-                biased;
-                // Before the call: timers of a runtime that has ended panic.
-                () = given.ended.cancelled() => Err(Ended.into()),
-                result = call => result,
-            },
+            None => guarded(call).await,
+            Some(given) => {
+                guarded(async {
+                    tokio::select! {
+                        biased;
+                        // Before the call: timers of a runtime that has ended panic.
+                        () = given.ended.cancelled() => Err(Ended.into()),
+                        result = &mut call => result,
+                    }
+                })
+                .await
+            }
         }
     }
 
@@ -177,8 +183,9 @@ fn own() -> io::Result<Handle> {
     let work = move || match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             drop(tell.send(Ok(runtime.handle().clone())));
-            // What panics here is a waker of the user's: tasks are caught by tokio.
-            while catch_unwind(AssertUnwindSafe(|| runtime.block_on(pending::<()>()))).is_err() {}
+            // Nothing panics here, since no driver outlives that: tasks are caught by tokio, and the wakers of futures that
+            // users poll by `Guarded`.
+            runtime.block_on(pending::<()>());
         }
         Err(error) => drop(tell.send(Err(error))),
     };
@@ -189,8 +196,8 @@ fn own() -> io::Result<Handle> {
 }
 
 /// Polls a call within a runtime.
-pub(crate) fn within<'a, T>(runtime: &Home, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
-    Box::pin(TokioContext::new(call, runtime.handle.clone()))
+pub(crate) fn within<'a, T: 'a>(runtime: &Home, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(guarded(TokioContext::new(call, runtime.handle.clone())))
 }
 
 /// Polls a stream within a runtime.
@@ -198,6 +205,7 @@ pub(crate) fn stream_within<T: 'static>(runtime: &Home, stream: BoxStream<'stati
     struct Within<T> {
         stream: BoxStream<'static, T>,
         runtime: Home,
+        waker: Guarded,
     }
 
     impl<T> Stream for Within<T> {
@@ -206,13 +214,15 @@ pub(crate) fn stream_within<T: 'static>(runtime: &Home, stream: BoxStream<'stati
         fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
             let this = &mut *self;
             let _entered = this.runtime.enter();
-            this.stream.as_mut().poll_next(cx)
+            let mut cx = Context::from_waker(this.waker.waker(cx.waker()));
+            this.stream.as_mut().poll_next(&mut cx)
         }
     }
 
     Within {
         stream,
         runtime: runtime.clone(),
+        waker: Guarded::default(),
     }
     .boxed()
 }

@@ -5,8 +5,10 @@ mod support;
 use std::error::Error as _;
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, ExecVia, Pool};
 use futures_util::future::join_all;
 use support::{containers_of_instance, engine, pool};
@@ -39,6 +41,15 @@ async fn whatever_the_descriptor_that_is_missing_was_for_the_error_says_so() {
     in_a_process_of_its_own("whatever_the_descriptor_that_is_missing_was_for_the_error_says_so").await;
 }
 
+#[tokio::test]
+async fn a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can() {
+    if std::env::var_os(OWNER).is_some() {
+        return timeout(5 * NO_HANG, build_without_descriptors()).await.unwrap();
+    }
+    in_a_process_of_its_own("a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can").await;
+}
+
+/// Runs a test of this name in a process that may have few files open, and sees that nothing of its pool is left.
 async fn in_a_process_of_its_own(test: &str) {
     let owner = Command::new("sh")
         .args(["-c", &format!(r#"ulimit -n {LIMIT} && exec "$0" "$@""#)])
@@ -55,6 +66,26 @@ async fn in_a_process_of_its_own(test: &str) {
     let instance = said.lines().find_map(|line| line.strip_prefix("instance "));
     let instance = instance.expect("the owner says its instance");
     assert_eq!(containers_of_instance(&*engine().await, instance).await, 0);
+}
+
+async fn build_without_descriptors() {
+    let fake = FakeEngine::new();
+    let mut hoard = Vec::new();
+    take_all(&mut hoard);
+    let builder = Pool::builder("any").image("any").engine(Arc::new(fake.clone()));
+    let refused = builder.build().await.unwrap_err();
+    assert_says_so(&refused);
+    assert_eq!(fake.calls(Call::Check), 0, "before anything is done");
+    drop(hoard);
+
+    let pool = pool("descriptors").build().await.unwrap();
+    println!("\ninstance {}", pool.instance());
+    let c = pool.acquire().await.unwrap();
+    let labels = c.inspect().await.unwrap().labels;
+    let owner = &labels["dockerpool.owner"];
+    assert!(owner.contains(&format!(".{}.", std::process::id())), "{owner}");
+    drop(c);
+    pool.shutdown().await.unwrap();
 }
 
 async fn own() {

@@ -14,6 +14,7 @@ use dockerpool::{
     Container, ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PoolBuilder,
     Stdio,
 };
+use futures_util::FutureExt;
 use support::{busybox, containers_of_instance, pool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -127,6 +128,105 @@ fn a_static_pool_is_shared_by_runtimes_that_come_and_go() {
         let instance = pool.instance().to_owned();
         runtimes()[0].block_on(pool.shutdown()).unwrap();
         assert_all_gone(&instance);
+    }
+}
+
+#[test]
+fn pools_are_built_and_containers_created_in_tasks_of_any_thread() {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for way in WAYS {
+            let built = tokio::spawn(by(way, pool("task").max_total(1)).build()).await.unwrap();
+            let pool = built.unwrap();
+            use_all(&pool, way).await;
+            let instance = pool.instance().to_owned();
+            tokio::spawn(async move { pool.shutdown().await })
+                .await
+                .unwrap()
+                .unwrap();
+            tokio::task::spawn_blocking(move || assert_all_gone(&instance))
+                .await
+                .unwrap();
+        }
+        let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect().await.unwrap());
+        let whole_life = tokio::spawn(async move {
+            let c = Container::create(engine, ContainerSpec::new(busybox())).await?;
+            let c = c.start().await?.pause().await?.unpause().await?;
+            c.kill_all().await?;
+            c.wipe(&["/tmp"]).await?;
+            c.kill().await?.remove().await
+        });
+        whole_life.await.unwrap().unwrap();
+    });
+}
+
+/// A waker that panics, and counts how often.
+struct Panics(AtomicUsize);
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("a waker panics");
+    }
+}
+
+/// Polls a future once with such a waker, and waits until that was called.
+fn wake_in_panic(mut future: impl Future + Unpin, cause: impl FnOnce()) {
+    let panics = Arc::new(Panics(AtomicUsize::new(0)));
+    let waker = Waker::from(panics.clone());
+    if future.poll_unpin(&mut Context::from_waker(&waker)).is_pending() {
+        cause();
+        let give_up = Instant::now() + LONG;
+        while panics.0.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < give_up, "the waker is not called");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn a_waker_that_panics_harms_nobody() {
+    // A timer, which only the library's runtime can have run out.
+    let engine = FakeEngine::new();
+    let builder = || Pool::builder("panics").image("any").min_idle(1).max_total(1);
+    let builder = || builder().engine(Arc::new(engine.clone()));
+    let fake = block_on(builder().build()).unwrap();
+    let held = block_on(fake.acquire()).unwrap();
+    wake_in_panic(Box::pin(fake.acquire_timeout(Duration::from_millis(50))), || ());
+    // A container that comes back, in this thread.
+    wake_in_panic(Box::pin(fake.acquire_timeout(LONG)), || drop(held));
+    drop(block_on(fake.acquire_timeout(LONG)).unwrap());
+    let other = block_on(builder().build()).unwrap();
+    drop(block_on(other.acquire_timeout(LONG)).unwrap());
+    block_on(other.shutdown()).unwrap();
+    wake_in_panic(Box::pin(fake.shutdown()), || ());
+    block_on(fake.shutdown()).unwrap();
+
+    // Commands and their streams, which tasks of the library's serve.
+    for way in WAYS {
+        let pool = block_on(by(way, pool("panics").max_total(1)).build()).unwrap();
+        let c = block_on(pool.acquire()).unwrap();
+        wake_in_panic(Box::pin(c.command("true").spawn()), || ());
+        wake_in_panic(Box::pin(c.inspect()), || ());
+        drop(c);
+        let c = block_on(pool.acquire()).unwrap();
+        let mut child = block_on(c.command("cat").stdin(Stdio::piped()).spawn()).unwrap();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut byte = [0];
+        wake_in_panic(Box::pin(stdout.read(&mut byte)), || {
+            block_on(stdin.write_all(b"ab")).unwrap()
+        });
+        assert_eq!(block_on(stdout.read_u8()).unwrap(), b'a', "{way}");
+        wake_in_panic(Box::pin(child.wait()), || block_on(stdin.shutdown()).unwrap());
+        assert_eq!(block_on(child.wait()).unwrap(), ExitStatus::Exited(0), "{way}");
+        drop(child);
+        drop(c);
+        block_on(use_all(&pool, way));
+        block_on(pool.shutdown()).unwrap();
     }
 }
 

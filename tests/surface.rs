@@ -76,6 +76,65 @@ fn types_go_to_other_threads_and_plain_ones_compare() {
     streamed::<ExecSession>();
 }
 
+/// Not called: that it compiles is the test.
+#[allow(dead_code)]
+fn every_future_goes_to_other_threads(builder: PoolBuilder, engine: Arc<dyn Engine>, runtime: tokio::runtime::Handle) {
+    fn made<T>() -> T {
+        unreachable!()
+    }
+
+    drop(sent(builder.build()));
+    drop(sent(DockerEngine::connect()));
+    drop(sent(DockerEngine::connect_to(made())));
+    drop(sent(DockerEngine::from_bollard(made())));
+    drop(sent(Container::create(engine.clone(), made())));
+    drop(sent(Container::create_on(runtime, engine, made())));
+
+    let pool: Pool = made();
+    drop(sent(pool.acquire()));
+    drop(sent(pool.acquire_timeout(made())));
+    drop(sent(pool.refresh()));
+    drop(sent(pool.shutdown()));
+    drop(sent(pool.shutdown_timeout(made())));
+
+    let created: Container<Created> = made();
+    drop(sent(created.inspect()));
+    drop(sent(created.remove()));
+    drop(sent(made::<Container<Created>>().start()));
+    let running: Container<Running> = made();
+    drop(sent(running.inspect()));
+    drop(sent(running.process_count()));
+    drop(sent(running.kill_all()));
+    drop(sent(running.wipe(&["/tmp"])));
+    drop(sent(running.wipe(&[String::new()])));
+    drop(sent(made::<Container<Running>>().pause()));
+    drop(sent(made::<Container<Running>>().stop(made())));
+    drop(sent(made::<Container<Running>>().kill()));
+    drop(sent(made::<Container<Running>>().remove()));
+    drop(sent(made::<Container<Paused>>().unpause()));
+    drop(sent(made::<Container<Paused>>().kill()));
+    drop(sent(made::<Container<Exited>>().exit_code()));
+    drop(sent(made::<Container<Exited>>().start()));
+
+    drop(sent(running.exec(["true"])));
+    let mut command: Command<'_> = running.command("true");
+    drop(sent(command.output()));
+    drop(sent(command.status()));
+    drop(sent(command.output_string()));
+    drop(sent(command.lines()));
+    drop(sent(command.run_to(&mut Vec::new(), &mut tokio::io::sink())));
+    drop(sent(command.spawn()));
+    let mut child: Child<'_> = made();
+    drop(sent(child.wait()));
+    drop(sent(child.signal(made())));
+    drop(sent(child.resize(made(), made())));
+    drop(sent(child.kill()));
+    drop(sent(child.wait_with_output()));
+    let mut lines: OutputLines<'_> = made();
+    drop(sent(lines.next_line()));
+    drop(sent(lines.wait()));
+}
+
 #[tokio::test]
 async fn arguments_and_input_are_taken_in_any_form_of_text() {
     let engine = FakeEngine::new();

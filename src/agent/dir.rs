@@ -69,13 +69,21 @@ impl OwnDir {
         let path = place.join(format!("{PREFIX}{:032x}", fastrand::u128(..)));
         // Fails where there is something of that name.
         DirBuilder::new().mode(0o700).create(&path)?;
+        let unfinished = Unfinished(Some(&path));
+        // Whatever the umask is, and without the set-group-ID bit that it may have from `place`.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        let locked = File::open(&path)?;
+        flock(&locked, FlockOperation::NonBlockingLockExclusive)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).open(path.join(OWNER))?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(owner::label()?.as_bytes())?;
+        unfinished.finished();
         let mut dir = Self {
-            locked: File::open(&path)?,
             path,
+            locked,
             program: None,
         };
-        flock(&dir.locked, FlockOperation::NonBlockingLockExclusive)?;
-        std::fs::write(dir.path.join(OWNER), owner::label())?;
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o555).open(dir.program())?;
         file.write_all(program)?;
@@ -116,6 +124,27 @@ impl Drop for OwnDir {
     fn drop(&mut self) {
         if self.is_in_its_place() {
             remove(&self.path);
+        }
+    }
+}
+
+/// A directory that says not yet whose it is, so that no later process would remove it. Dropping this removes it, and needs
+/// no descriptor for that, since the want of one may be the reason.
+struct Unfinished<'a>(Option<&'a Path>);
+
+impl Unfinished<'_> {
+    fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let Some(path) = self.0 else { return };
+        // It may not be there yet.
+        let _ = std::fs::remove_file(path.join(OWNER));
+        if let Err(error) = std::fs::remove_dir(path) {
+            tracing::debug!(path = %path.display(), %error, "could not remove an agent's directory");
         }
     }
 }
@@ -252,6 +281,35 @@ mod tests {
     }
 
     #[test]
+    fn bits_that_the_place_hands_down_are_not_kept() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(place.path(), Permissions::from_mode(0o2700)).unwrap();
+        let plain = place.path().join("plain");
+        std::fs::create_dir(&plain).unwrap();
+        assert_ne!(plain.metadata().unwrap().mode() & 0o2000, 0, "the place hands it down");
+        let dir = dir_in(place.path());
+        assert_eq!(dir.path.metadata().unwrap().mode() & 0o7777, 0o700);
+        assert!(dir.is_whole());
+    }
+
+    #[test]
+    fn one_that_could_not_be_finished_is_removed_without_a_descriptor() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("dir");
+        for has_owner in [false, true] {
+            std::fs::create_dir(&path).unwrap();
+            if has_owner {
+                std::fs::write(path.join(OWNER), "").unwrap();
+            }
+            drop(Unfinished(Some(&path)));
+            assert!(!path.exists());
+        }
+        std::fs::create_dir(&path).unwrap();
+        Unfinished(Some(&path)).finished();
+        assert!(path.exists());
+    }
+
+    #[test]
     fn a_directory_that_is_another_ones_is_left_alone() {
         let place = tempfile::tempdir().unwrap();
         let dir = dir_in(place.path());
@@ -297,6 +355,9 @@ mod tests {
             random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit()),
             "{name}"
         );
-        assert_eq!(std::fs::read_to_string(dir.path.join(OWNER)).unwrap(), owner::label());
+        assert_eq!(
+            std::fs::read_to_string(dir.path.join(OWNER)).unwrap(),
+            owner::label().unwrap()
+        );
     }
 }

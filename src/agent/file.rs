@@ -35,8 +35,13 @@ enum Place {
 #[derive(Debug)]
 struct Own {
     program: &'static [u8],
-    dir: Mutex<OwnDir>,
+    /// Shared with creations that use it.
+    dir: Mutex<Arc<OwnDir>>,
 }
+
+/// Keeps the directory that a container is made with.
+#[derive(Debug, Default)]
+pub(crate) struct InUse(#[allow(dead_code)] Option<Arc<OwnDir>>);
 
 /// A volume for the program, which the engine fills before it is used.
 #[derive(Clone, Debug)]
@@ -68,7 +73,7 @@ impl AgentFile {
         let own = match current.upgrade() {
             Some(own) => own,
             None => {
-                let dir = Mutex::new(OwnDir::new(program)?);
+                let dir = Mutex::new(Arc::new(OwnDir::new(program)?));
                 let own = Arc::new(Own { program, dir });
                 *current = Arc::downgrade(&own);
                 own
@@ -85,12 +90,11 @@ impl AgentFile {
     }
 
     /// Makes sure that the library's own file is there, and what it should be: else it is written anew, where that may be
-    /// now. To be called before each creation of a container. A volume is the engine's to look after.
-    pub(crate) fn ensure(&self) -> io::Result<()> {
-        match self.own() {
-            Some(own) => own.ensure(),
-            None => Ok(()),
-        }
+    /// now. To be called before each creation of a container. What it gives is kept until the container has started: another
+    /// creation may find the directory changed meanwhile, and replace it. A volume is the engine's to look after.
+    pub(crate) fn ensure(&self) -> io::Result<InUse> {
+        let own = self.own();
+        Ok(InUse(own.map(|own| own.ensure()).transpose()?))
     }
 
     /// The volume that it is in, if it is.
@@ -157,13 +161,13 @@ impl AgentFile {
 }
 
 impl Own {
-    fn ensure(&self) -> io::Result<()> {
+    fn ensure(&self) -> io::Result<Arc<OwnDir>> {
         let mut dir = self.dir.lock();
         if !dir.is_whole() {
             tracing::warn!(path = %dir.path().display(), "somebody has changed the agent's directory: it is made anew");
-            *dir = OwnDir::new(self.program)?;
+            *dir = Arc::new(OwnDir::new(self.program)?);
         }
-        Ok(())
+        Ok(dir.clone())
     }
 }
 
@@ -204,5 +208,34 @@ impl AgentVolume {
 impl PartialEq for AgentFile {
     fn eq(&self, other: &Self) -> bool {
         self.mount() == other.mount()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_replaced_stays_until_creations_that_use_it_are_through() {
+        let dir = Mutex::new(Arc::new(OwnDir::new(b"program").unwrap()));
+        let own = Own {
+            program: b"program",
+            dir,
+        };
+        let file = AgentFile(Place::Own(Arc::new(Mutex::new(Some(Arc::new(own))))));
+        let path = || file.own().unwrap().dir.lock().path().to_owned();
+        let in_use = file.ensure().unwrap();
+        let first = path();
+        std::fs::set_permissions(&first, std::fs::Permissions::from_mode(0o755)).unwrap();
+        drop(file.ensure().unwrap());
+        let second = path();
+        assert_ne!(first, second);
+        assert!(first.join("agent").exists() && second.exists());
+        drop(in_use);
+        assert!(!first.exists() && second.exists());
+        file.release();
+        assert!(!second.exists());
     }
 }

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::engine::{
@@ -29,7 +30,7 @@ use crate::error::{Error, FieldError};
 pub(crate) use client::{Client, Limit, Place};
 #[cfg(fuzzing)]
 pub(crate) use decode::said;
-pub(crate) use file::{AgentFile, AgentVolume, bind};
+pub(crate) use file::{AgentFile, AgentVolume, InUse, bind};
 pub(crate) use socket::Socket;
 
 /// The agent of this build; empty where it could not be built.
@@ -295,13 +296,15 @@ fn must_have_agent(spec: &ContainerSpec) -> bool {
 /// container of a spec, in which PID 1 has shown that it runs, and keeps it if it is told to; it must not leave one that
 /// failed. The first container that works is given back, where one was needed to know: where there is nothing to choose, or
 /// the answer is remembered, none is made. What was made before an error is the caller's to release.
-pub(crate) async fn bring<T>(
+///
+/// The futures of `bring_up` are boxed, and own what they take: the future of an async closure here would not be `Send`.
+pub(crate) async fn bring<'a, T: Send>(
     spec: &mut ContainerSpec,
     ways: Ways,
     engine: &dyn Engine,
     info: &EngineInfo,
     call_timeout: Duration,
-    mut bring_up: impl AsyncFnMut(&ContainerSpec, Keep) -> Result<Option<T>, EngineError>,
+    bring_up: impl Fn(ContainerSpec, Keep) -> BoxFuture<'a, Result<Option<T>, EngineError>> + Send + Sync,
 ) -> Result<(ActiveExec, Option<T>), Error> {
     let Ways { ways, why_no_agent } = ways;
     spec.why_no_agent = why_no_agent;
@@ -320,12 +323,12 @@ pub(crate) async fn bring<T>(
                     command_user: None,
                     ..spec.clone()
                 };
-                match bring_up(&as_commands, Keep(false)).await {
-                    Ok(_) => bring_up(spec, Keep(true)).await,
+                match bring_up(as_commands, Keep(false)).await {
+                    Ok(_) => bring_up(spec.clone(), Keep(true)).await,
                     Err(error) => Err(error),
                 }
             }
-            Ok(true) => bring_up(spec, Keep(true)).await,
+            Ok(true) => bring_up(spec.clone(), Keep(true)).await,
             Err(error) => Err(error),
         };
         match tried {

@@ -17,7 +17,7 @@ use super::Taint;
 use super::life::Life;
 use super::removal::{GiveUp, Removal};
 use super::supervise::Supervised;
-use crate::agent::{self, AgentFile, Client, ExecVia, Keep, Place, Socket};
+use crate::agent::{self, AgentFile, Client, ExecVia, InUse, Keep, Place, Socket};
 use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
     OutputStream, bounded, raw,
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     supervised: OnceLock<Supervised>,
     /// Its socket, until it has connected to that.
     agent_socket: Mutex<Option<Socket>>,
+    /// Until it has started.
+    agent_in_use: Mutex<InUse>,
     /// Who is told if nobody can remove it.
     give_up: GiveUp,
 }
@@ -464,6 +466,7 @@ impl Handle {
             agent: OnceLock::new(),
             supervised: OnceLock::new(),
             agent_socket: Mutex::new(None),
+            agent_in_use: Mutex::default(),
             give_up,
         };
         Self {
@@ -480,11 +483,14 @@ impl Handle {
     /// With `look`, the engine is asked for such limits too.
     pub(crate) async fn create(&self, look: bool) -> Result<Vec<String>, EngineError> {
         let Shared { engine, spec, .. } = &*self.shared;
-        if let Some(Err(error)) = spec.agent.as_ref().map(AgentFile::ensure) {
-            // Nothing was asked for.
-            self.release();
-            let message = "the agent's program could not be written to any directory of this machine";
-            return Err(EngineError::of_system(EngineErrorKind::Internal, message, error));
+        match spec.agent.as_ref().map(AgentFile::ensure).transpose() {
+            Ok(in_use) => *self.shared.agent_in_use.lock() = in_use.unwrap_or_default(),
+            Err(error) => {
+                // Nothing was asked for.
+                self.release();
+                let message = "the agent's program could not be written to any directory of this machine";
+                return Err(EngineError::of_system(EngineErrorKind::Internal, message, error));
+            }
         }
         // It is for commands. The lifeline needs none.
         let without_socket = spec.without_agent_socket || spec.exec_via == ExecVia::Docker;
@@ -565,6 +571,8 @@ impl Handle {
             );
             let mut lifeline = attach.await?;
             start().await?;
+            // It is mounted.
+            drop(std::mem::take(&mut *self.shared.agent_in_use.lock()));
             let what = "the first sign of life of a container";
             if spec.agent.is_some() {
                 let socket = self.shared.agent_socket.lock().take();

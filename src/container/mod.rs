@@ -22,6 +22,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle as RuntimeHandle;
 
 use crate::agent::{self, Client, ExecVia, Keep, Lifeline};
@@ -302,10 +303,11 @@ impl<S: State> Container<S> {
     async fn transition<T: State>(
         self,
         op: &'static str,
-        call: impl AsyncFnOnce(&dyn Engine, &str) -> Result<(), EngineError>,
+        // No async closure, whose future would not be `Send` here.
+        call: for<'a> fn(&'a dyn Engine, &'a str) -> BoxFuture<'a, Result<(), EngineError>>,
     ) -> Result<Container<T>, Error> {
         let shared = self.shared();
-        let call = async { call(&*shared.engine, shared.id()).await };
+        let call = call(&*shared.engine, shared.id());
         match shared.runtime.bounded(op, shared.call_timeout, call).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error(op, error)),
@@ -380,7 +382,7 @@ impl Container<Created> {
                     .map_err(|error| Error::engine("reach the engine", None, error))?;
                 let ways = agent::decide(&spec, None, &*engine, &info)?;
                 agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
-                let bring_up = async |spec: &ContainerSpec, _| new_handle(spec.clone()).bring_up(Keep(false)).await;
+                let bring_up = |spec, _| new_handle(spec).bring_up(Keep(false)).boxed();
                 agent::bring(&mut spec, ways, &*engine, &info, DEFAULT_CALL_TIMEOUT, bring_up).await?;
             }
             let handle = new_handle(spec);
@@ -445,10 +447,9 @@ impl Container<Running> {
     ///
     /// Safe: nothing is changed.
     pub async fn process_count(&self) -> Result<u32, Error> {
-        self.by_agent("count the processes in container", async |agent| {
-            agent.process_count().await
-        })
-        .await
+        let agent = self.agent()?;
+        self.bounded("count the processes in container", agent.process_count())
+            .await
     }
 
     /// Ends every process in it but PID 1, whoever has started it and whatever it ignores, and sees that none is left.
@@ -477,8 +478,8 @@ impl Container<Running> {
                 .await
                 .map_err(|error| self.error("end the processes in container", error));
         }
-        self.by_agent("end the processes in container", async |agent| agent.kill_all().await)
-            .await
+        let agent = self.agent()?;
+        self.bounded("end the processes in container", agent.kill_all()).await
     }
 
     /// Removes everything in these directories, which stay. Directories under `/tmp` or `/dev/shm` are emptied in a few
@@ -501,28 +502,26 @@ impl Container<Running> {
     /// When the future is dropped, a wipe that has begun goes on; one that waits for its turn is not done.
     pub async fn wipe<P: AsRef<str>>(&self, paths: &[P]) -> Result<(), Error> {
         let paths: Vec<&str> = paths.iter().map(AsRef::as_ref).collect();
-        self.by_agent("empty directories in container", async |agent| {
-            agent.wipe(&paths, WIPE_LIMIT).await
-        })
-        .await
+        let agent = self.agent()?;
+        self.bounded("empty directories in container", agent.wipe(&paths, WIPE_LIMIT))
+            .await
     }
 
-    async fn by_agent<T>(
+    fn agent(&self) -> Result<&Client, Error> {
+        let agent = self.shared().agent();
+        agent.ok_or(Error::Unsupported(
+            "this needs the agent, which is not PID 1 of this container: see Container::lifeline",
+        ))
+    }
+
+    async fn bounded<T>(
         &self,
         op: &'static str,
-        call: impl AsyncFnOnce(&Client) -> Result<T, EngineError>,
+        call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, Error> {
         let shared = self.shared();
-        let Some(agent) = shared.agent() else {
-            return Err(Error::Unsupported(
-                "this needs the agent, which is not PID 1 of this container: see Container::lifeline",
-            ));
-        };
-        shared
-            .runtime
-            .bounded(op, shared.call_timeout, call(agent))
-            .await
-            .map_err(|error| self.error(op, error))
+        let result = shared.runtime.bounded(op, shared.call_timeout, call).await;
+        result.map_err(|error| self.error(op, error))
     }
 
     /// Freezes all its processes.
@@ -539,7 +538,7 @@ impl Container<Running> {
     ///
     /// Dropping the future removes the container behind. So it is with all transitions.
     pub async fn pause(self) -> Result<Container<Paused>, Error> {
-        self.transition("pause the container", async |engine, id| engine.pause(id).await)
+        self.transition("pause the container", |engine, id| engine.pause(id))
             .await
     }
 
@@ -565,7 +564,7 @@ impl Container<Running> {
     ///
     /// [`Error::Engine`]; the container is then removed behind.
     pub async fn kill(self) -> Result<Container<Exited>, Error> {
-        self.transition("kill the container", async |engine, id| engine.kill(id).await)
+        self.transition("kill the container", |engine, id| engine.kill(id))
             .await
     }
 
@@ -584,7 +583,7 @@ impl Container<Paused> {
     ///
     /// [`Error::Engine`]; the container is then removed behind.
     pub async fn unpause(self) -> Result<Container<Running>, Error> {
-        self.transition("unpause the container", async |engine, id| engine.unpause(id).await)
+        self.transition("unpause the container", |engine, id| engine.unpause(id))
             .await
     }
 
@@ -594,7 +593,7 @@ impl Container<Paused> {
     ///
     /// [`Error::Engine`]; the container is then removed behind.
     pub async fn kill(self) -> Result<Container<Exited>, Error> {
-        self.transition("kill the container", async |engine, id| engine.kill(id).await)
+        self.transition("kill the container", |engine, id| engine.kill(id))
             .await
     }
 }

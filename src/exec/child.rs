@@ -15,6 +15,7 @@ use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout, Reader, Sourc
 use crate::container::{Container, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
 use crate::error::{Error, FieldError};
+use crate::waker::guarded;
 
 /// A command that was started; made by [`Command::spawn`](crate::Command::spawn).
 ///
@@ -146,7 +147,7 @@ impl<'c> Child<'c> {
             .runtime
             .spawn(driver::run(driver, shared.begin_command(), Done::new(verdict)));
 
-        match is_started.await {
+        match guarded(is_started).await {
             Ok(Started { stdin, control }) => {
                 child.stdin = stdin.map(|stdin| ChildStdin::new(stdin, shared.runtime.clone()));
                 child.control = Some(Control(control));
@@ -331,7 +332,7 @@ impl<'c> Child<'c> {
     async fn verdict(&mut self) {
         if self.verdict.is_none() {
             // The task is gone without a word when it panics.
-            self.verdict = Some((&mut self.done).await.unwrap_or(LOST));
+            self.verdict = Some(guarded(&mut self.done).await.unwrap_or(LOST));
         }
     }
 

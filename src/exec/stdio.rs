@@ -15,6 +15,7 @@ use tokio_util::io::StreamReader;
 use super::driver::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
 use crate::runtime::Home;
+use crate::waker::Guarded;
 
 /// What happens when a command has printed as much as it may.
 ///
@@ -180,6 +181,7 @@ stdio_from_borrowed!([] str, [] String, [] Vec<u8>, [const N: usize] [u8; N]);
 pub struct ChildStdin {
     inner: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     runtime: Home,
+    waker: Guarded,
 }
 
 impl ChildStdin {
@@ -187,14 +189,22 @@ impl ChildStdin {
         Self {
             inner: Some(inner),
             runtime,
+            waker: Guarded::default(),
         }
     }
 
-    fn writer(&mut self) -> io::Result<Pin<&mut (dyn AsyncWrite + Send + Unpin)>> {
-        match &mut self.inner {
-            Some(inner) => Ok(Pin::new(inner.as_mut())),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+    /// Polls the writer within the runtime.
+    fn poll<T>(
+        &mut self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(Pin<&mut (dyn AsyncWrite + Send + Unpin)>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let _entered = self.runtime.enter();
+        let mut cx = Context::from_waker(self.waker.waker(cx.waker()));
+        poll(Pin::new(inner.as_mut()), &mut cx)
     }
 }
 
@@ -211,25 +221,18 @@ impl Drop for ChildStdin {
 
 impl AsyncWrite for ChildStdin {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let runtime = self.runtime.clone();
-        let _entered = runtime.enter();
-        self.writer()?.poll_write(cx, buf)
+        self.poll(cx, |inner, cx| inner.poll_write(cx, buf))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let runtime = self.runtime.clone();
-        let _entered = runtime.enter();
-        self.writer()?.poll_flush(cx)
+        self.poll(cx, |inner, cx| inner.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let runtime = self.runtime.clone();
-        let _entered = runtime.enter();
-        let Some(inner) = &mut self.inner else {
-            return Poll::Ready(Ok(()));
-        };
-        ready!(Pin::new(inner.as_mut()).poll_shutdown(cx))?;
-        self.inner = None;
+        if self.inner.is_some() {
+            ready!(self.poll(cx, |inner, cx| inner.poll_shutdown(cx)))?;
+            self.inner = None;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -277,6 +280,7 @@ pub(super) struct Reader {
     on_limit: OnLimit,
     halt: Arc<Halt>,
     truncated: bool,
+    waker: Guarded,
 }
 
 impl Reader {
@@ -297,6 +301,7 @@ impl Reader {
             on_limit,
             halt,
             truncated: false,
+            waker: Guarded::default(),
         }
     }
 
@@ -309,6 +314,8 @@ impl Reader {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // It is called by the driver's task.
+        let cx = &mut Context::from_waker(self.waker.waker(cx.waker()));
         let reached = match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
             Err(error) if LimitReached::is(&error) => error,
             result => return Poll::Ready(result),

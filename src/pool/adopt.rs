@@ -283,7 +283,9 @@ fn is_unused(report: &ContainerReport) -> bool {
 
 /// Makes a container this pool's own. `None`: it has just gone.
 async fn take(background: &Background, report: &ContainerReport) -> Result<Option<Container<Running>>, EngineError> {
-    let Some(owner) = Owner::this() else { return Ok(None) };
+    let owner = Owner::this()
+        .map_err(|error| EngineError::of_system(EngineErrorKind::Internal, "this process cannot be named", error))?;
+    let Some(owner) = owner else { return Ok(None) };
     let (name, fresh) = names(format!("{}{OWNED_BY}{owner}", background.new_name()), true);
     // What it says of itself stays true: its labels are those it was made with.
     let mut spec = (*background.spec).clone();

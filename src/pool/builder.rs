@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
+use futures_util::future::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{Semaphore, watch};
@@ -235,6 +236,8 @@ impl PoolBuilder {
     /// - [`Error::Engine`]: the engine is not reachable; the image is not there and may or can not be pulled, or is for
     ///   another platform; the first containers could not be created; a limit that was asked for is not set
     ///   ([`EngineErrorKind::LimitDiscarded`]). Nothing is left behind.
+    /// - [`Error::Engine`], before anything was done: on Linux, this process cannot read in `/proc` who it is, such as for want
+    ///   of descriptors ([`EngineErrorKind::TooManyOpenFiles`]). Later pools could not tell what it left.
     ///
     /// A limit that the engine says it cannot set is an [`Error::Config`] too, after the engine was reached. With a
     /// [`min_idle`](Self::min_idle) of 0, all other limits are checked when the first container is created: the error is the
@@ -245,12 +248,18 @@ impl PoolBuilder {
     /// Dropping the future removes, behind, whatever was created.
     pub async fn build(self) -> Result<Pool, Error> {
         let limits = self.check()?;
+        let owner = owner::label().map_err(|error| {
+            let source = EngineError::of_system(EngineErrorKind::Internal, "this process cannot be named", error);
+            Error::engine("mark what is this process's", None, source)
+        })?;
         let runtime = Home::of(self.runtime.clone())?;
         // Boxed, and the largest parts of it too: unoptimized, a build would need megabytes of the stack.
-        runtime.run(Box::pin(self.build_on(runtime.clone(), limits))).await
+        runtime
+            .run(Box::pin(self.build_on(runtime.clone(), limits, owner)))
+            .await
     }
 
-    async fn build_on(self, runtime: Home, limits: Limits) -> Result<Pool, Error> {
+    async fn build_on(self, runtime: Home, limits: Limits, owner: String) -> Result<Pool, Error> {
         let engine = match self.engine {
             Some(engine) => engine,
             None => Arc::new(DockerEngine::connect().await?),
@@ -268,7 +277,7 @@ impl PoolBuilder {
         let mut spec = self.spec;
         spec.own_labels = labels::of_pool(&self.name);
         spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
-        spec.own_labels.insert(labels::OWNER.to_owned(), owner::label());
+        spec.own_labels.insert(labels::OWNER.to_owned(), owner);
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
             Arc::new(
@@ -623,7 +632,7 @@ impl Prepared {
         ways: agent::Ways,
         info: &EngineInfo,
         progress: &ProgressFn,
-        new_handle: impl Fn(ContainerSpec) -> Handle,
+        new_handle: impl Fn(ContainerSpec) -> Handle + Send + Sync,
     ) -> Result<(ActiveExec, Option<First>), Error> {
         let failed = |op| move |error| Error::engine(op, None, error);
         let Self {
@@ -647,19 +656,20 @@ impl Prepared {
         .await
         .map_err(failed("describe the image"))?;
         agent::find_command(spec, &**engine, *call_timeout).await?;
-        let described = async |spec: &mut ContainerSpec| {
-            let described = engine.fingerprint(spec);
-            let fingerprint = bounded("the description of the image", *call_timeout, described).await?;
-            spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
-            Ok::<_, EngineError>(())
+        let (engine, call_timeout) = (&**engine, *call_timeout);
+        let bring_up = |spec: ContainerSpec, keep| {
+            let new_handle = &new_handle;
+            let up = async move {
+                let mut spec = maintainer::created_now(&spec);
+                describe(&mut spec, engine, call_timeout).await?;
+                new_handle(spec).bring_up(keep).await
+            };
+            up.boxed()
         };
-        let bring_up = async |spec: &ContainerSpec, keep| {
-            let mut spec = maintainer::created_now(spec);
-            described(&mut spec).await?;
-            new_handle(spec).bring_up(keep).await
-        };
-        let brought = agent::bring(spec, ways, &**engine, info, *call_timeout, bring_up).await?;
-        described(spec).await.map_err(failed("describe the image"))?;
+        let brought = agent::bring(spec, ways, engine, info, call_timeout, bring_up).await?;
+        describe(spec, engine, call_timeout)
+            .await
+            .map_err(failed("describe the image"))?;
         Ok(brought)
     }
 
@@ -689,6 +699,14 @@ impl Drop for Prepared {
             }
         });
     }
+}
+
+/// Has a spec carry what tells containers of it from those of others.
+async fn describe(spec: &mut ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
+    let described = engine.fingerprint(spec);
+    let fingerprint = bounded("the description of the image", call_timeout, described).await?;
+    spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
+    Ok(())
 }
 
 /// Whether there is something to be undone.

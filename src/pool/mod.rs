@@ -22,6 +22,7 @@ use crate::container::{Container, Running};
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
 use crate::runtime::Ended;
+use crate::waker::guarded;
 use idle::{Acquired, Closed, Slot, Ticket};
 use maintainer::{Background, Finished};
 
@@ -267,7 +268,7 @@ impl Pool {
         let background = &self.inner.background;
         background.begin_shutdown(limit);
         let mut finished = self.inner.finished.clone();
-        let result = match finished.wait_for(Finished::is_finished).await {
+        let result = match guarded(finished.wait_for(Finished::is_finished)).await {
             Ok(finished) => finished.result(),
             // The task is gone without a word: with its runtime, or by a fault of ours.
             Err(_) if background.runtime.has_ended() => Err(Some(Ended.into())),

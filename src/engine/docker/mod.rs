@@ -85,7 +85,7 @@ pub struct DockerEngine {
 
 impl DockerEngine {
     /// Polls a call within the library's own runtime.
-    fn here<'a, T>(&'a self, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    fn here<'a, T: 'a>(&'a self, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
         within(&self.runtime, call)
     }
 
