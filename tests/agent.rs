@@ -366,18 +366,23 @@ async fn a_long_command_line_and_a_large_environment_arrive() {
 #[tokio::test]
 async fn the_agent_takes_little_memory_also_after_much_work() {
     with_agent("memory", async |c| {
+        // What is its own. Its program, of at most 64 KiB (`src/agent/tests.rs`), is mapped from one file, which all containers
+        // share in memory; how much of that is mapped at a time is the kernel's to decide.
         let resident = async || {
             let status = c.command("cat").arg("/proc/1/status").output_string().await.unwrap();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+            let kib = |name: &str| -> u64 {
+                let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                line.trim().trim_end_matches(" kB").parse().unwrap()
+            };
+            kib("RssAnon:") + kib("RssShmem:")
         };
-        assert!(resident().await <= 128, "{} KiB at first", resident().await);
+        assert!(resident().await <= 80, "{} KiB at first", resident().await);
         let data = vec![7; 3_000_000];
         let mut cat = c.command("cat");
         assert_eq!(cat.stdin(data).output().await.unwrap().stdout.len(), 3_000_000);
         let big = "x".repeat(120_000);
         assert!(c.command("true").args([&big, &big]).status().await.unwrap().success());
-        assert!(resident().await <= 128, "{} KiB afterwards", resident().await);
+        assert!(resident().await <= 80, "{} KiB afterwards", resident().await);
         println!("{} KiB", resident().await);
     })
     .await;
