@@ -60,8 +60,8 @@ pub struct Command<'c> {
     setup: Setup,
     /// The outer `None`: not said.
     output_limit: Option<Option<u64>>,
-    /// A variable was given a name that is none.
-    has_bad_name: bool,
+    /// The first variable, counted from 1, that was given a name that is none.
+    bad_name: Option<usize>,
 }
 
 /// Everything a command was given.
@@ -113,7 +113,7 @@ impl<'c> Command<'c> {
                 on_limit: OnLimit::Kill,
             },
             output_limit: None,
-            has_bad_name: false,
+            bad_name: None,
         }
     }
 
@@ -138,8 +138,11 @@ impl<'c> Command<'c> {
     /// Sets an environment variable, over the container's own.
     pub fn env(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> &mut Self {
         let (name, value) = (name.as_ref(), value.as_ref());
-        self.has_bad_name |= name.is_empty() || name.contains('=');
-        self.setup.request.env.push(format!("{name}={value}"));
+        let env = &mut self.setup.request.env;
+        env.push(format!("{name}={value}"));
+        if name.is_empty() || name.contains('=') {
+            self.bad_name.get_or_insert(env.len());
+        }
         self
     }
 
@@ -439,8 +442,11 @@ impl<'c> Command<'c> {
         if request.argv[0].is_empty() {
             return Some(FieldError::new("program", "must not be empty"));
         }
-        if self.has_bad_name {
-            return Some(FieldError::new("env", "a name must not be empty nor contain '='"));
+        if let Some(i) = self.bad_name {
+            return Some(FieldError::new(
+                format!("env {i}"),
+                "a name must not be empty nor contain '='",
+            ));
         }
         for (field, text) in texts {
             if text.contains('\0') {
@@ -457,9 +463,6 @@ impl<'c> Command<'c> {
                 let problem = format!("the arguments and the environment have more than {MAX_ARGS} bytes from here on");
                 return Some(FieldError::new(field, problem));
             }
-        }
-        if let Some(i) = request.env.iter().position(|var| var.starts_with('=')) {
-            return Some(FieldError::new(format!("env {}", i + 1), "the name must not be empty"));
         }
         let program = &request.argv[0];
         if self.setup.env_clear

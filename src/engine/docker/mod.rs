@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
+use bollard::models::ContainerCreateBody;
 use bollard::query_parameters as query;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
@@ -279,6 +280,16 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     error.to_string()
 }
 
+/// Returns what the engine is asked to create, but for the network.
+fn body_of(spec: &ContainerSpec) -> ContainerCreateBody {
+    let (mut body, _) = raw::merge(spec);
+    if spec.agent_runs_commands() {
+        // The agent sets the other limits, for each command.
+        raw::spare_pid_1(&mut body);
+    }
+    body
+}
+
 impl Engine for DockerEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -377,10 +388,7 @@ impl Engine for DockerEngine {
                 name: Some(name.to_owned()),
                 platform: spec.platform.clone().unwrap_or_default(),
             };
-            let (mut body, _) = raw::merge(spec);
-            if spec.agent_runs_commands() {
-                raw::spare_pid_1(&mut body);
-            }
+            let mut body = body_of(spec);
             if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
                 network::pin(&mut body, network.name().unwrap_or_default(), id);
             }
@@ -423,7 +431,7 @@ impl Engine for DockerEngine {
         spec: &'a ContainerSpec,
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
-            let (asked, _) = raw::merge(spec);
+            let asked = body_of(spec);
             let found = self
                 .docker
                 .inspect_container(id, None::<query::InspectContainerOptions>)
