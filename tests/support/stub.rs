@@ -238,6 +238,8 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         let body: Vec<u8> = read.drain(..length).collect();
         let words = shared.words.lock().get(&route).cloned();
         match (fault, words) {
+            // An engine keeps the connection over which it refuses something.
+            (Some(Fault::Status(status)), _) => answer(&mut stream, status, r#"{"message":"scripted"}"#).await?,
             (Some(fault), _) => return misbehave(&mut stream, route, fault, shared).await,
             (None, Some((status, body))) => answer(&mut stream, status, &body).await?,
             (None, None) => behave(&mut stream, route, path, &body, shared).await?,
@@ -378,7 +380,7 @@ async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: 
             stream.write_all(head).await
         }
         Fault::GarbageBody => answer(stream, 200, "<html>\n").await,
-        Fault::Status(status) => answer(stream, status, r#"{"message":"scripted"}"#).await,
+        Fault::Status(_) => unreachable!("answered before, on a connection that is kept"),
         Fault::Drip => {
             for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Slow: "
                 .iter()
