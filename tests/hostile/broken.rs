@@ -5,7 +5,7 @@ use dockerpool::{Error, Pool, PooledContainer, Reuse, Taint};
 
 use crate::ways::{USERS, WAYS, Way, lease_is_sound, works};
 
-const DIRECTORY: &str = "/work/dir";
+const DIRECTORY: &str = "/srv/dir";
 
 /// A pool whose containers have this user and a directory of their own.
 async fn pool(way: Way, user: &str) -> Pool {
@@ -24,9 +24,9 @@ async fn as_root(c: &PooledContainer, script: &str) {
 #[tokio::test]
 async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
     let directory = [
-        "rmdir /work/dir",
-        "rmdir /work/dir; echo >/work/dir",
-        "rm -r /work; ln -s /nowhere /work",
+        "rmdir /srv/dir",
+        "rmdir /srv/dir; echo >/srv/dir",
+        "rm -r /srv; ln -s /nowhere /srv",
     ];
     // The agent has what it needs of these since its start, and the engine needs the second for some users only.
     let others = ["rm /dev/null", "rm /etc/passwd; mkdir /etc/passwd", "rm /etc/passwd"];
