@@ -443,14 +443,19 @@ async fn limits_of_the_spec_are_for_commands() {
         for user in USERS {
             let out = run(&c, user, script).await.unwrap();
             let mib = |soft: u64, hard: u64| format!("({}, {})", soft << 20, hard << 20);
-            let expected = format!(
-                "[(1, 2), {}, {}, {}, {}, (20, 30), (0, 0), (4096, 8192)]\n",
-                mib(2000, 3000),
-                mib(1000, 1500),
-                mib(1, 2),
-                mib(1, 1)
-            );
-            assert_eq!(out.stdout_lossy(), expected, "{way:?} {user}");
+            let expected = |files: &str| {
+                format!(
+                    "[(1, 2), {}, {}, {}, {}, {files}, (0, 0), (4096, 8192)]\n",
+                    mib(2000, 3000),
+                    mib(1000, 1500),
+                    mib(1, 2),
+                    mib(1, 1)
+                )
+            };
+            let seen = out.stdout_lossy();
+            // Some versions of runc raise the soft limit of descriptors to the hard one, which is a race of their own.
+            let is_runcs = way == Way::ExecApi && seen == expected("(30, 30)");
+            assert!(is_runcs || seen == expected("(20, 30)"), "{way:?} {user}: {seen}");
         }
         if way.is_agent() {
             // More at once than the limit of descriptors would let the agent run.
