@@ -1,25 +1,34 @@
 # shellcheck shell=bash
-# `./dev engines`: the test suite against other engines, each from Debian's packages, unpacked and
-# never installed, and started in a root, a mount and a network namespace of its own. Sourced by ./dev
-# after images.sh.
+# `./dev engines`: the test suite against other engines, each from Debian's packages: unpacked, never installed, and started
+# in a root, a mount and a network namespace of its own; or, where it is to have cgroup v2 and systemd, in the machine of
+# vm.sh. Sourced by ./dev after images.sh.
 
-ENGINES=(docker-20.10 docker-26 podman-4.3 gvisor)
+ENGINES=(docker-20.10 docker-26 docker-28 podman-4.3 podman-5 gvisor
+    docker-28-cgroup2 docker-28-crun podman-5-crun docker-rootless podman-rootless)
 ENGINES_DIR=$PWD/target/engines
-ENGINES_RUN_DEADLINE=3600 # seconds for the suite on one engine
+ENGINES_PAGE=docs/engines.md
+ENGINES_RUN_DEADLINE=5400 # seconds for the suite on one engine
+ENGINES_FILE_DEADLINE=900 # seconds for one test binary in the machine with cgroup v2
 ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# engine_recipe NAME: sets TITLE, SUITE, PACKAGES, SERVE, what the engine is started with, and TESTS, what is run on it.
+# engine_recipe NAME: sets TITLE; VM, which of vm.sh's engines it is, or empty; else SUITE, PACKAGES and SERVE, what the engine
+# is started with; TESTS, what is run on it; and LACKS, which of the capabilities in tests/support/capability.rs it has not.
 engine_recipe() {
     # In all: what Docker and Podman call by name, and no package depends on.
     PACKAGES=(iptables iproute2 mount)
     SERVE=(dockerd)
     TITLE=Docker
+    VM=
     TESTS=(--lib --tests)
+    LACKS=()
     case $1 in
     docker-20.10) SUITE=bookworm PACKAGES+=(docker.io) ;;
     docker-26) SUITE=trixie PACKAGES+=(docker.io) ;;
-    podman-4.3)
-        SUITE=bookworm PACKAGES+=(podman runc catatonit netavark aardvark-dns dash sed)
+    docker-28) SUITE=sid PACKAGES+=(docker.io) ;;
+    podman-4.3 | podman-5)
+        SUITE=bookworm
+        [ "$1" = podman-4.3 ] || SUITE=sid
+        PACKAGES+=(podman runc catatonit netavark aardvark-dns dash sed)
         SERVE=(podman system service --time=0 unix:///run/docker.sock)
         TITLE=Podman
         ;;
@@ -32,6 +41,11 @@ engine_recipe() {
         local name
         for name in acquire agent agent_conformance exec exec_limits exec_stdin lifeline return; do TESTS+=(--test $name); done
         ;;
+    docker-28-cgroup2) VM=docker LACKS=(iptables toolchain) ;;
+    docker-28-crun) VM=docker-crun LACKS=(iptables toolchain) ;;
+    podman-5-crun) VM=podman TITLE=Podman LACKS=(iptables toolchain) ;;
+    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain root) ;;
+    podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
 }
@@ -60,7 +74,9 @@ unpack_engine() {
     # Lists of its own: the machine's apt neither sees nor changes them.
     FETCH_FROM=(-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
         -o Dir::State::lists="$dir/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
-        -o Acquire::Languages=none)
+        -o Acquire::Languages=none
+        # A mirror may be a copy of some weeks ago: what its index says about its own age does not matter here.
+        -o Acquire::Check-Valid-Until=false)
     : >"$dir/status"
     apt-get -qq "${FETCH_FROM[@]}" -o Dir::State::status="$dir/status" -o APT::Sandbox::User=root \
         -o Debug::NoLocking=1 update >"$dir/apt.log" 2>&1 </dev/null ||
@@ -235,10 +251,39 @@ run_on() {
         CRITERION_HOME="$ENGINES_DIR/$name/criterion" CARGO_NET_OFFLINE=true cargo "$@" 2>&1 </dev/null
 }
 
+# run_in_vm CARGO-ARGUMENTS...: the same in the machine with cgroup v2, which has no cargo: the test binaries one after the
+# other, with the words that cargo has for this.
+run_in_vm() {
+    local file binary until=$((SECONDS + ENGINES_RUN_DEADLINE)) rc=0
+    local -a cargo=() harness=()
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do cargo+=("$1") && shift; done
+    [ $# = 0 ] || harness=("${@:2}")
+    while read -r file binary; do
+        printf '     Running %s (%s)\n' "$file" "$binary"
+        if [ $SECONDS -ge $until ]; then
+            echo "error: not run: the engine's $ENGINES_RUN_DEADLINE s are used up" && rc=1 && continue
+        fi
+        # Two at once on one processor: most tests wait most of the time.
+        vm_run $ENGINES_FILE_DEADLINE "$binary" --test-threads 2 "${harness[@]}" </dev/null 2>&1 ||
+            { rc=$? && echo "error: $file: exit $rc" && rc=1; }
+    done < <(test_binaries "${cargo[@]}")
+    return $rc
+}
+
+# test_binaries CARGO-ARGUMENTS...: "FILE BINARY" for each, which have been built already.
+test_binaries() {
+    cargo "$@" --no-run 2>&1 </dev/null | sed -nE 's/^ *Executable (unittests )?(\S+) \((\S+)\)$/\2 \3/p'
+}
+
 # stage_on NAME LOG CARGO-ARGUMENTS...: in the background with wait, so that an interrupt reaches this script at once.
 stage_on() {
-    local rc=0
-    run_on "$1" "${@:3}" >"$2" &
+    local rc=0 lacks
+    lacks=$(IFS=, && echo "${LACKS[*]}")
+    if [ -n "$VM" ]; then
+        DOCKERPOOL_TEST_LACKS=$lacks run_in_vm "${@:3}" >"$2" &
+    else
+        DOCKERPOOL_TEST_LACKS=$lacks run_on "$1" "${@:3}" >"$2" &
+    fi
     STAGE_PID=$!
     wait $STAGE_PID || rc=$?
     STAGE_PID=
@@ -255,38 +300,107 @@ speed() {
     echo "${times[*]}"
 }
 
-# results: reads cargo's output, writes "FILE PASSED TOTAL" for each test file.
+# docker_on NAME ARGUMENTS...: the docker command line against it.
+docker_on() {
+    local name=$1
+    shift
+    if [ -n "$VM" ]; then
+        vm_docker "$(printf '%q ' "$@")"
+    else
+        DOCKER_HOST=unix://$(engine_socket "$name") timeout 30 docker "$@"
+    fi
+}
+
+# describe NAME: "key value" lines: the engine's name and version, the runtime's, the kernel's, the kind of cgroups, the day.
+describe() {
+    local name=$1 runtime kernel cgroup version root program
+    IFS='|' read -r runtime kernel cgroup < <(docker_on "$name" info \
+        --format '{{.DefaultRuntime}}|{{.KernelVersion}}|v{{.CgroupVersion}}, {{.CgroupDriver}}') || return 1
+    # Under Podman the name is our script's, which calls the runtime it is named for.
+    runtime=${runtime##*/} runtime=${runtime%%-*}
+    if [ -n "$VM" ]; then
+        version=$(vm_as root "$runtime --version")
+    else
+        root=$ENGINES_DIR/$name/root
+        for program in "/usr/bin/$runtime" "/usr/sbin/$runtime"; do [ ! -x "$root$program" ] || break; done
+        version=$(chroot "$root" "$program" --version) || return 1
+    fi
+    # "runc version 1.3.6", "crun version 1.28", "runsc version release-...".
+    version=$(sed -n '1s/.* version //p' <<<"$version")
+    echo "engine $TITLE $(docker_on "$name" version --format '{{.Server.Version}}')"
+    echo "runtime $runtime $version"
+    echo "kernel $kernel"
+    echo "cgroup $cgroup"
+    echo "day $(date +%F)"
+}
+
+# results: reads cargo's output, writes for each test file "file FILE PASSED APART FAILED", or "file FILE broke off", for each
+# test that is told apart "apart FILE TEST: CAPABILITY: REASON", and for each that failed "failed FILE TEST".
 results() {
     awk '
-        function flush() { if (file != "") { print file, "-", "-" } file = "" }
-        $1 == "Running" { flush(); file = $2 == "unittests" ? $3 : $2 }
+        function flush() { if (file != "") print "file", file, "broke off"; file = ""; listing = 0; apart = 0 }
+        $1 == "Running" { flush(); file = $2 == "unittests" ? $3 : $2; next }
+        file == "" { next }
+        match($0, /told apart: .*/) { print "apart", file, substr($0, RSTART + 12); apart++ }
+        $1 == "failures:" { listing = 1; next }
+        listing && NF == 1 && /^    [A-Za-z0-9_:]+$/ { if (!((file, $1) in told)) print "failed", file, $1; told[file, $1] = 1 }
         $1 == "test" && $2 == "result:" {
             for (i = 3; i < NF; i++) { if ($(i + 1) ~ /^passed/) passed = $i; if ($(i + 1) ~ /^failed/) failed = $i }
-            if (file != "") print file, passed, passed + failed
-            file = ""
+            print "file", file, passed - apart, apart, failed
+            file = ""; listing = 0; apart = 0
         }
         END { flush() }
     '
 }
 
-# A line for each engine that has been run whole; and, to be opened, a column for each and a row for each file. A file of
-# results begins with the engine's name and what it took for `true`.
+# engines_table: of all engines that have been run whole: a line for each; what failed; what is told apart, and why; and, to be
+# opened, a column for each and a row for each file.
 engines_table() {
-    local name columns=()
-    for name in "${ENGINES[@]}"; do [ ! -e "$ENGINES_DIR/$name.results" ] || columns+=("$ENGINES_DIR/$name.results"); done
-    [ ${#columns[@]} -gt 0 ] || return 1
+    local name files=()
+    for name in "${ENGINES[@]}"; do [ ! -e "$ENGINES_DIR/$name.results" ] || files+=("$ENGINES_DIR/$name.results"); done
+    [ ${#files[@]} -gt 0 ] || return 1
     awk '
-        FNR == 1 { n++; title[n] = $0; next }
-        FNR == 2 { agent[n] = $1; api[n] = $2; fork[n] = $3; next }
-        { if (!($1 in known)) { known[$1] = 1; order[++rows] = $1 }
-          cell[$1, n] = $2 == "-" ? "broke off" : $2 "/" $3
-          passed[n] += $2; total[n] += $3 }
+        FNR == 1 { n++; name[n] = FILENAME; sub(/.*\//, "", name[n]); sub(/\.results$/, "", name[n]) }
+        $1 == "speed" { agent[n] = $2; api[n] = $3; fork[n] = $4; next }
+        $1 == "file" {
+            if (!($2 in known)) { known[$2] = 1; order[++rows] = $2 }
+            if ($3 == "broke") { cell[$2, n] = "broke off"; broke[n]++; next }
+            cell[$2, n] = $3 "/" $3 + $4 + $5 ($4 ? " (" $4 " apart)" : "")
+            passed[n] += $3; apart[n] += $4; failed[n] += $5
+            next
+        }
+        $1 == "apart" {
+            text = $0; sub(/^apart [^ ]+ /, "", text)
+            test = text; sub(/: .*/, "", test); sub(/^[^:]*(::[^:]+)*: /, "", text)
+            capability = text; sub(/: .*/, "", capability)
+            why = text; sub(/^[^:]*: /, "", why)
+            if (!((capability, why) in said)) { said[capability, why] = ++lines; cap[lines] = capability; reason[lines] = why }
+            line = said[capability, why]
+            if (!((line, n) in on)) { on[line, n] = 1; where[line] = where[line] (where[line] ? ", " : "") name[n] }
+            test = "`" $2 "` " test
+            if (!((line, test) in has)) { has[line, test] = 1; which[line] = which[line] (which[line] ? "; " : "") test }
+            next
+        }
+        $1 == "failed" { lost[++losses] = "| " name[n] " | `" $2 "` | " $3 " |"; next }
+        { key = $1; value = $0; sub(/^[^ ]+ /, "", value); is[key, n] = value }
         END {
-            print "| engine | tests passed | `true` by the agent | by the exec API | times faster | a fork alone |"
-            print "|---|---|---:|---:|---:|---:|"
-            for (i = 1; i <= n; i++)
-                printf "| %s | %d of %d | %s ms | %s ms | %.0f | %s ms |\n", title[i], passed[i], total[i], agent[i], api[i], api[i] / agent[i], fork[i]
-            printf "\n<details><summary>By test file</summary>\n\n| test file |"; for (i = 1; i <= n; i++) printf " %s |", title[i]
+            print "| recipe | engine | runtime | kernel | cgroups | passed | told apart | failed | `true` by the agent | by the exec API | times faster | a fork alone | day |"
+            print "|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|"
+            for (i = 1; i <= n; i++) {
+                printf "| `%s` | %s | %s | %s | %s | %d | %d | %d%s | ", name[i], is["engine", i], is["runtime", i], is["kernel", i], is["cgroup", i], passed[i], apart[i], failed[i], broke[i] ? " and " broke[i] " files broke off" : ""
+                if (agent[i]) printf "%s ms | %s ms | %.0f | %s ms | ", agent[i], api[i], api[i] / agent[i], fork[i]
+                else printf "– | – | – | – | "
+                print is["day", i] " |"
+            }
+            if (losses) {
+                print "\nFailed:\n\n| recipe | file | test |\n|---|---|---|"
+                for (i = 1; i <= losses; i++) print lost[i]
+            }
+            if (lines) {
+                print "\nTold apart:\n\n| capability | why | recipes | tests |\n|---|---|---|---|"
+                for (i = 1; i <= lines; i++) print "| `" cap[i] "` | " reason[i] " | " where[i] " | " which[i] " |"
+            }
+            printf "\n<details><summary>By test file: passed of all</summary>\n\n| test file |"; for (i = 1; i <= n; i++) printf " %s |", name[i]
             printf "\n|---|"; for (i = 1; i <= n; i++) printf "---|"
             for (r = 1; r <= rows; r++) {
                 printf "\n| `%s` |", order[r]
@@ -294,21 +408,29 @@ engines_table() {
             }
             printf "\n\n</details>\n"
         }
-    ' "${columns[@]}"
+    ' "${files[@]}"
 }
 
-# write_table: between the two markers in the README.
+# write_table: between the two markers in docs/engines.md.
 write_table() {
+    local name
     engines_table >"$ENGINES_DIR/table.md" || return 0
-    grep -q '^<!-- engines:begin -->$' README.md && grep -q '^<!-- engines:end -->$' README.md ||
-        die 'README.md has no markers <!-- engines:begin --> and <!-- engines:end -->'
+    grep -q '^<!-- engines:begin -->$' $ENGINES_PAGE && grep -q '^<!-- engines:end -->$' $ENGINES_PAGE ||
+        die "$ENGINES_PAGE has no markers <!-- engines:begin --> and <!-- engines:end -->"
+    # The results of other engines may be on another machine: what is in the page is not lost for that.
+    for name in "${ENGINES[@]}"; do
+        if grep -q "^| \`$name\` |" $ENGINES_PAGE && ! grep -q "^| \`$name\` |" "$ENGINES_DIR/table.md"; then
+            say "$ENGINES_PAGE is left as it is, since the results of $name are not here; the new table is $ENGINES_DIR/table.md"
+            return 0
+        fi
+    done
     awk -v table="$ENGINES_DIR/table.md" '
         $0 == "<!-- engines:end -->" { inside = 0 }
         !inside { print }
         $0 == "<!-- engines:begin -->" { inside = 1; while ((getline line < table) > 0) print line }
-    ' README.md >"$ENGINES_DIR/README.md"
-    cat "$ENGINES_DIR/README.md" >README.md
-    say 'the table in README.md is written'
+    ' $ENGINES_PAGE >"$ENGINES_DIR/page.md"
+    cat "$ENGINES_DIR/page.md" >$ENGINES_PAGE
+    say "the table in $ENGINES_PAGE is written"
 }
 
 # However the run ends: no test and no engine of it goes on.
@@ -317,20 +439,73 @@ finish_engines() {
     trap '' INT TERM HUP
     if [ -n "$STAGE_PID" ]; then
         kill -TERM "$STAGE_PID" 2>/dev/null || true
-        wait "$STAGE_PID" 2>/dev/null || true
+        # What runs in the machine with cgroup v2 ends with that.
+        [ -n "$VM_USED" ] || wait "$STAGE_PID" 2>/dev/null || true
     fi
     [ -z "$PRIVATE_ENGINE" ] || stop_private_engine "$PRIVATE_ENGINE"
+    [ -z "$VM_USED" ] || vm_down
+}
+
+# run_engine NAME [CARGO-ARGUMENTS...]: all tests of its recipe, a benchmark and its part of the table; or what is asked for.
+run_engine() {
+    local name=$1 log=$ENGINES_DIR/$1.log about rc=0
+    shift
+    say "== $name"
+    engine_recipe "$name"
+    [ $# = 0 ] || TESTS=("$@")
+    if [ -n "$VM" ]; then
+        vm_build
+        vm_up "$VM"
+    else
+        unpack_engine "$name"
+        start_private_engine "$name"
+        load_images "$name"
+    fi
+    about=$(describe "$name") || die "$name does not say what it is"
+    say "== $name: ${about//$'\n'/, }"
+    say "== $name: the tests run; their output goes to $log"
+    stage_on "$name" "$log" test --all-features --no-fail-fast "${TESTS[@]}" || rc=$?
+    { echo "$about" && results <"$log"; } >"$ENGINES_DIR/$name.last"
+    sed -n 's/^apart \([^ ]*\) /    told apart: \1 /p' "$ENGINES_DIR/$name.last" >&2
+    say "== $name: $(awk '$1 == "file" && $3 != "broke" { p += $3; a += $4; f += $5 } $1 == "file" && $3 == "broke" { b++ }
+        END { printf "%d passed, %d told apart, %d failed, %d files broke off", p, a, f, b }' "$ENGINES_DIR/$name.last")"
+    if [ $rc != 0 ]; then
+        say "== $name: FAILED:"
+        { grep -E '^error' "$log" || true; sed -n 's/^failed /    /p; s/^file \(.*\) broke off$/    \1 broke off/p' "$ENGINES_DIR/$name.last"; } >&2
+        FAILED+=("$name")
+    elif ! grep -q '^file' "$ENGINES_DIR/$name.last"; then
+        say "== $name: FAILED: no test was run"
+        FAILED+=("$name")
+    else
+        say "== $name: ok"
+    fi
+    if [ $# = 0 ]; then
+        if [ -z "$VM" ]; then # in there timings mean nothing
+            say "== $name: a command by the agent and by the exec API is measured"
+            stage_on "$name" "$ENGINES_DIR/$name.bench.log" bench --all-features --bench exec -- exec_true/ || {
+                tail -n 20 "$ENGINES_DIR/$name.bench.log" >&2
+                die "the benchmark failed on $name"
+            }
+            echo "speed $(speed "$name")" >>"$ENGINES_DIR/$name.last"
+        fi
+        mv "$ENGINES_DIR/$name.last" "$ENGINES_DIR/$name.results"
+        write_table
+    fi
+    if [ -n "$VM" ]; then vm_down; else stop_private_engine "$name"; fi
 }
 
 engines() {
-    local names=() name args=() title log
+    local names=() name args=() native=''
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
-        engine_recipe "$1"
-        names+=("$1")
+        if [ "$1" = all ]; then names+=("${ENGINES[@]}"); else names+=("$1"); fi
         shift
     done
     args=("${@:2}")
-    [ ${#names[@]} -gt 0 ] || names=("${ENGINES[@]}")
+    [ ${#names[@]} -gt 0 ] || bad_usage "engines wants names, or 'all'; there are: ${ENGINES[*]}"
+    for name in "${names[@]}"; do
+        engine_recipe "$name"
+        [ -n "$VM" ] || native=1
+    done
     [ "$(id -u)" = 0 ] || die 'starting engines needs root'
     need_test_servers
     set_up
@@ -339,41 +514,16 @@ engines() {
     flock -n 9 || die 'another ./dev engines is running'
     # While there is a network: in an engine's namespace there is none.
     if [ ${#args[@]} -gt 0 ]; then
-        cargo test --all-features --no-run "${args[@]}"
+        local part=()
+        for name in "${args[@]}"; do [ "$name" != -- ] || break && part+=("$name"); done
+        cargo test --all-features --no-run "${part[@]}"
     else
         cargo test --all-features --no-run --lib --tests
-        cargo bench --all-features --no-run --bench exec
+        [ -z "$native" ] || cargo bench --all-features --no-run --bench exec
     fi
     trap finish_engines EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    for name in "${names[@]}"; do
-        say "== $name"
-        engine_recipe "$name"
-        unpack_engine "$name"
-        start_private_engine "$name"
-        load_images "$name"
-        title="$TITLE $(DOCKER_HOST=unix://$(engine_socket "$name") engine_version)"
-        log=$ENGINES_DIR/$name.log
-        [ ${#args[@]} = 0 ] || TESTS=("${args[@]}")
-        say "== $name: the tests run; their output goes to $log"
-        if stage_on "$name" "$log" test --all-features --no-fail-fast "${TESTS[@]}"; then
-            say "== $name: ok"
-        else
-            say "== $name: FAILED:"
-            grep -E '^(error|test .* \.\.\. FAILED)' "$log" >&2 || tail -n 20 "$log" >&2
-            FAILED+=("$name")
-        fi
-        if [ ${#args[@]} = 0 ]; then
-            say "== $name: a command by the agent and by the exec API is measured"
-            stage_on "$name" "$ENGINES_DIR/$name.bench.log" bench --all-features --bench exec -- exec_true/ || {
-                tail -n 20 "$ENGINES_DIR/$name.bench.log" >&2
-                die "the benchmark failed on $name"
-            }
-            { echo "$title" && speed "$name" && results <"$log"; } >"$ENGINES_DIR/$name.results"
-            write_table
-        fi
-        stop_private_engine "$name"
-    done
+    for name in "${names[@]}"; do run_engine "$name" "${args[@]}"; done
     [ ${#FAILED[@]} = 0 ] || die "not all tests passed on: ${FAILED[*]}"
 }
