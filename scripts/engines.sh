@@ -9,6 +9,7 @@ ENGINES_DIR=$PWD/target/engines
 ENGINES_PAGE=docs/engines.md
 ENGINES_RUN_DEADLINE=5400 # seconds for the suite on one engine
 ENGINES_FILE_DEADLINE=900 # seconds for one test binary in the machine with cgroup v2
+ENGINES_CORE=(--test agent --test exec --test faults --test lifeline) # of which `./dev test` has the time
 ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # engine_recipe NAME: sets TITLE; VM, which of vm.sh's engines it is, or empty; else SUITE, PACKAGES and SERVE, what the engine
@@ -41,11 +42,11 @@ engine_recipe() {
         local name
         for name in acquire agent agent_conformance exec exec_limits exec_stdin lifeline return; do TESTS+=(--test $name); done
         ;;
-    docker-28-cgroup2) VM=docker LACKS=(iptables toolchain) ;;
-    docker-28-crun) VM=docker-crun LACKS=(iptables toolchain) ;;
-    podman-5-crun) VM=podman TITLE=Podman LACKS=(iptables toolchain) ;;
-    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain root) ;;
-    podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain root) ;;
+    docker-28-cgroup2) VM=docker LACKS=(iptables toolchain aarch64) ;;
+    docker-28-crun) VM=docker-crun LACKS=(iptables toolchain aarch64) ;;
+    podman-5-crun) VM=podman TITLE=Podman LACKS=(iptables toolchain aarch64) ;;
+    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain aarch64 root) ;;
+    podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain aarch64 root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
 }
@@ -278,11 +279,12 @@ test_binaries() {
 # stage_on NAME LOG CARGO-ARGUMENTS...: in the background with wait, so that an interrupt reaches this script at once.
 stage_on() {
     local rc=0 lacks
+    # In the machine with cgroup v2 it does not matter what this one lacks.
     lacks=$(IFS=, && echo "${LACKS[*]}")
     if [ -n "$VM" ]; then
         DOCKERPOOL_TEST_LACKS=$lacks run_in_vm "${@:3}" >"$2" &
     else
-        DOCKERPOOL_TEST_LACKS=$lacks run_on "$1" "${@:3}" >"$2" &
+        DOCKERPOOL_TEST_LACKS=${DOCKERPOOL_TEST_LACKS:-}${lacks:+,$lacks} run_on "$1" "${@:3}" >"$2" &
     fi
     STAGE_PID=$!
     wait $STAGE_PID || rc=$?
@@ -508,6 +510,7 @@ engines() {
     done
     [ "$(id -u)" = 0 ] || die 'starting engines needs root'
     need_test_servers
+    need_aarch64
     set_up
     mkdir -p "$ENGINES_DIR"
     exec 9>"$ENGINES_DIR/lock"
@@ -518,7 +521,8 @@ engines() {
         for name in "${args[@]}"; do [ "$name" != -- ] || break && part+=("$name"); done
         cargo test --all-features --no-run "${part[@]}"
     else
-        cargo test --all-features --no-run --lib --tests
+        # The examples too, which tests run.
+        cargo test --all-features --no-run --lib --tests --examples
         [ -z "$native" ] || cargo bench --all-features --no-run --bench exec
     fi
     trap finish_engines EXIT

@@ -12,7 +12,7 @@ use dockerpool::engine::Selector;
 use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PoolBuilder, PullPolicy};
 use futures_util::future::join_all;
 use private_engine::PrivateEngine;
-use support::{containers_of, eventually_now, pool};
+use support::{Capability, containers_of, eventually_now, lacks, pool};
 use tokio::task::JoinHandle;
 
 const TOTAL: usize = 3;
@@ -142,21 +142,33 @@ async fn restarted(what: &str, options: &str, signal: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_stopped_and_started() {
+    if lacks(Capability::Root) {
+        return;
+    }
     restarted("stopped and started", "", "TERM").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_stopped_and_started_while_containers_live_on() {
+    if lacks(Capability::Root) {
+        return;
+    }
     restarted("stopped and started with live-restore", "--live-restore", "TERM").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_killed_and_started() {
+    if lacks(Capability::Root) {
+        return;
+    }
     restarted("killed and started", "", "KILL").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_accepts_and_does_not_answer_for_ten_seconds() {
+    if lacks(Capability::Root) {
+        return;
+    }
     let mut private = PrivateEngine::start("").await;
     let engine = private.connect().await;
     let builder = pool_on(&engine, "frozen");
@@ -190,6 +202,9 @@ async fn an_engine_that_accepts_and_does_not_answer_for_ten_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
+    if lacks(Capability::Root) {
+        return;
+    }
     let mut private = PrivateEngine::not_started("").await;
     let data = private.data().display().to_string();
     private.run(&format!("mount -t tmpfs -o size=64m tmpfs {data}")).await;
@@ -233,6 +248,9 @@ async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_is_removed_and_made_again() {
+    if lacks(Capability::Root) {
+        return;
+    }
     let private = PrivateEngine::start("").await;
     let engine = private.connect().await;
     let request = bollard::models::NetworkCreateRequest {

@@ -3,10 +3,25 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 /// Cargo, as it is run by hand: what it has set for this test would have it build some dependencies anew, and once more
 /// after it.
+///
+/// Where there is none, the examples that have been built are run as they are: `./dev engines` builds them before.
+fn example(name: &str) -> Command {
+    if !Path::new(env!("CARGO")).exists() {
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../debug/examples");
+        let mut program = Command::new(built.join(name));
+        program.current_dir(env!("CARGO_MANIFEST_DIR"));
+        return program;
+    }
+    let mut cargo = cargo();
+    cargo.args(["run", "--quiet", "--all-features", "--example", name, "--"]);
+    cargo
+}
+
 fn cargo() -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -23,8 +38,7 @@ fn cargo() -> Command {
 fn run(name: &str, args: &[&str]) -> String {
     // Through cargo, since nothing else says that it is built and where it is. The lock on the target folder is free
     // while tests run.
-    let output = cargo()
-        .args(["run", "--quiet", "--all-features", "--example", name, "--"])
+    let output = example(name)
         .args(args)
         .env("DOCKERPOOL_BUSYBOX_IMAGE", support::busybox())
         .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
@@ -79,16 +93,8 @@ fn code_runner_fails_if_a_program_ends_otherwise_than_expected_and_on_bad_calls(
     std::fs::write(dir.join("wrong.py"), "print('hello')").unwrap();
     std::fs::write(dir.join("wrong.json"), r#"{"outcome": "exited 3"}"#).unwrap();
     let call = |arg: &str| {
-        let output = cargo()
-            .args([
-                "run",
-                "--quiet",
-                "--all-features",
-                "--example",
-                "code_runner",
-                "--",
-                arg,
-            ])
+        let output = example("code_runner")
+            .arg(arg)
             .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
             .output()
             .unwrap();

@@ -338,7 +338,7 @@ impl PoolBuilder {
             on_error,
             limits_hold: AtomicBool::new(false),
             warned: Mutex::new(HashSet::new()),
-            early_death: AtomicBool::new(false),
+            creation_failed: AtomicBool::new(false),
         });
         let room = limits.max_idle.min(limits.max_total);
         for container in Box::pin(adopt::take_over(&background, self.adopt, room)).await {

@@ -101,8 +101,9 @@ pub(super) struct Background {
     pub(super) limits_hold: AtomicBool,
     /// What the engine has said of containers so far.
     pub(super) warned: Mutex<HashSet<String>>,
-    /// One died early since this was last looked at.
-    pub(super) early_death: AtomicBool,
+    /// A creation has failed, or a container died early, since this was last looked at. Set before its slot is free: whoever
+    /// takes that must know of the failure.
+    pub(super) creation_failed: AtomicBool,
 }
 
 /// What came of creations so far.
@@ -253,7 +254,7 @@ impl Background {
     fn note_unlent(&self, shared: &Shared) {
         let early = shared.started().is_some_and(|started| started.elapsed() < EARLY_DEATH);
         if early && shared.taint() == Some(Taint::Died) {
-            self.early_death.store(true, Ordering::Release);
+            self.creation_failed.store(true, Ordering::Release);
             let error = died_early(shared);
             self.created.send_modify(|created| created.last_error = Some(error));
         }
@@ -335,7 +336,7 @@ pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::Unboun
     let mut leases_until = background.leases_until.subscribe();
 
     loop {
-        if background.early_death.swap(false, Ordering::AcqRel) {
+        if background.creation_failed.swap(false, Ordering::AcqRel) {
             pace.failed();
         }
         if pace.resume_at.is_none() {
@@ -359,8 +360,8 @@ pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::Unboun
             }
             Some(done) = tasks.join_next() => match done {
                 Ok(Done::Created) => pace.succeeded(),
-                Ok(Done::NotCreated) => pace.failed(),
-                Ok(Done::Removed) => {}
+                // A failure is told by `creation_failed`.
+                Ok(Done::NotCreated | Done::Removed) => {}
                 Err(error) => {
                     tracing::error!(pool = background.pool, %error, "a task of the pool failed");
                     pace.failed();
@@ -466,6 +467,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
     match up.await {
         Ok(()) => {
             if !take_in(&background, handle, slot, generation) {
+                background.creation_failed.store(true, Ordering::Release);
                 return Done::NotCreated;
             }
             Done::Created
@@ -481,6 +483,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             ));
             background.known.lock().remove(handle.shared().id());
             // Whatever there is of it goes with its slot; the next attempt waits for the back-off.
+            background.creation_failed.store(true, Ordering::Release);
             slot.failed();
             if !handle.is_released() {
                 handle.release();

@@ -1,9 +1,12 @@
 //! What the tests on the real engine share.
-#![allow(dead_code)] // each test binary uses its part of it
+#![allow(dead_code, unused_imports)] // each test binary uses its part of it
+
+mod capability;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use capability::{Capability, lacks};
 use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Taint};
 
 /// A small image with a shell; `./dev` says which.

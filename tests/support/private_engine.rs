@@ -19,7 +19,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::support::{busybox, engine};
 
 /// Reads a line, does it, says how that ended; for ever. `bash`, since it reaps what it has not started itself.
-const SHELL: &str = r#"ip link set lo up; while read -r line; do eval "$line" </dev/null >&2; echo "ended $?"; done"#;
+///
+/// A dockerd takes the machine's containerd where it finds its socket, and with it the containers of another dockerd, since
+/// both keep theirs in one namespace of containerd's; where it finds none it starts its own.
+const SHELL: &str = r#"set -e; ip link set lo up; mkdir -p /run/containerd; mount -t tmpfs tmpfs /run/containerd; set +e
+while read -r line; do eval "$line" </dev/null >&2; echo "ended $?"; done"#;
 
 /// A Docker engine of its own.
 pub struct PrivateEngine {
@@ -101,7 +105,8 @@ impl PrivateEngine {
         let socket = self.path("socket");
         let line = format!(
             "dockerd --data-root {data} --exec-root {exec} --pidfile {pid} --host unix://{socket} --bridge none \
-             --iptables=false --ip6tables=false --cgroup-parent /{cgroup} --log-level warn {options} & dockerd=$!",
+             --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /{cgroup} \
+             --log-level warn {options} & dockerd=$!",
             data = self.data().display(),
             exec = self.path("exec").display(),
             pid = self.path("pid").display(),
