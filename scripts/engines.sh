@@ -153,8 +153,10 @@ ENTER_ENGINE='
     mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
     mount --rbind /proc "$root/proc"
     mount --rbind /dev "$root/dev"
-    mkdir -p "$root/tmp" "$root/.old"
-    mount --bind /tmp "$root/tmp" # as for every engine on the machine: files in it can be mounted
+    # As for every engine on the machine, files in these can be mounted; the second is where the library puts the agent.
+    mkdir -p "$root/tmp" "$root/run/dockerpool" "$root/.old" /run/dockerpool
+    mount --bind /tmp "$root/tmp"
+    mount --bind /run/dockerpool "$root/run/dockerpool"
     cd "$root"
     pivot_root . .old
     cd /
