@@ -30,7 +30,7 @@ const PIPE_FRAMES: usize = 16;
 const SILENCE_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// How long an engine may take to see that a container has ended, and how often it is asked meanwhile.
-const CONTAINER_END: Duration = Duration::from_secs(1);
+const CONTAINER_END: Duration = Duration::from_secs(2);
 const CONTAINER_END_CHECK: Duration = Duration::from_millis(20);
 
 /// How long the next piece of output, or its end, is waited for once a command is known to have ended or is being ended.
@@ -548,6 +548,11 @@ async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
             shared.set_taint(Taint::Died);
             (gone(error), Proof::Ended)
         }
+        // A container that ends has nothing left either.
+        EngineErrorKind::Exhausted if is_gone(shared).await => {
+            shared.set_taint(Taint::Died);
+            (gone(error), Proof::Ended)
+        }
         // Nor could the next one.
         EngineErrorKind::Exhausted => {
             shared.set_taint(Taint::Exhausted);
@@ -743,7 +748,7 @@ impl Pump {
                     self.set_ended();
                     return self.next_after_end().await;
                 }
-                Err(error) if error.says_not_started() => return Ok(Next::End),
+                Err(error) if error.says_not_started() => return Ok(self.end_of_words().await),
                 Ok(None) | Err(_) if is_idle => self.halt.request(Stop::IdleTimedOut),
                 Ok(None) => {
                     failures = 0;
@@ -756,6 +761,23 @@ impl Pump {
                         return Err(error);
                     }
                 }
+            }
+        }
+    }
+
+    /// The command was never begun, and the engine's words on why may still be on their way: they come as its output. Nothing
+    /// of it is the command's own, and whether anybody reads that does not matter.
+    async fn end_of_words(&mut self) -> Next {
+        self.set_ended();
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.halt.requested() => return Next::End,
+                frame = self.output.next() => match frame {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Next::End,
+                },
+                () = sleep(SILENCE_AT_END) => return Next::End,
             }
         }
     }
@@ -859,8 +881,8 @@ async fn saw_oom_kill(shared: &Shared, since: SystemTime, before: OomKills) -> b
     timeout(KILL_REASON_GRACE, seen).await.is_ok() || is_new()
 }
 
-/// Whether the container in which a program could not be started is gone. Docker 26 has no words for a program whose
-/// container was killed as it began, and sees a little later that the container has ended.
+/// Whether the container in which a program could not be started is gone. Engines have no words, or words that nobody
+/// understands, for a program whose container was killed as it began, and see a little later that the container has ended.
 async fn is_going(shared: &Shared, error: &EngineError) -> bool {
     let until = Instant::now() + CONTAINER_END;
     loop {

@@ -17,9 +17,11 @@ use futures_util::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::convert::{checked, engine_error};
 use super::upgrade::{self, Connection};
+use super::words::{self, Named, Why};
 use super::{DockerEngine, frames};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtyInput, TtySize,
@@ -36,74 +38,54 @@ const END_CHECK: (Duration, Duration) = (Duration::from_millis(5), Duration::fro
 /// says so for a moment between its start and that of its process.
 const LONGEST_LIMBO: Duration = Duration::from_secs(10);
 
-/// Docker reports a program it could not start as output, in these words.
-const CANNOT_START_WORDS: [&[u8]; 5] = [
-    b"OCI runtime exec failed",
-    b"unable to find user",
-    b"unable to find group",
-    b"uids and gids must be in range",
-    b"cannot exec in a ",
-];
+/// What an engine may say in all, in bytes: a name is at most 128 KiB long, and may be escaped, several times.
+const MAX_WORDS: usize = 2 << 20;
 
-/// Podman does so in a line on standard error that begins and ends thus, whatever runtime it uses, with one of these exit
-/// codes.
-const PODMAN_WORDS: (&[u8], [&[u8]; 3]) = (
-    b"Error: ",
-    [
-        b": OCI runtime attempted to invoke a command that was not found\n",
-        b": OCI permission denied\n",
-        b": OCI runtime error\n",
-    ],
-);
+/// Podman writes each error in a line of its own, on standard error where there is no terminal.
+const PODMAN_START: &[u8] = b"Error: ";
+
+/// Podman's exit codes for a command that was not begun; a command may end with them, too.
 const PODMAN_CODES: RangeInclusive<i64> = 125..=127;
 
-/// And may add this line, on what it tried next.
-const PODMAN_MORE_WORDS: (&[u8], &[u8]) = (b"Error: read unixpacket ", b": read: connection reset by peer\n");
-
-/// Among these words, those of runc about a container that has ended or was paused meanwhile: before it joined its
-/// namespaces, as it joined them, and after it.
-const CONTAINER_WORDS: [&str; 3] = ["cannot exec in a ", "error executing setns process", " init-p: "];
-
-/// In words about a working directory, of any runtime.
-const DIRECTORY_WORDS: [&str; 3] = ["chdir", "cwd", "working directory"];
-
-/// In words about a user or a group that is not there.
-const USER_WORDS: [&str; 2] = ["no matching entries", "uids and gids must be in range"];
-
-/// In words about the program.
-const PROGRAM_WORDS: [&str; 6] = [
-    "exec: \"",
-    "executable file",
-    "exec format error",
-    "finding executable",
-    "a command that was not found",
-    "OCI permission denied",
+/// The words at the ends of Podman's lines about a runtime, and those at the beginnings of its lines about the program that
+/// watches over it.
+const PODMAN_ENDS: [&str; 7] = [
+    ": OCI runtime attempted to invoke a command that was not found",
+    ": OCI permission denied",
+    ": OCI runtime error",
+    ": internal libpod error",
+    ": unable to assign security attribute",
+    ": unable to get security attribute",
+    ": unable to process security attribute",
+];
+const PODMAN_STARTS: [&str; 3] = [
+    "Error: container create failed",
+    "Error: read unixpacket ",
+    "Error: failed to connect to container's attach socket",
 ];
 
-/// What a command names itself, and may name wrong, beside its program.
-#[derive(Clone, Copy)]
-struct Named {
-    directory: bool,
-    user: bool,
-}
+/// The exit codes that Docker gives a command that was not begun.
+const DOCKER_CODES: RangeInclusive<i64> = 126..=128;
 
-impl Named {
-    /// Whether a command that could not be started has itself brought along what these words are about. Not where nobody
-    /// knows.
-    fn has(self, words: &str) -> bool {
-        let about = |these: &[&str]| these.iter().any(|its| words.contains(its));
-        if about(&DIRECTORY_WORDS) {
-            self.directory
-        } else if about(&USER_WORDS) {
-            self.user
-        } else {
-            about(&PROGRAM_WORDS)
-        }
-    }
-}
+/// A container with fewer processes left than this may have too few for a runtime's own: `runc` has some ten threads.
+const FEW_PROCESSES: u64 = 16;
+
+/// The first version of the API in which a command can be given the size of its terminal.
+const API_WITH_SIZE: (usize, usize) = (1, 42);
+
+/// The first pause before a terminal is given its size again, and the longest.
+const SIZE_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
     let docker = &engine.docker;
+    let named = Named {
+        directory: request.current_dir.is_some(),
+        user: request.user.is_some(),
+    };
+    let takes_size = !engine.is_podman && {
+        let version = docker.client_version();
+        (version.major_version, version.minor_version) >= API_WITH_SIZE
+    };
     let config = ExecConfig {
         attach_stdin: Some(request.stdin),
         attach_stdout: Some(true),
@@ -113,9 +95,13 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         working_dir: request.current_dir.clone(),
         user: request.user.clone(),
         tty: Some(request.tty.is_some()),
+        console_size: request
+            .tty
+            .filter(|_| takes_size)
+            .map(|size| vec![size.rows.into(), size.cols.into()]),
         ..Default::default()
     };
-    let refused = |error| engine_error("the engine did not run the command", error);
+    let refused = |error| refused(named, error);
     let exec = checked(docker.create_exec(id, config).await.map_err(refused)?.id)?;
     let options = StartExecOptions {
         output_capacity: Some(READ_CAPACITY),
@@ -140,45 +126,126 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         }
     };
 
-    let control = Control {
+    let asked = Asked {
         docker: docker.clone(),
+        container: id.to_owned(),
         exec,
         is_podman: engine.is_podman,
-        named: Named {
-            directory: request.current_dir.is_some(),
-            user: request.user.is_some(),
-        },
+        tty,
+        named,
         runtime: engine.runtime.clone(),
-        words: Arc::default(),
-        limbo: Arc::default(),
+        known: Arc::default(),
+        size: Arc::new(tokio::sync::Mutex::new(request.tty)),
     };
-    if let Some(size) = request.tty {
-        // Engines before API 1.42 take no size with the command itself. One that has already ended needs none.
-        if let Err(error) = control.resize_to(size).await {
-            tracing::debug!(%error, "could not set the size of a terminal");
-        }
-    }
+    let sizing = tty.then(|| AbortOnDropHandle::new(engine.runtime.spawn(asked.clone().set_size())));
     Ok(ExecSession {
         stdin: request.stdin.then(|| match tty {
             true => Box::new(TtyInput::new(input)) as _,
             false => input,
         }),
-        output: stream_within(&engine.runtime, without_engine_words(output, control.clone())),
-        control: Box::new(control),
+        output: stream_within(&engine.runtime, without_engine_words(output, asked.clone())),
+        control: Box::new(Control { asked, _sizing: sizing }),
     })
+}
+
+/// What an engine answers in place of running a command.
+fn refused(named: Named, error: DockerError) -> EngineError {
+    if let DockerError::DockerResponseServerError { status_code, message } = &error
+        // These two say more than their words.
+        && !matches!(status_code, 404 | 409)
+        && let Some(why) = words::why(message)
+        && !matches!(why, Why::Container | Why::Lost)
+    {
+        return named.error(
+            Some(why),
+            format!("the engine did not run the command: {}", message.trim()),
+        );
+    }
+    engine_error("the engine did not run the command", error)
 }
 
 /// Asks the engine about one exec.
 #[derive(Clone)]
-struct Control {
+struct Asked {
     docker: Docker,
+    container: String,
     exec: String,
     is_podman: bool,
+    tty: bool,
     named: Named,
     runtime: Home,
-    /// What may be the engine's words on why the program could not be started, held back from the output.
-    words: Arc<Mutex<VecDeque<Frame>>>,
-    limbo: Arc<Mutex<Limbo>>,
+    known: Arc<Mutex<Known>>,
+    /// The size that the terminal is still to be given. Locked while it is being given one.
+    size: Arc<tokio::sync::Mutex<Option<TtySize>>>,
+}
+
+/// An exec, until nobody wants to know of it any more.
+struct Control {
+    asked: Asked,
+    _sizing: Option<AbortOnDropHandle<()>>,
+}
+
+/// What is known of a command.
+#[derive(Default)]
+struct Known {
+    /// It was begun, so that all of the output is its own.
+    has_begun: bool,
+    /// Its exit code.
+    code: Option<i64>,
+    /// The first of the output, while that may be the engine's words on why the command was not begun.
+    held: VecDeque<Frame>,
+    /// The size of all that is held.
+    size: usize,
+    limbo: Limbo,
+}
+
+impl Known {
+    fn hold(&mut self, frame: Frame) {
+        self.size += frame.data.len();
+        self.held.push_back(frame);
+    }
+
+    /// All that is held.
+    fn words(&self) -> String {
+        let all: Vec<u8> = self.held.iter().flat_map(|frame| frame.data.iter().copied()).collect();
+        String::from_utf8_lossy(&all).trim().to_owned()
+    }
+
+    /// Whether what is held may be Docker's words. They are all there is, on standard output, and end with a line's end of
+    /// their own.
+    fn may_be_dockers(&self, tty: bool) -> bool {
+        if tty {
+            // They may come in pieces.
+            return true;
+        }
+        let Some(last) = self.held.back() else { return true };
+        self.held.iter().all(|frame| frame.stream == OutputStream::Stdout)
+            // Only a frame that no program has written comes in such pieces.
+            && self.held.iter().rev().skip(1).all(|frame| frame.data.len() == frames::PIECE)
+            && (last.data.len() == frames::PIECE || last.data.ends_with(b"\r\n"))
+    }
+
+    /// Whether it is what Podman says of a command that was not begun.
+    fn is_podmans(&self) -> bool {
+        self.words().lines().any(|line| {
+            PODMAN_ENDS.iter().any(|end| line.ends_with(end))
+                || PODMAN_STARTS.iter().any(|start| line.starts_with(start))
+        })
+    }
+
+    /// Whether it may be Podman's, which come in lines that begin with a word of their own.
+    fn may_be_podmans(&self, tty: bool) -> bool {
+        if tty {
+            let first = self.held.front().map_or(PODMAN_START, |frame| &frame.data);
+            let common = first.len().min(PODMAN_START.len());
+            return first[..common] == PODMAN_START[..common];
+        }
+        self.held.iter().all(|frame| {
+            frame.stream == OutputStream::Stderr
+                && frame.data.starts_with(PODMAN_START)
+                && (frame.data.ends_with(b"\n") || frame.data.len() == frames::PIECE)
+        })
+    }
 }
 
 /// Whether a command is in a state that it cannot stay in: its output has ended, and it neither runs nor has an exit code.
@@ -206,53 +273,97 @@ impl Limbo {
     }
 }
 
-impl Control {
+impl Asked {
+    /// Asks whether the command has ended. What ended without having been begun is an error, by the words that have come.
     async fn ask(&self) -> Result<Option<i64>, EngineError> {
+        if let Some(code) = self.known.lock().code {
+            return Ok(Some(code));
+        }
         let found = self
             .docker
             .inspect_exec(&self.exec)
             .await
             .map_err(|error| engine_error("the engine did not describe the command", error))?;
         let runs = found.running == Some(true);
-        self.limbo.lock().note(!runs && found.exit_code.is_none())?;
-        if runs {
-            return Ok(None);
-        }
-        let code = found.exit_code;
-        // Only a process that never was has no pid; a program's own exit code 126 or 127 comes with one. Not so with Podman,
-        // where its words must do: a program that writes the like itself, and no more, is mistaken.
-        let never_was = if self.is_podman {
-            code.is_some_and(|code| PODMAN_CODES.contains(&code)) && !self.words.lock().is_empty()
-        } else {
-            matches!(code, Some(126 | 127)) && found.pid.unwrap_or(0) == 0
-        };
-        if never_was {
-            let words = self
-                .words
-                .lock()
-                .front()
-                .map(|frame| frame.data.clone())
-                .unwrap_or_default();
-            let words = String::from_utf8_lossy(&words).trim().to_owned();
-            if words.is_empty() {
-                let error = EngineError::new(EngineErrorKind::CannotStart, "the program could not be started");
-                return Err(error.unexplained());
+        let pid = found.pid;
+        let has_pid = pid.is_some_and(|pid| pid != 0);
+        let words = {
+            let mut known = self.known.lock();
+            known.limbo.note(!runs && found.exit_code.is_none())?;
+            known.has_begun |= has_pid;
+            if runs {
+                return Ok(None);
             }
-            // Its state has changed since the command was created, and an inspect may not show it yet.
-            let of_container = CONTAINER_WORDS.iter().any(|its| words.contains(its));
-            let is_own = self.named.has(&words);
-            let error = EngineError::new(EngineErrorKind::CannotStart, words);
-            return Err(match (of_container, is_own) {
-                (true, _) => error.of_container(),
-                (false, true) => error,
-                (false, false) => error.of_any_command(),
-            });
+            let Some(code) = found.exit_code else { return Ok(None) };
+            // Only a process that never was has no pid, whatever its exit code. Podman takes the pid away at the end, and there
+            // the words must do: a program that writes the like itself, and no more, is mistaken.
+            let never_was = match pid {
+                _ if known.has_begun => false,
+                Some(_) if !self.is_podman => true,
+                None if !self.is_podman => DOCKER_CODES.contains(&code) && words::why(&known.words()).is_some(),
+                _ => PODMAN_CODES.contains(&code) && known.is_podmans(),
+            };
+            if !never_was {
+                // What is still held is its own, too.
+                known.code = Some(code);
+                return Ok(Some(code));
+            }
+            match known.held.front() {
+                // What it says after that is how its own attachment ended.
+                Some(first) if self.is_podman && !self.tty => String::from_utf8_lossy(&first.data).trim().to_owned(),
+                _ => known.words(),
+            }
+        };
+        if words.is_empty() {
+            let error = EngineError::new(EngineErrorKind::CannotStart, "the program could not be started");
+            return Err(error.unexplained());
         }
-        Ok(code)
+        let mut why = words::why(&words);
+        if why == Some(Why::Lost) && self.has_few_processes().await {
+            why = Some(Why::Exhausted);
+        }
+        Err(self.named.error(why, words))
     }
-}
 
-impl Control {
+    /// Whether the container has hardly any processes left: then a runtime's own cannot be begun. Not where nobody knows.
+    async fn has_few_processes(&self) -> bool {
+        let options = bollard::query_parameters::StatsOptions {
+            stream: false,
+            one_shot: true,
+        };
+        let mut stats = std::pin::pin!(self.docker.stats(&self.container, Some(options)));
+        let Some(Ok(stats)) = stats.next().await else {
+            return false;
+        };
+        let pids = stats.pids_stats.unwrap_or_default();
+        let (current, limit) = (pids.current.unwrap_or(0), pids.limit.unwrap_or(0));
+        limit != 0 && current != 0 && current.saturating_add(FEW_PROCESSES) > limit
+    }
+
+    /// Gives the terminal its first size, until the engine takes it or the command has ended. Some engines take it only when
+    /// the process is there, some runtimes not with the command itself.
+    async fn set_size(self) {
+        let (mut pause, longest) = SIZE_PAUSE;
+        loop {
+            {
+                let mut size = self.size.lock().await;
+                let Some(wanted) = *size else { return };
+                match self.resize_to(wanted).await {
+                    Ok(()) => {
+                        *size = None;
+                        return;
+                    }
+                    Err(error) => tracing::debug!(%error, "a terminal has not been given its size yet"),
+                }
+            }
+            if !matches!(self.ask().await, Ok(None)) {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
     async fn resize_to(&self, size: TtySize) -> Result<(), EngineError> {
         let options = bollard::exec::ResizeExecOptions {
             height: size.rows,
@@ -261,30 +372,49 @@ impl Control {
         self.docker
             .resize_exec(&self.exec, options)
             .await
-            .map_err(|error| engine_error("the engine did not resize the terminal", error))
+            .map_err(|error| engine_error("the engine did not resize the terminal", error))?;
+        // Podman resizes one whose process is still to come.
+        self.known.lock().has_begun |= !self.is_podman;
+        Ok(())
     }
 
-    /// Whether this frame, after the held ones, may be the engine's.
-    fn may_be_words(&self, frame: &Frame) -> bool {
-        let is = |(start, end): (&[u8], &[u8])| frame.data.starts_with(start) && frame.data.ends_with(end);
-        let held = self.words.lock().len();
-        match (self.is_podman, held) {
-            (false, 0) => CANNOT_START_WORDS.iter().any(|words| frame.data.starts_with(words)),
-            (true, 0) => {
-                let (start, ends) = PODMAN_WORDS;
-                frame.stream == OutputStream::Stderr && ends.iter().any(|end| is((start, end)))
+    /// A later size takes the place of the first.
+    async fn resize(&self, to: TtySize) -> Result<(), EngineError> {
+        let mut size = self.size.lock().await;
+        self.resize_to(to).await?;
+        *size = None;
+        Ok(())
+    }
+
+    /// Whether what is held may be the engine's words.
+    fn may_be_words(&self, known: &Known) -> bool {
+        !known.has_begun
+            && known.size <= MAX_WORDS
+            && match self.is_podman {
+                true => known.may_be_podmans(self.tty),
+                false => known.may_be_dockers(self.tty),
             }
-            (true, 1) => frame.stream == OutputStream::Stderr && is(PODMAN_MORE_WORDS),
-            _ => false,
+    }
+
+    /// As [`ask_whether_begun`](Self::ask_whether_begun), however often the engine fails to answer.
+    async fn ask_on(self) -> Result<(), EngineError> {
+        let (mut pause, longest) = SIZE_PAUSE;
+        loop {
+            match self.ask_whether_begun().await {
+                Err(error) if !error.says_not_started() => tracing::debug!(%error, "no answer yet"),
+                answer => return answer,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
     }
 
-    /// The reader's deadline bounds it.
-    async fn ask_until_ended(&self) -> Result<i64, EngineError> {
+    /// Comes when it is known whether the command was begun, or its end is. The reader's deadline bounds it.
+    async fn ask_whether_begun(&self) -> Result<(), EngineError> {
         let (mut pause, longest) = END_CHECK;
         loop {
-            if let Some(code) = self.ask().await? {
-                return Ok(code);
+            if self.ask().await?.is_some() || self.known.lock().has_begun {
+                return Ok(());
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
@@ -294,11 +424,11 @@ impl Control {
 
 impl ExecControl for Control {
     fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
-        within(&self.runtime, self.ask())
+        within(&self.asked.runtime, self.asked.ask())
     }
 
     fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
-        within(&self.runtime, self.resize_to(size))
+        within(&self.asked.runtime, self.asked.resize(size))
     }
 }
 
@@ -306,55 +436,84 @@ type Frames = BoxStream<'static, Result<Frame, EngineError>>;
 
 type Log = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, DockerError>> + Send>>;
 
-/// The output as frames. What looks like the engine's own words about a program it could not start is held back until
-/// it is known what it is.
-fn without_engine_words(log: Frames, control: Control) -> Frames {
+/// The output as frames, without the engine's own words about a command that it has not begun.
+///
+/// The first of the output is held for as long as that may be such words and nobody knows whether the command was begun. Most
+/// programs do not write like the engine, and nothing of theirs is held. Of others the engine is asked meanwhile: one question,
+/// whose answer is known for good. Where the output has ended, its answer is the one that everybody waits for.
+fn without_engine_words(log: Frames, asked: Asked) -> Frames {
     struct State {
         log: Frames,
-        control: Control,
-        /// Whether all of it so far may have been the engine's words.
+        asked: Asked,
+        /// All of it so far may have been the engine's words.
         only_words: bool,
         ended: bool,
+        /// What it ended with, which comes after all that is held.
+        failure: Option<EngineError>,
+        /// The question whether the command was begun, while something is held.
+        question: Option<BoxFuture<'static, Result<(), EngineError>>>,
     }
     impl State {
         fn end(&mut self) {
             self.ended = true;
-            self.control.limbo.lock().output_ended = true;
+            self.asked.known.lock().limbo.output_ended = true;
         }
     }
     let state = State {
         log,
-        control,
+        asked,
         only_words: true,
         ended: false,
+        failure: None,
+        question: None,
     };
     stream::unfold(state, async |mut state| {
         loop {
             if !state.only_words {
-                // They were the program's.
-                let held = state.control.words.lock().pop_front();
+                state.question = None;
+                let held = state.asked.known.lock().held.pop_front();
                 if let Some(held) = held {
                     return Some((Ok(held), state));
                 }
             }
             if state.ended {
-                return None;
+                return state.failure.take().map(|error| (Err(error), state));
             }
-            match state.log.next().await {
+            let next = match &mut state.question {
+                None => state.log.next().await,
+                Some(question) => tokio::select! {
+                    biased;
+                    next = state.log.next() => next,
+                    answer = question => {
+                        state.question = None;
+                        // Where there is no answer, the end of the output asks again; and what was not begun has said all
+                        // that is said.
+                        if answer.is_ok() {
+                            state.only_words = false;
+                        }
+                        continue;
+                    }
+                },
+            };
+            match next {
                 Some(Ok(frame)) if state.only_words => {
-                    state.only_words = state.control.may_be_words(&frame);
-                    state.control.words.lock().push_back(frame);
+                    {
+                        let mut known = state.asked.known.lock();
+                        known.hold(frame);
+                        state.only_words = state.asked.may_be_words(&known);
+                    }
+                    if state.only_words && state.question.is_none() {
+                        state.question = Some(Box::pin(state.asked.clone().ask_on()));
+                    }
                 }
                 Some(Ok(frame)) => return Some((Ok(frame), state)),
-                Some(Err(error)) => {
+                end => {
                     state.end();
-                    return Some((Err(error), state));
-                }
-                None => {
-                    state.end();
-                    if !state.control.words.lock().is_empty() {
-                        match state.control.ask_until_ended().await {
-                            Err(error) if error.kind() == EngineErrorKind::CannotStart => return None,
+                    state.failure = end.and_then(Result::err);
+                    state.question = None;
+                    if state.only_words && !state.asked.known.lock().held.is_empty() {
+                        match state.asked.ask_whether_begun().await {
+                            Err(error) if error.says_not_started() => return None,
                             _ => state.only_words = false,
                         }
                     }

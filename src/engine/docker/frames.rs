@@ -16,7 +16,7 @@ use crate::engine::{EngineError, EngineErrorKind, Frame, OutputStream};
 
 /// Read from the connection at once, and the size up to which a frame is handed over whole; the engine's have at most
 /// 32 KiB. Longer ones come in pieces, whatever length they claim.
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 64 * 1024;
 
 const HEADER: usize = 8;
 

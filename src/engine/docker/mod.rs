@@ -19,6 +19,7 @@ mod tls;
 mod transport;
 mod upgrade;
 mod volume;
+mod words;
 
 use std::time::{Duration, SystemTime};
 
@@ -30,8 +31,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::{
-    Attachment, Capabilities, ContainerReport, ContainerSpec, Creation, Engine, EngineError, EngineErrorKind,
-    EngineInfo, Event, ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
+    Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
+    EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
 };
 use crate::error::Error;
 use crate::runtime::{Home, stream_within, within};
@@ -50,6 +51,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait before the engine is asked again what other clients have done meanwhile.
 const RECHECK: Duration = Duration::from_millis(10);
+
+/// How long an engine may take to see that a container has ended over which it has just failed.
+const END_SEEN: Duration = Duration::from_secs(1);
+
+/// The states of a container that has ended.
+const ENDED: [ContainerState; 2] = [ContainerState::Exited, ContainerState::Dead];
 
 /// A Docker engine, reached in any of the ways an [`Endpoint`] names. Cheap to clone; dropping it ends nothing.
 ///
@@ -229,6 +236,50 @@ impl DockerEngine {
     fn frames(&self, tty: bool) -> frames::Wire {
         let is_local = self.endpoint.as_ref().is_some_and(Endpoint::is_unix);
         frames::Wire { tty, is_local }
+    }
+
+    /// Says what is so where the engine failed to change the state of a container, and not that it failed: the container may
+    /// have ended meanwhile, which the engine sees only later. `before` is the state it may still be in then.
+    async fn unless_changed(
+        &self,
+        id: &str,
+        error: EngineError,
+        before: ContainerState,
+        wanted: &[ContainerState],
+    ) -> Result<(), EngineError> {
+        if error.kind() != EngineErrorKind::Internal {
+            return Err(error);
+        }
+        let until = tokio::time::Instant::now() + END_SEEN;
+        loop {
+            let kind = match self.inspect(id).await {
+                Ok(report) if report.state == before => {
+                    if tokio::time::Instant::now() >= until {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(RECHECK).await;
+                    continue;
+                }
+                Ok(report) if wanted.contains(&report.state) => return Ok(()),
+                Ok(report) => match report.state {
+                    ContainerState::Exited | ContainerState::Dead | ContainerState::Removing => {
+                        EngineErrorKind::Conflict
+                    }
+                    _ => return Err(error),
+                },
+                Err(answer)
+                    if answer.kind() == EngineErrorKind::NotFound && wanted.contains(&ContainerState::Exited) =>
+                {
+                    return Ok(());
+                }
+                Err(answer) if answer.kind() == EngineErrorKind::NotFound => EngineErrorKind::NotFound,
+                Err(_) => return Err(error),
+            };
+            return Err(EngineError::new(
+                kind,
+                format!("the container has ended meanwhile: {error}"),
+            ));
+        }
     }
 
     /// Waits until a removal begun by somebody else (automatic removal, another client) is done.
@@ -521,7 +572,7 @@ impl Engine for DockerEngine {
                 Ok(()) => Ok(()),
                 Err(error) => match engine_error("the engine did not kill the container", error) {
                     error if error.says_gone() => Ok(()),
-                    error => Err(error),
+                    error => self.unless_changed(id, error, ContainerState::Running, &ENDED).await,
                 },
             }
         })
@@ -533,10 +584,14 @@ impl Engine for DockerEngine {
                 t: Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)),
                 signal: None,
             };
-            self.docker
-                .stop_container(id, Some(options))
-                .await
-                .map_err(|error| engine_error("the engine did not stop the container", error))
+            let result = self.docker.stop_container(id, Some(options)).await;
+            match result {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let error = engine_error("the engine did not stop the container", error);
+                    self.unless_changed(id, error, ContainerState::Running, &ENDED).await
+                }
+            }
         })
     }
 
@@ -563,6 +618,11 @@ impl Engine for DockerEngine {
                 Err(error) => match engine_error("the engine did not remove the container", error) {
                     error if error.kind() == EngineErrorKind::NotFound => Ok(()),
                     error if error.kind() == EngineErrorKind::Conflict => self.wait_until_removed(id).await,
+                    // Somebody else may have removed it meanwhile, which is no failure.
+                    error if error.kind() == EngineErrorKind::Internal => match self.inspect(id).await {
+                        Err(answer) if answer.kind() == EngineErrorKind::NotFound => Ok(()),
+                        _ => Err(error),
+                    },
                     error => Err(error),
                 },
             }
@@ -571,19 +631,29 @@ impl Engine for DockerEngine {
 
     fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
-            self.docker
-                .pause_container(id)
-                .await
-                .map_err(|error| engine_error("the engine did not pause the container", error))
+            let result = self.docker.pause_container(id).await;
+            match result {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let error = engine_error("the engine did not pause the container", error);
+                    self.unless_changed(id, error, ContainerState::Running, &[ContainerState::Paused])
+                        .await
+                }
+            }
         })
     }
 
     fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
-            self.docker
-                .unpause_container(id)
-                .await
-                .map_err(|error| engine_error("the engine did not unpause the container", error))
+            let result = self.docker.unpause_container(id).await;
+            match result {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let error = engine_error("the engine did not unpause the container", error);
+                    self.unless_changed(id, error, ContainerState::Paused, &[ContainerState::Running])
+                        .await
+                }
+            }
         })
     }
 

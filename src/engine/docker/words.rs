@@ -1,0 +1,441 @@
+//! What engines and runtimes say when they have not begun a command: one table of their words.
+//!
+//! Collected from the sources of Moby, containerd, Podman, runc, crun, youki and gVisor (`runsc`), and from what real ones said.
+
+use crate::engine::{EngineError, EngineErrorKind};
+
+/// Why a command was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The program: always brought along by the command.
+    Program,
+    /// The working directory: the command's own matter where it names one.
+    Directory,
+    /// The user or a group: the command's own matter where it names one.
+    User,
+    /// The container has ended, is paused, or is being removed.
+    Container,
+    /// The container has no processes, descriptors or memory left for another command.
+    Exhausted,
+    /// The runtime lost the process that it had begun: the container has ended meanwhile, or it has no processes left. The words
+    /// do not tell which.
+    Lost,
+    /// A matter of the container or the engine that would befall any command.
+    AnyCommand,
+}
+
+/// A phrase, in lower case: what else must follow it, if anything, where it was seen, and what it means.
+struct Row {
+    phrase: &'static str,
+    then: &'static str,
+    /// For whoever reads the table.
+    #[allow(dead_code)]
+    seen_at: &'static str,
+    why: Why,
+}
+
+const fn row(phrase: &'static str, seen_at: &'static str, why: Why) -> Row {
+    Row {
+        phrase,
+        then: "",
+        seen_at,
+        why,
+    }
+}
+
+const fn pair(phrase: &'static str, then: &'static str, seen_at: &'static str, why: Why) -> Row {
+    Row {
+        phrase,
+        then,
+        seen_at,
+        why,
+    }
+}
+
+/// The row whose phrase stands first in the words counts, and of several there the longest: what a command names itself stands
+/// behind the phrase that introduces it, and can so not pass for another one.
+const TABLE: &[Row] = &[
+    // The program.
+    row("exec: \"", "runc", Why::Program),
+    row("exec: \\\"", "runc 1.0", Why::Program),
+    row("executable file `", "crun", Why::Program),
+    row("the path `", "crun", Why::Program),
+    row("cannot find `", "crun", Why::Program),
+    row("open `", "crun: a name too long, links that loop", Why::Program),
+    row("exec `", "crun", Why::Program),
+    row("exec container process `", "crun", Why::Program),
+    row(
+        "exec container process (missing dynamic library?) `",
+        "crun",
+        Why::Program,
+    ),
+    row("executable path not specified", "crun", Why::Program),
+    row("executable path is empty", "Podman", Why::Program),
+    row("invalid executable", "youki", Why::Program),
+    row("executable '", "youki", Why::Program),
+    row("failed to execute workload", "youki", Why::Program),
+    row("error finding executable", "runsc", Why::Program),
+    row("no filename or command provided", "runsc", Why::Program),
+    pair("executing command ", "no such file or directory", "runsc", Why::Program),
+    pair("executing command ", "permission denied", "runsc", Why::Program),
+    pair("executing command ", "not a directory", "runsc", Why::Program),
+    pair(
+        "executing command ",
+        "too many levels of symbolic links",
+        "runsc",
+        Why::Program,
+    ),
+    pair("executing command ", "error finding executable", "runsc", Why::Program),
+    pair("exec process failed with error", "executable", "youki", Why::Program),
+    row("executable file not found", "Moby, Podman", Why::Program),
+    row("executable not found", "youki", Why::Program),
+    row("exec format error", "any", Why::Program),
+    row("a command that was not found", "Podman", Why::Program),
+    row("oci permission denied", "Podman", Why::Program),
+    // The working directory.
+    row("chdir to cwd (", "runc", Why::Directory),
+    row("chdir to `", "crun", Why::Directory),
+    row("failed to chdir", "youki", Why::Directory),
+    row("failed to set working directory", "youki", Why::Directory),
+    row(
+        "failed to verify if current working directory is safe",
+        "runc, youki",
+        Why::Directory,
+    ),
+    row("current working directory is ", "runc", Why::Directory),
+    row("the current working directory is ", "crun", Why::Directory),
+    row("the working directory is ", "crun", Why::Directory),
+    row("getcwd", "crun", Why::Directory),
+    row("cwd must ", "runc, runsc", Why::Directory),
+    row("cwd \"", "runsc", Why::Directory),
+    row("cwd property must ", "runc", Why::Directory),
+    row("working directory \"", "runsc", Why::Directory),
+    // The user. Where what lists the users cannot be read, no other command could be begun either.
+    pair("unable to find user", "no matching entries", "Moby, Podman", Why::User),
+    pair("unable to find group", "no matching entries", "Moby, Podman", Why::User),
+    row("unable to find user", "Moby: its file cannot be read", Why::AnyCommand),
+    row("unable to find group", "Moby: its file cannot be read", Why::AnyCommand),
+    row("no matching entries", "Moby, Podman", Why::User),
+    row("no users found", "containerd", Why::User),
+    row("no groups found", "containerd", Why::User),
+    row("uids and gids must be in range", "Moby, Podman", Why::User),
+    row("invalid user value", "containerd", Why::User),
+    row("unable to setup user", "runc", Why::User),
+    row("cannot setuid to unmapped uid", "runc", Why::User),
+    row("cannot setgid to unmapped gid", "runc", Why::User),
+    row("setresuid", "crun", Why::User),
+    row("setresgid", "crun", Why::User),
+    // The container.
+    row("cannot exec in a ", "runc, containerd", Why::Container),
+    row("cannot exec a container that ", "runc 1.0", Why::Container),
+    pair("container `", "is not running", "crun", Why::Container),
+    pair("container `", "is paused", "crun", Why::Container),
+    pair("container ", "is not running", "Moby, Podman", Why::Container),
+    pair("container ", "is paused", "Moby", Why::Container),
+    pair("container ", "is restarting", "Moby", Why::Container),
+    pair("container \"", "has stopped", "runsc", Why::Container),
+    pair("container \"", "not started", "runsc", Why::Container),
+    pair("container ", "in state", "runsc", Why::Container),
+    row("container not running", "runc, crun", Why::Container),
+    row("container process not found", "crun", Why::Container),
+    row("container does not exist", "runc", Why::Container),
+    row("container paused", "runc", Why::Container),
+    row("container state improper", "Podman", Why::Container),
+    row("container has been removed", "Podman", Why::Container),
+    row("no such container", "Moby, Podman", Why::Container),
+    row("incompatible container status", "youki", Why::Container),
+    row("container state directory does not exist", "youki", Why::Container),
+    row("no running task found", "containerd", Why::Container),
+    row("namespace path: ", "runc", Why::Container),
+    row("lstat /proc/", "runc", Why::Container),
+    // Not enough of something.
+    row(
+        "resource temporarily unavailable",
+        "any: the limit of processes",
+        Why::Exhausted,
+    ),
+    row("eagain", "youki: the limit of processes", Why::Exhausted),
+    row("failed to create new os thread", "runc, by Go", Why::Exhausted),
+    row("may need to increase max user processes", "runc, by Go", Why::Exhausted),
+    row("pthread_create failed", "runc, by Go", Why::Exhausted),
+    row("cannot allocate memory", "any", Why::Exhausted),
+    row("out of memory", "any", Why::Exhausted),
+    row("possibly oom-killed", "runc", Why::Exhausted),
+    row("too many open files", "any", Why::Exhausted),
+    // A process that was lost.
+    row(
+        "procready not received",
+        "runc: the limit of processes, or killed",
+        Why::Lost,
+    ),
+    row(
+        "error executing setns process",
+        "runc: killed as it joined the namespaces",
+        Why::Lost,
+    ),
+    row("error starting setns process", "runc", Why::Lost),
+    row("error waiting on setns process", "runc", Why::Lost),
+    row("error copying bootstrap data", "runc", Why::Lost),
+    row("error reading pid from init pipe", "runc", Why::Lost),
+    row("error writing config to pipe", "runc", Why::Lost),
+    row(" init-p: ", "runc: killed after it joined the namespaces", Why::Lost),
+    row("error adding pid ", "runc: its group has gone", Why::Lost),
+    row("can't open cgroup", "runc: its group has gone", Why::Lost),
+    row("cgroup not exist", "runc: its group has gone", Why::Lost),
+    row(
+        "error setting rlimits for ready process",
+        "runc: killed, or refused",
+        Why::Lost,
+    ),
+    row("no such process", "any", Why::Lost),
+    row("fail startup", "crun: the limit of processes, or killed", Why::Lost),
+    row("sched_setaffinity", "crun: killed", Why::Lost),
+    row("cgroup.procs", "crun: its group has gone", Why::Lost),
+    row("setns `", "crun: killed as it joined the namespaces", Why::Lost),
+    row("open `/proc/", "crun: its namespaces have gone", Why::Lost),
+    row("read from sync socket", "crun", Why::Lost),
+    row("read status from sync socket", "crun", Why::Lost),
+    row("read from the init process", "crun", Why::Lost),
+    row("waitpid for exec child pid", "crun", Why::Lost),
+    row("failed to clone process", "youki", Why::Lost),
+    row("exec process failed with error", "youki", Why::Lost),
+    row("intermediate process", "youki", Why::Lost),
+    row("failed to receive. ", "youki", Why::Lost),
+    row("executing command ", "runsc: its sandbox has gone", Why::Lost),
+    row("connecting to control server", "runsc: its sandbox has gone", Why::Lost),
+    row("failedprecondition", "containerd", Why::Lost),
+    row("failed precondition", "containerd", Why::Lost),
+    row("container must be created", "containerd, runsc", Why::Lost),
+    row(
+        "ttrpc: closed",
+        "containerd: what watched over the container has gone",
+        Why::Lost,
+    ),
+    row("transport is closing", "containerd", Why::Lost),
+    row("process already finished", "containerd", Why::Lost),
+    row("no logs from conmon", "Podman", Why::Lost),
+    row("connection reset by peer", "Podman", Why::Lost),
+    // The rest of the container.
+    row("/dev/null", "any", Why::AnyCommand),
+    row("/dev/ptmx", "any", Why::AnyCommand),
+    row("/dev/pts", "any", Why::AnyCommand),
+    row("unable to init seccomp", "runc", Why::AnyCommand),
+    row("unable to join session keyring", "runc", Why::AnyCommand),
+    row("no space left on device", "any", Why::AnyCommand),
+];
+
+/// Returns why a command was not begun, by the words about it. `None` for words that are in no row.
+pub(super) fn why(words: &str) -> Option<Why> {
+    let words = words.to_ascii_lowercase();
+    let place = |row: &Row| {
+        let at = words.find(row.phrase)?;
+        words[at + row.phrase.len()..].contains(row.then).then_some(at)
+    };
+    let fitting = TABLE.iter().filter_map(|row| Some((place(row)?, row)));
+    let (_, first) = fitting.min_by_key(|(at, row)| (*at, std::cmp::Reverse(row.phrase.len() + row.then.len())))?;
+    // Some say first what was lost, and then for want of what.
+    let is_exhausted = || {
+        TABLE
+            .iter()
+            .any(|row| row.why == Why::Exhausted && words.contains(row.phrase))
+    };
+    match first.why {
+        Why::Lost if is_exhausted() => Some(Why::Exhausted),
+        why => Some(why),
+    }
+}
+
+/// What a command names itself, and may name wrong, beside its program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    pub(super) directory: bool,
+    pub(super) user: bool,
+}
+
+impl Named {
+    /// Returns the error that a command was not begun, for this reason.
+    pub(super) fn error(self, why: Option<Why>, words: impl Into<String>) -> EngineError {
+        let kind = match why {
+            Some(Why::Exhausted) => EngineErrorKind::Exhausted,
+            _ => EngineErrorKind::CannotStart,
+        };
+        let error = EngineError::new(kind, words);
+        match why {
+            Some(Why::Program | Why::Exhausted) => error,
+            Some(Why::Directory) if self.directory => error,
+            Some(Why::User) if self.user => error,
+            Some(Why::Directory | Why::User | Why::AnyCommand) => error.of_any_command(),
+            // Its state has changed since the command was created, and an inspect may not show it yet.
+            Some(Why::Container) => error.of_container(),
+            Some(Why::Lost) | None => error.unexplained(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_engines_were_heard_to_say_is_understood() {
+        let heard = [
+            // Docker 20.10 and 28 with runc.
+            (
+                r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "no": executable file not found in $PATH: unknown"#,
+                Why::Program,
+            ),
+            (
+                r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "/tmp/a": stat /tmp/a: too many levels of symbolic links"#,
+                Why::Program,
+            ),
+            (
+                r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "/bin": is a directory: permission denied"#,
+                Why::Program,
+            ),
+            (
+                r#"OCI runtime exec failed: exec failed: unable to start container process: chdir to cwd ("/tmp/a") set in config.json failed: too many levels of symbolic links"#,
+                Why::Directory,
+            ),
+            (
+                "unable to find user nobody-here: no matching entries in passwd file",
+                Why::User,
+            ),
+            ("uids and gids must be in range 0-2147483647", Why::User),
+            (
+                "unable to find user daemon: read /etc/passwd: is a directory",
+                Why::AnyCommand,
+            ),
+            (
+                "OCI runtime exec failed: exec failed: unable to start container process: procReady not received",
+                Why::Lost,
+            ),
+            (
+                "OCI runtime exec failed: exec failed: cannot exec in a stopped container",
+                Why::Container,
+            ),
+            (
+                "OCI runtime exec failed: exec failed: unable to start container process: unable to create new parent process: namespace path: lstat /proc/7/ns/ipc: no such file or directory",
+                Why::Container,
+            ),
+            // Docker 28 with crun.
+            (
+                "OCI runtime exec failed: executable file `no` not found in $PATH: No such file or directory",
+                Why::Program,
+            ),
+            (
+                "OCI runtime exec failed: the path `/bin` is not a regular file: Operation not permitted",
+                Why::Program,
+            ),
+            (
+                "OCI runtime exec failed: open `/tmp/a`: Too many levels of symbolic links",
+                Why::Program,
+            ),
+            (
+                "OCI runtime exec failed: cannot find `` in $PATH: No such file or directory",
+                Why::Program,
+            ),
+            (
+                "OCI runtime exec failed: chdir to `/etc/hosts`: Not a directory: Are you trying to mount a directory onto a file (or vice-versa)?",
+                Why::Directory,
+            ),
+            ("OCI runtime exec failed: fail startup", Why::Lost),
+            ("OCI runtime exec failed: sched_setaffinity: No such process", Why::Lost),
+            (
+                "OCI runtime exec failed: the container `0123` is not running",
+                Why::Container,
+            ),
+            // Podman 5.8 with crun.
+            (
+                "Error: crun: chdir to `/no/such`: No such file or directory: OCI runtime attempted to invoke a command that was not found",
+                Why::Directory,
+            ),
+            (
+                "Error: crun: fork: Resource temporarily unavailable\nfail startup: OCI runtime error",
+                Why::Exhausted,
+            ),
+            ("Error: crun: fail startup: OCI runtime error", Why::Lost),
+        ];
+        for (words, expected) in heard {
+            assert_eq!(why(words), Some(expected), "{words}");
+        }
+        assert_eq!(why("OCI runtime exec failed: the moon is full"), None);
+    }
+
+    #[test]
+    fn what_a_command_names_itself_does_not_pass_for_the_words_of_a_runtime() {
+        for row in TABLE {
+            let name = format!("{} {}", row.phrase, row.then);
+            for (words, expected) in [
+                (
+                    format!(
+                        "OCI runtime exec failed: exec failed: unable to start container process: exec: \"{name}\": stat {name}: no such file"
+                    ),
+                    Why::Program,
+                ),
+                (
+                    format!(
+                        "OCI runtime exec failed: executable file `{name}` not found in $PATH: No such file or directory"
+                    ),
+                    Why::Program,
+                ),
+                (
+                    format!("OCI runtime exec failed: chdir to `{name}`: No such file or directory"),
+                    Why::Directory,
+                ),
+                (
+                    format!("unable to find user {name}: no matching entries in passwd file"),
+                    Why::User,
+                ),
+            ] {
+                assert_eq!(why(&words), Some(expected), "{words}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_rows_are_the_same_and_all_are_in_lower_case() {
+        for (at, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.phrase, row.phrase.to_ascii_lowercase());
+            assert_eq!(row.then, row.then.to_ascii_lowercase());
+            assert!(!row.phrase.is_empty() && !row.seen_at.is_empty());
+            let same = |other: &&Row| (other.phrase, other.then) == (row.phrase, row.then);
+            assert_eq!(TABLE[at + 1..].iter().find(same).map(|row| row.phrase), None);
+        }
+    }
+
+    #[test]
+    fn a_directory_or_a_user_is_a_commands_own_matter_where_it_names_one() {
+        for (own, named) in [
+            (
+                true,
+                Named {
+                    directory: true,
+                    user: true,
+                },
+            ),
+            (
+                false,
+                Named {
+                    directory: false,
+                    user: false,
+                },
+            ),
+        ] {
+            for reason in [Why::Directory, Why::User] {
+                let error = named.error(Some(reason), "words");
+                assert_eq!(
+                    (error.kind(), error.is_of_any_command()),
+                    (EngineErrorKind::CannotStart, !own)
+                );
+            }
+            assert!(!named.error(Some(Why::Program), "words").is_of_any_command());
+            assert!(named.error(Some(Why::Container), "words").is_of_container());
+            assert!(named.error(Some(Why::Lost), "words").is_unexplained());
+            assert!(named.error(None, "words").is_unexplained());
+            assert_eq!(
+                named.error(Some(Why::Exhausted), "words").kind(),
+                EngineErrorKind::Exhausted
+            );
+        }
+    }
+}
