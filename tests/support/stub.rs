@@ -30,6 +30,11 @@ pub enum Route {
     ExecCreate,
     ExecStart,
     ExecInspect,
+    ExecResize,
+    Pause,
+    Unpause,
+    Stop,
+    Stats,
     Network,
     NetworkCreate,
     NetworkList,
@@ -70,6 +75,14 @@ pub enum Fault {
     HugeFrame,
     /// An upgraded connection: nothing comes over it.
     SilentUpgrade,
+    /// An upgraded connection: these frames (the number of the stream, and what is in it), and the end.
+    Prints(&'static [(u8, &'static [u8])]),
+    /// The same when the command has been asked about.
+    PrintsLate(&'static [(u8, &'static [u8])]),
+    /// An upgraded connection: these bytes as they are, and the end.
+    PrintsPlain(&'static [u8]),
+    /// An upgraded connection: these bytes as they are, and then nothing.
+    PrintsOn(&'static [u8]),
     /// A command that never ends.
     Running,
     /// A command that was not started, without a word why.
@@ -91,6 +104,8 @@ struct Shared {
     calls: Mutex<HashMap<Route, usize>>,
     /// Status and body of an answer, in place of the usual one.
     words: Mutex<HashMap<Route, (u16, String)>>,
+    /// What came with requests.
+    bodies: Mutex<Vec<(Route, Vec<u8>)>>,
     /// All that was asked for: methods and paths.
     requests: Mutex<Vec<String>>,
     /// How many bytes of an endless answer were taken.
@@ -145,6 +160,10 @@ impl Stub {
         self.shared.faults.lock().insert(route, fault);
     }
 
+    pub fn unfault(&self, route: Route) {
+        self.shared.faults.lock().remove(&route);
+    }
+
     pub fn heal(&self) {
         self.shared.faults.lock().clear();
         self.shared.words.lock().clear();
@@ -153,6 +172,15 @@ impl Stub {
     /// Has it answer in these words.
     pub fn say(&self, route: Route, status: u16, body: impl Into<String>) {
         self.shared.words.lock().insert(route, (status, body.into()));
+    }
+
+    /// What came with the requests of one kind so far.
+    pub fn bodies(&self, route: Route) -> Vec<serde_json::Value> {
+        let bodies = self.shared.bodies.lock();
+        let of_route = bodies.iter().filter(|(of, _)| *of == route);
+        of_route
+            .map(|(_, body)| serde_json::from_slice(body).unwrap())
+            .collect()
     }
 
     /// Every request so far, with its method and path, also those that are of no known kind.
@@ -198,6 +226,11 @@ fn route(method: &str, path: &str) -> Option<Route> {
         ("POST", ["containers", _, "exec"]) => Route::ExecCreate,
         ("POST", ["exec", _, "start"]) => Route::ExecStart,
         ("GET", ["exec", _, "json"]) => Route::ExecInspect,
+        ("POST", ["exec", _, "resize"]) => Route::ExecResize,
+        ("GET", ["containers", _, "stats"]) => Route::Stats,
+        ("POST", ["containers", _, "pause"]) => Route::Pause,
+        ("POST", ["containers", _, "unpause"]) => Route::Unpause,
+        ("POST", ["containers", _, "stop"]) => Route::Stop,
         ("GET", ["networks"]) => Route::NetworkList,
         ("GET", ["networks", _]) => Route::Network,
         ("POST", ["networks", "create"]) => Route::NetworkCreate,
@@ -236,6 +269,9 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             }
         }
         let body: Vec<u8> = read.drain(..length).collect();
+        if !body.is_empty() {
+            shared.bodies.lock().push((route, body.clone()));
+        }
         let words = shared.words.lock().get(&route).cloned();
         match (fault, words) {
             // An engine keeps the connection over which it refuses something.
@@ -313,7 +349,7 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             shared.containers.lock().retain(|(id, _)| !path.contains(id.as_str()));
             answer(stream, 204, "").await
         }
-        Route::Start | Route::Kill => answer(stream, 204, "").await,
+        Route::Start | Route::Kill | Route::Pause | Route::Unpause | Route::Stop => answer(stream, 204, "").await,
         Route::Inspect => {
             let body = r#"{"Id":"1","Name":"/one","State":{"Status":"running"},"Config":{"Image":"any"}}"#;
             answer(stream, 200, body).await
@@ -331,6 +367,8 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
         Route::VolumeList => answer(stream, 200, r#"{"Volumes":[]}"#).await,
         Route::ExecCreate => answer(stream, 201, r#"{"Id":"e1"}"#).await,
         Route::ExecInspect => answer(stream, 200, r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":7}"#).await,
+        Route::Stats => answer(stream, 200, "{}").await,
+        Route::ExecResize => answer(stream, 200, "").await,
         Route::Events => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -355,6 +393,15 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
+}
+
+async fn print(stream: &mut UnixStream, frames: &[(u8, &[u8])]) -> io::Result<()> {
+    for (number, data) in frames {
+        let mut frame = frame(data);
+        frame[0] = *number;
+        stream.write_all(&frame).await?;
+    }
+    Ok(())
 }
 
 /// Holds the connection until the client goes.
@@ -433,6 +480,28 @@ async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: 
             upgrade(stream).await?;
             stream.write_all(&[1, 0, 0, 0, 255, 255, 255, 255]).await?;
             endless(stream, &[0; 65536], shared).await
+        }
+        Fault::Prints(frames) => {
+            upgrade(stream).await?;
+            print(stream, frames).await
+        }
+        Fault::PrintsLate(frames) => {
+            upgrade(stream).await?;
+            let asked = || shared.calls.lock().get(&Route::ExecInspect).copied().unwrap_or(0);
+            let before = asked();
+            while asked() == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            print(stream, frames).await
+        }
+        Fault::PrintsPlain(data) => {
+            upgrade(stream).await?;
+            stream.write_all(data).await
+        }
+        Fault::PrintsOn(data) => {
+            upgrade(stream).await?;
+            stream.write_all(data).await?;
+            drain(stream).await
         }
         Fault::Running => answer(stream, 200, r#"{"ID":"e1","Running":true,"Pid":7}"#).await,
         Fault::NeverWas => answer(stream, 200, r#"{"ID":"e1","Running":false,"ExitCode":126,"Pid":0}"#).await,

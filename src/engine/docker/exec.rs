@@ -510,9 +510,13 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                 end => {
                     state.end();
                     state.failure = end.and_then(Result::err);
-                    state.question = None;
+                    let question = state.question.take();
                     if state.only_words && !state.asked.known.lock().held.is_empty() {
-                        match state.asked.ask_whether_begun().await {
+                        let answer = match question {
+                            Some(asked) => asked.await,
+                            None => state.asked.ask_whether_begun().await,
+                        };
+                        match answer {
                             Err(error) if error.says_not_started() => return None,
                             _ => state.only_words = false,
                         }

@@ -239,12 +239,12 @@ impl DockerEngine {
     }
 
     /// Says what is so where the engine failed to change the state of a container, and not that it failed: the container may
-    /// have ended meanwhile, which the engine sees only later. `before` is the state it may still be in then.
+    /// have ended meanwhile, which the engine sees only later. A state it may still be in until then is waited out, `before`.
     async fn unless_changed(
         &self,
         id: &str,
         error: EngineError,
-        before: ContainerState,
+        before: Option<ContainerState>,
         wanted: &[ContainerState],
     ) -> Result<(), EngineError> {
         if error.kind() != EngineErrorKind::Internal {
@@ -253,7 +253,7 @@ impl DockerEngine {
         let until = tokio::time::Instant::now() + END_SEEN;
         loop {
             let kind = match self.inspect(id).await {
-                Ok(report) if report.state == before => {
+                Ok(report) if Some(report.state) == before => {
                     if tokio::time::Instant::now() >= until {
                         return Err(error);
                     }
@@ -572,7 +572,7 @@ impl Engine for DockerEngine {
                 Ok(()) => Ok(()),
                 Err(error) => match engine_error("the engine did not kill the container", error) {
                     error if error.says_gone() => Ok(()),
-                    error => self.unless_changed(id, error, ContainerState::Running, &ENDED).await,
+                    error => self.unless_changed(id, error, None, &ENDED).await,
                 },
             }
         })
@@ -589,7 +589,7 @@ impl Engine for DockerEngine {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     let error = engine_error("the engine did not stop the container", error);
-                    self.unless_changed(id, error, ContainerState::Running, &ENDED).await
+                    self.unless_changed(id, error, None, &ENDED).await
                 }
             }
         })
@@ -636,7 +636,7 @@ impl Engine for DockerEngine {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     let error = engine_error("the engine did not pause the container", error);
-                    self.unless_changed(id, error, ContainerState::Running, &[ContainerState::Paused])
+                    self.unless_changed(id, error, Some(ContainerState::Running), &[ContainerState::Paused])
                         .await
                 }
             }
@@ -650,7 +650,7 @@ impl Engine for DockerEngine {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     let error = engine_error("the engine did not unpause the container", error);
-                    self.unless_changed(id, error, ContainerState::Paused, &[ContainerState::Running])
+                    self.unless_changed(id, error, Some(ContainerState::Paused), &[ContainerState::Running])
                         .await
                 }
             }

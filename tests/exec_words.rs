@@ -1,0 +1,496 @@
+//! What engines say of a command that they have not begun: never its output, whatever they say and whatever the exit code; and
+//! what a command says is its output, whatever it looks like. A daemon that says it all.
+
+#[path = "support/stub.rs"]
+mod stub;
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dockerpool::{
+    DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer, Stdio, Taint,
+};
+use stub::{Fault, Route, Stub};
+use support::eventually_now;
+use tokio::io::AsyncReadExt;
+
+const PODMAN: &str = r#"{"Version":"5.8.6","ApiVersion":"1.41","MinAPIVersion":"1.24","Os":"linux","Arch":"riscv64",
+    "Components":[{"Name":"Podman Engine","Version":"5.8.6"}]}"#;
+
+const NEVER_BEGAN: &str = r#"{"ID":"e1","Running":false,"ExitCode":128,"Pid":0}"#;
+
+async fn lease(stub: &Stub) -> (Pool, PooledContainer) {
+    let endpoint = format!("unix://{}", stub.socket().display());
+    let engine = DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap();
+    let builder = Pool::builder("words").image("any").engine(Arc::new(engine));
+    let pool = builder.min_idle(0).max_total(1).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    (pool, c)
+}
+
+/// Runs one command on a daemon whose exec API does this.
+async fn run(start: Fault, inspect: &str, tty: bool) -> (Result<Output, Error>, Option<Taint>) {
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    let ended = on(&stub, &c, start, inspect, tty).await;
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+    ended
+}
+
+async fn on(
+    stub: &Stub,
+    c: &PooledContainer,
+    start: Fault,
+    inspect: &str,
+    tty: bool,
+) -> (Result<Output, Error>, Option<Taint>) {
+    stub.fault(Route::ExecStart, start);
+    stub.say(Route::ExecInspect, 200, inspect);
+    // Else the size that is taken would say that it was begun.
+    stub.say(Route::ExecResize, 400, r#"{"message":"exec process is not started"}"#);
+    let mut command = c.command("any");
+    if tty {
+        command.tty(24, 80);
+    }
+    let result = command.output().await;
+    (result, c.taint())
+}
+
+const UNKNOWN: &[(u8, &[u8])] = &[(1, b"the moon is full\r\n")];
+const USUAL: &[(u8, &[u8])] = &[(1, b"usual\n")];
+const ON_STDERR: &[(u8, &[u8])] = &[(2, b"on stderr\r\n")];
+const PROGRAM: &[(u8, &[u8])] = &[(
+    1,
+    b"OCI runtime exec failed: open `/tmp/a`: Too many levels of symbolic links\r\n",
+)];
+
+#[tokio::test]
+async fn what_has_no_pid_never_began_whatever_its_exit_code_and_the_engines_words_are_no_output() {
+    for tty in [false, true] {
+        for code in [0, 1, 125, 126, 127, 128, 255] {
+            let inspect = NEVER_BEGAN.replace("128", &code.to_string());
+            for (frames, words, taint) in [
+                (PROGRAM, "OCI runtime exec failed: open `/tmp/a`: Too many levels", None),
+                // What nobody understands is told as it is, and could befall every other command.
+                (UNKNOWN, "the moon is full", Some(Taint::Broken)),
+            ] {
+                // Whether the container has ended is waited for.
+                if taint.is_some() && !matches!(code, 0 | 128) {
+                    continue;
+                }
+                // A terminal's output comes without frames.
+                let start = match (tty, frames == PROGRAM) {
+                    (false, _) => Fault::Prints(frames),
+                    (true, true) => Fault::PrintsPlain(PROGRAM[0].1),
+                    (true, false) => Fault::PrintsPlain(UNKNOWN[0].1),
+                };
+                let (result, found) = run(start, &inspect, tty).await;
+                let error = result.expect_err(words);
+                assert!(
+                    matches!(&error, Error::CannotStart { reason, .. } if reason.starts_with(words)),
+                    "{tty} {code}: {error:?}"
+                );
+                assert_eq!(found, taint, "{tty} {code}: {words}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_the_words_comes_to_a_reader() {
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(Route::ExecStart, Fault::Prints(UNKNOWN));
+    stub.say(Route::ExecInspect, 200, NEVER_BEGAN);
+    let mut child = c.command("any").stdout(Stdio::piped()).spawn().await.unwrap();
+    let mut read = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut read).await.unwrap();
+    assert_eq!(read, b"");
+    let error = child.wait().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::CannotStart { reason, .. } if reason == "the moon is full"),
+        "{error:?}"
+    );
+    drop(child);
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn words_that_come_later_than_the_news_that_it_never_began_are_not_lost() {
+    let (result, taint) = run(Fault::PrintsLate(PROGRAM), NEVER_BEGAN, false).await;
+    let error = result.unwrap_err();
+    assert!(
+        matches!(&error, Error::CannotStart { reason, .. } if reason.starts_with("OCI runtime exec failed: open")),
+        "{error:?}"
+    );
+    assert_eq!(taint, None);
+
+    // Whether anybody reads the output does not matter.
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(Route::ExecStart, Fault::PrintsLate(PROGRAM));
+    stub.say(Route::ExecInspect, 200, NEVER_BEGAN);
+    let error = c.command("any").status().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::CannotStart { reason, .. } if reason.starts_with("OCI runtime exec failed: open")),
+        "{error:?}"
+    );
+    assert_eq!(c.taint(), None);
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_that_ended_as_a_command_began_is_gone_in_whatever_words() {
+    for frames in [UNKNOWN, LOST] {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        let asked = stub.calls(Route::Inspect);
+        // The engine sees a little later that it has ended.
+        let ended = async {
+            eventually_now("it is asked", || stub.calls(Route::Inspect) > asked).await;
+            stub.fault(Route::Inspect, Fault::Ended);
+        };
+        let command = on(&stub, &c, Fault::Prints(frames), NEVER_BEGAN, false);
+        let ((result, taint), ()) = tokio::join!(command, ended);
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::ContainerGone { .. }), "{error:?}");
+        assert_eq!(taint, Some(Taint::Died));
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+}
+
+const LOST: &[(u8, &[u8])] = &[(
+    1,
+    b"OCI runtime exec failed: exec failed: unable to start container process: procReady not received\r\n",
+)];
+
+#[tokio::test]
+async fn a_container_with_hardly_any_processes_left_is_told_from_one_that_has_ended() {
+    for (pids, exhausted) in [
+        (r#"{"current":30,"limit":32}"#, true),
+        (r#"{"current":3,"limit":512}"#, false),
+        (r#"{"current":3}"#, false),
+        (r#"{}"#, false),
+    ] {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.say(Route::Stats, 200, format!(r#"{{"pids_stats":{pids}}}"#));
+        let (result, taint) = on(&stub, &c, Fault::Prints(LOST), NEVER_BEGAN, false).await;
+        let error = result.unwrap_err();
+        if exhausted {
+            assert_eq!(
+                error.engine_error().unwrap().kind(),
+                EngineErrorKind::Exhausted,
+                "{error:?}"
+            );
+            assert_eq!(taint, Some(Taint::Exhausted));
+        } else {
+            assert!(matches!(error, Error::CannotStart { .. }), "{pids}: {error:?}");
+            assert_eq!(taint, Some(Taint::Broken));
+        }
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_says_is_its_output_whatever_it_looks_like() {
+    const MORE: &[(u8, &[u8])] = &[(1, b"the moon is full\r\n"), (1, b"more\r\n")];
+    const BOTH: &[(u8, &[u8])] = &[(1, b"the moon is full\r\n"), (2, b"oh\r\n")];
+    for (frames, stdout, stderr) in [
+        (UNKNOWN, "the moon is full\r\n", ""),
+        (MORE, "the moon is full\r\nmore\r\n", ""),
+        (BOTH, "the moon is full\r\n", "oh\r\n"),
+    ] {
+        for code in [0, 126, 127, 128] {
+            let inspect = format!(r#"{{"ID":"e1","Running":false,"ExitCode":{code},"Pid":7}}"#);
+            let (result, taint) = run(Fault::Prints(frames), &inspect, false).await;
+            let out = result.unwrap();
+            assert_eq!(
+                (out.status, &*out.stdout_lossy(), &*out.stderr_lossy(), taint),
+                (ExitStatus::Exited(code), stdout, stderr, None)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_runs_is_not_held_up_and_no_more_is_asked_than_must_be() {
+    // Not even when it could be the engine that says so, with a terminal and without.
+    for (tty, data) in [
+        (false, &b"\x01\0\0\0\0\0\0\x0dready, now?\r\n"[..]),
+        (true, &b"ready, now?\r\n"[..]),
+    ] {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::ExecStart, Fault::PrintsOn(data));
+        stub.fault(Route::ExecInspect, Fault::Running);
+        let mut command = c.command("any");
+        if tty {
+            command.tty(24, 80);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().await.unwrap();
+        let mut read = [0; 13];
+        child.stdout.take().unwrap().read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"ready, now?\r\n");
+        stub.fault(Route::ExecInspect, Fault::Status(404));
+        drop(child);
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+
+    // The usual command costs three requests, and one that looks like the engine none beyond them.
+    for frames in [USUAL, UNKNOWN, ON_STDERR, &[]] {
+        let stub = Stub::start();
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::ExecStart, Fault::Prints(frames));
+        let before = stub.requests().len();
+        assert!(c.command("any").output().await.unwrap().status.success());
+        let requests = stub.requests().split_off(before);
+        let of_exec = requests.iter().filter(|request| request.contains("exec")).count();
+        assert_eq!(of_exec, 3, "{requests:?}");
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_answer_at_first_does_not_hold_up_the_output_for_ever() {
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(
+        Route::ExecStart,
+        Fault::PrintsOn(b"\x01\0\0\0\0\0\0\x0dready, now?\r\n"),
+    );
+    stub.fault(Route::ExecInspect, Fault::Status(500));
+    let mut child = c.command("any").stdout(Stdio::piped()).spawn().await.unwrap();
+    eventually_now("it is asked", || stub.calls(Route::ExecInspect) > 0).await;
+    stub.fault(Route::ExecInspect, Fault::Running);
+    let mut read = [0; 13];
+    child.stdout.take().unwrap().read_exact(&mut read).await.unwrap();
+    drop(child);
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_terminal_as_they_are() {
+    const WORDS: &[(u8, &[u8])] = &[
+        (
+            2,
+            b"Error: crun: the path `/bin` is not a regular file: Operation not permitted: OCI permission denied\n",
+        ),
+        (
+            2,
+            b"Error: read unixpacket @->/proc/self/fd/13/attach: read: connection reset by peer\n",
+        ),
+    ];
+    const OWN: &[(u8, &[u8])] = &[(2, b"Error: no such file\n")];
+    for (start, tty) in [(Fault::Prints(WORDS), false), (Fault::PrintsPlain(WORDS[0].1), true)] {
+        let stub = Stub::start();
+        stub.say(Route::Version, 200, PODMAN);
+        let (pool, c) = lease(&stub).await;
+        let inspect = r#"{"ID":"e1","Running":false,"ExitCode":126,"Pid":0}"#;
+        let (result, taint) = on(&stub, &c, start, inspect, tty).await;
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, Error::CannotStart { reason, .. } if reason.ends_with(": OCI permission denied")),
+            "{tty}: {error:?}"
+        );
+        assert_eq!(taint, None);
+        // What a program says itself is its own, though Podman has taken its pid away.
+        let (result, taint) = on(&stub, &c, Fault::Prints(OWN), inspect, false).await;
+        let out = result.unwrap();
+        assert_eq!((out.status, taint), (ExitStatus::Exited(126), None));
+        assert_eq!(out.stderr_lossy(), "Error: no such file\n");
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_in_place_of_a_command_is_understood_by_the_same_words() {
+    let at = [Route::ExecCreate, Route::ExecStart];
+    for (route, words, own) in [
+        (
+            at[0],
+            "unable to find user no-one: no matching entries in passwd file",
+            true,
+        ),
+        (
+            at[1],
+            "OCI runtime exec failed: executable file `no` not found in $PATH",
+            true,
+        ),
+        (
+            at[1],
+            "unable to find user daemon: read /etc/passwd: is a directory",
+            false,
+        ),
+    ] {
+        for status in [400, 500] {
+            let stub = Stub::start();
+            let (pool, c) = lease(&stub).await;
+            stub.say(route, status, format!(r#"{{"message":"{words}"}}"#));
+            let error = c.command("any").user("no-one").output().await.unwrap_err();
+            assert!(
+                matches!(&error, Error::CannotStart { reason, .. } if reason.contains(words)),
+                "{error:?}"
+            );
+            assert_eq!(c.taint(), (!own).then_some(Taint::Broken), "{words}");
+            drop(c);
+            stub.heal();
+            pool.shutdown().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_is_given_its_size_until_the_engine_takes_it() {
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
+    stub.fault(Route::ExecInspect, Fault::Running);
+    stub.fault(Route::ExecResize, Fault::Status(500));
+    let mut child = c.command("any").tty(33, 101).spawn().await.unwrap();
+    eventually_now("it is tried again", || stub.calls(Route::ExecResize) >= 3).await;
+    stub.say(Route::ExecResize, 200, "");
+    stub.unfault(Route::ExecResize);
+    let taken = stub.calls(Route::ExecResize);
+    eventually_now("it is taken", || stub.calls(Route::ExecResize) > taken).await;
+    assert!(
+        stub.requests()
+            .iter()
+            .any(|path| path.contains("h=33") && path.contains("w=101"))
+    );
+    // A later size is not undone by the first, which is not given again.
+    let taken = stub.calls(Route::ExecResize);
+    child.resize(50, 132).await.unwrap();
+    assert_eq!(stub.calls(Route::ExecResize), taken + 1);
+    assert!(
+        stub.requests().last().unwrap().contains("h=50"),
+        "{:?}",
+        stub.requests().last()
+    );
+    // An engine of this version would refuse it with the command.
+    assert_eq!(stub.bodies(Route::ExecCreate)[0].get("ConsoleSize"), None);
+    drop(child);
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_later_size_takes_the_place_of_one_that_was_not_taken() {
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
+    stub.fault(Route::ExecInspect, Fault::Running);
+    stub.fault(Route::ExecResize, Fault::Status(500));
+    let mut child = c.command("any").tty(33, 101).spawn().await.unwrap();
+    eventually_now("it is tried", || stub.calls(Route::ExecResize) >= 1).await;
+    stub.unfault(Route::ExecResize);
+    child.resize(50, 132).await.unwrap();
+    // The questions go on: by the third after it any size that is still wanted would have been given.
+    let asked = stub.calls(Route::ExecInspect);
+    eventually_now("it runs on", || stub.calls(Route::ExecInspect) >= asked + 3).await;
+    let requests = stub.requests();
+    let sizes: Vec<_> = requests.iter().filter(|path| path.contains("/resize")).collect();
+    assert!(sizes.last().unwrap().contains("h=50"), "{sizes:?}");
+    drop(child);
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_terminal_is_given_its_size_with_the_command_where_the_engine_takes_it() {
+    for (version, expected) in [("1.41", None), ("1.42", Some([33, 101])), ("1.47", Some([33, 101]))] {
+        let stub = Stub::start();
+        let body = r#"{"Version":"28","ApiVersion":"VERSION","MinAPIVersion":"1.24","Os":"linux","Arch":"riscv64"}"#;
+        stub.say(Route::Version, 200, body.replace("VERSION", version));
+        let (pool, c) = lease(&stub).await;
+        stub.fault(Route::ExecStart, Fault::PrintsPlain(b"hello\r\n"));
+        let out = c.command("any").tty(33, 101).output().await.unwrap();
+        assert_eq!(out.stdout_lossy(), "hello\r\n");
+        let created = stub.bodies(Route::ExecCreate);
+        let size = created[0].get("ConsoleSize").cloned();
+        assert_eq!(size, expected.map(|size| serde_json::json!(size)), "{version}");
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+}
+
+const FROZEN: &str = r#"{"message":"Cannot unpause container 1: expected \"cgroup.freeze\" to be in state \"THAWED\" but was in \"FROZEN\""}"#;
+
+/// How an engine describes the container.
+fn described(state: &str) -> String {
+    format!(r#"{{"Id":"1","Name":"/one","State":{{"Status":"{state}"}},"Config":{{"Image":"any"}}}}"#)
+}
+
+#[tokio::test]
+async fn what_an_engine_fails_in_since_the_container_has_ended_is_told_as_that() {
+    let stub = Stub::start();
+    let endpoint = format!("unix://{}", stub.socket().display());
+    let engine = DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap();
+    stub.say(Route::Pause, 500, FROZEN);
+    stub.say(Route::Unpause, 500, FROZEN);
+    stub.say(Route::Kill, 500, FROZEN);
+    stub.say(Route::Stop, 500, FROZEN);
+    stub.say(Route::Remove, 500, FROZEN);
+    let kind = |result: Result<(), dockerpool::EngineError>| result.map_err(|error| error.kind());
+
+    stub.say(Route::Inspect, 200, described("exited"));
+    assert_eq!(kind(engine.unpause("1").await), Err(EngineErrorKind::Conflict));
+    assert_eq!(kind(engine.pause("1").await), Err(EngineErrorKind::Conflict));
+    // What was asked for is so.
+    assert_eq!(kind(engine.kill("1").await), Ok(()));
+    assert_eq!(kind(engine.stop("1", Duration::ZERO).await), Ok(()));
+
+    stub.say(Route::Inspect, 404, r#"{"message":"No such container: 1"}"#);
+    assert_eq!(kind(engine.unpause("1").await), Err(EngineErrorKind::NotFound));
+    assert_eq!(kind(engine.pause("1").await), Err(EngineErrorKind::NotFound));
+    assert_eq!(kind(engine.kill("1").await), Ok(()));
+    assert_eq!(kind(engine.stop("1", Duration::ZERO).await), Ok(()));
+    assert_eq!(kind(engine.remove("1").await), Ok(()));
+
+    stub.say(Route::Inspect, 200, described("running"));
+    assert_eq!(kind(engine.unpause("1").await), Ok(()));
+    // A failure that nothing explains stays one.
+    assert_eq!(kind(engine.pause("1").await), Err(EngineErrorKind::Internal));
+    assert_eq!(kind(engine.kill("1").await), Err(EngineErrorKind::Internal));
+    assert_eq!(
+        kind(engine.stop("1", Duration::ZERO).await),
+        Err(EngineErrorKind::Internal)
+    );
+    assert_eq!(kind(engine.remove("1").await), Err(EngineErrorKind::Internal));
+    stub.say(Route::Inspect, 200, described("paused"));
+    assert_eq!(kind(engine.pause("1").await), Ok(()));
+    assert_eq!(kind(engine.unpause("1").await), Err(EngineErrorKind::Internal));
+
+    // The engine sees the end a little later.
+    let asked = stub.calls(Route::Inspect);
+    let ended = async {
+        eventually_now("it is asked", || stub.calls(Route::Inspect) > asked).await;
+        stub.say(Route::Inspect, 200, described("exited"));
+    };
+    let (result, ()) = tokio::join!(engine.unpause("1"), ended);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), EngineErrorKind::Conflict);
+    assert!(error.to_string().contains("has ended"), "{error}");
+}
