@@ -51,8 +51,8 @@ async fn what_cannot_be_started_is_an_error_with_the_engines_words_and_never_out
             (command("no-such-program"), "no-such-program"),
             (command("/no/such/program"), "/no/such/program"),
             // A directory, and a file that may not be executed.
-            (command("/bin"), "permission denied"),
-            (command("/etc/hosts"), "permission denied"),
+            (command("/bin"), "not permitted"),
+            (command("/etc/hosts"), "not permitted"),
             (command("true"), "/no/such/dir"),
             (command("true"), "not a directory"),
             (command("true"), "nobody-of-this-name"),
@@ -74,6 +74,8 @@ async fn what_cannot_be_started_is_an_error_with_the_engines_words_and_never_out
             };
             assert_eq!(container, c.name());
             assert!(command_has(program), "{program}");
+            // Runtimes differ in them, and in where they are great.
+            let reason = reason.to_lowercase().replace("permission denied", "not permitted");
             assert!(reason.contains(*words), "{words}: {reason}");
             assert!(!error.is_retryable());
         }
@@ -140,6 +142,7 @@ async fn a_program_that_prints_podmans_words_itself_is_mistaken_on_podman_only_a
     const WORDS: &str = "Error: none: OCI runtime error";
     let is_podman = is_podman().await;
     with_container(pool("podman-words"), async |c| {
+        let mut taint = None;
         for code in [0, 3, 127] {
             let result = c
                 .command("sh")
@@ -152,6 +155,8 @@ async fn a_program_that_prints_podmans_words_itself_is_mistaken_on_podman_only_a
                     matches!(&result, Err(Error::CannotStart { reason, .. }) if reason == WORDS),
                     "{result:?}"
                 );
+                // In words that nobody understands.
+                taint = Some(Taint::Broken);
                 continue;
             }
             let out = result.unwrap();
@@ -160,7 +165,7 @@ async fn a_program_that_prints_podmans_words_itself_is_mistaken_on_podman_only_a
                 (ExitStatus::Exited(code), format!("{WORDS}\n").into())
             );
         }
-        assert_eq!(c.taint(), None);
+        assert_eq!(c.taint(), taint);
     })
     .await;
 }

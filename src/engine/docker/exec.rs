@@ -336,7 +336,14 @@ impl Asked {
             return false;
         };
         let pids = stats.pids_stats.unwrap_or_default();
-        let (current, limit) = (pids.current.unwrap_or(0), pids.limit.unwrap_or(0));
+        let (current, mut limit) = (pids.current.unwrap_or(0), pids.limit.unwrap_or(0));
+        if limit == 0 {
+            // Podman tells it elsewhere.
+            let found = self.docker.inspect_container(&self.container, None).await;
+            let config = found.ok().and_then(|found| found.host_config);
+            let asked = config.and_then(|config| config.pids_limit);
+            limit = asked.and_then(|limit| u64::try_from(limit).ok()).unwrap_or(0);
+        }
         limit != 0 && current != 0 && current.saturating_add(FEW_PROCESSES) > limit
     }
 
