@@ -20,6 +20,13 @@ const PODMAN: &str = r#"{"Version":"5.8.6","ApiVersion":"1.41","MinAPIVersion":"
 
 const NEVER_BEGAN: &str = r#"{"ID":"e1","Running":false,"ExitCode":128,"Pid":0}"#;
 
+/// Far longer than a busy machine needs, so that what hangs is seen to.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .expect("it hangs")
+}
+
 async fn lease(stub: &Stub) -> (Pool, PooledContainer) {
     let endpoint = format!("unix://{}", stub.socket().display());
     let engine = DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap();
@@ -241,7 +248,9 @@ async fn a_command_that_runs_is_not_held_up_and_no_more_is_asked_than_must_be() 
         }
         let mut child = command.stdout(Stdio::piped()).spawn().await.unwrap();
         let mut read = [0; 13];
-        child.stdout.take().unwrap().read_exact(&mut read).await.unwrap();
+        in_time(child.stdout.take().unwrap().read_exact(&mut read))
+            .await
+            .unwrap();
         assert_eq!(&read, b"ready, now?\r\n");
         stub.fault(Route::ExecInspect, Fault::Status(404));
         drop(child);
@@ -279,7 +288,9 @@ async fn an_engine_that_does_not_answer_at_first_does_not_hold_up_the_output_for
     eventually_now("it is asked", || stub.calls(Route::ExecInspect) > 0).await;
     stub.fault(Route::ExecInspect, Fault::Running);
     let mut read = [0; 13];
-    child.stdout.take().unwrap().read_exact(&mut read).await.unwrap();
+    in_time(child.stdout.take().unwrap().read_exact(&mut read))
+        .await
+        .unwrap();
     drop(child);
     drop(c);
     stub.heal();
