@@ -224,9 +224,15 @@ const TABLE: &[Row] = &[
     row("no space left on device", "any", Why::AnyCommand),
 ];
 
+/// Stands before many of `runc`'s words, and says nothing.
+const ABOUT_ALL: [&str; 2] = ["unable to start container process", "starting container process"];
+
 /// Returns why a command was not begun, by the words about it. `None` for words that are in no row.
 pub(super) fn why(words: &str) -> Option<Why> {
-    let words = words.to_ascii_lowercase();
+    let mut words = words.to_ascii_lowercase();
+    for about_all in ABOUT_ALL {
+        words = words.replacen(about_all, "", 1);
+    }
     let place = |row: &Row| {
         let at = words.find(row.phrase)?;
         words[at + row.phrase.len()..].contains(row.then).then_some(at)
