@@ -28,7 +28,8 @@ async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
         "rmdir /srv/dir; echo >/srv/dir",
         "rm -r /srv; ln -s /nowhere /srv",
     ];
-    // The agent has what it needs of these since its start, and the engine needs the second for some users only.
+    // The agent has what it needs of these since its start, and the engine needs the second for some users only. `runc` needs
+    // the first, `crun` does not.
     let others = ["rm /dev/null", "rm /etc/passwd; mkdir /etc/passwd", "rm /etc/passwd"];
     for way in WAYS {
         for user in USERS {
@@ -43,7 +44,6 @@ async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
                     Ok(status) => {
                         assert!(status.success(), "{attack}: {status}");
                         assert!(others.contains(script), "{attack}");
-                        assert!(way.is_agent() || *script != "rm /dev/null", "{attack}");
                         assert_eq!(c.taint(), None, "{attack}");
                     }
                     other => panic!("{attack}: {other:?}"),

@@ -216,6 +216,13 @@ const TABLE: &[Row] = &[
     row("no logs from conmon", "Podman", Why::Lost),
     row("connection reset by peer", "Podman", Why::Lost),
     // The rest of the container.
+    row("open `/dev/ptmx`", "crun: no terminal", Why::AnyCommand),
+    row("open `/dev/pts/", "crun: no terminal", Why::AnyCommand),
+    row("open `/dev/null`", "crun", Why::AnyCommand),
+    row("ptsname", "crun: no terminal", Why::AnyCommand),
+    row("unlockpt", "crun: no terminal", Why::AnyCommand),
+    row("tcgetattr", "crun: no terminal", Why::AnyCommand),
+    row("tiocsctty", "crun: no terminal", Why::AnyCommand),
     row("/dev/null", "any", Why::AnyCommand),
     row("/dev/ptmx", "any", Why::AnyCommand),
     row("/dev/pts", "any", Why::AnyCommand),
@@ -343,6 +350,10 @@ mod tests {
             (
                 "OCI runtime exec failed: chdir to `/etc/hosts`: Not a directory: Are you trying to mount a directory onto a file (or vice-versa)?",
                 Why::Directory,
+            ),
+            (
+                "OCI runtime exec failed: open `/dev/ptmx`: No such file or directory",
+                Why::AnyCommand,
             ),
             ("OCI runtime exec failed: fail startup", Why::Lost),
             ("OCI runtime exec failed: sched_setaffinity: No such process", Why::Lost),
