@@ -215,6 +215,11 @@ impl Client {
         }
     }
 
+    /// Whether the agent answers: a proof that its container still runs. The caller's deadline bounds it.
+    pub(crate) async fn answers(&self) -> bool {
+        self.inner.ping().await.is_ok()
+    }
+
     /// How many processes there are in the container beside the agent.
     pub(crate) async fn process_count(&self) -> Result<u32, EngineError> {
         match self.inner.ask(to_agent::COUNT, &[], None).await? {

@@ -856,11 +856,38 @@ async fn why_killed(shared: &Shared, since: SystemTime, before: OomKills) -> Exi
     if saw_oom_kill(shared, since, before).await {
         return ExitStatus::OutOfMemory;
     }
-    if is_gone(shared).await {
+    if has_ended(shared).await {
         shared.set_taint(Taint::Died);
         return ExitStatus::ContainerGone;
     }
     ExitStatus::from_engine_code(KILLED)
+}
+
+/// Whether the container has ended in which a command was killed. An engine sees the end of a command sooner than that of
+/// its container: that it still runs, says nothing. A PID 1 that answers does, since the others are killed after it.
+async fn has_ended(shared: &Shared) -> bool {
+    let until = Instant::now() + CONTAINER_END;
+    let mut lives = std::pin::pin!(async {
+        let answers = match shared.agent() {
+            Some(agent) => agent.answers().await,
+            None => false,
+        };
+        if !answers {
+            std::future::pending::<()>().await;
+        }
+    });
+    loop {
+        if is_gone(shared).await {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        tokio::select! {
+            () = &mut lives => return false,
+            () = sleep(CONTAINER_END_CHECK) => {}
+        }
+    }
 }
 
 /// Whether the engine tells of a kill for memory in this container that it had not told of `before`. The exit code alone
