@@ -13,6 +13,7 @@ mod helper;
 mod image;
 mod limits;
 mod network;
+mod pull_words;
 mod ssh;
 #[cfg(feature = "tls")]
 mod tls;
@@ -351,14 +352,14 @@ impl Engine for DockerEngine {
 
     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         self.here(async move {
-            let image = image::describe(self, &spec.image).await?;
+            let image = image::describe(self, spec).await?;
             Ok(raw::fingerprint(spec, &image.id.unwrap_or_default()))
         })
     }
 
     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
-            let image = image::describe(self, &spec.image).await?;
+            let image = image::describe(self, spec).await?;
             let config = image.config.unwrap_or_default();
             let (entrypoint, cmd) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
             Ok(raw::own_command(spec, entrypoint, cmd))
@@ -367,14 +368,14 @@ impl Engine for DockerEngine {
 
     fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         Box::pin(async move {
-            let image = image::describe(self, &spec.image).await?;
+            let image = image::describe(self, spec).await?;
             Ok(image.config.and_then(|config| config.user).unwrap_or_default())
         })
     }
 
     fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         Box::pin(async move {
-            let config = image::describe(self, &spec.image).await?.config.unwrap_or_default();
+            let config = image::describe(self, spec).await?.config.unwrap_or_default();
             let mut volumes = config.volumes.unwrap_or_default();
             // A map in the answer; the fingerprint is to be the same each time.
             volumes.sort();
