@@ -715,7 +715,7 @@ async fn limits_of_other_values_are_not_those_that_were_asked_for() {
         let stub = Stub::start();
         let host = format!(
             r#"{{"Memory":{memory},"MemorySwap":{memory},"PidsLimit":{pids},"NanoCpus":{cpus},
-                 "Ulimits":[{{"Name":"core","Hard":0,"Soft":0}}]}}"#
+                 "Ulimits":[{{"Name":"core","Hard":0,"Soft":0}}],{ISOLATED}}}"#
         );
         stub.say(
             Route::Inspect,

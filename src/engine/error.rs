@@ -97,6 +97,9 @@ pub enum EngineErrorKind {
     Unsupported,
     /// A limit that was asked for, by the library's defaults or the user, is not set: the engine or its kernel cannot.
     LimitDiscarded,
+    /// A setting of isolation that was asked for, by the library's defaults or the user, is not in force: the engine took it,
+    /// ignored it, and said nothing. The message names each.
+    SettingIgnored,
     /// No failure: the engine did what it was asked, and had something to say about it. Told to
     /// [`on_error`](crate::PoolBuilder::on_error) only.
     Warning,

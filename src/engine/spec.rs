@@ -403,6 +403,16 @@ impl ContainerSpec {
     }
 
     /// The OCI runtime, by the name under which the engine knows it, e.g. `runsc` for gVisor. Default: the engine's.
+    ///
+    /// An engine that does not have it is an error of `build()` before anything is made, and the container's description is
+    /// read back: [`EngineErrorKind::SettingIgnored`](crate::EngineErrorKind::SettingIgnored) where it has another.
+    /// Podman lets nobody choose by its interface for Docker's clients: there only the name of its default is no error
+    /// ([`EngineErrorKind::Unsupported`](crate::EngineErrorKind::Unsupported)).
+    ///
+    /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see
+    /// `cargo bench --bench runtimes`. What the [agent](crate::ExecVia::Agent) runs is as fast under both. It must be on the
+    /// engine's machine, be known to the engine (`"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in Docker's
+    /// `daemon.json`), and the machine should have cgroup v2. The library never chooses one by itself.
     #[must_use]
     pub fn runtime(mut self, name: impl Into<String>) -> Self {
         self.runtime = Some(name.into());

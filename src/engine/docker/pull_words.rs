@@ -41,7 +41,7 @@ pub(super) fn kind_of(failure: &Failure<'_>, kind: Kind) -> Kind {
         };
     }
     // A 404 to a pull is about the image, whatever its words.
-    if of_platform || matches!(kind, Kind::NotFound | Kind::ImageNotFound) {
+    if of_platform || status_in(&words) == Some(404) || matches!(kind, Kind::NotFound | Kind::ImageNotFound) {
         return Kind::ImageNotFound;
     }
     let status = failure.status.filter(|status| *status != 500).or(status_in(&words));
@@ -203,6 +203,12 @@ mod tests {
                 "error parsing HTTP 429 response body: invalid character 's'",
                 Kind::RegistryUnreachable,
                 Kind::RegistryUnreachable,
+            ),
+            (
+                500,
+                "error parsing HTTP 404 response body: invalid character 'w'",
+                Kind::ImageNotFound,
+                Kind::ImageNotFound,
             ),
             // Containerd's store.
             (
