@@ -410,7 +410,7 @@ impl ContainerSpec {
     /// ([`EngineErrorKind::Unsupported`](crate::EngineErrorKind::Unsupported)).
     ///
     /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see
-    /// `cargo bench --bench runtimes`. What the [agent](crate::ExecVia::Agent) runs is as fast under both. It must be on the
+    /// `cargo bench --bench oci_runtimes`. What the [agent](crate::ExecVia::Agent) runs does not depend on it. It must be on the
     /// engine's machine, be known to the engine (`"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in Docker's
     /// `daemon.json`), and the machine should have cgroup v2. The library never chooses one by itself.
     #[must_use]
