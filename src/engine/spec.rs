@@ -250,6 +250,10 @@ impl ContainerSpec {
 
     /// The image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that name
     /// on the engine that is for another platform counts as missing.
+    ///
+    /// Without an emulator PID 1 of such a container does not start, and `build()` says so. In Docker with containerd's image
+    /// store one name can stand for images of several platforms, of which a pull fetches one, and keeps the others. From
+    /// version 28.1 on Docker can be asked for the one that is meant. Elsewhere the name is that of the image pulled last.
     #[must_use]
     pub fn platform(mut self, platform: impl Into<String>) -> Self {
         self.platform = Some(platform.into());
