@@ -713,15 +713,9 @@ async fn what_is_not_ours_is_removed_by_no_list() {
 async fn limits_of_other_values_are_not_those_that_were_asked_for() {
     let build = async |memory: i64, pids: i64, cpus: i64| {
         let stub = Stub::start();
-        let host = format!(
-            r#"{{"Memory":{memory},"MemorySwap":{memory},"PidsLimit":{pids},"NanoCpus":{cpus},
-                 "Ulimits":[{{"Name":"core","Hard":0,"Soft":0}}]}}"#
-        );
-        stub.say(
-            Route::Inspect,
-            200,
-            format!(r#"{{"Id":"1","Name":"/one","State":{{"Status":"running"}},"Config":{{"Image":"any"}},"HostConfig":{host}}}"#),
-        );
+        stub.describe(serde_json::json!({
+            "HostConfig": {"Memory": memory, "MemorySwap": memory, "PidsLimit": pids, "NanoCpus": cpus},
+        }));
         let builder = builder(&stub)
             .await
             .memory(64 << 20)

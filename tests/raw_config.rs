@@ -36,6 +36,15 @@ async fn typed_setters_reach_the_engine_and_the_container() {
     let is_podman = is_podman().await;
     // It does not know the owner of a file system in memory.
     let owner = if is_podman { "mode=1777" } else { "uid=123" };
+    // On Podman no other can be asked for.
+    let runtime = support::engine()
+        .await
+        .bollard()
+        .info()
+        .await
+        .unwrap()
+        .default_runtime
+        .unwrap();
     let pool = pool("typed")
         .memory(48 << 20)
         .cpus(0.5)
@@ -43,7 +52,7 @@ async fn typed_setters_reach_the_engine_and_the_container() {
         .tmpfs("/scratch", 1 << 20)
         .tmpfs_with("/owned", format!("size=2m,{owner},exec"))
         .read_only_root(true)
-        .runtime("runc")
+        .runtime(&runtime)
         .shm_size(3 << 20)
         .ulimit("nofile", 100, 200)
         .cap_drop_all()
@@ -62,7 +71,7 @@ async fn typed_setters_reach_the_engine_and_the_container() {
     assert_eq!((host.nano_cpus, host.pids_limit), (Some(500_000_000), Some(77)));
     assert_eq!((host.readonly_rootfs, host.shm_size), (Some(true), Some(3 << 20)));
     // Podman says `oci`, whatever it uses.
-    assert_eq!(host.runtime.as_deref(), Some(if is_podman { "oci" } else { "runc" }));
+    assert_eq!(host.runtime.as_deref(), Some(if is_podman { "oci" } else { &*runtime }));
     // Podman lists them; what it comes to is seen below.
     assert!(is_podman || host.cap_drop.unwrap() == ["ALL"]);
     assert_eq!(host.network_mode.as_deref(), Some("none"));

@@ -339,7 +339,12 @@ pub(crate) async fn bring<'a, T: Send>(
                 return Ok((active(spec), first));
             }
             // It is none of PID 1's doing.
-            Err(error) if error.kind() == EngineErrorKind::LimitDiscarded => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    EngineErrorKind::LimitDiscarded | EngineErrorKind::SettingIgnored
+                ) =>
+            {
                 return Err(Error::engine("create the first containers", None, error));
             }
             Err(error) if is_last => return Err(Error::engine("bring the agent to the engine", None, error)),

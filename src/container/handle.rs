@@ -480,7 +480,7 @@ impl Handle {
     }
 
     /// Creates the container, and gives what the engine says of it. One that lacks a limit that was asked for is refused.
-    /// With `look`, the engine is asked for such limits too.
+    /// With `look`, the engine is asked for such limits too, and for settings that it has ignored.
     pub(crate) async fn create(&self, look: bool) -> Result<Vec<String>, EngineError> {
         let Shared { engine, spec, .. } = &*self.shared;
         match spec.agent.as_ref().map(AgentFile::ensure).transpose() {
@@ -515,11 +515,19 @@ impl Handle {
                     let missing = engine.missing_limits(self.shared.id(), spec);
                     discarded = bounded("an inspect", self.shared.call_timeout, missing).await?;
                 }
-                if discarded.is_empty() {
-                    return Ok(created.warnings);
+                if !discarded.is_empty() {
+                    let message = format!("limits that were asked for are not set: {}", discarded.join("; "));
+                    return Err(EngineError::new(EngineErrorKind::LimitDiscarded, message));
                 }
-                let message = format!("limits that were asked for are not set: {}", discarded.join("; "));
-                Err(EngineError::new(EngineErrorKind::LimitDiscarded, message))
+                if look {
+                    let ignored = engine.ignored_settings(self.shared.id(), spec);
+                    let ignored = bounded("an inspect", self.shared.call_timeout, ignored).await?;
+                    if !ignored.is_empty() {
+                        let message = format!("the engine ignored what was asked for: {}", ignored.join("; "));
+                        return Err(EngineError::new(EngineErrorKind::SettingIgnored, message));
+                    }
+                }
+                Ok(created.warnings)
             }
             Err(error) => {
                 // Any other error is the engine's answer that it made nothing, or says that it never got the request.

@@ -77,6 +77,9 @@ pub enum EngineErrorKind {
     ImageNotFound,
     /// The registry wants a login, or refused the one it was given. See [`RegistryAuth`](crate::RegistryAuth). Some
     /// registries say [`ImageNotFound`](Self::ImageNotFound) in its place, so as not to tell what they have.
+    ///
+    /// Docker with containerd's image store says the same of a refused login as of a repository that is not there. With a
+    /// login that is this kind, without one it may be [`ImageNotFound`](Self::ImageNotFound).
     LoginRefused,
     /// The engine did not get through to the registry: there is none at that address, its certificate is not trusted, it
     /// answers with server errors, or wants fewer requests.
@@ -97,6 +100,9 @@ pub enum EngineErrorKind {
     Unsupported,
     /// A limit that was asked for, by the library's defaults or the user, is not set: the engine or its kernel cannot.
     LimitDiscarded,
+    /// A setting of isolation that was asked for, by the library's defaults or the user, is not in force: the engine took it,
+    /// ignored it, and said nothing. The message names each.
+    SettingIgnored,
     /// No failure: the engine did what it was asked, and had something to say about it. Told to
     /// [`on_error`](crate::PoolBuilder::on_error) only.
     Warning,

@@ -224,6 +224,7 @@ struct State {
     /// Of every container that is created; the id is not used.
     said: Creation,
     missing_limits: Vec<String>,
+    ignored_settings: Vec<String>,
     limits: LimitSupport,
     pretends_agent: bool,
 }
@@ -265,6 +266,7 @@ impl FakeEngine {
             keeps_removed: false,
             said: Creation::new(""),
             missing_limits: Vec::new(),
+            ignored_settings: Vec::new(),
             limits: LimitSupport::all(),
             pretends_agent: false,
         };
@@ -331,6 +333,11 @@ impl FakeEngine {
     /// What it says of every container that is created from now on, beside its id.
     pub fn say_of_created(&self, creation: Creation) {
         self.shared.state.lock().said = creation;
+    }
+
+    /// The settings of isolation that its containers do not have, without a word from it when they are created.
+    pub fn ignore_settings(&self, settings: impl IntoIterator<Item = String>) {
+        self.shared.state.lock().ignored_settings = settings.into_iter().collect();
     }
 
     /// The limits that its containers do not have, without a word from it when they are created.
@@ -541,6 +548,15 @@ impl Engine for FakeEngine {
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         let missing = self.shared.state.lock().missing_limits.clone();
         Box::pin(async move { Ok(missing) })
+    }
+
+    fn ignored_settings<'a>(
+        &'a self,
+        _id: &'a str,
+        _spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let ignored = self.shared.state.lock().ignored_settings.clone();
+        Box::pin(async move { Ok(ignored) })
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {

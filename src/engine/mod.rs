@@ -103,6 +103,9 @@ pub(crate) use tty::TtyInput;
 /// #     fn missing_limits<'a>(&'a self, id: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
 /// #         self.inner.missing_limits(id, spec)
 /// #     }
+/// #     fn ignored_settings<'a>(&'a self, id: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+/// #         self.inner.ignored_settings(id, spec)
+/// #     }
 /// #     fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
 /// #         self.inner.own_user(spec)
 /// #     }
@@ -222,6 +225,18 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// The limits that the spec asks for and that this container does not have, each in words. Called for the first
     /// container of a pool, once it was created; the pool refuses a container that lacks one. None unless implemented.
     fn missing_limits<'a>(
+        &'a self,
+        id: &'a str,
+        spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let _ = (id, spec);
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// The settings of isolation that the spec asks for (the runtime, the read-only root, dropped capabilities and so on) and
+    /// that this container does not have, each in words. Called as [`missing_limits`](Engine::missing_limits) is; the pool
+    /// refuses a container that lacks one, with [`EngineErrorKind::SettingIgnored`]. None unless implemented.
+    fn ignored_settings<'a>(
         &'a self,
         id: &'a str,
         spec: &'a ContainerSpec,

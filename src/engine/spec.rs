@@ -250,6 +250,10 @@ impl ContainerSpec {
 
     /// The image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that name
     /// on the engine that is for another platform counts as missing.
+    ///
+    /// Without an emulator PID 1 of such a container does not start, and `build()` says so. In Docker with containerd's image
+    /// store one name can stand for images of several platforms, of which a pull fetches one, and keeps the others. From
+    /// version 28.1 on Docker can be asked for the one that is meant. Elsewhere the name is that of the image pulled last.
     #[must_use]
     pub fn platform(mut self, platform: impl Into<String>) -> Self {
         self.platform = Some(platform.into());
@@ -403,6 +407,16 @@ impl ContainerSpec {
     }
 
     /// The OCI runtime, by the name under which the engine knows it, e.g. `runsc` for gVisor. Default: the engine's.
+    ///
+    /// An engine that does not have it is an error of `build()` before anything is made, and the container's description is
+    /// read back: [`EngineErrorKind::SettingIgnored`](crate::EngineErrorKind::SettingIgnored) where it has another.
+    /// Podman lets nobody choose by its interface for Docker's clients: there only the name of its default is no error
+    /// ([`EngineErrorKind::Unsupported`](crate::EngineErrorKind::Unsupported)).
+    ///
+    /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see
+    /// `cargo bench --bench oci_runtimes`. What the [agent](crate::ExecVia::Agent) runs does not depend on it. It must be on the
+    /// engine's machine, be known to the engine (`"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in Docker's
+    /// `daemon.json`), and the machine should have cgroup v2. The library never chooses one by itself.
     #[must_use]
     pub fn runtime(mut self, name: impl Into<String>) -> Self {
         self.runtime = Some(name.into());

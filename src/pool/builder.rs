@@ -234,14 +234,15 @@ impl PoolBuilder {
     ///
     /// - [`Error::Config`] with every bad value, before anything was done.
     /// - [`Error::Engine`]: the engine is not reachable; the image is not there and may or can not be pulled, or is for
-    ///   another platform; the first containers could not be created; a limit that was asked for is not set
-    ///   ([`EngineErrorKind::LimitDiscarded`]). Nothing is left behind.
+    ///   another platform; the runtime is not there or cannot be chosen; the first containers could not be created; a limit
+    ///   that was asked for is not set ([`EngineErrorKind::LimitDiscarded`]); the engine took a setting of isolation and
+    ///   ignored it ([`EngineErrorKind::SettingIgnored`]). Nothing is left behind.
     /// - [`Error::Engine`], before anything was done: on Linux, this process cannot read in `/proc` who it is, such as for want
     ///   of descriptors ([`EngineErrorKind::TooManyOpenFiles`]). Later pools could not tell what it left.
     ///
     /// A limit that the engine says it cannot set is an [`Error::Config`] too, after the engine was reached. With a
-    /// [`min_idle`](Self::min_idle) of 0, all other limits are checked when the first container is created: the error is the
-    /// last one of creation in [`Error::AcquireTimeout`].
+    /// [`min_idle`](Self::min_idle) of 0, all other limits and settings are checked when the first container is created: the
+    /// error is the last one of creation in [`Error::AcquireTimeout`].
     ///
     /// # Cancel safety
     ///

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::process::{Child, Command, Stdio};
 
 use bollard::Docker;
@@ -9,6 +10,7 @@ use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerConfig, ContainerCreateBody};
 use bollard::query_parameters as query;
 use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -94,49 +96,79 @@ impl Registry {
 
     /// What the registry has by this name, `repository:tag`. An engine may say otherwise: Podman packs anew what it pushes.
     pub async fn manifest(&self, name: &str) -> Manifest {
-        let (path, tag) = name.rsplit_once(':').unwrap();
+        let (repository, tag) = name.rsplit_once(':').unwrap();
         let kinds = "Accept: application/vnd.docker.distribution.manifest.v2+json, \
                      application/vnd.oci.image.manifest.v1+json\r\n";
-        let (head, body) = self.ask("GET", path, tag, kinds, "").await;
+        let path = format!("{repository}/manifests/{tag}");
+        let (head, text) = self.ask("GET", &path, kinds, "").await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        let field = |name: &str| {
-            let mut lines = head.lines();
-            lines.find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
-        };
         Manifest {
-            kind: field("Content-Type: "),
-            digest: field("Docker-Content-Digest: "),
-            size: body.len(),
+            kind: header(&head, "Content-Type: "),
+            digest: header(&head, "Docker-Content-Digest: "),
+            text,
         }
     }
 
-    /// Makes this name an index with one image in it, that is for a platform.
-    pub async fn put_index(&self, name: &str, manifest: &Manifest, platform: &str) {
-        let (os, architecture) = platform.split_once('/').unwrap();
-        let (path, tag) = name.rsplit_once(':').unwrap();
+    /// Makes this name an index with these images in it, each for a platform.
+    pub async fn put_index(&self, name: &str, images: &[(&Manifest, &str)]) {
         let kind = "application/vnd.docker.distribution.manifest.list.v2+json";
-        let index = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": kind,
-            "manifests": [{
-                "mediaType": manifest.kind,
-                "size": manifest.size,
-                "digest": manifest.digest,
-                "platform": {"os": os, "architecture": architecture},
-            }],
-        })
-        .to_string();
-        let (head, body) = self
-            .ask("PUT", path, tag, &format!("Content-Type: {kind}\r\n"), &index)
-            .await;
+        let manifests: Vec<_> = images
+            .iter()
+            .map(|(manifest, platform)| {
+                let (os, architecture) = platform.split_once('/').unwrap();
+                serde_json::json!({
+                    "mediaType": manifest.kind,
+                    "size": manifest.text.len(),
+                    "digest": manifest.digest,
+                    "platform": {"os": os, "architecture": architecture},
+                })
+            })
+            .collect();
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": manifests});
+        self.put(name, kind, &index.to_string()).await;
+    }
+
+    /// Makes this name an image like another one of the repository that is for a platform, by what it says of itself, has a
+    /// variable `PLATFORM`, and declares a volume `/of/` and its architecture.
+    pub async fn put_like(&self, name: &str, image: &Manifest, platform: &str) -> Manifest {
+        let (repository, _) = name.rsplit_once(':').unwrap();
+        let (os, architecture) = platform.split_once('/').unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_str(&image.text).unwrap();
+        let digest = manifest["config"]["digest"].as_str().unwrap();
+        let path = format!("{repository}/blobs/{digest}");
+        let (_, config) = self.ask("GET", &path, "", "").await;
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config["os"] = os.into();
+        config["architecture"] = architecture.into();
+        config["config"]["Env"] = serde_json::json!(["PATH=/bin", format!("PLATFORM={platform}")]);
+        config["config"]["Volumes"] = serde_json::json!({format!("/of/{architecture}"): {}});
+        let config = config.to_string();
+        let digest = format!("sha256:{:x}", Sha256::digest(&config));
+        let (head, _) = self.ask("POST", &format!("{repository}/blobs/uploads/"), "", "").await;
+        let location = header(&head, "Location: ");
+        let (_, path) = location.split_once("/v2/").unwrap();
+        let path = format!("{path}&digest={digest}");
+        let kind = "Content-Type: application/octet-stream\r\n";
+        let (head, body) = self.ask("PUT", &path, kind, &config).await;
+        assert!(head.starts_with("HTTP/1.1 201 "), "{head}{body}");
+        manifest["config"]["digest"] = digest.into();
+        manifest["config"]["size"] = config.len().into();
+        self.put(name, &image.kind, &manifest.to_string()).await;
+        self.manifest(name).await
+    }
+
+    async fn put(&self, name: &str, kind: &str, manifest: &str) {
+        let (repository, tag) = name.rsplit_once(':').unwrap();
+        let path = format!("{repository}/manifests/{tag}");
+        let kind = format!("Content-Type: {kind}\r\n");
+        let (head, body) = self.ask("PUT", &path, &kind, manifest).await;
         assert!(head.starts_with("HTTP/1.1 201 "), "{head}{body}");
     }
 
-    /// One request about a manifest; the answer's head and body.
-    async fn ask(&self, method: &str, path: &str, tag: &str, headers: &str, body: &str) -> (String, String) {
+    /// One request; the answer's head and body.
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
         let request = format!(
-            "{method} /v2/{path}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: \
-             close\r\n\r\n{body}",
+            "{method} /v2/{path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             self.address,
             body.len()
         );
@@ -174,7 +206,13 @@ impl Drop for Registry {
 pub struct Manifest {
     kind: String,
     pub digest: String,
-    size: usize,
+    text: String,
+}
+
+/// The value of a header, by its name with what is between the two.
+fn header(head: &str, name: &str) -> String {
+    let mut lines = head.lines();
+    lines.find_map(|line| line.strip_prefix(name)).expect(name).to_owned()
 }
 
 /// A name on the engine that is the test's own; dropping it removes the name, and with it the image.
@@ -268,38 +306,112 @@ impl Drop for TestImage {
     }
 }
 
-/// A registry seen through a connection that breaks: of each blob only this many bytes come through. Gives its address.
-pub async fn breaking(registry: &Registry, blob_limit: u64) -> String {
+/// A registry that is lost when the first blob is asked for: half of that comes through, and then there is nothing any more
+/// at its address. Gives that.
+pub async fn breaking(registry: &Registry) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let behind = registry.address.clone();
     tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let behind = behind.clone();
+        let lost = std::sync::Arc::new(tokio::sync::Notify::new());
+        // Connections end with it.
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                () = lost.notified() => return,
+                Ok((client, _)) = listener.accept() => {
+                    let (behind, lost) = (behind.clone(), lost.clone());
+                    connections.spawn(async move {
+                        if relay(client, &behind).await.is_break() {
+                            lost.notify_one();
+                        }
+                    });
+                }
+            }
+        }
+    });
+    address
+}
+
+/// Passes requests and answers on, one after the other. Breaks in the middle of a blob.
+async fn relay(mut client: tokio::net::TcpStream, behind: &str) -> ControlFlow<()> {
+    let mut registry = tokio::net::TcpStream::connect(behind).await.unwrap();
+    loop {
+        let Some((request, body)) = read_head(&mut client).await else {
+            return ControlFlow::Continue(());
+        };
+        registry.write_all(&[request.as_bytes(), &body].concat()).await.unwrap();
+        let (head, mut body) = read_head(&mut registry).await.expect("an answer");
+        let is_blob = request.starts_with("GET ") && request.lines().next().unwrap().contains("/blobs/");
+        let length = match request.starts_with("HEAD ") {
+            true => 0,
+            false => length_of(&head),
+        };
+        while body.len() < length {
+            registry.read_buf(&mut body).await.unwrap();
+        }
+        if is_blob {
+            body.truncate(length / 2);
+        }
+        let passed_on = client.write_all(&[head.as_bytes(), &body].concat()).await;
+        if is_blob {
+            return ControlFlow::Break(());
+        }
+        if passed_on.is_err() {
+            return ControlFlow::Continue(());
+        }
+    }
+}
+
+/// A head with the empty line at its end, and what was read beyond it. `None` where there is none: at the end, and of a
+/// client that tries TLS first, which is told that this is not spoken here.
+async fn read_head(stream: &mut tokio::net::TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut read = Vec::new();
+    loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            let body = read.split_off(end + 4);
+            return Some((String::from_utf8(read).unwrap(), body));
+        }
+        match stream.read_buf(&mut read).await {
+            Ok(1..) if read[0] == TLS_HANDSHAKE => {
+                let _ = stream.write_all(NOT_TLS).await;
+                return None;
+            }
+            Ok(1..) => {}
+            _ => return None,
+        }
+    }
+}
+
+/// The first byte of TLS.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// What servers without TLS answer to it, and by which clients know.
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+fn length_of(head: &str) -> usize {
+    let mut lengths = head.lines().filter_map(|line| {
+        let line = line.to_ascii_lowercase();
+        line.strip_prefix("content-length: ")
+            .map(|length| length.parse().unwrap())
+    });
+    lengths.next().unwrap_or(0)
+}
+
+/// What answers every request with this status and text. Gives its address.
+pub async fn refusing(status: &'static str, body: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let (mut from_client, mut to_client) = client.into_split();
-                let registry = tokio::net::TcpStream::connect(behind).await.unwrap();
-                let (mut from_registry, mut to_registry) = registry.into_split();
-                // One request after the other on each connection, each in one read: that is enough for this client.
-                let mut request = vec![0; 64 * 1024];
-                loop {
-                    let Ok(read @ 1..) = from_client.read(&mut request).await else {
-                        return;
-                    };
-                    let wants_blob = request.starts_with(b"GET ") && {
-                        let line = request[..read].split(|byte| *byte == b'\r').next().unwrap();
-                        line.windows(7).any(|part| part == b"/blobs/")
-                    };
-                    to_registry.write_all(&request[..read]).await.unwrap();
-                    if wants_blob {
-                        let _ = tokio::io::copy(&mut (&mut from_registry).take(blob_limit), &mut to_client).await;
-                        return;
-                    }
-                    let mut answer = vec![0; 1 << 20];
-                    let read = from_registry.read(&mut answer).await.unwrap();
-                    if to_client.write_all(&answer[..read]).await.is_err() {
-                        return;
-                    }
+                if read_head(&mut client).await.is_some() {
+                    let answer = format!(
+                        "HTTP/1.1 {status}\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Type: \
+                         application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
+                    let _ = client.write_all(answer.as_bytes()).await;
                 }
             });
         }
@@ -326,7 +438,10 @@ pub async fn with_tokens() -> (String, tokio::sync::mpsc::UnboundedReceiver<Stri
                         Ok(read @ 1..) => match std::str::from_utf8(&part[..read]) {
                             Ok(part) => request += part,
                             // The engine tries TLS first.
-                            Err(_) => return,
+                            Err(_) => {
+                                let _ = client.write_all(NOT_TLS).await;
+                                return;
+                            }
                         },
                         _ => return,
                     }
@@ -368,10 +483,5 @@ fn complete(request: &str) -> bool {
     let Some((head, body)) = request.split_once("\r\n\r\n") else {
         return false;
     };
-    let length = head.lines().find_map(|line| {
-        line.to_ascii_lowercase()
-            .strip_prefix("content-length: ")
-            .map(str::to_owned)
-    });
-    body.len() >= length.map_or(0, |length| length.parse().unwrap())
+    body.len() >= length_of(head)
 }

@@ -111,6 +111,10 @@ struct Shared {
     /// How many bytes of an endless answer were taken.
     taken: AtomicU64,
     next_id: AtomicU64,
+    /// The last request to create a container.
+    asked: Mutex<serde_json::Value>,
+    /// How what it describes differs from that.
+    described: Mutex<Option<serde_json::Value>>,
     /// The ids and labels of those that were created and not removed.
     containers: Mutex<Vec<(String, serde_json::Value)>>,
 }
@@ -181,6 +185,11 @@ impl Stub {
         of_route
             .map(|(_, body)| serde_json::from_slice(body).unwrap())
             .collect()
+    }
+
+    /// Has it describe containers as they were asked for, but for this: fields in the request, `null` for none.
+    pub fn describe(&self, changes: serde_json::Value) {
+        *self.shared.described.lock() = Some(changes);
     }
 
     /// Every request so far, with its method and path, also those that are of no known kind.
@@ -342,6 +351,7 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             let body = format!(r#"{{"Id":"{id}","Warnings":[]}}"#);
             let asked: serde_json::Value = serde_json::from_slice(asked)?;
             shared.containers.lock().push((id, asked["Labels"].clone()));
+            *shared.asked.lock() = asked;
             answer(stream, 201, &body).await
         }
         Route::Remove => {
@@ -350,6 +360,16 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             answer(stream, 204, "").await
         }
         Route::Start | Route::Kill | Route::Pause | Route::Unpause | Route::Stop => answer(stream, 204, "").await,
+        Route::Inspect if shared.described.lock().is_some() => {
+            let mut config = shared.asked.lock().clone();
+            change(&mut config, shared.described.lock().as_ref().unwrap());
+            let host = config["HostConfig"].take();
+            let found = serde_json::json!({
+                "Id": "1", "Name": "/one", "State": {"Status": "running"}, "HostConfig": host,
+                "Config": {"Image": config["Image"], "Labels": config["Labels"], "User": config["User"]},
+            });
+            answer(stream, 200, &found.to_string()).await
+        }
         Route::Inspect => {
             let body = r#"{"Id":"1","Name":"/one","State":{"Status":"running"},"Config":{"Image":"any"}}"#;
             answer(stream, 200, body).await
@@ -402,6 +422,13 @@ async fn print(stream: &mut UnixStream, frames: &[(u8, &[u8])]) -> io::Result<()
         stream.write_all(&frame).await?;
     }
     Ok(())
+}
+
+fn change(value: &mut serde_json::Value, by: &serde_json::Value) {
+    match by {
+        serde_json::Value::Object(fields) => fields.iter().for_each(|(name, by)| change(&mut value[name], by)),
+        by => *value = by.clone(),
+    }
 }
 
 /// Holds the connection until the client goes.

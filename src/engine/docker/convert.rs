@@ -207,6 +207,7 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     }
     if says("no matching manifest")
         || says("does not match the specified platform")
+        || says("was found but does not provide")
         || says("no image found in manifest list")
     {
         return Kind::WrongPlatform;

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use super::DockerEngine;
 use super::convert::engine_error;
 use super::credentials::{self, Login};
+use super::pull_words::{self, Failure};
 use crate::engine::reference::Reference;
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
 use crate::text;
@@ -30,11 +31,16 @@ pub(super) async fn prepare(
     };
     let there = match spec.pull {
         PullPolicy::Always => None,
-        PullPolicy::Never | PullPolicy::IfMissing => inspect(engine, image).await?,
+        PullPolicy::Never | PullPolicy::IfMissing => find(engine, spec).await?,
     };
     let found = match (there, spec.pull) {
-        // One that is there for another platform than was asked for is not the one that was asked for.
-        (Some(found), PullPolicy::IfMissing) if spec.platform.is_some() && !fits(&found, &wanted) => None,
+        // One that is there for another platform than was asked for is not the one that was asked for. Where a pull adds to
+        // what the name stands for, and takes nothing from it, no platform need have been asked for.
+        (Some(found), PullPolicy::IfMissing)
+            if (spec.platform.is_some() || is_index(&found)) && !fits(&found, &wanted) =>
+        {
+            None
+        }
         (Some(found), _) => Some(found),
         (None, PullPolicy::Never) => {
             return Err(EngineError::new(
@@ -48,12 +54,7 @@ pub(super) async fn prepare(
         Some(found) => found,
         None => {
             pull(engine, spec, progress).await?;
-            inspect(engine, image).await?.ok_or_else(|| {
-                EngineError::new(
-                    EngineErrorKind::ImageNotFound,
-                    format!("the image {image} was pulled, but is not on the engine"),
-                )
-            })?
+            describe(engine, spec).await?
         }
     };
     // Found out here, since a container of the wrong architecture starts, and its PID 1 then dies with few words.
@@ -70,13 +71,15 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-async fn inspect(engine: &DockerEngine, image: &str) -> Result<Option<ImageInspect>, EngineError> {
-    match engine.docker.inspect_image(image).await {
+/// Returns what the engine has of the spec's image, for the platform that is meant, where it can be asked for one. `None`:
+/// it is not there, or not for that platform.
+async fn find(engine: &DockerEngine, spec: &ContainerSpec) -> Result<Option<ImageInspect>, EngineError> {
+    match describe(engine, spec).await {
         Ok(found) => Ok(Some(found)),
-        Err(error) => match engine_error("the engine did not describe the image", error) {
-            error if matches!(error.kind(), EngineErrorKind::ImageNotFound | EngineErrorKind::NotFound) => Ok(None),
-            error => Err(error),
-        },
+        Err(error) if matches!(error.kind(), EngineErrorKind::ImageNotFound | EngineErrorKind::NotFound) => Ok(None),
+        // A name in containerd's store may be there for other platforms. A pull adds this one.
+        Err(error) if error.kind() == EngineErrorKind::WrongPlatform && spec.pull != PullPolicy::Never => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -89,7 +92,8 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
         )
     })?;
     let Login { credentials, trouble } = credentials::of(&spec.registry_auth, reference.registry()).await;
-    let failed = |begun, error| with_trouble(pull_error(image, begun, error), trouble.as_deref());
+    let with_login = credentials.is_some();
+    let failed = |begun, error| with_trouble(pull_error(image, with_login, begun, error), trouble.as_deref());
     // Without a tag the engine would pull every tag there is.
     let tag = (reference.tag.is_none() && reference.digest.is_none()).then(|| "latest".to_owned());
     let options = CreateImageOptions {
@@ -130,10 +134,48 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     }
 }
 
-/// What the engine says of an image that it has.
-pub(super) async fn describe(engine: &DockerEngine, name: &str) -> Result<ImageInspect, EngineError> {
-    let found = engine.docker.inspect_image(name).await;
-    found.map_err(|error| engine_error("the engine did not describe the image", error))
+/// The first version of the API (Docker 28.1) in which an image is described for a platform.
+const PLATFORM_IN_INSPECT: usize = 49;
+
+/// What the engine says of the spec's image, which it has, for the platform of the spec.
+pub(super) async fn describe(engine: &DockerEngine, spec: &ContainerSpec) -> Result<ImageInspect, EngineError> {
+    const WHAT: &str = "the engine did not describe the image";
+    let image = &spec.image;
+    let knows_platforms = engine.docker.client_version().minor_version >= PLATFORM_IN_INSPECT && !engine.is_podman;
+    let platform = spec
+        .platform
+        .as_deref()
+        .filter(|_| knows_platforms)
+        .and_then(Platform::parse);
+    let found = match &platform {
+        // One name in containerd's store stands for images of several platforms. Without being asked for one, the engine
+        // tells of that of its own.
+        //
+        // bollard has no such parameter, and takes the name as the part of the path that it is. What it adds becomes the
+        // value of a parameter that no engine knows.
+        Some(platform) => {
+            let name = format!("{image}/json?platform={}&_=", platform.encoded());
+            engine.docker.inspect_image(&name).await
+        }
+        None => engine.docker.inspect_image(image).await,
+    };
+    let found = found.map_err(|error| engine_error(WHAT, error))?;
+    // The descriptor is told by containerd's store only. It has the name, and nothing for the engine's own platform.
+    if found.descriptor.is_some() && found.config.is_none() {
+        let wanted = spec.platform.as_deref().unwrap_or("the engine's platform");
+        let words = format!("{WHAT}: what is there of {image} is not for {wanted}");
+        return Err(EngineError::new(EngineErrorKind::WrongPlatform, words));
+    }
+    Ok(found)
+}
+
+/// Whether the name stands for images of several platforms, of which only some may be there: in containerd's store.
+fn is_index(found: &ImageInspect) -> bool {
+    let kind = found
+        .descriptor
+        .as_ref()
+        .and_then(|target| target.media_type.as_deref());
+    kind.is_some_and(|kind| kind.contains("index") || kind.contains("manifest.list"))
 }
 
 /// Adds why there was no login to an error that a login may have kept from happening.
@@ -147,62 +189,68 @@ fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
 }
 
 /// What a failed pull means. The engine passes on what its own client of the registry said, most of it as a 500.
-fn pull_error(image: &str, begun: bool, error: DockerError) -> EngineError {
-    use EngineErrorKind as Kind;
-
-    let answer = match &error {
-        DockerError::DockerResponseServerError { message, .. } => Some(message.clone()),
-        DockerError::DockerStreamError { error } => Some(error.clone()),
+fn pull_error(image: &str, with_login: bool, begun: bool, error: DockerError) -> EngineError {
+    let (words, status) = match &error {
+        DockerError::DockerResponseServerError { message, status_code } => (message.clone(), Some(*status_code)),
+        DockerError::DockerStreamError { error } => (error.clone(), None),
         // The engine itself is in trouble, not the registry.
-        _ => None,
+        _ => return engine_error(&could_not_be_pulled(image), error),
     };
-    let error = engine_error(&format!("the image {image} could not be pulled"), error);
-    let kind = match (error.kind(), answer) {
-        // A 404 to a pull is about the image, whatever its words.
-        (Kind::NotFound | Kind::ImageNotFound, _) => Kind::ImageNotFound,
-        (Kind::WrongPlatform, _) | (_, None) => return error,
-        (_, Some(words)) if says(&words, &LOGIN_WORDS) => Kind::LoginRefused,
-        // Podman tells of no beginning; but something was read of what ends unexpectedly.
-        (_, Some(words)) if says(&words, &NETWORK_WORDS) && (begun || words.contains("unexpected EOF")) => {
-            Kind::PullInterrupted
+    let error = engine_error(&could_not_be_pulled(image), error);
+    let failure = Failure {
+        image,
+        words: &words,
+        status,
+        with_login,
+        begun,
+    };
+    EngineError::new(pull_words::kind_of(&failure, error.kind()), error.to_string())
+}
+
+fn could_not_be_pulled(image: &str) -> String {
+    format!("the image {image} could not be pulled")
+}
+
+/// An operating system and an architecture, as engines and registries name them.
+#[derive(Debug, PartialEq, Eq)]
+struct Platform {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl Platform {
+    /// Takes `os/architecture[/variant]` apart. Engines take other names of some architectures too, and so does this.
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let mut parts = text.splitn(3, '/');
+        let (os, architecture) = (parts.next()?, parts.next()?);
+        let (architecture, implied) = match architecture {
+            "aarch64" => ("arm64", None),
+            "x86_64" | "x86-64" => ("amd64", None),
+            "i386" => ("386", None),
+            "armhf" => ("arm", Some("v7")),
+            "armel" => ("arm", Some("v6")),
+            other => (other, None),
+        };
+        let named = !os.is_empty() && !architecture.is_empty();
+        named.then(|| Self {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: parts.next().or(implied).map(str::to_owned),
+        })
+    }
+
+    /// As a value in a query.
+    fn encoded(&self) -> String {
+        let mut json = serde_json::json!({"os": self.os, "architecture": self.architecture});
+        if let Some(variant) = &self.variant {
+            json["variant"] = variant.clone().into();
         }
-        (_, Some(words)) if says(&words, &NETWORK_WORDS) => Kind::RegistryUnreachable,
-        _ => return error,
-    };
-    EngineError::new(kind, error.to_string())
+        let bytes = json.to_string().into_bytes();
+        bytes.into_iter().map(|byte| format!("%{byte:02X}")).collect()
+    }
 }
-
-fn says(message: &str, words: &[&str]) -> bool {
-    words.iter().any(|words| message.contains(words))
-}
-
-/// How registries, and the engine's client of them, say that they want a login or another one.
-const LOGIN_WORDS: [&str; 6] = [
-    "unauthorized",
-    "no basic auth credentials",
-    "authentication required",
-    "incorrect username or password",
-    "denied: ",
-    "403 Forbidden",
-];
-
-/// How the engine's client of registries says that it did not get through to one, or no longer does.
-const NETWORK_WORDS: [&str; 14] = [
-    "dial tcp",
-    "connection refused",
-    "connection reset",
-    "broken pipe",
-    "EOF",
-    "timeout",
-    "Timeout",
-    "deadline exceeded",
-    "no such host",
-    "x509: ",
-    "tls: ",
-    "server gave HTTP response to HTTPS client",
-    "received unexpected HTTP status: 5",
-    "toomanyrequests",
-];
 
 /// As images and engines name it; empty where the image does not say.
 fn platform_of(image: &ImageInspect) -> String {
@@ -212,51 +260,51 @@ fn platform_of(image: &ImageInspect) -> String {
 
 /// Whether an image is for a platform. A variant (`linux/arm/v7`) is left to the engine, as is an image that does not say.
 fn fits(image: &ImageInspect, wanted: &str) -> bool {
-    let mut parts = wanted.splitn(3, '/');
-    let os_and_architecture = format!("{}/{}", parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    image.architecture.as_deref().is_none_or(str::is_empty) || platform_of(image) == os_and_architecture
+    let wanted = match Platform::parse(wanted) {
+        Some(wanted) => format!("{}/{}", wanted.os, wanted.architecture),
+        None => wanted.to_owned(),
+    };
+    image.architecture.as_deref().is_none_or(str::is_empty) || platform_of(image) == wanted
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use EngineErrorKind as Kind;
-
-    fn kind(begun: bool, message: &str) -> Kind {
-        let error = DockerError::DockerStreamError {
-            error: message.to_owned(),
-        };
-        pull_error("image", begun, error).kind()
-    }
-
-    #[test]
-    fn what_docker_hub_says_is_understood() {
-        let denied = "pull access denied for a, repository does not exist or may require 'docker login': denied: \
-                      requested access to the resource is denied";
-        assert_eq!(kind(false, denied), Kind::ImageNotFound);
-        assert_eq!(
-            kind(false, "unauthorized: incorrect username or password"),
-            Kind::LoginRefused
-        );
-        assert_eq!(
-            kind(false, "toomanyrequests: You have reached your pull rate limit."),
-            Kind::RegistryUnreachable
-        );
-        assert_eq!(
-            kind(true, "write /var/lib/docker/tmp/x: no space left on device"),
-            Kind::Internal
-        );
-    }
 
     #[test]
     fn platforms_are_compared_by_their_parts() {
-        let image = ImageInspect {
+        let image = |architecture: &str| ImageInspect {
             os: Some("linux".to_owned()),
-            architecture: Some("arm".to_owned()),
+            architecture: Some(architecture.to_owned()),
             ..Default::default()
         };
-        assert!(fits(&image, "linux/arm") && fits(&image, "linux/arm/v7"));
-        assert!(!fits(&image, "linux/arm64") && !fits(&image, "windows/arm"));
+        let arm = image("arm");
+        assert!(fits(&arm, "linux/arm") && fits(&arm, "linux/arm/v7") && fits(&arm, "linux/armhf"));
+        assert!(!fits(&arm, "linux/arm64") && !fits(&arm, "windows/arm") && !fits(&arm, "arm"));
+        assert!(fits(&image("arm64"), "linux/aarch64") && fits(&image("amd64"), "Linux/x86_64"));
         assert!(fits(&ImageInspect::default(), "linux/arm64"));
+    }
+
+    #[test]
+    fn a_platform_in_a_query_is_one_value_whatever_is_in_it() {
+        let decoded = |text: &str| {
+            let encoded = Platform::parse(text).unwrap().encoded();
+            let bytes = encoded
+                .split('%')
+                .skip(1)
+                .map(|byte| u8::from_str_radix(byte, 16).unwrap());
+            serde_json::from_slice::<serde_json::Value>(&bytes.collect::<Vec<_>>()).unwrap()
+        };
+        assert_eq!(
+            decoded("linux/amd64"),
+            serde_json::json!({"os": "linux", "architecture": "amd64"})
+        );
+        let with_variant = serde_json::json!({"os": "linux", "architecture": "arm", "variant": "v7"});
+        assert_eq!(decoded("linux/arm/v7"), with_variant);
+        assert_eq!(decoded("linux/armhf"), with_variant);
+        assert_eq!(decoded("a&b=/c#%/\"")["variant"], "\"");
+        for bad in ["", "linux", "arm64", "/amd64", "linux/"] {
+            assert_eq!(Platform::parse(bad), None, "{bad}");
+        }
     }
 }

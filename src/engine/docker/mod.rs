@@ -13,6 +13,8 @@ mod helper;
 mod image;
 mod limits;
 mod network;
+mod pull_words;
+mod read_back;
 mod ssh;
 #[cfg(feature = "tls")]
 mod tls;
@@ -25,7 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
 use bollard::errors::Error as DockerError;
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters as query;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
@@ -282,6 +284,15 @@ impl DockerEngine {
         }
     }
 
+    /// All that the engine says of a container.
+    async fn description(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+        self.docker
+            .inspect_container(id, None::<query::InspectContainerOptions>)
+            .await
+            .or_else(convert::with_other_states)
+            .map_err(|error| engine_error("the engine did not describe the container", error))
+    }
+
     /// Waits until a removal begun by somebody else (automatic removal, another client) is done.
     async fn wait_until_removed(&self, id: &str) -> Result<(), EngineError> {
         // No event is awaited: the one that matters may have passed before a subscription stands. The caller's deadline
@@ -383,6 +394,7 @@ impl Engine for DockerEngine {
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
+            read_back::check_runtime(self, &body_of(spec)).await?;
             image::prepare(self, spec, progress).await?;
             network::ensure(self, spec).await?;
             volume::ensure(self, spec).await
@@ -402,14 +414,14 @@ impl Engine for DockerEngine {
 
     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         self.here(async move {
-            let image = image::describe(self, &spec.image).await?;
+            let image = image::describe(self, spec).await?;
             Ok(raw::fingerprint(spec, &image.id.unwrap_or_default()))
         })
     }
 
     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
-            let image = image::describe(self, &spec.image).await?;
+            let image = image::describe(self, spec).await?;
             let config = image.config.unwrap_or_default();
             let (entrypoint, cmd) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
             Ok(raw::own_command(spec, entrypoint, cmd))
@@ -418,14 +430,14 @@ impl Engine for DockerEngine {
 
     fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         Box::pin(async move {
-            let image = image::describe(self, &spec.image).await?;
+            let image = image::describe(self, spec).await?;
             Ok(image.config.and_then(|config| config.user).unwrap_or_default())
         })
     }
 
     fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         Box::pin(async move {
-            let config = image::describe(self, &spec.image).await?.config.unwrap_or_default();
+            let config = image::describe(self, spec).await?.config.unwrap_or_default();
             let mut volumes = config.volumes.unwrap_or_default();
             // A map in the answer; the fingerprint is to be the same each time.
             volumes.sort();
@@ -483,14 +495,20 @@ impl Engine for DockerEngine {
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
             let asked = body_of(spec);
-            let found = self
-                .docker
-                .inspect_container(id, None::<query::InspectContainerOptions>)
-                .await
-                .or_else(convert::with_other_states)
-                .map_err(|error| engine_error("the engine did not describe the container", error))?;
+            let found = self.description(id).await?;
             let (asked, found) = (asked.host_config.unwrap_or_default(), found.host_config);
             Ok(found.map_or_else(Vec::new, |found| limits::missing(&asked, &found, self.is_podman)))
+        })
+    }
+
+    fn ignored_settings<'a>(
+        &'a self,
+        id: &'a str,
+        spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.here(async move {
+            let found = self.description(id).await?;
+            Ok(read_back::ignored(&body_of(spec), &found, self.is_podman))
         })
     }
 
@@ -536,14 +554,7 @@ impl Engine for DockerEngine {
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        self.here(async move {
-            self.docker
-                .inspect_container(id, None::<query::InspectContainerOptions>)
-                .await
-                .or_else(convert::with_other_states)
-                .map_err(|error| engine_error("the engine did not describe the container", error))
-                .and_then(report_of_inspect)
-        })
+        self.here(async move { report_of_inspect(self.description(id).await?) })
     }
 
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {

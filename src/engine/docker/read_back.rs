@@ -1,0 +1,529 @@
+//! Settings of isolation that were asked for and that the container does not have, by its description.
+//!
+//! An engine may take a field that it does not know and say nothing. Podman's interface for Docker's clients does so with
+//! `Runtime`, `MaskedPaths`, `ReadonlyPaths` and the options of a tmpfs mount; an older Docker with what came after it.
+
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, SystemInfo};
+use serde_json::Value;
+
+use super::DockerEngine;
+use super::convert::engine_error;
+use crate::engine::{EngineError, EngineErrorKind};
+
+/// One setting: where it is, in the request and in the description alike, and whether what was found is what was asked for.
+struct Row {
+    at: &'static str,
+    holds: fn(asked: &Value, found: &Value) -> bool,
+    /// Whether Podman describes it so that it can be compared.
+    in_podman: bool,
+}
+
+const fn row(at: &'static str, holds: fn(&Value, &Value) -> bool) -> Row {
+    let in_podman = true;
+    Row { at, holds, in_podman }
+}
+
+const fn of_docker(at: &'static str, holds: fn(&Value, &Value) -> bool) -> Row {
+    let in_podman = false;
+    Row { at, holds, in_podman }
+}
+
+const ROWS: [Row; 23] = [
+    // For Podman see `check_runtime`.
+    of_docker("/HostConfig/Runtime", same),
+    row("/HostConfig/ReadonlyRootfs", same),
+    row("/HostConfig/Privileged", not_privileged),
+    row("/HostConfig/NetworkMode", no_network),
+    row("/HostConfig/IpcMode", apart),
+    row("/HostConfig/PidMode", apart),
+    row("/HostConfig/UTSMode", same),
+    row("/HostConfig/CgroupnsMode", same),
+    // It has another word for the same, or none.
+    of_docker("/HostConfig/UsernsMode", same),
+    of_docker("/HostConfig/CgroupParent", same),
+    // It tells those only that it would have given.
+    of_docker("/HostConfig/CapDrop", dropped),
+    of_docker("/HostConfig/CapAdd", not_added),
+    row("/HostConfig/SecurityOpt", no_new_privileges),
+    of_docker("/HostConfig/SecurityOpt", all_options),
+    row("/HostConfig/MaskedPaths", all_of),
+    row("/HostConfig/ReadonlyPaths", all_of),
+    // It does not tell them.
+    of_docker("/HostConfig/Sysctls", sysctls),
+    // It adds to the options.
+    row("/HostConfig/Tmpfs", all_names),
+    of_docker("/HostConfig/Tmpfs", all_of),
+    row("/HostConfig/OomScoreAdj", at_least),
+    row("/HostConfig/AutoRemove", same),
+    row("/Config/User", same),
+    row("/Config/Labels", all_of),
+];
+
+/// The settings that were asked for and that the container does not have, each in words.
+pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectResponse, is_podman: bool) -> Vec<String> {
+    let host = asked.host_config.clone().unwrap_or_default();
+    let Some(found_host) = &found.host_config else {
+        // What describes nothing is compared with nothing.
+        return Vec::new();
+    };
+    let mut ignored = Vec::new();
+    // What is asked for at the top of the body is described in a part of its own.
+    let wish = serde_json::json!({"HostConfig": host, "Config": {"User": asked.user, "Labels": asked.labels}});
+    let is = serde_json::to_value(found).unwrap_or_default();
+    for Row { at, holds, in_podman } in ROWS {
+        if is_podman && !in_podman {
+            continue;
+        }
+        let [asked, found] = [&wish, &is].map(|value| value.pointer(at).unwrap_or(&Value::Null));
+        if !holds(asked, found) {
+            let name = at.rsplit('/').next().unwrap_or(at);
+            ignored.push(format!(
+                "{name} is {} where {} was asked for",
+                shown(found),
+                shown(asked)
+            ));
+        }
+    }
+    ignored.extend(ignored_mounts(&host, found_host, is_podman));
+    ignored.extend(writable(&host, &is["Mounts"]));
+    ignored
+}
+
+/// Long ones are cut: a seccomp profile is in one of them.
+fn shown(value: &Value) -> String {
+    const LONGEST: usize = 120;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+fn same(asked: &Value, found: &Value) -> bool {
+    is_nothing(asked) || asked == found
+}
+
+/// A container that is privileged only because it was asked to be.
+fn not_privileged(asked: &Value, found: &Value) -> bool {
+    found != &Value::Bool(true) || asked == found
+}
+
+/// Which of the networks it is on is not told by the name that was asked for. That it is on one is.
+fn no_network(asked: &Value, found: &Value) -> bool {
+    asked != "none" || found == "none"
+}
+
+/// A namespace of its own, or none at all, and not the machine's or another container's.
+fn apart(asked: &Value, found: &Value) -> bool {
+    match asked.as_str() {
+        Some("none" | "private") => asked == found,
+        None | Some("") => found != "host",
+        Some(_) => true,
+    }
+}
+
+/// What root's capabilities are called without their prefix, in upper case.
+fn capabilities(value: &Value) -> Vec<String> {
+    let bare = |name: &Value| {
+        let name = name.as_str().unwrap_or_default().to_ascii_uppercase();
+        name.trim_start_matches("CAP_").to_owned()
+    };
+    value.as_array().into_iter().flatten().map(bare).collect()
+}
+
+fn dropped(asked: &Value, found: &Value) -> bool {
+    let found = capabilities(found);
+    let is_dropped = |name: &String| found.contains(name) || found.iter().any(|found| found == "ALL");
+    capabilities(asked).iter().all(is_dropped)
+}
+
+fn not_added(asked: &Value, found: &Value) -> bool {
+    let asked = capabilities(asked);
+    let is_asked = |name: &String| asked.contains(name) || asked.iter().any(|asked| asked == "ALL");
+    capabilities(found).iter().all(is_asked)
+}
+
+/// Options are `name`, `name=value`, and, as in the beginning, `name:value`.
+fn options(value: &Value) -> Vec<String> {
+    let one = |option: &Value| match option.as_str().unwrap_or_default() {
+        "no-new-privileges:true" | "no-new-privileges=true" => "no-new-privileges".to_owned(),
+        option => match option.find([':', '=']) {
+            Some(at) => format!("{}={}", &option[..at], &option[at + 1..]),
+            None => option.to_owned(),
+        },
+    };
+    value.as_array().into_iter().flatten().map(one).collect()
+}
+
+fn no_new_privileges(asked: &Value, found: &Value) -> bool {
+    let has = |value| options(value).iter().any(|option| option == "no-new-privileges");
+    !has(asked) || has(found)
+}
+
+fn all_options(asked: &Value, found: &Value) -> bool {
+    let found = options(found);
+    options(asked).iter().all(|option| found.contains(option))
+}
+
+/// Whether all that is in a list or a map is in another.
+fn all_of(asked: &Value, found: &Value) -> bool {
+    match asked {
+        Value::Array(items) => {
+            let found = found.as_array();
+            items.iter().all(|item| found.is_some_and(|found| found.contains(item)))
+        }
+        Value::Object(fields) => fields.iter().all(|(name, value)| found.get(name) == Some(value)),
+        _ => true,
+    }
+}
+
+/// Those of one interface become settings of its network, from Docker 27 on.
+fn sysctls(asked: &Value, found: &Value) -> bool {
+    let mut all = asked.as_object().into_iter().flatten();
+    all.all(|(name, value)| name.contains(".eth") || found.get(name) == Some(value))
+}
+
+fn bare(path: &str) -> &str {
+    path.trim_end_matches('/')
+}
+
+fn all_names(asked: &Value, found: &Value) -> bool {
+    let names = |value: &Value| {
+        let names = value.as_object().into_iter().flatten();
+        names.map(|(name, _)| bare(name).to_owned()).collect::<Vec<_>>()
+    };
+    let found = names(found);
+    names(asked).iter().all(|name| found.contains(name))
+}
+
+fn at_least(asked: &Value, found: &Value) -> bool {
+    asked
+        .as_i64()
+        .is_none_or(|asked| found.as_i64().is_some_and(|found| found >= asked))
+}
+
+/// Mounts that are not there as they were asked for. Podman describes them in other fields: what it is known to leave out
+/// there are the options of a tmpfs.
+fn ignored_mounts(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
+    let mut ignored = Vec::new();
+    for wish in asked.mounts.iter().flatten() {
+        let target = wish.target.as_deref().unwrap_or_default();
+        if is_podman {
+            let options = wish.tmpfs_options.as_ref().and_then(|tmpfs| tmpfs.options.clone());
+            let is = found.tmpfs.as_ref().and_then(|tmpfs| tmpfs.get(bare(target)));
+            let is: Vec<_> = is.map(|options| options.split(',').collect()).unwrap_or_default();
+            for option in options.into_iter().flatten().map(|words| words.join("=")) {
+                if !is.contains(&option.as_str()) {
+                    ignored.push(format!("the mount on {target} has not the option {option}"));
+                }
+            }
+            continue;
+        }
+        let is_this = |mount: &&bollard::models::Mount| mount.target.as_deref().map(bare) == Some(bare(target));
+        let is = found.mounts.iter().flatten().find(is_this);
+        let [wish, is] = [serde_json::to_value(wish), serde_json::to_value(is)].map(Result::unwrap_or_default);
+        let mut wish = wish;
+        if let Some(wish) = wish.as_object_mut() {
+            // Docker Desktop describes a path as it is in its virtual machine.
+            wish.remove("Source");
+            wish.remove("Target");
+        }
+        if is.is_null() || !is_part(&wish, &is) {
+            ignored.push(format!(
+                "the mount on {target} is {} where {} was asked for",
+                shown(&is),
+                shown(&wish)
+            ));
+        }
+    }
+    ignored
+}
+
+/// Whether all that a value says is said by another too.
+fn is_part(value: &Value, of: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().all(|(name, value)| is_part(value, &of[name.as_str()])),
+        value => is_nothing(value) || value == of || value.as_i64() == Some(0),
+    }
+}
+
+/// Read-only mounts that can be written to.
+fn writable(asked: &HostConfig, found: &Value) -> Vec<String> {
+    let mounts = asked.mounts.iter().flatten();
+    let mounts = mounts
+        .filter(|mount| mount.read_only == Some(true))
+        .filter_map(|mount| mount.target.as_deref());
+    let binds = asked.binds.iter().flatten().filter_map(|bind| {
+        let mut parts = bind.rsplitn(2, ':');
+        let (options, rest) = (parts.next()?, parts.next()?);
+        let (_, target) = rest.rsplit_once(':')?;
+        options.split(',').any(|option| option == "ro").then_some(target)
+    });
+    let can_be_written = |target: &str| {
+        let mut found = found.as_array().into_iter().flatten();
+        found.any(|mount| mount["Destination"].as_str().map(bare) == Some(bare(target)) && mount["RW"] == true)
+    };
+    let writable = mounts.chain(binds).filter(|target| can_be_written(target));
+    writable
+        .map(|target| format!("the mount on {target} can be written to where a read-only one was asked for"))
+        .collect()
+}
+
+/// Sees that the engine has the runtime that is asked for, before anything is made.
+pub(super) async fn check_runtime(engine: &DockerEngine, asked: &ContainerCreateBody) -> Result<(), EngineError> {
+    let wanted = asked.host_config.as_ref().and_then(|host| host.runtime.as_deref());
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
+        return Ok(());
+    };
+    match engine.docker.info().await {
+        Ok(info) => has_runtime(wanted, &info, engine.is_podman),
+        // The creation of a container tells.
+        Err(_) if !engine.is_podman => Ok(()),
+        Err(error) => Err(engine_error("the engine did not tell its runtimes", error)),
+    }
+}
+
+fn has_runtime(wanted: &str, info: &SystemInfo, is_podman: bool) -> Result<(), EngineError> {
+    if is_podman {
+        let default = info.default_runtime.as_deref().unwrap_or_default();
+        return match default == wanted {
+            true => Ok(()),
+            false => Err(EngineError::new(
+                EngineErrorKind::Unsupported,
+                format!(
+                    "Podman lets nobody choose a runtime by this interface: its containers have `{default}`, not \
+                     `{wanted}` (see `runtime` in its containers.conf)"
+                ),
+            )),
+        };
+    }
+    let mut known: Vec<_> = info.runtimes.iter().flatten().map(|(name, _)| name.as_str()).collect();
+    // By the name of its shim, or by its path, a runtime need not be known.
+    if known.is_empty() || known.contains(&wanted) || wanted.contains(['.', '/']) {
+        return Ok(());
+    }
+    known.sort_unstable();
+    let words = format!("the engine has no runtime `{wanted}`; it has {}", known.join(", "));
+    Err(EngineError::new(EngineErrorKind::Rejected, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{Mount, MountTmpfsOptions, MountType, Runtime};
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::ContainerSpec;
+    use crate::engine::raw;
+
+    /// All that can be asked for.
+    fn asked() -> ContainerCreateBody {
+        let host = HostConfig {
+            privileged: Some(false),
+            ipc_mode: Some("private".to_owned()),
+            uts_mode: Some("host".to_owned()),
+            userns_mode: Some("host".to_owned()),
+            cgroup_parent: Some("/group".to_owned()),
+            masked_paths: Some(vec!["/proc/keys".to_owned()]),
+            readonly_paths: Some(vec!["/proc/sys".to_owned()]),
+            sysctls: Some([("kernel.shmmax".to_owned(), "7".to_owned())].into()),
+            binds: Some(vec!["/x:/bound:z,ro".to_owned()]),
+            mounts: Some(vec![Mount {
+                target: Some("/mounted/".to_owned()),
+                source: Some("/x".to_owned()),
+                typ: Some(MountType::BIND),
+                read_only: Some(true),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        };
+        let spec = ContainerSpec::new("any")
+            .host_config(host)
+            .runtime("runsc")
+            .read_only_root(true)
+            .user("7:7")
+            .label("team", "judges")
+            .cap_drop_all()
+            .cap_add("KILL")
+            .tmpfs("/tmp", 1 << 20);
+        raw::merge(&spec).0
+    }
+
+    /// What an engine says of a container that is as it was asked for, with this changed.
+    fn described(change: impl FnOnce(&mut Value)) -> ContainerInspectResponse {
+        let asked = asked();
+        let mut found = json!({
+            "HostConfig": asked.host_config,
+            "Config": {"User": asked.user, "Labels": asked.labels},
+            "Mounts": [
+                {"Destination": "/bound", "RW": false},
+                {"Destination": "/mounted", "RW": false},
+                {"Destination": "/other", "RW": true},
+            ],
+        });
+        change(&mut found);
+        serde_json::from_value(found).unwrap()
+    }
+
+    #[test]
+    fn what_is_as_it_was_asked_for_is_not_ignored() {
+        for is_podman in [false, true] {
+            assert_eq!(ignored(&asked(), &described(|_| ()), is_podman), [""; 0]);
+        }
+        // Other words for the same.
+        let found = described(|found| {
+            let host = &mut found["HostConfig"];
+            host["CapDrop"] = json!(["CAP_CHOWN", "ALL"]);
+            host["CapAdd"] = json!(["CAP_KILL"]);
+            host["SecurityOpt"] = json!(["label=disable", "no-new-privileges:true"]);
+            host["OomScoreAdj"] = json!(1000);
+            host["Mounts"][0]["Source"] = json!("/host_mnt/x");
+            host["Mounts"][0]["Target"] = json!("/mounted");
+            found["Config"]["Labels"]["of"] = json!("the image");
+        });
+        assert_eq!(ignored(&asked(), &found, false), [""; 0]);
+        // What says nothing is compared with nothing.
+        assert_eq!(ignored(&asked(), &ContainerInspectResponse::default(), false), [""; 0]);
+    }
+
+    #[test]
+    fn each_setting_that_was_ignored_is_named() {
+        let told = |at: &str, value: Value, is_podman| {
+            let found = described(|found| {
+                let (parent, name) = at.rsplit_once('/').unwrap();
+                found.pointer_mut(parent).unwrap()[name] = value;
+            });
+            ignored(&asked(), &found, is_podman)
+        };
+        for (at, value, in_podman) in [
+            ("/HostConfig/Runtime", json!("runc"), false),
+            ("/HostConfig/Runtime", json!(""), false),
+            ("/HostConfig/ReadonlyRootfs", json!(false), true),
+            ("/HostConfig/Privileged", json!(true), true),
+            ("/HostConfig/NetworkMode", json!("default"), true),
+            ("/HostConfig/IpcMode", json!("shareable"), true),
+            ("/HostConfig/PidMode", json!("host"), true),
+            ("/HostConfig/UTSMode", json!(""), true),
+            ("/HostConfig/UsernsMode", json!(""), false),
+            ("/HostConfig/CgroupParent", json!(""), false),
+            ("/HostConfig/CapDrop", json!(["CHOWN"]), false),
+            ("/HostConfig/CapDrop", Value::Null, false),
+            ("/HostConfig/CapAdd", json!(["KILL", "SYS_ADMIN"]), false),
+            ("/HostConfig/SecurityOpt", Value::Null, true),
+            ("/HostConfig/SecurityOpt", json!(["no-new-privileges=false"]), true),
+            ("/HostConfig/MaskedPaths", json!(["/proc/kcore"]), true),
+            ("/HostConfig/ReadonlyPaths", Value::Null, true),
+            ("/HostConfig/Sysctls", json!({"kernel.shmmax": "8"}), false),
+            ("/HostConfig/Tmpfs", json!({}), true),
+            ("/HostConfig/Tmpfs", json!({"/tmp": "size=9"}), false),
+            ("/HostConfig/OomScoreAdj", json!(0), true),
+            ("/HostConfig/AutoRemove", json!(false), true),
+            ("/Config/User", json!(""), true),
+            ("/Config/Labels", json!({"team": "others"}), true),
+        ] {
+            let name = at.rsplit('/').next().unwrap();
+            let found = told(at, value.clone(), false);
+            assert!(
+                !found.is_empty() && found.iter().all(|words| words.starts_with(name)),
+                "{at}: {found:?}"
+            );
+            assert_eq!(told(at, value.clone(), true).is_empty(), !in_podman, "{at} is {value}");
+        }
+        for is_podman in [false, true] {
+            for (place, target) in [(0, "/bound"), (1, "/mounted/")] {
+                let found = described(|found| found["Mounts"][place]["RW"] = json!(true));
+                let words = format!("the mount on {target} can be written to where a read-only one was asked for");
+                assert_eq!(ignored(&asked(), &found, is_podman), [words]);
+            }
+        }
+        for change in [json!([]), json!([{"Target": "/mounted", "Type": "bind"}])] {
+            let found = told("/HostConfig/Mounts", change, false);
+            assert!(
+                found.len() == 1 && found[0].starts_with("the mount on /mounted/ is "),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_option_of_a_tmpfs_that_the_engine_does_not_know_is_named() {
+        let options = |options: Option<Vec<Vec<String>>>| HostConfig {
+            mounts: Some(vec![Mount {
+                target: Some("/m".to_owned()),
+                typ: Some(MountType::TMPFS),
+                tmpfs_options: Some(MountTmpfsOptions {
+                    size_bytes: Some(7),
+                    options,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        };
+        let asked = options(Some(vec![
+            vec!["noexec".to_owned()],
+            vec!["uid".to_owned(), "7".to_owned()],
+        ]));
+        assert_eq!(ignored_mounts(&asked, &asked, false), [""; 0]);
+        // An older Docker.
+        assert_eq!(ignored_mounts(&asked, &options(None), false).len(), 1);
+        let podman = |options: &str| HostConfig {
+            tmpfs: Some([("/m".to_owned(), options.to_owned())].into()),
+            ..Default::default()
+        };
+        assert_eq!(
+            ignored_mounts(&asked, &podman("size=7,noexec,uid=7,nodev"), true),
+            [""; 0]
+        );
+        assert_eq!(
+            ignored_mounts(&asked, &podman("size=7,nodev"), true),
+            [
+                "the mount on /m has not the option noexec",
+                "the mount on /m has not the option uid=7"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_value_is_cut() {
+        let long = json!(["ä".repeat(1000)]);
+        assert!(shown(&long).len() < 300 && shown(&long).ends_with("..."));
+        assert_eq!(shown(&json!(["a"])), r#"["a"]"#);
+    }
+
+    #[test]
+    fn a_runtime_that_cannot_be_had_is_known_before_anything_is_made() {
+        let info = SystemInfo {
+            runtimes: Some(
+                ["runc", "crun"]
+                    .map(|name| (name.to_owned(), Runtime::default()))
+                    .into(),
+            ),
+            default_runtime: Some("crun".to_owned()),
+            ..Default::default()
+        };
+        let kind = |wanted, is_podman| has_runtime(wanted, &info, is_podman).err().map(|error| error.kind());
+        for wanted in ["runc", "crun", "io.containerd.runsc.v1", "/usr/bin/crun"] {
+            assert_eq!(kind(wanted, false), None, "{wanted}");
+        }
+        assert_eq!(kind("nope", false), Some(EngineErrorKind::Rejected));
+        assert!(
+            has_runtime("nope", &SystemInfo::default(), false).is_ok(),
+            "it does not tell"
+        );
+        assert_eq!(kind("crun", true), None);
+        for wanted in ["runc", "nope"] {
+            assert_eq!(kind(wanted, true), Some(EngineErrorKind::Unsupported), "{wanted}");
+        }
+    }
+}
