@@ -230,6 +230,23 @@ const OWN_COMMAND: &str = "the containers have a command of their own, see super
 /// Why commands or the lifeline do without the agent where it was tried out.
 const DOES_NOT_RUN: &str = "the agent does not run on the engine";
 
+/// The same, where the kernel forbade it.
+const MAY_NOT_RUN: &str = "the kernel of the engine's machine forbids containers to execute the agent (permission denied: by \
+                           SELinux or AppArmor, or in a file system that is mounted noexec)";
+
+/// Why, by the error that came of it.
+fn why_not(error: &EngineError) -> &'static str {
+    let words = error.to_string().to_ascii_lowercase();
+    let is_forbidden = ["permission denied", "operation not permitted"]
+        .iter()
+        .any(|its| words.contains(its));
+    if error.kind() == EngineErrorKind::CannotStart && is_forbidden {
+        MAY_NOT_RUN
+    } else {
+        DOES_NOT_RUN
+    }
+}
+
 /// The user and group of a PID 1 that is not the agent, as far as that is to be told from commands. No system's
 /// user list has it, and user namespaces of the usual size do.
 pub(crate) const GUARD_USER: &str = "65525:65525";
@@ -346,7 +363,7 @@ pub(crate) async fn bring<'a, T: Send>(
             Err(error) => {
                 tracing::warn!(%error, "PID 1 does not run in the best way; the next one is tried");
                 if way.is_agent() {
-                    spec.why_no_agent = Some(DOES_NOT_RUN);
+                    spec.why_no_agent = Some(why_not(&error));
                 }
                 undo(spec, engine, call_timeout).await;
             }

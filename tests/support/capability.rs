@@ -33,8 +33,12 @@ impl Capability {
     /// Why a test cannot do without it, for the table.
     fn reason(self) -> &'static str {
         match self {
-            Self::Iptables => "the kernel has no iptables, by which engines keep networks apart and know containers by name",
-            Self::Toolchain => "the test calls cargo, which the machine does not have; what it tests does not depend on the engine",
+            Self::Iptables => {
+                "the kernel has no iptables, by which engines keep networks apart and know containers by name"
+            }
+            Self::Toolchain => {
+                "the test calls cargo, which the machine does not have; what it tests does not depend on the engine"
+            }
             Self::Root => "the test calls what only root may: mounts, control groups, another dockerd",
             Self::Aarch64 => "there is no Rust core library for aarch64, no rust-lld or no emulator of it",
         }
