@@ -514,16 +514,11 @@ async fn where_there_is_selinux_the_library_labels_its_own_files_and_no_others()
     runs_commands(&pool).await;
     pool.shutdown().await.unwrap();
     let created = teller.created();
-    assert_eq!(created.len(), 1);
-    assert_eq!(
-        targets(&created),
-        [
-            "/users",
-            "/too:ro",
-            "/.dockerpool-agent:ro,z",
-            "/.dockerpool-agent-socket:ro,z"
-        ]
-    );
+    assert!(!created.is_empty());
+    for body in created {
+        let labelled = ["/.dockerpool-agent:ro,z", "/.dockerpool-agent-socket:ro,z"];
+        assert_eq!(targets(&[body]), [&["/users", "/too:ro"], &labelled[..]].concat());
+    }
     // One of the user's is used as it is.
     let folder = tempfile::tempdir().unwrap();
     let (teller, builder) = as_if(

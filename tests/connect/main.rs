@@ -3,6 +3,7 @@
 
 mod child;
 mod kept;
+mod limits;
 mod proxy;
 mod relay;
 mod ssh;
