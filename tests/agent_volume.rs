@@ -304,10 +304,17 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
         return;
     }
     let (name, engine, folder) = (Name::new(), engine().await, tempfile::tempdir().unwrap());
+    // Others than root need a user namespace for it, in which they are root.
+    let is_root = Command::new("unshare")
+        .args(["--mount", "true"])
+        .status()
+        .unwrap()
+        .success();
+    let own = ["--mount", "--map-root-user"];
     let test = "an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volume";
     let output = Command::new("unshare")
+        .args(&own[..if is_root { 1 } else { 2 }])
         .args([
-            "--mount",
             "sh",
             "-c",
             r#"mount -t tmpfs -o mode=700 none "$XDG_RUNTIME_DIR" && exec "$@""#,
@@ -316,6 +323,7 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env("XDG_RUNTIME_DIR", folder.path())
+        .env("DOCKER_HOST", format!("unix://{}", proxy::real_socket().await))
         .env(OWNER, &name.0)
         .output()
         .expect("unshare (util-linux) can be run");

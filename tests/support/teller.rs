@@ -140,6 +140,19 @@ async fn serve(
         }
         return Ok(());
     }
+    if lower.contains("upgrade:") {
+        // Where it is refused, the connection would be kept, and what comes next not be seen.
+        let mut answer = Vec::new();
+        while !answer.contains(&b'\n') && engine.read_buf(&mut answer).await? > 0 {}
+        if !answer.starts_with(b"HTTP/1.1 101 ") {
+            if let Some((head, body)) = message(&mut engine, &mut answer).await? {
+                let line = head.lines().next().unwrap_or_default();
+                client.write_all(&with_body(line, &body)).await?;
+            }
+            return Ok(());
+        }
+        client.write_all(&answer).await?;
+    }
     copy_bidirectional(&mut client, &mut engine).await.map(drop)
 }
 

@@ -220,6 +220,8 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     }
     if says("executable file not found")
         || says("OCI runtime exec failed")
+        || says("OCI permission denied")
+        || says("OCI runtime attempted to invoke a command that was not found")
         || (says("OCI runtime create failed") && (says("no such file or directory") || says("permission denied")))
         || says("unable to find user")
         || says("unable to find group")
@@ -369,6 +371,16 @@ mod tests {
             (
                 "OCI runtime create failed: runc create failed: unable to start container process: exec: \
                  \"/.dockerpool-agent\": permission denied",
+                EngineErrorKind::CannotStart,
+            ),
+            (
+                "crun: the path `/.dockerpool-agent` exists but it is not executable: Operation not permitted: OCI permission \
+                 denied",
+                EngineErrorKind::CannotStart,
+            ),
+            (
+                "crun: executable file `nothing` not found: No such file or directory: OCI runtime attempted to invoke a \
+                 command that was not found",
                 EngineErrorKind::CannotStart,
             ),
             (
