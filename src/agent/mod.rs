@@ -58,8 +58,10 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 ///
 /// It is mounted read-only, from a directory on this machine: in `XDG_RUNTIME_DIR`, in `/run` for root, or else in the
 /// directory for temporary files. If that directory is cleaned away, the next creation of a container makes it anew. Where
-/// the engine does not see this machine's files (it is on another machine, or its socket was lent to a container), the
-/// agent comes from a volume that the pool makes, fills once (some 100 to 300 milliseconds), and removes with itself. If
+/// the engine does not see this machine's files (it is on another machine or in a virtual one, as with Docker Desktop, Colima
+/// and `podman machine`, or its socket was lent to a container), the agent comes from a volume that the pool makes, fills once
+/// (some 100 to 300 milliseconds), and removes with itself. Where the engine says that it uses SELinux, program and socket
+/// are mounted with the option `z`, which labels these two files, and no file of the user's. If
 /// the process is killed, directory and volume are left, and the next pool of the same name, or the next process of the same
 /// user, removes them. Containers outside of a pool have no volume.
 ///
