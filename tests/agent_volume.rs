@@ -4,6 +4,8 @@
 #[allow(dead_code)] // its TLS
 mod proxy;
 mod support;
+#[path = "support/teller.rs"]
+mod teller;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -12,11 +14,13 @@ use std::time::{Duration, Instant};
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
 use dockerpool::engine::Selector;
 use dockerpool::{
-    Container, ContainerSpec, DockerEngine, Endpoint, Engine, Error, ExecVia, Lifeline, Pool, PoolBuilder,
+    ActiveExec, Container, ContainerSpec, DockerEngine, Endpoint, Engine, Error, ExecVia, Lifeline, Pool, PoolBuilder,
 };
 use dockerpool::{Taint, labels};
 use proxy::Proxy;
+use serde_json::Value;
 use support::{Owner, busybox, engine, eventually, finish, is_podman, unique_name};
+use teller::{Changes, Teller};
 
 /// Makes a run of this binary, in a process of its own, the owner of a pool of this name.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
@@ -300,10 +304,17 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
         return;
     }
     let (name, engine, folder) = (Name::new(), engine().await, tempfile::tempdir().unwrap());
+    // Others than root need a user namespace for it, in which they are root.
+    let is_root = Command::new("unshare")
+        .args(["--mount", "true"])
+        .status()
+        .unwrap()
+        .success();
+    let own = ["--mount", "--map-root-user"];
     let test = "an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volume";
     let output = Command::new("unshare")
+        .args(&own[..if is_root { 1 } else { 2 }])
         .args([
-            "--mount",
             "sh",
             "-c",
             r#"mount -t tmpfs -o mode=700 none "$XDG_RUNTIME_DIR" && exec "$@""#,
@@ -312,6 +323,7 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env("XDG_RUNTIME_DIR", folder.path())
+        .env("DOCKER_HOST", format!("unix://{}", proxy::real_socket().await))
         .env(OWNER, &name.0)
         .output()
         .expect("unshare (util-linux) can be run");
@@ -320,4 +332,256 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
         "{output:?}"
     );
     assert_eq!(all(&engine, &name.0).await, (0, 0));
+}
+
+/// A pool on the real engine, as an engine that says and does something else.
+async fn as_if(name: &Name, changes: Changes) -> (Teller, PoolBuilder) {
+    let teller = Teller::start(proxy::real_socket().await, changes);
+    let engine = Arc::new(DockerEngine::connect_to(Endpoint::unix(teller.socket())).await.unwrap());
+    // Each engine is remembered apart, by its socket.
+    let builder = support::pool(&name.0).engine(engine).exec_via(ExecVia::Auto);
+    (teller, builder)
+}
+
+/// What of this machine containers were to see, in either form, by where it was to be.
+fn targets(created: &[Value]) -> Vec<String> {
+    let mut targets = Vec::new();
+    for body in created {
+        let host = &body["HostConfig"];
+        let mounts = host["Mounts"].as_array().into_iter().flatten();
+        let binds = mounts.filter(|mount| mount["Type"] == "bind");
+        targets.extend(binds.map(|mount| mount["Target"].as_str().unwrap().to_owned()));
+        let binds = host["Binds"].as_array().into_iter().flatten();
+        targets.extend(binds.map(|bind| bind.as_str().unwrap().split_once(':').unwrap().1.to_owned()));
+    }
+    targets
+}
+
+#[tokio::test]
+async fn an_engine_in_a_virtual_machine_is_asked_for_no_file_of_this_machine() {
+    let name = Name::new();
+    let desktop: fn(&mut Value) = |said| said["OperatingSystem"] = "Docker Desktop".into();
+    let colima: fn(&mut Value) = |said| {
+        said["Name"] = "colima".into();
+        said["KernelVersion"] = "6.8.0-50-generic".into();
+    };
+    for info in [desktop, colima] {
+        let changes = Changes {
+            info,
+            ..Default::default()
+        };
+        let (teller, builder) = as_if(&name, changes).await;
+        let pool = builder.build().await.unwrap();
+        assert_eq!(pool.status().exec, ActiveExec::Agent);
+        assert_eq!(pool.status().lifeline, Lifeline::Agent);
+        runs_commands(&pool).await;
+        pool.shutdown().await.unwrap();
+        assert_eq!(targets(&teller.created()), [""; 0]);
+        assert!(teller.created().len() >= 2, "one of them fills the volume");
+    }
+    // Outside of a pool there is no volume, and it says why.
+    let changes = Changes {
+        info: desktop,
+        ..Default::default()
+    };
+    let teller = Teller::start(proxy::real_socket().await, changes);
+    let engine = Arc::new(DockerEngine::connect_to(Endpoint::unix(teller.socket())).await.unwrap());
+    let c = Container::create(engine, ContainerSpec::new(busybox())).await.unwrap();
+    let Lifeline::Weak { why } = c.lifeline() else {
+        panic!("{:?}", c.lifeline());
+    };
+    assert!(why.contains("the engine is not on this machine"), "{why}");
+    c.remove().await.unwrap();
+    assert_eq!(targets(&teller.created()), [""; 0]);
+}
+
+/// Whether it asks for a container with a file of this machine.
+fn is_with_file(line: &str, asked: &Value) -> bool {
+    line.contains("/containers/create") && !targets(std::slice::from_ref(asked)).is_empty()
+}
+
+/// An answer of Docker's to a mount of a file that it does not have.
+type Refusal = fn(&str, &Value) -> Option<(u16, String)>;
+
+#[tokio::test]
+async fn where_a_file_of_this_machine_is_not_to_be_had_the_agent_comes_in_a_volume() {
+    let name = Name::new();
+    // An engine that does not say that it is in a virtual machine, in the words of Docker and of Docker Desktop.
+    let missing: Refusal = |line, asked| {
+        let words = r#"invalid mount config for type "bind": bind source path does not exist: /run/x/agent"#;
+        is_with_file(line, asked).then(|| (400, words.to_owned()))
+    };
+    let denied: Refusal = |line, asked| {
+        let words = "Mounts denied: \nThe path /run/x/agent is not shared from the host and is not known to Docker.";
+        is_with_file(line, asked).then(|| (500, words.to_owned()))
+    };
+    for refused in [missing, denied] {
+        let changes = Changes {
+            refused,
+            ..Default::default()
+        };
+        let (teller, builder) = as_if(&name, changes).await;
+        let pool = builder.build().await.unwrap();
+        assert_eq!(
+            (pool.status().exec, pool.status().lifeline),
+            (ActiveExec::Agent, Lifeline::Agent)
+        );
+        runs_commands(&pool).await;
+        pool.shutdown().await.unwrap();
+        assert_eq!(
+            targets(&teller.created()),
+            ["/.dockerpool-agent", "/.dockerpool-agent-socket"]
+        );
+    }
+}
+
+/// Has the engine look for what is mounted where nothing is: in place of that it makes an empty directory.
+fn empty_directories(line: &str, asked: &mut Value, of: &str) {
+    if !line.contains("/containers/create") {
+        return;
+    }
+    let host = &mut asked["HostConfig"];
+    let Some(mounts) = host["Mounts"].as_array().cloned() else {
+        return;
+    };
+    let (gone, there): (Vec<_>, Vec<_>) = mounts
+        .into_iter()
+        .partition(|mount| mount["Type"] == "bind" && mount["Target"] == of);
+    let binds = gone.iter().map(|mount| {
+        let part = |name: &str| mount[name].as_str().unwrap();
+        Value::from(format!("{}-gone:{}:ro", part("Source"), part("Target")))
+    });
+    host["Binds"] = binds.collect();
+    host["Mounts"] = there.into();
+}
+
+#[tokio::test]
+async fn an_empty_directory_in_place_of_the_program_or_of_the_socket_is_noticed() {
+    if is_podman().await {
+        println!("Podman makes no directory for what is not there: it refuses, as in the test before");
+        return;
+    }
+    let name = Name::new();
+    // Of the program: PID 1 cannot be started, and the volume is tried.
+    let changes = Changes {
+        asked: |line, asked| empty_directories(line, asked, "/.dockerpool-agent"),
+        ..Default::default()
+    };
+    let (teller, builder) = as_if(&name, changes).await;
+    let pool = builder.build().await.unwrap();
+    assert_eq!(
+        (pool.status().exec, pool.status().lifeline),
+        (ActiveExec::Agent, Lifeline::Agent)
+    );
+    runs_commands(&pool).await;
+    pool.shutdown().await.unwrap();
+    assert!(teller.asked().iter().any(|(line, _)| line.contains("/volumes/create")));
+    // Of the socket: all goes through the attached streams.
+    let changes = Changes {
+        asked: |line, asked| empty_directories(line, asked, "/.dockerpool-agent-socket"),
+        ..Default::default()
+    };
+    let (teller, builder) = as_if(&name, changes).await;
+    let pool = builder.build().await.unwrap();
+    assert_eq!(pool.status().exec, ActiveExec::Agent);
+    runs_commands(&pool).await;
+    pool.shutdown().await.unwrap();
+    assert!(!teller.asked().iter().any(|(line, _)| line.contains("/volumes/create")));
+}
+
+#[tokio::test]
+async fn where_there_is_selinux_the_library_labels_its_own_files_and_no_others() {
+    let (name, folder) = (Name::new(), tempfile::tempdir().unwrap());
+    let info: fn(&mut Value) = |said| said["SecurityOptions"] = serde_json::json!(["name=seccomp", "name=selinux"]);
+    let (teller, builder) = as_if(
+        &name,
+        Changes {
+            info,
+            ..Default::default()
+        },
+    )
+    .await;
+    let users = bollard::models::Mount {
+        typ: Some(bollard::models::MountType::BIND),
+        source: Some(folder.path().display().to_string()),
+        target: Some("/users".to_owned()),
+        ..Default::default()
+    };
+    let host = bollard::models::HostConfig {
+        mounts: Some(vec![users]),
+        binds: Some(vec![format!("{}:/too:ro", folder.path().display())]),
+        ..Default::default()
+    };
+    // The real engine has no SELinux, to which a label means nothing: all else is as it will be.
+    let pool = builder
+        .host_config(host)
+        .exec_via(ExecVia::Agent)
+        .build()
+        .await
+        .unwrap();
+    runs_commands(&pool).await;
+    pool.shutdown().await.unwrap();
+    let created = teller.created();
+    assert!(!created.is_empty());
+    for body in created {
+        let labelled = ["/.dockerpool-agent:ro,z", "/.dockerpool-agent-socket:ro,z"];
+        assert_eq!(targets(&[body]), [&["/users", "/too:ro"], &labelled[..]].concat());
+    }
+    // One of the user's is used as it is.
+    let folder = tempfile::tempdir().unwrap();
+    let (teller, builder) = as_if(
+        &name,
+        Changes {
+            info,
+            ..Default::default()
+        },
+    )
+    .await;
+    let error = builder
+        .agent_path(folder.path().join("mine"))
+        .exec_via(ExecVia::Agent)
+        .min_idle(1)
+        .build()
+        .await;
+    error.expect_err("there is no such file");
+    assert!(!teller.created().is_empty());
+    for target in targets(&teller.created()) {
+        assert_eq!(target, "/.dockerpool-agent");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_may_not_be_executed_is_told_of() {
+    let name = Name::new();
+    let changes = Changes {
+        // What SELinux, AppArmor and a file system without execution come to.
+        asked: |line, asked| {
+            let argv = &mut asked["Entrypoint"];
+            if line.contains("/containers/create") && argv[0].as_str().is_some_and(|it| it.starts_with("/.dockerpool"))
+            {
+                *argv = serde_json::json!(["/etc/passwd"]);
+            }
+        },
+        ..Default::default()
+    };
+    let (_teller, builder) = as_if(&name, changes).await;
+    let pool = builder.build().await.unwrap();
+    let status = pool.status();
+    let (ActiveExec::Docker { why }, Lifeline::Weak { why: why_weak }) = (status.exec, status.lifeline) else {
+        panic!("{status:?}");
+    };
+    assert_eq!(why, why_weak);
+    assert!(why.contains("permission denied") && why.contains("SELinux"), "{why}");
+    let c = pool.acquire().await.unwrap();
+    assert!(c.command("true").status().await.unwrap().success());
+    drop(c);
+    pool.shutdown().await.unwrap();
+
+    let (_teller, builder) = as_if(&name, changes).await;
+    let error = builder.exec_via(ExecVia::Agent).min_idle(1).build().await.unwrap_err();
+    let source = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
+    assert!(
+        source.to_string().to_lowercase().contains("permission denied"),
+        "{source}"
+    );
 }

@@ -118,6 +118,11 @@ impl AgentFile {
         }
     }
 
+    /// Whether it is a file of the library's own, of which nobody else has any use.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.0, Place::Own(_))
+    }
+
     fn own(&self) -> Option<Arc<Own>> {
         match &self.0 {
             Place::Own(own) => own.lock().clone(),

@@ -58,8 +58,10 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 ///
 /// It is mounted read-only, from a directory on this machine: in `XDG_RUNTIME_DIR`, in `/run` for root, or else in the
 /// directory for temporary files. If that directory is cleaned away, the next creation of a container makes it anew. Where
-/// the engine does not see this machine's files (it is on another machine, or its socket was lent to a container), the
-/// agent comes from a volume that the pool makes, fills once (some 100 to 300 milliseconds), and removes with itself. If
+/// the engine does not see this machine's files (it is on another machine or in a virtual one, as with Docker Desktop, Colima
+/// and `podman machine`, or its socket was lent to a container), the agent comes from a volume that the pool makes, fills once
+/// (some 100 to 300 milliseconds), and removes with itself. Where the engine says that it uses SELinux, program and socket
+/// are mounted with the option `z`, which labels these two files, and no file of the user's. If
 /// the process is killed, directory and volume are left, and the next pool of the same name, or the next process of the same
 /// user, removes them. Containers outside of a pool have no volume.
 ///
@@ -230,6 +232,23 @@ const OWN_COMMAND: &str = "the containers have a command of their own, see super
 /// Why commands or the lifeline do without the agent where it was tried out.
 const DOES_NOT_RUN: &str = "the agent does not run on the engine";
 
+/// The same, where the kernel forbade it.
+const MAY_NOT_RUN: &str = "the kernel of the engine's machine forbids containers to execute the agent (permission denied: by \
+                           SELinux or AppArmor, or in a file system that is mounted noexec)";
+
+/// Why, by the error that came of it.
+fn why_not(error: &EngineError) -> &'static str {
+    let words = error.to_string().to_ascii_lowercase();
+    let is_forbidden = ["permission denied", "operation not permitted"]
+        .iter()
+        .any(|its| words.contains(its));
+    if error.kind() == EngineErrorKind::CannotStart && is_forbidden {
+        MAY_NOT_RUN
+    } else {
+        DOES_NOT_RUN
+    }
+}
+
 /// The user and group of a PID 1 that is not the agent, as far as that is to be told from commands. No system's
 /// user list has it, and user namespaces of the usual size do.
 pub(crate) const GUARD_USER: &str = "65525:65525";
@@ -351,7 +370,7 @@ pub(crate) async fn bring<'a, T: Send>(
             Err(error) => {
                 tracing::warn!(%error, "PID 1 does not run in the best way; the next one is tried");
                 if way.is_agent() {
-                    spec.why_no_agent = Some(DOES_NOT_RUN);
+                    spec.why_no_agent = Some(why_not(&error));
                 }
                 undo(spec, engine, call_timeout).await;
             }

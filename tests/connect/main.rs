@@ -3,11 +3,17 @@
 
 mod child;
 mod kept;
+mod limits;
 mod proxy;
 mod relay;
 mod ssh;
+#[path = "../support/stub.rs"]
+mod stub;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/teller.rs"]
+mod teller;
+mod versions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

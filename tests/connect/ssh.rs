@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::child::child;
+use crate::proxy::real_socket;
 use crate::support::eventually_now;
 
 /// An sshd that lets in one key, as the user of this process. Ends when it is dropped.
@@ -33,9 +34,11 @@ impl Sshd {
         let config = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
              StrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin prohibit-password\n",
+             PermitRootLogin prohibit-password\nSetEnv DOCKER_HOST=unix://{}\n",
             path("host_key"),
             path("user_key.pub"),
+            // Which engine the docker command line means there is the setting of whoever is logged in.
+            real_socket().await,
         );
         fs::write(path("sshd_config"), config).unwrap();
         let host_key = fs::read_to_string(path("host_key.pub")).unwrap();

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
     Version,
+    Info,
     Image,
     Pull,
     Create,
@@ -106,6 +107,8 @@ struct Shared {
     words: Mutex<HashMap<Route, (u16, String)>>,
     /// What came with requests.
     bodies: Mutex<Vec<(Route, Vec<u8>)>>,
+    /// The minor numbers of the oldest and the newest version of the API that it takes, if it looks at them.
+    versions: Mutex<Option<(u32, u32)>>,
     /// All that was asked for: methods and paths.
     requests: Mutex<Vec<String>>,
     /// How many bytes of an endless answer were taken.
@@ -192,6 +195,17 @@ impl Stub {
         *self.shared.described.lock() = Some(changes);
     }
 
+    /// Has it take these versions of the API only, by their minor numbers, and refuse others as Docker does; with `None` it
+    /// takes no notice of them.
+    pub fn speaks(&self, versions: Option<(u32, u32)>) {
+        *self.shared.versions.lock() = versions;
+        if let Some((oldest, newest)) = versions {
+            let body =
+                format!(r#"{{"ApiVersion":"1.{newest}","MinAPIVersion":"1.{oldest}","Os":"linux","Arch":"riscv64"}}"#);
+            self.say(Route::Version, 200, body);
+        }
+    }
+
     /// Every request so far, with its method and path, also those that are of no known kind.
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().clone()
@@ -222,6 +236,7 @@ fn route(method: &str, path: &str) -> Option<Route> {
     }
     Some(match (method, parts.as_slice()) {
         ("GET", ["version"]) => Route::Version,
+        ("GET", ["info"]) => Route::Info,
         ("GET", ["images", .., "json"]) => Route::Image,
         ("POST", ["images", "create"]) => Route::Pull,
         ("POST", ["containers", "create"]) => Route::Create,
@@ -282,6 +297,11 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             shared.bodies.lock().push((route, body.clone()));
         }
         let words = shared.words.lock().get(&route).cloned();
+        let versions = *shared.versions.lock();
+        if let Some(refusal) = versions.and_then(|versions| refusal(versions, path)) {
+            stream.write_all(refusal.as_bytes()).await?;
+            continue;
+        }
         match (fault, words) {
             // An engine keeps the connection over which it refuses something.
             (Some(Fault::Status(status)), _) => answer(&mut stream, status, r#"{"message":"scripted"}"#).await?,
@@ -290,6 +310,26 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             (None, None) => behave(&mut stream, route, path, &body, shared).await?,
         }
     }
+}
+
+/// What Docker says to a request in a version that it does not take; with every answer it says which one is its newest.
+fn refusal((oldest, newest): (u32, u32), path: &str) -> Option<String> {
+    let asked: u32 = path.strip_prefix("/v1.")?.split('/').next()?.parse().ok()?;
+    let words = if asked < oldest {
+        format!(
+            "client version 1.{asked} is too old. Minimum supported API version is 1.{oldest}, please upgrade your client to \
+             a newer version"
+        )
+    } else if asked > newest {
+        format!("client version 1.{asked} is too new. Maximum supported API version is 1.{newest}")
+    } else {
+        return None;
+    };
+    let body = serde_json::json!({ "message": words }).to_string();
+    Some(format!(
+        "HTTP/1.1 400 Bad Request\r\nApi-Version: 1.{newest}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
 }
 
 /// Reads to the end of a request's head; where that is, or `None` at the end of the connection.
@@ -337,6 +377,7 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
                 r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux","Arch":"riscv64"}"#;
             answer(stream, 200, body).await
         }
+        Route::Info => answer(stream, 200, "{}").await,
         Route::Image => {
             answer(
                 stream,

@@ -212,8 +212,17 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     {
         return Kind::WrongPlatform;
     }
+    // An engine that was replaced by one of another version.
+    if says("client version") && (says("is too old") || says("is too new")) {
+        return Kind::Unsupported;
+    }
+    if says_limit_not_set(message) {
+        return Kind::LimitDiscarded;
+    }
     if says("executable file not found")
         || says("OCI runtime exec failed")
+        || says("OCI permission denied")
+        || says("OCI runtime attempted to invoke a command that was not found")
         || (says("OCI runtime create failed") && (says("no such file or directory") || says("permission denied")))
         || says("unable to find user")
         || says("unable to find group")
@@ -238,6 +247,26 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
         501 => Kind::Unsupported,
         _ => Kind::Internal,
     }
+}
+
+/// Whether an engine has not started a container because a limit that was asked for cannot be set. Docker's daemon leaves
+/// out what its kernel lacks, and says so; Podman's runtime finds out as it starts the container, as does any runtime for a
+/// user that may not raise a limit. The words are those of crun and runc.
+fn says_limit_not_set(message: &str) -> bool {
+    let says = |words: &str| message.contains(words);
+    let is_of_cgroup = |name: &str| {
+        ["cpu.", "cpuset.", "io.", "memory.", "pids.", "hugetlb."]
+            .iter()
+            .any(|controller| name.starts_with(controller))
+    };
+    let opened = message.split_once("open `").map(|(_, name)| name);
+    (says("controller `") && says("` is not available under "))
+        || opened.is_some_and(|name| is_of_cgroup(name) && says("` for writing: "))
+        || (says("error setting cgroup config for ")
+            && says("/sys/fs/cgroup")
+            && (says("no such file or directory") || says("permission denied")))
+        || says("setrlimit `")
+        || says("error setting rlimit")
 }
 
 #[cfg(test)]
@@ -315,6 +344,67 @@ mod tests {
         for contents in ["", "[{", r#"[{"State":"frozen"}]"#, r#"[{"State":7}]"#] {
             let result: Result<Vec<ContainerSummary>, _> = with_other_states(undecodable(contents));
             assert!(matches!(result, Err(DockerError::JsonDataError { .. })), "{contents}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_set_is_told_from_other_failures_of_a_start() {
+        for message in [
+            "crun: controller `cpuset` is not available under /sys/fs/cgroup/user.slice/a/container/cgroup.controllers: OCI \
+             runtime error",
+            "crun: open `io.weight` for writing: No such file or directory: OCI runtime attempted to invoke a command that was \
+             not found",
+            "crun: setrlimit `RLIMIT_NOFILE`: Operation not permitted: OCI permission denied",
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+             unable to start container process: error during container init: error setting rlimits for ready process: error \
+             setting rlimit type 7: operation not permitted",
+            "OCI runtime create failed: runc create failed: unable to start container process: unable to apply cgroup \
+             configuration: error setting cgroup config for procHooks process: openat2 /sys/fs/cgroup/a/cpuset.cpus: no such \
+             file or directory",
+        ] {
+            assert_eq!(
+                kind_of_answer(500, message),
+                EngineErrorKind::LimitDiscarded,
+                "{message}"
+            );
+        }
+        for (message, kind) in [
+            (
+                "OCI runtime create failed: runc create failed: unable to start container process: exec: \
+                 \"/.dockerpool-agent\": permission denied",
+                EngineErrorKind::CannotStart,
+            ),
+            (
+                "crun: the path `/.dockerpool-agent` exists but it is not executable: Operation not permitted: OCI permission \
+                 denied",
+                EngineErrorKind::CannotStart,
+            ),
+            (
+                "crun: executable file `nothing` not found: No such file or directory: OCI runtime attempted to invoke a \
+                 command that was not found",
+                EngineErrorKind::CannotStart,
+            ),
+            (
+                "crun: open `/x` for writing: No such file or directory: OCI runtime error",
+                EngineErrorKind::Internal,
+            ),
+            (
+                "error setting cgroup config for procHooks process: failed to write 1: device or resource busy",
+                EngineErrorKind::Internal,
+            ),
+        ] {
+            assert_eq!(kind_of_answer(500, message), kind, "{message}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_speaks_another_version_is_told_from_one_that_refuses() {
+        for message in [
+            "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer \
+             version",
+            "client version 1.53 is too new. Maximum supported API version is 1.41",
+        ] {
+            assert_eq!(kind_of_answer(400, message), EngineErrorKind::Unsupported);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, FieldError};
 use crate::text;
 
 /// The variables that are looked at.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 11] = [
     "DOCKER_HOST",
     "DOCKER_CONTEXT",
     "DOCKER_CONFIG",
@@ -21,6 +21,7 @@ const VARIABLES: [&str; 10] = [
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
     "DOCKERPOOL_INSECURE_TCP",
+    "CONTAINER_HOST",
     "XDG_RUNTIME_DIR",
     "HOME",
     "USERPROFILE",
@@ -28,6 +29,12 @@ const VARIABLES: [&str; 10] = [
 
 /// The context that stands for "no context".
 const NO_CONTEXT: &str = "default";
+
+/// Podman's socket, in the directory that is for sockets.
+const PODMAN: &str = "podman/podman.sock";
+
+/// Where `podman machine` has the socket of its virtual machine, in the home directory.
+const PODMAN_MACHINE: &str = ".local/share/containers/podman/machine/podman.sock";
 
 /// An engine that may be the one, and the setting that named it, for errors.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,6 +94,12 @@ impl Environment {
             return Ok(vec![candidate]);
         }
         Ok(self.usual())
+    }
+
+    /// What may help who has found none.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        let is_set = self.path("CONTAINER_HOST").is_some();
+        is_set.then_some("CONTAINER_HOST is Podman's own and not looked at: give DOCKER_HOST the address of its socket")
     }
 
     fn named_by_host(&self, host: &str) -> Result<Candidate, Error> {
@@ -196,6 +209,17 @@ impl Environment {
             if let Some(home) = self.home() {
                 add(Endpoint::unix(home.join(".docker/run/docker.sock")));
                 add(Endpoint::unix(home.join(".docker/desktop/docker.sock")));
+            }
+            // Podman's, after all of Docker's: the order is that of the docker command line as far as that knows them.
+            if let Some(dir) = self.path("XDG_RUNTIME_DIR") {
+                add(Endpoint::unix(dir.join(PODMAN)));
+            }
+            if let Some(uid) = self.uid {
+                add(Endpoint::unix(format!("/run/user/{uid}/{PODMAN}")));
+            }
+            add(Endpoint::unix(Path::new("/run").join(PODMAN)));
+            if let Some(home) = self.home() {
+                add(Endpoint::unix(home.join(PODMAN_MACHINE)));
             }
         }
         let named_by = "the default socket".to_owned();
@@ -474,7 +498,35 @@ mod tests {
                 "unix:///run/user/1000/docker.sock",
                 "unix:///home/me/.docker/run/docker.sock",
                 "unix:///home/me/.docker/desktop/docker.sock",
+                "unix:///run/user/1000/podman/podman.sock",
+                "unix:///run/podman/podman.sock",
+                "unix:///home/me/.local/share/containers/podman/machine/podman.sock",
             ]
         );
+        // A session of another user's, or none: `su` and programs that the system starts have no XDG_RUNTIME_DIR.
+        let found = environment(&[("XDG_RUNTIME_DIR", "/run/user/7")]).candidates().unwrap();
+        let found: Vec<_> = found.iter().map(|candidate| candidate.endpoint.to_string()).collect();
+        assert_eq!(
+            found,
+            [
+                "unix:///var/run/docker.sock",
+                "unix:///run/user/7/docker.sock",
+                "unix:///run/user/1000/docker.sock",
+                "unix:///run/user/7/podman/podman.sock",
+                "unix:///run/user/1000/podman/podman.sock",
+                "unix:///run/podman/podman.sock",
+            ]
+        );
+    }
+
+    #[test]
+    fn podmans_own_variable_is_named_where_nothing_was_found() {
+        assert!(
+            environment(&[("CONTAINER_HOST", "unix:///a")])
+                .hint()
+                .unwrap()
+                .contains("DOCKER_HOST")
+        );
+        assert_eq!(environment(&[("CONTAINER_HOST", "")]).hint(), None);
     }
 }

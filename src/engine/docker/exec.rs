@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::convert::{checked, engine_error};
 use super::upgrade::{self, Connection};
 use super::words::{self, Named, Why};
-use super::{DockerEngine, frames};
+use super::{DockerEngine, frames, versions};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtyInput, TtySize,
 };
@@ -70,9 +70,6 @@ const DOCKER_CODES: RangeInclusive<i64> = 126..=128;
 /// A container with fewer processes left than this may have too few for a runtime's own: `runc` has some ten threads.
 const FEW_PROCESSES: u64 = 16;
 
-/// The first version of the API in which a command can be given the size of its terminal.
-const API_WITH_SIZE: (usize, usize) = (1, 42);
-
 /// The first pause before a terminal is given its size again, and the longest.
 const SIZE_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -82,10 +79,15 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         directory: request.current_dir.is_some(),
         user: request.user.is_some(),
     };
-    let takes_size = !engine.is_podman && {
-        let version = docker.client_version();
-        (version.major_version, version.minor_version) >= API_WITH_SIZE
-    };
+    let version = engine.agreed.get();
+    if request.current_dir.is_some() && version.is_some_and(|version| version < versions::EXEC_DIRECTORY) {
+        let message = format!(
+            "the engine would ignore the command's directory, which needs version {} of its API",
+            versions::EXEC_DIRECTORY
+        );
+        return Err(EngineError::new(EngineErrorKind::Unsupported, message));
+    }
+    let takes_size = !engine.is_podman && version.is_some_and(|version| version >= versions::EXEC_SIZE);
     let config = ExecConfig {
         attach_stdin: Some(request.stdin),
         attach_stdout: Some(true),

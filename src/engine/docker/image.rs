@@ -7,10 +7,10 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 
-use super::DockerEngine;
 use super::convert::engine_error;
 use super::credentials::{self, Login};
 use super::pull_words::{self, Failure};
+use super::{DockerEngine, versions};
 use crate::engine::reference::Reference;
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
 use crate::text;
@@ -134,14 +134,12 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     }
 }
 
-/// The first version of the API (Docker 28.1) in which an image is described for a platform.
-const PLATFORM_IN_INSPECT: usize = 49;
-
 /// What the engine says of the spec's image, which it has, for the platform of the spec.
 pub(super) async fn describe(engine: &DockerEngine, spec: &ContainerSpec) -> Result<ImageInspect, EngineError> {
     const WHAT: &str = "the engine did not describe the image";
     let image = &spec.image;
-    let knows_platforms = engine.docker.client_version().minor_version >= PLATFORM_IN_INSPECT && !engine.is_podman;
+    let version = engine.agreed.get();
+    let knows_platforms = !engine.is_podman && version.is_some_and(|version| version >= versions::IMAGE_PLATFORM);
     let platform = spec
         .platform
         .as_deref()

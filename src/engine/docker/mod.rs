@@ -15,14 +15,18 @@ mod limits;
 mod network;
 mod pull_words;
 mod read_back;
+mod said;
+mod search;
 mod ssh;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
 mod upgrade;
+mod versions;
 mod volume;
 mod words;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
@@ -31,6 +35,7 @@ use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters as query;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
+use tokio::sync::OnceCell;
 
 use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
@@ -41,7 +46,10 @@ use crate::runtime::{Home, stream_within, within};
 use crate::text;
 use convert::{engine_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
+use said::Said;
+use search::Pace;
 use upgrade::Connection;
+use versions::Agreed;
 
 pub use endpoint::Endpoint;
 
@@ -90,6 +98,8 @@ pub struct DockerEngine {
     endpoint: Option<Endpoint>,
     /// Podman speaks the same API, with differences of its own.
     is_podman: bool,
+    agreed: Agreed,
+    said: Arc<OnceCell<Said>>,
     runtime: Home,
 }
 
@@ -106,9 +116,23 @@ impl DockerEngine {
     ///    `DOCKER_CERT_PATH` is set: with `ca.pem`, `cert.pem` and `key.pem` from `DOCKER_CERT_PATH`, or else from
     ///    Docker's own folder (`DOCKER_CONFIG`, or `~/.docker`). The server is always verified.
     /// 2. The docker context named by `DOCKER_CONTEXT`, or else by `currentContext` in `config.json` of Docker's folder.
-    /// 3. The first that answers of: `/var/run/docker.sock`; rootless engines' `$XDG_RUNTIME_DIR/docker.sock` and
-    ///    `/run/user/UID/docker.sock`; Docker Desktop's `~/.docker/run/docker.sock` and `~/.docker/desktop/docker.sock`.
-    ///    On Windows: the pipes `docker_engine` and `dockerDesktopLinuxEngine`.
+    /// 3. The first of these that an engine answers at: `/var/run/docker.sock`; rootless Docker's
+    ///    `$XDG_RUNTIME_DIR/docker.sock` and `/run/user/UID/docker.sock`; Docker Desktop's `~/.docker/run/docker.sock` and
+    ///    `~/.docker/desktop/docker.sock`; rootless Podman's `$XDG_RUNTIME_DIR/podman/podman.sock` and
+    ///    `/run/user/UID/podman/podman.sock`; Podman's `/run/podman/podman.sock`, and that of `podman machine`,
+    ///    `~/.local/share/containers/podman/machine/podman.sock`. On Windows: the pipes `docker_engine` and
+    ///    `dockerDesktopLinuxEngine`.
+    ///
+    /// Where several engines are there, the first in this order is taken, also where a later one is faster. A socket that
+    /// nobody listens at, or that this user may not use, is passed over at once. One that takes the connection and does not
+    /// answer is passed over after four seconds, if another has answered. An engine that answers with a failure is the one
+    /// that was meant, and its failure the result.
+    ///
+    /// Not looked at are Podman's own settings, `CONTAINER_HOST` and the connections of `podman system connection`, as the
+    /// docker command line does not look at them either: give `DOCKER_HOST` the address of the socket.
+    ///
+    /// The version of the API is the newest that both know, at least 1.25 (Docker 1.13), and stands in each request. An
+    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that.
     ///
     /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
     ///
@@ -119,46 +143,29 @@ impl DockerEngine {
     ///
     /// - [`Error::Config`] for a setting that cannot be used, by its name.
     /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming everything that was tried;
-    ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds).
+    ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds);
+    ///   [`EngineErrorKind::Unsupported`] where there is no version of the API that both know.
     pub async fn connect() -> Result<Self, Error> {
         let connect = async {
             // Files are read for it.
-            let candidates = files::off_the_runtime(|| Environment::of_process().candidates()).await;
-            let candidates = candidates.map_err(|error| {
+            let found = files::off_the_runtime(|| {
+                let environment = Environment::of_process();
+                (environment.candidates(), environment.hint())
+            });
+            let (candidates, hint) = found.await.map_err(|error| {
                 let words = "the settings could not be read";
                 let error = EngineError::of_system(EngineErrorKind::Internal, words, error);
                 Error::engine(REACH, None, error)
             })?;
-            Self::first_that_answers(candidates?).await
+            let mut candidates = candidates?;
+            if candidates.len() == 1 {
+                let Candidate { endpoint, named_by } = candidates.remove(0);
+                return Self::open(endpoint, &named_by).await;
+            }
+            search::first_that_answers(candidates, Pace::USUAL, hint).await
         };
         // Boxed, since it is large, and moved some times.
         Home::own()?.run(within_connect_timeout(Box::pin(connect))).await
-    }
-
-    async fn first_that_answers(mut candidates: Vec<Candidate>) -> Result<Self, Error> {
-        if candidates.len() == 1 {
-            let Candidate { endpoint, named_by } = candidates.remove(0);
-            return Self::open(endpoint, &named_by).await;
-        }
-        let mut tried = Vec::new();
-        for Candidate { endpoint, named_by } in candidates {
-            let name = endpoint.to_string();
-            match Self::open(endpoint, &named_by).await {
-                // An engine that is there but has another trouble is the one that was meant.
-                Err(Error::Engine { source, .. }) if source.kind() == EngineErrorKind::Unreachable => {
-                    tried.push(format!("{name} ({})", root_cause(&source)));
-                }
-                answer => return answer,
-            }
-        }
-        let source = EngineError::new(
-            EngineErrorKind::Unreachable,
-            format!(
-                "DOCKER_HOST is not set, there is no docker context, and no engine answers at {}",
-                tried.join(", ")
-            ),
-        );
-        Err(Error::engine(REACH, None, source))
     }
 
     /// Connects to the engine there, and agrees with it on a version of the API. No variable of the environment is looked
@@ -175,15 +182,18 @@ impl DockerEngine {
 
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
         let runtime = Home::own()?;
-        let unbounded = transport::client(&endpoint, named_by, &runtime).await?;
+        let agreed = Agreed::default();
+        let unbounded = transport::client(&endpoint, named_by, &runtime, agreed.clone()).await?;
         let what = format!("no version was had from the engine at {endpoint}");
-        // The version is agreed on for both.
-        let (docker, is_podman) = agree_on_version(budget::for_answers(&unbounded), &what).await?;
+        let docker = budget::for_answers(&unbounded);
+        let is_podman = agree_on_version(&docker, &agreed, &what).await?;
         Ok(Self {
             docker,
             unbounded,
             endpoint: Some(endpoint),
             is_podman,
+            agreed,
+            said: Arc::default(),
             runtime,
         })
     }
@@ -193,20 +203,35 @@ impl DockerEngine {
     ///
     /// Connections that bollard opens for the library's calls belong to the library's own runtime. One that it has opened
     /// before belongs to the runtime it was opened in, and stands still when nobody drives that: hand over a `Docker` that
-    /// has made no calls.
+    /// has made no calls. Whether its requests say the version of the API is bollard's affair; 0.21 does not have them say it.
     ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
     pub async fn from_bollard(docker: Docker) -> Result<Self, Error> {
         let runtime = Home::own()?;
-        let agree = agree_on_version(docker, "the engine's version cannot be read");
-        let (docker, is_podman) = runtime.run(agree).await?;
+        let agreed = Agreed::default();
+        let (docker, is_podman) = runtime
+            .run(async {
+                let what = "the engine's version cannot be read";
+                let is_podman = agree_on_version(&docker, &agreed, what).await?;
+                let negotiated = bounded("the version request", CONNECT_TIMEOUT, async {
+                    docker
+                        .negotiate_version()
+                        .await
+                        .map_err(|error| engine_error(what, error))
+                });
+                let docker = negotiated.await.map_err(|error| Error::engine(REACH, None, error))?;
+                Ok::<_, Error>((docker, is_podman))
+            })
+            .await?;
         Ok(Self {
             unbounded: docker.clone(),
             docker,
             endpoint: None,
             is_podman,
+            agreed,
+            said: Arc::default(),
             runtime,
         })
     }
@@ -220,6 +245,37 @@ impl DockerEngine {
     /// runtime with time enabled around them, for bollard's own limit of time.
     pub fn bollard(&self) -> &Docker {
         &self.unbounded
+    }
+
+    /// What the engine says of itself, which is asked once; `None` where it does not say it.
+    async fn said(&self) -> Option<&Said> {
+        let ask = || async { self.docker.info().await.map(|info| Said::of(&info, self.is_podman)) };
+        match self.said.get_or_try_init(ask).await {
+            Ok(said) => Some(said),
+            Err(error) => {
+                tracing::debug!(%error, "the engine does not say what it is");
+                None
+            }
+        }
+    }
+
+    /// Refuses what the engine would ignore, since it is newer than the version of the API that is spoken.
+    fn refuse_unknown(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
+        let Some(version) = self.agreed.get() else {
+            return Ok(());
+        };
+        let mut unknown = versions::unknown(&body_of(spec), version);
+        if spec.platform.is_some() && version < versions::PLATFORM {
+            unknown.push(format!("platform() needs version {}", versions::PLATFORM));
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "version {version} of the API is spoken with the engine, which would ignore what was asked for: {}",
+            unknown.join(", ")
+        );
+        Err(EngineError::new(EngineErrorKind::Unsupported, message))
     }
 
     /// What a call answers line by line: see [`budget`].
@@ -320,26 +376,14 @@ async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error
 }
 
 /// Sees too whether it is Podman.
-async fn agree_on_version(docker: Docker, what: &str) -> Result<(Docker, bool), Error> {
+async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str) -> Result<bool, Error> {
     bounded("the version request", CONNECT_TIMEOUT, async {
-        let agreed = async {
-            let docker = docker.negotiate_version().await?;
-            let is_podman = convert::is_podman(&docker.version().await?);
-            Ok((docker, is_podman))
-        };
-        agreed.await.map_err(|error| engine_error(what, error))
+        let version = docker.version().await.map_err(|error| engine_error(what, error))?;
+        agreed.set(versions::agree(&version)?);
+        Ok(convert::is_podman(&version))
     })
     .await
     .map_err(|error| Error::engine(REACH, None, error))
-}
-
-/// The innermost words of an error.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// Returns what the engine is asked to create, but for the network.
@@ -356,7 +400,8 @@ impl Engine for DockerEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             // Of a connection made by the caller nothing is known.
-            local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix),
+            local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix)
+                && self.said.get().is_none_or(|said| said.elsewhere.is_none()),
             // Podman has no event for it.
             oom_events: !self.is_podman,
             ..Capabilities::all()
@@ -377,11 +422,9 @@ impl Engine for DockerEngine {
                 part(version.api_version),
                 format!("{}/{}", part(version.os), part(version.arch)),
             );
-            // Podman's answer does not tell what it can limit. Where there is no answer, the containers will tell.
-            if !self.is_podman
-                && let Ok(said) = self.docker.info().await
-            {
-                info.limits = limits::support(&said);
+            // Where there is no answer, the containers will tell.
+            if let Some(said) = self.said().await {
+                info.limits = said.limits;
             }
             info.id = self.endpoint.as_ref().map(ToString::to_string);
             Ok(info)
@@ -394,6 +437,7 @@ impl Engine for DockerEngine {
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
+            self.refuse_unknown(spec)?;
             read_back::check_runtime(self, &body_of(spec)).await?;
             image::prepare(self, spec, progress).await?;
             network::ensure(self, spec).await?;
@@ -456,6 +500,9 @@ impl Engine for DockerEngine {
                 network::pin(&mut body, network.name().unwrap_or_default(), id);
             }
             volume::ensure(self, spec).await?;
+            if self.said.get().is_some_and(|said| said.selinux) {
+                said::label_agent(&mut body, spec);
+            }
             let asked = body.host_config.clone().unwrap_or_default();
             let created = self
                 .docker
@@ -670,41 +717,5 @@ impl Engine for DockerEngine {
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
         stream_within(&self.runtime, events::subscribe(self, selector, since))
-    }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    fn nowhere(name: &str) -> Candidate {
-        Candidate {
-            endpoint: Endpoint::unix(format!("/nowhere/{name}.sock")),
-            named_by: "a test".to_owned(),
-        }
-    }
-
-    #[tokio::test]
-    async fn the_first_engine_that_answers_is_taken() {
-        let mut candidates = Environment::of_process().candidates().unwrap();
-        let real = candidates[0].endpoint.clone();
-        candidates.insert(0, nowhere("first"));
-        let engine = DockerEngine::first_that_answers(candidates).await.unwrap();
-        assert_eq!(engine.endpoint(), Some(&real));
-    }
-
-    #[tokio::test]
-    async fn when_none_answers_all_that_was_tried_is_named() {
-        let candidates = vec![nowhere("first"), nowhere("second")];
-        let error = DockerEngine::first_that_answers(candidates).await.unwrap_err();
-        let source = error.engine_error().unwrap();
-        assert_eq!(source.kind(), EngineErrorKind::Unreachable);
-        let text = source.to_string();
-        for part in [
-            "unix:///nowhere/first.sock (No such file",
-            "unix:///nowhere/second.sock",
-        ] {
-            assert!(text.contains(part), "{text}");
-        }
     }
 }

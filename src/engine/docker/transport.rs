@@ -27,6 +27,7 @@ use super::budget::{Granted, Meter};
 use super::endpoint::{Endpoint, Kind};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::versions::Agreed;
 use super::{files, ssh, upgrade};
 use crate::error::{Error, FieldError};
 use crate::runtime::Home;
@@ -42,10 +43,16 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Bollard's own deadline for the head of a response. Every call here has one of ours, which is shorter.
 const RESPONSE_TIMEOUT: u64 = 120;
 
-/// A client of the engine there; nothing is sent yet. `named_by` is the setting that errors about it name.
+/// A client of the engine there; nothing is sent yet. `named_by` is the setting that errors about it name. Its requests are
+/// in the version of the API that is agreed on.
 ///
 /// Bollard's own transports open a connection for each request, without TCP_NODELAY under TLS; so it is given another.
-pub(super) async fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) -> Result<Docker, Error> {
+pub(super) async fn client(
+    endpoint: &Endpoint,
+    named_by: &str,
+    runtime: &Home,
+    agreed: Agreed,
+) -> Result<Docker, Error> {
     let bad = |problem| Error::Config(vec![FieldError::new(named_by, problem)]);
     if let Some(problem) = endpoint.problem() {
         return Err(bad(problem));
@@ -71,7 +78,8 @@ pub(super) async fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) 
 
     let transport = move |mut request: BollardRequest| {
         encode_as_engines_read(&mut request);
-        let (kept, fresh) = (kept.clone(), fresh.clone());
+        let spoken = agreed.put_into(&mut request);
+        let (kept, fresh, agreed) = (kept.clone(), fresh.clone(), agreed.clone());
         let request = async move {
             let granted = Granted::to(&request);
             let again = repeated(&request);
@@ -82,6 +90,7 @@ pub(super) async fn client(endpoint: &Endpoint, named_by: &str, runtime: &Home) 
                 (answer, _) => answer?,
             };
             granted.spend_on(&answer);
+            agreed.heed(spoken, &answer);
             Ok(answer)
         };
         // A connection lives in the runtime it is made in. The task that gives it back runs there: a request that is sent

@@ -1,0 +1,155 @@
+//! What an engine says of itself, by which containers are made in another way on it.
+
+use bollard::models::{ContainerCreateBody, MountType, SystemInfo};
+
+use super::limits;
+use crate::agent::SOCKET_TARGET;
+use crate::engine::{ContainerSpec, LimitSupport};
+
+/// What is known of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// What it can limit.
+    pub(super) limits: LimitSupport,
+    /// Containers may touch only files that carry a label for them.
+    pub(super) selinux: bool,
+    /// Why it does not see this machine's files, although its socket is here.
+    pub(super) elsewhere: Option<String>,
+}
+
+impl Said {
+    pub(super) fn of(info: &SystemInfo, is_podman: bool) -> Self {
+        let options = info.security_options.iter().flatten();
+        let said = Self {
+            // Podman's answer says no to what it does.
+            limits: if is_podman {
+                LimitSupport::all()
+            } else {
+                limits::support(info)
+            },
+            selinux: options.map(String::as_str).any(|option| {
+                let name = option.split(',').find_map(|part| part.strip_prefix("name="));
+                name.unwrap_or(option) == "selinux"
+            }),
+            elsewhere: elsewhere(info, own_kernel().as_deref()),
+        };
+        if let Some(why) = &said.elsewhere {
+            tracing::info!("the engine does not see this machine's files, so that the agent comes in a volume: {why}");
+        }
+        said
+    }
+}
+
+/// Why an engine whose socket is on this machine is on another one, as far as can be told: its kernel is not ours. The
+/// socket then leads into a virtual machine: of Docker Desktop, Colima, Rancher Desktop, Lima, OrbStack or `podman machine`.
+/// Some of them have files of this machine, and none its sockets.
+fn elsewhere(info: &SystemInfo, own_kernel: Option<&str>) -> Option<String> {
+    let system = info.operating_system.as_deref().unwrap_or_default();
+    // Also where the virtual machine's kernel has the name of ours.
+    if system == "Docker Desktop" {
+        return Some(system.to_owned());
+    }
+    if cfg!(not(target_os = "linux")) {
+        return Some("containers run on Linux, which this machine is not".to_owned());
+    }
+    let kernel = info.kernel_version.as_deref().filter(|kernel| !kernel.is_empty())?;
+    let other = own_kernel.is_some_and(|own| own != kernel);
+    other.then(|| {
+        let name = info.name.as_deref().unwrap_or_default();
+        format!("it runs on `{name}` with the kernel {kernel}, and not on this machine's")
+    })
+}
+
+/// The release of this machine's kernel, in the words that engines use; `None` where it is no Linux.
+fn own_kernel() -> Option<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(release.trim().to_owned())
+}
+
+/// Has the engine give the agent's program and socket the label under which all containers may use them. Only the
+/// library's own files get one: a file of the user's keeps what it has, since a label takes it from other programs.
+///
+/// The API has labels for mounts of the older form only.
+pub(super) fn label_agent(body: &mut ContainerCreateBody, spec: &ContainerSpec) {
+    let Some(file) = spec.agent.as_ref().filter(|file| file.is_own()) else {
+        return;
+    };
+    let Some(host) = &mut body.host_config else { return };
+    let mounts = host.mounts.take().unwrap_or_default();
+    let mut binds = host.binds.take().unwrap_or_default();
+    let (own, others) = mounts.into_iter().partition::<Vec<_>, _>(|mount| {
+        let target = mount.target.as_deref().unwrap_or_default();
+        let source = mount.source.as_deref().unwrap_or_default();
+        // With a colon in it the older form cannot say it.
+        mount.typ == Some(MountType::BIND) && [file.program(), SOCKET_TARGET].contains(&target) && !source.contains(':')
+    });
+    binds.extend(own.into_iter().map(|mount| {
+        let (source, target) = (mount.source.unwrap_or_default(), mount.target.unwrap_or_default());
+        format!("{source}:{target}:ro,z")
+    }));
+    host.mounts = Some(others);
+    host.binds = Some(binds).filter(|binds| !binds.is_empty());
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn of(system: &str, name: &str, kernel: &str) -> SystemInfo {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        SystemInfo {
+            operating_system: text(system),
+            name: text(name),
+            kernel_version: text(kernel),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_engine_with_another_kernel_is_on_another_machine() {
+        let own = Some("6.12.1-amd64");
+        for (system, name, kernel) in [
+            ("Docker Desktop", "docker-desktop", "6.10.14-linuxkit"),
+            ("Docker Desktop", "docker-desktop", "6.12.1-amd64"),
+            ("Ubuntu 24.04.1 LTS", "colima", "6.8.0-50-generic"),
+            ("Alpine Linux v3.20", "lima-rancher-desktop", "6.6.41-0-virt"),
+            ("OrbStack", "orbstack", "6.11.10-orbstack-00280"),
+            ("fedora", "localhost.localdomain", "6.11.9-200.fc41.aarch64"),
+        ] {
+            assert!(elsewhere(&of(system, name, kernel), own).is_some(), "{name}");
+        }
+        for (system, kernel) in [
+            ("Debian GNU/Linux 12", "6.12.1-amd64"),
+            ("Debian GNU/Linux 12", ""),
+            ("", ""),
+        ] {
+            assert_eq!(elsewhere(&of(system, "here", kernel), own), None);
+        }
+        // Of its own kernel a machine may not know.
+        assert_eq!(elsewhere(&of("", "x", "6.8.0"), None), None);
+        assert!(elsewhere(&of("Docker Desktop", "", ""), None).is_some());
+    }
+
+    #[test]
+    fn selinux_is_told_from_what_else_keeps_containers_apart() {
+        let selinux = |options: &[&str]| {
+            let info = SystemInfo {
+                security_options: Some(options.iter().map(|&option| option.to_owned()).collect()),
+                ..Default::default()
+            };
+            Said::of(&info, false).selinux
+        };
+        assert!(selinux(&[
+            "name=seccomp,profile=builtin",
+            "name=selinux",
+            "name=cgroupns"
+        ]));
+        assert!(selinux(&["seccomp", "selinux"]));
+        assert!(!selinux(&[
+            "name=apparmor",
+            "name=seccomp,profile=/etc/selinux",
+            "name=rootless"
+        ]));
+        assert!(!selinux(&[]));
+    }
+}

@@ -1,0 +1,335 @@
+//! The version of the API that is spoken with an engine.
+//!
+//! It stands at the beginning of each request's path. Without it an engine would speak its newest one, in which the same
+//! call may mean another thing. bollard 0.21 sends no version: it joins the path of a call to a base that has one, which
+//! takes the version away. So [the transport](super::transport) puts it there.
+//!
+//! An engine ignores in silence what it does not know, and what is newer than the version that is spoken. What was asked
+//! for and needs a newer one is therefore refused before: see [`unknown`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bollard::API_DEFAULT_VERSION;
+use bollard::models::{ContainerCreateBody, SystemVersion};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Response, StatusCode, Uri};
+use serde_json::Value;
+
+use crate::engine::{EngineError, EngineErrorKind};
+
+/// A version of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(u16, u16);
+
+/// The oldest one that has all that every container of this library is made with: `AutoRemove`, `Init`, `Mounts` and
+/// `NanoCpus`. Docker speaks it since 1.13.
+const OLDEST: Version = Version(1, 25);
+
+/// What a field of the create call is, and the version that brought it. By the history of versions in Docker's
+/// documentation. `*` stands for each item of a list, or each value of a map.
+const FIELDS: [(&str, Version); 13] = [
+    ("HostConfig/DeviceRequests", Version(1, 40)),
+    ("HostConfig/Mounts/*/BindOptions/NonRecursive", Version(1, 40)),
+    ("HostConfig/CgroupnsMode", Version(1, 41)),
+    ("HostConfig/Mounts/*/BindOptions/CreateMountpoint", Version(1, 42)),
+    ("HostConfig/Annotations", Version(1, 43)),
+    ("Healthcheck/StartInterval", Version(1, 44)),
+    ("HostConfig/Mounts/*/BindOptions/ReadOnlyNonRecursive", Version(1, 44)),
+    ("HostConfig/Mounts/*/BindOptions/ReadOnlyForceRecursive", Version(1, 44)),
+    ("NetworkingConfig/EndpointsConfig/*/MacAddress", Version(1, 44)),
+    ("HostConfig/Mounts/*/VolumeOptions/Subpath", Version(1, 45)),
+    ("HostConfig/Mounts/*/TmpfsOptions/Options", Version(1, 46)),
+    ("HostConfig/Mounts/*/ImageOptions", Version(1, 48)),
+    ("NetworkingConfig/EndpointsConfig/*/GwPriority", Version(1, 48)),
+];
+
+/// Since when the create call takes a platform; before that it would be ignored.
+pub(super) const PLATFORM: Version = Version(1, 41);
+
+/// Since when an image is described for a platform: Docker 28.1.
+pub(super) const IMAGE_PLATFORM: Version = Version(1, 49);
+
+/// Since when a command has a directory.
+pub(super) const EXEC_DIRECTORY: Version = Version(1, 35);
+
+/// Since when a command can be given the size of its terminal.
+pub(super) const EXEC_SIZE: Version = Version(1, 42);
+
+impl Version {
+    /// What bollard knows.
+    fn newest() -> Self {
+        let known = API_DEFAULT_VERSION;
+        let part = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        Self(part(known.major_version), part(known.minor_version))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+impl FromStr for Version {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (major, minor) = text.trim().split_once('.').ok_or(())?;
+        let part = |part: &str| {
+            let is_number = part.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| part.parse().ok()).flatten().ok_or(())
+        };
+        Ok(Self(part(major)?, part(minor)?))
+    }
+}
+
+/// The version that is spoken over a connection; shared by its clones. None at first: without a version an engine answers
+/// in whatever it speaks, which for the question after its versions is right.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Agreed(Arc<AtomicU32>);
+
+impl Agreed {
+    pub(super) fn get(&self) -> Option<Version> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            both => Some(Version((both >> 16) as u16, both as u16)),
+        }
+    }
+
+    pub(super) fn set(&self, version: Version) {
+        let both = u32::from(version.0) << 16 | u32::from(version.1);
+        self.0.store(both, Ordering::Relaxed);
+    }
+
+    /// Has a request say which version it is in. Gives that version.
+    pub(super) fn put_into<T>(&self, request: &mut Request<T>) -> Option<Version> {
+        let version = self.get()?;
+        let mut parts = request.uri().clone().into_parts();
+        let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
+        parts.path_and_query = format!("/v{version}{path}").parse().ok();
+        *request.uri_mut() = Uri::from_parts(parts).ok()?;
+        Some(version)
+    }
+
+    /// Agrees anew where the engine has been replaced by one that does not speak this version any more, or not yet: its
+    /// answers say which version it does speak. That request has failed.
+    pub(super) fn heed<T>(&self, spoken: Option<Version>, answer: &Response<T>) {
+        if answer.status() != StatusCode::BAD_REQUEST || spoken.is_none() {
+            return;
+        }
+        let told = answer.headers().get("api-version").and_then(|told| told.to_str().ok());
+        if let Some(told) = told.and_then(|told| told.parse::<Version>().ok()) {
+            let version = told.min(Version::newest());
+            if version >= OLDEST && Some(version) != spoken {
+                tracing::warn!(%version, "the engine speaks another version of its API than it did");
+                self.set(version);
+            }
+        }
+    }
+}
+
+/// The version to speak with an engine that says this of itself: the newest that both know.
+pub(super) fn agree(said: &SystemVersion) -> Result<Version, EngineError> {
+    let told = said.api_version.as_deref().unwrap_or_default();
+    let Ok(newest) = told.parse::<Version>() else {
+        let words = format!("the engine does not say which version of its API it speaks: it says `{told}`");
+        return Err(EngineError::new(EngineErrorKind::Protocol, words));
+    };
+    let unsupported = |words| Err(EngineError::new(EngineErrorKind::Unsupported, words));
+    if newest < OLDEST {
+        return unsupported(format!(
+            "the engine speaks version {newest} of its API, and {OLDEST} is needed at least (Docker 1.13)"
+        ));
+    }
+    let version = newest.min(Version::newest());
+    // One that does not say it, or says nonsense, will refuse what it does not take.
+    let oldest = said
+        .min_api_version
+        .as_deref()
+        .and_then(|told| told.parse::<Version>().ok());
+    if let Some(oldest) = oldest.filter(|oldest| *oldest > version) {
+        return unsupported(format!(
+            "the engine speaks no version of its API before {oldest}, and this library none after {version}: it is too old"
+        ));
+    }
+    Ok(version)
+}
+
+/// What of a create call an engine that speaks this version would ignore, each in words.
+pub(super) fn unknown(body: &ContainerCreateBody, version: Version) -> Vec<String> {
+    let body = serde_json::to_value(body).unwrap_or_default();
+    let is_unknown = |(field, since): &&(&str, Version)| *since > version && is_set(&body, field);
+    let unknown = FIELDS.iter().filter(is_unknown);
+    unknown
+        .map(|(field, since)| format!("{} needs version {since}", field.replace("/*", "").replace('/', ".")))
+        .collect()
+}
+
+/// Whether something is there that is not what is there when nothing is asked for.
+fn is_set(value: &Value, path: &str) -> bool {
+    let Some((first, rest)) = path.split_once('/').or((!path.is_empty()).then_some((path, ""))) else {
+        return match value {
+            Value::Null => false,
+            Value::Bool(value) => *value,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+        };
+    };
+    match (first, value) {
+        ("*", Value::Array(items)) => items.iter().any(|item| is_set(item, rest)),
+        ("*", Value::Object(fields)) => fields.values().any(|field| is_set(field, rest)),
+        (name, value) => value.get(name).is_some_and(|field| is_set(field, rest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{HealthConfig, HostConfig, Mount, MountBindOptions, MountTmpfsOptions, MountVolumeOptions};
+
+    use super::*;
+
+    fn said(newest: Option<&str>, oldest: Option<&str>) -> SystemVersion {
+        SystemVersion {
+            api_version: newest.map(str::to_owned),
+            min_api_version: oldest.map(str::to_owned),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_newest_version_that_both_know_is_agreed_on() {
+        for minor in 25..=60 {
+            let version = agree(&said(Some(&format!("1.{minor}")), Some("1.24"))).unwrap();
+            assert_eq!(version, Version(1, minor).min(Version::newest()));
+        }
+        for oldest in [None, Some(""), Some("1"), Some("1.x"), Some("1.41")] {
+            assert_eq!(
+                agree(&said(Some("1.41"), oldest)).unwrap(),
+                Version(1, 41),
+                "{oldest:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_engine_without_a_common_version_is_refused_in_words() {
+        let kind_and_words = |newest, oldest| {
+            let error = agree(&said(newest, oldest)).unwrap_err();
+            (error.kind(), error.to_string())
+        };
+        let (kind, words) = kind_and_words(Some("1.24"), Some("1.12"));
+        assert_eq!(kind, EngineErrorKind::Unsupported);
+        assert!(words.contains("1.24") && words.contains("1.25"), "{words}");
+        let (kind, words) = kind_and_words(Some("1.99"), Some("1.90"));
+        assert_eq!(kind, EngineErrorKind::Unsupported);
+        assert!(
+            words.contains("1.90") && words.contains(&Version::newest().to_string()),
+            "{words}"
+        );
+        for nonsense in [
+            None,
+            Some(""),
+            Some("1"),
+            Some("1.x"),
+            Some("v1.41"),
+            Some("+1.41"),
+            Some("1.99999"),
+            Some("1.41.1"),
+        ] {
+            let (kind, words) = kind_and_words(nonsense, None);
+            assert_eq!(kind, EngineErrorKind::Protocol, "{nonsense:?}");
+            assert!(words.contains(nonsense.unwrap_or("``")), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_an_older_engine_would_ignore_is_named() {
+        let mount = Mount {
+            bind_options: Some(MountBindOptions {
+                non_recursive: Some(true),
+                create_mountpoint: Some(true),
+                read_only_force_recursive: Some(false),
+                ..Default::default()
+            }),
+            volume_options: Some(MountVolumeOptions {
+                subpath: Some("a".to_owned()),
+                ..Default::default()
+            }),
+            tmpfs_options: Some(MountTmpfsOptions {
+                options: Some(vec![vec!["noexec".to_owned()]]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let body = ContainerCreateBody {
+            healthcheck: Some(HealthConfig {
+                start_interval: Some(1_000_000),
+                ..Default::default()
+            }),
+            host_config: Some(HostConfig {
+                annotations: Some([("a".to_owned(), "b".to_owned())].into()),
+                mounts: Some(vec![Mount::default(), mount]),
+                init: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert_eq!(
+            unknown(&body, Version(1, 39)),
+            [
+                "HostConfig.Mounts.BindOptions.NonRecursive needs version 1.40",
+                "HostConfig.Mounts.BindOptions.CreateMountpoint needs version 1.42",
+                "HostConfig.Annotations needs version 1.43",
+                "Healthcheck.StartInterval needs version 1.44",
+                "HostConfig.Mounts.VolumeOptions.Subpath needs version 1.45",
+                "HostConfig.Mounts.TmpfsOptions.Options needs version 1.46",
+            ]
+        );
+        assert_eq!(unknown(&body, Version(1, 44)).len(), 2);
+        assert_eq!(unknown(&body, Version::newest()), [""; 0]);
+        assert_eq!(unknown(&ContainerCreateBody::default(), OLDEST), [""; 0]);
+    }
+
+    #[test]
+    fn a_request_says_its_version_once_there_is_one() {
+        let agreed = Agreed::default();
+        let path = |agreed: &Agreed| {
+            let mut request = Request::get("http://localhost/images/a%2Fb/json?x=/v1.2")
+                .body(())
+                .unwrap();
+            agreed.put_into(&mut request);
+            request.uri().to_string()
+        };
+        assert_eq!(path(&agreed), "http://localhost/images/a%2Fb/json?x=/v1.2");
+        agreed.clone().set(Version(1, 44));
+        assert_eq!(path(&agreed), "http://localhost/v1.44/images/a%2Fb/json?x=/v1.2");
+    }
+
+    #[test]
+    fn an_engine_that_was_replaced_is_agreed_with_anew() {
+        let answer = |status: u16, told: &str| {
+            Response::builder()
+                .status(status)
+                .header("Api-Version", told)
+                .body(())
+                .unwrap()
+        };
+        let after = |answer: Response<()>| {
+            let agreed = Agreed::default();
+            agreed.set(Version(1, 41));
+            agreed.heed(Some(Version(1, 41)), &answer);
+            agreed.get().unwrap()
+        };
+        assert_eq!(after(answer(400, "1.52")), Version(1, 52));
+        assert_eq!(after(answer(400, "1.99")), Version::newest());
+        assert_eq!(after(answer(400, "1.30")), Version(1, 30));
+        for (status, told) in [(200, "1.52"), (404, "1.52"), (400, "1.41"), (400, "1.24"), (400, "new")] {
+            assert_eq!(after(answer(status, told)), Version(1, 41), "{status} {told}");
+        }
+    }
+}
