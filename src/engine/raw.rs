@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType,
     ResourcesUlimits, RestartPolicyNameEnum,
 };
 use sha2::{Digest, Sha256};
@@ -576,6 +576,10 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
                 mounts.push(file.mount());
                 let socket = spec.agent_socket.as_deref();
                 mounts.extend(socket.map(|socket| agent::bind(socket, agent::SOCKET_TARGET)));
+                if spec.writable_cgroups {
+                    body.user = Some("0:0".to_owned());
+                    host.cgroupns_mode = Some(HostConfigCgroupnsModeEnum::PRIVATE);
+                }
                 // It reaps for itself, and must be PID 1.
                 host.init = Some(false);
                 // The only signal that it knows from outside, whatever the image says; else a stop takes all its time.

@@ -3,7 +3,7 @@
 //! The words are those of Docker 20.10 to 29 (`verifyPlatformContainerResources` of its daemon) and of Podman. Docker sets
 //! a limit that its kernel lacks to nothing, goes on, and says so in the answer to the create call.
 
-use bollard::models::{HostConfig, ResourcesUlimits, SystemInfo};
+use bollard::models::{HostConfig, ResourcesUlimits, SystemInfo, SystemInfoCgroupVersionEnum};
 use serde_json::Value;
 
 use crate::engine::LimitSupport;
@@ -127,6 +127,15 @@ fn is_limit(value: &Value) -> bool {
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
+/// The version of the control groups of an engine's kernel, if it tells: since API 1.41.
+pub(super) fn cgroup_version(info: &SystemInfo) -> Option<u8> {
+    match info.cgroup_version? {
+        SystemInfoCgroupVersionEnum::_1 => Some(1),
+        SystemInfoCgroupVersionEnum::_2 => Some(2),
+        _ => None,
     }
 }
 

@@ -382,6 +382,7 @@ impl Engine for DockerEngine {
                 && let Ok(said) = self.docker.info().await
             {
                 info.limits = limits::support(&said);
+                info.cgroup_version = limits::cgroup_version(&said);
             }
             info.id = self.endpoint.as_ref().map(ToString::to_string);
             Ok(info)
@@ -452,6 +453,12 @@ impl Engine for DockerEngine {
                 platform: spec.platform.clone().unwrap_or_default(),
             };
             let mut body = body_of(spec);
+            if spec.writable_cgroups
+                && let Some(host) = &mut body.host_config
+            {
+                let option = if self.is_podman { "unmask=/sys/fs/cgroup" } else { "writable-cgroups=true" };
+                host.security_opt.get_or_insert_default().push(option.to_owned());
+            }
             if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
                 network::pin(&mut body, network.name().unwrap_or_default(), id);
             }
