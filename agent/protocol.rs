@@ -448,8 +448,7 @@ impl Stage {
     pub fn decode(code: u8) -> Option<Self> {
         use Stage::*;
         [
-            Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits, Terminal, Cgroup,
-            CgroupUser,
+            Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits, Terminal, Cgroup, CgroupUser,
         ]
         .into_iter()
         .find(|stage| *stage as u8 == code)

@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use bollard::models::HostConfig;
 use dockerpool::{
     Cgroups, Container, ContainerSpec, Engine, Error, ExecVia, ExitStatus, OnLimit, Pool, PoolBuilder, PooledContainer,
     Stdio, Taint,
@@ -52,7 +53,9 @@ async fn with_groups(name: &str, run: impl AsyncFnOnce(&PooledContainer)) {
 async fn with_groups_of(builder: PoolBuilder, run: impl AsyncFnOnce(&PooledContainer)) {
     if let Some(why) = why_not().await {
         let error = builder.build().await.expect_err(why);
-        let Error::Config(problems) = &error else { panic!("{error}") };
+        let Error::Config(problems) = &error else {
+            panic!("{error}")
+        };
         assert_eq!(problems[0].field(), "writable_cgroups");
         assert!(problems[0].to_string().contains(why), "{error}");
         return;
@@ -112,12 +115,22 @@ async fn limits_of_commands_are_refused_where_they_cannot_be() {
     with_container(plain("cgroup-refused"), async |c| {
         for (set, field) in [(true, "memory"), (false, "pids")] {
             let mut command = c.command("true");
-            if set { command.memory(64 << 20) } else { command.pids(10) };
-            let Err(Error::BadCommand(problem)) = command.output().await else { panic!("it ran") };
+            if set {
+                command.memory(64 << 20)
+            } else {
+                command.pids(10)
+            };
+            let Err(Error::BadCommand(problem)) = command.output().await else {
+                panic!("it ran")
+            };
             assert_eq!(problem.field(), field);
             assert!(problem.to_string().contains("writable_cgroups()"), "{problem}");
             // What is taken back is not asked for.
-            if set { command.memory(None) } else { command.pids(None) };
+            if set {
+                command.memory(None)
+            } else {
+                command.pids(None)
+            };
             assert!(command.status().await.unwrap().success());
         }
     })
@@ -128,14 +141,22 @@ async fn limits_of_commands_are_refused_where_they_cannot_be() {
 async fn what_cannot_be_is_refused_by_name() {
     let refused = async |builder: PoolBuilder, words: &str| {
         let error = builder.build().await.expect_err(words);
-        let Error::Config(problems) = &error else { panic!("{error}") };
+        let Error::Config(problems) = &error else {
+            panic!("{error}")
+        };
         assert!(
-            problems.iter().any(|it| it.field() == "writable_cgroups" && it.to_string().contains(words)),
+            problems
+                .iter()
+                .any(|it| it.field() == "writable_cgroups" && it.to_string().contains(words)),
             "{error}"
         );
     };
     refused(wanted("cgroup-docker").exec_via(ExecVia::Docker), "needs the agent").await;
-    refused(wanted("cgroup-own").cmd(["sleep", "9"]).supervise_command(true), "supervise_command").await;
+    refused(
+        wanted("cgroup-own").cmd(["sleep", "9"]).supervise_command(true),
+        "supervise_command",
+    )
+    .await;
     let own = wanted("cgroup-pid1").exec_via(ExecVia::Auto).cmd(["sleep", "9"]);
     refused(own, why_not().await.unwrap_or("needs the agent")).await;
     let root = why_not().await.unwrap_or("must not be root's");
@@ -144,7 +165,9 @@ async fn what_cannot_be_is_refused_by_name() {
         refused(wanted("cgroup-root").user(user), root).await;
     }
     // And without a pool.
-    let spec = ContainerSpec::new(busybox()).exec_via(ExecVia::Agent).writable_cgroups(true);
+    let spec = ContainerSpec::new(busybox())
+        .exec_via(ExecVia::Agent)
+        .writable_cgroups(true);
     let error = Container::create(engine().await, spec).await.expect_err(root);
     assert!(error.to_string().contains(root), "{error}");
 }
@@ -237,7 +260,9 @@ async fn all_that_a_command_has_started_is_counted() {
         let mut child = command.args(sh(spin)).stdin(Stdio::piped()).spawn().await.unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let mut spun = [0; 5];
-        tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut spun).await.unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut spun)
+            .await
+            .unwrap();
         // What the kernel has counted while it still runs.
         let own = "cat /sys/fs/cgroup/c[0-9]*/cpu.stat | grep usage_usec | sort -k2 -n | tail -1 | cut -d' ' -f2";
         let counted: u64 = text(c, own).await.parse().unwrap();
@@ -255,7 +280,12 @@ async fn all_that_a_command_has_started_is_counted() {
 async fn whatever_a_command_has_started_dies_with_it_and_nothing_else() {
     with_groups_of(wanted("cgroup-kill").pids_limit(200), async |c| {
         // What an earlier command has left, and one that begins daemons in sessions of their own meanwhile.
-        let left = c.command("sh").args(sh("sleep 1000 >/dev/null 2>&1 & exit 0")).status().await.unwrap();
+        let left = c
+            .command("sh")
+            .args(sh("sleep 1000 >/dev/null 2>&1 & exit 0"))
+            .status()
+            .await
+            .unwrap();
         assert!(left.success());
         let mut command = c.command("sh");
         let other = "while read _; do setsid sh -c 'sleep 1000 & exit 0' >/dev/null 2>&1; echo begun; done";
@@ -350,12 +380,29 @@ async fn no_command_is_root() {
             assert!(error.to_string().contains("must not run as root"), "{error}");
         }
         // Another user is fine, and one of root's group can do no more.
-        let script = "id -u; id -g; mkdir /sys/fs/cgroup/x; echo 1 >/sys/fs/cgroup/dockerpool-agent/cgroup.freeze; exit 0";
+        let script =
+            "id -u; id -g; mkdir /sys/fs/cgroup/x; echo 1 >/sys/fs/cgroup/dockerpool-agent/cgroup.freeze; exit 0";
         let out = c.command("sh").args(sh(script)).user("1234:0").output().await.unwrap();
         assert_eq!(out.stdout_lossy(), "1234\n0\n");
         assert_eq!(out.stderr_lossy().lines().count(), 2, "{}", out.stderr_lossy());
         assert_eq!(groups(c).await, 1);
         assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+/// What the engine's own option says counts for nothing here.
+#[tokio::test]
+async fn no_command_gains_privileges_whatever_the_security_options_are() {
+    let raw = HostConfig {
+        security_opt: Some(Vec::new()),
+        ..Default::default()
+    };
+    let plain = plain("cgroup-options").host_config(raw.clone());
+    let script = "grep NoNewPrivs /proc/self/status";
+    with_container(plain, async |c| assert_eq!(text(c, script).await, "NoNewPrivs:\t0")).await;
+    with_groups_of(wanted("cgroup-options").host_config(raw), async |c| {
+        assert_eq!(text(c, script).await, "NoNewPrivs:\t1");
     })
     .await;
 }
@@ -378,7 +425,14 @@ async fn thousands_of_commands_leave_no_group_behind() {
                         command.args(sh("yes")).output_limit(1000).on_limit(OnLimit::Kill);
                         assert_eq!(command.output().await.unwrap().status, ExitStatus::OutputLimit);
                     }
-                    3 => assert!(command.args(sh("sleep 0.05 >/dev/null 2>&1 &")).status().await.unwrap().success()),
+                    3 => assert!(
+                        command
+                            .args(sh("sleep 0.05 >/dev/null 2>&1 &"))
+                            .status()
+                            .await
+                            .unwrap()
+                            .success()
+                    ),
                     _ => assert!(c.command("true").status().await.unwrap().success()),
                 }
             });
@@ -414,7 +468,13 @@ async fn a_container_with_groups_is_paused_and_goes_on() {
     let pool: Pool = wanted("cgroup-paused").build().await.unwrap();
     let c = pool.acquire().await.unwrap().into_inner();
     let c = c.pause().await.unwrap().unpause().await.unwrap();
-    let out = c.command("sh").args(sh("cat /proc/self/cgroup")).memory(32 << 20).output().await.unwrap();
+    let out = c
+        .command("sh")
+        .args(sh("cat /proc/self/cgroup"))
+        .memory(32 << 20)
+        .output()
+        .await
+        .unwrap();
     assert!(out.stdout_lossy().starts_with("0::/c"), "{}", out.stdout_lossy());
     drop(c);
     pool.shutdown().await.unwrap();

@@ -13,11 +13,11 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::Cgroups;
 use super::decode::{Decoder, Message};
 use super::session::{self, Running};
 use super::socket::{Connection, Descriptor, Socket};
 use super::wire::{self, Header, to_agent};
-use super::Cgroups;
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
 
 /// How much of what PID 1 says on its standard error is kept, in bytes.

@@ -8,7 +8,7 @@ use super::wire::{
     Cause, Exit, Fields, HEADER, Header, MAX_DATA, NO_COUNT, Size, Spawn, Stage, V1, V2, from_agent, to_agent,
 };
 use super::{EMBEDDED, PROBLEM};
-use crate::engine::OutputStream;
+use crate::engine::{ContainerSpec, EngineInfo, OutputStream};
 
 #[path = "../../agent/sessions.rs"]
 mod sessions;
@@ -440,4 +440,35 @@ fn users_and_groups_are_found_as_the_engines_find_them() {
     assert_eq!(find("me:none"), Err(Stage::Group));
     let nobody = users::find(b"", b"", b"12:34").unwrap();
     assert_eq!((nobody.uid, nobody.gid), (12, 34));
+}
+
+#[test]
+fn writable_cgroups_are_refused_by_what_the_engine_says_of_itself() {
+    let refused = |engine: &str, api: &str, cgroups: Option<u8>| {
+        let mut info = EngineInfo::new(engine, api, "linux/amd64");
+        info.cgroup_version = cgroups;
+        let spec = ContainerSpec::new("any");
+        assert!(super::check_cgroups(&spec, &info).is_ok(), "nobody asks");
+        let checked = super::check_cgroups(&spec.writable_cgroups(true), &info);
+        checked.err().map(|error| error.to_string())
+    };
+    let refused_for = |why: &str, refused: Option<String>| {
+        let refused = refused.unwrap();
+        assert!(
+            refused.contains("writable_cgroups") && refused.contains(why),
+            "{refused}"
+        );
+    };
+    refused_for("cgroup v1", refused("Docker 28.5.2", "1.51", Some(1)));
+    refused_for("cgroup v1", refused("Podman 5.8.6", "1.41", Some(1)));
+    refused_for(
+        "Docker 28 or later, and this is Docker 26.1.5",
+        refused("Docker 26.1.5", "1.45", Some(2)),
+    );
+    refused_for("Docker 28", refused("Docker 27.5.1", "1.47", None));
+    assert_eq!(refused("Docker 28.0.0", "1.48", Some(2)), None);
+    // What an engine does not say its containers will.
+    assert_eq!(refused("Podman 5.8.6", "1.41", None), None);
+    assert_eq!(refused("Mine 1", "1", None), None);
+    assert_eq!(refused("Docker 30", "2.0", None), None);
 }

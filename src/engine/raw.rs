@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType,
-    ResourcesUlimits, RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    MountTmpfsOptions, MountType, ResourcesUlimits, RestartPolicyNameEnum,
 };
 use sha2::{Digest, Sha256};
 
@@ -965,6 +965,25 @@ mod tests {
         assert_eq!(of(&raw(Some("mine"), None)), "mine");
         assert_eq!(of(&raw(Some("mine"), Some("too"))), "mine too");
         assert_eq!(own_command(&spec(), Vec::new(), Vec::new()), [""; 0]);
+    }
+
+    #[test]
+    fn where_cgroups_are_writable_pid_1_is_root_in_a_namespace_of_its_own() {
+        let mut spec = spec().user("nobody").writable_cgroups(true);
+        let (body, host) = merged(&spec);
+        assert_eq!(
+            (body.user.as_deref(), host.cgroupns_mode),
+            (Some("nobody"), None),
+            "PID 1 is not decided"
+        );
+        spec.agent = Some(agent::AgentFile::in_volume("any".to_owned()));
+        let (body, host) = merged(&spec);
+        assert_eq!(body.user.as_deref(), Some("0:0"));
+        assert_eq!(host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::PRIVATE));
+        // The way to ask for it is the engine's own.
+        assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+        let (body, host) = merged(&spec.writable_cgroups(false));
+        assert_eq!((body.user.as_deref(), host.cgroupns_mode), (Some("nobody"), None));
     }
 
     #[test]

@@ -489,10 +489,7 @@ impl<'c> Command<'c> {
                 return Some(FieldError::new(field, problem));
             }
         }
-        let limits = [
-            ("memory", request.memory),
-            ("pids", request.pids.map(u64::from)),
-        ];
+        let limits = [("memory", request.memory), ("pids", request.pids.map(u64::from))];
         for (field, limit) in limits {
             let problem = match limit {
                 None => continue,

@@ -19,8 +19,8 @@ use super::adopt;
 use super::idle::{Idle, Judge, Retired, Slot};
 use super::lifetime::{self, Lifetime};
 use super::watchdog::{self, Watchdog};
-use crate::backoff::Backoff;
 use crate::agent::Cgroups;
+use crate::backoff::Backoff;
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Running, Shared, Taint};
 use crate::engine::{
     ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, bounded, listed,

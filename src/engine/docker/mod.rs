@@ -456,7 +456,11 @@ impl Engine for DockerEngine {
             if spec.writable_cgroups
                 && let Some(host) = &mut body.host_config
             {
-                let option = if self.is_podman { "unmask=/sys/fs/cgroup" } else { "writable-cgroups=true" };
+                let option = if self.is_podman {
+                    "unmask=/sys/fs/cgroup"
+                } else {
+                    "writable-cgroups=true"
+                };
                 host.security_opt.get_or_insert_default().push(option.to_owned());
             }
             if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
