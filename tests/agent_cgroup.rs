@@ -13,7 +13,7 @@ use dockerpool::{
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use support::{busybox, engine, eventually, pool, with_container};
+use support::{busybox, engine, eventually, pool, python, with_container};
 
 /// Who commands are: nobody, with a group of that kind.
 const NOBODY: &str = "65534:65534";
@@ -250,27 +250,37 @@ async fn a_command_has_its_own_limit_of_processes() {
     .await;
 }
 
+/// A child that takes a second of processor time, and that nobody waits for.
+const UNSEEN: &str = "
+import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if os.fork() == 0:
+    while sum(os.times()[:2]) < 1:
+        pass
+    os._exit(0)
+try:
+    os.wait()
+except ChildProcessError:
+    pass
+";
+
 #[tokio::test]
 async fn all_that_a_command_has_started_is_counted() {
-    with_groups("cgroup-usage", async |c| {
-        // Nobody waits for the child: not its parent, and not PID 1 while the command runs.
-        let spin = "trap '' CHLD; (i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo spun) & sleep 0.1; cat";
-        let spent = |usage: dockerpool::Usage| usage.user.unwrap() + usage.system.unwrap();
-        let mut command = c.command("sh");
-        let mut child = command.args(sh(spin)).stdin(Stdio::piped()).spawn().await.unwrap();
-        let mut stdout = child.stdout.take().unwrap();
-        let mut spun = [0; 5];
-        tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut spun)
-            .await
-            .unwrap();
-        // What the kernel has counted while it still runs.
-        let own = "cat /sys/fs/cgroup/c[0-9]*/cpu.stat | grep usage_usec | sort -k2 -n | tail -1 | cut -d' ' -f2";
-        let counted: u64 = text(c, own).await.parse().unwrap();
-        child.kill().await.unwrap();
-        drop(stdout);
-        let usage = child.wait_with_output().await.unwrap().usage;
-        assert!(spent(usage).as_micros() as u64 >= counted, "{usage:?}, {counted}");
-        assert!(counted > 0);
+    let spent = async |c: &PooledContainer| {
+        let out = c.command("python3").args(["-c", UNSEEN]).output().await.unwrap();
+        assert!(out.status.success(), "{}: {}", out.status, out.stderr_lossy());
+        assert!(out.usage.wall >= Duration::from_secs(1));
+        out.usage.user.unwrap() + out.usage.system.unwrap()
+    };
+    let second = Duration::from_secs(1);
+    with_container(plain("cgroup-unseen").image(python()), async |c| {
+        let spent = spent(c).await;
+        assert!(spent < second, "the kernel tells nobody: {spent:?}");
+    })
+    .await;
+    with_groups_of(wanted("cgroup-usage").image(python()), async |c| {
+        let spent = spent(c).await;
+        assert!(spent >= second, "{spent:?}");
     })
     .await;
 }

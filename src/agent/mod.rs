@@ -53,7 +53,7 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// | a command that is ended | ends alone, with all it has started | takes its container with it |
 /// | how it ended | exactly, with what it used | exit code, of which 128 + *n* is taken for signal *n* |
 ///
-/// The agent is a program of 40 KB. Wherever it can run it is PID 1 of the containers, and holds the [`Lifeline`]: also
+/// The agent is a program of 64 KB. Wherever it can run it is PID 1 of the containers, and holds the [`Lifeline`]: also
 /// where commands are run by the engine.
 ///
 /// It is mounted read-only, from a directory on this machine: in `XDG_RUNTIME_DIR`, in `/run` for root, or else in the

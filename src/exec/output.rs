@@ -65,6 +65,8 @@ pub enum ExitStatus {
     /// - By the agent it is decided by who was killed. That is known of the command's first process, of a shell that gives
     ///   its child's end as its own, and of all processes that had lost their parent. A process that another one has
     ///   waited for counts as the command's if there was no process of anybody else in the container while it ran.
+    /// - With [writable control groups](crate::ContainerSpec::writable_cgroups) the kernel counts for each command, and it is
+    ///   exact.
     /// - By the exec API the engine's event tells, which names the container only. A command that ended by SIGKILL, or
     ///   whose shell says so, counts as the one that was killed. One that ended otherwise counts if it was the only command
     ///   at that time, in a container of a pool, and no command of an earlier lease has run there, which could have left a
