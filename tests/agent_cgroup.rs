@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bollard::models::HostConfig;
 use dockerpool::{
-    Cgroups, Container, ContainerSpec, Engine, Error, ExecVia, ExitStatus, OnLimit, Pool, PoolBuilder, PooledContainer,
-    Stdio, Taint,
+    Cgroups, Container, ContainerSpec, Engine, EngineErrorKind, Error, ExecVia, ExitStatus, OnLimit, Pool, PoolBuilder,
+    PooledContainer, Stdio, Taint,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -74,6 +74,9 @@ async fn why_not() -> Option<&'static str> {
     let info = engine().await.check().await.unwrap();
     if info.cgroup_version == Some(1) {
         return Some("cgroup v1");
+    }
+    if info.version.starts_with("Docker") && info.remaps_users {
+        return Some("rootless or remaps users");
     }
     let minor: u32 = info.api_version.split('.').nth(1).unwrap().parse().unwrap();
     (info.version.starts_with("Docker") && minor < 48).then_some("Docker 28")
@@ -399,6 +402,31 @@ async fn no_command_is_root() {
         assert_eq!(c.taint(), None);
     })
     .await;
+}
+
+/// What was asked for is read back: `build()` fails, also where it keeps no container.
+#[tokio::test]
+async fn groups_that_cannot_be_made_after_all_fail_the_build() {
+    let over = HostConfig {
+        tmpfs: Some([("/sys/fs/cgroup".to_owned(), "size=64k".to_owned())].into()),
+        ..Default::default()
+    };
+    let read_only = HostConfig {
+        binds: Some(vec!["/sys/fs/cgroup:/sys/fs/cgroup:ro".to_owned()]),
+        ..Default::default()
+    };
+    for (raw, words) in [
+        (over, "there is no cgroup v2 in the container"),
+        (read_only, "/sys/fs/cgroup cannot be written to"),
+    ] {
+        let error = wanted("cgroup-not").host_config(raw).build().await.expect_err(words);
+        let words = why_not().await.unwrap_or(words);
+        assert!(error.to_string().contains(words), "{error}");
+        if why_not().await.is_none() {
+            let kind = error.engine_error().unwrap().kind();
+            assert_eq!(kind, EngineErrorKind::LimitDiscarded, "{error}");
+        }
+    }
 }
 
 /// What the engine's own option says counts for nothing here.

@@ -278,6 +278,9 @@ pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(
     if info.version.starts_with("Docker ") && api.is_some_and(|api| api < WRITABLE_SINCE) {
         return problem(format!("needs Docker 28 or later, and this is {}", info.version));
     }
+    if info.version.starts_with("Docker ") && info.remaps_users {
+        return problem("Docker has no writable cgroups where it runs rootless or remaps users".to_owned());
+    }
     Ok(())
 }
 
@@ -385,7 +388,7 @@ pub(crate) async fn bring<'a, T: Send>(
         let is_last = ways.peek().is_none();
         let known = Known::new(info, spec, &way);
         // Where nothing else would be done, the pool's first container tells.
-        let is_tried = !is_last || way.is_agent() && spec.exec_via != ExecVia::Agent;
+        let is_tried = !is_last || way.is_agent() && (spec.exec_via != ExecVia::Agent || spec.writable_cgroups);
         let tried = match apply(&way, spec, engine, call_timeout).await {
             Ok(false) => continue,
             Ok(true) if !is_tried || known.works() => Ok(None),
@@ -504,7 +507,14 @@ impl Known {
         };
         let (body, _) = raw::merge(spec);
         let host = body.host_config.unwrap_or_default();
-        let container = (body.image, body.user, &spec.platform, host.runtime, host.security_opt);
+        let container = (
+            body.image,
+            body.user,
+            &spec.platform,
+            host.runtime,
+            host.security_opt,
+            spec.writable_cgroups,
+        );
         Self(
             info.id
                 .as_ref()

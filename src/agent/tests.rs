@@ -452,6 +452,11 @@ fn writable_cgroups_are_refused_by_what_the_engine_says_of_itself() {
         let checked = super::check_cgroups(&spec.writable_cgroups(true), &info);
         checked.err().map(|error| error.to_string())
     };
+    let mut rootless = EngineInfo::new("Docker 28.5.2", "1.51", "linux/amd64");
+    rootless.remaps_users = true;
+    let spec = ContainerSpec::new("any").writable_cgroups(true);
+    let error = super::check_cgroups(&spec, &rootless).unwrap_err();
+    assert!(error.to_string().contains("rootless"), "{error}");
     let refused_for = |why: &str, refused: Option<String>| {
         let refused = refused.unwrap();
         assert!(

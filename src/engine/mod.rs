@@ -398,6 +398,8 @@ pub struct EngineInfo {
     pub limits: LimitSupport,
     /// The version of the control groups of its kernel, if it tells.
     pub cgroup_version: Option<u8>,
+    /// Whether root of a container is another user outside, as far as the engine tells: it runs rootless, or remaps users.
+    pub remaps_users: bool,
     /// Where it is, as a text that no other engine has. What was found out about an engine is remembered by it, for as long
     /// as this process runs. `None`: nothing is remembered.
     pub id: Option<String>,
@@ -484,6 +486,7 @@ impl EngineInfo {
             platform: platform.into(),
             limits: LimitSupport::all(),
             cgroup_version: None,
+            remaps_users: false,
             id: None,
         }
     }

@@ -383,6 +383,7 @@ impl Engine for DockerEngine {
             {
                 info.limits = limits::support(&said);
                 info.cgroup_version = limits::cgroup_version(&said);
+                info.remaps_users = limits::remaps_users(&said);
             }
             info.id = self.endpoint.as_ref().map(ToString::to_string);
             Ok(info)
