@@ -421,7 +421,8 @@ async fn groups_that_cannot_be_made_after_all_fail_the_build() {
     ] {
         let error = wanted("cgroup-not").host_config(raw).build().await.expect_err(words);
         let words = why_not().await.unwrap_or(words);
-        assert!(error.to_string().contains(words), "{error}");
+        let said = format!("{error}: {:?}", error.engine_error());
+        assert!(said.contains(words), "{said}");
         if why_not().await.is_none() {
             let kind = error.engine_error().unwrap().kind();
             assert_eq!(kind, EngineErrorKind::LimitDiscarded, "{error}");
