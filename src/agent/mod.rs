@@ -391,7 +391,8 @@ pub(crate) async fn bring<'a, T: Send>(
         let is_tried = !is_last || way.is_agent() && (spec.exec_via != ExecVia::Agent || spec.writable_cgroups);
         let tried = match apply(&way, spec, engine, call_timeout).await {
             Ok(false) => continue,
-            Ok(true) if !is_tried || known.works() => Ok(None),
+            // Whether there are control groups to be had depends on more than is remembered by.
+            Ok(true) if !is_tried || known.works() && !spec.writable_cgroups => Ok(None),
             Ok(true) if matches!(way, Way::CatApart) => {
                 // A user that is not there, or may not run `cat`, is told of as ever: PID 1 would not notice.
                 let as_commands = ContainerSpec {
