@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 
+use crate::cgroups::Cgroups;
 use crate::protocol::MAX_COMMANDS;
 use crate::sessions::{MOST, Sessions};
 use crate::sys::{self, Errno, Fd, Pid1};
@@ -58,6 +59,22 @@ impl Killing {
             next_look: now + PAUSE.0,
             pause: PAUSE.0,
             stopped: None,
+        }
+    }
+
+    /// One round for a command that has a control group: nobody could leave it, and nothing else is in it.
+    pub fn round_in_cgroup(&mut self, cgroups: &Cgroups, id: u32, target: &Target<'_>, now: u64) -> Progress {
+        if !target.waited {
+            // It may be on its way into the group.
+            let _ = sys::kill(target.root, sys::SIGKILL);
+        }
+        cgroups.kill(id);
+        if target.waited && cgroups.is_empty(id) {
+            Progress::AllDead
+        } else if now.saturating_sub(self.since) > GIVE_UP {
+            Progress::GaveUp
+        } else {
+            Progress::GoesOn
         }
     }
 
@@ -328,15 +345,11 @@ fn stat(proc: Proc, name: &CStr) -> sys::Result<Process> {
 
 /// One process, dead or alive; `None` if it cannot be looked at.
 pub fn process(proc: Proc, pid: i32) -> Option<Process> {
-    let mut text = [0; 12];
-    let mut at = text.len() - 1;
-    let mut rest = pid;
-    while rest > 0 {
-        at -= 1;
-        text[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    let name = CStr::from_bytes_until_nul(&text[at..]).ok()?;
+    let mut text = [0; 21];
+    let mut digits = [0; 20];
+    let digits = users::decimal(pid.unsigned_abs().into(), &mut digits);
+    text[..digits.len()].copy_from_slice(digits);
+    let name = CStr::from_bytes_until_nul(&text).ok()?;
     stat(proc, name).ok()
 }
 

@@ -8,6 +8,7 @@
 #![no_builtins]
 #![deny(unsafe_code)]
 
+mod cgroups;
 mod kill;
 mod own;
 // Each side uses its half of it.
@@ -24,6 +25,7 @@ mod users;
 mod wipe;
 mod wire;
 
+use cgroups::Cgroups;
 use kill::Proc;
 use own::Own;
 use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Size, Stage, UNKNOWN, VERSION, from_agent, to_agent};
@@ -71,8 +73,6 @@ struct Agent {
     out: Out,
     signals: Fd,
     proc: Proc,
-    /// Where the kernel counts its kills for memory.
-    oom: Option<Fd>,
     table: Table,
     greeted: bool,
     /// Everything is to be killed: for which request at last, and since when.
@@ -95,7 +95,6 @@ impl Agent {
         let own = Own::new();
         sys::hide();
         let mask = sys::block_signals(&[SIGCHLD, SIGPIPE, SIGTERM]);
-        let oom = [c"/sys/fs/cgroup/memory.events", c"/sys/fs/cgroup/memory/memory.oom_control"];
         Ok(Self {
             pid1,
             given: Given::new(env, mask)?,
@@ -104,8 +103,7 @@ impl Agent {
             out: Out::new()?,
             signals: sys::signal_fd(&[SIGCHLD, SIGTERM])?,
             proc: Proc::open()?,
-            oom: oom.into_iter().find_map(|path| sys::open(path).ok()),
-            table: Table::new()?,
+            table: Table::new(Cgroups::find())?,
             greeted: false,
             kill_all: None,
             wipe: None,
@@ -272,6 +270,7 @@ impl Agent {
                 hello[..4].copy_from_slice(&protocol::MAGIC);
                 hello[4..6].copy_from_slice(&VERSION.to_le_bytes());
                 hello[6] |= if sys::can_become_user() { ANY_USER } else { 0 };
+                hello[6] |= self.table.cgroups.version;
                 hello[6] |= if socket.is_some() { BY_SOCKET } else { 0 };
                 self.out.frame(from_agent::HELLO, id, &hello);
                 if let Some(socket) = socket {
@@ -281,7 +280,7 @@ impl Agent {
             }
             to_agent::SPAWN => {
                 let spawn = protocol::Spawn::decode(payload)?;
-                let oom = count_oom_kills(self.oom);
+                let oom = count_oom_kills(self.table.cgroups.oom);
                 if self.own.hold().is_err() {
                     sys::exit(BROKEN);
                 }
@@ -359,6 +358,15 @@ impl Agent {
                     command.answer_pipe(stream.into(), taken != 0)?;
                 }
             }
+            to_agent::CGROUPS => {
+                // Before any command: all of them are to have one.
+                if self.table.commands().next().is_some() || self.table.cgroups.are_made() {
+                    return None;
+                }
+                let made = self.table.cgroups.make();
+                let (step, Errno(errno)) = made.err().unwrap_or((0, Errno(0)));
+                step_failed(&mut self.out, from_agent::CGROUPS_MADE, id, step, errno);
+            }
             to_agent::LIMITS => self.given.set_limits(fields)?,
             to_agent::RESIZE => {
                 let size = Size::decode(&mut fields)?;
@@ -380,7 +388,10 @@ impl Agent {
         self.to_reap = false;
         while let Some(child) = sys::next_child() {
             let taken = match child {
-                Child::Ended(pid) => self.table.reap(self.proc, pid, || count_oom_kills(self.oom)),
+                Child::Ended(pid) => {
+                    let oom = self.table.cgroups.oom;
+                    self.table.reap(self.proc, pid, || count_oom_kills(oom))
+                }
                 // Programs have themselves traced once, if at all. Those that do so again and again would hide the ends of
                 // others from the agent.
                 Child::Stopped(pid) if stops == STOPS => sys::kill(pid, sys::SIGKILL).is_ok(),
@@ -426,6 +437,7 @@ impl Agent {
                     Err(Errno::SRCH) => 0,
                     _ => kill::count(self.proc).max(1),
                 };
+                self.table.sweep();
                 if self.out.has_room() {
                     self.out.frame(from_agent::ALL_KILLED, id, &count.to_le_bytes());
                     self.kill_all = None;
@@ -477,11 +489,12 @@ impl Agent {
         self.table.judge(self.proc);
         self.table.settle(&self.pid1, self.proc, sys::now());
         let out = &mut self.out;
-        for command in self.table.commands_mut() {
+        let (commands, cgroups) = self.table.ends();
+        for command in commands {
             if !out.has_room() {
                 return;
             }
-            match command.report() {
+            match command.report(cgroups) {
                 table::Report::None => {}
                 table::Report::CannotStart(stage, Errno(errno)) => cannot_start(out, command.id, stage, errno),
                 table::Report::Exit(exit) => out.frame(from_agent::EXIT, command.id, &exit.encode()),
@@ -498,10 +511,14 @@ struct Ready {
 }
 
 fn cannot_start(out: &mut Out, id: u32, stage: Stage, errno: i32) {
+    step_failed(out, from_agent::CANNOT_START, id, stage as u8, errno);
+}
+
+fn step_failed(out: &mut Out, kind: u8, id: u32, step: u8, errno: i32) {
     let mut payload = [0; 5];
-    payload[0] = stage as u8;
+    payload[0] = step;
     payload[1..].copy_from_slice(&errno.to_le_bytes());
-    out.frame(from_agent::CANNOT_START, id, &payload);
+    out.frame(kind, id, &payload);
 }
 
 fn wiped(out: &mut Out, id: u32, outcome: wipe::Outcome) {

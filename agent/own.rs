@@ -210,19 +210,10 @@ impl File {
 }
 
 fn decimal(number: i32, buf: &mut [u8; 12]) -> &[u8] {
-    let mut at = buf.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        buf[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        at -= 1;
-        buf[at] = b'-';
-    }
-    &buf[at..]
+    let mut digits = [0; 20];
+    let digits = crate::users::decimal(number.unsigned_abs().into(), &mut digits);
+    let sign = usize::from(number < 0);
+    buf[0] = b'-';
+    buf[sign..sign + digits.len()].copy_from_slice(digits);
+    &buf[..sign + digits.len()]
 }

@@ -4,7 +4,7 @@
 use core::ffi::CStr;
 
 /// Of the protocol; both sides must have the same.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Begins the payload of both hellos.
 pub const MAGIC: [u8; 4] = *b"dpag";
@@ -42,6 +42,9 @@ pub const MAX_STRINGS: u32 = 256 * 1024;
 /// A count that nobody knows.
 pub const UNKNOWN: u32 = u32::MAX;
 
+/// The same of 64 bits.
+pub const NO_COUNT: u64 = u64::MAX;
+
 /// In [`Spawn::flags`]: standard input is sent; else it is `/dev/null`.
 pub const WITH_STDIN: u32 = 1;
 /// ...and none of the agent's own variables are the command's.
@@ -59,6 +62,9 @@ pub const LIMIT: usize = 4 + 8 + 8;
 pub const ANY_USER: u8 = 1;
 /// ...and all further frames, of both sides, come through the socket.
 pub const BY_SOCKET: u8 = 2;
+/// ...and the container has control groups of this version; neither: it sees none.
+pub const V1: u8 = 4;
+pub const V2: u8 = 8;
 
 /// Kinds of frames to the agent.
 pub mod to_agent {
@@ -77,6 +83,7 @@ pub mod to_agent {
     pub const PIPE: u8 = 13;
     pub const LIMITS: u8 = 14;
     pub const RESIZE: u8 = 15;
+    pub const CGROUPS: u8 = 16;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -88,7 +95,7 @@ pub mod to_agent {
             WIPE => (4, super::MAX_WIPE),
             PIPE => (2, 2),
             LIMITS => (super::LIMIT, super::LIMITS * super::LIMIT),
-            STDIN_END | KILL | CLOSE | KILL_ALL | COUNT | PING => (0, 0),
+            STDIN_END | KILL | CLOSE | KILL_ALL | COUNT | PING | CGROUPS => (0, 0),
             _ => return None,
         })
     }
@@ -111,6 +118,7 @@ pub mod from_agent {
     pub const PONG: u8 = 141;
     pub const STDOUT_PIPE: u8 = 142;
     pub const STDERR_PIPE: u8 = 143;
+    pub const CGROUPS_MADE: u8 = 144;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -120,7 +128,7 @@ pub mod from_agent {
             STDIN_CREDIT | COUNTED => (4, 4),
             STDOUT_END | STDERR_END | STDIN_CLOSED | PONG | STDOUT_PIPE | STDERR_PIPE => (0, 0),
             EXIT => (super::Exit::SIZE, super::Exit::SIZE),
-            CANNOT_START => (5, 5),
+            CANNOT_START | CGROUPS_MADE => (5, 5),
             WIPED => (9, 9),
             ALL_KILLED => (4, 4),
             _ => return None,
@@ -249,6 +257,10 @@ pub struct Spawn<'a> {
     pub window: u32,
     /// Milliseconds from now on; 0: none.
     pub deadline: u64,
+    /// The most bytes of memory of all it starts together; 0: no limit of its own.
+    pub memory: u64,
+    /// The most processes and threads; 0: no limit of its own.
+    pub pids: u32,
     /// Of its terminal, if it has one.
     pub size: Size,
     pub argc: u32,
@@ -263,7 +275,7 @@ pub struct Spawn<'a> {
 
 impl<'a> Spawn<'a> {
     /// The bytes before the texts.
-    pub const FIXED: usize = 4 + 4 + 8 + 4 + 4 + 4;
+    pub const FIXED: usize = 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4;
 
     /// `None` unless it is whole, with nothing after it.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
@@ -272,6 +284,8 @@ impl<'a> Spawn<'a> {
             flags: fields.u32()?,
             window: fields.u32()?,
             deadline: fields.u64()?,
+            memory: fields.u64()?,
+            pids: fields.u32()?,
             size: Size::decode(&mut fields)?,
             argc: fields.u32()?,
             envc: fields.u32()?,
@@ -346,10 +360,15 @@ pub struct Exit {
     pub oom_kills: u32,
     /// One of them was its own.
     pub for_memory: bool,
+    /// The most memory that all it has started had at once, in bytes, where it has a control group of its own, or
+    /// [`NO_COUNT`].
+    pub own_peak: u64,
+    /// ...and that the container had at once so far.
+    pub container_peak: u64,
 }
 
 impl Exit {
-    pub const SIZE: usize = 4 + 4 * 8 + 4;
+    pub const SIZE: usize = 4 + 4 * 8 + 4 + 2 * 8;
 
     pub fn encode(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
@@ -361,7 +380,9 @@ impl Exit {
         {
             bytes[4 + 8 * i..][..8].copy_from_slice(&value.to_le_bytes());
         }
-        bytes[36..].copy_from_slice(&self.oom_kills.to_le_bytes());
+        bytes[36..40].copy_from_slice(&self.oom_kills.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.own_peak.to_le_bytes());
+        bytes[48..].copy_from_slice(&self.container_peak.to_le_bytes());
         bytes
     }
 
@@ -386,6 +407,8 @@ impl Exit {
             system: fields.u64()?,
             peak_kib: fields.u64()?,
             oom_kills: fields.u32()?,
+            own_peak: fields.u64()?,
+            container_peak: fields.u64()?,
         };
         (fields.0.is_empty() && exit.signal <= 64 && (exit.signal == 0 || exit.code == 0)).then_some(exit)
     }
@@ -415,13 +438,17 @@ pub enum Stage {
     Limits = 9,
     /// A terminal.
     Terminal = 10,
+    /// Its control group.
+    Cgroup = 11,
+    /// Who it is to run as could write to control groups.
+    CgroupUser = 12,
 }
 
 impl Stage {
     pub fn decode(code: u8) -> Option<Self> {
         use Stage::*;
         [
-            Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits, Terminal,
+            Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits, Terminal, Cgroup, CgroupUser,
         ]
         .into_iter()
         .find(|stage| *stage as u8 == code)

@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::cgroups::Cgroups;
 use crate::own::Own;
 use crate::protocol::{CLEAR_ENV, Fields, LIMITS, Spawn, Stage};
 use crate::sys::{self, Env, Errno, Fd, Limit};
@@ -72,8 +73,15 @@ pub struct Stdio {
 type Failure = (Stage, Errno);
 
 /// In the child: becomes the command, or says in `failure` why it cannot.
-pub fn run(given: &Given, own: &mut Own, spawn: &Spawn<'_>, stdio: Stdio, failure: &AtomicU32) -> ! {
-    let Err((stage, Errno(errno))) = become_command(given, own, spawn, stdio);
+pub fn run(
+    given: &Given,
+    own: &mut Own,
+    (id, spawn): (u32, &Spawn<'_>),
+    stdio: Stdio,
+    cgroups: &Cgroups,
+    failure: &AtomicU32,
+) -> ! {
+    let Err((stage, Errno(errno))) = become_command(given, own, (id, spawn), stdio, cgroups);
     failure.store((stage as u32) << 16 | errno as u32 & 0xffff, Ordering::Relaxed);
     sys::exit(127)
 }
@@ -86,8 +94,9 @@ pub fn failure(word: u32) -> Option<Failure> {
 fn become_command(
     given: &Given,
     own: &mut Own,
-    spawn: &Spawn<'_>,
+    (id, spawn): (u32, &Spawn<'_>),
     stdio: Stdio,
+    cgroups: &Cgroups,
 ) -> Result<core::convert::Infallible, Failure> {
     let at = |stage| move |error| (stage, error);
     let resources = at(Stage::Resources);
@@ -96,6 +105,8 @@ fn become_command(
     for (fd, to) in [(stdio.stdin.unwrap_or(given.null), 0), (stdio.stdout, 1), (stdio.stderr, 2)] {
         sys::dup_to(fd, to).map_err(resources)?;
     }
+    // `CLONE_INTO_CGROUP` would do it with the fork; the engines' policies do not let `clone3` through.
+    cgroups.enter(id).map_err(at(Stage::Cgroup))?;
     sys::close_from(3);
     sys::setsid();
     own.begin_child().map_err(at(Stage::Limits))?;
@@ -109,12 +120,19 @@ fn become_command(
         wanted => {
             let (passwd, group) = (read_file(c"/etc/passwd", passwd), read_file(c"/etc/group", group));
             let user = users::find(passwd, group, wanted).map_err(|stage| (stage, Errno(0)))?;
-            let own_home = users::find(passwd, group, decimal(given.uid, &mut [0; 10]))
+            let own_home = users::find(passwd, group, users::decimal(given.uid.into(), &mut [0; 20]))
                 .map(|own| own.home)
                 .unwrap_or(b"/");
             Some((user, own_home))
         }
     };
+    if cgroups.are_made() {
+        // Whose the groups are could leave its own, and freeze the agent.
+        if user.as_ref().is_none_or(|(user, _)| user.uid == 0 || user.uid == given.uid) {
+            return Err((Stage::CgroupUser, Errno::PERM));
+        }
+        sys::gain_no_privileges().map_err(at(Stage::CgroupUser))?;
+    }
     if let Some((user, _)) = &user
         && user.uid != given.uid
     {
@@ -259,17 +277,4 @@ fn read_file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
     }
     sys::close(fd);
     &buf[..len]
-}
-
-fn decimal(number: u32, buf: &mut [u8; 10]) -> &[u8] {
-    let mut at = buf.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        buf[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            return &buf[at..];
-        }
-    }
 }

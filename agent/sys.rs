@@ -51,6 +51,7 @@ mod nr {
     pub const IOPRIO_SET: usize = 251;
     pub const IOPRIO_GET: usize = 252;
     pub const OPENAT: usize = 257;
+    pub const MKDIRAT: usize = 258;
     pub const UNLINKAT: usize = 263;
     pub const READLINKAT: usize = 267;
     pub const FCHMODAT: usize = 268;
@@ -77,6 +78,7 @@ mod nr {
     pub const IOCTL: usize = 29;
     pub const IOPRIO_SET: usize = 30;
     pub const IOPRIO_GET: usize = 31;
+    pub const MKDIRAT: usize = 34;
     pub const UNLINKAT: usize = 35;
     pub const FACCESSAT: usize = 48;
     pub const CHDIR: usize = 49;
@@ -207,6 +209,7 @@ unsafe fn raw(n: usize, a: [usize; 6]) -> isize {
 /// # Safety
 ///
 /// Every pointer among the arguments must be good for what the kernel does with it.
+#[inline(never)]
 unsafe fn call(n: usize, args: &[usize]) -> Result<usize> {
     let mut a = [0; 6];
     a[..args.len()].copy_from_slice(args);
@@ -448,6 +451,12 @@ pub fn hide() {
     let _ = call!(PRCTL, PR_SET_DUMPABLE, 0);
 }
 
+/// No program that this process executes has more rights than it has.
+pub fn gain_no_privileges() -> Result<()> {
+    const PR_SET_NO_NEW_PRIVS: usize = 38;
+    call!(PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop)
+}
+
 pub type Limit = [u64; 2];
 
 pub fn limit(which: usize) -> Limit {
@@ -564,6 +573,7 @@ pub fn next_signal(fd: Fd) -> Option<(i32, bool)> {
 }
 
 /// Microseconds since some moment.
+#[inline(never)]
 pub fn now() -> u64 {
     const CLOCK_MONOTONIC: usize = 1;
     let mut time = [0i64; 2];
@@ -593,10 +603,12 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<u64>) -> Result<()> {
     }
 }
 
+#[inline(never)]
 pub fn read(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     call!(READ, fd, buf.as_mut_ptr(), buf.len())
 }
 
+#[inline(never)]
 pub fn read_from_start(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     call!(PREAD64, fd, buf.as_mut_ptr(), buf.len(), 0)
 }
@@ -605,10 +617,12 @@ pub fn write_at_start(fd: Fd, buf: &[u8]) -> Result<usize> {
     call!(PWRITE64, fd, buf.as_ptr(), buf.len(), 0)
 }
 
+#[inline(never)]
 pub fn write(fd: Fd, buf: &[u8]) -> Result<usize> {
     call!(WRITE, fd, buf.as_ptr(), buf.len())
 }
 
+#[inline(never)]
 pub fn close(fd: Fd) {
     let _ = call!(CLOSE, fd);
 }
@@ -643,12 +657,25 @@ pub fn open_both(path: &CStr) -> Result<Fd> {
     call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), O_CLOEXEC | O_RDWR).map(|fd| fd as Fd)
 }
 
+#[inline(never)]
 pub fn open(path: &CStr) -> Result<Fd> {
     call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), O_CLOEXEC).map(|fd| fd as Fd)
 }
 
+#[inline(never)]
 pub fn open_at(dir: Fd, path: &CStr) -> Result<Fd> {
     call!(OPENAT, dir as isize, path.as_ptr(), O_CLOEXEC).map(|fd| fd as Fd)
+}
+
+/// A file that is there, to be written to.
+#[inline(never)]
+pub fn open_to_write(dir: Fd, path: &CStr) -> Result<Fd> {
+    const O_WRONLY: usize = 1;
+    call!(OPENAT, dir as isize, path.as_ptr(), O_CLOEXEC | O_WRONLY).map(|fd| fd as Fd)
+}
+
+pub fn mkdir(dir: Fd, name: &CStr) -> Result<()> {
+    call!(MKDIRAT, dir, name.as_ptr(), 0o755).map(drop)
 }
 
 /// A directory, not through a symbolic link; `dir` is `None` for an absolute path.

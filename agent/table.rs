@@ -2,10 +2,11 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::cgroups::Cgroups;
 use crate::kill::{self, Killing, Proc, Progress, Roots, Target};
 use crate::own::Own;
 use crate::protocol::{
-    Cause, Exit, MAX_COMMANDS, PIPE_AFTER, STDIN_WINDOW, Size, Spawn, Stage, UNKNOWN, WITH_STDIN, WITH_TTY, from_agent,
+    Cause, Exit, MAX_COMMANDS, NO_COUNT, PIPE_AFTER, STDIN_WINDOW, Size, Spawn, Stage, UNKNOWN, WITH_STDIN, WITH_TTY, from_agent,
 };
 use crate::sessions::Sessions;
 use crate::spawn::{self, Given, Stdio};
@@ -36,6 +37,7 @@ const LOOK_AT_OUTPUT: u64 = 20_000;
 const KILLED: u8 = 128 + sys::SIGKILL as u8;
 
 pub struct Table {
+    pub cgroups: Cgroups,
     commands: &'static mut [Command],
     /// Of commands that have ended by themselves.
     sessions: Sessions,
@@ -153,8 +155,9 @@ pub enum Report {
 }
 
 impl Table {
-    pub fn new() -> sys::Result<Self> {
+    pub fn new(cgroups: Cgroups) -> sys::Result<Self> {
         Ok(Self {
+            cgroups,
             // Not on the stack, where each move would leave a copy.
             commands: sys::map_values(MAX_COMMANDS, || Command::FREE)?,
             sessions: Sessions::new(),
@@ -213,10 +216,12 @@ impl Table {
                 // Output that nobody wants gives way.
                 let over = |command: &Command| command.discards && command.reported;
                 let place = self.commands.iter().position(over).ok_or((Stage::Table, Errno::AGAIN))?;
-                self.commands[place].close();
+                self.commands[place].close(&mut self.cgroups);
                 place
             }
         };
+        self.sweep();
+        self.cgroups.begin(id, spawn.memory, spawn.pids).map_err(|error| (Stage::Cgroup, error))?;
         let failure = &self.failures[place];
         failure.store(0, Ordering::Relaxed);
         let mut pipes = Pipes([-1; 6]);
@@ -235,6 +240,7 @@ impl Table {
         let [stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write] = pipes.0;
         match made {
             Err(failure) => {
+                self.cgroups.remove(id);
                 pipes.0.into_iter().for_each(close);
                 Err(failure)
             }
@@ -253,7 +259,7 @@ impl Table {
                         tty,
                     },
                 };
-                spawn::run(given, own, spawn, stdio, failure)
+                spawn::run(given, own, (id, spawn), stdio, &self.cgroups, failure)
             }
             Ok(pid) => {
                 let (slave, stdout_write) = if tty { (stdout_write, -1) } else { (-1, stdout_write) };
@@ -440,7 +446,14 @@ impl Table {
         let Some(end) = &command.end else {
             return false;
         };
-        if command.cause != Cause::Own || command.killed_for_memory() <= command.oom_elsewhere {
+        if command.cause != Cause::Own || command.killed_for_memory() == 0 {
+            return false;
+        }
+        // Exact, where it has a group of its own.
+        if let Some(used) = self.cgroups.used(command.id) {
+            return used.oom_kills > 0;
+        }
+        if command.killed_for_memory() <= command.oom_elsewhere {
             return false;
         }
         if command.oom_own > 0 || end.signal == 0 && end.code == KILLED {
@@ -468,8 +481,10 @@ impl Table {
         if sys::kill_everything(pid1, 0) == Err(Errno::SRCH) {
             self.sessions.clear();
             self.settle_at = None;
+            self.sweep();
         } else if at <= now {
             self.settle_at = None;
+            self.sweep();
             if self.sessions.is_new() {
                 self.looked_at = now;
                 kill::look_at_sessions(proc, &mut self.sessions);
@@ -502,7 +517,10 @@ impl Table {
                 started: ticks,
                 others: others.as_slice(),
             };
-            let progress = killing.round(pid1, proc, &target, &mut self.sessions, now);
+            let progress = match self.cgroups.are_made() {
+                true => killing.round_in_cgroup(&self.cgroups, id, &target, now),
+                false => killing.round(pid1, proc, &target, &mut self.sessions, now),
+            };
             let command = &mut self.commands[i];
             command.killing = (progress == Progress::GoesOn).then_some(killing);
             command.all_dead = progress == Progress::AllDead;
@@ -511,12 +529,29 @@ impl Table {
 
     /// Frees the places of commands of which nothing more is to be told.
     pub fn free(&mut self) {
-        for command in self.commands_mut() {
+        let Self { commands, cgroups, .. } = self;
+        let was_stale = cgroups.stale;
+        for command in commands.iter_mut().filter(|command| command.id != 0) {
             let over = command.outputs == [None, None] || command.failure.is_some();
             if command.reported && command.end.is_some() && over {
-                command.close();
+                command.close(cgroups);
             }
         }
+        // Once: what a command has left behind may live for ever.
+        if self.cgroups.stale && !was_stale {
+            self.settle_at.get_or_insert(sys::now() + SETTLE);
+        }
+    }
+
+    /// Removes the control groups of commands that have ended, once nothing lives in them.
+    pub fn sweep(&mut self) {
+        let Self { commands, cgroups, .. } = self;
+        cgroups.sweep(|id| commands.iter().any(|command| command.id == id));
+    }
+
+    /// The commands, and what tells of what they have used.
+    pub fn ends(&mut self) -> (impl Iterator<Item = &mut Command>, &Cgroups) {
+        (self.commands.iter_mut().filter(|command| command.id != 0), &self.cgroups)
     }
 }
 
@@ -713,7 +748,7 @@ impl Command {
         self.killing = Some(Killing::begin(sys::now()));
     }
 
-    pub fn report(&mut self) -> Report {
+    pub fn report(&mut self, cgroups: &Cgroups) -> Report {
         // Its end is told after what it has printed; what others print who hold its output may come later. What others
         // have taken from its pipes is not waited for.
         let is_empty = |fd| !self.has_terminal() && sys::pending(fd) == 0;
@@ -727,11 +762,18 @@ impl Command {
         if self.reported || self.killing.is_some() || prints && self.failure.is_none() {
             return Report::None;
         }
+        if self.runs() && self.cause == Cause::Own {
+            return Report::None;
+        }
+        let own = cgroups.used(self.id);
+        let (user, system) = own.as_ref().map_or((self.used.user, self.used.system), |own| (own.user, own.system));
         let exit = Exit {
             cause: self.cause,
             all_dead: self.all_dead,
-            user: self.used.user,
-            system: self.used.system,
+            own_peak: own.map_or(NO_COUNT, |own| own.peak),
+            container_peak: cgroups.container_peak(),
+            user,
+            system,
             peak_kib: self.used.peak_kib,
             for_memory: self.for_memory == Some(true),
             ..Exit::default()
@@ -758,7 +800,8 @@ impl Command {
         report
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, cgroups: &mut Cgroups) {
+        cgroups.remove(self.id);
         self.stdin.close();
         self.outputs.into_iter().flatten().for_each(sys::close);
         close(self.slave);

@@ -119,3 +119,18 @@ pub fn number(text: &[u8]) -> Option<u32> {
     }
     (value <= i32::MAX as u32).then_some(value)
 }
+
+/// The digits of a number.
+#[inline(never)]
+pub fn decimal(number: u64, buf: &mut [u8; 20]) -> &[u8] {
+    let mut at = buf.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        buf[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &buf[at..];
+        }
+    }
+}

@@ -11,7 +11,7 @@ const OUT_SIZE: usize = 256 * 1024;
 
 /// What is kept free for all but output: every frame of the agent's but those has at most [`SMALL`] bytes.
 const RESERVE: usize = 32 * 1024;
-pub const SMALL: usize = 64;
+pub const SMALL: usize = 96;
 
 /// More than this touched, and it is given back when nothing runs.
 const KEEP: usize = 8 * 1024;

@@ -48,7 +48,7 @@
 //! | have the image there | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for it |
 //! | run a command | [`Command`] with [`Stdio`]; all at once by [`output`](Command::output), by the line with [`OutputLines`], or as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`] |
 //! | choose how it is run | [`ExecVia`]; [`ActiveExec`] tells what came of that |
-//! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`] |
+//! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`]; [`Cgroups`] say how exactly that is known |
 //! | bound its time and its output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
 //! | bound any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | know what went wrong | [`Error`] and, inside of it, [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`EngineError`] with its [`EngineErrorKind`] |
@@ -172,7 +172,7 @@ pub mod testing {
     pub use crate::engine::fake::{Answer, Call, FakeEngine, FakeProcess};
 }
 
-pub use agent::{ActiveExec, ExecVia, Lifeline};
+pub use agent::{ActiveExec, Cgroups, ExecVia, Lifeline};
 pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
 pub use engine::{
     ContainerSpec, DockerEngine, Endpoint, Engine, EngineError, EngineErrorKind, Network, Progress, PullPolicy,

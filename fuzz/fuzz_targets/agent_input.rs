@@ -53,6 +53,8 @@ fn spawn(payload: &[u8]) {
         again.extend(number.to_le_bytes());
     }
     again.extend(spawn.deadline.to_le_bytes());
+    again.extend(spawn.memory.to_le_bytes());
+    again.extend(spawn.pids.to_le_bytes());
     again.extend(spawn.size.encode());
     for number in [spawn.argc, spawn.envc] {
         again.extend(number.to_le_bytes());

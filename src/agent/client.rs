@@ -13,6 +13,7 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::Cgroups;
 use super::decode::{Decoder, Message};
 use super::session::{self, Running};
 use super::socket::{Connection, Descriptor, Socket};
@@ -47,6 +48,7 @@ pub(crate) struct Client {
     tasks: Vec<AbortHandle>,
     /// Whether it can run commands of other users.
     any_user: bool,
+    cgroups: Cgroups,
 }
 
 pub(super) struct Inner {
@@ -115,6 +117,7 @@ impl Client {
             inner,
             tasks: vec![reader.abort_handle(), writer.abort_handle()],
             any_user: false,
+            cgroups: Cgroups::Unknown,
         };
         let mut hello = BytesMut::with_capacity(6 + wire::TOKEN);
         hello.put_slice(&wire::MAGIC);
@@ -127,8 +130,14 @@ impl Client {
                 version: wire::VERSION,
                 any_user,
                 by_socket,
+                cgroups,
             } => {
                 client.any_user = any_user;
+                client.cgroups = match cgroups {
+                    wire::V1 => Cgroups::V1,
+                    wire::V2 => Cgroups::V2ReadOnly,
+                    _ => Cgroups::Unknown,
+                };
                 match socket {
                     Some(socket) if by_socket => client.go_on_through(socket, runtime)?,
                     None if by_socket => return Err(nonsense()),
@@ -167,6 +176,38 @@ impl Client {
     /// Whether the agent can run this, and as the engine would.
     pub(crate) fn can_run(&self, request: &ExecRequest) -> bool {
         (request.user.is_none() || self.any_user) && self.inner.state.lock().lost.is_none()
+    }
+
+    /// Has every command get a control group of its own. Comes before the first of them.
+    pub(crate) async fn make_cgroups(&mut self) -> Result<(), EngineError> {
+        let (step, errno) = match self.inner.ask(to_agent::CGROUPS, &[], None).await? {
+            Message::CgroupsMade(None) => {
+                self.cgroups = Cgroups::V2Writable;
+                return Ok(());
+            }
+            Message::CgroupsMade(Some(failure)) => failure,
+            _ => return Err(nonsense()),
+        };
+        let why = match step {
+            1 => "there is no cgroup v2 in the container",
+            2 => "PID 1 is not root there, or has not the usual capabilities",
+            3 => "/sys/fs/cgroup cannot be written to",
+            4 => "the kernel has no cgroup.kill, which came with Linux 5.14",
+            5 => "PID 1 cannot be moved into a group",
+            6 => "the controllers `memory` and `pids` cannot be had",
+            _ => "of an unknown reason",
+        };
+        let message = format!("writable_cgroups() was asked for, and commands can have no cgroups: {why}");
+        let error = EngineError::new(EngineErrorKind::LimitDiscarded, message);
+        Err(match errno {
+            0 => error,
+            errno => error.with_source(std::io::Error::from_raw_os_error(errno)),
+        })
+    }
+
+    /// Which control groups there are.
+    pub(crate) fn cgroups(&self) -> Cgroups {
+        self.cgroups
     }
 
     /// Why the connection is lost, if it is.

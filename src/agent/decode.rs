@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::wire::{ANY_USER, BY_SOCKET, Exit, Fields, HEADER, Header, Stage, from_agent, hello_version};
+use super::wire::{ANY_USER, BY_SOCKET, Exit, Fields, HEADER, Header, Stage, V1, V2, from_agent, hello_version};
 use crate::engine::OutputStream;
 
 /// The most bytes of a frame that is no output.
@@ -15,6 +15,7 @@ pub(super) enum Message {
         version: u16,
         any_user: bool,
         by_socket: bool,
+        cgroups: u8,
     },
     /// Of a frame, whatever of it has come.
     Output(OutputStream, Bytes),
@@ -32,6 +33,8 @@ pub(super) enum Message {
     Wiped(Option<(i32, u32)>),
     Counted(u32),
     Pong,
+    /// At which step no control groups could be made and with which error number, if they could not.
+    CgroupsMade(Option<(u8, i32)>),
 }
 
 /// It is not the agent's protocol.
@@ -116,6 +119,7 @@ fn message(kind: u8, payload: &[u8]) -> Option<Message> {
                 version,
                 any_user: flags & ANY_USER != 0,
                 by_socket: flags & BY_SOCKET != 0,
+                cgroups: flags & (V1 | V2),
             }
         }
         from_agent::STDOUT_END => Message::OutputEnd(OutputStream::Stdout),
@@ -133,6 +137,10 @@ fn message(kind: u8, payload: &[u8]) -> Option<Message> {
         }
         from_agent::COUNTED => Message::Counted(fields.u32()?),
         from_agent::PONG => Message::Pong,
+        from_agent::CGROUPS_MADE => {
+            let (step, errno) = (fields.u8()?, fields.u32()? as i32);
+            Message::CgroupsMade((step != 0).then_some((step, errno)))
+        }
         _ => return None,
     })
 }

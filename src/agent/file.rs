@@ -58,7 +58,7 @@ impl AgentFile {
     }
 
     /// In a volume of this name.
-    pub(super) fn in_volume(name: String) -> Self {
+    pub(crate) fn in_volume(name: String) -> Self {
         Self(Place::Volume(AgentVolume {
             name,
             filled: Arc::default(),

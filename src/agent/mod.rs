@@ -53,7 +53,7 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// | a command that is ended | ends alone, with all it has started | takes its container with it |
 /// | how it ended | exactly, with what it used | exit code, of which 128 + *n* is taken for signal *n* |
 ///
-/// The agent is a program of 40 KB. Wherever it can run it is PID 1 of the containers, and holds the [`Lifeline`]: also
+/// The agent is a program of 64 KB. Wherever it can run it is PID 1 of the containers, and holds the [`Lifeline`]: also
 /// where commands are run by the engine.
 ///
 /// It is mounted read-only, from a directory on this machine: in `XDG_RUNTIME_DIR`, in `/run` for root, or else in the
@@ -223,6 +223,69 @@ impl Lifeline {
     }
 }
 
+/// The control groups that a container has, as its PID 1 sees them, where that is the agent. They decide how exactly it is
+/// known what a command has used and what it died of.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Cgroups, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let builder = Pool::builder("judge").image("busybox:1.36");
+/// # let builder = builder.engine(engine);
+/// let pool = builder.build().await?;
+/// match pool.status().cgroups {
+///     Cgroups::V2Writable => println!("a group for each command"),
+///     Cgroups::V2ReadOnly | Cgroups::V1 => println!("one group for the container"),
+///     _ => println!("not known"),
+/// }
+/// # assert_eq!(pool.status().cgroups, Cgroups::Unknown);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cgroups {
+    /// There is no container yet, its PID 1 is not the agent, or its runtime shows none there.
+    #[default]
+    Unknown,
+    /// Version 1. The kernel counts its kills for memory in the container. Whose process was killed is found out by the
+    /// rules of [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory).
+    V1,
+    /// Version 2, read only: what engines give. The same is known as with version 1.
+    V2ReadOnly,
+    /// Version 2, and each command has a group of its own: see
+    /// [`writable_cgroups`](crate::ContainerSpec::writable_cgroups).
+    V2Writable,
+}
+
+/// The first version of Docker's API whose engines can have control groups writable (Docker 28).
+const WRITABLE_SINCE: (u32, u32) = (1, 48);
+
+/// Refuses writable control groups where the engine says that it has none.
+pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(), Error> {
+    if !spec.writable_cgroups {
+        return Ok(());
+    }
+    let problem = |problem: String| Err(Error::Config(vec![FieldError::new("writable_cgroups", problem)]));
+    if info.cgroup_version == Some(1) {
+        return problem("the engine's machine has cgroup v1, and this needs cgroup v2".to_owned());
+    }
+    let api = info.api_version.split_once('.').and_then(|(major, minor)| {
+        let version: (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+        Some(version)
+    });
+    if info.version.starts_with("Docker ") && api.is_some_and(|api| api < WRITABLE_SINCE) {
+        return problem(format!("needs Docker 28 or later, and this is {}", info.version));
+    }
+    if info.version.starts_with("Docker ") && info.remaps_users {
+        return problem("Docker has no writable cgroups where it runs rootless or remaps users".to_owned());
+    }
+    Ok(())
+}
+
 /// Why a container has no agent whose spec was never decided on.
 const NOT_DECIDED: &str = "the engine cannot run the agent";
 
@@ -292,6 +355,10 @@ pub(crate) fn decide(
             let problem = format!("the agent cannot be had: {why}");
             Err(Error::Config(vec![FieldError::new("exec_via", problem)]))
         }
+        Err(why) if spec.writable_cgroups => {
+            let problem = format!("needs the agent, which cannot be had: {why}");
+            Err(Error::Config(vec![FieldError::new("writable_cgroups", problem)]))
+        }
         Err(why) if spec.supervise => {
             let problem = format!("needs the agent, which cannot be had: {why}");
             Err(Error::Config(vec![FieldError::new("supervise_command", problem)]))
@@ -308,7 +375,7 @@ pub(crate) fn decide(
 }
 
 fn must_have_agent(spec: &ContainerSpec) -> bool {
-    spec.exec_via == ExecVia::Agent || spec.supervise
+    spec.exec_via == ExecVia::Agent || spec.supervise || spec.writable_cgroups
 }
 
 /// Makes PID 1 ready in the best way that works, and has the spec say so. The image must be there. `bring_up` makes a
@@ -327,15 +394,24 @@ pub(crate) async fn bring<'a, T: Send>(
 ) -> Result<(ActiveExec, Option<T>), Error> {
     let Ways { ways, why_no_agent } = ways;
     spec.why_no_agent = why_no_agent;
+    if spec.writable_cgroups {
+        spec.command_user = command_user(spec, engine, call_timeout).await;
+        if spec.command_user.is_none() {
+            let problem = "commands must not be root's, who could write to the control groups: name another user() (and no \
+                           further groups)";
+            return Err(Error::Config(vec![FieldError::new("writable_cgroups", problem)]));
+        }
+    }
     let mut ways = ways.into_iter().peekable();
     while let Some(way) = ways.next() {
         let is_last = ways.peek().is_none();
         let known = Known::new(info, spec, &way);
         // Where nothing else would be done, the pool's first container tells.
-        let is_tried = !is_last || way.is_agent() && spec.exec_via != ExecVia::Agent;
+        let is_tried = !is_last || way.is_agent() && (spec.exec_via != ExecVia::Agent || spec.writable_cgroups);
         let tried = match apply(&way, spec, engine, call_timeout).await {
             Ok(false) => continue,
-            Ok(true) if !is_tried || known.works() => Ok(None),
+            // Whether there are control groups to be had depends on more than is remembered by.
+            Ok(true) if !is_tried || known.works() && !spec.writable_cgroups => Ok(None),
             Ok(true) if matches!(way, Way::CatApart) => {
                 // A user that is not there, or may not run `cat`, is told of as ever: PID 1 would not notice.
                 let as_commands = ContainerSpec {
@@ -451,7 +527,14 @@ impl Known {
         };
         let (body, _) = raw::merge(spec);
         let host = body.host_config.unwrap_or_default();
-        let container = (body.image, body.user, &spec.platform, host.runtime, host.security_opt);
+        let container = (
+            body.image,
+            body.user,
+            &spec.platform,
+            host.runtime,
+            host.security_opt,
+            spec.writable_cgroups,
+        );
         Self(
             info.id
                 .as_ref()
@@ -510,7 +593,9 @@ async fn undo(spec: &mut ContainerSpec, engine: &dyn Engine, call_timeout: Durat
         }
     }
     spec.agent = None;
-    spec.command_user = None;
+    if !spec.writable_cgroups {
+        spec.command_user = None;
+    }
 }
 
 /// How the agent can come into containers of this spec on this engine, the best way first, or why it cannot.

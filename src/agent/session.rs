@@ -177,6 +177,8 @@ fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>)
     // 0 stands for none.
     let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     payload.put_u64_le(time);
+    payload.put_u64_le(request.memory.unwrap_or(0));
+    payload.put_u32_le(request.pids.unwrap_or(0));
     payload.put_slice(&request.tty.map(size).unwrap_or_default().encode());
     payload.put_u32_le(request.argv.len() as u32);
     payload.put_u32_le(request.env.len() as u32);
@@ -334,6 +336,10 @@ impl Names {
                     .to_owned()
             }
             Stage::Terminal => "the container has no terminal for the command".to_owned(),
+            Stage::Cgroup => "its control group cannot be made".to_owned(),
+            Stage::CgroupUser => {
+                "it must not run as root where control groups are writable: give it another user".to_owned()
+            }
         };
         let message = match errno {
             0 => what,
@@ -345,7 +351,9 @@ impl Names {
             }
         };
         let kind = match stage {
-            Stage::Table | Stage::Resources | Stage::Limits | Stage::Terminal => EngineErrorKind::Exhausted,
+            Stage::Table | Stage::Resources | Stage::Limits | Stage::Terminal | Stage::Cgroup => {
+                EngineErrorKind::Exhausted
+            }
             _ => EngineErrorKind::CannotStart,
         };
         let error = EngineError::new(kind, message);
@@ -613,6 +621,7 @@ impl ExecControl for Control {
         let Some(Outcome::Exited(exit)) = self.outcome() else {
             return None;
         };
+        let known = |bytes| (bytes != wire::NO_COUNT).then_some(bytes);
         Some(ExecReport {
             signal: (exit.signal != 0).then_some(exit.signal.into()),
             at_deadline: exit.cause == Cause::Deadline,
@@ -622,6 +631,8 @@ impl ExecControl for Control {
             peak_memory: exit.peak_kib.saturating_mul(1024),
             oom_kills: (exit.oom_kills != wire::UNKNOWN).then_some(exit.oom_kills),
             killed_for_memory: exit.for_memory,
+            total_peak_memory: known(exit.own_peak),
+            container_peak_memory: known(exit.container_peak),
         })
     }
 

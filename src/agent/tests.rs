@@ -4,9 +4,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::decode::{Decoder, Malformed, Message};
-use super::wire::{Cause, Exit, Fields, HEADER, Header, Size, Spawn, Stage, from_agent, to_agent};
+use super::wire::{
+    Cause, Exit, Fields, HEADER, Header, MAX_DATA, NO_COUNT, Size, Spawn, Stage, V1, V2, from_agent, to_agent,
+};
 use super::{EMBEDDED, PROBLEM};
-use crate::engine::OutputStream;
+use crate::engine::{ContainerSpec, EngineInfo, OutputStream};
 
 #[path = "../../agent/sessions.rs"]
 mod sessions;
@@ -32,6 +34,25 @@ fn the_agent_of_this_build_is_small_or_there_is_a_reason() {
     }
     assert_eq!(EMBEDDED.is_empty(), !PROBLEM.is_empty());
     assert!(EMBEDDED.len() <= 64 * 1024, "{}", EMBEDDED.len());
+}
+
+/// The agent keeps its room for answers, and the library's decoder its own, by this.
+#[test]
+fn every_frame_but_output_is_small() {
+    for kind in 0..=255 {
+        if let Some((_, most)) = from_agent::sizes(kind)
+            && most != MAX_DATA
+        {
+            assert!(most <= 64 && HEADER + most <= 96, "{kind}: {most}");
+        }
+    }
+}
+
+#[test]
+fn digits_are_those_of_the_number() {
+    for number in [0, 7, 10, 65_534, u32::MAX.into(), u64::MAX] {
+        assert_eq!(users::decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+    }
 }
 
 fn frame(kind: u8, id: u32, payload: &[u8]) -> Vec<u8> {
@@ -62,13 +83,15 @@ const EXIT: Exit = Exit {
     peak_kib: 4,
     oom_kills: 5,
     for_memory: true,
+    own_peak: 6,
+    container_peak: NO_COUNT,
 };
 
 #[test]
 fn frames_come_whole_however_they_are_cut() {
     let wire = [
-        frame(from_agent::HELLO, 1, b"dpag\x01\x00\x01"),
-        frame(from_agent::HELLO, 2, b"dpag\x02\x00\x02"),
+        frame(from_agent::HELLO, 1, b"dpag\x01\x00\x05"),
+        frame(from_agent::HELLO, 2, b"dpag\x02\x00\x0a"),
         frame(from_agent::STDOUT_PIPE, 2, b""),
         frame(from_agent::STDOUT, 2, b"output"),
         frame(from_agent::STDERR_END, 2, b""),
@@ -76,6 +99,8 @@ fn frames_come_whole_however_they_are_cut() {
         frame(from_agent::CANNOT_START, 3, &[Stage::Lookup as u8, 2, 0, 0, 0]),
         frame(from_agent::WIPED, 4, &[0, 13, 0, 0, 0, 2, 0, 0, 0]),
         frame(from_agent::PONG, 5, b""),
+        frame(from_agent::CGROUPS_MADE, 6, &[0, 0, 0, 0, 0]),
+        frame(from_agent::CGROUPS_MADE, 7, &[3, 30, 0, 0, 0]),
     ]
     .concat();
     for size in 1..=wire.len() {
@@ -100,6 +125,7 @@ fn frames_come_whole_however_they_are_cut() {
                     version: 1,
                     any_user: true,
                     by_socket: false,
+                    cgroups: V1,
                 },
             ),
             (
@@ -108,6 +134,7 @@ fn frames_come_whole_however_they_are_cut() {
                     version: 2,
                     any_user: false,
                     by_socket: true,
+                    cgroups: V2,
                 },
             ),
             (2, Message::Pipe(OutputStream::Stdout)),
@@ -116,6 +143,8 @@ fn frames_come_whole_however_they_are_cut() {
             (3, Message::CannotStart(Stage::Lookup, 2)),
             (4, Message::Wiped(Some((13, 2)))),
             (5, Message::Pong),
+            (6, Message::CgroupsMade(None)),
+            (7, Message::CgroupsMade(Some((3, 30)))),
         ];
         assert_eq!(rest, expected, "in pieces of {size}");
     }
@@ -153,7 +182,10 @@ fn spawn(flags: u32, argc: u32, envc: u32, texts: &[u8]) -> Vec<u8> {
     for number in [flags, 1000] {
         payload.extend_from_slice(&number.to_le_bytes());
     }
-    payload.extend_from_slice(&77u64.to_le_bytes());
+    for number in [77u64, 1 << 40] {
+        payload.extend_from_slice(&number.to_le_bytes());
+    }
+    payload.extend_from_slice(&33u32.to_le_bytes());
     payload.extend_from_slice(&SIZE.encode());
     for number in [argc, envc] {
         payload.extend_from_slice(&number.to_le_bytes());
@@ -167,6 +199,7 @@ fn a_spawn_is_read_as_it_was_written_or_not_at_all() {
     let payload = spawn(1, 2, 1, b"/tmp\0me:us\0sh\0\0A=1\0");
     let read = Spawn::decode(&payload).unwrap();
     assert_eq!((read.flags, read.window, read.deadline, read.size), (1, 1000, 77, SIZE));
+    assert_eq!((read.memory, read.pids), (1 << 40, 33));
     assert_eq!((read.cwd, read.user), (c"/tmp", c"me:us"));
     assert_eq!(read.args().collect::<Vec<_>>(), [c"sh", c""]);
     assert_eq!(read.env().collect::<Vec<_>>(), [c"A=1"]);
@@ -233,9 +266,16 @@ proptest! {
     }
 
     #[test]
-    fn an_exit_is_read_as_it_was_written(signal in 0u8..65, code in any::<u8>(), wall in any::<u64>(), oom_kills in any::<u32>()) {
+    fn an_exit_is_read_as_it_was_written(
+        signal in 0u8..65,
+        code in any::<u8>(),
+        wall in any::<u64>(),
+        oom_kills in any::<u32>(),
+        own_peak in any::<u64>(),
+        container_peak in any::<u64>(),
+    ) {
         let code = if signal == 0 { code } else { 0 };
-        let exit = Exit { signal, code, wall, oom_kills, ..EXIT };
+        let exit = Exit { signal, code, wall, oom_kills, own_peak, container_peak, ..EXIT };
         prop_assert_eq!(Exit::decode(&exit.encode()), Some(exit));
     }
 
@@ -400,4 +440,40 @@ fn users_and_groups_are_found_as_the_engines_find_them() {
     assert_eq!(find("me:none"), Err(Stage::Group));
     let nobody = users::find(b"", b"", b"12:34").unwrap();
     assert_eq!((nobody.uid, nobody.gid), (12, 34));
+}
+
+#[test]
+fn writable_cgroups_are_refused_by_what_the_engine_says_of_itself() {
+    let refused = |engine: &str, api: &str, cgroups: Option<u8>| {
+        let mut info = EngineInfo::new(engine, api, "linux/amd64");
+        info.cgroup_version = cgroups;
+        let spec = ContainerSpec::new("any");
+        assert!(super::check_cgroups(&spec, &info).is_ok(), "nobody asks");
+        let checked = super::check_cgroups(&spec.writable_cgroups(true), &info);
+        checked.err().map(|error| error.to_string())
+    };
+    let mut rootless = EngineInfo::new("Docker 28.5.2", "1.51", "linux/amd64");
+    rootless.remaps_users = true;
+    let spec = ContainerSpec::new("any").writable_cgroups(true);
+    let error = super::check_cgroups(&spec, &rootless).unwrap_err();
+    assert!(error.to_string().contains("rootless"), "{error}");
+    let refused_for = |why: &str, refused: Option<String>| {
+        let refused = refused.unwrap();
+        assert!(
+            refused.contains("writable_cgroups") && refused.contains(why),
+            "{refused}"
+        );
+    };
+    refused_for("cgroup v1", refused("Docker 28.5.2", "1.51", Some(1)));
+    refused_for("cgroup v1", refused("Podman 5.8.6", "1.41", Some(1)));
+    refused_for(
+        "Docker 28 or later, and this is Docker 26.1.5",
+        refused("Docker 26.1.5", "1.45", Some(2)),
+    );
+    refused_for("Docker 28", refused("Docker 27.5.1", "1.47", None));
+    assert_eq!(refused("Docker 28.0.0", "1.48", Some(2)), None);
+    // What an engine does not say its containers will.
+    assert_eq!(refused("Podman 5.8.6", "1.41", None), None);
+    assert_eq!(refused("Mine 1", "1", None), None);
+    assert_eq!(refused("Docker 30", "2.0", None), None);
 }

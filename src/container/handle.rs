@@ -264,15 +264,27 @@ impl Shared {
             return Err(error);
         }
         if let (Some(agent), Some(place)) = (self.agent(), place) {
-            return agent.exec(place, request, env_clear, time);
+            // PID 1 is not who commands are.
+            let own_user = self.spec.command_user.as_ref().filter(|_| request.user.is_none());
+            return match own_user {
+                Some(user) => {
+                    let request = ExecRequest {
+                        user: Some(user.clone()),
+                        ..request.clone()
+                    };
+                    agent.exec(place, &request, env_clear, time)
+                }
+                None => agent.exec(place, request, env_clear, time),
+            };
         }
-        if !raw::limits_of_commands(&self.spec).is_empty() {
+        // The engine would run it as root, in the group of PID 1.
+        if self.spec.writable_cgroups || !raw::limits_of_commands(&self.spec).is_empty() {
             if let Some(lost) = self.runner().and_then(Client::lost) {
                 // PID 1 has ended, or is about to. The engine would run the command without its limits until then.
                 let message = "the agent, which is PID 1, has ended";
                 return Err(EngineError::new(EngineErrorKind::NotFound, message).with_source(lost));
             }
-            let message = "the agent sets the limits (ulimit) of commands, and cannot run this one";
+            let message = "the agent sets the limits of commands, and cannot run this one";
             return Err(EngineError::new(EngineErrorKind::Unsupported, message));
         }
         if env_clear {
@@ -586,7 +598,10 @@ impl Handle {
                 let socket = self.shared.agent_socket.lock().take();
                 let limits = raw::limits_of_commands(spec);
                 let greeting = Client::connect(lifeline, socket, &limits, self.shared.runtime.handle());
-                let agent = bounded(what, *call_timeout, greeting).await?;
+                let mut agent = bounded(what, *call_timeout, greeting).await?;
+                if spec.writable_cgroups {
+                    bounded("the making of control groups", *call_timeout, agent.make_cgroups()).await?;
+                }
                 let agent = self.shared.agent.get_or_init(|| agent);
                 if let Some(argv) = &spec.supervised {
                     self.supervise(agent, argv).await?;

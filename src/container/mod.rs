@@ -25,7 +25,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle as RuntimeHandle;
 
-use crate::agent::{self, Client, ExecVia, Keep, Lifeline};
+use crate::agent::{self, Cgroups, Client, ExecVia, Keep, Lifeline};
 use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError, bounded};
 use crate::error::Error;
 use crate::exec::Command;
@@ -380,6 +380,7 @@ impl Container<Created> {
                 let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
                     .await
                     .map_err(|error| Error::engine("reach the engine", None, error))?;
+                agent::check_cgroups(&spec, &info)?;
                 let ways = agent::decide(&spec, None, &*engine, &info)?;
                 agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
                 let bring_up = |spec, _| new_handle(spec).bring_up(Keep(false)).boxed();
@@ -429,6 +430,11 @@ impl Container<Running> {
     /// A container the pool has brought up.
     pub(crate) fn running(handle: Handle) -> Self {
         Self::from_handle(handle)
+    }
+
+    /// Which control groups it has, as its PID 1 sees them.
+    pub fn cgroups(&self) -> Cgroups {
+        self.shared().agent().map_or(Cgroups::Unknown, Client::cgroups)
     }
 
     /// Begins a command in it; see [`Command`].

@@ -396,6 +396,10 @@ pub struct EngineInfo {
     pub platform: String,
     /// What its kernel can limit.
     pub limits: LimitSupport,
+    /// The version of the control groups of its kernel, if it tells.
+    pub cgroup_version: Option<u8>,
+    /// Whether root of a container is another user outside, as far as the engine tells: it runs rootless, or remaps users.
+    pub remaps_users: bool,
     /// Where it is, as a text that no other engine has. What was found out about an engine is remembered by it, for as long
     /// as this process runs. `None`: nothing is remembered.
     pub id: Option<String>,
@@ -481,6 +485,8 @@ impl EngineInfo {
             api_version: api_version.into(),
             platform: platform.into(),
             limits: LimitSupport::all(),
+            cgroup_version: None,
+            remaps_users: false,
             id: None,
         }
     }
@@ -557,6 +563,11 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// A terminal of this size in place of pipes; everything then comes as [`OutputStream::Stdout`].
     pub tty: Option<TtySize>,
+    /// The most memory that it and all it starts may have at once, in bytes. The library asks no engine for that: only its
+    /// agent can do it, see [`Command::memory`](crate::Command::memory).
+    pub memory: Option<u64>,
+    /// The most processes and threads that it may be, with all it starts: as for [`memory`](Self::memory).
+    pub pids: Option<u32>,
 }
 
 impl fmt::Debug for ExecRequest {
@@ -568,6 +579,8 @@ impl fmt::Debug for ExecRequest {
             user,
             stdin,
             tty,
+            memory,
+            pids,
         } = self;
         let env: Vec<_> = env.iter().map(|text| shown::variable(text)).collect();
         f.debug_struct("ExecRequest")
@@ -577,6 +590,8 @@ impl fmt::Debug for ExecRequest {
             .field("user", user)
             .field("stdin", stdin)
             .field("tty", tty)
+            .field("memory", memory)
+            .field("pids", pids)
             .finish()
     }
 }
@@ -731,6 +746,8 @@ fn no_single_kill() -> EngineError {
 ///     peak_memory: 64 << 20,
 ///     oom_kills: Some(1),
 ///     killed_for_memory: true,
+///     total_peak_memory: None,
+///     container_peak_memory: Some(100 << 20),
 /// };
 /// assert!(is_suspect(&report));
 /// ```
@@ -753,6 +770,10 @@ pub struct ExecReport {
     pub oom_kills: Option<u32>,
     /// One of those was the command's own.
     pub killed_for_memory: bool,
+    /// The most memory that it and all it has started had at once, in bytes, if that is counted.
+    pub total_peak_memory: Option<u64>,
+    /// The most memory that its container had at once so far, in bytes, if that is counted.
+    pub container_peak_memory: Option<u64>,
 }
 
 /// Which of its two outputs a command wrote to.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType,
-    ResourcesUlimits, RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    MountTmpfsOptions, MountType, ResourcesUlimits, RestartPolicyNameEnum,
 };
 use sha2::{Digest, Sha256};
 
@@ -472,6 +472,15 @@ fn set_isolation(
     if let Some(runtime) = &spec.runtime {
         conflicts.set("host_config.runtime", "runtime", &mut host.runtime, runtime.clone());
     }
+    if spec.writable_cgroups {
+        // The groups of others are not to be seen, let alone written to.
+        conflicts.set(
+            "host_config.cgroupns_mode",
+            "writable_cgroups",
+            &mut host.cgroupns_mode,
+            HostConfigCgroupnsModeEnum::PRIVATE,
+        );
+    }
     if spec.cap_drop_all {
         conflicts.set(
             "host_config.cap_drop",
@@ -576,6 +585,9 @@ fn set_pid1(spec: &ContainerSpec, body: &mut ContainerCreateBody, host: &mut Hos
                 mounts.push(file.mount());
                 let socket = spec.agent_socket.as_deref();
                 mounts.extend(socket.map(|socket| agent::bind(socket, agent::SOCKET_TARGET)));
+                if spec.writable_cgroups {
+                    body.user = Some("0:0".to_owned());
+                }
                 // It reaps for itself, and must be PID 1.
                 host.init = Some(false);
                 // The only signal that it knows from outside, whatever the image says; else a stop takes all its time.
@@ -961,6 +973,29 @@ mod tests {
         assert_eq!(of(&raw(Some("mine"), None)), "mine");
         assert_eq!(of(&raw(Some("mine"), Some("too"))), "mine too");
         assert_eq!(own_command(&spec(), Vec::new(), Vec::new()), [""; 0]);
+    }
+
+    #[test]
+    fn where_cgroups_are_writable_pid_1_is_root_in_a_namespace_of_its_own() {
+        let private = Some(HostConfigCgroupnsModeEnum::PRIVATE);
+        let mut spec = spec().user("nobody").writable_cgroups(true);
+        let (body, host) = merged(&spec);
+        assert_eq!(
+            (body.user.as_deref(), host.cgroupns_mode),
+            (Some("nobody"), private),
+            "PID 1 is not decided"
+        );
+        spec.agent = Some(agent::AgentFile::in_volume("any".to_owned()));
+        let (body, host) = merged(&spec);
+        assert_eq!((body.user.as_deref(), host.cgroupns_mode), (Some("0:0"), private));
+        // The way to ask for it is the engine's own.
+        assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+        let (body, host) = merged(&spec.clone().writable_cgroups(false));
+        assert_eq!((body.user.as_deref(), host.cgroupns_mode), (Some("nobody"), None));
+        let raw = super::tests::host(|host| host.cgroupns_mode = Some(HostConfigCgroupnsModeEnum::HOST));
+        let problems = merge(&spec.host_config(raw)).1;
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].field(), "host_config.cgroupns_mode");
     }
 
     #[test]

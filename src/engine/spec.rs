@@ -158,6 +158,7 @@ pub struct ContainerSpec {
     pub(crate) host_config: Option<HostConfig>,
     pub(crate) exec_via: ExecVia,
     pub(crate) agent_path: Option<PathBuf>,
+    pub(crate) writable_cgroups: bool,
     /// PID 1, when it is decided that the agent is it.
     pub(crate) agent: Option<AgentFile>,
     pub(crate) supervise: bool,
@@ -212,6 +213,7 @@ impl ContainerSpec {
             host_config: None,
             exec_via: ExecVia::default(),
             agent_path: None,
+            writable_cgroups: false,
             agent: None,
             supervise: false,
             supervised: None,
@@ -363,6 +365,56 @@ impl ContainerSpec {
     #[must_use]
     pub fn supervise_command(mut self, supervise: bool) -> Self {
         self.supervise = supervise;
+        self
+    }
+
+    /// Has the container's control group (cgroup v2) writable for PID 1, which is the agent, and each command in a group of
+    /// its own. Default: `false`.
+    ///
+    /// With it
+    ///
+    /// - a command can have limits of its own: [`Command::memory`](crate::Command::memory) and
+    ///   [`Command::pids`](crate::Command::pids),
+    /// - its [`Usage`](crate::Usage) counts everything it has started, with the most memory that all of it had at once,
+    /// - it is ended by `cgroup.kill`, which no fork escapes, and its death is proven by the kernel's own count of what lives
+    ///   in the group. Other commands, and what they have left behind, are never touched,
+    /// - it is [`OutOfMemory`](crate::ExitStatus::OutOfMemory) if, and only if, a process in its group was killed for memory.
+    ///
+    /// # Who commands run as
+    ///
+    /// Whoever may write to the groups could leave them, and freeze PID 1, so that the container would outlive its owner.
+    /// So PID 1 is root, and commands never are: they run as the [`user`](Self::user) of the spec or of the image, or as their
+    /// [own](crate::Command::user). Building a pool fails where that user is root; a command that is to run as root fails
+    /// with [`Error::CannotStart`](crate::Error::CannotStart). No program gains privileges (`no_new_privs`, also where
+    /// `security_opt` is your own).
+    ///
+    /// # Where it works
+    ///
+    /// With cgroup v2, Linux 5.14 and the agent (see [`exec_via`](Self::exec_via)): on Docker 28 and later, and on Podman.
+    /// Docker has no such option where it runs rootless or remaps users. Where it does not work, building a pool fails and
+    /// says why: no limit of a command is silently none. [`Status::cgroups`](crate::Status::cgroups) tells what there is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`](crate::Error::Config) without the agent, with
+    /// [`supervise_command`](Self::supervise_command), with a user that is root, or where the engine says that it has cgroup v1
+    /// or is too old. [`Error::Engine`](crate::Error::Engine) of the kind
+    /// [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded) where the agent finds that it cannot make groups.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dockerpool::{ContainerSpec, ExecVia};
+    ///
+    /// let judge = ContainerSpec::new("python:3.12-alpine")
+    ///     .user("nobody")
+    ///     .exec_via(ExecVia::Agent)
+    ///     .writable_cgroups(true);
+    /// # let _ = judge;
+    /// ```
+    #[must_use]
+    pub fn writable_cgroups(mut self, writable: bool) -> Self {
+        self.writable_cgroups = writable;
         self
     }
 
@@ -602,6 +654,12 @@ impl ContainerSpec {
         if self.agent_path.as_ref().is_some_and(|path| !path.is_absolute()) {
             bad("agent_path", "must be an absolute path");
         }
+        if self.writable_cgroups && self.exec_via == ExecVia::Docker {
+            bad("writable_cgroups", "needs the agent: see exec_via()");
+        }
+        if self.writable_cgroups && self.supervise {
+            bad("writable_cgroups", "does not go with supervise_command()");
+        }
         if self.supervise && self.exec_via == ExecVia::Docker {
             bad("supervise_command", "needs the agent: see exec_via()");
         }
@@ -656,6 +714,7 @@ impl fmt::Debug for ContainerSpec {
             host_config,
             exec_via,
             agent_path,
+            writable_cgroups,
             agent,
             supervise,
             supervised,
@@ -692,6 +751,7 @@ impl fmt::Debug for ContainerSpec {
             .field("host_config", &host_config.as_ref().map(Fields))
             .field("exec_via", exec_via)
             .field("agent_path", agent_path)
+            .field("writable_cgroups", writable_cgroups)
             .field("agent", agent)
             .field("supervise_command", supervise)
             .field("supervised", &supervised.as_deref().map(Argv))

@@ -10,6 +10,7 @@ use super::child::Child;
 use super::output::{ExitStatus, Output};
 use super::shorthands::{self, OutputLines};
 use super::stdio::{OnLimit, Source, Stdio};
+use crate::agent::Cgroups;
 use crate::container::{Container, Running};
 use crate::engine::{ExecRequest, TtySize};
 use crate::error::{Error, FieldError};
@@ -228,6 +229,30 @@ impl<'c> Command<'c> {
     /// terminal to programs you do not trust there.
     pub fn tty(&mut self, rows: u16, cols: u16) -> &mut Self {
         self.setup.request.tty = Some(TtySize { rows, cols });
+        self
+    }
+
+    /// How much memory it and everything it starts may have together, in bytes. Swap is not added to it. The kernel kills a
+    /// process of it that would go beyond, which gives [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory). Files in
+    /// memory (`tmpfs`) and the page cache count. Default: the container's limit, which holds in any case.
+    ///
+    /// # Errors
+    ///
+    /// Running it gives [`Error::BadCommand`] unless the container has
+    /// [writable control groups](crate::ContainerSpec::writable_cgroups), and for 0.
+    pub fn memory(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
+        self.setup.request.memory = bytes.into();
+        self
+    }
+
+    /// How many processes and threads there may be of it, everything it starts counted. Beyond it no more can be begun
+    /// (`EAGAIN`). Default: the container's limit, which holds in any case.
+    ///
+    /// # Errors
+    ///
+    /// As [`memory`](Self::memory).
+    pub fn pids(&mut self, pids: impl Into<Option<u32>>) -> &mut Self {
+        self.setup.request.pids = pids.into();
         self
     }
 
@@ -463,6 +488,19 @@ impl<'c> Command<'c> {
                 let problem = format!("the arguments and the environment have more than {MAX_ARGS} bytes from here on");
                 return Some(FieldError::new(field, problem));
             }
+        }
+        let limits = [("memory", request.memory), ("pids", request.pids.map(u64::from))];
+        for (field, limit) in limits {
+            let problem = match limit {
+                None => continue,
+                Some(0) => "must be at least 1",
+                Some(_) if self.container.cgroups() != Cgroups::V2Writable => {
+                    "commands have limits of their own only in containers with writable_cgroups()"
+                }
+                Some(limit) if i64::try_from(limit).is_err() => "must fit in 63 bits",
+                Some(_) => continue,
+            };
+            return Some(FieldError::new(field, problem));
         }
         let program = &request.argv[0];
         if self.setup.env_clear

@@ -342,6 +342,8 @@ impl Driver {
                 system: report.map(|report| report.system),
                 peak_memory: report.map(|report| report.peak_memory),
                 oom_kills: report.and_then(|report| report.oom_kills),
+                total_peak_memory: report.and_then(|report| report.total_peak_memory),
+                container_peak_memory: report.and_then(|report| report.container_peak_memory),
             };
             Verdict::Ended(status, usage)
         };

@@ -65,6 +65,8 @@ pub enum ExitStatus {
     /// - By the agent it is decided by who was killed. That is known of the command's first process, of a shell that gives
     ///   its child's end as its own, and of all processes that had lost their parent. A process that another one has
     ///   waited for counts as the command's if there was no process of anybody else in the container while it ran.
+    /// - With [writable control groups](crate::ContainerSpec::writable_cgroups) the kernel counts for each command, and it is
+    ///   exact.
     /// - By the exec API the engine's event tells, which names the container only. A command that ended by SIGKILL, or
     ///   whose shell says so, counts as the one that was killed. One that ended otherwise counts if it was the only command
     ///   at that time, in a container of a pool, and no command of an earlier lease has run there, which could have left a
@@ -230,7 +232,8 @@ pub struct Usage {
     pub wall: Duration,
     /// Processor time in user mode. Counts the processes of the command that have ended and that their parent, or PID 1, has
     /// waited for. If the command was killed, that is every process of it, except those that had ended before under a parent
-    /// that ignores `SIGCHLD`. `None`: not known. Only the agent tells the time, see [`ExecVia`](crate::ExecVia); the same
+    /// that ignores `SIGCHLD`. With [writable control groups](crate::ContainerSpec::writable_cgroups) every process of the
+    /// command counts, whatever became of it. `None`: not known. Only the agent tells the time, see [`ExecVia`](crate::ExecVia); the same
     /// holds for the following fields.
     pub user: Option<Duration>,
     /// Processor time in the kernel, of the same processes.
@@ -239,6 +242,13 @@ pub struct Usage {
     pub peak_memory: Option<u64>,
     /// How many processes of the container the kernel killed for memory while it ran.
     pub oom_kills: Option<u32>,
+    /// The most memory that the command and everything it has started had at once, in bytes. What the kernel counts for a
+    /// control group is in it: files in memory and the page cache too. `None` unless the container has
+    /// [writable control groups](crate::ContainerSpec::writable_cgroups) and its kernel tells (`memory.peak`, Linux 5.19).
+    pub total_peak_memory: Option<u64>,
+    /// The most memory that the container had at once, from its start until the command's end, in bytes, counted in the same
+    /// way: earlier commands and leases are in it. `None` where the kernel does not tell the container's agent.
+    pub container_peak_memory: Option<u64>,
 }
 
 impl Usage {
@@ -249,6 +259,8 @@ impl Usage {
             system: None,
             peak_memory: None,
             oom_kills: None,
+            total_peak_memory: None,
+            container_peak_memory: None,
         }
     }
 }

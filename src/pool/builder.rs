@@ -271,6 +271,7 @@ impl PoolBuilder {
             .map_err(failed("reach the engine"))?;
         check_capabilities(&*engine, &self.spec, self.adopt)?;
         check_limits(info.limits, &self.spec)?;
+        agent::check_cgroups(&self.spec, &info)?;
         let instance = format!("{:032x}", fastrand::u128(..));
         // Code in the containers can read it: it says nothing. The volume's labels tell whose it is.
         let volume = format!("dockerpool-{:032x}", fastrand::u128(..));
@@ -339,6 +340,7 @@ impl PoolBuilder {
             on_error,
             limits_hold: AtomicBool::new(false),
             warned: Mutex::new(HashSet::new()),
+            cgroups: Mutex::default(),
             creation_failed: AtomicBool::new(false),
         });
         let room = limits.max_idle.min(limits.max_total);
@@ -558,6 +560,11 @@ impl PoolBuilder {
     /// See [`ContainerSpec::agent_path`].
     pub fn agent_path(self, path: impl Into<PathBuf>) -> Self {
         self.map_spec(|spec| spec.agent_path(path))
+    }
+
+    /// See [`ContainerSpec::writable_cgroups`].
+    pub fn writable_cgroups(self, writable: bool) -> Self {
+        self.map_spec(|spec| spec.writable_cgroups(writable))
     }
 
     /// See [`ContainerSpec::supervise_command`].

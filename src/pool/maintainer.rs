@@ -19,6 +19,7 @@ use super::adopt;
 use super::idle::{Idle, Judge, Retired, Slot};
 use super::lifetime::{self, Lifetime};
 use super::watchdog::{self, Watchdog};
+use crate::agent::Cgroups;
 use crate::backoff::Backoff;
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Running, Shared, Taint};
 use crate::engine::{
@@ -101,6 +102,8 @@ pub(super) struct Background {
     pub(super) limits_hold: AtomicBool,
     /// What the engine has said of containers so far.
     pub(super) warned: Mutex<HashSet<String>>,
+    /// What the newest container has.
+    pub(super) cgroups: Mutex<Cgroups>,
     /// A creation has failed, or a container died early, since this was last looked at. Set before its slot is free: whoever
     /// takes that must know of the failure.
     pub(super) creation_failed: AtomicBool,
@@ -504,6 +507,9 @@ pub(super) fn take_in(background: &Arc<Background>, handle: Handle, slot: Slot<I
         handle.shared().life.set_outdated();
     }
     let shared = handle.shared().clone();
+    if let Some(agent) = shared.agent() {
+        *background.cgroups.lock() = agent.cgroups();
+    }
     if !slot.put(Container::running(handle)) {
         let error = died_early(&shared);
         background

@@ -210,6 +210,7 @@ impl Pool {
         Status {
             exec: self.inner.exec,
             lifeline: Lifeline::of(&self.inner.background.spec),
+            cgroups: *self.inner.background.cgroups.lock(),
             ..self.inner.background.idle.status()
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::agent::{ActiveExec, Lifeline};
+use crate::agent::{ActiveExec, Cgroups, Lifeline};
 
 /// How many containers a pool has, and where they are, at one moment.
 ///
@@ -40,6 +40,8 @@ pub struct Status {
     pub exec: ActiveExec,
     /// How sure it is that the containers end with this process, and why.
     pub lifeline: Lifeline,
+    /// Which control groups the containers have, as the newest of them tells.
+    pub cgroups: Cgroups,
     /// What has happened since the pool was built.
     pub lifetime: Counters,
 }
@@ -105,6 +107,7 @@ impl fmt::Display for Status {
             lifetime: _,
             exec: _,
             lifeline: _,
+            cgroups: _,
         } = self;
         write!(
             f,

@@ -3,7 +3,7 @@
 //! The words are those of Docker 20.10 to 29 (`verifyPlatformContainerResources` of its daemon) and of Podman. Docker sets
 //! a limit that its kernel lacks to nothing, goes on, and says so in the answer to the create call.
 
-use bollard::models::{HostConfig, ResourcesUlimits, SystemInfo};
+use bollard::models::{HostConfig, ResourcesUlimits, SystemInfo, SystemInfoCgroupVersionEnum};
 use serde_json::Value;
 
 use crate::engine::LimitSupport;
@@ -128,6 +128,25 @@ fn is_limit(value: &Value) -> bool {
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
     }
+}
+
+/// The version of the control groups of an engine's kernel, if it tells: since API 1.41.
+pub(super) fn cgroup_version(info: &SystemInfo) -> Option<u8> {
+    match info.cgroup_version? {
+        SystemInfoCgroupVersionEnum::_1 => Some(1),
+        SystemInfoCgroupVersionEnum::_2 => Some(2),
+        _ => None,
+    }
+}
+
+/// Whether root of a container is another user outside.
+pub(super) fn remaps_users(info: &SystemInfo) -> bool {
+    let says = |option: &String| {
+        option
+            .split(',')
+            .any(|part| matches!(part, "name=rootless" | "name=userns"))
+    };
+    info.security_options.iter().flatten().any(says)
 }
 
 /// What the engine says that it can limit. What it does not say counts as possible.
@@ -305,5 +324,33 @@ mod tests {
             "no core at all was asked for"
         );
         assert_eq!(missing(&with("core", -1, -1), &other, false), [""; 0]);
+    }
+
+    #[test]
+    fn what_an_engine_says_of_its_groups_and_users_is_understood() {
+        let info = |version, options: &[&str]| SystemInfo {
+            cgroup_version: version,
+            security_options: Some(options.iter().map(|option| (*option).to_owned()).collect()),
+            ..Default::default()
+        };
+        let v2 = info(
+            Some(SystemInfoCgroupVersionEnum::_2),
+            &["name=seccomp,profile=builtin", "name=cgroupns"],
+        );
+        assert_eq!((cgroup_version(&v2), remaps_users(&v2)), (Some(2), false));
+        let v1 = info(
+            Some(SystemInfoCgroupVersionEnum::_1),
+            &["name=seccomp,profile=builtin", "name=userns"],
+        );
+        assert_eq!((cgroup_version(&v1), remaps_users(&v1)), (Some(1), true));
+        assert!(remaps_users(&info(
+            None,
+            &["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]
+        )));
+        assert_eq!(
+            cgroup_version(&info(Some(SystemInfoCgroupVersionEnum::EMPTY), &[])),
+            None
+        );
+        assert!(!remaps_users(&SystemInfo::default()));
     }
 }

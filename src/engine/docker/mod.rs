@@ -425,6 +425,8 @@ impl Engine for DockerEngine {
             // Where there is no answer, the containers will tell.
             if let Some(said) = self.said().await {
                 info.limits = said.limits;
+                info.cgroup_version = said.cgroup_version;
+                info.remaps_users = said.remaps_users;
             }
             info.id = self.endpoint.as_ref().map(ToString::to_string);
             Ok(info)
@@ -496,6 +498,16 @@ impl Engine for DockerEngine {
                 platform: spec.platform.clone().unwrap_or_default(),
             };
             let mut body = body_of(spec);
+            if spec.writable_cgroups
+                && let Some(host) = &mut body.host_config
+            {
+                let option = if self.is_podman {
+                    "unmask=/sys/fs/cgroup"
+                } else {
+                    "writable-cgroups=true"
+                };
+                host.security_opt.get_or_insert_default().push(option.to_owned());
+            }
             if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
                 network::pin(&mut body, network.name().unwrap_or_default(), id);
             }

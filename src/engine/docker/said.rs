@@ -11,6 +11,10 @@ use crate::engine::{ContainerSpec, LimitSupport};
 pub(super) struct Said {
     /// What it can limit.
     pub(super) limits: LimitSupport,
+    /// The version of its kernel's control groups, if it tells.
+    pub(super) cgroup_version: Option<u8>,
+    /// Whether root of a container is another user outside.
+    pub(super) remaps_users: bool,
     /// Containers may touch only files that carry a label for them.
     pub(super) selinux: bool,
     /// Why it does not see this machine's files, although its socket is here.
@@ -27,6 +31,8 @@ impl Said {
             } else {
                 limits::support(info)
             },
+            cgroup_version: limits::cgroup_version(info),
+            remaps_users: limits::remaps_users(info),
             selinux: options.map(String::as_str).any(|option| {
                 let name = option.split(',').find_map(|part| part.strip_prefix("name="));
                 name.unwrap_or(option) == "selinux"
