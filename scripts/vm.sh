@@ -167,6 +167,7 @@ vm_up() {
         "ubda=$VM_DIR/disk,$VM_DIR/sid.img" root=/dev/ubda rw vec0:transport=tap,ifname=tap0,depth=128 \
         con=null con0=null,fd:1 console=tty0 >"$VM_DIR/console.log" 2>&1 </dev/null 9>&- &
     echo "$! $(start_time $!)" >"$VM_DIR/pid"
+    disown # or bash tells of its end
     if ! wait_for $VM_BOOT_DEADLINE vm_settled || vm_gone; then
         tail -n 20 "$VM_DIR/console.log" >&2
         die "the machine with cgroup v2 did not come up (its console is above, and in $VM_DIR/console.log): does this machine allow ptrace, seccomp and memory of ${VM_MEMORY}?"

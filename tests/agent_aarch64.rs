@@ -61,7 +61,10 @@ fn it_compiles_and_is_small_and_needs_nothing() {
 fn emulator() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     let files = std::env::split_paths(&path).map(|dir| dir.join(EMULATOR));
-    files.into_iter().find(|file| file.exists()).expect("there is an emulator")
+    files
+        .into_iter()
+        .find(|file| file.exists())
+        .expect("there is an emulator")
 }
 
 #[tokio::test]
