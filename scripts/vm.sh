@@ -53,7 +53,7 @@ vm_build() {
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt=force-unsafe-io \
         sid "$root" "$mirror" >"$VM_DIR/build.log" 2>&1 </dev/null ||
-        die "the machine with cgroup v2 cannot be built: $(grep '^E:' "$VM_DIR/build.log" | tail -n 1) (log $VM_DIR/build.log; no network?)"
+        die "the machine with cgroup v2 cannot be built: $(grep -m 1 -E '^(E:|Err:)' "$VM_DIR/build.log") (log $VM_DIR/build.log; no network?)"
     vm_take_kernel "$root"
     vm_configure "$root"
     truncate -s 12G "$VM_DIR/sid.img.new" # sparse
