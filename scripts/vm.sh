@@ -53,7 +53,7 @@ vm_build() {
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt=force-unsafe-io \
         sid "$root" "$mirror" >"$VM_DIR/build.log" 2>&1 </dev/null ||
-        die "the machine with cgroup v2 cannot be built: $(grep '^E:' "$VM_DIR/build.log" | tail -n 1) (log $VM_DIR/build.log; no network?)"
+        die "the machine with cgroup v2 cannot be built: $(grep -m 1 -E '^(E:|Err:)' "$VM_DIR/build.log") (log $VM_DIR/build.log; no network?)"
     vm_take_kernel "$root"
     vm_configure "$root"
     truncate -s 12G "$VM_DIR/sid.img.new" # sparse
@@ -167,6 +167,7 @@ vm_up() {
         "ubda=$VM_DIR/disk,$VM_DIR/sid.img" root=/dev/ubda rw vec0:transport=tap,ifname=tap0,depth=128 \
         con=null con0=null,fd:1 console=tty0 >"$VM_DIR/console.log" 2>&1 </dev/null 9>&- &
     echo "$! $(start_time $!)" >"$VM_DIR/pid"
+    disown # or bash tells of its end
     if ! wait_for $VM_BOOT_DEADLINE vm_settled || vm_gone; then
         tail -n 20 "$VM_DIR/console.log" >&2
         die "the machine with cgroup v2 did not come up (its console is above, and in $VM_DIR/console.log): does this machine allow ptrace, seccomp and memory of ${VM_MEMORY}?"

@@ -239,6 +239,10 @@ async fn many_commands_run_at_once_and_each_gets_its_own() {
                 assert_eq!(out.stderr.len(), i as usize * 1000);
             }
         }
+        // By the time that passes without a sign of life of an agent with so many commands to end, its container is ended.
+        if support::lacks(support::Capability::Speed) {
+            return;
+        }
         // More than the agent can run at once wait for one of those to end.
         let mut children = Vec::new();
         for _ in 0..64 {
@@ -367,14 +371,16 @@ async fn a_long_command_line_and_a_large_environment_arrive() {
 async fn the_agent_takes_little_memory_also_after_much_work() {
     with_agent("memory", async |c| {
         // What is its own. Its program, of at most 64 KiB (`src/agent/tests.rs`), is mapped from one file, which all containers
-        // share in memory; how much of that is mapped at a time is the kernel's to decide.
+        // share in memory; how much of that is mapped at a time is the kernel's to decide. Where the file is in a tmpfs, that
+        // counts as shared memory.
+        const PROGRAM: u64 = 64;
         let resident = async || {
             let status = c.command("cat").arg("/proc/1/status").output_string().await.unwrap();
             let kib = |name: &str| -> u64 {
                 let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
                 line.trim().trim_end_matches(" kB").parse().unwrap()
             };
-            kib("RssAnon:") + kib("RssShmem:")
+            kib("RssAnon:") + kib("RssShmem:").saturating_sub(PROGRAM)
         };
         assert!(resident().await <= 80, "{} KiB at first", resident().await);
         let data = vec![7; 3_000_000];
