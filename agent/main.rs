@@ -374,7 +374,10 @@ impl Agent {
                     command.resize(size);
                 }
             }
-            to_agent::PING => self.out.frame(from_agent::PONG, id, &[]),
+            to_agent::PING => {
+                let kills = count_oom_kills(self.table.cgroups.oom);
+                self.out.frame(from_agent::PONG, id, &kills.to_le_bytes());
+            }
             _ => return None,
         }
         Some(())

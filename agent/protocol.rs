@@ -125,8 +125,8 @@ pub mod from_agent {
         Some(match kind {
             HELLO => (7, 7),
             STDOUT | STDERR => (1, super::MAX_DATA),
-            STDIN_CREDIT | COUNTED => (4, 4),
-            STDOUT_END | STDERR_END | STDIN_CLOSED | PONG | STDOUT_PIPE | STDERR_PIPE => (0, 0),
+            STDIN_CREDIT | COUNTED | PONG => (4, 4),
+            STDOUT_END | STDERR_END | STDIN_CLOSED | STDOUT_PIPE | STDERR_PIPE => (0, 0),
             EXIT => (super::Exit::SIZE, super::Exit::SIZE),
             CANNOT_START | CGROUPS_MADE => (5, 5),
             WIPED => (9, 9),

@@ -240,18 +240,13 @@ async fn arguments_arrive_as_they_were_given() {
 }
 
 #[tokio::test]
-async fn out_of_memory_is_told_from_a_plain_kill_by_the_engines_event() {
+async fn out_of_memory_is_told_from_a_plain_kill() {
     with_container(pool("oom").exec_via(ExecVia::Docker), async |c| {
         let out = sh(c, "echo before; tail /dev/zero").await;
-        // Podman has no event for it: there it is a kill like any other.
-        let (status, taint) = if engine().await.capabilities().oom_events {
-            (ExitStatus::OutOfMemory, Some(Taint::OutOfMemory))
-        } else {
-            (ExitStatus::Signaled(9), None)
-        };
+        let status = ExitStatus::OutOfMemory;
         assert_eq!((out.status, out.stdout_lossy()), (status, "before\n".into()));
-        assert_eq!(c.taint(), taint);
-        // An event of the past is no evidence.
+        assert_eq!(c.taint(), Some(Taint::OutOfMemory));
+        // A kill of the past is no evidence.
         assert_eq!(sh(c, "kill -9 $$").await.status, ExitStatus::Signaled(9));
         assert_eq!(sh(c, "exit 137").await.status, ExitStatus::Signaled(9));
         assert_eq!(sh(c, "exit 3").await.status, ExitStatus::Exited(3));
@@ -265,17 +260,6 @@ async fn a_member_of_a_pipeline_that_ran_out_of_memory_is_told_though_the_shell_
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
     let out = sh(&c, "tail /dev/zero | cat; echo after").await;
-    if !engine().await.capabilities().oom_events {
-        // Podman has no event for it: all there is to see is how the shell ended.
-        assert_eq!(
-            (out.status, out.stdout_lossy()),
-            (ExitStatus::Exited(0), "after\n".into())
-        );
-        assert_eq!(sh(&c, "tail /dev/zero").await.status, ExitStatus::Signaled(9));
-        drop(c);
-        pool.shutdown().await.unwrap();
-        return;
-    }
     assert_eq!(
         (out.status, out.stdout_lossy()),
         (ExitStatus::OutOfMemory, "after\n".into())

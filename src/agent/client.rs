@@ -256,6 +256,12 @@ impl Client {
         }
     }
 
+    /// How many processes of the container the kernel has killed for memory, if that is counted. The caller's deadline bounds
+    /// it.
+    pub(crate) async fn oom_kills(&self) -> Option<u32> {
+        self.inner.ping().await.ok().flatten()
+    }
+
     /// Whether the agent answers: a proof that its container still runs. The caller's deadline bounds it.
     pub(crate) async fn answers(&self) -> bool {
         self.inner.ping().await.is_ok()
@@ -352,9 +358,10 @@ impl Inner {
         }
     }
 
-    pub(super) async fn ping(&self) -> Result<(), EngineError> {
+    /// A sign of life, with the number of kills for memory in the container, if that is counted.
+    pub(super) async fn ping(&self) -> Result<Option<u32>, EngineError> {
         match self.ask(to_agent::PING, &[], None).await? {
-            Message::Pong => Ok(()),
+            Message::Pong(oom_kills) => Ok(oom_kills),
             _ => Err(nonsense()),
         }
     }

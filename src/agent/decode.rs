@@ -2,7 +2,9 @@
 
 use bytes::{Buf, Bytes};
 
-use super::wire::{ANY_USER, BY_SOCKET, Exit, Fields, HEADER, Header, Stage, V1, V2, from_agent, hello_version};
+use super::wire::{
+    ANY_USER, BY_SOCKET, Exit, Fields, HEADER, Header, Stage, UNKNOWN, V1, V2, from_agent, hello_version,
+};
 use crate::engine::OutputStream;
 
 /// The most bytes of a frame that is no output.
@@ -32,7 +34,8 @@ pub(super) enum Message {
     /// With an error number and of which path it is, if not everything could be removed.
     Wiped(Option<(i32, u32)>),
     Counted(u32),
-    Pong,
+    /// How many processes of the container the kernel has killed for memory, if that is counted.
+    Pong(Option<u32>),
     /// At which step no control groups could be made and with which error number, if they could not.
     CgroupsMade(Option<(u8, i32)>),
 }
@@ -136,7 +139,7 @@ fn message(kind: u8, payload: &[u8]) -> Option<Message> {
             Message::Wiped((done == 0).then_some((errno, path)))
         }
         from_agent::COUNTED => Message::Counted(fields.u32()?),
-        from_agent::PONG => Message::Pong,
+        from_agent::PONG => Message::Pong(Some(fields.u32()?).filter(|kills| *kills != UNKNOWN)),
         from_agent::CGROUPS_MADE => {
             let (step, errno) = (fields.u8()?, fields.u32()? as i32);
             Message::CgroupsMade((step != 0).then_some((step, errno)))

@@ -98,7 +98,8 @@ fn frames_come_whole_however_they_are_cut() {
         frame(from_agent::EXIT, 2, &EXIT.encode()),
         frame(from_agent::CANNOT_START, 3, &[Stage::Lookup as u8, 2, 0, 0, 0]),
         frame(from_agent::WIPED, 4, &[0, 13, 0, 0, 0, 2, 0, 0, 0]),
-        frame(from_agent::PONG, 5, b""),
+        frame(from_agent::PONG, 5, &[7, 0, 0, 0]),
+        frame(from_agent::PONG, 5, &[255; 4]),
         frame(from_agent::CGROUPS_MADE, 6, &[0, 0, 0, 0, 0]),
         frame(from_agent::CGROUPS_MADE, 7, &[3, 30, 0, 0, 0]),
     ]
@@ -142,7 +143,8 @@ fn frames_come_whole_however_they_are_cut() {
             (2, Message::Exit(EXIT)),
             (3, Message::CannotStart(Stage::Lookup, 2)),
             (4, Message::Wiped(Some((13, 2)))),
-            (5, Message::Pong),
+            (5, Message::Pong(Some(7))),
+            (5, Message::Pong(None)),
             (6, Message::CgroupsMade(None)),
             (7, Message::CgroupsMade(Some((3, 30)))),
         ];

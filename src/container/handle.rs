@@ -39,8 +39,8 @@ pub(crate) struct Shared {
     taint: AtomicU8,
     /// Commands that were begun and have not provably ended.
     unfinished: AtomicUsize,
-    /// Whether a command was ever begun, and whether one was by an earlier lease, which may have left processes behind.
-    begun: AtomicBool,
+    /// How many commands were begun, and whether one was by an earlier lease, which may have left processes behind.
+    begun: AtomicUsize,
     begun_earlier: AtomicBool,
     oom_kills: Mutex<OomLog>,
     started: OnceLock<Instant>,
@@ -179,7 +179,7 @@ impl Shared {
     /// Counts a command as unfinished until the token is told that it has ended.
     pub(crate) fn begin_command(self: &Arc<Self>) -> Unfinished {
         self.unfinished.fetch_add(1, Ordering::AcqRel);
-        self.begun.store(true, Ordering::Release);
+        self.begun.fetch_add(1, Ordering::AcqRel);
         Unfinished {
             shared: Some(self.clone()),
         }
@@ -187,7 +187,7 @@ impl Shared {
 
     /// The lease has ended, and there may be another.
     pub(crate) fn end_lease(&self) {
-        if self.begun.load(Ordering::Acquire) {
+        if self.begun() != 0 {
             self.begun_earlier.store(true, Ordering::Release);
         }
     }
@@ -209,11 +209,21 @@ impl Shared {
             log.told.push_back(at);
         }
         log.kills.count += 1;
-        let alone = self.unfinished.load(Ordering::Acquire) == 1 && !self.is_supervised();
-        if alone && !self.begun_earlier.load(Ordering::Acquire) {
+        if self.runs_single_command() {
             log.kills.of_single_command += 1;
         }
         self.set_taint(Taint::OutOfMemory);
+    }
+
+    /// How many commands were begun in it.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Whether one command runs, and nothing of an earlier lease can.
+    pub(crate) fn runs_single_command(&self) -> bool {
+        let alone = self.unfinished.load(Ordering::Acquire) == 1 && !self.is_supervised();
+        alone && !self.begun_earlier.load(Ordering::Acquire)
     }
 
     /// The agent, where it is PID 1: also where commands are run by the engine.
@@ -468,7 +478,7 @@ impl Handle {
             id: OnceLock::new(),
             taint: AtomicU8::new(0),
             unfinished: AtomicUsize::new(0),
-            begun: AtomicBool::new(false),
+            begun: AtomicUsize::new(0),
             begun_earlier: AtomicBool::new(false),
             oom_kills: Mutex::default(),
             started: OnceLock::new(),

@@ -59,6 +59,9 @@ const QUESTION_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration
 /// Failed questions in a row after which the outcome is unknown.
 const QUESTION_FAILURES: u32 = 3;
 
+/// How long a command waits for the agent's count of kills for memory. The agent of a paused container does not answer.
+const COUNT_BEFORE: Duration = Duration::from_millis(500);
+
 /// The engine tells of a kill for memory on a stream of its own, and knows of the end of a container later than of those of
 /// the commands in it: this long after the end of a command both must have come.
 const KILL_REASON_GRACE: Duration = Duration::from_millis(300);
@@ -290,6 +293,7 @@ impl Driver {
         } = self;
         let begun_at = SystemTime::now();
         let oom_before = shared.oom_kills();
+        let (begun_alone, begun_before) = (shared.runs_single_command(), shared.begun());
         let ended = |status| Verdict::Ended(status, Usage::of_wall(begun.elapsed()));
         let halted = halt.requested_or_at(deadline);
         tokio::pin!(halted);
@@ -318,7 +322,14 @@ impl Driver {
         let start = bounded("the start of a command", shared.call_timeout, async {
             shared.used().await?;
             let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            shared.exec(place, &request, env_clear, time).await
+            let counted = if shared.ends_alone(&request) {
+                // The agent counts for each command.
+                None
+            } else {
+                count_oom_kills(&shared, COUNT_BEFORE).await
+            };
+            let session = shared.exec(place, &request, env_clear, time).await?;
+            Ok((session, counted))
         });
         let session = tokio::select! {
             biased;
@@ -329,7 +340,7 @@ impl Driver {
             }
             session = start => session,
         };
-        let ExecSession { stdin, output, control } = match session {
+        let (ExecSession { stdin, output, control }, counted) = match session {
             Ok(session) => session,
             Err(error) => return not_started(&shared, error).await,
         };
@@ -415,15 +426,31 @@ impl Driver {
             let (status, proof) = outcome(&shared, *code, &report);
             return (ended(status.with_output(is_whole)), proof);
         }
+        let killed_for_memory = match (&end, counted) {
+            (Ok(_), Some(before)) => count_oom_kills(&shared, CONTAINER_END)
+                .await
+                .map(|kills| kills > before),
+            _ => None,
+        };
+        if killed_for_memory == Some(true) {
+            shared.set_taint(Taint::OutOfMemory);
+        }
         match end {
-            Ok(KILLED) => {
+            Ok(KILLED) if killed_for_memory == Some(true) => (ended(ExitStatus::OutOfMemory), Proof::Ended),
+            Ok(KILLED) if killed_for_memory.is_none() => {
                 // By what the clock says now, or by what it said: it may have been set, and the engine's with it.
                 let since = SystemTime::now().checked_sub(begun.elapsed()).unwrap_or(begun_at);
                 let status = why_killed(&shared, since.min(begun_at), oom_before).await;
                 (ended(status.with_output(is_whole)), Proof::Ended)
             }
             // A shell goes on without the member of a pipeline that the kernel took, and may end well.
-            Ok(_) if shared.oom_kills().of_single_command > oom_before.of_single_command => {
+            Ok(_)
+                if match killed_for_memory {
+                    // What one command has done is not told from what another has.
+                    Some(killed) => killed && begun_alone && shared.begun() == begun_before,
+                    None => shared.oom_kills().of_single_command > oom_before.of_single_command,
+                } =>
+            {
                 (ended(ExitStatus::OutOfMemory), Proof::Ended)
             }
             Ok(code) => match ExitStatus::from_engine_code(code) {
@@ -438,6 +465,13 @@ impl Driver {
             }
         }
     }
+}
+
+/// How many kills for memory the agent has counted in the container. It tells that in time, also where the engine runs the
+/// commands; an engine tells of a kill after the end of its command, or never.
+async fn count_oom_kills(shared: &Shared, limit: Duration) -> Option<u32> {
+    let agent = shared.agent()?;
+    timeout(limit, agent.oom_kills()).await.ok().flatten()
 }
 
 /// The engine's exit code of a process killed by SIGKILL.

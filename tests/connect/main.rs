@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dockerpool::engine::ExecRequest;
-use dockerpool::{DockerEngine, Endpoint, Engine, EngineErrorKind, Error};
+use dockerpool::{DockerEngine, Endpoint, Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Taint};
 use futures_util::StreamExt;
 use proxy::{Authority, Proxy};
 use support::pool;
@@ -195,5 +195,37 @@ async fn what_is_sent_over_tls_does_not_wait_for_an_acknowledgement() {
     }
     assert!(fastest < Duration::from_millis(35), "{fastest:?}");
     drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+/// By the agent's count, since the engine's events come late, or, as here and with Podman, never.
+#[tokio::test]
+async fn kills_for_memory_are_told_without_events() {
+    let changes = teller::Changes {
+        refused: |line, _| line.contains("/events").then(|| (500, "no events here".to_owned())),
+        ..Default::default()
+    };
+    let teller = teller::Teller::start(proxy::real_socket().await, changes);
+    let engine = DockerEngine::connect_to(Endpoint::unix(teller.socket())).await.unwrap();
+    let pool = pool("no-events")
+        .engine(Arc::new(engine))
+        .exec_via(ExecVia::Docker)
+        .memory(32 << 20)
+        .max_total(1);
+    let pool = pool.build().await.unwrap();
+    for (script, memory_ran_out) in [
+        ("tail /dev/zero", ExitStatus::OutOfMemory),
+        ("tail /dev/zero | cat; exit 0", ExitStatus::OutOfMemory),
+        ("kill -9 $$", ExitStatus::Signaled(9)),
+        ("exit 137", ExitStatus::Signaled(9)),
+        ("exit 0", ExitStatus::Exited(0)),
+    ] {
+        let c = pool.acquire().await.unwrap();
+        let out = c.command("sh").args(["-c", script]).output().await.unwrap();
+        assert_eq!(out.status, memory_ran_out, "{script}");
+        let taint = (memory_ran_out == ExitStatus::OutOfMemory).then_some(Taint::OutOfMemory);
+        assert_eq!(c.taint(), taint, "{script}");
+    }
+    assert!(teller.asked().iter().any(|(line, _)| line.contains("/events")));
     pool.shutdown().await.unwrap();
 }
