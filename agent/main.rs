@@ -49,6 +49,10 @@ const KILL_ALL_LIMIT: u64 = 10_000_000;
 /// After how many microseconds of frames everything else has its turn.
 const FRAMES_TURN: u64 = 1000;
 
+/// After so many microseconds of nothing but frames, each time, the library is given a sign of life: what it asks waits
+/// behind them.
+const SIGN: u64 = 100_000;
+
 /// The same for children that have ended or stopped, and after how many of them the clock is looked at.
 const REAP_TURN: u64 = 1000;
 const REAP_CLOCK_CHECK: u32 = 16;
@@ -75,6 +79,8 @@ struct Agent {
     proc: Proc,
     table: Table,
     greeted: bool,
+    /// When a sign of life is due.
+    sign_at: u64,
     /// Everything is to be killed: for which request at last, and since when.
     kill_all: Option<(u32, u64)>,
     /// The wipe that goes on, and what came of it once that is known.
@@ -105,6 +111,7 @@ impl Agent {
             proc: Proc::open()?,
             table: Table::new(Cgroups::find())?,
             greeted: false,
+            sign_at: 0,
             kill_all: None,
             wipe: None,
             to_reap: false,
@@ -230,20 +237,27 @@ impl Agent {
     /// Does what the library has asked for. Not for long: some of it takes its time, and commands wait.
     fn take_frames(&mut self) {
         let begun = sys::now();
-        while self.out.has_room() {
+        let mut now = begun;
+        let mut none = true;
+        while self.out.has_room() && now.saturating_sub(begun) <= FRAMES_TURN {
             match self.input.next() {
-                Next::Wait => return,
+                Next::Wait => break,
                 Next::Broken => sys::exit(BROKEN),
                 Next::Frame(header) => {
                     if self.obey(header).is_none() {
                         sys::exit(BROKEN);
                     }
                     self.input.done(header);
-                    if sys::now().saturating_sub(begun) > FRAMES_TURN {
-                        return;
-                    }
+                    none = false;
+                    now = sys::now();
                 }
             }
+        }
+        if none {
+            self.sign_at = now + SIGN;
+        } else if now >= self.sign_at && self.out.has_room() {
+            self.out.frame(from_agent::PONG, 0, &[]);
+            self.sign_at = now + SIGN;
         }
     }
 
@@ -450,7 +464,7 @@ impl Agent {
         if self.table.commands().any(|command| command.killing.is_some()) {
             // Twice at once: the first round kills, and mostly the second sees that nothing is left.
             for _ in 0..2 {
-                self.table.kill_round(&self.pid1, self.proc, now);
+                self.table.kill_round(&self.pid1, self.proc);
                 self.reap();
             }
         }

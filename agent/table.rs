@@ -30,6 +30,9 @@ const PIPE_SIZE: usize = 256 * 1024;
 /// numbers, and not after each of many.
 const SETTLE: u64 = 20_000;
 
+/// After how many microseconds of rounds of kills everything else has its turn. At least one round is made.
+const KILL_TURN: u64 = 1000;
+
 /// How often it is looked whether the rest of an output was taken by others.
 const LOOK_AT_OUTPUT: u64 = 20_000;
 
@@ -39,6 +42,8 @@ const KILLED: u8 = 128 + sys::SIGKILL as u8;
 pub struct Table {
     pub cgroups: Cgroups,
     commands: &'static mut [Command],
+    /// The place whose kill goes on next.
+    next_kill: usize,
     /// Of commands that have ended by themselves.
     sessions: Sessions,
     /// When these must be looked at.
@@ -160,6 +165,7 @@ impl Table {
             cgroups,
             // Not on the stack, where each move would leave a copy.
             commands: sys::map_values(MAX_COMMANDS, || Command::FREE)?,
+            next_kill: 0,
             sessions: Sessions::new(),
             settle_at: None,
             looked_at: 0,
@@ -499,9 +505,13 @@ impl Table {
         deadlines.chain(self.settle_at).chain(output).min()
     }
 
-    /// One round for every command that is being killed.
-    pub fn kill_round(&mut self, pid1: &Pid1, proc: Proc, now: u64) {
-        for i in 0..MAX_COMMANDS {
+    /// One round for each command that is being killed, one after the other. Not for long: where there are many, each looks
+    /// at the processes of all.
+    pub fn kill_round(&mut self, pid1: &Pid1, proc: Proc) {
+        let begun = sys::now();
+        for _ in 0..MAX_COMMANDS {
+            let i = self.next_kill;
+            self.next_kill = (i + 1) % MAX_COMMANDS;
             let command = &self.commands[i];
             let (id, root, waited, ticks) = (command.id, command.pid, command.end.is_some(), command.ticks);
             if id == 0 {
@@ -511,6 +521,7 @@ impl Table {
                 continue;
             };
             let others = Roots::new(self.commands().filter(|other| other.id != id && other.runs()).map(|other| other.pid));
+            let now = sys::now();
             let target = Target {
                 root,
                 waited,
@@ -524,6 +535,9 @@ impl Table {
             let command = &mut self.commands[i];
             command.killing = (progress == Progress::GoesOn).then_some(killing);
             command.all_dead = progress == Progress::AllDead;
+            if sys::now().saturating_sub(begun) > KILL_TURN {
+                return;
+            }
         }
     }
 

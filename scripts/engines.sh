@@ -42,11 +42,11 @@ engine_recipe() {
         local name
         for name in acquire agent agent_conformance exec exec_limits exec_stdin lifeline return; do TESTS+=(--test $name); done
         ;;
-    docker-28-cgroup2) VM=docker LACKS=(iptables toolchain aarch64 speed) ;;
-    docker-28-crun) VM=docker-crun LACKS=(iptables toolchain aarch64 speed) ;;
-    podman-5-crun) VM=podman TITLE=Podman LACKS=(iptables toolchain aarch64 speed) ;;
-    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain aarch64 speed root) ;;
-    podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain aarch64 speed root) ;;
+    docker-28-cgroup2) VM=docker LACKS=(iptables toolchain aarch64) ;;
+    docker-28-crun) VM=docker-crun LACKS=(iptables toolchain aarch64) ;;
+    podman-5-crun) VM=podman TITLE=Podman LACKS=(iptables toolchain aarch64) ;;
+    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain aarch64 root) ;;
+    podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain aarch64 root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
 }

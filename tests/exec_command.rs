@@ -561,8 +561,12 @@ async fn what_a_slow_reader_finds_is_whole() {
                 tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut rest)
                     .await
                     .unwrap();
-                assert_eq!(first.len() + rest.len(), size, "{via:?}");
-                assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(5), "{via:?} {size}");
+                let (status, len) = (child.wait().await.unwrap(), first.len() + rest.len());
+                // On a machine so slow that the rest cannot be taken in that time, it says so.
+                if status != ExitStatus::Incomplete(5) || via == ExecVia::Agent {
+                    assert_eq!((status, len), (ExitStatus::Exited(5), size), "{via:?} {size}");
+                }
+                assert!(len <= size, "{via:?} {size}");
             });
             futures_util::future::join_all(commands).await;
             assert_eq!(c.taint(), None);

@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle as RuntimeHandle;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::Cgroups;
@@ -56,6 +56,8 @@ pub(super) struct Inner {
     /// Where frames go instead once it is known that there is one.
     socket: OnceLock<Arc<Connection>>,
     state: Mutex<State>,
+    /// Tells of whatever comes from the agent.
+    pub(super) heard: Notify,
     /// Whose turn it is to have directories emptied.
     wipes: Arc<tokio::sync::Mutex<()>>,
     /// One for each command that the agent has a place for. Whoever waits gets one in turn.
@@ -108,6 +110,7 @@ impl Client {
             frames,
             socket: OnceLock::new(),
             state: Mutex::default(),
+            heard: Notify::new(),
             wipes: Arc::default(),
             places: Arc::new(Semaphore::new(wire::MAX_COMMANDS)),
         });
@@ -420,6 +423,10 @@ impl Inner {
     }
 
     fn take(&self, id: u32, message: Message) -> Result<(), EngineError> {
+        if let (0, Message::Pong) = (id, &message) {
+            // A sign of life that nobody has asked for.
+            return Ok(());
+        }
         let mut state = self.state.lock();
         if let Some(running) = state.commands.get(&id).cloned() {
             if running.take(message)? {
@@ -503,6 +510,7 @@ fn feed(
     inner: &Inner,
     mut pipe: impl FnMut() -> Option<Descriptor>,
 ) -> Result<(), EngineError> {
+    inner.heard.notify_waiters();
     let mut taken = Ok(());
     let fed = decoder.feed(data, |id, message| match message {
         Message::Pipe(stream) => inner.take_pipe(id, stream, pipe()),

@@ -644,6 +644,16 @@ impl ExecControl for Control {
         Box::pin(self.end())
     }
 
+    fn sign_of_life(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // Its answer may have to wait behind much else that it is to do, and then comes after other signs.
+            tokio::select! {
+                () = self.inner.heard.notified() => {}
+                _ = self.inner.ping() => {}
+            }
+        })
+    }
+
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>> {
         self.inner
             .send(to_agent::SIGNAL, self.running.id, &signal.to_le_bytes());

@@ -710,6 +710,14 @@ pub trait ExecControl: Send + Sync {
         Box::pin(async { Err(no_single_kill()) })
     }
 
+    /// Comes with the next sign of life from whoever does the [`kill`](Self::kill). A container is killed whose command is to
+    /// end, where none has come for a second. The default asks for the [`exit_code`](Self::exit_code), and any answer is one.
+    fn sign_of_life(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let _ = self.exit_code().await;
+        })
+    }
+
     /// Sends the command's first process a signal. One that has ended gets none.
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>> {
         let _ = signal;

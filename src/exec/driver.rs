@@ -41,10 +41,12 @@ const SILENCE_AT_END: Duration = Duration::from_secs(5);
 /// How long pieces are taken in all after the end of a command: its background tasks may print for ever.
 const OUTPUT_AFTER_END: Duration = Duration::from_secs(30);
 
-/// A command whose output waits for its reader is asked about after this long, and then at the longest this often. The
-/// engine gives up output that was not taken two seconds after the end of its command, and gives the end of the stream as if
-/// it were whole.
-const STALL_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+/// A command whose output waits for its reader is asked about after this long, and then at the longest this often.
+const STALL_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
+
+/// This long after the end of a command the engine gives up output of it that was not taken, and gives the end of the stream
+/// as if it were whole.
+const GIVEN_UP: Duration = Duration::from_secs(2);
 
 /// How much output of a command that has ended or is being ended is kept for a reader that is slow, in bytes. Beyond what
 /// the engine and the kernel hold (some 1.4 MB) it is only what others print, or a fast writer while the kill is on its way.
@@ -378,6 +380,7 @@ impl Driver {
             quiet_since: Instant::now(),
             ended_until: None,
             next_question: None,
+            ran_at: Instant::now(),
             stdout,
             stderr,
         };
@@ -517,7 +520,7 @@ async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint) -> Proof 
 async fn silence(control: &dyn ExecControl) {
     let mut unanswered = 0;
     while unanswered < 2 {
-        if timeout(ANSWER_DUE, control.exit_code()).await.is_ok() {
+        if timeout(ANSWER_DUE, control.sign_of_life()).await.is_ok() {
             unanswered = 0;
             sleep(ANSWER_DUE / 2).await;
         } else {
@@ -614,8 +617,11 @@ struct Pump {
     quiet_since: Instant,
     /// Until when pieces are taken at all, once the command is known to have ended or is being ended.
     ended_until: Option<Instant>,
-    /// When the command is asked about next while a reader holds it up, and the pause before that.
+    /// When the command is asked about next, and the pause before that, once a reader has held it up; until it is known to
+    /// have run after that.
     next_question: Option<(Instant, Duration)>,
+    /// When it was last known to run.
+    ran_at: Instant,
     stdout: mpsc::Sender<Bytes>,
     stderr: mpsc::Sender<Bytes>,
 }
@@ -644,7 +650,7 @@ impl Pump {
             let frame = match self.next().await? {
                 Next::Frame(frame) => frame,
                 Next::End => {
-                    self.halt.whole.store(true, Ordering::Release);
+                    self.halt.whole.store(self.is_whole_at_end(), Ordering::Release);
                     return Ok(self.quiet_since);
                 }
                 Next::Cut => return Ok(self.quiet_since),
@@ -668,14 +674,9 @@ impl Pump {
                 .get_or_insert_with(|| (Instant::now() + first, first));
             let question = async {
                 sleep_until(at).await;
-                bounded(
-                    "a question about a command",
-                    self.shared.call_timeout,
-                    self.control.exit_code(),
-                )
-                .await
+                (Instant::now(), ask(&*self.control, &self.shared).await)
             };
-            let answer = tokio::select! {
+            let (asked, answer) = tokio::select! {
                 biased;
                 _ = self.halt.requested() => return false,
                 room = self.pipe(frame).reserve() => {
@@ -689,13 +690,45 @@ impl Pump {
             match answer {
                 Ok(Some(_)) => self.set_ended(),
                 // What the engine fails in is seen in its output.
-                Ok(None) | Err(_) => {
+                answer => {
+                    if answer.is_ok() {
+                        self.ran_at = asked;
+                    }
                     let pause = (pause * 2).min(longest);
                     self.next_question = Some((Instant::now() + pause, pause));
                 }
             }
         }
         false
+    }
+
+    /// Asks about a command that was held up by a reader before, so that it is known whether the engine may have given up
+    /// output of it meanwhile.
+    async fn look_after_stall(&mut self) {
+        let Some((at, pause)) = self.next_question else { return };
+        let asked = Instant::now();
+        if asked < at {
+            return;
+        }
+        let answer = tokio::select! {
+            biased;
+            _ = self.halt.requested() => return,
+            answer = ask(&*self.control, &self.shared) => answer,
+        };
+        match answer {
+            Ok(Some(_)) => self.set_ended(),
+            Ok(None) => {
+                self.ran_at = asked;
+                self.next_question = None;
+            }
+            Err(_) => self.next_question = Some((Instant::now() + pause, pause)),
+        }
+    }
+
+    /// Whether the end of the engine's stream shows that all has come. If a reader has held it up, and the command may have
+    /// ended so long ago, it does not. The agent gives up nothing.
+    fn is_whole_at_end(&self) -> bool {
+        self.next_question.is_none() || self.ran_at.elapsed() < GIVEN_UP || self.control.report().is_some()
     }
 
     /// Takes what is still on its way without waiting for readers, and has it served to them: each stream on its own, so that
@@ -707,7 +740,10 @@ impl Pump {
         let ended = loop {
             let frame = match self.next().await {
                 Ok(Next::Frame(frame)) => frame,
-                Ok(Next::End) => break Ok(self.quiet_since),
+                Ok(Next::End) => {
+                    is_whole &= self.is_whole_at_end();
+                    break Ok(self.quiet_since);
+                }
                 Ok(Next::Cut) => {
                     is_whole = false;
                     break Ok(self.quiet_since);
@@ -752,6 +788,9 @@ impl Pump {
     /// The next piece, or the end.
     async fn next(&mut self) -> Result<Next, EngineError> {
         self.quiet_since = Instant::now();
+        if self.ended_until.is_none() {
+            self.look_after_stall().await;
+        }
         if self.ended_until.is_some() || self.halt.reason().is_some() {
             return self.next_after_end().await;
         }
@@ -778,6 +817,7 @@ impl Pump {
                 true => IDLE_QUESTION.min(self.shared.call_timeout),
                 false => self.shared.call_timeout,
             };
+            let asked = Instant::now();
             // A silent command, one that has ended while others hold its output, or a connection that is dead?
             match bounded("a question about a command", patience, self.control.exit_code()).await {
                 Ok(Some(_)) => {
@@ -787,6 +827,8 @@ impl Pump {
                 Err(error) if error.says_not_started() => return Ok(self.end_of_words().await),
                 Ok(None) | Err(_) if is_idle => self.halt.request(Stop::IdleTimedOut),
                 Ok(None) => {
+                    self.ran_at = asked;
+                    self.next_question = None;
                     failures = 0;
                     pause = (pause * 2).min(longest);
                 }
@@ -849,13 +891,18 @@ async fn serve(pipe: mpsc::Sender<Bytes>, frames: Vec<Frame>) {
     }
 }
 
+/// The exit code of a command, if it has ended.
+async fn ask(control: &dyn ExecControl, shared: &Shared) -> Result<Option<i64>, EngineError> {
+    bounded("a question about a command", shared.call_timeout, control.exit_code()).await
+}
+
 /// Asks until the command has ended: the end of its output is not its own.
 async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64, EngineError> {
     let (mut pause, longest) = QUESTION_PAUSE;
     let mut failures = 0;
     let mut was_told = false;
     loop {
-        match bounded("a question about a command", shared.call_timeout, control.exit_code()).await {
+        match ask(control, shared).await {
             Ok(Some(code)) => return Ok(code),
             Ok(None) => failures = 0,
             Err(error) if error.says_not_started() => return Err(error),

@@ -46,8 +46,9 @@ pub enum ExitStatus {
     ///
     /// Only the end of the engine's stream proves that an output is whole. It is waited for until nothing has come for five
     /// seconds, and for half a minute in all. Docker gives it two seconds after the end of the command at the latest, also
-    /// where a background task holds the output; a relay between here and the engine may withhold it. A relay that closes
-    /// the stream too early cannot be told from the engine.
+    /// where a background task holds the output, and then gives up what was not taken yet. So this is the status too where
+    /// a reader held the output up, and the command may have ended two seconds before its stream did. A relay between here
+    /// and the engine may withhold the end. A relay that closes the stream too early cannot be told from the engine.
     Incomplete(i32),
     /// It was stopped at its time limit. So it, and by the exec API its container, was killed.
     TimedOut,

@@ -14,21 +14,18 @@ pub enum Capability {
     Toolchain,
     /// The tests run as root.
     Root,
-    /// System calls take as long as they do everywhere.
-    Speed,
     /// The agent for aarch64 can be built, and run under an emulator.
     Aarch64,
 }
 
 impl Capability {
-    const ALL: [Self; 5] = [Self::Iptables, Self::Toolchain, Self::Root, Self::Speed, Self::Aarch64];
+    const ALL: [Self; 4] = [Self::Iptables, Self::Toolchain, Self::Root, Self::Aarch64];
 
     fn name(self) -> &'static str {
         match self {
             Self::Iptables => "iptables",
             Self::Toolchain => "toolchain",
             Self::Root => "root",
-            Self::Speed => "speed",
             Self::Aarch64 => "aarch64",
         }
     }
@@ -43,9 +40,6 @@ impl Capability {
                 "the test calls cargo, which the machine does not have; what it tests does not depend on the engine"
             }
             Self::Root => "the test calls what only root may: mounts, control groups, another dockerd",
-            Self::Speed => {
-                "system calls of User-mode Linux take many times as long as elsewhere, and the test depends on a time that they take"
-            }
             Self::Aarch64 => "there is no Rust core library for aarch64, no rust-lld or no emulator of it",
         }
     }
@@ -62,9 +56,6 @@ impl Capability {
                 "test -d $(${RUSTC:-rustc} --print target-libdir --target aarch64-unknown-linux-gnu) && \
                  ls $(${RUSTC:-rustc} --print sysroot)/lib/rustlib/*/bin/rust-lld && command -v qemu-aarch64-static",
             ),
-            Self::Speed => !std::fs::read_to_string("/proc/cpuinfo")
-                .unwrap()
-                .contains("User Mode Linux"),
             Self::Root => rustix::process::geteuid().is_root(),
         }
     }

@@ -73,6 +73,12 @@ pub async fn is_podman() -> bool {
     engine().await.check().await.unwrap().version.starts_with("Podman")
 }
 
+/// Whether the engine's default runtime is crun, with its differences.
+pub async fn is_crun() -> bool {
+    let info = engine().await.bollard().info().await.unwrap();
+    info.default_runtime.as_deref() == Some("crun")
+}
+
 /// How many containers of this pool the engine has, in any state.
 pub async fn containers_of(engine: &dyn Engine, pool: &Pool) -> usize {
     containers_of_instance(engine, pool.instance()).await
