@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
-use support::{engine, eventually_now, is_podman, pool, processes, unique_mark, with_container};
+use support::{engine, eventually_now, is_crun, is_podman, pool, processes, unique_mark, with_container};
 use tokio::io::AsyncReadExt;
 
 /// What a shell makes of a script.
@@ -239,8 +239,55 @@ async fn arguments_arrive_as_they_were_given() {
     .await;
 }
 
+/// Whether the kernel spares commands of the exec API when memory is short: `crun exec` does not give them the container's
+/// `oom_score_adj`, and with Docker they have that of containerd's own process.
+async fn are_commands_spared() -> bool {
+    is_crun().await && !is_podman().await
+}
+
+/// What the script of a command takes when memory is short where commands are spared: another process, be it PID 1. The
+/// outcome is known all the same, and the container is not lent again.
+async fn a_shortage_where_commands_are_spared(name: &str, script: &str) {
+    let pool = pool(name).exec_via(ExecVia::Docker).max_total(1).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    let out = sh(&c, script).await;
+    let taint = match out.status {
+        ExitStatus::OutOfMemory => Taint::OutOfMemory,
+        ExitStatus::ContainerGone => Taint::Died,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(c.taint(), Some(taint));
+    drop(c);
+    let c = pool.acquire().await.unwrap();
+    assert_ne!(c.id(), id);
+    assert_eq!(sh(&c, "echo fine").await.stdout_lossy(), "fine\n");
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_kernel_takes_a_command_before_pid_1_but_for_one_that_crun_executes() {
+    let scores = "cat /proc/self/oom_score_adj /proc/1/oom_score_adj";
+    for via in [ExecVia::Agent, ExecVia::Docker] {
+        with_container(pool("scores").exec_via(via), async |c| {
+            let out = sh(c, scores).await.stdout_lossy().into_owned();
+            let scores: Vec<i32> = out.lines().map(|line| line.parse().unwrap()).collect();
+            let [command, pid1] = scores[..] else { panic!("{out}") };
+            match via {
+                ExecVia::Agent => assert!(command > pid1, "{out}"),
+                _ => assert_eq!(command < pid1, are_commands_spared().await, "{out}"),
+            }
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn out_of_memory_is_told_from_a_plain_kill() {
+    if are_commands_spared().await {
+        return a_shortage_where_commands_are_spared("oom-spared", "echo before; tail /dev/zero").await;
+    }
     with_container(pool("oom").exec_via(ExecVia::Docker), async |c| {
         let out = sh(c, "echo before; tail /dev/zero").await;
         let status = ExitStatus::OutOfMemory;
@@ -256,6 +303,9 @@ async fn out_of_memory_is_told_from_a_plain_kill() {
 
 #[tokio::test]
 async fn a_member_of_a_pipeline_that_ran_out_of_memory_is_told_though_the_shell_ends_well() {
+    if are_commands_spared().await {
+        return a_shortage_where_commands_are_spared("oom-pipe-spared", "tail /dev/zero | cat; echo after").await;
+    }
     let pool = pool("oom-pipe").max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();

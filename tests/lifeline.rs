@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use bollard::models::HostConfig;
 use dockerpool::engine::{ContainerState, Selector};
-use dockerpool::{ActiveExec, DockerEngine, Endpoint, Engine, Error, ExecVia, Lifeline, Pool, PoolBuilder, Taint};
+use dockerpool::{
+    ActiveExec, DockerEngine, Endpoint, Engine, EngineErrorKind, Error, ExecVia, Lifeline, Pool, PoolBuilder, Taint,
+};
 use memory_group::MemoryGroup;
 use support::{
     Owner, busybox, containers_of, containers_of_instance, engine, eventually, eventually_now, finish, pool, python,
@@ -206,7 +208,11 @@ async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_
             .collect::<Vec<_>>()
     };
     eventually("the one that runs is gone", async || left().await == paused(&ids)).await;
-    engine.unpause(&ids[0]).await.unwrap();
+    // It ends as soon as it goes on. `runc` may find its control group gone when it looks whether it does.
+    if let Err(error) = engine.unpause(&ids[0]).await {
+        use EngineErrorKind::{Conflict, NotFound};
+        assert!(matches!(error.kind(), Conflict | NotFound), "{error:?}");
+    }
     eventually("so is the one that was unpaused", async || {
         left().await == paused(&ids[1..])
     })

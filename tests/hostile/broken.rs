@@ -43,7 +43,11 @@ async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
                 let attack = format!("{way:?} {user}: {script}");
                 let status = c.command("true").status().await;
                 if *script == NO_NULL {
-                    assert_eq!(status.is_err(), matches!(way, Way::ExecApi) && !is_crun, "{attack}: {status:?}");
+                    assert_eq!(
+                        status.is_err(),
+                        matches!(way, Way::ExecApi) && !is_crun,
+                        "{attack}: {status:?}"
+                    );
                 }
                 match status {
                     Err(Error::CannotStart { .. }) => assert_eq!(c.taint(), Some(Taint::Broken), "{attack}"),
