@@ -256,7 +256,7 @@ impl Agent {
         if none {
             self.sign_at = now + SIGN;
         } else if now >= self.sign_at && self.out.has_room() {
-            self.out.frame(from_agent::PONG, 0, &[]);
+            self.out.frame(from_agent::PONG, 0, &UNKNOWN.to_le_bytes());
             self.sign_at = now + SIGN;
         }
     }

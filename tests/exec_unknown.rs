@@ -95,6 +95,20 @@ impl Engine for Odd {
         Box::pin(async move {
             let mut session = self.inner.exec(id, request).await?;
             session.control = Box::new(OddControl(self.questions.clone()));
+            // A byte at a time, so that a reader can hold it up.
+            let pieces = session.output.map(move |frame| match frame {
+                Ok(Frame { stream, data }) => {
+                    let byte = |at| {
+                        Ok(Frame {
+                            stream,
+                            data: data.slice(at..=at),
+                        })
+                    };
+                    (0..data.len()).map(byte).collect()
+                }
+                Err(error) => vec![Err(error)],
+            });
+            session.output = pieces.flat_map(stream::iter).boxed();
             if self.breaks_off {
                 let frame = Frame {
                     stream: OutputStream::Stdout,
@@ -300,4 +314,53 @@ async fn a_silent_command_is_asked_about_more_and_more_rarely_and_its_end_is_see
     drop(child);
     drop(c);
     pool.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_a_reader_has_held_up_is_incomplete_where_the_engine_may_have_given_it_up() {
+    const PIECES: usize = 100;
+    let (complete, incomplete) = (ExitStatus::Exited(5), ExitStatus::Incomplete(5));
+    for (replies, reads_after, expected) in [
+        // It is known to have run less than two seconds before the end of the stream, or it is not.
+        (&[Reply::Running, Reply::Code(5)][..], None, complete),
+        (&[Reply::Never, Reply::Code(5)], None, incomplete),
+        // The reader goes on before there is an answer.
+        (&[Reply::Never, Reply::Running, Reply::Code(5)], Some(3), complete),
+        (&[Reply::Never, Reply::Code(5)], Some(3), incomplete),
+        (
+            &[Reply::Never, Reply::Fail(EngineErrorKind::Internal), Reply::Code(5)],
+            Some(3),
+            incomplete,
+        ),
+        // It has never been late.
+        (&[Reply::Code(5)], Some(0), complete),
+    ] {
+        let inner = FakeEngine::new();
+        inner.on_exec(|_| FakeProcess::exit(5).stdout(vec![b'x'; PIECES]));
+        let engine = Odd {
+            inner,
+            questions: Questions::answered_by(replies),
+            breaks_off: false,
+        };
+        let pool = Pool::builder("held-up")
+            .tokio_runtime(Handle::current())
+            .image("any")
+            .engine(Arc::new(engine));
+        let pool = pool.build().await.unwrap();
+        let c = pool.acquire().await.unwrap();
+        let mut child = c.command("any").spawn().await.unwrap();
+        let early = match reads_after {
+            None => Some(child.wait().await.unwrap()),
+            Some(seconds) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                None
+            }
+        };
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!(out.status, expected, "{replies:?} {reads_after:?}");
+        assert!(early.is_none_or(|early| early == expected), "{early:?}");
+        assert_eq!(out.stdout.len(), PIECES);
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
 }

@@ -423,7 +423,7 @@ impl Inner {
     }
 
     fn take(&self, id: u32, message: Message) -> Result<(), EngineError> {
-        if let (0, Message::Pong) = (id, &message) {
+        if let (0, Message::Pong(_)) = (id, &message) {
             // A sign of life that nobody has asked for.
             return Ok(());
         }
