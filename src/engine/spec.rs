@@ -74,7 +74,9 @@ pub(crate) struct Ulimit {
 ///   [`cap_add`](Self::cap_add) keeps one of them. A `cap_drop` in the raw configuration takes the place of the whole
 ///   list, `[]` too. [`cap_drop_all`](Self::cap_drop_all) drops all.
 /// - The kernel prefers the container's processes to the host's when it kills for memory: `oom_score_adj` is 500. The raw
-///   configuration sets another value.
+///   configuration sets another value. `crun` (seen with 1.28 under Docker) does not give that to what it executes: commands
+///   by the exec API are then taken last of all, after the container's own PID 1 and the host's programs. Those by the
+///   [agent](crate::ExecVia) are not.
 /// - No core dumps are written: the limit `core` is 0. [`ulimit`](Self::ulimit) sets another value.
 /// - The image's `HEALTHCHECK` does not run, since the server that it asks does not run. The raw configuration asks for a
 ///   check (`healthcheck`; one without a `test` means the image's). The check does run where the server is
