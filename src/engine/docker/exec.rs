@@ -47,6 +47,10 @@ const PODMAN_START: &[u8] = b"Error: ";
 /// Podman's exit codes for a command that was not begun; a command may end with them, too.
 const PODMAN_CODES: RangeInclusive<i64> = 125..=127;
 
+/// How long Podman's words may come after its answer that a command has ended, where neither its output has ended nor any of it
+/// has come. Then something else that the command has started holds the output.
+const PODMANS_WORDS_DUE: Duration = Duration::from_secs(2);
+
 /// The words at the ends of Podman's lines about a runtime, and those at the beginnings of its lines about the program that
 /// watches over it.
 const PODMAN_ENDS: [&str; 7] = [
@@ -198,6 +202,10 @@ struct Known {
     held: VecDeque<Frame>,
     /// The size of all that is held.
     size: usize,
+    /// Some of the output has been seen to be its own.
+    is_heard: bool,
+    /// Since when Podman says that it has ended, while nothing of its output has come.
+    wordless_since: Option<Instant>,
     limbo: Limbo,
 }
 
@@ -205,6 +213,14 @@ impl Known {
     fn hold(&mut self, frame: Frame) {
         self.size += frame.data.len();
         self.held.push_back(frame);
+    }
+
+    /// Whether an exit code says nothing yet, since words on why the command was not begun may still come after it.
+    fn awaits_words(&mut self) -> bool {
+        if self.has_begun || self.is_heard || self.limbo.output_ended || self.is_podmans() {
+            return false;
+        }
+        self.wordless_since.get_or_insert_with(Instant::now).elapsed() <= PODMANS_WORDS_DUE
     }
 
     /// All that is held.
@@ -297,6 +313,9 @@ impl Asked {
                 return Ok(None);
             }
             let Some(code) = found.exit_code else { return Ok(None) };
+            if self.is_podman && PODMAN_CODES.contains(&code) && known.awaits_words() {
+                return Ok(None);
+            }
             // Only a process that never was has no pid, whatever its exit code. Podman takes the pid away at the end, and there
             // the words must do: a program that writes the like itself, and no more, is mistaken.
             let never_was = match pid {
@@ -510,6 +529,7 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                         let mut known = state.asked.known.lock();
                         known.hold(frame);
                         state.only_words = state.asked.may_be_words(&known);
+                        known.is_heard |= !state.only_words;
                     }
                     if state.only_words && state.question.is_none() {
                         state.question = Some(Box::pin(state.asked.clone().ask_on()));

@@ -1,7 +1,7 @@
 //! Settings of isolation that were asked for and that the container does not have, by its description.
 //!
 //! An engine may take a field that it does not know and say nothing. Podman's interface for Docker's clients does so with
-//! `Runtime`, `MaskedPaths`, `ReadonlyPaths` and the options of a tmpfs mount; an older Docker with what came after it.
+//! `Runtime`, `MaskedPaths` and `ReadonlyPaths`; an older Docker with what came after it.
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, SystemInfo};
 use serde_json::Value;
@@ -50,8 +50,7 @@ const ROWS: [Row; 23] = [
     row("/HostConfig/ReadonlyPaths", all_of),
     // It does not tell them.
     of_docker("/HostConfig/Sysctls", sysctls),
-    // It adds to the options.
-    row("/HostConfig/Tmpfs", all_names),
+    row("/HostConfig/Tmpfs", all_options_of_tmpfs),
     of_docker("/HostConfig/Tmpfs", all_of),
     row("/HostConfig/OomScoreAdj", at_least),
     row("/HostConfig/AutoRemove", same),
@@ -84,7 +83,9 @@ pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectRespo
             ));
         }
     }
-    ignored.extend(ignored_mounts(&host, found_host, is_podman));
+    if !is_podman {
+        ignored.extend(ignored_mounts(&host, found_host));
+    }
     ignored.extend(writable(&host, &is["Mounts"]));
     ignored
 }
@@ -197,13 +198,25 @@ fn bare(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-fn all_names(asked: &Value, found: &Value) -> bool {
-    let names = |value: &Value| {
-        let names = value.as_object().into_iter().flatten();
-        names.map(|(name, _)| bare(name).to_owned()).collect::<Vec<_>>()
+/// Options of a tmpfs that Podman does not describe as they were said, since they are what it does anyway.
+const NOT_DESCRIBED: [&str; 4] = ["rw", "notmpcopyup", "relatime", "defaults"];
+
+/// Whether each file system in memory is there with the options that were asked for. Engines add others.
+fn all_options_of_tmpfs(asked: &Value, found: &Value) -> bool {
+    let options = |options: &Value| -> Vec<String> {
+        let options = options.as_str().unwrap_or_default().split(',');
+        options.filter(|option| !option.is_empty()).map(str::to_owned).collect()
     };
-    let found = names(found);
-    names(asked).iter().all(|name| found.contains(name))
+    let mut asked = asked.as_object().into_iter().flatten();
+    asked.all(|(path, asked)| {
+        let found = found.as_object().into_iter().flatten();
+        let mut found = found.filter(|(other, _)| bare(other) == bare(path));
+        found.next().is_some_and(|(_, found)| {
+            let found = options(found);
+            let is_there = |option: &String| NOT_DESCRIBED.contains(&&**option) || found.contains(option);
+            options(asked).iter().all(is_there)
+        })
+    })
 }
 
 fn at_least(asked: &Value, found: &Value) -> bool {
@@ -212,23 +225,11 @@ fn at_least(asked: &Value, found: &Value) -> bool {
         .is_none_or(|asked| found.as_i64().is_some_and(|found| found >= asked))
 }
 
-/// Mounts that are not there as they were asked for. Podman describes them in other fields: what it is known to leave out
-/// there are the options of a tmpfs.
-fn ignored_mounts(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
+/// Mounts that are not there as they were asked for. Podman describes them in other fields.
+fn ignored_mounts(asked: &HostConfig, found: &HostConfig) -> Vec<String> {
     let mut ignored = Vec::new();
     for wish in asked.mounts.iter().flatten() {
         let target = wish.target.as_deref().unwrap_or_default();
-        if is_podman {
-            let options = wish.tmpfs_options.as_ref().and_then(|tmpfs| tmpfs.options.clone());
-            let is = found.tmpfs.as_ref().and_then(|tmpfs| tmpfs.get(bare(target)));
-            let is: Vec<_> = is.map(|options| options.split(',').collect()).unwrap_or_default();
-            for option in options.into_iter().flatten().map(|words| words.join("=")) {
-                if !is.contains(&option.as_str()) {
-                    ignored.push(format!("the mount on {target} has not the option {option}"));
-                }
-            }
-            continue;
-        }
         let is_this = |mount: &&bollard::models::Mount| mount.target.as_deref().map(bare) == Some(bare(target));
         let is = found.mounts.iter().flatten().find(is_this);
         let [wish, is] = [serde_json::to_value(wish), serde_json::to_value(is)].map(Result::unwrap_or_default);
@@ -425,7 +426,7 @@ mod tests {
             ("/HostConfig/ReadonlyPaths", Value::Null, true),
             ("/HostConfig/Sysctls", json!({"kernel.shmmax": "8"}), false),
             ("/HostConfig/Tmpfs", json!({}), true),
-            ("/HostConfig/Tmpfs", json!({"/tmp": "size=9"}), false),
+            ("/HostConfig/Tmpfs", json!({"/tmp": "size=9"}), true),
             ("/HostConfig/OomScoreAdj", json!(0), true),
             ("/HostConfig/AutoRemove", json!(false), true),
             ("/Config/User", json!(""), true),
@@ -474,24 +475,29 @@ mod tests {
             vec!["noexec".to_owned()],
             vec!["uid".to_owned(), "7".to_owned()],
         ]));
-        assert_eq!(ignored_mounts(&asked, &asked, false), [""; 0]);
+        assert_eq!(ignored_mounts(&asked, &asked), [""; 0]);
         // An older Docker.
-        assert_eq!(ignored_mounts(&asked, &options(None), false).len(), 1);
-        let podman = |options: &str| HostConfig {
-            tmpfs: Some([("/m".to_owned(), options.to_owned())].into()),
-            ..Default::default()
-        };
-        assert_eq!(
-            ignored_mounts(&asked, &podman("size=7,noexec,uid=7,nodev"), true),
-            [""; 0]
-        );
-        assert_eq!(
-            ignored_mounts(&asked, &podman("size=7,nodev"), true),
-            [
-                "the mount on /m has not the option noexec",
-                "the mount on /m has not the option uid=7"
-            ]
-        );
+        assert_eq!(ignored_mounts(&asked, &options(None)).len(), 1);
+    }
+
+    #[test]
+    fn what_podman_says_of_a_file_system_in_memory_is_understood() {
+        let holds = |asked: &str, found: &str| all_options_of_tmpfs(&json!({"/m/": asked}), &json!({"/m": found}));
+        for (asked, found) in [
+            // 4.3 and 5.8.
+            ("", "rw,rprivate,nosuid,nodev,tmpcopyup"),
+            ("size=7,noexec,notmpcopyup", "size=7,noexec,rw,rprivate,nosuid,nodev"),
+            ("size=7,noexec,notmpcopyup", "size=7,noexec,rprivate,nosuid,nodev"),
+            ("rw,mode=700,exec", "mode=700,exec,rprivate,nosuid,nodev,tmpcopyup"),
+            ("ro,,suid", "ro,suid,rprivate,nodev"),
+        ] {
+            assert!(holds(asked, found), "{asked}: {found}");
+        }
+        for asked in ["size=8", "noexec", "mode=700", "ro", "uid=7"] {
+            assert!(!holds(asked, "size=7,rw,rprivate,nosuid,nodev"), "{asked}");
+        }
+        assert!(!all_options_of_tmpfs(&json!({"/m": ""}), &json!({"/other": ""})));
+        assert!(all_options_of_tmpfs(&Value::Null, &Value::Null));
     }
 
     #[test]
