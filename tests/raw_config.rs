@@ -360,6 +360,8 @@ impl Declaring {
             container: Some(id.clone()),
             repo: Some(format!("localhost/{name}")),
             tag: Some("1".into()),
+            // Podman 4.3 does not take them from the configuration.
+            changes: Some("VOLUME /data\nVOLUME /more/data".into()),
             ..Default::default()
         };
         let config = ContainerConfig {
@@ -368,7 +370,6 @@ impl Declaring {
                 interval: Some(100_000_000),
                 ..Default::default()
             }),
-            volumes: Some(vec!["/data".into(), "/more/data".into()]),
             ..Default::default()
         };
         let made = docker.commit_container(options, config).await;
@@ -608,4 +609,228 @@ async fn weight_is_set(host: &HostConfig) -> bool {
     };
     docker.remove_container(&id, Some(force)).await.unwrap();
     is_set
+}
+
+type Change = fn(&mut HostConfig, &Around);
+
+/// What settings name.
+struct Around {
+    container: String,
+    network: String,
+}
+
+fn some(words: &[&str]) -> Option<Vec<String>> {
+    Some(words.iter().map(|&word| word.to_owned()).collect())
+}
+
+fn map(entries: &[(&str, &str)]) -> Option<HashMap<String, String>> {
+    let entries = entries.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    Some(entries.collect())
+}
+
+fn ulimit(name: &str, soft: i64, hard: i64) -> ResourcesUlimits {
+    ResourcesUlimits {
+        name: Some(name.into()),
+        soft: Some(soft),
+        hard: Some(hard),
+    }
+}
+
+/// Settings that users have, in the words that they have for them.
+const USUAL: [(&str, Change); 44] = [
+    ("none", |host, _| host.network_mode = Some("none".into())),
+    ("host's network", |host, _| host.network_mode = Some("host".into())),
+    ("default network", |host, _| host.network_mode = Some("default".into())),
+    ("named network", |host, with| {
+        host.network_mode = Some(with.network.clone())
+    }),
+    ("container's network", |host, with| {
+        host.network_mode = Some(format!("container:{}", with.container));
+    }),
+    ("host's ipc", |host, _| host.ipc_mode = Some("host".into())),
+    ("shareable ipc", |host, _| host.ipc_mode = Some("shareable".into())),
+    ("private ipc", |host, _| host.ipc_mode = Some("private".into())),
+    ("no ipc", |host, _| host.ipc_mode = Some("none".into())),
+    ("container's ipc", |host, with| {
+        host.ipc_mode = Some(format!("container:{}", with.container));
+    }),
+    ("host's pids", |host, _| host.pid_mode = Some("host".into())),
+    ("container's pids", |host, with| {
+        host.pid_mode = Some(format!("container:{}", with.container));
+    }),
+    ("host's name", |host, _| host.uts_mode = Some("host".into())),
+    ("host's users", |host, _| host.userns_mode = Some("host".into())),
+    ("cgroup parent", |host, _| {
+        host.cgroup_parent = Some("/dockerpool-test".into())
+    }),
+    ("cgroup slice", |host, _| {
+        host.cgroup_parent = Some("dockerpooltest.slice".into())
+    }),
+    ("cgroup namespace", |host, _| {
+        host.cgroupns_mode = Some(bollard::models::HostConfigCgroupnsModeEnum::HOST);
+    }),
+    ("no seccomp", |host, _| {
+        host.security_opt = some(&["seccomp=unconfined"])
+    }),
+    ("no seccomp, as before", |host, _| {
+        host.security_opt = some(&["seccomp:unconfined"])
+    }),
+    ("own seccomp", |host, _| {
+        host.security_opt = some(&[r#"seccomp={"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}"#]);
+    }),
+    ("no apparmor", |host, _| {
+        host.security_opt = some(&["apparmor=unconfined"])
+    }),
+    ("no label", |host, _| host.security_opt = some(&["label=disable"])),
+    ("label, as before", |host, _| {
+        host.security_opt = some(&["label:disable"])
+    }),
+    ("new privileges", |host, _| {
+        host.security_opt = some(&["no-new-privileges:false"])
+    }),
+    ("all capabilities", |host, _| host.cap_add = some(&["ALL"])),
+    ("a capability", |host, _| host.cap_add = some(&["cap_sys_ptrace"])),
+    ("few capabilities", |host, _| {
+        host.cap_drop = some(&["all"]);
+        host.cap_add = some(&["KILL", "cap_setuid"]);
+    }),
+    ("privileged", |host, _| host.privileged = Some(true)),
+    ("tmpfs", |host, _| {
+        host.tmpfs = map(&[
+            ("/a/", ""),
+            ("/b", "rw"),
+            ("/c", "rw,nosuid,nodev,exec,size=65536k,mode=1777"),
+        ]);
+    }),
+    ("tmpfs by percent", |host, _| {
+        host.tmpfs = map(&[("/a", "size=10%,nr_inodes=1k")])
+    }),
+    ("named volume", |host, _| {
+        host.binds = some(&["dockerpool-test-usual:/v:ro", "dockerpool-test-usual:/w"])
+    }),
+    ("binds", |host, _| {
+        host.binds = some(&["/tmp:/t/:ro", "/tmp:/u:rprivate", "/tmp:/w:ro,rslave"])
+    }),
+    ("mounts", |host, _| {
+        let bind = |target: &str, propagation| Mount {
+            typ: Some(MountType::BIND),
+            source: Some("/tmp".into()),
+            target: Some(target.into()),
+            read_only: Some(true),
+            bind_options: Some(bollard::models::MountBindOptions {
+                propagation: Some(propagation),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        use bollard::models::MountBindOptionsPropagationEnum as Propagation;
+        host.mounts = Some(vec![
+            bind("/m", Propagation::RPRIVATE),
+            bind("/n/", Propagation::RSLAVE),
+        ]);
+    }),
+    ("device", |host, _| {
+        host.devices = Some(vec![bollard::models::DeviceMapping {
+            path_on_host: Some("/dev/null".into()),
+            path_in_container: Some("/dev/nothing".into()),
+            cgroup_permissions: Some("rwm".into()),
+        }]);
+    }),
+    ("groups", |host, _| host.group_add = some(&["7", "8"])),
+    ("sysctls", |host, _| {
+        host.sysctls = map(&[("net.ipv4.ip_unprivileged_port_start", "0"), ("kernel.shmmax", "65536")]);
+    }),
+    ("ulimits", |host, _| {
+        host.ulimits = Some(vec![
+            ulimit("nofile", 100, 200),
+            ulimit("core", 0, 0),
+            ulimit("stack", 8 << 20, -1),
+        ]);
+    }),
+    ("quota", |host, _| {
+        host.cpu_quota = Some(50_000);
+        host.cpu_period = Some(100_000);
+    }),
+    ("shares", |host, _| host.cpu_shares = Some(512)),
+    ("odd memory", |host, _| {
+        host.memory = Some((64 << 20) + 1);
+        host.memory_reservation = Some(32 << 20);
+    }),
+    ("no swap limit", |host, _| host.memory_swap = Some(-1)),
+    ("no masks", |host, _| {
+        host.masked_paths = Some(Vec::new());
+        host.readonly_paths = Some(Vec::new());
+    }),
+    ("small shm", |host, _| host.shm_size = Some(1 << 20)),
+    ("hosts and servers of names", |host, _| {
+        host.extra_hosts = some(&["somewhere:10.1.2.3"]);
+        host.dns = some(&["10.1.2.3"]);
+    }),
+];
+
+/// Each is set, or the engine refuses it: none is taken for one that the engine has ignored, or for a limit that is not set.
+#[tokio::test]
+async fn settings_that_users_have_are_read_back_as_they_are() {
+    let docker = engine().await.bollard().clone();
+    let name = unique_name("dockerpool-test-usual");
+    let request = bollard::models::NetworkCreateRequest {
+        name: name.clone(),
+        internal: Some(true),
+        ..Default::default()
+    };
+    docker.create_network(request).await.unwrap();
+    let host = HostConfig {
+        ipc_mode: Some("shareable".into()),
+        ..Default::default()
+    };
+    let other = pool("usual-other")
+        .host_config(host)
+        .cmd(["sleep", "1000"])
+        .build()
+        .await
+        .unwrap();
+    let other_container = other.acquire().await.unwrap();
+    let around = Around {
+        container: other_container.id().to_owned(),
+        network: name.clone(),
+    };
+    let (mut wrong, mut built) = (Vec::new(), 0);
+    for (what, change) in USUAL {
+        for user in [None, Some("65534:7")] {
+            let mut host = HostConfig::default();
+            change(&mut host, &around);
+            let mut builder = Pool::builder("usual")
+                .image(busybox())
+                .min_idle(1)
+                .max_total(1)
+                .host_config(host);
+            builder = builder.cmd(["sleep", "1000"]);
+            if let Some(user) = user {
+                builder = builder.user(user);
+            }
+            match builder.build().await {
+                Ok(pool) => {
+                    built += 1;
+                    pool.shutdown().await.unwrap();
+                }
+                Err(Error::Engine { source, .. }) => match source.kind() {
+                    EngineErrorKind::SettingIgnored | EngineErrorKind::LimitDiscarded => {
+                        wrong.push(format!("{what}: {source}"));
+                    }
+                    _ => println!("{what}: {source}"),
+                },
+                Err(error) => println!("{what}: {error}"),
+            }
+        }
+    }
+    drop(other_container);
+    other.shutdown().await.unwrap();
+    docker.remove_network(&name).await.unwrap();
+    let volume = docker.remove_volume(
+        "dockerpool-test-usual",
+        None::<bollard::query_parameters::RemoveVolumeOptions>,
+    );
+    let _ = volume.await;
+    assert_eq!(wrong, [""; 0]);
+    assert!(built > USUAL.len(), "{built}");
 }
