@@ -28,16 +28,21 @@ const fn of_docker(at: &'static str, holds: fn(&Value, &Value) -> bool) -> Row {
     Row { at, holds, in_podman }
 }
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 26] = [
     // For Podman see `check_runtime`.
     of_docker("/HostConfig/Runtime", same),
     row("/HostConfig/ReadonlyRootfs", same),
     row("/HostConfig/Privileged", not_privileged),
     row("/HostConfig/NetworkMode", no_network),
-    row("/HostConfig/IpcMode", apart),
-    row("/HostConfig/PidMode", apart),
+    // Podman 4.3 calls each namespace of its own shareable, and none at all, too.
+    row("/HostConfig/IpcMode", not_of_host),
+    of_docker("/HostConfig/IpcMode", apart),
+    row("/HostConfig/PidMode", not_of_host),
+    of_docker("/HostConfig/PidMode", apart),
     row("/HostConfig/UTSMode", same),
-    row("/HostConfig/CgroupnsMode", same),
+    // Podman 4.3 does not tell it.
+    row("/HostConfig/CgroupnsMode", same_if_told),
+    of_docker("/HostConfig/CgroupnsMode", same),
     // It has another word for the same, or none.
     of_docker("/HostConfig/UsernsMode", same),
     of_docker("/HostConfig/CgroupParent", same),
@@ -83,6 +88,8 @@ pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectRespo
             ));
         }
     }
+    // What two rows have found is told once.
+    ignored.dedup();
     if !is_podman {
         ignored.extend(ignored_mounts(&host, found_host));
     }
@@ -114,6 +121,10 @@ fn same(asked: &Value, found: &Value) -> bool {
     is_nothing(asked) || asked == found
 }
 
+fn same_if_told(asked: &Value, found: &Value) -> bool {
+    is_nothing(found) || same(asked, found)
+}
+
 /// A container that is privileged only because it was asked to be.
 fn not_privileged(asked: &Value, found: &Value) -> bool {
     found != &Value::Bool(true) || asked == found
@@ -122,6 +133,11 @@ fn not_privileged(asked: &Value, found: &Value) -> bool {
 /// Which of the networks it is on is not told by the name that was asked for. That it is on one is.
 fn no_network(asked: &Value, found: &Value) -> bool {
     asked != "none" || found == "none"
+}
+
+/// The machine's namespace only where it was asked for.
+fn not_of_host(asked: &Value, found: &Value) -> bool {
+    found != "host" || asked == "host"
 }
 
 /// A namespace of its own, or none at all, and not the machine's or another container's.
@@ -412,7 +428,8 @@ mod tests {
             ("/HostConfig/ReadonlyRootfs", json!(false), true),
             ("/HostConfig/Privileged", json!(true), true),
             ("/HostConfig/NetworkMode", json!("default"), true),
-            ("/HostConfig/IpcMode", json!("shareable"), true),
+            ("/HostConfig/IpcMode", json!("shareable"), false),
+            ("/HostConfig/IpcMode", json!("host"), true),
             ("/HostConfig/PidMode", json!("host"), true),
             ("/HostConfig/UTSMode", json!(""), true),
             ("/HostConfig/UsernsMode", json!(""), false),
