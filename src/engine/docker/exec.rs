@@ -582,3 +582,39 @@ fn frame(output: LogOutput, tty: bool) -> Result<Frame, EngineError> {
     };
     Ok(Frame { stream, data })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_of_podmans_says_nothing_before_its_words_have_come() {
+        let known = |change: fn(&mut Known)| {
+            let mut known = Known::default();
+            change(&mut known);
+            known
+        };
+        let words = |known: &mut Known, words: &'static str| {
+            known.hold(Frame {
+                stream: OutputStream::Stderr,
+                data: Bytes::from_static(words.as_bytes()),
+            });
+        };
+        assert!(Known::default().awaits_words());
+        let mut part = Known::default();
+        words(&mut part, "Error: crun: ");
+        assert!(part.awaits_words(), "the rest of the line is still to come");
+        words(&mut part, "fail startup: OCI runtime error\n");
+        assert!(!part.awaits_words() && part.is_podmans());
+
+        assert!(!known(|known| known.has_begun = true).awaits_words());
+        assert!(!known(|known| known.is_heard = true).awaits_words());
+        assert!(!known(|known| known.limbo.output_ended = true).awaits_words());
+        // Something else holds the output.
+        let long_ago = Instant::now().checked_sub(PODMANS_WORDS_DUE * 2).unwrap();
+        let mut held = Known::default();
+        assert!(held.awaits_words());
+        held.wordless_since = Some(long_ago);
+        assert!(!held.awaits_words());
+    }
+}
