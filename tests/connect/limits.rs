@@ -61,6 +61,12 @@ fn limits() -> Vec<Limit> {
             is_in_force: |read| read == "0",
         },
         Limit {
+            name: "shares of the processors",
+            asked: asked(|host| host.cpu_shares = Some(77)),
+            files: ["cpu.weight", "cpu/cpu.shares"],
+            is_in_force: |read| read.parse::<u32>().is_ok_and(|read| read < 100),
+        },
+        Limit {
             name: "the weight of reads and writes",
             asked: asked(|host| host.blkio_weight = Some(300)),
             files: ["io.weight", "blkio/blkio.weight"],

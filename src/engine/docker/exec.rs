@@ -47,6 +47,10 @@ const PODMAN_START: &[u8] = b"Error: ";
 /// Podman's exit codes for a command that was not begun; a command may end with them, too.
 const PODMAN_CODES: RangeInclusive<i64> = 125..=127;
 
+/// How long Podman's words may come after its answer that a command has ended, where neither its output has ended nor any of it
+/// has come. Then something else that the command has started holds the output.
+const PODMANS_WORDS_DUE: Duration = Duration::from_secs(2);
+
 /// The words at the ends of Podman's lines about a runtime, and those at the beginnings of its lines about the program that
 /// watches over it.
 const PODMAN_ENDS: [&str; 7] = [
@@ -198,6 +202,10 @@ struct Known {
     held: VecDeque<Frame>,
     /// The size of all that is held.
     size: usize,
+    /// Some of the output has been seen to be its own.
+    is_heard: bool,
+    /// Since when Podman says that it has ended, while nothing of its output has come.
+    wordless_since: Option<Instant>,
     limbo: Limbo,
 }
 
@@ -205,6 +213,14 @@ impl Known {
     fn hold(&mut self, frame: Frame) {
         self.size += frame.data.len();
         self.held.push_back(frame);
+    }
+
+    /// Whether an exit code says nothing yet, since words on why the command was not begun may still come after it.
+    fn awaits_words(&mut self) -> bool {
+        if self.has_begun || self.is_heard || self.limbo.output_ended || self.is_podmans() {
+            return false;
+        }
+        self.wordless_since.get_or_insert_with(Instant::now).elapsed() <= PODMANS_WORDS_DUE
     }
 
     /// All that is held.
@@ -297,6 +313,9 @@ impl Asked {
                 return Ok(None);
             }
             let Some(code) = found.exit_code else { return Ok(None) };
+            if self.is_podman && PODMAN_CODES.contains(&code) && known.awaits_words() {
+                return Ok(None);
+            }
             // Only a process that never was has no pid, whatever its exit code. Podman takes the pid away at the end, and there
             // the words must do: a program that writes the like itself, and no more, is mistaken.
             let never_was = match pid {
@@ -510,6 +529,7 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                         let mut known = state.asked.known.lock();
                         known.hold(frame);
                         state.only_words = state.asked.may_be_words(&known);
+                        known.is_heard |= !state.only_words;
                     }
                     if state.only_words && state.question.is_none() {
                         state.question = Some(Box::pin(state.asked.clone().ask_on()));
@@ -561,4 +581,40 @@ fn frame(output: LogOutput, tty: bool) -> Result<Frame, EngineError> {
         }
     };
     Ok(Frame { stream, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_of_podmans_says_nothing_before_its_words_have_come() {
+        let known = |change: fn(&mut Known)| {
+            let mut known = Known::default();
+            change(&mut known);
+            known
+        };
+        let words = |known: &mut Known, words: &'static str| {
+            known.hold(Frame {
+                stream: OutputStream::Stderr,
+                data: Bytes::from_static(words.as_bytes()),
+            });
+        };
+        assert!(Known::default().awaits_words());
+        let mut part = Known::default();
+        words(&mut part, "Error: crun: ");
+        assert!(part.awaits_words(), "the rest of the line is still to come");
+        words(&mut part, "fail startup: OCI runtime error\n");
+        assert!(!part.awaits_words() && part.is_podmans());
+
+        assert!(!known(|known| known.has_begun = true).awaits_words());
+        assert!(!known(|known| known.is_heard = true).awaits_words());
+        assert!(!known(|known| known.limbo.output_ended = true).awaits_words());
+        // Something else holds the output.
+        let long_ago = Instant::now().checked_sub(PODMANS_WORDS_DUE * 2).unwrap();
+        let mut held = Known::default();
+        assert!(held.awaits_words());
+        held.wordless_since = Some(long_ago);
+        assert!(!held.awaits_words());
+    }
 }

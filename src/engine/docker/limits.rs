@@ -10,12 +10,13 @@ use crate::engine::LimitSupport;
 
 /// Limits by their names in the API, whose values mean "no limit" when they are zero, negative, empty or false. Engines
 /// describe them in other words than they were asked for, so that only their absence counts.
-const LIMITS: [&str; 10] = [
+const LIMITS: [&str; 11] = [
     "CpuShares",
     "CpuRealtimeRuntime",
     "CpusetCpus",
     "CpusetMems",
     "BlkioWeight",
+    "BlkioWeightDevice",
     "BlkioDeviceReadBps",
     "BlkioDeviceWriteBps",
     "BlkioDeviceReadIOps",
@@ -68,9 +69,6 @@ pub(super) fn missing(asked: &HostConfig, found: &HostConfig, is_podman: bool) -
         }
     }
     missing.extend(missing_ulimits(asked, found, is_podman));
-    if is_podman {
-        return missing;
-    }
     let as_json = |config: &HostConfig| serde_json::to_value(config).unwrap_or_default();
     let (asked, found) = (as_json(asked), as_json(found));
     let absent = LIMITS
@@ -221,7 +219,7 @@ mod tests {
                 "BlkioWeight is 0 where 300 was asked for",
             ]
         );
-        assert_eq!(missing(&asked(), &found, true), told[..1]);
+        assert_eq!(missing(&asked(), &found, true), told);
         assert_eq!(missing(&found, &found, false), [""; 0]);
         let found = HostConfig {
             blkio_weight: Some(10),

@@ -13,6 +13,7 @@ mod helper;
 mod image;
 mod limits;
 mod network;
+mod podman;
 mod pull_words;
 mod read_back;
 mod said;
@@ -259,12 +260,25 @@ impl DockerEngine {
         }
     }
 
+    /// Returns what the engine is asked to create, but for the network.
+    fn body_of(&self, spec: &ContainerSpec) -> ContainerCreateBody {
+        let (mut body, _) = raw::merge(spec);
+        if spec.agent_runs_commands() {
+            // The agent sets the other limits, for each command.
+            raw::spare_pid_1(&mut body);
+        }
+        if self.is_podman {
+            podman::adapt(&mut body);
+        }
+        body
+    }
+
     /// Refuses what the engine would ignore, since it is newer than the version of the API that is spoken.
     fn refuse_unknown(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
         let Some(version) = self.agreed.get() else {
             return Ok(());
         };
-        let mut unknown = versions::unknown(&body_of(spec), version);
+        let mut unknown = versions::unknown(&self.body_of(spec), version);
         if spec.platform.is_some() && version < versions::PLATFORM {
             unknown.push(format!("platform() needs version {}", versions::PLATFORM));
         }
@@ -386,16 +400,6 @@ async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str) -> Resul
     .map_err(|error| Error::engine(REACH, None, error))
 }
 
-/// Returns what the engine is asked to create, but for the network.
-fn body_of(spec: &ContainerSpec) -> ContainerCreateBody {
-    let (mut body, _) = raw::merge(spec);
-    if spec.agent_runs_commands() {
-        // The agent sets the other limits, for each command.
-        raw::spare_pid_1(&mut body);
-    }
-    body
-}
-
 impl Engine for DockerEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -440,7 +444,7 @@ impl Engine for DockerEngine {
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
             self.refuse_unknown(spec)?;
-            read_back::check_runtime(self, &body_of(spec)).await?;
+            read_back::check_runtime(self, &self.body_of(spec)).await?;
             image::prepare(self, spec, progress).await?;
             network::ensure(self, spec).await?;
             volume::ensure(self, spec).await
@@ -497,7 +501,7 @@ impl Engine for DockerEngine {
                 name: Some(name.to_owned()),
                 platform: spec.platform.clone().unwrap_or_default(),
             };
-            let mut body = body_of(spec);
+            let mut body = self.body_of(spec);
             if spec.writable_cgroups
                 && let Some(host) = &mut body.host_config
             {
@@ -553,7 +557,7 @@ impl Engine for DockerEngine {
         spec: &'a ContainerSpec,
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
-            let asked = body_of(spec);
+            let asked = self.body_of(spec);
             let found = self.description(id).await?;
             let (asked, found) = (asked.host_config.unwrap_or_default(), found.host_config);
             Ok(found.map_or_else(Vec::new, |found| limits::missing(&asked, &found, self.is_podman)))
@@ -567,7 +571,7 @@ impl Engine for DockerEngine {
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
             let found = self.description(id).await?;
-            Ok(read_back::ignored(&body_of(spec), &found, self.is_podman))
+            Ok(read_back::ignored(&self.body_of(spec), &found, self.is_podman))
         })
     }
 

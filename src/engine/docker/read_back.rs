@@ -1,7 +1,7 @@
 //! Settings of isolation that were asked for and that the container does not have, by its description.
 //!
 //! An engine may take a field that it does not know and say nothing. Podman's interface for Docker's clients does so with
-//! `Runtime`, `MaskedPaths`, `ReadonlyPaths` and the options of a tmpfs mount; an older Docker with what came after it.
+//! `Runtime`, `MaskedPaths` and `ReadonlyPaths`; an older Docker with what came after it.
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, SystemInfo};
 use serde_json::Value;
@@ -28,16 +28,21 @@ const fn of_docker(at: &'static str, holds: fn(&Value, &Value) -> bool) -> Row {
     Row { at, holds, in_podman }
 }
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 26] = [
     // For Podman see `check_runtime`.
     of_docker("/HostConfig/Runtime", same),
     row("/HostConfig/ReadonlyRootfs", same),
     row("/HostConfig/Privileged", not_privileged),
     row("/HostConfig/NetworkMode", no_network),
-    row("/HostConfig/IpcMode", apart),
-    row("/HostConfig/PidMode", apart),
+    // Podman 4.3 calls each namespace of its own shareable, and none at all, too.
+    row("/HostConfig/IpcMode", not_of_host),
+    of_docker("/HostConfig/IpcMode", apart),
+    row("/HostConfig/PidMode", not_of_host),
+    of_docker("/HostConfig/PidMode", apart),
     row("/HostConfig/UTSMode", same),
-    row("/HostConfig/CgroupnsMode", same),
+    // Podman 4.3 does not tell it.
+    row("/HostConfig/CgroupnsMode", same_if_told),
+    of_docker("/HostConfig/CgroupnsMode", same),
     // It has another word for the same, or none.
     of_docker("/HostConfig/UsernsMode", same),
     of_docker("/HostConfig/CgroupParent", same),
@@ -50,8 +55,7 @@ const ROWS: [Row; 23] = [
     row("/HostConfig/ReadonlyPaths", all_of),
     // It does not tell them.
     of_docker("/HostConfig/Sysctls", sysctls),
-    // It adds to the options.
-    row("/HostConfig/Tmpfs", all_names),
+    row("/HostConfig/Tmpfs", all_options_of_tmpfs),
     of_docker("/HostConfig/Tmpfs", all_of),
     row("/HostConfig/OomScoreAdj", at_least),
     row("/HostConfig/AutoRemove", same),
@@ -84,7 +88,11 @@ pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectRespo
             ));
         }
     }
-    ignored.extend(ignored_mounts(&host, found_host, is_podman));
+    // What two rows have found is told once.
+    ignored.dedup();
+    if !is_podman {
+        ignored.extend(ignored_mounts(&host, found_host));
+    }
     ignored.extend(writable(&host, &is["Mounts"]));
     ignored
 }
@@ -113,6 +121,10 @@ fn same(asked: &Value, found: &Value) -> bool {
     is_nothing(asked) || asked == found
 }
 
+fn same_if_told(asked: &Value, found: &Value) -> bool {
+    is_nothing(found) || same(asked, found)
+}
+
 /// A container that is privileged only because it was asked to be.
 fn not_privileged(asked: &Value, found: &Value) -> bool {
     found != &Value::Bool(true) || asked == found
@@ -121,6 +133,11 @@ fn not_privileged(asked: &Value, found: &Value) -> bool {
 /// Which of the networks it is on is not told by the name that was asked for. That it is on one is.
 fn no_network(asked: &Value, found: &Value) -> bool {
     asked != "none" || found == "none"
+}
+
+/// The machine's namespace only where it was asked for.
+fn not_of_host(asked: &Value, found: &Value) -> bool {
+    found != "host" || asked == "host"
 }
 
 /// A namespace of its own, or none at all, and not the machine's or another container's.
@@ -197,13 +214,25 @@ fn bare(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-fn all_names(asked: &Value, found: &Value) -> bool {
-    let names = |value: &Value| {
-        let names = value.as_object().into_iter().flatten();
-        names.map(|(name, _)| bare(name).to_owned()).collect::<Vec<_>>()
+/// Options of a tmpfs that Podman does not describe as they were said, since they are what it does anyway.
+const NOT_DESCRIBED: [&str; 4] = ["rw", "notmpcopyup", "relatime", "defaults"];
+
+/// Whether each file system in memory is there with the options that were asked for. Engines add others.
+fn all_options_of_tmpfs(asked: &Value, found: &Value) -> bool {
+    let options = |options: &Value| -> Vec<String> {
+        let options = options.as_str().unwrap_or_default().split(',');
+        options.filter(|option| !option.is_empty()).map(str::to_owned).collect()
     };
-    let found = names(found);
-    names(asked).iter().all(|name| found.contains(name))
+    let mut asked = asked.as_object().into_iter().flatten();
+    asked.all(|(path, asked)| {
+        let found = found.as_object().into_iter().flatten();
+        let mut found = found.filter(|(other, _)| bare(other) == bare(path));
+        found.next().is_some_and(|(_, found)| {
+            let found = options(found);
+            let is_there = |option: &String| NOT_DESCRIBED.contains(&&**option) || found.contains(option);
+            options(asked).iter().all(is_there)
+        })
+    })
 }
 
 fn at_least(asked: &Value, found: &Value) -> bool {
@@ -212,23 +241,11 @@ fn at_least(asked: &Value, found: &Value) -> bool {
         .is_none_or(|asked| found.as_i64().is_some_and(|found| found >= asked))
 }
 
-/// Mounts that are not there as they were asked for. Podman describes them in other fields: what it is known to leave out
-/// there are the options of a tmpfs.
-fn ignored_mounts(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
+/// Mounts that are not there as they were asked for. Podman describes them in other fields.
+fn ignored_mounts(asked: &HostConfig, found: &HostConfig) -> Vec<String> {
     let mut ignored = Vec::new();
     for wish in asked.mounts.iter().flatten() {
         let target = wish.target.as_deref().unwrap_or_default();
-        if is_podman {
-            let options = wish.tmpfs_options.as_ref().and_then(|tmpfs| tmpfs.options.clone());
-            let is = found.tmpfs.as_ref().and_then(|tmpfs| tmpfs.get(bare(target)));
-            let is: Vec<_> = is.map(|options| options.split(',').collect()).unwrap_or_default();
-            for option in options.into_iter().flatten().map(|words| words.join("=")) {
-                if !is.contains(&option.as_str()) {
-                    ignored.push(format!("the mount on {target} has not the option {option}"));
-                }
-            }
-            continue;
-        }
         let is_this = |mount: &&bollard::models::Mount| mount.target.as_deref().map(bare) == Some(bare(target));
         let is = found.mounts.iter().flatten().find(is_this);
         let [wish, is] = [serde_json::to_value(wish), serde_json::to_value(is)].map(Result::unwrap_or_default);
@@ -411,7 +428,8 @@ mod tests {
             ("/HostConfig/ReadonlyRootfs", json!(false), true),
             ("/HostConfig/Privileged", json!(true), true),
             ("/HostConfig/NetworkMode", json!("default"), true),
-            ("/HostConfig/IpcMode", json!("shareable"), true),
+            ("/HostConfig/IpcMode", json!("shareable"), false),
+            ("/HostConfig/IpcMode", json!("host"), true),
             ("/HostConfig/PidMode", json!("host"), true),
             ("/HostConfig/UTSMode", json!(""), true),
             ("/HostConfig/UsernsMode", json!(""), false),
@@ -425,7 +443,7 @@ mod tests {
             ("/HostConfig/ReadonlyPaths", Value::Null, true),
             ("/HostConfig/Sysctls", json!({"kernel.shmmax": "8"}), false),
             ("/HostConfig/Tmpfs", json!({}), true),
-            ("/HostConfig/Tmpfs", json!({"/tmp": "size=9"}), false),
+            ("/HostConfig/Tmpfs", json!({"/tmp": "size=9"}), true),
             ("/HostConfig/OomScoreAdj", json!(0), true),
             ("/HostConfig/AutoRemove", json!(false), true),
             ("/Config/User", json!(""), true),
@@ -474,24 +492,29 @@ mod tests {
             vec!["noexec".to_owned()],
             vec!["uid".to_owned(), "7".to_owned()],
         ]));
-        assert_eq!(ignored_mounts(&asked, &asked, false), [""; 0]);
+        assert_eq!(ignored_mounts(&asked, &asked), [""; 0]);
         // An older Docker.
-        assert_eq!(ignored_mounts(&asked, &options(None), false).len(), 1);
-        let podman = |options: &str| HostConfig {
-            tmpfs: Some([("/m".to_owned(), options.to_owned())].into()),
-            ..Default::default()
-        };
-        assert_eq!(
-            ignored_mounts(&asked, &podman("size=7,noexec,uid=7,nodev"), true),
-            [""; 0]
-        );
-        assert_eq!(
-            ignored_mounts(&asked, &podman("size=7,nodev"), true),
-            [
-                "the mount on /m has not the option noexec",
-                "the mount on /m has not the option uid=7"
-            ]
-        );
+        assert_eq!(ignored_mounts(&asked, &options(None)).len(), 1);
+    }
+
+    #[test]
+    fn what_podman_says_of_a_file_system_in_memory_is_understood() {
+        let holds = |asked: &str, found: &str| all_options_of_tmpfs(&json!({"/m/": asked}), &json!({"/m": found}));
+        for (asked, found) in [
+            // 4.3 and 5.8.
+            ("", "rw,rprivate,nosuid,nodev,tmpcopyup"),
+            ("size=7,noexec,notmpcopyup", "size=7,noexec,rw,rprivate,nosuid,nodev"),
+            ("size=7,noexec,notmpcopyup", "size=7,noexec,rprivate,nosuid,nodev"),
+            ("rw,mode=700,exec", "mode=700,exec,rprivate,nosuid,nodev,tmpcopyup"),
+            ("ro,,suid", "ro,suid,rprivate,nodev"),
+        ] {
+            assert!(holds(asked, found), "{asked}: {found}");
+        }
+        for asked in ["size=8", "noexec", "mode=700", "ro", "uid=7"] {
+            assert!(!holds(asked, "size=7,rw,rprivate,nosuid,nodev"), "{asked}");
+        }
+        assert!(!all_options_of_tmpfs(&json!({"/m": ""}), &json!({"/other": ""})));
+        assert!(all_options_of_tmpfs(&Value::Null, &Value::Null));
     }
 
     #[test]

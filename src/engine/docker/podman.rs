@@ -1,0 +1,177 @@
+//! What Podman's interface for Docker's clients understands in another way than Docker, said so that it does the same.
+
+use bollard::models::{ContainerCreateBody, HealthConfig, Mount, MountType};
+
+/// Options of a tmpfs that Docker sets where nothing else is said, and Podman does not: programs on it are not executed, and
+/// what the image has in the directory is not copied to it. Each with the option that says the opposite.
+const DEFAULTS: [(&str, &str); 2] = [("noexec", "exec"), ("notmpcopyup", "tmpcopyup")];
+
+/// Says a request to Docker in Podman's words.
+pub(super) fn adapt(body: &mut ContainerCreateBody) {
+    // A check without a command is the image's. Podman wants none to be said, then.
+    if body.healthcheck.as_ref().is_some_and(says_nothing) {
+        body.healthcheck = None;
+    }
+    let Some(host) = &mut body.host_config else { return };
+    // Podman leaves out the options of a mount, and takes those of an entry of `Tmpfs`.
+    let mut tmpfs = host.tmpfs.take().unwrap_or_default();
+    if let Some(mounts) = &mut host.mounts {
+        mounts.retain(|mount| {
+            let (true, Some(target)) = (mount.typ == Some(MountType::TMPFS), &mount.target) else {
+                return true;
+            };
+            if tmpfs.contains_key(target) {
+                // Twice in one place, which is the engine's to refuse.
+                return true;
+            }
+            tmpfs.insert(target.clone(), options_of(mount));
+            false
+        });
+    }
+    for options in tmpfs.values_mut() {
+        for (default, opposite) in DEFAULTS {
+            if !options.split(',').any(|option| option == default || option == opposite) {
+                if !options.is_empty() {
+                    options.push(',');
+                }
+                options.push_str(default);
+            }
+        }
+    }
+    host.tmpfs = Some(tmpfs).filter(|tmpfs| !tmpfs.is_empty());
+}
+
+fn says_nothing(check: &HealthConfig) -> bool {
+    let is_zero = |number: Option<i64>| number.unwrap_or(0) == 0;
+    check.test.as_ref().is_none_or(Vec::is_empty)
+        && is_zero(check.interval)
+        && is_zero(check.timeout)
+        && is_zero(check.retries)
+        && is_zero(check.start_period)
+        && is_zero(check.start_interval)
+}
+
+/// The options of a mount of this type as those of an entry of `Tmpfs`.
+fn options_of(mount: &Mount) -> String {
+    let tmpfs = mount.tmpfs_options.clone().unwrap_or_default();
+    let mut options = Vec::new();
+    options.extend(
+        tmpfs
+            .size_bytes
+            .filter(|size| *size > 0)
+            .map(|size| format!("size={size}")),
+    );
+    options.extend(tmpfs.mode.filter(|mode| *mode > 0).map(|mode| format!("mode={mode:o}")));
+    options.extend(tmpfs.options.into_iter().flatten().map(|words| words.join("=")));
+    if mount.read_only == Some(true) {
+        options.push("ro".to_owned());
+    }
+    options.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{HostConfig, MountTmpfsOptions};
+
+    use super::*;
+
+    #[test]
+    fn a_file_system_in_memory_is_as_docker_makes_it() {
+        let mount = |target: &str, typ| Mount {
+            target: Some(target.to_owned()),
+            typ: Some(typ),
+            read_only: Some(true),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: Some(7),
+                mode: Some(0o1777),
+                options: Some(vec![vec!["exec".to_owned()], vec!["uid".to_owned(), "7".to_owned()]]),
+            }),
+            ..Default::default()
+        };
+        let plain = Mount {
+            target: Some("/plain".to_owned()),
+            typ: Some(MountType::TMPFS),
+            ..Default::default()
+        };
+        let entries = [
+            ("/none", ""),
+            ("/said", "size=7,exec"),
+            ("/all", "tmpcopyup,noexec"),
+            ("/twice", "size=8,noexec,notmpcopyup"),
+        ];
+        let mut body = ContainerCreateBody {
+            host_config: Some(HostConfig {
+                tmpfs: Some(
+                    entries
+                        .map(|(path, options)| (path.to_owned(), options.to_owned()))
+                        .into(),
+                ),
+                mounts: Some(vec![
+                    mount("/bound", MountType::BIND),
+                    plain,
+                    mount("/full", MountType::TMPFS),
+                    mount("/twice", MountType::TMPFS),
+                ]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        adapt(&mut body);
+        let once = body.clone();
+        adapt(&mut body);
+        assert_eq!(body, once);
+        let host = body.host_config.unwrap();
+        let targets: Vec<_> = host
+            .mounts
+            .iter()
+            .flatten()
+            .map(|mount| mount.target.as_deref())
+            .collect();
+        assert_eq!(targets, [Some("/bound"), Some("/twice")]);
+        let tmpfs = host.tmpfs.unwrap();
+        assert_eq!(tmpfs.len(), 6);
+        for (path, options) in [
+            ("/none", "noexec,notmpcopyup"),
+            ("/said", "size=7,exec,notmpcopyup"),
+            ("/all", "tmpcopyup,noexec"),
+            ("/twice", "size=8,noexec,notmpcopyup"),
+            ("/plain", "noexec,notmpcopyup"),
+            ("/full", "size=7,mode=1777,exec,uid=7,ro,notmpcopyup"),
+        ] {
+            assert_eq!(tmpfs[path], options, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_check_is_left_out_only_if_it_says_nothing() {
+        let after = |healthcheck: HealthConfig| {
+            let mut body = ContainerCreateBody {
+                healthcheck: Some(healthcheck),
+                ..Default::default()
+            };
+            adapt(&mut body);
+            body.healthcheck
+        };
+        assert_eq!(after(HealthConfig::default()), None);
+        assert_eq!(
+            after(HealthConfig {
+                test: Some(Vec::new()),
+                interval: Some(0),
+                ..Default::default()
+            }),
+            None
+        );
+        for said in [
+            HealthConfig {
+                test: Some(vec!["NONE".to_owned()]),
+                ..Default::default()
+            },
+            HealthConfig {
+                interval: Some(1_000_000),
+                ..Default::default()
+            },
+        ] {
+            assert_eq!(after(said.clone()), Some(said));
+        }
+    }
+}
