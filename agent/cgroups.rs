@@ -121,8 +121,15 @@ impl Cgroups {
 
     /// Kills all that is in a command's group or in groups within it, also what is begun meanwhile.
     pub fn kill(&self, id: u32) {
-        if let Some(root) = self.root {
-            let _ = write(root, path(&mut [0; PATH], id, b"/cgroup.kill"), b"1");
+        let Some(root) = self.root else { return };
+        let _ = write(root, path(&mut [0; PATH], id, b"/cgroup.kill"), b"1");
+        // The kernel sends this to first threads. A process whose first thread has ended goes on, and is killed as a whole.
+        let mut buf = [0; 1024];
+        let Some(listed) = self.read(id, b"/cgroup.procs", &mut buf) else { return };
+        // The last number may be cut, and another round follows.
+        let whole = listed.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+        for pid in listed[..whole].split(|byte| *byte == b'\n').filter_map(users::number) {
+            let _ = sys::kill(pid as i32, sys::SIGKILL);
         }
     }
 

@@ -346,6 +346,31 @@ async fn groups(c: &PooledContainer) -> usize {
     text(c, "ls -d /sys/fs/cgroup/c[0-9]* | wc -l").await.parse().unwrap()
 }
 
+/// The kernel's own kill of a group spares it.
+#[tokio::test]
+async fn a_process_whose_first_thread_has_ended_dies_with_its_command() {
+    let wanted = wanted("cgroup-thread").image(support::python());
+    with_groups_of(wanted, async |c| {
+        let script = "import ctypes, os, threading, time\n\
+                      if os.fork() == 0:\n    \
+                          os.setsid()\n    \
+                          threading.Thread(target=time.sleep, args=(1000,)).start()\n    \
+                          ctypes.CDLL(None).syscall(60, 0)\n\
+                      print('begun', flush=True)\n\
+                      time.sleep(1000)\n";
+        let mut command = c.command("python3");
+        command.args(["-c", script]).timeout(Duration::from_secs(3));
+        let out = command.output().await.unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::TimedOut, "begun\n".into())
+        );
+        assert_eq!(c.taint(), None);
+        assert_eq!(c.process_count().await.unwrap(), 0);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn no_command_can_write_to_any_group() {
     with_groups("cgroup-hostile", async |c| {

@@ -292,7 +292,7 @@ async fn an_owner() {
     let pool = attacked(name, way).build().await.unwrap();
     match (way, pool.status().lifeline) {
         ("cat", Lifeline::Weak { why }) => assert!(why.contains("does not run"), "{why}"),
-        (_, Lifeline::Agent) => {}
+        (_, lifeline) if support::is_strong(lifeline).await => {}
         (_, other) => panic!("{way}: {other:?}"),
     }
     let mut leases = Vec::new();
@@ -474,10 +474,10 @@ async fn commands_by_the_engine_have_the_agent_as_pid_1() {
             .user(user)
             .tmpfs("/job", 1 << 20);
         let pool = pool.build().await.unwrap();
-        assert_eq!(pool.status().lifeline, Lifeline::Agent);
+        assert!(support::is_strong(pool.status().lifeline).await);
         assert!(matches!(pool.status().exec, ActiveExec::Docker { .. }));
         let c = pool.acquire().await.unwrap();
-        assert_eq!(c.lifeline(), Lifeline::Agent);
+        assert!(support::is_strong(c.lifeline()).await);
         let mut command = c.command("sh");
         command
             .args(["-c", "echo up; exec sleep 1000"])
@@ -621,4 +621,20 @@ async fn containers_whose_lifeline_breaks_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_whose_lifeline_is_lost_on_the_way_are_replaced_though_they_live_on() {
     replaced_unnoticed(Side::Kept).await;
+}
+
+/// Settings by which root of the container gets at its control groups, and so at PID 1.
+#[tokio::test]
+async fn settings_that_open_the_control_groups_to_commands_make_it_weak() {
+    let host = bollard::models::HostConfig {
+        security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
+        ..Default::default()
+    };
+    let pool = support::pool("unconfined").host_config(host).build().await.unwrap();
+    let lifeline = pool.status().lifeline;
+    assert!(
+        matches!(lifeline, Lifeline::Weak { why } if why.contains("freeze PID 1")),
+        "{lifeline:?}"
+    );
+    pool.shutdown().await.unwrap();
 }

@@ -11,7 +11,7 @@ use super::dir::OwnDir;
 use super::socket::Socket;
 
 /// Where a file is in a container.
-const TARGET: &str = "/.dockerpool-agent";
+pub(crate) const TARGET: &str = "/.dockerpool-agent";
 
 /// Where a volume is in a container, and the program in it.
 const VOLUME_TARGET: &str = "/.dockerpool";

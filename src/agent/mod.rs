@@ -186,13 +186,18 @@ pub(crate) const ASKED_FOR: &str = "it was asked for";
 pub enum Lifeline {
     /// PID 1 is the library's agent. Nothing that runs in the container can signal, stop or trace it, as whatever user.
     Agent,
-    /// PID 1 is the image's `cat`. The container ends with its owner unless a command in it prevents that: one that runs as
+    /// A command could keep the container running after its owner.
+    ///
+    /// Where PID 1 is the agent, a command that runs as root could freeze it by a control group: Podman lets programs make
+    /// user namespaces, in which they get at the groups of the container, and so do some settings of security.
+    ///
+    /// Else PID 1 is the image's `cat`. The container ends with its owner unless a command in it prevents that: one that runs as
     /// root, or as anybody with `CAP_KILL` or `CAP_SYS_PTRACE`, can stop `cat`.
     ///
     /// Where the commands' own user is not root, `cat` runs as a user and a group of its own (65525), which no command is
     /// given. Commands of that user and of others but root can then do nothing to it.
     Weak {
-        /// Why PID 1 is not the agent.
+        /// Why.
         why: &'static str,
     },
     /// There is none: the container stays until somebody removes it.
@@ -214,7 +219,10 @@ impl Lifeline {
     /// What a spec comes to, when that is decided.
     pub(crate) fn of(spec: &ContainerSpec) -> Self {
         match (&spec.agent, spec.why_no_agent) {
-            (Some(_), _) => Self::Agent,
+            (Some(_), _) => match spec.why_weak {
+                Some(why) => Self::Weak { why },
+                None => Self::Agent,
+            },
             (None, why) if spec.has_lifeline() => Self::Weak {
                 why: why.unwrap_or(NOT_DECIDED),
             },
@@ -270,6 +278,12 @@ pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(
         return Ok(());
     }
     let problem = |problem: String| Err(Error::Config(vec![FieldError::new("writable_cgroups", problem)]));
+    let userns = raw::merge(spec).0.host_config.and_then(|host| host.userns_mode);
+    if userns.is_some_and(|mode| !matches!(&*mode, "" | "host")) {
+        return problem(
+            "does not go with a userns_mode: the control groups could be those of the commands' user".to_owned(),
+        );
+    }
     if info.cgroup_version == Some(1) {
         return problem("the engine's machine has cgroup v1, and this needs cgroup v2".to_owned());
     }
@@ -394,6 +408,7 @@ pub(crate) async fn bring<'a, T: Send>(
 ) -> Result<(ActiveExec, Option<T>), Error> {
     let Ways { ways, why_no_agent } = ways;
     spec.why_no_agent = why_no_agent;
+    spec.why_weak = why_weak(spec, info);
     if spec.writable_cgroups {
         spec.command_user = command_user(spec, engine, call_timeout).await;
         if spec.command_user.is_none() {
@@ -641,6 +656,40 @@ fn choose(
             Ok(vec![volume.ok_or(without_volume)?])
         }
     }
+}
+
+/// Whether a command could freeze PID 1 by a control group, although that is the agent: it gets at the container's groups where
+/// they are writable, or where it may make namespaces in which it is root, and mount them there.
+fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
+    if spec.writable_cgroups {
+        // No command is root there.
+        return None;
+    }
+    let (body, _) = raw::merge(spec);
+    let options = body.host_config.unwrap_or_default().security_opt.unwrap_or_default();
+    let says = |wanted: fn(&str, &str) -> bool| {
+        options.iter().any(|option| {
+            let option = option.to_ascii_lowercase();
+            let (name, value) = option.split_once(['=', ':']).unwrap_or((&option, "true"));
+            wanted(name, value)
+        })
+    };
+    if says(|name, value| name == "writable-cgroups" && value != "false")
+        || says(|name, value| name == "unmask" && (value.contains("all") || value.contains("cgroup")))
+    {
+        Some("its security_opt lets root of the container write to the control groups, and so freeze PID 1")
+    } else if says(|name, value| name == "seccomp" && value == "unconfined") {
+        Some("without seccomp, root of the container can make namespaces in which it can freeze PID 1")
+    } else if info.version.starts_with("Podman") {
+        Some("Podman lets root of the container make namespaces in which it can freeze PID 1")
+    } else {
+        None
+    }
+}
+
+/// Whether the library itself mounts something there.
+pub(crate) fn is_own_target(target: &str) -> bool {
+    [file::TARGET, SOCKET_TARGET].contains(&target)
 }
 
 /// What of a spec the agent does not go with.

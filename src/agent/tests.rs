@@ -7,7 +7,7 @@ use super::decode::{Decoder, Malformed, Message};
 use super::wire::{
     Cause, Exit, Fields, HEADER, Header, MAX_DATA, NO_COUNT, Size, Spawn, Stage, V1, V2, from_agent, to_agent,
 };
-use super::{EMBEDDED, PROBLEM};
+use super::{EMBEDDED, PROBLEM, check_cgroups, why_weak};
 use crate::engine::{ContainerSpec, EngineInfo, OutputStream};
 
 #[path = "../../agent/sessions.rs"]
@@ -478,4 +478,46 @@ fn writable_cgroups_are_refused_by_what_the_engine_says_of_itself() {
     assert_eq!(refused("Podman 5.8.6", "1.41", None), None);
     assert_eq!(refused("Mine 1", "1", None), None);
     assert_eq!(refused("Docker 30", "2.0", None), None);
+}
+
+#[test]
+fn settings_that_open_the_control_groups_to_commands_are_known() {
+    let info = |version: &str| crate::engine::EngineInfo::new(version, "1.51", "linux/amd64");
+    let with = |option: &str| {
+        crate::engine::ContainerSpec::new("any").host_config(bollard::models::HostConfig {
+            security_opt: Some(vec![option.to_owned()]),
+            ..Default::default()
+        })
+    };
+    let (docker, podman) = (info("Docker 28.5.2"), info("Podman 5.8.6"));
+    for option in [
+        "seccomp=unconfined",
+        "seccomp:unconfined",
+        "writable-cgroups",
+        "writable-cgroups=true",
+        "unmask=ALL",
+        "unmask=/proc/x:/sys/fs/cgroup",
+    ] {
+        assert!(why_weak(&with(option), &docker).is_some(), "{option}");
+    }
+    for option in [
+        "seccomp={}",
+        "writable-cgroups=false",
+        "unmask=/proc/acpi",
+        "label=disable",
+    ] {
+        assert_eq!(why_weak(&with(option), &docker), None, "{option}");
+        assert!(why_weak(&with(option), &podman).is_some(), "{option}");
+    }
+    // No command is root there.
+    let groups = crate::engine::ContainerSpec::new("any")
+        .user("nobody")
+        .writable_cgroups(true);
+    assert_eq!(why_weak(&groups, &podman), None);
+    let kept = bollard::models::HostConfig {
+        userns_mode: Some("keep-id".to_owned()),
+        ..Default::default()
+    };
+    check_cgroups(&groups.clone(), &podman).unwrap();
+    check_cgroups(&groups.host_config(kept), &podman).unwrap_err();
 }

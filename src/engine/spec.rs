@@ -174,6 +174,8 @@ pub struct ContainerSpec {
     pub(crate) without_agent_socket: bool,
     /// Why PID 1 is not the agent, when it is decided that it is not.
     pub(crate) why_no_agent: Option<&'static str>,
+    /// Why the agent is not out of commands' reach.
+    pub(crate) why_weak: Option<&'static str>,
     /// The user of commands that name none, where PID 1 is another one.
     pub(crate) command_user: Option<String>,
 }
@@ -223,6 +225,7 @@ impl ContainerSpec {
             agent_socket: None,
             without_agent_socket: false,
             why_no_agent: None,
+            why_weak: None,
             command_user: None,
         }
     }
@@ -724,6 +727,7 @@ impl fmt::Debug for ContainerSpec {
             agent_socket,
             without_agent_socket,
             why_no_agent,
+            why_weak,
             command_user,
         } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
@@ -761,6 +765,7 @@ impl fmt::Debug for ContainerSpec {
             .field("agent_socket", agent_socket)
             .field("without_agent_socket", without_agent_socket)
             .field("why_no_agent", why_no_agent)
+            .field("why_weak", why_weak)
             .field("command_user", command_user)
             .finish()
     }

@@ -73,6 +73,15 @@ pub async fn is_podman() -> bool {
     engine().await.check().await.unwrap().version.starts_with("Podman")
 }
 
+/// Whether PID 1 is the agent, and as far out of commands' reach as the engine lets it be.
+pub async fn is_strong(lifeline: dockerpool::Lifeline) -> bool {
+    match lifeline {
+        dockerpool::Lifeline::Agent => true,
+        dockerpool::Lifeline::Weak { why } => is_podman().await && why.starts_with("Podman lets root"),
+        _ => false,
+    }
+}
+
 /// Whether the engine's default runtime is crun, with its differences.
 pub async fn is_crun() -> bool {
     let info = engine().await.bollard().info().await.unwrap();

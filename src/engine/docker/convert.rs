@@ -146,6 +146,17 @@ pub(super) fn report_of_summary(found: ContainerSummary) -> Result<ContainerRepo
     Ok(report)
 }
 
+/// As [`engine_error`], for a question. Its answer begins nothing: whatever the words, they are not about a start.
+pub(super) fn question_error(what: &str, error: DockerError) -> EngineError {
+    let error = engine_error(what, error);
+    match error.kind() {
+        EngineErrorKind::CannotStart | EngineErrorKind::Exhausted | EngineErrorKind::LimitDiscarded => {
+            EngineError::new(EngineErrorKind::Internal, error.to_string())
+        }
+        _ => error,
+    }
+}
+
 /// What a failed call means. `what` says what did not happen; the engine's own words are added where it answered, and
 /// are the source where it did not.
 pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {

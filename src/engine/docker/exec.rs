@@ -19,7 +19,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::convert::{checked, engine_error};
+use super::convert::{checked, engine_error, question_error};
 use super::upgrade::{self, Connection};
 use super::words::{self, Named, Why};
 use super::{DockerEngine, frames, versions};
@@ -301,7 +301,7 @@ impl Asked {
             .docker
             .inspect_exec(&self.exec)
             .await
-            .map_err(|error| engine_error("the engine did not describe the command", error))?;
+            .map_err(|error| question_error("the engine did not describe the command", error))?;
         let runs = found.running == Some(true);
         let pid = found.pid;
         let has_pid = pid.is_some_and(|pid| pid != 0);

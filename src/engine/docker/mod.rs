@@ -45,7 +45,7 @@ use super::{
 use crate::error::Error;
 use crate::runtime::{Home, stream_within, within};
 use crate::text;
-use convert::{engine_error, report_of_inspect, report_of_summary};
+use convert::{engine_error, question_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
 use said::Said;
 use search::Pace;
@@ -319,14 +319,14 @@ impl DockerEngine {
         before: Option<ContainerState>,
         wanted: &[ContainerState],
     ) -> Result<(), EngineError> {
-        if error.kind() != EngineErrorKind::Internal {
+        if !matches!(error.kind(), EngineErrorKind::Internal | EngineErrorKind::Conflict) {
             return Err(error);
         }
         let until = tokio::time::Instant::now() + END_SEEN;
         loop {
             let kind = match self.inspect(id).await {
                 Ok(report) if Some(report.state) == before => {
-                    if tokio::time::Instant::now() >= until {
+                    if error.kind() == EngineErrorKind::Conflict || tokio::time::Instant::now() >= until {
                         return Err(error);
                     }
                     tokio::time::sleep(RECHECK).await;
@@ -360,7 +360,7 @@ impl DockerEngine {
             .inspect_container(id, None::<query::InspectContainerOptions>)
             .await
             .or_else(convert::with_other_states)
-            .map_err(|error| engine_error("the engine did not describe the container", error))
+            .map_err(|error| question_error("the engine did not describe the container", error))
     }
 
     /// Waits until a removal begun by somebody else (automatic removal, another client) is done.
@@ -392,7 +392,7 @@ async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error
 /// Sees too whether it is Podman.
 async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str) -> Result<bool, Error> {
     bounded("the version request", CONNECT_TIMEOUT, async {
-        let version = docker.version().await.map_err(|error| engine_error(what, error))?;
+        let version = docker.version().await.map_err(|error| question_error(what, error))?;
         agreed.set(versions::agree(&version)?);
         Ok(convert::is_podman(&version))
     })
@@ -501,6 +501,8 @@ impl Engine for DockerEngine {
                 name: Some(name.to_owned()),
                 platform: spec.platform.clone().unwrap_or_default(),
             };
+            // Again, since another engine may be there by now.
+            self.refuse_unknown(spec)?;
             let mut body = self.body_of(spec);
             if spec.writable_cgroups
                 && let Some(host) = &mut body.host_config

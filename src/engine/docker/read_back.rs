@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::DockerEngine;
 use super::convert::engine_error;
+use crate::agent;
 use crate::engine::{EngineError, EngineErrorKind};
 
 /// One setting: where it is, in the request and in the description alike, and whether what was found is what was asked for.
@@ -88,12 +89,37 @@ pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectRespo
             ));
         }
     }
+    ignored.extend(ignored_profile(&wish["HostConfig"]["SecurityOpt"], &is));
     // What two rows have found is told once.
     ignored.dedup();
     if !is_podman {
         ignored.extend(ignored_mounts(&host, found_host));
     }
     ignored.extend(writable(&host, &is["Mounts"]));
+    ignored
+}
+
+/// A profile of AppArmor's, or a label of SELinux's, that is described among the options and is not in force: where the kernel
+/// has none of it, Docker takes the option and says nothing.
+fn ignored_profile(asked: &Value, found: &Value) -> Vec<String> {
+    let option = |name: &str| {
+        let mut options = options(asked).into_iter().rev();
+        options.find_map(|option| Some(option.strip_prefix(name)?.to_owned()))
+    };
+    let is_empty = |field: &str| found[field].as_str().is_some_and(str::is_empty);
+    let mut ignored = Vec::new();
+    if let Some(profile) = option("apparmor=").filter(|profile| profile != "unconfined")
+        && is_empty("AppArmorProfile")
+    {
+        ignored.push(format!(
+            "there is no AppArmor where its profile {profile} was asked for"
+        ));
+    }
+    if let Some(label) = option("label=").filter(|label| label != "disable")
+        && is_empty("ProcessLabel")
+    {
+        ignored.push(format!("there is no SELinux where its label {label} was asked for"));
+    }
     ignored
 }
 
@@ -246,6 +272,11 @@ fn ignored_mounts(asked: &HostConfig, found: &HostConfig) -> Vec<String> {
     let mut ignored = Vec::new();
     for wish in asked.mounts.iter().flatten() {
         let target = wish.target.as_deref().unwrap_or_default();
+        // Whether the agent's program and socket are there, is seen by its running. Under SELinux they are asked for in
+        // another form.
+        if agent::is_own_target(target) {
+            continue;
+        }
         let is_this = |mount: &&bollard::models::Mount| mount.target.as_deref().map(bare) == Some(bare(target));
         let is = found.mounts.iter().flatten().find(is_this);
         let [wish, is] = [serde_json::to_value(wish), serde_json::to_value(is)].map(Result::unwrap_or_default);
@@ -515,6 +546,26 @@ mod tests {
         }
         assert!(!all_options_of_tmpfs(&json!({"/m": ""}), &json!({"/other": ""})));
         assert!(all_options_of_tmpfs(&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn a_profile_or_a_label_that_is_only_described_is_ignored() {
+        let told = |option: &str, found: Value| ignored_profile(&json!([option]), &found).len();
+        let none = || json!({"AppArmorProfile": "", "ProcessLabel": ""});
+        for option in [
+            "apparmor=docker-default",
+            "apparmor:mine",
+            "label=type:svirt_t",
+            "label:level:s0",
+        ] {
+            assert_eq!(told(option, none()), 1, "{option}");
+            assert_eq!(told(option, json!({})), 0, "what says nothing is compared with nothing");
+            let found = json!({"AppArmorProfile": "mine", "ProcessLabel": "system_u:system_r:svirt_t:s0"});
+            assert_eq!(told(option, found), 0, "{option}");
+        }
+        for option in ["apparmor=unconfined", "label=disable", "seccomp=unconfined"] {
+            assert_eq!(told(option, none()), 0, "{option}");
+        }
     }
 
     #[test]
