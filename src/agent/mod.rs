@@ -310,8 +310,8 @@ const OWN_COMMAND: &str = "the containers have a command of their own, see super
 const DOES_NOT_RUN: &str = "the agent does not run on the engine";
 
 /// The same, where the kernel forbade it.
-const MAY_NOT_RUN: &str = "the kernel of the engine's machine forbids containers to execute the agent (permission denied: by \
-                           SELinux or AppArmor, or in a file system that is mounted noexec)";
+const MAY_NOT_RUN: &str = "the agent does not run on the engine: its kernel forbids containers to execute it (permission denied: by \
+                           SELinux or AppArmor, in a file system that is mounted noexec, or for want of a file there)";
 
 /// Why, by the error that came of it.
 fn why_not(error: &EngineError) -> &'static str {
