@@ -28,7 +28,7 @@ engine_recipe() {
     docker-28) SUITE=sid PACKAGES+=(docker.io) ;;
     podman-4.3 | podman-5)
         SUITE=bookworm
-        [ "$1" = podman-4.3 ] || SUITE=sid
+        [ "$1" = podman-4.3 ] || SUITE=sid PACKAGES+=(nftables)
         PACKAGES+=(podman runc catatonit netavark aardvark-dns dash sed)
         SERVE=(podman system service --time=0 unix:///run/docker.sock)
         TITLE=Podman
@@ -185,7 +185,8 @@ start_private_engine() {
     mkdir -p "$dir/root/run"
     PRIVATE_ENGINE=$name
     # No descriptor of ours, so that nothing waits for it that waits for this script.
-    setsid unshare --mount --net --propagation private \
+    # Signals that this shell ignores (nohup) would be ignored by the commands of the engine's containers.
+    setsid env --default-signal unshare --mount --net --propagation private \
         bash -c "$ENTER_ENGINE" _ "$dir/root" "${SERVE[@]}" >"$dir/log" 2>&1 </dev/null 9>&- &
     pid=$!
     echo "$pid $(start_time $pid)" >"$dir/pid"
@@ -257,7 +258,7 @@ run_on() {
 # run_in_vm CARGO-ARGUMENTS...: the same in the machine with cgroup v2, which has no cargo: the test binaries one after the
 # other, with the words that cargo has for this.
 run_in_vm() {
-    local file binary until=$((SECONDS + ENGINES_RUN_DEADLINE)) rc=0
+    local file binary threads until=$((SECONDS + ENGINES_RUN_DEADLINE)) rc=0
     local -a cargo=() harness=()
     while [ $# -gt 0 ] && [ "$1" != -- ]; do cargo+=("$1") && shift; done
     [ $# = 0 ] || harness=("${@:2}")
@@ -266,8 +267,10 @@ run_in_vm() {
         if [ $SECONDS -ge $until ]; then
             echo "error: not run: the engine's $ENGINES_RUN_DEADLINE s are used up" && rc=1 && continue
         fi
-        # Two at once on one processor: most tests wait most of the time.
-        vm_run $ENGINES_FILE_DEADLINE "$binary" --test-threads 2 "${harness[@]}" </dev/null 2>&1 ||
+        # Two at once on one processor: most tests wait most of the time. The examples have limits of seconds.
+        threads=2
+        [ "$file" != tests/examples.rs ] || threads=1
+        vm_run $ENGINES_FILE_DEADLINE "$binary" --test-threads $threads "${harness[@]}" </dev/null 2>&1 ||
             { rc=$? && echo "error: $file: exit $rc" && rc=1; }
     done < <(test_binaries "${cargo[@]}")
     return $rc

@@ -13,7 +13,7 @@ const AGENT: [Way; 2] = [Way::AgentSocket, Way::AgentAttached];
 
 async fn shutdown(pool: Pool) {
     let instance = pool.instance().to_owned();
-    pool.shutdown().await.unwrap();
+    pool.shutdown_timeout(HANG).await.unwrap();
     assert_eq!(containers_of_instance(&*engine().await, &instance).await, 0);
 }
 

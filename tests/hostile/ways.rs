@@ -55,7 +55,7 @@ pub async fn each(name: &str, attack: impl AsyncFn(Way, &'static str, &Pool)) {
             attack.await.unwrap_or_else(|_| panic!("{way:?} {user}: hangs"));
         }
         let instance = pool.instance().to_owned();
-        pool.shutdown().await.unwrap();
+        pool.shutdown_timeout(HANG).await.unwrap();
         assert_eq!(containers_of_instance(&*engine().await, &instance).await, 0, "{way:?}");
     }
 }
