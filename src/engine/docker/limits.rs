@@ -10,8 +10,9 @@ use crate::engine::LimitSupport;
 
 /// Limits by their names in the API, whose values mean "no limit" when they are zero, negative, empty or false. Engines
 /// describe them in other words than they were asked for, so that only their absence counts.
-const LIMITS: [&str; 11] = [
+const LIMITS: [&str; 12] = [
     "CpuShares",
+    "CpuRealtimePeriod",
     "CpuRealtimeRuntime",
     "CpusetCpus",
     "CpusetMems",
