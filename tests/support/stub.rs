@@ -109,6 +109,8 @@ struct Shared {
     bodies: Mutex<Vec<(Route, Vec<u8>)>>,
     /// The minor numbers of the oldest and the newest version of the API that it takes, if it looks at them.
     versions: Mutex<Option<(u32, u32)>>,
+    /// The newest version that it says with a 400 to a create call, which has another reason.
+    bad_request: Mutex<Option<u32>>,
     /// All that was asked for: methods and paths.
     requests: Mutex<Vec<String>>,
     /// How many bytes of an endless answer were taken.
@@ -204,6 +206,11 @@ impl Stub {
                 format!(r#"{{"ApiVersion":"1.{newest}","MinAPIVersion":"1.{oldest}","Os":"linux","Arch":"riscv64"}}"#);
             self.say(Route::Version, 200, body);
         }
+    }
+
+    /// Has it refuse every create call for what is in it, and say that this is its newest version.
+    pub fn bad_request_in(&self, newest: Option<u32>) {
+        *self.shared.bad_request.lock() = newest;
     }
 
     /// Every request so far, with its method and path, also those that are of no known kind.
@@ -302,6 +309,12 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             stream.write_all(refusal.as_bytes()).await?;
             continue;
         }
+        let bad_request = shared.bad_request.lock().filter(|_| route == Route::Create);
+        if let Some(newest) = bad_request {
+            let refusal = refusal_in(newest, "invalid");
+            stream.write_all(refusal.as_bytes()).await?;
+            continue;
+        }
         match (fault, words) {
             // An engine keeps the connection over which it refuses something.
             (Some(Fault::Status(status)), _) => answer(&mut stream, status, r#"{"message":"scripted"}"#).await?,
@@ -325,11 +338,15 @@ fn refusal((oldest, newest): (u32, u32), path: &str) -> Option<String> {
     } else {
         return None;
     };
+    Some(refusal_in(newest, &words))
+}
+
+fn refusal_in(newest: u32, words: &str) -> String {
     let body = serde_json::json!({ "message": words }).to_string();
-    Some(format!(
+    format!(
         "HTTP/1.1 400 Bad Request\r\nApi-Version: 1.{newest}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    ))
+    )
 }
 
 /// Reads to the end of a request's head; where that is, or `None` at the end of the connection.

@@ -182,7 +182,7 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         error if any_cause(error, super::tls::is_tls) => Kind::Untrusted,
         error if any_cause(error, super::ssh::is_tunnel) => Kind::Unreachable,
         // Nothing was done, and the next request is in a version that is taken.
-        error if any_cause(error, transport::is_replaced) => Kind::Unreachable,
+        error if transport::is_replaced(error) => Kind::Unreachable,
         DockerError::IOError { .. } => Kind::Protocol,
         DockerError::HyperLegacyError { err } if err.is_connect() => Kind::Unreachable,
         DockerError::HyperLegacyError { .. } | DockerError::HyperResponseError { .. } => Kind::Protocol,

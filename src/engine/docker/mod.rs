@@ -260,15 +260,20 @@ impl DockerEngine {
         &self.unbounded
     }
 
-    /// What the engine says of itself, which is asked once, and again where another engine may be there since; `None` where it
-    /// does not say it.
+    /// What the engine has said of itself. Asked again where another engine may be there since. `None` where nothing was asked so
+    /// far: nobody is kept waiting for that.
     async fn said(&self) -> Option<Arc<Said>> {
-        // Read before the question: a change during it is asked about again.
-        let changes = self.agreed.changes();
-        let heard = self.said.lock().clone();
-        if let Some(heard) = heard.filter(|heard| heard.changes == changes) {
+        let heard = self.said.lock().clone()?;
+        if heard.changes == self.agreed.changes() {
             return Some(heard.said);
         }
+        self.ask_what_it_is().await
+    }
+
+    /// What the engine says of itself now; `None` where it has never said it.
+    async fn ask_what_it_is(&self) -> Option<Arc<Said>> {
+        // Read before the question: a change during it is asked about again.
+        let changes = self.agreed.changes();
         match self.docker.info().await {
             Ok(info) => {
                 let said = Arc::new(Said::of(&info, self.is_podman));
@@ -419,8 +424,7 @@ impl DockerEngine {
             network::pin(&mut body, network.name().unwrap_or_default(), id);
         }
         volume::ensure(self, spec).await?;
-        // Nobody who has not asked before is kept waiting.
-        if self.last_said().is_some() && self.said().await.is_some_and(|said| said.selinux) {
+        if self.said().await.is_some_and(|said| said.selinux) {
             said::label_agent(&mut body, spec);
         }
         let asked = body.host_config.clone().unwrap_or_default();
@@ -527,7 +531,7 @@ impl Engine for DockerEngine {
                 format!("{}/{}", part(version.os), part(version.arch)),
             );
             // Where there is no answer, the containers will tell.
-            if let Some(said) = self.said().await {
+            if let Some(said) = self.ask_what_it_is().await {
                 info.limits = said.limits;
                 info.cgroup_version = said.cgroup_version;
                 info.remaps_users = said.remaps_users;

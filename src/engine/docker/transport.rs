@@ -153,9 +153,11 @@ impl fmt::Display for Replaced {
 impl StdError for Replaced {}
 
 /// Whether an error is that the engine was replaced, and has done nothing.
-pub(super) fn is_replaced(error: &(dyn StdError + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    wrapped.is_some_and(|wrapped| wrapped.is::<Replaced>())
+pub(super) fn is_replaced(error: &BollardError) -> bool {
+    let BollardError::IOError { err } = error else {
+        return false;
+    };
+    err.get_ref().is_some_and(|wrapped| wrapped.is::<Replaced>())
 }
 
 /// How much of an answer that says what failed is read, in bytes.
