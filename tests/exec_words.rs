@@ -8,11 +8,12 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dockerpool::engine::{ExecRequest, ProgressFn};
+use dockerpool::engine::{ExecRequest, ProgressFn, Selector};
 use dockerpool::{
     ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer, PullPolicy,
     Stdio, Taint,
 };
+use futures_util::StreamExt;
 use stub::{Fault, Route, Stub};
 use support::eventually_now;
 use tokio::io::AsyncReadExt;
@@ -718,6 +719,34 @@ async fn the_limits_of_an_engine_that_was_replaced_are_not_those_of_the_first() 
         let limits = engine.check().await.unwrap().limits;
         assert_eq!((limits.memory, limits.swap), (can, can));
     }
+}
+
+/// What an engine is, is asked again when another one may be there: not before, and not for ever.
+#[tokio::test]
+async fn what_an_engine_is_is_asked_again_once_another_may_be_there() {
+    let stub = Stub::start();
+    stub.speaks(Some((24, 47)));
+    let engine = engine_of(&stub).await;
+    let spec = ContainerSpec::new("any");
+    let asked_by_creation = async || {
+        let before = stub.calls(Route::Info);
+        engine.create("any", &spec).await.unwrap();
+        stub.calls(Route::Info) - before
+    };
+    assert_eq!(asked_by_creation().await, 0, "nobody has asked before");
+    engine.check().await.unwrap();
+    assert_eq!(asked_by_creation().await, 0);
+
+    stub.speaks(Some((24, 41)));
+    engine.inspect("1").await.unwrap();
+    assert_eq!(asked_by_creation().await, 1);
+    assert_eq!(asked_by_creation().await, 0);
+
+    stub.fault(Route::Events, Fault::CutBody);
+    let events: Vec<_> = engine.events(&Selector::default(), None).collect().await;
+    assert!(events.last().is_none_or(Result::is_err), "{events:?}");
+    assert_eq!(asked_by_creation().await, 1);
+    assert_eq!(asked_by_creation().await, 0);
 }
 
 #[tokio::test]

@@ -163,6 +163,31 @@ pub(super) fn support(info: &SystemInfo) -> LimitSupport {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_podman_drops_of_real_time_is_missing() {
+        let asked = HostConfig {
+            cpu_realtime_period: Some(1_000_000),
+            cpu_realtime_runtime: Some(950_000),
+            ..Default::default()
+        };
+        let dropped = HostConfig {
+            cpu_realtime_period: Some(0),
+            cpu_realtime_runtime: None,
+            ..Default::default()
+        };
+        for is_podman in [false, true] {
+            let told = missing(&asked, &dropped, is_podman);
+            assert_eq!(
+                told,
+                [
+                    "CpuRealtimePeriod is 0 where 1000000 was asked for",
+                    "CpuRealtimeRuntime is null where 950000 was asked for",
+                ]
+            );
+            assert_eq!(missing(&asked, &asked, is_podman), [""; 0]);
+        }
+    }
+
     fn asked() -> HostConfig {
         HostConfig {
             memory: Some(1 << 20),

@@ -246,25 +246,36 @@ const TABLE: &[Row] = &[
 /// Stands before many of `runc`'s words, and says nothing.
 const ABOUT_ALL: [&str; 2] = ["unable to start container process", "starting container process"];
 
-/// Returns why a command was not begun, by the words about it. `None` for words that are in no row.
-pub(super) fn why(words: &str) -> Option<Why> {
-    let mut words = shortened(words).to_ascii_lowercase();
-    for about_all in ABOUT_ALL {
-        words = words.replacen(about_all, "", 1);
-    }
+/// Returns the row that counts for these words, which are in lower case.
+fn first_row(words: &str) -> Option<&'static Row> {
     let place = |row: &Row| {
         let at = words.find(row.phrase)?;
         words[at + row.phrase.len()..].contains(row.then).then_some(at)
     };
     let fitting = TABLE.iter().filter_map(|row| Some((place(row)?, row)));
-    let (_, first) = fitting.min_by_key(|(at, row)| (*at, std::cmp::Reverse(row.phrase.len() + row.then.len())))?;
+    let first = fitting.min_by_key(|(at, row)| (*at, std::cmp::Reverse(row.phrase.len() + row.then.len())));
+    first.map(|(_, row)| row)
+}
+
+/// The part of the words that is looked at, in lower case, without what says nothing.
+fn looked_at(words: &str) -> String {
+    let mut words = shortened(words).to_ascii_lowercase();
+    for about_all in ABOUT_ALL {
+        words = words.replacen(about_all, "", 1);
+    }
+    words
+}
+
+/// Returns why a command was not begun, by the words about it. `None` for words that are in no row.
+pub(super) fn why(words: &str) -> Option<Why> {
+    let words = looked_at(words);
     // Some say first what was lost, and then for want of what.
     let is_exhausted = || {
         TABLE
             .iter()
             .any(|row| row.why == Why::Exhausted && words.contains(row.phrase))
     };
-    match first.why {
+    match first_row(&words)?.why {
         Why::Lost if is_exhausted() => Some(Why::Exhausted),
         why => Some(why),
     }
@@ -305,6 +316,9 @@ const OF_A_START: &[(&str, &str)] = &[
     ("runc: ", "Podman"),
 ];
 
+/// Phrases about the program of an exec that stand before much else where a container is started: `crun` opens many files then.
+const OF_EXEC_ONLY: &[&str] = &["open `"];
+
 /// Returns whether an answer says that a program could not be started for what it is, in a container that is being started or in
 /// one that runs.
 pub(super) fn cannot_start(words: &str) -> bool {
@@ -314,7 +328,9 @@ pub(super) fn cannot_start(words: &str) -> bool {
         at.is_some_and(|at| lower[at + row.phrase.len()..].contains(row.then))
     };
     let is_of_start = OF_A_START.iter().any(|(phrase, _)| lower.contains(phrase));
-    STARTS.iter().any(fits) || (is_of_start && matches!(why(&lower), Some(Why::Program | Why::Directory | Why::User)))
+    let is_of_program =
+        |row: &Row| matches!(row.why, Why::Program | Why::Directory | Why::User) && !OF_EXEC_ONLY.contains(&row.phrase);
+    STARTS.iter().any(fits) || (is_of_start && first_row(&looked_at(words)).is_some_and(is_of_program))
 }
 
 /// The longest words that are an engine's though they are in no row.
@@ -524,10 +540,33 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_a_container_fails_by_the_same_rows() {
+        for words in [
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+             unable to start container process: error during container init: exec: \"/x\": is a directory: unknown",
+            "OCI runtime create failed: runc create failed: unable to start container process: error during container init: \
+             chdir to cwd (\"/x\") set in config.json failed: not a directory",
+            "crun: the path `/bin` is not a regular file: Operation not permitted: OCI runtime error",
+            "runc: runc create failed: unable to start container process: exec: \"/x\": exec format error: OCI runtime error",
+        ] {
+            assert!(cannot_start(words), "{words}");
+        }
+        for words in [
+            "crun: open `/proc/self/oom_score_adj`: Permission denied: OCI runtime error",
+            "OCI runtime create failed: container with id exists: unknown",
+            "exec: \"mkfs\": a helper of the engine's own failed",
+        ] {
+            assert!(!cannot_start(words), "{words}");
+        }
+    }
+
+    #[test]
     fn of_words_without_end_both_ends_are_looked_at() {
         let long = "x ".repeat(5 << 20);
         assert_eq!(why(&long), None);
-        assert_eq!(shortened(&long).len(), LONGEST);
+        assert!(shortened(&long).len() <= LONGEST);
+        assert_eq!(why(&format!("{long}no such process{long}")), None);
+        assert_eq!(why(&format!("{long}no such process")), Some(Why::Lost));
         let user = format!("unable to find user {long}: no matching entries in passwd file");
         assert_eq!(why(&user), Some(Why::User));
         assert!(cannot_start(&user) && !cannot_start(&long));
