@@ -303,6 +303,12 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         if !body.is_empty() {
             shared.bodies.lock().push((route, body.clone()));
         }
+        // Also where the answer is scripted: the container is described by it.
+        if route == Route::Create
+            && let Ok(asked) = serde_json::from_slice(&body)
+        {
+            *shared.asked.lock() = asked;
+        }
         let words = shared.words.lock().get(&route).cloned();
         let versions = *shared.versions.lock();
         if let Some(refusal) = versions.and_then(|versions| refusal(versions, path)) {
@@ -409,7 +415,6 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             let body = format!(r#"{{"Id":"{id}","Warnings":[]}}"#);
             let asked: serde_json::Value = serde_json::from_slice(asked)?;
             shared.containers.lock().push((id, asked["Labels"].clone()));
-            *shared.asked.lock() = asked;
             answer(stream, 201, &body).await
         }
         Route::Remove => {

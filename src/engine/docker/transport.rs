@@ -160,8 +160,8 @@ pub(super) fn is_replaced(error: &BollardError) -> bool {
     err.get_ref().is_some_and(|wrapped| wrapped.is::<Replaced>())
 }
 
-/// How much of an answer that says what failed is read, in bytes.
-const MAX_FAILURE: usize = 1 << 20;
+/// How much of an answer that says what failed is read, in bytes: less than [a line may have](super::budget).
+const MAX_FAILURE: usize = 256 << 10;
 
 /// What bollard takes for an answer that says what failed.
 fn is_failure(status: StatusCode) -> bool {
@@ -188,10 +188,28 @@ async fn failure(answer: Response<Incoming>) -> BollardError {
             None => break,
         }
     }
-    let found = serde_json::from_slice::<Value>(&read).ok();
-    let message = found.as_ref().and_then(|found| found.get("message")?.as_str());
-    let message = message.map_or_else(|| String::from_utf8_lossy(&read).into_owned(), str::to_owned);
+    let message = message_in(&read).or_else(|| {
+        // What is cut within its words is made whole: within an escape, too, of which two may belong together.
+        let whole = |less| {
+            let mut whole = read[..read.len().checked_sub(less)?].to_vec();
+            whole.extend_from_slice(b"\"}");
+            message_in(&whole)
+        };
+        let is_cut = read.len() == MAX_FAILURE;
+        is_cut.then(|| (0..=LONGEST_ESCAPE).find_map(whole)).flatten()
+    });
+    let message = message.unwrap_or_else(|| String::from_utf8_lossy(&read).into_owned());
     BollardError::DockerResponseServerError { status_code, message }
+}
+
+/// The longest of JSON's escapes: two of six bytes for one character.
+const LONGEST_ESCAPE: usize = 12;
+
+fn message_in(json: &[u8]) -> Option<String> {
+    match serde_json::from_slice::<Value>(json).ok()?.get_mut("message")?.take() {
+        Value::String(message) => Some(message),
+        _ => None,
+    }
 }
 
 /// Whether a request was refused for its version alone.
