@@ -140,7 +140,9 @@ impl DockerEngine {
     /// docker command line does not look at them either: give `DOCKER_HOST` the address of the socket.
     ///
     /// The version of the API is the newest that both know, at least 1.25 (Docker 1.13), and stands in each request. An
-    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that.
+    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that, and
+    /// the request is made once more. If the other version is an older one, what is created is first compared with what that
+    /// knows.
     ///
     /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
     ///
@@ -216,7 +218,6 @@ impl DockerEngine {
     /// Whether its requests say the version of the API is bollard's affair; 0.21 does not have them say it, so that the engine
     /// answers in its newest version. The library does not change the requests: a modifier that the caller has given to the
     /// `Docker` would be lost, and without the heads of answers the library could not agree anew with an engine that is replaced.
-    /// Nor is it seen that an engine has been replaced: what it has said of its limits at first is taken to hold.
     ///
     /// # Errors
     ///
@@ -254,7 +255,9 @@ impl DockerEngine {
         self.endpoint.as_ref()
     }
 
-    /// The connection itself, for calls this library does not make. Answers may be of any length. Its calls need a tokio
+    /// The connection itself, for calls this library does not make. Answers may be of any length, but of one that says what
+    /// failed the first 256 KiB are read. A call that the engine refuses for its version of the API alone is made once more, in
+    /// the version that the engine tells. Its calls need a tokio
     /// runtime with time enabled around them, for bollard's own limit of time.
     pub fn bollard(&self) -> &Docker {
         &self.unbounded
