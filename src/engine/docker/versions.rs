@@ -89,14 +89,19 @@ impl FromStr for Version {
 /// The version that is spoken over a connection; shared by its clones. None at first: without a version an engine answers
 /// in whatever it speaks, which for the question after its versions is right.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Agreed {
-    version: Arc<AtomicU32>,
-    changes: Arc<AtomicU64>,
+pub(super) struct Agreed(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Both parts; 0 for none.
+    version: AtomicU32,
+    /// How often another engine may have come to be there.
+    changes: AtomicU64,
 }
 
 impl Agreed {
     pub(super) fn get(&self) -> Option<Version> {
-        match self.version.load(Ordering::Relaxed) {
+        match self.0.version.load(Ordering::Relaxed) {
             0 => None,
             both => Some(Version((both >> 16) as u16, both as u16)),
         }
@@ -104,7 +109,7 @@ impl Agreed {
 
     pub(super) fn set(&self, version: Version) {
         let both = u32::from(version.0) << 16 | u32::from(version.1);
-        self.version.store(both, Ordering::Relaxed);
+        self.0.version.store(both, Ordering::Relaxed);
     }
 
     /// Has a request say which version it is in. Gives that version.
@@ -137,12 +142,12 @@ impl Agreed {
     /// Notes that another engine may be there from now on: this one could not be reached, or has broken a connection, or speaks
     /// another version.
     pub(super) fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns how often another engine may have come to be there.
     pub(super) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+        self.0.changes.load(Ordering::Relaxed)
     }
 }
 
