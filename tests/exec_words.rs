@@ -766,3 +766,15 @@ async fn a_description_without_what_was_asked_for_verifies_nothing() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_container_that_is_being_removed_is_no_failure_of_the_engine() {
+    let stub = Stub::start();
+    let engine = engine_of(&stub).await;
+    for route in [Route::ExecStart, Route::ExecCreate] {
+        let words = r#"{"message":"Container 1 is not running: Removal In Progress"}"#;
+        stub.say(route, 500, words);
+        let error = engine.exec("1", &any_command()).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), EngineErrorKind::Conflict, "{error:?}");
+    }
+}

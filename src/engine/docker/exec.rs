@@ -173,7 +173,16 @@ fn refused(named: Named, error: DockerError) -> EngineError {
             ),
         );
     }
-    engine_error("the engine did not run the command", error)
+    let is_of_container = matches!(
+        &error,
+        DockerError::DockerResponseServerError { message, .. } if words::why(message) == Some(Why::Container)
+    );
+    let error = engine_error("the engine did not run the command", error);
+    // Docker says so with a 500 of one that is just being removed.
+    if is_of_container && error.kind() == EngineErrorKind::Internal {
+        return EngineError::new(EngineErrorKind::Conflict, error.to_string());
+    }
+    error
 }
 
 /// Asks the engine about one exec.
