@@ -19,7 +19,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
     // What is cut away need not be escaped.
     let mut clean = String::with_capacity(MAX);
-    for c in cut(text).chars() {
+    for c in shorten(text, MAX).chars() {
         if is_harmful(c) {
             let _ = write!(clean, "{}", c.escape_debug());
         } else {
@@ -27,15 +27,15 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
         }
     }
     // Escapes are longer than what they stand for.
-    Cow::Owned(cut(&clean).into_owned())
+    Cow::Owned(shorten(&clean, MAX).into_owned())
 }
 
-/// Cuts the middle out of a text that is too long.
-fn cut(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX {
+/// Cuts the middle out of a text that is longer than `max` bytes.
+pub(crate) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max {
         return Cow::Borrowed(text);
     }
-    let half = (MAX - CUT.len()) / 2;
+    let half = max.saturating_sub(CUT.len()) / 2;
     let is_boundary = |at: &usize| text.is_char_boundary(*at);
     let first = (0..=half).rev().find(is_boundary).unwrap_or(0);
     let last = (text.len() - half..text.len()).find(is_boundary).unwrap_or(text.len());

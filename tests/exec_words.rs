@@ -8,9 +8,12 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dockerpool::engine::{ExecRequest, ProgressFn, Selector};
 use dockerpool::{
-    DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer, Stdio, Taint,
+    ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer, PullPolicy,
+    Stdio, Taint,
 };
+use futures_util::StreamExt;
 use stub::{Fault, Route, Stub};
 use support::eventually_now;
 use tokio::io::AsyncReadExt;
@@ -504,4 +507,274 @@ async fn what_an_engine_fails_in_since_the_container_has_ended_is_told_as_that()
     let error = result.unwrap_err();
     assert_eq!(error.kind(), EngineErrorKind::Conflict);
     assert!(error.to_string().contains("has ended"), "{error}");
+}
+
+const PODMAN_PULL: &str = r#"{"error":"Get \"http://r.example/v2/\": dial tcp: connection refused"}"#;
+
+#[tokio::test]
+async fn a_pull_that_failed_in_any_form_is_a_failure() {
+    for (line, kind) in [
+        (PODMAN_PULL, EngineErrorKind::Internal),
+        (r#"{"error":"no","errorDetail":{}}"#, EngineErrorKind::Internal),
+        (
+            r#"{"error":"manifest unknown","errorDetail":{"message":"manifest unknown"}}"#,
+            EngineErrorKind::ImageNotFound,
+        ),
+    ] {
+        let stub = Stub::start();
+        let engine = engine_of(&stub).await;
+        stub.say(
+            Route::Pull,
+            200,
+            format!("{{\"status\":\"Pulling\",\"id\":\"1\"}}\r\n{line}\r\n"),
+        );
+        // An image of that name is there, from before.
+        let spec = ContainerSpec::new("any").pull(PullPolicy::Always);
+        let error = engine
+            .prepare(&spec, &(Arc::new(|_| ()) as ProgressFn))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), kind, "{line}: {error:?}");
+    }
+}
+
+async fn engine_of(stub: &Stub) -> DockerEngine {
+    let endpoint = format!("unix://{}", stub.socket().display());
+    DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap()
+}
+
+/// An engine says of every command that it has no process, though it ran: none is taken for one that was not begun.
+#[tokio::test]
+async fn a_command_that_printed_was_begun_whatever_the_engine_says() {
+    const LINES: &[(u8, &[u8])] = &[(1, b"one\r\n"), (1, b"two\r\n")];
+    const BINARY: &[(u8, &[u8])] = &[(1, b"\x7fELF\0\0\xff\xfe\r\n")];
+    const MANY: &[(u8, &[u8])] = &[(1, b"one\r\ntwo, of no such process\r\n")];
+    const LONG: &[(u8, &[u8])] = &[(1, &{
+        let mut long = [b'x'; 20_000];
+        long[19_998] = b'\r';
+        long[19_999] = b'\n';
+        long
+    })];
+    for frames in [USUAL, ON_STDERR, LINES, BINARY, MANY, LONG] {
+        for (pid, code) in [(0, 0), (-1, 0), (0, 127)] {
+            let inspect = format!(r#"{{"ID":"e1","Running":false,"ExitCode":{code},"Pid":{pid}}}"#);
+            let (result, taint) = run(Fault::Prints(frames), &inspect, false).await;
+            let out = result.unwrap();
+            let printed: Vec<u8> = frames.iter().flat_map(|(_, data)| data.to_vec()).collect();
+            assert_eq!(out.status, ExitStatus::Unknown);
+            assert!(
+                [&out.stdout, &out.stderr].into_iter().any(|all| **all == *printed),
+                "{out:?}"
+            );
+            assert_eq!(taint, Some(Taint::EngineFailed));
+        }
+    }
+    // Neither words nor output.
+    let (result, _) = run(Fault::Prints(&[]), &NEVER_BEGAN.replace("128", "0"), false).await;
+    assert_eq!(result.unwrap().status, ExitStatus::Unknown);
+    let (result, _) = run(Fault::Prints(&[]), NEVER_BEGAN, false).await;
+    assert!(matches!(result, Err(Error::CannotStart { .. })));
+    // With a terminal all comes as it is.
+    let (result, _) = run(Fault::PrintsPlain(b"one\r\ntwo\r\n"), NEVER_BEGAN, true).await;
+    let out = result.unwrap();
+    assert_eq!(
+        (out.status, &*out.stdout_lossy()),
+        (ExitStatus::Unknown, "one\r\ntwo\r\n")
+    );
+}
+
+#[tokio::test]
+async fn what_comes_after_the_news_that_a_command_never_began_is_not_lost() {
+    let (result, _) = run(Fault::PrintsLate(USUAL), &NEVER_BEGAN.replace("128", "0"), false).await;
+    let out = result.unwrap();
+    assert_eq!((out.status, &*out.stdout_lossy()), (ExitStatus::Unknown, "usual\n"));
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_there_has_no_pid_whether_the_engine_says_0_or_less() {
+    for pid in [0, -1] {
+        let inspect = NEVER_BEGAN.replace(r#""Pid":0"#, &format!(r#""Pid":{pid}"#));
+        let (result, _) = run(Fault::Prints(PROGRAM), &inspect, false).await;
+        assert!(matches!(result, Err(Error::CannotStart { .. })), "{pid}: {result:?}");
+    }
+}
+
+/// Words without end are neither read nor matched to their end: what they cost would be everybody's time.
+#[tokio::test]
+async fn words_without_end_cost_little_wherever_an_engine_says_them() {
+    let stub = Stub::start();
+    let engine = engine_of(&stub).await;
+    let long = "no such process, ".repeat(10 << 16);
+    let message = format!(r#"{{"message":"{long}"}}"#);
+    for (route, status) in [
+        (Route::Create, 500),
+        (Route::Start, 500),
+        (Route::Inspect, 404),
+        (Route::ExecCreate, 500),
+        (Route::Pull, 404),
+        (Route::Info, 500),
+    ] {
+        stub.say(route, status, message.clone());
+    }
+    let spec = ContainerSpec::new("any").pull(PullPolicy::Always);
+    let request = any_command();
+    let mut kinds = Vec::new();
+    let errors = [
+        engine.create("any", &spec).await.map(drop),
+        engine.start("1").await,
+        engine.inspect("1").await.map(drop),
+        engine.exec("1", &request).await.map(drop),
+        engine.prepare(&spec, &(Arc::new(|_| ()) as ProgressFn)).await,
+    ];
+    for error in errors {
+        let error = error.unwrap_err();
+        kinds.push(error.kind());
+        assert!(error.to_string().len() <= 2048, "{}", error.to_string().len());
+    }
+    use EngineErrorKind as Kind;
+    // The status is told though nobody has read the words to their end.
+    assert_eq!(
+        kinds,
+        [
+            Kind::Internal,
+            Kind::Internal,
+            Kind::NotFound,
+            Kind::Internal,
+            Kind::ImageNotFound
+        ]
+    );
+    assert!(stub.calls(Route::Create) == 1 && stub.calls(Route::Pull) == 1);
+}
+
+/// An engine is replaced by one of another version while its client lives on.
+#[tokio::test]
+async fn what_is_refused_for_its_version_alone_is_asked_again_in_the_new_one() {
+    for (first, second) in [((24, 47), (24, 41)), ((24, 41), (44, 52))] {
+        // Nothing is sent with the one, and much with the others.
+        for creates in [Some(Route::Create), Some(Route::ExecCreate), None] {
+            let stub = Stub::start();
+            stub.speaks(Some(first));
+            let engine = engine_of(&stub).await;
+            stub.speaks(Some(second));
+            match creates {
+                Some(Route::Create) => drop(engine.create("any", &ContainerSpec::new("any")).await.unwrap()),
+                Some(_) => drop(engine.exec("1", &any_command()).await.unwrap()),
+                None => drop(engine.inspect("1").await.unwrap()),
+            }
+            let requests = stub.requests();
+            let prefix = format!("/v1.{}/", second.1);
+            assert!(requests.last().unwrap().contains(&prefix), "{prefix}: {requests:?}");
+            if let Some(route) = creates {
+                assert_eq!(stub.bodies(route).len(), 2, "one was refused");
+            }
+        }
+    }
+}
+
+fn any_command() -> ExecRequest {
+    ExecRequest {
+        argv: vec!["any".to_owned()],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn what_an_older_engine_would_ignore_is_not_sent_to_it_again() {
+    let stub = Stub::start();
+    stub.speaks(Some((24, 47)));
+    let engine = engine_of(&stub).await;
+    stub.speaks(Some((24, 41)));
+    let host = bollard::models::HostConfig {
+        annotations: Some([("a".to_owned(), "b".to_owned())].into()),
+        ..Default::default()
+    };
+    let spec = ContainerSpec::new("any").host_config(host);
+    let error = engine.create("any", &spec).await.unwrap_err();
+    assert_eq!(error.kind(), EngineErrorKind::Unsupported, "{error:?}");
+    assert!(error.to_string().contains("Annotations"), "{error}");
+    assert_eq!(stub.bodies(Route::Create).len(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_request_is_not_made_again_though_the_engine_was_replaced() {
+    let stub = Stub::start();
+    stub.speaks(Some((24, 41)));
+    let engine = engine_of(&stub).await;
+    stub.bad_request_in(Some(47));
+    let error = engine.create("any", &ContainerSpec::new("any")).await.unwrap_err();
+    assert_eq!(error.kind(), EngineErrorKind::Rejected, "{error:?}");
+    assert_eq!(stub.calls(Route::Create), 1);
+}
+
+#[tokio::test]
+async fn the_limits_of_an_engine_that_was_replaced_are_not_those_of_the_first() {
+    let stub = Stub::start();
+    let engine = engine_of(&stub).await;
+    for can in [true, false] {
+        stub.say(
+            Route::Info,
+            200,
+            format!(r#"{{"MemoryLimit":{can},"SwapLimit":{can}}}"#),
+        );
+        let limits = engine.check().await.unwrap().limits;
+        assert_eq!((limits.memory, limits.swap), (can, can));
+    }
+}
+
+/// What an engine is, is asked again when another one may be there: not before, and not for ever.
+#[tokio::test]
+async fn what_an_engine_is_is_asked_again_once_another_may_be_there() {
+    let stub = Stub::start();
+    stub.speaks(Some((24, 47)));
+    let engine = engine_of(&stub).await;
+    let spec = ContainerSpec::new("any");
+    let asked_by_creation = async || {
+        let before = stub.calls(Route::Info);
+        engine.create("any", &spec).await.unwrap();
+        stub.calls(Route::Info) - before
+    };
+    assert_eq!(asked_by_creation().await, 0, "nobody has asked before");
+    engine.check().await.unwrap();
+    assert_eq!(asked_by_creation().await, 0);
+
+    stub.speaks(Some((24, 41)));
+    engine.inspect("1").await.unwrap();
+    assert_eq!(asked_by_creation().await, 1);
+    assert_eq!(asked_by_creation().await, 0);
+
+    stub.fault(Route::Events, Fault::CutBody);
+    let events: Vec<_> = engine.events(&Selector::default(), None).collect().await;
+    assert!(events.last().is_none_or(Result::is_err), "{events:?}");
+    assert_eq!(asked_by_creation().await, 1);
+    assert_eq!(asked_by_creation().await, 0);
+}
+
+#[tokio::test]
+async fn a_description_without_what_was_asked_for_verifies_nothing() {
+    let stub = Stub::start();
+    let engine = engine_of(&stub).await;
+    stub.say(Route::Inspect, 200, described("running"));
+    let error = Pool::builder("bare")
+        .image("any")
+        .engine(Arc::new(engine))
+        .build()
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.engine_error().unwrap().kind(),
+        EngineErrorKind::SettingIgnored,
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_container_that_is_being_removed_is_no_failure_of_the_engine() {
+    let stub = Stub::start();
+    let engine = engine_of(&stub).await;
+    for route in [Route::ExecStart, Route::ExecCreate] {
+        let words = r#"{"message":"Container 1 is not running: Removal In Progress"}"#;
+        stub.say(route, 500, words);
+        let error = engine.exec("1", &any_command()).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), EngineErrorKind::Conflict, "{error:?}");
+    }
 }

@@ -59,7 +59,8 @@ pub struct EngineError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EngineErrorKind {
-    /// Nothing answers where the engine should be: it never got the request.
+    /// Nothing answers where the engine should be: it never got the request. Or the engine has been replaced by one that speaks
+    /// another version of its API: it has refused the request for that alone, and the next one is in its version.
     Unreachable,
     /// This process has as many files and connections open as it may (`ulimit -n`), or the machine has: the engine never got
     /// the request.

@@ -843,20 +843,19 @@ impl Pump {
         }
     }
 
-    /// The command was never begun, and the engine's words on why may still be on their way: they come as its output. Nothing
-    /// of it is the command's own, and whether anybody reads that does not matter.
+    /// The command was never begun, and the engine's words on why may still be on their way: they come as its output, and are
+    /// taken out of it. Whether anybody reads it does not matter. What comes nevertheless is the output of a command of which the
+    /// engine was wrong.
     async fn end_of_words(&mut self) -> Next {
         self.set_ended();
-        loop {
-            tokio::select! {
-                biased;
-                _ = self.halt.requested() => return Next::End,
-                frame = self.output.next() => match frame {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return Next::End,
-                },
-                () = sleep(SILENCE_AT_END) => return Next::End,
-            }
+        tokio::select! {
+            biased;
+            _ = self.halt.requested() => Next::End,
+            frame = self.output.next() => match frame {
+                Some(Ok(frame)) => Next::Frame(frame),
+                Some(Err(_)) | None => Next::End,
+            },
+            () = sleep(SILENCE_AT_END) => Next::End,
         }
     }
 

@@ -109,6 +109,8 @@ struct Shared {
     bodies: Mutex<Vec<(Route, Vec<u8>)>>,
     /// The minor numbers of the oldest and the newest version of the API that it takes, if it looks at them.
     versions: Mutex<Option<(u32, u32)>>,
+    /// The newest version that it says with a 400 to a create call, which has another reason.
+    bad_request: Mutex<Option<u32>>,
     /// All that was asked for: methods and paths.
     requests: Mutex<Vec<String>>,
     /// How many bytes of an endless answer were taken.
@@ -206,6 +208,11 @@ impl Stub {
         }
     }
 
+    /// Has it refuse every create call for what is in it, and say that this is its newest version.
+    pub fn bad_request_in(&self, newest: Option<u32>) {
+        *self.shared.bad_request.lock() = newest;
+    }
+
     /// Every request so far, with its method and path, also those that are of no known kind.
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().clone()
@@ -296,9 +303,21 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         if !body.is_empty() {
             shared.bodies.lock().push((route, body.clone()));
         }
+        // Also where the answer is scripted: the container is described by it.
+        if route == Route::Create
+            && let Ok(asked) = serde_json::from_slice(&body)
+        {
+            *shared.asked.lock() = asked;
+        }
         let words = shared.words.lock().get(&route).cloned();
         let versions = *shared.versions.lock();
         if let Some(refusal) = versions.and_then(|versions| refusal(versions, path)) {
+            stream.write_all(refusal.as_bytes()).await?;
+            continue;
+        }
+        let bad_request = shared.bad_request.lock().filter(|_| route == Route::Create);
+        if let Some(newest) = bad_request {
+            let refusal = refusal_in(newest, "invalid");
             stream.write_all(refusal.as_bytes()).await?;
             continue;
         }
@@ -325,11 +344,15 @@ fn refusal((oldest, newest): (u32, u32), path: &str) -> Option<String> {
     } else {
         return None;
     };
+    Some(refusal_in(newest, &words))
+}
+
+fn refusal_in(newest: u32, words: &str) -> String {
     let body = serde_json::json!({ "message": words }).to_string();
-    Some(format!(
+    format!(
         "HTTP/1.1 400 Bad Request\r\nApi-Version: 1.{newest}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    ))
+    )
 }
 
 /// Reads to the end of a request's head; where that is, or `None` at the end of the connection.
@@ -392,7 +415,6 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             let body = format!(r#"{{"Id":"{id}","Warnings":[]}}"#);
             let asked: serde_json::Value = serde_json::from_slice(asked)?;
             shared.containers.lock().push((id, asked["Labels"].clone()));
-            *shared.asked.lock() = asked;
             answer(stream, 201, &body).await
         }
         Route::Remove => {
@@ -401,19 +423,17 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             answer(stream, 204, "").await
         }
         Route::Start | Route::Kill | Route::Pause | Route::Unpause | Route::Stop => answer(stream, 204, "").await,
-        Route::Inspect if shared.described.lock().is_some() => {
+        Route::Inspect => {
             let mut config = shared.asked.lock().clone();
-            change(&mut config, shared.described.lock().as_ref().unwrap());
+            if let Some(changes) = shared.described.lock().as_ref() {
+                change(&mut config, changes);
+            }
             let host = config["HostConfig"].take();
             let found = serde_json::json!({
                 "Id": "1", "Name": "/one", "State": {"Status": "running"}, "HostConfig": host,
                 "Config": {"Image": config["Image"], "Labels": config["Labels"], "User": config["User"]},
             });
             answer(stream, 200, &found.to_string()).await
-        }
-        Route::Inspect => {
-            let body = r#"{"Id":"1","Name":"/one","State":{"Status":"running"},"Config":{"Image":"any"}}"#;
-            answer(stream, 200, body).await
         }
         Route::List => {
             let containers = shared.containers.lock().clone();

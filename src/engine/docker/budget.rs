@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 /// For one whole answer, in bytes: the description of a container has some ten thousand.
 const ANSWER: u64 = 16 << 20;
 
-/// For one line of a stream of them, with what is read ahead.
-const LINE: u64 = 2 << 20;
+/// For one line of a stream of them, with what is read ahead: some 400 KiB. With each piece that comes of a line, bollard decodes
+/// all of it so far: what a line costs grows with the square of its length.
+const LINE: u64 = 1 << 20;
 
 /// How much more of an answer is taken.
 #[derive(Debug)]

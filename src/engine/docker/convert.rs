@@ -10,6 +10,7 @@ use bollard::models::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::{transport, versions, words};
 use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector, is_too_many_open_files};
 
 /// The filters of list and event calls; they name an id differently.
@@ -164,13 +165,15 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
 
     let kind = match &error {
         DockerError::DockerResponseServerError { status_code, message } => {
+            let message = words::shortened(message);
             return EngineError::new(
-                kind_of_answer(*status_code, message),
+                kind_of_answer(*status_code, &message),
                 format!("{what}: {}", message.trim()),
             );
         }
         DockerError::DockerStreamError { error } => {
-            return EngineError::new(kind_of_answer(500, error), format!("{what}: {}", error.trim()));
+            let error = words::shortened(error);
+            return EngineError::new(kind_of_answer(500, &error), format!("{what}: {}", error.trim()));
         }
         DockerError::RequestTimeoutError => Kind::Timeout,
         DockerError::SocketNotFoundError(_) => Kind::Unreachable,
@@ -178,6 +181,8 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         #[cfg(feature = "tls")]
         error if any_cause(error, super::tls::is_tls) => Kind::Untrusted,
         error if any_cause(error, super::ssh::is_tunnel) => Kind::Unreachable,
+        // Nothing was done, and the next request is in a version that is taken.
+        error if transport::is_replaced(error) => Kind::Unreachable,
         DockerError::IOError { .. } => Kind::Protocol,
         DockerError::HyperLegacyError { err } if err.is_connect() => Kind::Unreachable,
         DockerError::HyperLegacyError { .. } | DockerError::HyperResponseError { .. } => Kind::Protocol,
@@ -223,21 +228,14 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     {
         return Kind::WrongPlatform;
     }
-    // An engine that was replaced by one of another version.
-    if says("client version") && (says("is too old") || says("is too new")) {
+    // An engine that was replaced by one of another version, with which none can be agreed on.
+    if versions::is_refusal(message) {
         return Kind::Unsupported;
     }
     if says_limit_not_set(message) {
         return Kind::LimitDiscarded;
     }
-    if says("executable file not found")
-        || says("OCI runtime exec failed")
-        || says("OCI permission denied")
-        || says("OCI runtime attempted to invoke a command that was not found")
-        || (says("OCI runtime create failed") && (says("no such file or directory") || says("permission denied")))
-        || says("unable to find user")
-        || says("unable to find group")
-    {
+    if words::cannot_start(message) {
         return Kind::CannotStart;
     }
     // Podman's words for what it gives no status of its own.

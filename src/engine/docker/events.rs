@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptions;
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 
 use super::DockerEngine;
 use super::convert::{checked, engine_error, filters};
@@ -27,12 +27,16 @@ pub(super) fn subscribe(
         until: None,
         filters: Some(filters),
     };
+    // The stream ends with its engine.
+    let agreed = engine.agreed.clone();
+    let end = stream::once(async move { agreed.note_change() }).filter_map(async |()| None);
     engine
         .lines(|docker| docker.events(Some(options)))
         .filter_map(async |message| match message {
             Ok(message) => event(message),
             Err(error) => Some(Err(engine_error("the stream of events broke", error))),
         })
+        .chain(end)
         .boxed()
 }
 

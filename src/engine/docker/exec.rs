@@ -41,6 +41,9 @@ const LONGEST_LIMBO: Duration = Duration::from_secs(10);
 /// What an engine may say in all, in bytes: a name is at most 128 KiB long, and may be escaped, several times.
 const MAX_WORDS: usize = 2 << 20;
 
+/// What the engine says of a command of which it gave output, and which it says was never begun.
+const NEVER_WAS_AND_PRINTED: &str = "the engine says that the command was never begun, and gave output that is its own";
+
 /// Podman writes each error in a line of its own, on standard error where there is no terminal.
 const PODMAN_START: &[u8] = b"Error: ";
 
@@ -164,10 +167,22 @@ fn refused(named: Named, error: DockerError) -> EngineError {
     {
         return named.error(
             Some(why),
-            format!("the engine did not run the command: {}", message.trim()),
+            format!(
+                "the engine did not run the command: {}",
+                words::shortened(message).trim()
+            ),
         );
     }
-    engine_error("the engine did not run the command", error)
+    let is_of_container = matches!(
+        &error,
+        DockerError::DockerResponseServerError { message, .. } if words::why(message) == Some(Why::Container)
+    );
+    let error = engine_error("the engine did not run the command", error);
+    // Docker says so with a 500 of one that is just being removed.
+    if is_of_container && error.kind() == EngineErrorKind::Internal {
+        return EngineError::new(EngineErrorKind::Conflict, error.to_string());
+    }
+    error
 }
 
 /// Asks the engine about one exec.
@@ -225,21 +240,36 @@ impl Known {
 
     /// All that is held.
     fn words(&self) -> String {
-        let all: Vec<u8> = self.held.iter().flat_map(|frame| frame.data.iter().copied()).collect();
-        String::from_utf8_lossy(&all).trim().to_owned()
+        String::from_utf8_lossy(&self.bytes()).trim().to_owned()
     }
 
-    /// Whether what is held may be Docker's words. They are all there is, on standard output, and end with a line's end of
-    /// their own.
+    fn bytes(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.size);
+        self.held.iter().for_each(|frame| all.extend_from_slice(&frame.data));
+        all
+    }
+
+    /// Whether the command has printed something that is not the engine's word on why it was not begun; or whether, with this
+    /// exit code, it has ended without any such word.
+    fn has_own_output(&self, code: i64) -> bool {
+        if self.is_heard || !words::may_be_words(&self.bytes()) {
+            return true;
+        }
+        self.limbo.output_ended && self.held.is_empty() && !DOCKER_CODES.contains(&code)
+    }
+
+    /// Whether what is held may be Docker's words, where all but the last frame may. They are all there is, on standard output,
+    /// and end with a line's end of their own.
     fn may_be_dockers(&self, tty: bool) -> bool {
         if tty {
             // They may come in pieces.
             return true;
         }
-        let Some(last) = self.held.back() else { return true };
-        self.held.iter().all(|frame| frame.stream == OutputStream::Stdout)
+        let mut latest = self.held.iter().rev();
+        let Some(last) = latest.next() else { return true };
+        last.stream == OutputStream::Stdout
             // Only a frame that no program has written comes in such pieces.
-            && self.held.iter().rev().skip(1).all(|frame| frame.data.len() == frames::PIECE)
+            && latest.next().is_none_or(|before| before.data.len() == frames::PIECE)
             && (last.data.len() == frames::PIECE || last.data.ends_with(b"\r\n"))
     }
 
@@ -251,14 +281,14 @@ impl Known {
         })
     }
 
-    /// Whether it may be Podman's, which come in lines that begin with a word of their own.
+    /// Whether it may be Podman's, where all but the last frame may. They come in lines that begin with a word of their own.
     fn may_be_podmans(&self, tty: bool) -> bool {
         if tty {
             let first = self.held.front().map_or(PODMAN_START, |frame| &frame.data);
             let common = first.len().min(PODMAN_START.len());
             return first[..common] == PODMAN_START[..common];
         }
-        self.held.iter().all(|frame| {
+        self.held.back().is_none_or(|frame| {
             frame.stream == OutputStream::Stderr
                 && frame.data.starts_with(PODMAN_START)
                 && (frame.data.ends_with(b"\n") || frame.data.len() == frames::PIECE)
@@ -304,7 +334,8 @@ impl Asked {
             .map_err(|error| question_error("the engine did not describe the command", error))?;
         let runs = found.running == Some(true);
         let pid = found.pid;
-        let has_pid = pid.is_some_and(|pid| pid != 0);
+        // Some say -1 of a process that is not there.
+        let has_pid = pid.is_some_and(|pid| pid > 0);
         let words = {
             let mut known = self.known.lock();
             known.limbo.note(!runs && found.exit_code.is_none())?;
@@ -328,6 +359,11 @@ impl Asked {
                 // What is still held is its own, too.
                 known.code = Some(code);
                 return Ok(Some(code));
+            }
+            // An engine that gives no pids, or loses them: what became of the command is not known.
+            if !self.is_podman && known.has_own_output(code) {
+                known.is_heard = true;
+                return Err(EngineError::new(EngineErrorKind::Protocol, NEVER_WAS_AND_PRINTED));
             }
             match known.held.front() {
                 // What it says after that is how its own attachment ended.
@@ -429,7 +465,9 @@ impl Asked {
         let (mut pause, longest) = SIZE_PAUSE;
         loop {
             match self.ask_whether_begun().await {
-                Err(error) if !error.says_not_started() => tracing::debug!(%error, "no answer yet"),
+                Err(error) if !error.says_not_started() && !self.known.lock().is_heard => {
+                    tracing::debug!(%error, "no answer yet");
+                }
                 answer => return answer,
             }
             tokio::time::sleep(pause).await;
@@ -516,7 +554,7 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                         state.question = None;
                         // Where there is no answer, the end of the output asks again; and what was not begun has said all
                         // that is said.
-                        if answer.is_ok() {
+                        if answer.is_ok() || state.asked.known.lock().is_heard {
                             state.only_words = false;
                         }
                         continue;
@@ -547,7 +585,11 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                         };
                         match answer {
                             Err(error) if error.says_not_started() => return None,
-                            _ => state.only_words = false,
+                            answer => {
+                                state.only_words = false;
+                                // What is given as output is not taken for the engine's words later.
+                                state.asked.known.lock().is_heard |= answer.is_err();
+                            }
                         }
                     }
                 }

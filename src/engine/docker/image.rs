@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
-use bollard::models::ImageInspect;
+use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 
 use super::convert::engine_error;
 use super::credentials::{self, Login};
 use super::pull_words::{self, Failure};
-use super::{DockerEngine, versions};
+use super::{DockerEngine, versions, words};
 use crate::engine::reference::Reference;
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
 use crate::text;
@@ -105,8 +105,20 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     let mut steps = engine.lines(|docker| docker.create_image(Some(options), None, credentials));
     // The engine tells the first step when it has the image's manifest.
     let mut begun = false;
+    // bollard gives nothing of a line that has only `error` in it, as Podman's before 5 have, and of some that are no failure.
+    let mut last_says_nothing = false;
     loop {
         let step = match tokio::time::timeout(PULL_SILENCE, steps.next()).await {
+            Ok(None) if last_says_nothing => {
+                // A failure is the last that is told.
+                return Err(EngineError::new(
+                    EngineErrorKind::Internal,
+                    format!(
+                        "{}: the engine told of its failure in a form without words",
+                        could_not_be_pulled(image)
+                    ),
+                ));
+            }
             Ok(None) => return Ok(()),
             Ok(Some(Ok(step))) => step,
             Ok(Some(Err(error))) => return Err(failed(begun, error)),
@@ -117,9 +129,11 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
                 ));
             }
         };
-        if let Some(message) = step.error_detail.and_then(|detail| detail.message) {
-            return Err(failed(begun, DockerError::DockerStreamError { error: message }));
+        if let Some(detail) = &step.error_detail {
+            let error = detail.message.clone().unwrap_or_default();
+            return Err(failed(begun, DockerError::DockerStreamError { error }));
         }
+        last_says_nothing = step == CreateImageInfo::default();
         if let Some(status) = step.status {
             begun = true;
             let status = match step.id {
@@ -189,11 +203,14 @@ fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
 /// What a failed pull means. The engine passes on what its own client of the registry said, most of it as a 500.
 fn pull_error(image: &str, with_login: bool, begun: bool, error: DockerError) -> EngineError {
     let (words, status) = match &error {
-        DockerError::DockerResponseServerError { message, status_code } => (message.clone(), Some(*status_code)),
-        DockerError::DockerStreamError { error } => (error.clone(), None),
+        DockerError::DockerResponseServerError { message, status_code } => {
+            (words::shortened(message), Some(*status_code))
+        }
+        DockerError::DockerStreamError { error } => (words::shortened(error), None),
         // The engine itself is in trouble, not the registry.
         _ => return engine_error(&could_not_be_pulled(image), error),
     };
+    let words = words.into_owned();
     let error = engine_error(&could_not_be_pulled(image), error);
     let failure = Failure {
         image,

@@ -10,8 +10,9 @@ use crate::engine::LimitSupport;
 
 /// Limits by their names in the API, whose values mean "no limit" when they are zero, negative, empty or false. Engines
 /// describe them in other words than they were asked for, so that only their absence counts.
-const LIMITS: [&str; 11] = [
+const LIMITS: [&str; 12] = [
     "CpuShares",
+    "CpuRealtimePeriod",
     "CpuRealtimeRuntime",
     "CpusetCpus",
     "CpusetMems",
@@ -161,6 +162,31 @@ pub(super) fn support(info: &SystemInfo) -> LimitSupport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_podman_drops_of_real_time_is_missing() {
+        let asked = HostConfig {
+            cpu_realtime_period: Some(1_000_000),
+            cpu_realtime_runtime: Some(950_000),
+            ..Default::default()
+        };
+        let dropped = HostConfig {
+            cpu_realtime_period: Some(0),
+            cpu_realtime_runtime: None,
+            ..Default::default()
+        };
+        for is_podman in [false, true] {
+            let told = missing(&asked, &dropped, is_podman);
+            assert_eq!(
+                told,
+                [
+                    "CpuRealtimePeriod is 0 where 1000000 was asked for",
+                    "CpuRealtimeRuntime is null where 950000 was asked for",
+                ]
+            );
+            assert_eq!(missing(&asked, &asked, is_podman), [""; 0]);
+        }
+    }
 
     fn asked() -> HostConfig {
         HostConfig {

@@ -36,7 +36,7 @@ use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters as query;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
-use tokio::sync::OnceCell;
+use parking_lot::Mutex;
 
 use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
@@ -100,8 +100,15 @@ pub struct DockerEngine {
     /// Podman speaks the same API, with differences of its own.
     is_podman: bool,
     agreed: Agreed,
-    said: Arc<OnceCell<Said>>,
+    said: Arc<Mutex<Option<Heard>>>,
     runtime: Home,
+}
+
+/// What an engine has said of itself, and how often another one may have come by then.
+#[derive(Clone, Debug)]
+struct Heard {
+    said: Arc<Said>,
+    changes: u64,
 }
 
 impl DockerEngine {
@@ -133,7 +140,9 @@ impl DockerEngine {
     /// docker command line does not look at them either: give `DOCKER_HOST` the address of the socket.
     ///
     /// The version of the API is the newest that both know, at least 1.25 (Docker 1.13), and stands in each request. An
-    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that.
+    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that, and
+    /// the request is made once more. If the other version is an older one, what is created is first compared with what that
+    /// knows.
     ///
     /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
     ///
@@ -204,7 +213,11 @@ impl DockerEngine {
     ///
     /// Connections that bollard opens for the library's calls belong to the library's own runtime. One that it has opened
     /// before belongs to the runtime it was opened in, and stands still when nobody drives that: hand over a `Docker` that
-    /// has made no calls. Whether its requests say the version of the API is bollard's affair; 0.21 does not have them say it.
+    /// has made no calls.
+    ///
+    /// Whether its requests say the version of the API is bollard's affair; 0.21 does not have them say it, so that the engine
+    /// answers in its newest version. The library does not change the requests: a modifier that the caller has given to the
+    /// `Docker` would be lost, and without the heads of answers the library could not agree anew with an engine that is replaced.
     ///
     /// # Errors
     ///
@@ -242,21 +255,59 @@ impl DockerEngine {
         self.endpoint.as_ref()
     }
 
-    /// The connection itself, for calls this library does not make. Answers may be of any length. Its calls need a tokio
+    /// The connection itself, for calls this library does not make. Answers may be of any length, but of one that says what
+    /// failed the first 256 KiB are read. A call that the engine refuses for its version of the API alone is made once more, in
+    /// the version that the engine tells. Its calls need a tokio
     /// runtime with time enabled around them, for bollard's own limit of time.
     pub fn bollard(&self) -> &Docker {
         &self.unbounded
     }
 
-    /// What the engine says of itself, which is asked once; `None` where it does not say it.
-    async fn said(&self) -> Option<&Said> {
-        let ask = || async { self.docker.info().await.map(|info| Said::of(&info, self.is_podman)) };
-        match self.said.get_or_try_init(ask).await {
-            Ok(said) => Some(said),
+    /// What the engine has said of itself. Asked again where another engine may be there since. `None` where nothing was asked so
+    /// far: nobody is kept waiting for that.
+    async fn said(&self) -> Option<Arc<Said>> {
+        let heard = self.said.lock().clone()?;
+        if heard.changes == self.agreed.changes() {
+            return Some(heard.said);
+        }
+        self.ask_what_it_is().await
+    }
+
+    /// What the engine says of itself now; `None` where it has never said it.
+    async fn ask_what_it_is(&self) -> Option<Arc<Said>> {
+        // Read before the question: a change during it is asked about again.
+        let changes = self.agreed.changes();
+        match self.docker.info().await {
+            Ok(info) => {
+                let said = Arc::new(Said::of(&info, self.is_podman));
+                *self.said.lock() = Some(Heard {
+                    said: said.clone(),
+                    changes,
+                });
+                Some(said)
+            }
             Err(error) => {
                 tracing::debug!(%error, "the engine does not say what it is");
-                None
+                self.last_said()
             }
+        }
+    }
+
+    /// What an engine has said of itself, without a question.
+    fn last_said(&self) -> Option<Arc<Said>> {
+        self.said.lock().as_ref().map(|heard| heard.said.clone())
+    }
+
+    /// Makes a call that looks at what the engine takes before it asks for anything, and makes it again where the engine turns
+    /// out to have been replaced by one that speaks another version: nothing has been done then.
+    async fn again_if_replaced<T, F>(&self, call: impl Fn() -> F + Send) -> Result<T, EngineError>
+    where
+        F: Future<Output = Result<T, EngineError>> + Send,
+    {
+        let spoken = self.agreed.get();
+        match call().await {
+            Err(error) if error.kind() == EngineErrorKind::Unreachable && self.agreed.get() != spoken => call().await,
+            result => result,
         }
     }
 
@@ -354,6 +405,62 @@ impl DockerEngine {
         }
     }
 
+    async fn create_once(&self, name: &str, spec: &ContainerSpec) -> Result<Creation, EngineError> {
+        let options = query::CreateContainerOptions {
+            name: Some(name.to_owned()),
+            platform: spec.platform.clone().unwrap_or_default(),
+        };
+        // Again, since another engine may be there by now.
+        self.refuse_unknown(spec)?;
+        let mut body = self.body_of(spec);
+        if spec.writable_cgroups
+            && let Some(host) = &mut body.host_config
+        {
+            let option = if self.is_podman {
+                "unmask=/sys/fs/cgroup"
+            } else {
+                "writable-cgroups=true"
+            };
+            host.security_opt.get_or_insert_default().push(option.to_owned());
+        }
+        if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
+            network::pin(&mut body, network.name().unwrap_or_default(), id);
+        }
+        volume::ensure(self, spec).await?;
+        if self.said().await.is_some_and(|said| said.selinux) {
+            said::label_agent(&mut body, spec);
+        }
+        let asked = body.host_config.clone().unwrap_or_default();
+        let created = self
+            .docker
+            .create_container(Some(options), body)
+            .await
+            .map_err(|error| engine_error("the engine did not create the container", error));
+        match created {
+            Ok(created) => {
+                let id = convert::checked(created.id)?;
+                let (discarded, warnings) = created
+                    .warnings
+                    .into_iter()
+                    .partition(|warning| limits::says_discarded(warning, &asked));
+                Ok(Creation {
+                    warnings,
+                    discarded,
+                    ..Creation::new(id)
+                })
+            }
+            // An earlier, abandoned call of ours may have made it: the name is ours alone.
+            Err(error) if error.kind() == EngineErrorKind::Conflict => {
+                let there = self.inspect(name).await?;
+                let ours = spec
+                    .labels()
+                    .all(|(key, value)| there.labels.get(key).is_some_and(|found| found == value));
+                if ours { Ok(Creation::new(there.id)) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// All that the engine says of a container.
     async fn description(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
         self.docker
@@ -405,7 +512,7 @@ impl Engine for DockerEngine {
         Capabilities {
             // Of a connection made by the caller nothing is known.
             local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix)
-                && self.said.get().is_none_or(|said| said.elsewhere.is_none()),
+                && self.last_said().is_none_or(|said| said.elsewhere.is_none()),
             // Podman has no event for it.
             oom_events: !self.is_podman,
             ..Capabilities::all()
@@ -427,7 +534,7 @@ impl Engine for DockerEngine {
                 format!("{}/{}", part(version.os), part(version.arch)),
             );
             // Where there is no answer, the containers will tell.
-            if let Some(said) = self.said().await {
+            if let Some(said) = self.ask_what_it_is().await {
                 info.limits = said.limits;
                 info.cgroup_version = said.cgroup_version;
                 info.remaps_users = said.remaps_users;
@@ -496,61 +603,7 @@ impl Engine for DockerEngine {
     }
 
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
-        self.here(async move {
-            let options = query::CreateContainerOptions {
-                name: Some(name.to_owned()),
-                platform: spec.platform.clone().unwrap_or_default(),
-            };
-            // Again, since another engine may be there by now.
-            self.refuse_unknown(spec)?;
-            let mut body = self.body_of(spec);
-            if spec.writable_cgroups
-                && let Some(host) = &mut body.host_config
-            {
-                let option = if self.is_podman {
-                    "unmask=/sys/fs/cgroup"
-                } else {
-                    "writable-cgroups=true"
-                };
-                host.security_opt.get_or_insert_default().push(option.to_owned());
-            }
-            if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
-                network::pin(&mut body, network.name().unwrap_or_default(), id);
-            }
-            volume::ensure(self, spec).await?;
-            if self.said.get().is_some_and(|said| said.selinux) {
-                said::label_agent(&mut body, spec);
-            }
-            let asked = body.host_config.clone().unwrap_or_default();
-            let created = self
-                .docker
-                .create_container(Some(options), body)
-                .await
-                .map_err(|error| engine_error("the engine did not create the container", error));
-            match created {
-                Ok(created) => {
-                    let id = convert::checked(created.id)?;
-                    let (discarded, warnings) = created
-                        .warnings
-                        .into_iter()
-                        .partition(|warning| limits::says_discarded(warning, &asked));
-                    Ok(Creation {
-                        warnings,
-                        discarded,
-                        ..Creation::new(id)
-                    })
-                }
-                // An earlier, abandoned call of ours may have made it: the name is ours alone.
-                Err(error) if error.kind() == EngineErrorKind::Conflict => {
-                    let there = self.inspect(name).await?;
-                    let ours = spec
-                        .labels()
-                        .all(|(key, value)| there.labels.get(key).is_some_and(|found| found == value));
-                    if ours { Ok(Creation::new(there.id)) } else { Err(error) }
-                }
-                Err(error) => Err(error),
-            }
-        })
+        self.here(self.again_if_replaced(move || self.create_once(name, spec)))
     }
 
     fn missing_limits<'a>(
@@ -615,7 +668,7 @@ impl Engine for DockerEngine {
     }
 
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        self.here(exec::start(self, id, request))
+        self.here(self.again_if_replaced(move || exec::start(self, id, request)))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {

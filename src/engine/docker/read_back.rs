@@ -64,12 +64,16 @@ const ROWS: [Row; 26] = [
     row("/Config/Labels", all_of),
 ];
 
+/// What is told where the description has no part in which limits and isolation are.
+const NOT_DESCRIBED_AT_ALL: &str =
+    "the engine's description of the container has no HostConfig, so that neither limits nor isolation can be verified";
+
 /// The settings that were asked for and that the container does not have, each in words.
 pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectResponse, is_podman: bool) -> Vec<String> {
     let host = asked.host_config.clone().unwrap_or_default();
     let Some(found_host) = &found.host_config else {
-        // What describes nothing is compared with nothing.
-        return Vec::new();
+        // Nothing of what was asked for is known to be so.
+        return vec![NOT_DESCRIBED_AT_ALL.to_owned()];
     };
     let mut ignored = Vec::new();
     // What is asked for at the top of the body is described in a part of its own.
@@ -440,8 +444,16 @@ mod tests {
             found["Config"]["Labels"]["of"] = json!("the image");
         });
         assert_eq!(ignored(&asked(), &found, false), [""; 0]);
-        // What says nothing is compared with nothing.
-        assert_eq!(ignored(&asked(), &ContainerInspectResponse::default(), false), [""; 0]);
+    }
+
+    #[test]
+    fn a_description_that_describes_nothing_verifies_nothing() {
+        let partly = described(|found| found["HostConfig"] = Value::Null);
+        for found in [ContainerInspectResponse::default(), partly] {
+            for is_podman in [false, true] {
+                assert_eq!(ignored(&asked(), &found, is_podman), [NOT_DESCRIBED_AT_ALL]);
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The connections to an engine: kept alive, and made in whatever way its [`Endpoint`] says.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -10,14 +12,16 @@ use std::time::Duration;
 use bollard::errors::Error as BollardError;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, body_full};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
 use hyper::rt::Executor;
-use hyper::{Method, Uri};
+use hyper::{Method, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,7 +31,7 @@ use super::budget::{Granted, Meter};
 use super::endpoint::{Endpoint, Kind};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::versions::Agreed;
+use super::versions::{self, Agreed};
 use super::{files, ssh, upgrade};
 use crate::error::{Error, FieldError};
 use crate::runtime::Home;
@@ -78,20 +82,40 @@ pub(super) async fn client(
 
     let transport = move |mut request: BollardRequest| {
         encode_as_engines_read(&mut request);
-        let spoken = agreed.put_into(&mut request);
         let (kept, fresh, agreed) = (kept.clone(), fresh.clone(), agreed.clone());
         let request = async move {
             let granted = Granted::to(&request);
-            let again = repeated(&request);
-            let answer = match (kept.request(request).await, again) {
-                // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
-                // only if it had not begun to send.
-                (Err(error), Some(again)) if !error.is_connect() => fresh.request(again).await?,
-                (answer, _) => answer?,
-            };
-            granted.spend_on(&answer);
-            agreed.heed(spoken, &answer);
-            Ok(answer)
+            // As it is before it says its version.
+            let mut renewed = copy(&mut request);
+            loop {
+                let spoken = agreed.put_into(&mut request);
+                let again = repeated(&mut request);
+                let answer = match (kept.request(request).await, again) {
+                    // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
+                    // only if it had not begun to send.
+                    (Err(error), Some(again)) if !error.is_connect() => {
+                        agreed.note_change();
+                        fresh.request(again).await
+                    }
+                    (answer, _) => answer,
+                };
+                let answer = answer.inspect_err(|_| agreed.note_change())?;
+                granted.clone().spend_on(&answer);
+                let Some(version) = agreed.heed(spoken, &answer) else {
+                    return if is_failure(answer.status()) {
+                        Err(failure(answer).await)
+                    } else {
+                        Ok(answer)
+                    };
+                };
+                let failure = failure(answer).await;
+                match renewed.take() {
+                    _ if !is_of_version(&failure) => return Err(failure),
+                    // An older engine ignores in silence what it does not know: what is sent must be looked at again.
+                    Some(again) if spoken < Some(version) || is_empty(&again) => request = again,
+                    _ => return Err(BollardError::from(io::Error::other(Replaced))),
+                }
+            }
         };
         // A connection lives in the runtime it is made in. The task that gives it back runs there: a request that is sent
         // from another thread would mostly find it not back yet, and open another.
@@ -113,18 +137,117 @@ pub(super) async fn client(
     .map_err(|error| bad(error.to_string()))
 }
 
+/// The engine has been replaced by one that speaks another version of the API, and has not done what it was asked. The next
+/// request is in a version that it takes.
+#[derive(Debug)]
+struct Replaced;
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the engine was replaced by one that speaks another version of its API, which is spoken from now on",
+        )
+    }
+}
+
+impl StdError for Replaced {}
+
+/// Whether an error is that the engine was replaced, and has done nothing.
+pub(super) fn is_replaced(error: &BollardError) -> bool {
+    let BollardError::IOError { err } = error else {
+        return false;
+    };
+    err.get_ref().is_some_and(|wrapped| wrapped.is::<Replaced>())
+}
+
+/// How much of an answer that says what failed is read, in bytes: less than [a line may have](super::budget).
+const MAX_FAILURE: usize = 256 << 10;
+
+/// What bollard takes for an answer that says what failed.
+fn is_failure(status: StatusCode) -> bool {
+    !status.is_success() && status != StatusCode::NOT_MODIFIED && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Reads an answer that says what failed, as bollard does, but no more of it than anybody looks at.
+async fn failure(answer: Response<Incoming>) -> BollardError {
+    let status_code = answer.status().as_u16();
+    let mut body = answer.into_body();
+    let mut read = Vec::new();
+    loop {
+        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    read.extend_from_slice(&data[..data.len().min(MAX_FAILURE - read.len())]);
+                }
+                // The connection ends with the rest of it.
+                if read.len() == MAX_FAILURE {
+                    break;
+                }
+            }
+            Some(Err(error)) => return error.into(),
+            None => break,
+        }
+    }
+    let message = message_in(&read).or_else(|| {
+        // What is cut within its words is made whole: within an escape, too, of which two may belong together.
+        let whole = |less| {
+            let mut whole = read[..read.len().checked_sub(less)?].to_vec();
+            whole.extend_from_slice(b"\"}");
+            message_in(&whole)
+        };
+        let is_cut = read.len() == MAX_FAILURE;
+        is_cut.then(|| (0..=LONGEST_ESCAPE).find_map(whole)).flatten()
+    });
+    let message = message.unwrap_or_else(|| String::from_utf8_lossy(&read).into_owned());
+    BollardError::DockerResponseServerError { status_code, message }
+}
+
+/// The longest of JSON's escapes: two of six bytes for one character.
+const LONGEST_ESCAPE: usize = 12;
+
+fn message_in(json: &[u8]) -> Option<String> {
+    match serde_json::from_slice::<Value>(json).ok()?.get_mut("message")?.take() {
+        Value::String(message) => Some(message),
+        _ => None,
+    }
+}
+
+/// Whether a request was refused for its version alone.
+fn is_of_version(failure: &BollardError) -> bool {
+    matches!(failure, BollardError::DockerResponseServerError { message, .. } if versions::is_refusal(message))
+}
+
+fn is_empty(request: &BollardRequest) -> bool {
+    request.body().size_hint().exact() == Some(0)
+}
+
+/// The same request, unless what is sent with it is made while it is sent.
+fn copy(request: &mut BollardRequest) -> Option<BollardRequest> {
+    let size = request.body().size_hint().exact()?;
+    let mut data = Bytes::new();
+    if size != 0 {
+        // What has a size is there as a whole, and is put back.
+        let body = request.body_mut();
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).now_or_never()??;
+        data = frame.ok()?.into_data().ok()?;
+        *body = body_full(data.clone());
+    }
+    let mut copy = BollardRequest::new(body_full(data));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
 /// The same request once more, if doing it twice is the same as doing it once (RFC 9110, 9.2.2) and nothing was to be sent
 /// with it.
-fn repeated(request: &BollardRequest) -> Option<BollardRequest> {
+fn repeated(request: &mut BollardRequest) -> Option<BollardRequest> {
     let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
-    if !idempotent || request.body().size_hint().exact() != Some(0) {
-        return None;
+    if idempotent && is_empty(request) {
+        copy(request)
+    } else {
+        None
     }
-    let mut again = BollardRequest::new(body_full(Bytes::new()));
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
 }
 
 /// Registry credentials are in a header in base64, of which bollard uses the plain alphabet and the engine reads the one

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bollard::API_DEFAULT_VERSION;
 use bollard::models::{ContainerCreateBody, SystemVersion};
@@ -89,11 +89,19 @@ impl FromStr for Version {
 /// The version that is spoken over a connection; shared by its clones. None at first: without a version an engine answers
 /// in whatever it speaks, which for the question after its versions is right.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Agreed(Arc<AtomicU32>);
+pub(super) struct Agreed(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Both parts; 0 for none.
+    version: AtomicU32,
+    /// How often another engine may have come to be there.
+    changes: AtomicU64,
+}
 
 impl Agreed {
     pub(super) fn get(&self) -> Option<Version> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.version.load(Ordering::Relaxed) {
             0 => None,
             both => Some(Version((both >> 16) as u16, both as u16)),
         }
@@ -101,7 +109,7 @@ impl Agreed {
 
     pub(super) fn set(&self, version: Version) {
         let both = u32::from(version.0) << 16 | u32::from(version.1);
-        self.0.store(both, Ordering::Relaxed);
+        self.0.version.store(both, Ordering::Relaxed);
     }
 
     /// Has a request say which version it is in. Gives that version.
@@ -115,20 +123,37 @@ impl Agreed {
     }
 
     /// Agrees anew where the engine has been replaced by one that does not speak this version any more, or not yet: its
-    /// answers say which version it does speak. That request has failed.
-    pub(super) fn heed<T>(&self, spoken: Option<Version>, answer: &Response<T>) {
+    /// answers say which version it does speak. Returns that, where it is another. That request has failed.
+    pub(super) fn heed<T>(&self, spoken: Option<Version>, answer: &Response<T>) -> Option<Version> {
         if answer.status() != StatusCode::BAD_REQUEST || spoken.is_none() {
-            return;
+            return None;
         }
         let told = answer.headers().get("api-version").and_then(|told| told.to_str().ok());
-        if let Some(told) = told.and_then(|told| told.parse::<Version>().ok()) {
-            let version = told.min(Version::newest());
-            if version >= OLDEST && Some(version) != spoken {
-                tracing::warn!(%version, "the engine speaks another version of its API than it did");
-                self.set(version);
-            }
+        let version = told?.parse::<Version>().ok()?.min(Version::newest());
+        if version < OLDEST || Some(version) == spoken {
+            return None;
         }
+        tracing::warn!(%version, "the engine speaks another version of its API than it did");
+        self.set(version);
+        self.note_change();
+        Some(version)
     }
+
+    /// Notes that another engine may be there from now on: this one could not be reached, or has broken a connection, or speaks
+    /// another version.
+    pub(super) fn note_change(&self) {
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how often another engine may have come to be there.
+    pub(super) fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether an engine refuses a request for the version that it is in, without having looked at the rest of it.
+pub(super) fn is_refusal(message: &str) -> bool {
+    message.contains("client version") && ["is too old", "is too new"].iter().any(|words| message.contains(words))
 }
 
 /// The version to speak with an engine that says this of itself: the newest that both know.

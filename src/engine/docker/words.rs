@@ -2,7 +2,19 @@
 //!
 //! Collected from the sources of Moby, containerd, Podman, runc, crun, youki and gVisor (`runsc`), and from what real ones said.
 
+use std::borrow::Cow;
+
 use crate::engine::{EngineError, EngineErrorKind};
+use crate::text;
+
+/// What is looked at of an engine's words, in bytes: the beginning and the end. Each is matched with all phrases, so that words
+/// without end would hold up the thread that everybody shares. A path has at most 4 KiB, and may be escaped.
+const LONGEST: usize = 32 << 10;
+
+/// Returns what is looked at of an engine's words: all of them, unless they are longer than any engine's.
+pub(super) fn shortened(words: &str) -> Cow<'_, str> {
+    text::shorten(words, LONGEST)
+}
 
 /// Why a command was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,28 +246,109 @@ const TABLE: &[Row] = &[
 /// Stands before many of `runc`'s words, and says nothing.
 const ABOUT_ALL: [&str; 2] = ["unable to start container process", "starting container process"];
 
-/// Returns why a command was not begun, by the words about it. `None` for words that are in no row.
-pub(super) fn why(words: &str) -> Option<Why> {
-    let mut words = words.to_ascii_lowercase();
-    for about_all in ABOUT_ALL {
-        words = words.replacen(about_all, "", 1);
-    }
+/// Returns the row that counts for these words, which are in lower case.
+fn first_row(words: &str) -> Option<&'static Row> {
     let place = |row: &Row| {
         let at = words.find(row.phrase)?;
         words[at + row.phrase.len()..].contains(row.then).then_some(at)
     };
     let fitting = TABLE.iter().filter_map(|row| Some((place(row)?, row)));
-    let (_, first) = fitting.min_by_key(|(at, row)| (*at, std::cmp::Reverse(row.phrase.len() + row.then.len())))?;
+    let first = fitting.min_by_key(|(at, row)| (*at, std::cmp::Reverse(row.phrase.len() + row.then.len())));
+    first.map(|(_, row)| row)
+}
+
+/// The part of the words that is looked at, in lower case, without what says nothing.
+fn looked_at(words: &str) -> String {
+    let mut words = shortened(words).to_ascii_lowercase();
+    for about_all in ABOUT_ALL {
+        words = words.replacen(about_all, "", 1);
+    }
+    words
+}
+
+/// Returns why a command was not begun, by the words about it. `None` for words that are in no row.
+pub(super) fn why(words: &str) -> Option<Why> {
+    let words = looked_at(words);
     // Some say first what was lost, and then for want of what.
     let is_exhausted = || {
         TABLE
             .iter()
             .any(|row| row.why == Why::Exhausted && words.contains(row.phrase))
     };
-    match first.why {
+    match first_row(&words)?.why {
         Why::Lost if is_exhausted() => Some(Why::Exhausted),
         why => Some(why),
     }
+}
+
+/// Rows of the same kind for what a whole answer says, where the place of a phrase says nothing: that a program could not be
+/// started, also that of a container.
+const STARTS: &[Row] = &[
+    row("executable file not found", "Moby, Podman", Why::Program),
+    row("oci runtime exec failed", "Moby, containerd", Why::Program),
+    row("oci permission denied", "Podman", Why::Program),
+    row(
+        "oci runtime attempted to invoke a command that was not found",
+        "Podman",
+        Why::Program,
+    ),
+    pair(
+        "oci runtime create failed",
+        "no such file or directory",
+        "Moby, containerd",
+        Why::Program,
+    ),
+    pair(
+        "oci runtime create failed",
+        "permission denied",
+        "Moby, containerd",
+        Why::Program,
+    ),
+    row("unable to find user", "Moby, Podman", Why::User),
+    row("unable to find group", "Moby, Podman", Why::User),
+];
+
+/// How runtimes' words on the start of a container begin, wherever that is in an answer.
+const OF_A_START: &[(&str, &str)] = &[
+    ("oci runtime create failed", "Moby, containerd"),
+    ("failed to create task for container", "Moby"),
+    ("crun: ", "Podman"),
+    ("runc: ", "Podman"),
+];
+
+/// Phrases about the program of an exec that stand before much else where a container is started: `crun` opens many files then.
+const OF_EXEC_ONLY: &[&str] = &["open `"];
+
+/// Returns whether an answer says that a program could not be started for what it is, in a container that is being started or in
+/// one that runs.
+pub(super) fn cannot_start(words: &str) -> bool {
+    let lower = shortened(words).to_ascii_lowercase();
+    let fits = |row: &Row| {
+        let at = lower.find(row.phrase);
+        at.is_some_and(|at| lower[at + row.phrase.len()..].contains(row.then))
+    };
+    let is_of_start = OF_A_START.iter().any(|(phrase, _)| lower.contains(phrase));
+    let is_of_program =
+        |row: &Row| matches!(row.why, Why::Program | Why::Directory | Why::User) && !OF_EXEC_ONLY.contains(&row.phrase);
+    STARTS.iter().any(fits) || (is_of_start && first_row(&looked_at(words)).is_some_and(is_of_program))
+}
+
+/// The longest words that are an engine's though they are in no row.
+const LONGEST_UNKNOWN: usize = 16 << 10;
+
+/// Returns whether text that came as the output of a command, of which the engine says that it was never begun, can be the
+/// engine's words on it: words of a row, or one line. Engines make mistakes, and what is no text, or many lines, is a program's.
+pub(super) fn may_be_words(said: &[u8]) -> bool {
+    let said = said.trim_ascii_end();
+    let first = said.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    // Some of `crun`'s are on two lines, and a name may have many.
+    if why(&String::from_utf8_lossy(first)).is_some() {
+        return true;
+    }
+    // The rest of a character may still be to come.
+    let is_text =
+        std::str::from_utf8(said).map_or_else(|error| error.error_len().is_none(), |text| !text.contains('\0'));
+    is_text && first.len() == said.len() && said.len() <= LONGEST_UNKNOWN
 }
 
 /// What a command names itself, and may name wrong, beside its program.
@@ -411,13 +504,72 @@ mod tests {
 
     #[test]
     fn no_two_rows_are_the_same_and_all_are_in_lower_case() {
-        for (at, row) in TABLE.iter().enumerate() {
+        for (at, row) in TABLE.iter().chain(STARTS).enumerate() {
             assert_eq!(row.phrase, row.phrase.to_ascii_lowercase());
             assert_eq!(row.then, row.then.to_ascii_lowercase());
             assert!(!row.phrase.is_empty() && !row.seen_at.is_empty());
             let same = |other: &&Row| (other.phrase, other.then) == (row.phrase, row.then);
-            assert_eq!(TABLE[at + 1..].iter().find(same).map(|row| row.phrase), None);
+            let table = if at < TABLE.len() { TABLE } else { STARTS };
+            assert_eq!(table.iter().filter(same).count(), 1, "{}", row.phrase);
         }
+    }
+
+    #[test]
+    fn what_is_no_text_or_has_many_lines_is_no_engines_words() {
+        let long_name = format!(
+            "OCI runtime exec failed: executable file `{}` not found",
+            "a\n".repeat(60_000)
+        );
+        for words in [
+            "the moon is full\r\n",
+            "Error: crun: fork: Resource temporarily unavailable\nfail startup\r\n",
+            "",
+            &long_name,
+        ] {
+            assert!(may_be_words(words.as_bytes()), "{words:.60}");
+        }
+        let long = "x".repeat(LONGEST_UNKNOWN + 1);
+        for said in [
+            &b"\xff\xfe\r\n"[..],
+            b"the moon\0is full\r\n",
+            b"one line\r\nand another, of no such process\r\n",
+            long.as_bytes(),
+        ] {
+            assert!(!may_be_words(said), "{:?}", said.get(..60));
+        }
+    }
+
+    #[test]
+    fn the_start_of_a_container_fails_by_the_same_rows() {
+        for words in [
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+             unable to start container process: error during container init: exec: \"/x\": is a directory: unknown",
+            "OCI runtime create failed: runc create failed: unable to start container process: error during container init: \
+             chdir to cwd (\"/x\") set in config.json failed: not a directory",
+            "crun: the path `/bin` is not a regular file: Operation not permitted: OCI runtime error",
+            "runc: runc create failed: unable to start container process: exec: \"/x\": exec format error: OCI runtime error",
+        ] {
+            assert!(cannot_start(words), "{words}");
+        }
+        for words in [
+            "crun: open `/proc/self/oom_score_adj`: Permission denied: OCI runtime error",
+            "OCI runtime create failed: container with id exists: unknown",
+            "exec: \"mkfs\": a helper of the engine's own failed",
+        ] {
+            assert!(!cannot_start(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn of_words_without_end_both_ends_are_looked_at() {
+        let long = "x ".repeat(5 << 20);
+        assert_eq!(why(&long), None);
+        assert!(shortened(&long).len() <= LONGEST);
+        assert_eq!(why(&format!("{long}no such process{long}")), None);
+        assert_eq!(why(&format!("{long}no such process")), Some(Why::Lost));
+        let user = format!("unable to find user {long}: no matching entries in passwd file");
+        assert_eq!(why(&user), Some(Why::User));
+        assert!(cannot_start(&user) && !cannot_start(&long));
     }
 
     #[test]
