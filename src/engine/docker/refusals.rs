@@ -18,7 +18,8 @@ const fn row(phrases: &'static [&'static str], setting: &'static str) -> Row {
     Row { phrases, setting }
 }
 
-const SECCOMP: &str = "host_config.security_opt, whose `seccomp=` wants the profile itself, as JSON, and not the path of a file";
+const SECCOMP: &str = "host_config.security_opt: Docker wants the profile itself after `seccomp=`, as JSON, and not the path of a \
+                       file; Podman wants the path of one on its machine";
 const SECURITY_OPT: &str = "host_config.security_opt";
 const DEVICES: &str = "host_config.devices, or the devices of host_config.blkio_*";
 const SYSCTLS: &str = "host_config.sysctls";
@@ -32,7 +33,10 @@ const TABLE: &[Row] = &[
     row(&["seccomp"], SECCOMP),
     row(&["--security-opt"], SECURITY_OPT),
     row(&["apparmor"], SECURITY_OPT),
+    row(&["systempaths option"], SECURITY_OPT),
     row(&["custom device \""], DEVICES),
+    row(&["is not a valid device"], DEVICES),
+    row(&["invalid device mode"], DEVICES),
     row(&["device cgroup rule"], "host_config.device_cgroup_rules"),
     row(&["could not select device driver"], "host_config.device_requests"),
     row(&["cdi device"], "host_config.device_requests"),
@@ -70,7 +74,23 @@ const TABLE: &[Row] = &[
     row(&["volume plugin"], "host_config.volume_driver and the drivers of host_config.mounts"),
     row(&["cannot access path /", "/volumes/"], MOUNTS),
     row(&["statfs /", "no such file or directory"], MOUNTS),
+    row(&["making volume mountpoint"], MOUNTS),
+    row(&["mkdir `/proc/"], MOUNTS),
+    row(&["error creating directory `", "exists and it is not a directory"], MOUNTS),
+    row(&["bind-propagation="], MOUNTS),
+    row(&["invalid filesystem type"], MOUNTS),
+    row(&["invalid option type"], MOUNTS),
+    row(&["fill out specgen: lstat "], MOUNTS),
+    row(&["must be an absolute path"], MOUNTS),
     row(&["wrong rlimit value"], ULIMITS),
+    row(&["ulimit option"], ULIMITS),
+    row(&["unknown capability"], "cap_add() and host_config.cap_drop"),
+    row(&["write to `cpu.max`", "invalid argument"], "cpus() and host_config.cpu_*"),
+    row(&["oom_score_adj", "invalid argument"], "host_config.oom_score_adj"),
+    row(&["blkio-weight-device"], DEVICES),
+    row(&["could not parse device"], DEVICES),
+    row(&["cannot set memory"], "memory() and host_config.memory_*"),
+    row(&["the memory limit could be too low"], "memory()"),
     row(&["invalid ulimit"], ULIMITS),
     row(&["cpu real-time"], "host_config.cpu_realtime_*"),
     row(&["invalid isolation"], "host_config.isolation"),
@@ -83,6 +103,9 @@ const TABLE: &[Row] = &[
     row(&["invalid mac address"], "docker_config.mac_address"),
     row(&["cannot mkdir: "], "working_dir()"),
     row(&["uids and gids must be in range"], "user()"),
+    // Where Podman makes its own form of what was asked for.
+    row(&["fill out specgen: "], "docker_config and host_config"),
+    row(&["make cli opts(): "], "docker_config and host_config"),
 ];
 
 /// Of these the same call may succeed later, or the setting is not to blame, whatever else is said.
@@ -128,7 +151,11 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
 pub(super) fn explain_creation(error: EngineError, own: &[String]) -> EngineError {
     let words = error.to_string().to_ascii_lowercase();
     let names_another = ["no such container", "no container with name"];
-    if error.kind() == EngineErrorKind::NotFound && names_another.iter().any(|its| words.contains(its)) {
+    let is_answer = matches!(
+        error.kind(),
+        EngineErrorKind::NotFound | EngineErrorKind::Rejected | EngineErrorKind::Internal
+    );
+    if is_answer && names_another.iter().any(|its| words.contains(its)) {
         let words = format!("{error} (see {OTHERS})");
         return EngineError::new(EngineErrorKind::Rejected, words).of_settings();
     }
