@@ -10,9 +10,11 @@ use bollard::models::{
 };
 use dockerpool::engine::Selector;
 use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, PoolBuilder, labels};
+use futures_util::{StreamExt, stream};
 use support::{engine, is_podman, pool, unique_name};
 
 /// One bad setting, and what the error must name.
+#[derive(Clone)]
 struct Bad {
     what: &'static str,
     named: &'static str,
@@ -22,7 +24,12 @@ struct Bad {
 
 fn bad(what: &'static str, named: &'static str, host: HostConfig) -> Bad {
     let body = ContainerCreateBody::default();
-    Bad { what, named, host, body }
+    Bad {
+        what,
+        named,
+        host,
+        body,
+    }
 }
 
 fn map(name: &str, value: &str) -> Option<HashMap<String, String>> {
@@ -68,7 +75,11 @@ fn sysctl(name: &str, value: &str) -> HostConfig {
 
 fn all() -> Vec<Bad> {
     vec![
-        bad("a seccomp profile's path", "as JSON", option("seccomp=/no/such/profile.json")),
+        bad(
+            "a seccomp profile's path",
+            "as JSON",
+            option("seccomp=/no/such/profile.json"),
+        ),
         bad(
             "an action that seccomp does not know",
             "seccomp",
@@ -175,22 +186,26 @@ async fn refused(builder: PoolBuilder, what: &str) -> (Error, String) {
 async fn a_setting_that_is_refused_fails_the_build_at_once_and_is_named() {
     let engine = engine().await;
     let podman = is_podman().await;
-    for bad in all() {
-        if podman && PODMAN_TAKES.contains(&bad.what) {
-            continue;
-        }
-        // Whatever is PID 1, and whether the pool has tried it out.
-        for via in [ExecVia::Docker, ExecVia::Auto] {
-            let name = unique_name("refused");
-            let builder = pool(&name).exec_via(via).host_config(bad.host.clone());
-            let (error, words) = refused(builder.docker_config(bad.body.clone()), bad.what).await;
-            assert!(words.contains(bad.named), "{}: {words}", bad.what);
-            assert!(error.to_string().contains("create the first containers"), "{error}");
-            let left = engine.list(&Selector::label(labels::POOL, &name)).await.unwrap();
-            assert!(left.is_empty(), "{}: {left:?}", bad.what);
-        }
-    }
+    let bad = all()
+        .into_iter()
+        .filter(|bad| !podman || !PODMAN_TAKES.contains(&bad.what));
+    // Whatever is PID 1, and whether the pool has tried it out.
+    let builds = bad.flat_map(|bad| [ExecVia::Docker, ExecVia::Auto].map(|via| (bad.clone(), via)));
+    let checks = builds.map(async |(bad, via)| {
+        let name = unique_name("refused");
+        let builder = pool(&name).exec_via(via).host_config(bad.host);
+        let (error, words) = refused(builder.docker_config(bad.body), bad.what).await;
+        assert!(words.contains(bad.named), "{}: {words}", bad.what);
+        assert!(error.to_string().contains("create the first containers"), "{error}");
+        let left = engine.list(&Selector::label(labels::POOL, &name)).await.unwrap();
+        assert!(left.is_empty(), "{}: {left:?}", bad.what);
+    });
+    let checked = stream::iter(checks).buffer_unordered(AT_ONCE).count().await;
+    assert!(checked > 30, "{checked}");
 }
+
+/// How many pools are built at once.
+const AT_ONCE: usize = 4;
 
 /// What Podman 5.8 takes by this interface without a word: it does not look at the request of a device or at the driver of a
 /// volume, and makes the directory that is to be mounted.
@@ -226,5 +241,8 @@ async fn an_agent_of_another_architecture_is_told_with_what_helps() {
         .await
         .unwrap_err();
     let words = error.to_string();
-    assert!(words.contains("agent_path()") && words.contains("ExecVia::Auto"), "{words}");
+    assert!(
+        words.contains("agent_path()") && words.contains("ExecVia::Auto"),
+        "{words}"
+    );
 }

@@ -234,6 +234,12 @@ impl Lifeline {
 /// The control groups that a container has, as its PID 1 sees them, where that is the agent. They decide how exactly it is
 /// known what a command has used and what it died of.
 ///
+/// Of `memory.events`, kills are counted by `oom_kill`, which the kernel raises for each process, also where it ends a whole
+/// group (`memory.oom.group`). `oom_group_kill` is not read, since nobody could tell of it: a group that is ended whole is the
+/// container's, as its runtime or the machine's administrator has set it, and PID 1 ends with it. A command is then
+/// [`ContainerGone`](crate::ExitStatus::ContainerGone), or [`OutOfMemory`](crate::ExitStatus::OutOfMemory) where the engine's event
+/// tells. The groups of commands are never ended whole.
+///
 /// # Examples
 ///
 /// ```

@@ -612,7 +612,11 @@ impl Engine for DockerEngine {
             };
             let attached = upgrade::raw(self.docker.attach_container(id, Some(options)))
                 .await
-                .map_err(|error| engine_error("the engine did not attach to the container", error))?;
+                .map_err(|error| {
+                    // Podman has its runtime make the container only now.
+                    let error = engine_error("the engine did not attach to the container", error);
+                    refusals::explain(error, &[])
+                })?;
             Ok(match attached {
                 Connection::Raw(stream) => {
                     let (read, write) = tokio::io::split(stream);

@@ -71,12 +71,18 @@ const TABLE: &[Row] = &[
     row(&["duplicate mount"], MOUNTS),
     row(&["invalid mode: "], MOUNTS),
     row(&["invalid volume"], MOUNTS),
-    row(&["volume plugin"], "host_config.volume_driver and the drivers of host_config.mounts"),
+    row(
+        &["volume plugin"],
+        "host_config.volume_driver and the drivers of host_config.mounts",
+    ),
     row(&["cannot access path /", "/volumes/"], MOUNTS),
     row(&["statfs /", "no such file or directory"], MOUNTS),
     row(&["making volume mountpoint"], MOUNTS),
     row(&["mkdir `/proc/"], MOUNTS),
-    row(&["error creating directory `", "exists and it is not a directory"], MOUNTS),
+    row(
+        &["error creating directory `", "exists and it is not a directory"],
+        MOUNTS,
+    ),
     row(&["bind-propagation="], MOUNTS),
     row(&["invalid filesystem type"], MOUNTS),
     row(&["invalid option type"], MOUNTS),
@@ -85,7 +91,10 @@ const TABLE: &[Row] = &[
     row(&["wrong rlimit value"], ULIMITS),
     row(&["ulimit option"], ULIMITS),
     row(&["unknown capability"], "cap_add() and host_config.cap_drop"),
-    row(&["write to `cpu.max`", "invalid argument"], "cpus() and host_config.cpu_*"),
+    row(
+        &["write to `cpu.max`", "invalid argument"],
+        "cpus() and host_config.cpu_*",
+    ),
     row(&["oom_score_adj", "invalid argument"], "host_config.oom_score_adj"),
     row(&["blkio-weight-device"], DEVICES),
     row(&["could not parse device"], DEVICES),
@@ -127,7 +136,12 @@ const PASSING: [&str; 14] = [
 ];
 
 /// About the program that is PID 1, which has a kind of its own.
-const PROGRAM: [&str; 4] = ["exec: \"", "executable file ", "unable to find user", "unable to find group"];
+const PROGRAM: [&str; 4] = [
+    "exec: \"",
+    "executable file ",
+    "unable to find user",
+    "unable to find group",
+];
 
 /// An engine does not make or start a container: says that it is for a setting, and which, where the words tell. `own` is
 /// what the library itself has mounted in it: of that, another way may work.
@@ -136,7 +150,12 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
 
     let words = error.to_string();
     let is_own = words.contains(agent::OWN_TARGETS) || own.iter().any(|source| words.contains(&**source));
-    if is_own || !matches!(error.kind(), Kind::Internal | Kind::NotFound | Kind::Rejected | Kind::CannotStart) {
+    if is_own
+        || !matches!(
+            error.kind(),
+            Kind::Internal | Kind::NotFound | Kind::Rejected | Kind::CannotStart
+        )
+    {
         return error;
     }
     match setting(&words) {
@@ -233,7 +252,10 @@ mod tests {
                 assert_eq!(error.kind(), EngineErrorKind::Rejected, "{words}");
                 assert!(error.is_of_settings() && !error.is_retryable(), "{words}");
                 let told = error.to_string();
-                assert!(told.starts_with(words) && told.ends_with(&format!("(see {setting})")), "{told}");
+                assert!(
+                    told.starts_with(words) && told.ends_with(&format!("(see {setting})")),
+                    "{told}"
+                );
             }
         }
     }
