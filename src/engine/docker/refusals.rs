@@ -117,6 +117,9 @@ const TABLE: &[Row] = &[
     row(&["make cli opts(): "], "docker_config and host_config"),
 ];
 
+/// In the paths of the library's own files on this machine.
+const OWN_DIRECTORY: &str = "/dockerpool";
+
 /// Of these the same call may succeed later, or the setting is not to blame, whatever else is said.
 const PASSING: [&str; 14] = [
     "no space left on device",
@@ -149,7 +152,9 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     use EngineErrorKind as Kind;
 
     let words = error.to_string();
-    let is_own = words.contains(agent::OWN_TARGETS) || own.iter().any(|source| words.contains(&**source));
+    let is_own = words.contains(agent::OWN_TARGETS)
+        || words.contains(OWN_DIRECTORY)
+        || own.iter().any(|source| words.contains(&**source));
     if is_own
         || !matches!(
             error.kind(),
@@ -158,11 +163,18 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     {
         return error;
     }
-    match setting(&words) {
-        Some(setting) => EngineError::new(Kind::Rejected, format!("{words} (see {setting})")).of_settings(),
-        // The engine's own status says that it is for what was asked.
-        None if error.kind() == Kind::Rejected => error.of_settings(),
+    let setting = setting(&words);
+    // An engine in a virtual machine has other names for this machine's files.
+    let may_be_own = !own.is_empty() && (setting == Some(MOUNTS) || words.to_ascii_lowercase().contains("mount"));
+    let is_rejected = error.kind() == Kind::Rejected;
+    let error = match setting {
+        Some(setting) => EngineError::new(Kind::Rejected, format!("{words} (see {setting})")),
         None => error,
+    };
+    // Where the words are in no row, the engine's own status says that it is for what was asked.
+    match (setting.is_some() || is_rejected) && !may_be_own {
+        true => error.of_settings(),
+        false => error,
     }
 }
 
@@ -196,7 +208,7 @@ mod tests {
     use super::*;
 
     fn explained(kind: EngineErrorKind, words: &str) -> EngineError {
-        explain(EngineError::new(kind, words), &["/run/dockerpool/x/agent".to_owned()])
+        explain(EngineError::new(kind, words), &["/run/user/0/x/agent".to_owned()])
     }
 
     #[test]
@@ -248,7 +260,7 @@ mod tests {
             ("runc create failed: wrong rlimit value: RLIMIT_NONSENSE", ULIMITS),
         ] {
             for kind in [EngineErrorKind::Internal, EngineErrorKind::CannotStart] {
-                let error = explained(kind, words);
+                let error = explain(EngineError::new(kind, words), &[]);
                 assert_eq!(error.kind(), EngineErrorKind::Rejected, "{words}");
                 assert!(error.is_of_settings() && !error.is_retryable(), "{words}");
                 let told = error.to_string();
@@ -287,7 +299,7 @@ mod tests {
     #[test]
     fn the_librarys_own_mounts_are_no_settings() {
         for words in [
-            "invalid mount config for type \"bind\": bind source path does not exist: /run/dockerpool/x/agent",
+            "invalid mount config for type \"bind\": bind source path does not exist: /run/user/0/x/agent",
             "error mounting \"/a\" to rootfs at \"/.dockerpool-agent\": permission denied",
         ] {
             for kind in [EngineErrorKind::Rejected, EngineErrorKind::Internal] {
@@ -295,6 +307,14 @@ mod tests {
                 assert_eq!((error.kind(), error.is_of_settings()), (kind, false), "{words}");
             }
         }
+    }
+
+    #[test]
+    fn a_mount_that_may_be_the_librarys_leaves_other_ways_open() {
+        let words = "invalid mount config for type \"bind\": bind source path does not exist: /host_mnt/x";
+        let refused = || EngineError::new(EngineErrorKind::Rejected, words);
+        assert!(!explain(refused(), &["/run/dockerpool/x/agent".to_owned()]).is_of_settings());
+        assert!(explain(refused(), &[]).is_of_settings());
     }
 
     #[test]
