@@ -168,7 +168,9 @@ async fn a_pid_1_that_is_not_in_the_image() {
             );
         }
         // The engine's init starts, and fails to start the program a little later: after the look at it, if it gets no
-        // time to run. That is then seen as any early death.
+        // time to run. Until then nothing tells it from one that is well: PID 1 is the init in both, and runs. To be sure,
+        // every container with a `cmd` would have to be waited for longer, or its processes listed (16 ms each). So that is
+        // seen as any early death: by the engine's event, with a back-off, and told to whoever acquires.
         Ok(pool) => {
             eventually_now("its end is seen", || pool.status().lifetime.removed > 0).await;
             pool.shutdown().await.unwrap();

@@ -234,6 +234,12 @@ impl Lifeline {
 /// The control groups that a container has, as its PID 1 sees them, where that is the agent. They decide how exactly it is
 /// known what a command has used and what it died of.
 ///
+/// Of `memory.events`, kills are counted by `oom_kill`, which the kernel raises for each process, also where it ends a whole
+/// group (`memory.oom.group`). `oom_group_kill` is not read, since nobody could tell of it: a group that is ended whole is the
+/// container's, as its runtime or the machine's administrator has set it, and PID 1 ends with it. A command is then
+/// [`ContainerGone`](crate::ExitStatus::ContainerGone), or [`OutOfMemory`](crate::ExitStatus::OutOfMemory) where the engine's event
+/// tells. The groups of commands are never ended whole.
+///
 /// # Examples
 ///
 /// ```
@@ -306,6 +312,10 @@ const NOT_DECIDED: &str = "the engine cannot run the agent";
 /// Why a container has no lifeline.
 const OWN_COMMAND: &str = "the containers have a command of their own, see supervise_command()";
 
+/// Why there is no agent on an engine, or for a platform, of another architecture.
+const FOREIGN: &str = "the agent was built for another architecture than the containers' (agent_path() takes one that was built \
+                       for theirs)";
+
 /// Why commands or the lifeline do without the agent where it was tried out.
 const DOES_NOT_RUN: &str = "the agent does not run on the engine";
 
@@ -366,7 +376,7 @@ pub(crate) fn decide(
     let chosen = choose(spec, volume, engine.capabilities(), info);
     match chosen {
         Err(why) if spec.exec_via == ExecVia::Agent => {
-            let problem = format!("the agent cannot be had: {why}");
+            let problem = format!("the agent cannot be had: {why}; ExecVia::Auto does without it");
             Err(Error::Config(vec![FieldError::new("exec_via", problem)]))
         }
         Err(why) if spec.writable_cgroups => {
@@ -450,14 +460,21 @@ pub(crate) async fn bring<'a, T: Send>(
             }
             // It is none of PID 1's doing.
             Err(error)
-                if matches!(
-                    error.kind(),
-                    EngineErrorKind::LimitDiscarded | EngineErrorKind::SettingIgnored
-                ) =>
+                if error.is_of_settings()
+                    || matches!(
+                        error.kind(),
+                        EngineErrorKind::LimitDiscarded | EngineErrorKind::SettingIgnored
+                    ) =>
             {
                 return Err(Error::engine("create the first containers", None, error));
             }
-            Err(error) if is_last => return Err(Error::engine("bring the agent to the engine", None, error)),
+            Err(error) if is_last => {
+                let op = match way.is_agent() {
+                    true => "bring the agent to the engine",
+                    false => "create the first containers",
+                };
+                return Err(Error::engine(op, None, error));
+            }
             Err(error) => {
                 tracing::warn!(%error, "PID 1 does not run in the best way; the next one is tried");
                 if way.is_agent() {
@@ -640,7 +657,7 @@ fn choose(
     let foreign = |platform: &str| platform.split('/').nth(1).is_some_and(|arch| arch != architecture);
     if !info.platform.starts_with("linux/") || foreign(&info.platform) || spec.platform.as_deref().is_some_and(foreign)
     {
-        return Err("the agent was built for another architecture than the containers'");
+        return Err(FOREIGN);
     }
     let volume = volume.map(Way::Volume);
     if !engine.local_files {
@@ -686,6 +703,9 @@ fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
         None
     }
 }
+
+/// What the paths of all that the library itself mounts have in common, with a slash before it or not.
+pub(crate) const OWN_TARGETS: &str = ".dockerpool";
 
 /// Whether the library itself mounts something there.
 pub(crate) fn is_own_target(target: &str) -> bool {

@@ -31,6 +31,8 @@ pub struct EngineError {
     of_container: bool,
     unexplained: bool,
     of_any_command: bool,
+    of_settings: bool,
+    doing: Option<&'static str>,
 }
 
 /// The kinds of [`EngineError`] that callers act on differently.
@@ -95,7 +97,8 @@ pub enum EngineErrorKind {
     CannotStart,
     /// The container has no processes, descriptors or memory left for another command.
     Exhausted,
-    /// The engine refused what was asked for as malformed or not allowed.
+    /// The engine, or its runtime, refused what was asked for as malformed, not allowed, or not to be had there: a setting is
+    /// wrong. Fails again each time. The message has the engine's words and, where they tell, the setting.
     Rejected,
     /// The engine cannot do this at all.
     Unsupported,
@@ -112,7 +115,7 @@ pub enum EngineErrorKind {
     /// The tokio runtime that the user gave for background tasks has ended: see
     /// [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime). The engine was not asked.
     RuntimeEnded,
-    /// Everything else: a fault inside the engine.
+    /// Everything else: a fault inside the engine, which may pass.
     Internal,
 }
 
@@ -127,6 +130,8 @@ impl EngineError {
             of_container: false,
             unexplained: false,
             of_any_command: false,
+            of_settings: false,
+            doing: None,
         }
     }
 
@@ -208,6 +213,29 @@ impl EngineError {
 
     pub(crate) fn is_of_any_command(&self) -> bool {
         self.of_any_command
+    }
+
+    /// A container is not made or started because of its settings, whatever is PID 1 in it.
+    #[must_use]
+    pub(crate) fn of_settings(mut self) -> Self {
+        self.of_settings = true;
+        self
+    }
+
+    pub(crate) fn is_of_settings(&self) -> bool {
+        self.of_settings
+    }
+
+    /// Says which part of a call failed that does several things.
+    #[must_use]
+    pub(crate) fn while_doing(mut self, doing: &'static str) -> Self {
+        self.doing = Some(doing);
+        self
+    }
+
+    /// Which part of its call failed, where that does several things.
+    pub(crate) fn doing(&self) -> Option<&'static str> {
+        self.doing
     }
 
     /// Whether this says that the container is not there or does not run.

@@ -535,6 +535,10 @@ impl ContainerSpec {
 
     /// Docker's configuration of a container's host side as the base, in place of the one that may be in
     /// [`docker_config`](Self::docker_config): see [Raw configuration](Self#raw-configuration).
+    ///
+    /// A setting that the engine refuses fails `build()` with [`Rejected`](crate::EngineErrorKind::Rejected). An option
+    /// `seccomp=` of `security_opt` is given the profile itself on Docker, as JSON: the docker command line reads the file that is
+    /// named to it. Podman is given the path of a file on its machine.
     #[must_use]
     pub fn host_config(mut self, config: HostConfig) -> Self {
         self.host_config = Some(config);

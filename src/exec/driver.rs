@@ -293,9 +293,7 @@ impl Driver {
             stderr,
             started,
         } = self;
-        let begun_at = SystemTime::now();
-        let oom_before = shared.oom_kills();
-        let (begun_alone, begun_before) = (shared.runs_single_command(), shared.begun());
+        let mut kills = Kills::before(&shared);
         let ended = |status| Verdict::Ended(status, Usage::of_wall(begun.elapsed()));
         let halted = halt.requested_or_at(deadline);
         tokio::pin!(halted);
@@ -324,14 +322,12 @@ impl Driver {
         let start = bounded("the start of a command", shared.call_timeout, async {
             shared.used().await?;
             let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let counted = if shared.ends_alone(&request) {
-                // The agent counts for each command.
-                None
-            } else {
-                count_oom_kills(&shared, COUNT_BEFORE).await
-            };
+            // Else the agent counts for each command.
+            if !shared.ends_alone(&request) {
+                kills.count(&shared).await;
+            }
             let session = shared.exec(place, &request, env_clear, time).await?;
-            Ok((session, counted))
+            Ok((session, kills))
         });
         let session = tokio::select! {
             biased;
@@ -342,7 +338,7 @@ impl Driver {
             }
             session = start => session,
         };
-        let (ExecSession { stdin, output, control }, counted) = match session {
+        let (ExecSession { stdin, output, control }, kills) = match session {
             Ok(session) => session,
             Err(error) => return not_started(&shared, error).await,
         };
@@ -429,32 +425,13 @@ impl Driver {
             let (status, proof) = outcome(&shared, *code, &report);
             return (ended(status.with_output(is_whole)), proof);
         }
-        let killed_for_memory = match (&end, counted) {
-            (Ok(_), Some(before)) => count_oom_kills(&shared, CONTAINER_END)
-                .await
-                .map(|kills| kills > before),
-            _ => None,
-        };
-        if killed_for_memory == Some(true) {
-            shared.set_taint(Taint::OutOfMemory);
-        }
         match end {
-            Ok(KILLED) if killed_for_memory == Some(true) => (ended(ExitStatus::OutOfMemory), Proof::Ended),
-            Ok(KILLED) if killed_for_memory.is_none() => {
-                // By what the clock says now, or by what it said: it may have been set, and the engine's with it.
-                let since = SystemTime::now().checked_sub(begun.elapsed()).unwrap_or(begun_at);
-                let status = why_killed(&shared, since.min(begun_at), oom_before).await;
-                (ended(status.with_output(is_whole)), Proof::Ended)
-            }
-            // A shell goes on without the member of a pipeline that the kernel took, and may end well.
-            Ok(_)
-                if match killed_for_memory {
-                    // What one command has done is not told from what another has.
-                    Some(killed) => killed && begun_alone && shared.begun() == begun_before,
-                    None => shared.oom_kills().of_single_command > oom_before.of_single_command,
-                } =>
-            {
+            Ok(code) if kills.took_it(&shared, code, begun.elapsed()).await => {
                 (ended(ExitStatus::OutOfMemory), Proof::Ended)
+            }
+            Ok(KILLED) if has_ended(&shared).await => {
+                shared.set_taint(Taint::Died);
+                (ended(ExitStatus::ContainerGone), Proof::Ended)
             }
             Ok(code) => match ExitStatus::from_engine_code(code) {
                 ExitStatus::Unknown => (ended(ExitStatus::Unknown), kill(&shared, Taint::UnknownOutcome).await),
@@ -470,11 +447,69 @@ impl Driver {
     }
 }
 
-/// How many kills for memory the agent has counted in the container. It tells that in time, also where the engine runs the
-/// commands; an engine tells of a kill after the end of its command, or never.
-async fn count_oom_kills(shared: &Shared, limit: Duration) -> Option<u32> {
-    let agent = shared.agent()?;
-    timeout(limit, agent.oom_kills()).await.ok().flatten()
+/// The kernel's kills for memory in the container of a command that the engine runs, as they were before it.
+///
+/// Told by one of two: by the agent, where it is PID 1 and answers. It reads the kernel's own count, which is there before the
+/// command's end is. Else by the engine's events: an engine tells of a kill after the end of its command, or never, so that has to be
+/// waited for. Which of the two it is turns out after the command, since a PID 1 that has ended meanwhile counts no more.
+struct Kills {
+    /// By the clock, for events.
+    at: SystemTime,
+    /// Of how many the engine has told.
+    told: OomKills,
+    /// How many the agent has counted, where it can.
+    counted: Option<u32>,
+    /// No other command was there.
+    alone: bool,
+    /// How many commands had been begun.
+    begun: usize,
+}
+
+impl Kills {
+    fn before(shared: &Shared) -> Self {
+        Self {
+            at: SystemTime::now(),
+            told: shared.oom_kills(),
+            counted: None,
+            alone: shared.runs_single_command(),
+            begun: shared.begun(),
+        }
+    }
+
+    /// Has the agent count.
+    async fn count(&mut self, shared: &Shared) {
+        self.counted = Self::counted_by_agent(shared, COUNT_BEFORE).await;
+    }
+
+    async fn counted_by_agent(shared: &Shared, limit: Duration) -> Option<u32> {
+        let agent = shared.agent()?;
+        timeout(limit, agent.oom_kills()).await.ok().flatten()
+    }
+
+    /// Whether a command that has ended with this code after this time did so for want of memory. A kill since then taints the
+    /// container.
+    ///
+    /// A shell goes on without the member of a pipeline that the kernel took, and may end well. What one command has done is then
+    /// not told from what another has, so it must have been alone.
+    async fn took_it(&self, shared: &Shared, code: i64, wall: Duration) -> bool {
+        let now = match self.counted {
+            Some(_) => Self::counted_by_agent(shared, CONTAINER_END).await,
+            None => None,
+        };
+        if let (Some(before), Some(now)) = (self.counted, now) {
+            let is_new = now > before;
+            if is_new {
+                shared.set_taint(Taint::OutOfMemory);
+            }
+            return is_new && (code == KILLED || self.alone && shared.begun() == self.begun);
+        }
+        if code == KILLED {
+            // By what the clock says now, or by what it said: it may have been set, and the engine's with it.
+            let since = SystemTime::now().checked_sub(wall).unwrap_or(self.at);
+            return saw_oom_kill(shared, since.min(self.at), self.told).await;
+        }
+        shared.oom_kills().of_single_command > self.told.of_single_command
+    }
 }
 
 /// The engine's exit code of a process killed by SIGKILL.
@@ -931,18 +966,6 @@ async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
         return (ExitStatus::ContainerGone, Proof::Ended);
     }
     (ExitStatus::Unknown, kill(shared, Taint::EngineFailed).await)
-}
-
-/// A process ended by SIGKILL: by the kernel for its memory, with its container, or by somebody within?
-async fn why_killed(shared: &Shared, since: SystemTime, before: OomKills) -> ExitStatus {
-    if saw_oom_kill(shared, since, before).await {
-        return ExitStatus::OutOfMemory;
-    }
-    if has_ended(shared).await {
-        shared.set_taint(Taint::Died);
-        return ExitStatus::ContainerGone;
-    }
-    ExitStatus::from_engine_code(KILLED)
 }
 
 /// Whether the container has ended in which a command was killed. An engine sees the end of a command sooner than that of

@@ -655,7 +655,7 @@ impl Prepared {
             engine.prepare(spec, progress),
         )
         .await
-        .map_err(failed("prepare image and network"))?;
+        .map_err(|error| Error::engine(error.doing().unwrap_or("prepare image and network"), None, error))?;
         spec.image_volumes = bounded(
             "the description of the image",
             *call_timeout,

@@ -62,6 +62,7 @@ async fn an_engine_with_which_there_is_no_common_version_is_refused_in_words() {
     let (kind, words) = kind_and_words(connect(&stub).await);
     assert_eq!(kind, EngineErrorKind::Unsupported);
     assert!(words.contains("before 1.90") && words.contains("too old"), "{words}");
+    assert!(words.contains("the engine at unix://"), "{words}");
 
     for nonsense in ["", "1", "one", "v1.41", "1.41.0", "-1.41"] {
         stub.say(Route::Version, 200, version(nonsense, "1.24"));

@@ -16,6 +16,7 @@ mod network;
 mod podman;
 mod pull_words;
 mod read_back;
+mod refusals;
 mod said;
 mod search;
 mod ssh;
@@ -42,6 +43,7 @@ use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
     EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
 };
+use crate::agent;
 use crate::error::Error;
 use crate::runtime::{Home, stream_within, within};
 use crate::text;
@@ -56,6 +58,9 @@ pub use endpoint::Endpoint;
 
 /// What all errors of connecting say was being done.
 const REACH: &str = "reach the Docker engine";
+
+/// What fails where the engine would ignore a setting.
+const USE_SETTINGS: &str = "use the settings of the containers";
 
 /// How long connecting may take in all before the engine counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -196,7 +201,8 @@ impl DockerEngine {
         let unbounded = transport::client(&endpoint, named_by, &runtime, agreed.clone()).await?;
         let what = format!("no version was had from the engine at {endpoint}");
         let docker = budget::for_answers(&unbounded);
-        let is_podman = agree_on_version(&docker, &agreed, &what).await?;
+        let at = format!("the engine at {endpoint} cannot be used");
+        let is_podman = agree_on_version(&docker, &agreed, &what, &at).await?;
         Ok(Self {
             docker,
             unbounded,
@@ -228,7 +234,7 @@ impl DockerEngine {
         let (docker, is_podman) = runtime
             .run(async {
                 let what = "the engine's version cannot be read";
-                let is_podman = agree_on_version(&docker, &agreed, what).await?;
+                let is_podman = agree_on_version(&docker, &agreed, what, "the engine cannot be used").await?;
                 let negotiated = bounded("the version request", CONNECT_TIMEOUT, async {
                     docker
                         .negotiate_version()
@@ -431,11 +437,19 @@ impl DockerEngine {
             said::label_agent(&mut body, spec);
         }
         let asked = body.host_config.clone().unwrap_or_default();
+        let mounts = asked.mounts.iter().flatten();
+        let own: Vec<String> = mounts
+            .filter(|mount| mount.target.as_deref().is_some_and(agent::is_own_target))
+            .filter_map(|mount| mount.source.clone())
+            .collect();
         let created = self
             .docker
             .create_container(Some(options), body)
             .await
-            .map_err(|error| engine_error("the engine did not create the container", error));
+            .map_err(|error| {
+                let error = engine_error("the engine did not create the container", error);
+                refusals::explain_creation(error, &own)
+            });
         match created {
             Ok(created) => {
                 let id = convert::checked(created.id)?;
@@ -496,11 +510,12 @@ async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error
     }
 }
 
-/// Sees too whether it is Podman.
-async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str) -> Result<bool, Error> {
+/// Sees too whether it is Podman. `at` says of which engine there is no common version.
+async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str, at: &str) -> Result<bool, Error> {
     bounded("the version request", CONNECT_TIMEOUT, async {
         let version = docker.version().await.map_err(|error| question_error(what, error))?;
-        agreed.set(versions::agree(&version)?);
+        let common = versions::agree(&version);
+        agreed.set(common.map_err(|error| EngineError::new(error.kind(), format!("{at}: {error}")))?);
         Ok(convert::is_podman(&version))
     })
     .await
@@ -550,11 +565,20 @@ impl Engine for DockerEngine {
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
-            self.refuse_unknown(spec)?;
-            read_back::check_runtime(self, &self.body_of(spec)).await?;
-            image::prepare(self, spec, progress).await?;
-            network::ensure(self, spec).await?;
-            volume::ensure(self, spec).await
+            let failed = |doing| move |error: EngineError| error.while_doing(doing);
+            self.refuse_unknown(spec).map_err(failed(USE_SETTINGS))?;
+            read_back::check_runtime(self, &self.body_of(spec))
+                .await
+                .map_err(failed("use the runtime"))?;
+            image::prepare(self, spec, progress)
+                .await
+                .map_err(failed("prepare the image"))?;
+            network::ensure(self, spec)
+                .await
+                .map_err(failed("prepare the network"))?;
+            volume::ensure(self, spec)
+                .await
+                .map_err(failed("prepare the agent's volume"))
         })
     }
 
@@ -641,7 +665,11 @@ impl Engine for DockerEngine {
             };
             let attached = upgrade::raw(self.docker.attach_container(id, Some(options)))
                 .await
-                .map_err(|error| engine_error("the engine did not attach to the container", error))?;
+                .map_err(|error| {
+                    // Podman has its runtime make the container only now.
+                    let error = engine_error("the engine did not attach to the container", error);
+                    refusals::explain(error, &[])
+                })?;
             Ok(match attached {
                 Connection::Raw(stream) => {
                     let (read, write) = tokio::io::split(stream);
@@ -663,7 +691,7 @@ impl Engine for DockerEngine {
             self.docker
                 .start_container(id, None::<query::StartContainerOptions>)
                 .await
-                .map_err(|error| engine_error("the engine did not start the container", error))
+                .map_err(|error| refusals::explain(engine_error("the engine did not start the container", error), &[]))
         })
     }
 

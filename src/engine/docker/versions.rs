@@ -166,7 +166,7 @@ pub(super) fn agree(said: &SystemVersion) -> Result<Version, EngineError> {
     let unsupported = |words| Err(EngineError::new(EngineErrorKind::Unsupported, words));
     if newest < OLDEST {
         return unsupported(format!(
-            "the engine speaks version {newest} of its API, and {OLDEST} is needed at least (Docker 1.13)"
+            "the engine is too old: it speaks version {newest} of its API at most, and {OLDEST} is needed at least (Docker 1.13)"
         ));
     }
     let version = newest.min(Version::newest());
@@ -177,7 +177,8 @@ pub(super) fn agree(said: &SystemVersion) -> Result<Version, EngineError> {
         .and_then(|told| told.parse::<Version>().ok());
     if let Some(oldest) = oldest.filter(|oldest| *oldest > version) {
         return unsupported(format!(
-            "the engine speaks no version of its API before {oldest}, and this library none after {version}: it is too old"
+            "this version of the library is too old for the engine, which speaks no version of its API before {oldest}: the \
+             library speaks none after {version}"
         ));
     }
     Ok(version)
