@@ -20,7 +20,7 @@ vm_image() {
     *) echo sid ;;
     esac
 }
-VM_EXPERIMENTAL=(podman)
+VM_EXPERIMENTAL=(podman netavark) # these two go together
 
 # The engines; what Docker and Podman of a plain user need; the way in; what the tests start.
 VM_PACKAGES=(systemd systemd-sysv dbus dbus-user-session libpam-systemd kmod procps iproute2 iptables ca-certificates
