@@ -4,7 +4,7 @@
 # vm.sh. Sourced by ./dev after images.sh.
 
 ENGINES=(docker-20.10 docker-26 docker-28 podman-4.3 podman-5 gvisor
-    docker-28-cgroup2 docker-28-crun podman-5-crun docker-rootless podman-rootless)
+    docker-28-cgroup2 docker-28-crun podman-5-crun podman-6 docker-rootless podman-rootless)
 ENGINES_DIR=$PWD/target/engines
 ENGINES_PAGE=docs/engines.md
 ENGINES_RUN_DEADLINE=5400 # seconds for the suite on one engine
@@ -45,6 +45,7 @@ engine_recipe() {
     docker-28-cgroup2) VM=docker LACKS=(iptables toolchain aarch64) ;;
     docker-28-crun) VM=docker-crun LACKS=(iptables toolchain aarch64) ;;
     podman-5-crun) VM=podman TITLE=Podman LACKS=(iptables toolchain aarch64) ;;
+    podman-6) VM=podman6 TITLE=Podman LACKS=(iptables toolchain aarch64) ;;
     docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain aarch64 root) ;;
     podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain aarch64 root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
@@ -461,7 +462,7 @@ run_engine() {
     engine_recipe "$name"
     [ $# = 0 ] || TESTS=("$@")
     if [ -n "$VM" ]; then
-        vm_build
+        vm_build "$VM"
         vm_up "$VM"
     else
         unpack_engine "$name"

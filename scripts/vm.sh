@@ -7,11 +7,20 @@
 #
 # The repository is in there under its own path, so that the test binaries of this machine run in it as they are.
 
-VM_DIR=${VM_DIR:-$PWD/target/vm} # the image, the kernel, the disk and the log of the console
+VM_DIR=${VM_DIR:-$PWD/target/vm} # the images, the kernel, the disk and the log of the console
 VM_MEMORY=${VM_MEMORY:-4G}       # taken from this machine as it is used
 VM_NICE=10
 VM_BOOT_DEADLINE=180  # seconds for the machine, and for the engine in it, to answer
-VM_BUILD_DEADLINE=900 # seconds for the image
+VM_BUILD_DEADLINE=900 # seconds for an image
+
+# vm_image ENGINE: the name of the disk image that has it.
+vm_image() {
+    case $1 in
+    podman6) echo experimental ;; # sid, and of Debian experimental what VM_EXPERIMENTAL names
+    *) echo sid ;;
+    esac
+}
+VM_EXPERIMENTAL=(podman netavark) # these two go together
 
 # The engines; what Docker and Podman of a plain user need; the way in; what the tests start.
 VM_PACKAGES=(systemd systemd-sysv dbus dbus-user-session libpam-systemd kmod procps iproute2 iptables ca-certificates
@@ -36,43 +45,51 @@ vm_need() {
         die "the machine with cgroup v2 cannot be started: this machine allows no network namespace with a tap device in it (${why:-no reason given})"
 }
 
-# vm_build: the disk image and the kernel, once.
+# vm_build ENGINE: its disk image and the kernel, once.
 vm_build() {
-    local root=$VM_DIR/root mirror
+    local root=$VM_DIR/root image packages mirror sources
+    image=$(vm_image "$1")
     mkdir -p "$VM_DIR"
     vm_need
-    [ ! -e "$VM_DIR/sid.img" ] || return 0
+    [ ! -e "$VM_DIR/$image.img" ] || return 0
     [ -r "$ENGINES_KEYS" ] || apt_install "Debian's keys" debian-archive-keyring
     mirror=$(debian_mirror) || exit 1
-    rm -rf "$root" "$VM_DIR/sid.img.new"
-    say "the machine with cgroup v2: fetching and installing packages of Debian sid (log $VM_DIR/build.log)"
+    packages=("${VM_PACKAGES[@]}")
+    sources=("deb $mirror sid main")
+    if [ "$image" = experimental ]; then
+        sources+=("deb $mirror experimental main")
+        # Of that suite nothing is taken that is not asked for, but what these depend on and sid has not.
+        packages+=("${VM_EXPERIMENTAL[@]/%//experimental}")
+    fi
+    rm -rf "$root" "$VM_DIR/$image.img.new"
+    say "the machine with cgroup v2: fetching and installing packages of Debian $image (log $VM_DIR/build.log)"
     # A mirror may be a copy of some weeks ago: what its index says about its own age does not matter here.
     nice -n $VM_NICE timeout --kill-after=10 $VM_BUILD_DEADLINE mmdebstrap --mode=root --variant=minbase \
-        --include="$(IFS=, && echo "${VM_PACKAGES[*]}")" --keyring="$ENGINES_KEYS" \
+        --include="$(IFS=, && echo "${packages[*]}")" --keyring="$ENGINES_KEYS" \
         --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt=force-unsafe-io \
-        sid "$root" "$mirror" >"$VM_DIR/build.log" 2>&1 </dev/null ||
+        sid "$root" "${sources[@]}" >"$VM_DIR/build.log" 2>&1 </dev/null ||
         die "the machine with cgroup v2 cannot be built: $(grep -m 1 -E '^(E:|Err:)' "$VM_DIR/build.log") (log $VM_DIR/build.log; no network?)"
-    vm_take_kernel "$root"
+    [ -e "$VM_DIR/kernel/linux" ] || vm_take_kernel "$root"
     vm_configure "$root"
-    truncate -s 12G "$VM_DIR/sid.img.new" # sparse
-    nice -n $VM_NICE mkfs.ext4 -q -F -L root -O ^has_journal -m 0 -d "$root" "$VM_DIR/sid.img.new" ||
+    truncate -s 12G "$VM_DIR/$image.img.new" # sparse
+    nice -n $VM_NICE mkfs.ext4 -q -F -L root -O ^has_journal -m 0 -d "$root" "$VM_DIR/$image.img.new" ||
         die "the machine with cgroup v2 cannot be built: its disk image could not be written to $VM_DIR"
     rm -rf "$root"
-    mv "$VM_DIR/sid.img.new" "$VM_DIR/sid.img" # only a whole one has this name
+    mv "$VM_DIR/$image.img.new" "$VM_DIR/$image.img" # only a whole one has this name
 }
 
-# The kernel is a program of sid's, and wants sid's C library.
+# The kernel is a program of sid's, and wants sid's C library. All images share it.
 vm_take_kernel() {
     local root=$1 lib=$VM_DIR/kernel/lib
     rm -rf "$VM_DIR/kernel"
     mkdir -p "$lib"
     cp -L "$root"/usr/lib/x86_64-linux-gnu/{ld-linux-x86-64.so.2,libc.so.6} "$lib"
     mv "$root/usr/lib/uml/modules" "$VM_DIR/kernel/modules"
-    mv "$root/usr/bin/linux.uml" "$VM_DIR/kernel/linux"
     # Named in the file, and not called with it: the kernel executes itself again.
-    patchelf --set-interpreter "$lib/ld-linux-x86-64.so.2" --set-rpath "$lib" "$VM_DIR/kernel/linux"
+    patchelf --set-interpreter "$lib/ld-linux-x86-64.so.2" --set-rpath "$lib" "$root/usr/bin/linux.uml"
+    mv "$root/usr/bin/linux.uml" "$VM_DIR/kernel/linux" # last: without it nothing of this counts
 }
 
 vm_configure() {
@@ -164,7 +181,7 @@ vm_up() {
         ip addr add 10.99.0.1/24 dev tap0
         ip link set tap0 up
         exec "$@"' _ "$VM_DIR/kernel/linux" "mem=$VM_MEMORY" seccomp=on "uml_dir=$VM_DIR/run/" umid=vm \
-        "ubda=$VM_DIR/disk,$VM_DIR/sid.img" root=/dev/ubda rw vec0:transport=tap,ifname=tap0,depth=128 \
+        "ubda=$VM_DIR/disk,$VM_DIR/$(vm_image "$engine").img" root=/dev/ubda rw vec0:transport=tap,ifname=tap0,depth=128 \
         con=null con0=null,fd:1 console=tty0 >"$VM_DIR/console.log" 2>&1 </dev/null 9>&- &
     echo "$! $(start_time $!)" >"$VM_DIR/pid"
     disown # or bash tells of its end
@@ -194,7 +211,7 @@ vm_start_engine() {
         vm_as root 'sed -i "s|=\"|=\"--add-runtime crun=/usr/bin/crun --default-runtime crun |" /etc/default/docker &&
             systemctl restart docker'
         ;;
-    podman)
+    podman | podman6)
         VM_HOST=unix:///run/podman/podman.sock
         # Podman asks it for the packages of half a dozen programs whenever its version is asked for; seconds each time here.
         vm_as root 'chmod -x /usr/bin/dpkg-query

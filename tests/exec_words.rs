@@ -337,6 +337,31 @@ async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_termina
 }
 
 #[tokio::test]
+async fn a_command_that_podman_has_yet_to_begin_has_not_ended_though_it_has_an_exit_code() {
+    let stub = Stub::start();
+    stub.say(Route::Version, 200, PODMAN);
+    let (pool, c) = lease(&stub).await;
+    let inspect = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":0,"CanRemove":false}"#;
+    let ended = async {
+        eventually_now("it is asked", || stub.calls(Route::ExecInspect) > 1).await;
+        let inspect = inspect.replace("\"CanRemove\":false", "\"CanRemove\":true");
+        stub.say(
+            Route::ExecInspect,
+            200,
+            inspect.replace("\"ExitCode\":0", "\"ExitCode\":3"),
+        );
+    };
+    let ((result, taint), ()) =
+        in_time(async { tokio::join!(on(&stub, &c, Fault::Prints(USUAL), inspect, false), ended) }).await;
+    let out = result.unwrap();
+    assert_eq!((out.status, taint), (ExitStatus::Exited(3), None));
+    assert_eq!(out.stdout_lossy(), "usual\n");
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_answered_in_place_of_a_command_is_understood_by_the_same_words() {
     let at = [Route::ExecCreate, Route::ExecStart];
     for (route, words, own) in [

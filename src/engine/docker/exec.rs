@@ -332,18 +332,22 @@ impl Asked {
             .inspect_exec(&self.exec)
             .await
             .map_err(|error| question_error("the engine did not describe the command", error))?;
+        // To a command that is still to begin Podman gives the exit code 0. What has ended it is ready to forget.
+        let code = found
+            .exit_code
+            .filter(|_| !self.is_podman || found.can_remove != Some(false));
         let runs = found.running == Some(true);
         let pid = found.pid;
         // Some say -1 of a process that is not there.
         let has_pid = pid.is_some_and(|pid| pid > 0);
         let words = {
             let mut known = self.known.lock();
-            known.limbo.note(!runs && found.exit_code.is_none())?;
+            known.limbo.note(!runs && code.is_none())?;
             known.has_begun |= has_pid;
             if runs {
                 return Ok(None);
             }
-            let Some(code) = found.exit_code else { return Ok(None) };
+            let Some(code) = code else { return Ok(None) };
             if self.is_podman && PODMAN_CODES.contains(&code) && known.awaits_words() {
                 return Ok(None);
             }
