@@ -75,6 +75,9 @@ impl Cgroups {
         sys::close(can_kill);
         write(root, c"dockerpool-agent/cgroup.procs", b"0").map_err(at(5))?;
         write(root, c"cgroup.subtree_control", b"+memory +pids").map_err(at(6))?;
+        // Then the agent has as large a share of the processor as a command, however many processes that has. Not every engine
+        // of a plain user has this one delegated.
+        let _ = write(root, c"cgroup.subtree_control", b"+cpu");
         self.root = Some(root);
         Ok(())
     }

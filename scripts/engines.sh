@@ -8,7 +8,7 @@ ENGINES=(docker-20.10 docker-26 docker-28 podman-4.3 podman-5 gvisor
 ENGINES_DIR=$PWD/target/engines
 ENGINES_PAGE=docs/engines.md
 ENGINES_RUN_DEADLINE=5400 # seconds for the suite on one engine
-ENGINES_FILE_DEADLINE=900 # seconds for one test binary in the machine with cgroup v2
+ENGINES_FILE_DEADLINE=1800 # seconds for one test binary in the machine with cgroup v2
 ENGINES_CORE=(--test agent --test exec --test faults --test lifeline) # of which `./dev test` has the time
 ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 

@@ -75,7 +75,10 @@ async fn what_cannot_be_started_is_an_error_with_the_engines_words_and_never_out
             assert_eq!(container, c.name());
             assert!(command_has(program), "{program}");
             // Runtimes differ in them, and in where they are great.
-            let reason = reason.to_lowercase().replace("permission denied", "not permitted");
+            let reason = reason.to_lowercase();
+            let reason = reason.replace("permission denied", "not permitted");
+            // `runc` from 1.3 on.
+            let reason = reason.replace("exec: \"/bin\": is a directory", "not permitted");
             assert!(reason.contains(*words), "{words}: {reason}");
             assert!(!error.is_retryable());
         }

@@ -362,6 +362,35 @@ async fn a_command_that_podman_has_yet_to_begin_has_not_ended_though_it_has_an_e
 }
 
 #[tokio::test]
+async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_words() {
+    const LOST: &[(u8, &[u8])] = &[
+        (1, b"usual\n"),
+        (
+            2,
+            b"Error: read unixpacket @->/proc/self/fd/16/attach: read: connection reset by peer\n",
+        ),
+    ];
+    const OWN: &[(u8, &[u8])] = &[LOST[1], LOST[0]];
+    let ended = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":0,"CanRemove":true}"#;
+    for (frames, status, stderr) in [
+        (LOST, ExitStatus::Incomplete(0), ""),
+        // What is not the last is the command's own.
+        (OWN, ExitStatus::Exited(0), std::str::from_utf8(LOST[1].1).unwrap()),
+    ] {
+        let stub = Stub::start();
+        stub.say(Route::Version, 200, PODMAN);
+        let (pool, c) = lease(&stub).await;
+        let (result, _) = in_time(on(&stub, &c, Fault::Prints(frames), ended, false)).await;
+        let out = result.unwrap();
+        assert_eq!((out.status, &*out.stdout_lossy()), (status, "usual\n"));
+        assert_eq!(out.stderr_lossy(), stderr);
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_is_answered_in_place_of_a_command_is_understood_by_the_same_words() {
     let at = [Route::ExecCreate, Route::ExecStart];
     for (route, words, own) in [

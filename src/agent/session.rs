@@ -21,8 +21,8 @@ use super::decode::Message;
 use super::socket::{Descriptor, Pipe};
 use super::wire::{self, Cause, Exit, Stage, to_agent};
 use crate::engine::{
-    EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream, TtyInput,
-    TtySize, bounded,
+    EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream, StreamEnd,
+    TtyInput, TtySize, bounded,
 };
 
 /// How much output may be on its way, in bytes.
@@ -615,6 +615,14 @@ impl ExecControl for Control {
         Box::pin(async {
             self.wait().await;
         })
+    }
+
+    /// The agent gives up nothing.
+    fn stream_end(&self) -> StreamEnd {
+        match self.report() {
+            Some(_) => StreamEnd::Whole,
+            None => StreamEnd::GivenUp,
+        }
     }
 
     fn report(&self) -> Option<ExecReport> {

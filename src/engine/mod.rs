@@ -661,6 +661,19 @@ impl fmt::Debug for ExecSession {
     }
 }
 
+/// What the end of a command's output stream shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEnd {
+    /// All of the output has come.
+    Whole,
+    /// All of it has come, unless a reader has held it up: the engine gives up, some time after the end of the command, what
+    /// is not taken.
+    GivenUp,
+    /// Some of it may be lost.
+    Lost,
+}
+
 /// Asks the engine about one command, and tells it what can be told.
 ///
 /// # Examples
@@ -693,6 +706,11 @@ pub trait ExecControl: Send + Sync {
     /// Comes when the command has ended, where that is told; the default never comes, and the command is asked about.
     fn ended(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
+    }
+
+    /// What the end of the output stream shows, once that has come; [`StreamEnd::GivenUp`] unless overridden.
+    fn stream_end(&self) -> StreamEnd {
+        StreamEnd::GivenUp
     }
 
     /// What is known beyond the exit code, when that is known.

@@ -17,7 +17,7 @@ use super::output::{ExitStatus, Usage};
 use crate::container::{OomKills, Shared, Taint, Unfinished};
 use crate::engine::{
     EngineError, EngineErrorKind, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream,
-    Selector, bounded,
+    Selector, StreamEnd, bounded,
 };
 use crate::runtime::Ended;
 
@@ -44,8 +44,8 @@ const OUTPUT_AFTER_END: Duration = Duration::from_secs(30);
 /// A command whose output waits for its reader is asked about after this long, and then at the longest this often.
 const STALL_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 
-/// This long after the end of a command the engine gives up output of it that was not taken, and gives the end of the stream
-/// as if it were whole.
+/// This long after the end of a command Docker gives up output of it that was not taken, and gives the end of the stream as if
+/// it were whole.
 const GIVEN_UP: Duration = Duration::from_secs(2);
 
 /// How much output of a command that has ended or is being ended is kept for a reader that is slow, in bytes. Beyond what
@@ -761,9 +761,13 @@ impl Pump {
     }
 
     /// Whether the end of the engine's stream shows that all has come. If a reader has held it up, and the command may have
-    /// ended so long ago, it does not. The agent gives up nothing.
+    /// ended so long ago, it does not, unless the engine gives up nothing.
     fn is_whole_at_end(&self) -> bool {
-        self.next_question.is_none() || self.ran_at.elapsed() < GIVEN_UP || self.control.report().is_some()
+        match self.control.stream_end() {
+            StreamEnd::Whole => true,
+            StreamEnd::GivenUp => self.next_question.is_none() || self.ran_at.elapsed() < GIVEN_UP,
+            StreamEnd::Lost => false,
+        }
     }
 
     /// Takes what is still on its way without waiting for readers, and has it served to them: each stream on its own, so that

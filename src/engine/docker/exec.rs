@@ -24,7 +24,8 @@ use super::upgrade::{self, Connection};
 use super::words::{self, Named, Why};
 use super::{DockerEngine, frames, versions};
 use crate::engine::{
-    EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, TtyInput, TtySize,
+    EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, StreamEnd, TtyInput,
+    TtySize,
 };
 use crate::runtime::{Home, stream_within, within};
 
@@ -70,6 +71,9 @@ const PODMAN_STARTS: [&str; 3] = [
     "Error: read unixpacket ",
     "Error: failed to connect to container's attach socket",
 ];
+
+/// The beginning and the end of the line that Podman writes where it has lost a command's output.
+const PODMAN_LOST: (&[u8], &[u8]) = (b"Error: read unixpacket ", b": connection reset by peer");
 
 /// The exit codes that Docker gives a command that was not begun.
 const DOCKER_CODES: RangeInclusive<i64> = 126..=128;
@@ -152,7 +156,13 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
             true => Box::new(TtyInput::new(input)) as _,
             false => input,
         }),
-        output: stream_within(&engine.runtime, without_engine_words(output, asked.clone())),
+        output: stream_within(
+            &engine.runtime,
+            match asked.is_podman && !tty {
+                true => without_lost_end(without_engine_words(output, asked.clone()), asked.known.clone()),
+                false => without_engine_words(output, asked.clone()),
+            },
+        ),
         control: Box::new(Control { asked, _sizing: sizing }),
     })
 }
@@ -222,6 +232,8 @@ struct Known {
     /// Since when Podman says that it has ended, while nothing of its output has come.
     wordless_since: Option<Instant>,
     limbo: Limbo,
+    /// Podman has said that it lost the end of the output.
+    is_end_lost: bool,
 }
 
 impl Known {
@@ -500,6 +512,15 @@ impl ExecControl for Control {
     fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
         within(&self.asked.runtime, self.asked.resize(size))
     }
+
+    /// Podman 5.8 had all of it 12 seconds after the end.
+    fn stream_end(&self) -> StreamEnd {
+        match self.asked.is_podman {
+            true if self.asked.known.lock().is_end_lost => StreamEnd::Lost,
+            true => StreamEnd::Whole,
+            false => StreamEnd::GivenUp,
+        }
+    }
 }
 
 type Frames = BoxStream<'static, Result<Frame, EngineError>>;
@@ -601,6 +622,35 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
         }
     })
     .boxed()
+}
+
+/// Notes the line with which Podman ends an output that it has lost, in place of giving it as output.
+///
+/// A command that ends with its input unread resets the connection between Podman and the program that watches over the
+/// container. Podman writes that to the standard error of the command, and its exit code is told as ever.
+fn without_lost_end(frames: Frames, known: Arc<Mutex<Known>>) -> Frames {
+    // The last is what came after a line that could have been the end.
+    stream::unfold((frames, known, None), async |(mut frames, known, mut next)| {
+        let first = match next.take() {
+            Some(next) => next,
+            None => frames.next().await?,
+        };
+        if first.as_ref().is_ok_and(is_of_lost_end) {
+            next = frames.next().await;
+            if next.is_none() {
+                known.lock().is_end_lost = true;
+                return None;
+            }
+        }
+        Some((first, (frames, known, next)))
+    })
+    .boxed()
+}
+
+fn is_of_lost_end(frame: &Frame) -> bool {
+    frame.stream == OutputStream::Stderr
+        && frame.data.starts_with(PODMAN_LOST.0)
+        && frame.data.trim_ascii_end().ends_with(PODMAN_LOST.1)
 }
 
 /// What bollard has decoded, as frames.
