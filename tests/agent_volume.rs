@@ -343,6 +343,17 @@ async fn as_if(name: &Name, changes: Changes) -> (Teller, PoolBuilder) {
     (teller, builder)
 }
 
+/// A pool on such an engine that has run commands by the agent, and is gone.
+async fn runs_by_agent_as_if(name: &Name, changes: Changes) -> Teller {
+    let (teller, builder) = as_if(name, changes).await;
+    let pool = builder.build().await.unwrap();
+    assert_eq!(pool.status().exec, ActiveExec::Agent);
+    assert!(support::is_strong(pool.status().lifeline).await);
+    runs_commands(&pool).await;
+    pool.shutdown().await.unwrap();
+    teller
+}
+
 /// What of this machine containers were to see, in either form, by where it was to be.
 fn targets(created: &[Value]) -> Vec<String> {
     let mut targets = Vec::new();
@@ -370,12 +381,7 @@ async fn an_engine_in_a_virtual_machine_is_asked_for_no_file_of_this_machine() {
             info,
             ..Default::default()
         };
-        let (teller, builder) = as_if(&name, changes).await;
-        let pool = builder.build().await.unwrap();
-        assert_eq!(pool.status().exec, ActiveExec::Agent);
-        assert!(support::is_strong(pool.status().lifeline).await);
-        runs_commands(&pool).await;
-        pool.shutdown().await.unwrap();
+        let teller = runs_by_agent_as_if(&name, changes).await;
         assert_eq!(targets(&teller.created()), [""; 0]);
         assert!(teller.created().len() >= 2, "one of them fills the volume");
     }
@@ -420,12 +426,7 @@ async fn where_a_file_of_this_machine_is_not_to_be_had_the_agent_comes_in_a_volu
             refused,
             ..Default::default()
         };
-        let (teller, builder) = as_if(&name, changes).await;
-        let pool = builder.build().await.unwrap();
-        assert_eq!(pool.status().exec, ActiveExec::Agent);
-        assert!(support::is_strong(pool.status().lifeline).await);
-        runs_commands(&pool).await;
-        pool.shutdown().await.unwrap();
+        let teller = runs_by_agent_as_if(&name, changes).await;
         assert_eq!(
             targets(&teller.created()),
             ["/.dockerpool-agent", "/.dockerpool-agent-socket"]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use dockerpool::engine::{ExecRequest, ProgressFn, Selector};
 use dockerpool::{
-    ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer, PullPolicy,
-    Stdio, Taint,
+    Child, ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer,
+    PullPolicy, Stdio, Taint,
 };
 use futures_util::StreamExt;
 use stub::{Fault, Route, Stub};
@@ -427,15 +427,21 @@ async fn what_is_answered_in_place_of_a_command_is_understood_by_the_same_words(
     }
 }
 
+/// A command that runs in a terminal whose first size the engine has refused so often.
+async fn in_terminal_of_no_size<'c>(stub: &Stub, c: &'c PooledContainer, often: usize) -> Child<'c> {
+    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
+    stub.fault(Route::ExecInspect, Fault::Running);
+    stub.fault(Route::ExecResize, Fault::Status(500));
+    let child = c.command("any").tty(33, 101).spawn().await.unwrap();
+    eventually_now("a size is refused", || stub.calls(Route::ExecResize) >= often).await;
+    child
+}
+
 #[tokio::test]
 async fn a_terminal_is_given_its_size_until_the_engine_takes_it() {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
-    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
-    stub.fault(Route::ExecInspect, Fault::Running);
-    stub.fault(Route::ExecResize, Fault::Status(500));
-    let mut child = c.command("any").tty(33, 101).spawn().await.unwrap();
-    eventually_now("it is tried again", || stub.calls(Route::ExecResize) >= 3).await;
+    let mut child = in_terminal_of_no_size(&stub, &c, 3).await;
     stub.say(Route::ExecResize, 200, "");
     stub.unfault(Route::ExecResize);
     let taken = stub.calls(Route::ExecResize);
@@ -466,11 +472,7 @@ async fn a_terminal_is_given_its_size_until_the_engine_takes_it() {
 async fn a_later_size_takes_the_place_of_one_that_was_not_taken() {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
-    stub.fault(Route::ExecStart, Fault::SilentUpgrade);
-    stub.fault(Route::ExecInspect, Fault::Running);
-    stub.fault(Route::ExecResize, Fault::Status(500));
-    let mut child = c.command("any").tty(33, 101).spawn().await.unwrap();
-    eventually_now("it is tried", || stub.calls(Route::ExecResize) >= 1).await;
+    let mut child = in_terminal_of_no_size(&stub, &c, 1).await;
     stub.unfault(Route::ExecResize);
     child.resize(50, 132).await.unwrap();
     // The questions go on: by the third after it any size that is still wanted would have been given.
