@@ -133,7 +133,7 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             let error = detail.message.clone().unwrap_or_default();
             return Err(failed(begun, DockerError::DockerStreamError { error }));
         }
-        last_says_nothing = step == CreateImageInfo::default();
+        last_says_nothing = says_nothing(&step);
         if let Some(status) = step.status {
             begun = true;
             let status = match step.id {
@@ -198,6 +198,11 @@ fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
         }
         _ => error,
     }
+}
+
+/// Whether a line of a pull tells nothing that bollard gives. Podman sends an empty progress with every line.
+fn says_nothing(step: &CreateImageInfo) -> bool {
+    step.id.is_none() && step.status.is_none() && step.error_detail.is_none()
 }
 
 /// What a failed pull means. The engine passes on what its own client of the registry said, most of it as a 500.
