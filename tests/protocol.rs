@@ -167,7 +167,7 @@ async fn first_container(route: Route, with_body: bool) {
         let builder = builder(&stub).await.min_idle(1);
         stub.fault(route, fault);
         let begun = Instant::now();
-        let error = builder.build().await.unwrap_err();
+        let error = builder.build().await.expect_err(&format!("{route:?} {fault:?}"));
         check(&format!("{route:?} {fault:?}"), begun, &error, expected);
         // Whatever may have been made was removed, or is being so.
         let refused = matches!(fault, Fault::Status(_)) && route == Route::Create;

@@ -303,8 +303,9 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         if !body.is_empty() {
             shared.bodies.lock().push((route, body.clone()));
         }
-        // Also where the answer is scripted: the container is described by it.
+        // Also where the answer is scripted: the container is described by it, unless there is none.
         if route == Route::Create
+            && !matches!(fault, Some(Fault::Status(_)))
             && let Ok(asked) = serde_json::from_slice(&body)
         {
             *shared.asked.lock() = asked;
