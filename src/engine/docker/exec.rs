@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::convert::{checked, engine_error, question_error};
 use super::upgrade::{self, Connection};
 use super::words::{self, Named, Why};
-use super::{DockerEngine, frames, versions};
+use super::{DockerEngine, frames, lost_end, versions};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, StreamEnd, TtyInput,
     TtySize,
@@ -71,9 +71,6 @@ const PODMAN_STARTS: [&str; 3] = [
     "Error: read unixpacket ",
     "Error: failed to connect to container's attach socket",
 ];
-
-/// The beginning and the end of the line that Podman writes where it has lost a command's output.
-const PODMAN_LOST: (&[u8], &[u8]) = (b"Error: read unixpacket ", b": connection reset by peer");
 
 /// The exit codes that Docker gives a command that was not begun.
 const DOCKER_CODES: RangeInclusive<i64> = 126..=128;
@@ -158,8 +155,12 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         }),
         output: stream_within(
             &engine.runtime,
-            match asked.is_podman && !tty {
-                true => without_lost_end(without_engine_words(output, asked.clone()), asked.known.clone()),
+            match asked.is_podman {
+                true => {
+                    let known = asked.known.clone();
+                    let lost = move || known.lock().is_end_lost = true;
+                    lost_end::without(without_engine_words(output, asked.clone()), tty, lost)
+                }
                 false => without_engine_words(output, asked.clone()),
             },
         ),
@@ -622,35 +623,6 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
         }
     })
     .boxed()
-}
-
-/// Notes the line with which Podman ends an output that it has lost, in place of giving it as output.
-///
-/// A command that ends with its input unread resets the connection between Podman and the program that watches over the
-/// container. Podman writes that to the standard error of the command, and its exit code is told as ever.
-fn without_lost_end(frames: Frames, known: Arc<Mutex<Known>>) -> Frames {
-    // The last is what came after a line that could have been the end.
-    stream::unfold((frames, known, None), async |(mut frames, known, mut next)| {
-        let first = match next.take() {
-            Some(next) => next,
-            None => frames.next().await?,
-        };
-        if first.as_ref().is_ok_and(is_of_lost_end) {
-            next = frames.next().await;
-            if next.is_none() {
-                known.lock().is_end_lost = true;
-                return None;
-            }
-        }
-        Some((first, (frames, known, next)))
-    })
-    .boxed()
-}
-
-fn is_of_lost_end(frame: &Frame) -> bool {
-    frame.stream == OutputStream::Stderr
-        && frame.data.starts_with(PODMAN_LOST.0)
-        && frame.data.trim_ascii_end().ends_with(PODMAN_LOST.1)
 }
 
 /// What bollard has decoded, as frames.

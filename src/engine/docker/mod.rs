@@ -12,6 +12,7 @@ pub(crate) mod frames;
 mod helper;
 mod image;
 mod limits;
+mod lost_end;
 mod network;
 mod podman;
 mod pull_words;
