@@ -4,7 +4,7 @@ mod support;
 
 use bollard::models::{HostConfig, ResourcesUlimits};
 use dockerpool::{Command, Error, ExecVia, ExitStatus, Pool, PoolBuilder, PooledContainer};
-use support::{is_podman, pool};
+use support::{is_crun, is_podman, pool};
 
 /// What can be seen of a command from outside.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +81,36 @@ fn without_own_group(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Whether commands by the exec API differ as Podman with crun has it. `podman exec` gives no limits but those that were asked for,
+/// so that crun leaves the others as those of Podman's service, while PID 1 has Podman's defaults. To a user that is not in
+/// `passwd` it gives an empty HOME, where PID 1 gets `/`, as with every other engine.
+async fn is_podmans_crun() -> bool {
+    is_podman().await && is_crun().await
+}
+
+/// Takes the limits away that a command by the agent has by Podman's default alone.
+fn without_default_limits(agent: &mut Seen, docker: &mut Seen) {
+    let (Seen::Ended(_, agent, _), Seen::Ended(_, docker, _)) = (agent, docker) else {
+        return;
+    };
+    for limit in ["Max processes ", "Max open files "] {
+        let is_limit = |line: &&str| line.starts_with(limit);
+        if agent
+            .lines()
+            .find(is_limit)
+            .is_some_and(|line| line.contains(" 1048576 "))
+        {
+            for text in [&mut *agent, docker] {
+                *text = text
+                    .split('\n')
+                    .filter(|line| !is_limit(line))
+                    .collect::<Vec<_>>()
+                    .join("\n");
+            }
+        }
+    }
+}
+
 /// Runs them all both ways.
 async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec<Case>)]) {
     let build = async |name, via| -> Pool { setup(pool(name)).exec_via(via).build().await.unwrap() };
@@ -89,11 +119,15 @@ async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec
         build("by-docker", ExecVia::Docker).await,
     );
     let (agent, docker) = (by_agent.acquire().await.unwrap(), by_docker.acquire().await.unwrap());
+    let has_own_limits = is_podmans_crun().await;
     let mut differences = Vec::new();
     for (program, cases) in cases {
         for (name, tell) in cases {
-            let agent = see(&agent, program, tell).await;
-            let docker = see(&docker, program, tell).await;
+            let mut agent = see(&agent, program, tell).await;
+            let mut docker = see(&docker, program, tell).await;
+            if has_own_limits && *name == "limits" {
+                without_default_limits(&mut agent, &mut docker);
+            }
             if agent != docker {
                 differences.push(format!("{program} {name}:\n  agent  {agent:?}\n  docker {docker:?}"));
             }
@@ -244,7 +278,8 @@ async fn a_command_of_root() {
         });
         cases.push(("sh", vec![much]));
     }
-    cases.push(("sh", at_a_terminal()));
+    cases.push(("sh", at_a_terminal(is_podmans_crun().await)));
+    let home = if is_podmans_crun().await { "${HOME:-/}" } else { "$HOME" };
     // Users, by every way to say them.
     for user in [
         "root",
@@ -265,9 +300,11 @@ async fn a_command_of_root() {
         "4000",
     ] {
         let tell = move |c: &mut Command<'_>| {
-            let script = "id; id -G; echo $HOME; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; pwd; umask; \
-                          echo out >/dev/stdout; ls -ld /proc/self/fd/1 | cut -c1-10";
-            c.args(["-c", script]).user(user);
+            let script = format!(
+                "id; id -G; echo {home}; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; pwd; umask; \
+                 echo out >/dev/stdout; ls -ld /proc/self/fd/1 | cut -c1-10"
+            );
+            c.args(["-c", &script]).user(user);
         };
         cases.push(("sh", vec![(user, Box::new(tell))]));
     }
@@ -300,7 +337,7 @@ async fn a_command_of_root() {
 
 /// A terminal in place of pipes. By the exec API it gets its size only when the command has begun, so that is not compared;
 /// nor its number, since an engine closes those of earlier commands when it comes to it.
-fn at_a_terminal() -> Vec<Case> {
+fn at_a_terminal(may_lack_home: bool) -> Vec<Case> {
     let tty = |script: &'static str, more: fn(&mut Command<'_>)| -> Case {
         sh_with(script, move |c| {
             more(c.tty(24, 80));
@@ -344,7 +381,10 @@ fn at_a_terminal() -> Vec<Case> {
             c.user("nobody");
         }),
         tty(
-            "tty | tr -d 0-9; stat -c '%u %g %a' $(tty); echo >/dev/tty; echo $HOME",
+            match may_lack_home {
+                true => "tty | tr -d 0-9; stat -c '%u %g %a' $(tty); echo >/dev/tty; echo ${HOME:-/}",
+                false => "tty | tr -d 0-9; stat -c '%u %g %a' $(tty); echo >/dev/tty; echo $HOME",
+            },
             |c| {
                 c.user("12345:54321");
             },
@@ -396,7 +436,7 @@ async fn a_command_of_a_container_with_a_user_of_its_own() {
         let mut cases = inherited();
         cases.extend(["root", "nobody", "99"].map(user_cases));
         cases.push(("sh", vec![sh("touch /x; echo $?; touch /tmp/x; echo $?")]));
-        cases.push(("sh", at_a_terminal()));
+        cases.push(("sh", at_a_terminal(is_podmans_crun().await)));
         compare(move |pool| pool.user(user).working_dir("/tmp/work/dir"), &cases).await;
     }
 }
@@ -418,7 +458,7 @@ async fn a_command_of_a_container_with_limits_and_fewer_rights() {
     };
     let mut cases = inherited();
     cases.push(("sh", vec![sh("touch /x")]));
-    cases.push(("sh", at_a_terminal()));
+    cases.push(("sh", at_a_terminal(is_podmans_crun().await)));
     cases.push((
         "id",
         vec![(

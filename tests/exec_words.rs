@@ -371,18 +371,50 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
         ),
     ];
     const OWN: &[(u8, &[u8])] = &[LOST[1], LOST[0]];
+    const PLAIN: &[u8] = b"usual\nError: read unixpacket @->/proc/self/fd/16/attach: read: connection reset by peer\n";
+    const PLAIN_OWN: &[u8] = b"Error: read unixpacket @->/proc/self/fd/16/attach: read: connection reset by peer\r\n";
+    const WRITING: &[(u8, &[u8])] = &[
+        (1, b"usual\n"),
+        (
+            2,
+            b"Error: write unixpacket @->/proc/self/fd/16/attach: write: broken pipe\n",
+        ),
+    ];
     let ended = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":0,"CanRemove":true}"#;
-    for (frames, status, stderr) in [
-        (LOST, ExitStatus::Incomplete(0), ""),
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    for (start, tty, status, stdout, stderr) in [
+        (Fault::Prints(LOST), false, ExitStatus::Incomplete(0), "usual\n", ""),
+        (Fault::Prints(WRITING), false, ExitStatus::Incomplete(0), "usual\n", ""),
         // What is not the last is the command's own.
-        (OWN, ExitStatus::Exited(0), std::str::from_utf8(LOST[1].1).unwrap()),
+        (
+            Fault::Prints(OWN),
+            false,
+            ExitStatus::Exited(0),
+            "usual\n",
+            text(LOST[1].1),
+        ),
+        (
+            Fault::PrintsPlain(PLAIN),
+            true,
+            ExitStatus::Incomplete(0),
+            "usual\n",
+            "",
+        ),
+        // A terminal ends lines in another way.
+        (
+            Fault::PrintsPlain(PLAIN_OWN),
+            true,
+            ExitStatus::Exited(0),
+            text(PLAIN_OWN),
+            "",
+        ),
     ] {
         let stub = Stub::start();
         stub.say(Route::Version, 200, PODMAN);
         let (pool, c) = lease(&stub).await;
-        let (result, _) = in_time(on(&stub, &c, Fault::Prints(frames), ended, false)).await;
+        let (result, _) = in_time(on(&stub, &c, start, ended, tty)).await;
         let out = result.unwrap();
-        assert_eq!((out.status, &*out.stdout_lossy()), (status, "usual\n"));
+        assert_eq!((out.status, &*out.stdout_lossy()), (status, stdout));
         assert_eq!(out.stderr_lossy(), stderr);
         drop(c);
         stub.heal();

@@ -170,7 +170,10 @@ mod tests {
             noted.store(true, Ordering::Relaxed);
         });
         let left: Vec<_> = left.collect().now_or_never().expect("nothing is waited for");
-        let data = left.into_iter().flat_map(|frame| frame.unwrap().data.to_vec()).collect();
+        let data = left
+            .into_iter()
+            .flat_map(|frame| frame.unwrap().data.to_vec())
+            .collect();
         (data, lost.load(Ordering::Relaxed))
     }
 
@@ -213,7 +216,11 @@ mod tests {
         for output in [echoed, after, no_end, other, long, LINE.to_lowercase()] {
             for cut in 0..output.len() {
                 let (data, lost) = seen(at_a_terminal(&output, &[cut]), true);
-                assert_eq!((String::from_utf8(data).unwrap(), lost), (output.clone(), false), "{cut}");
+                assert_eq!(
+                    (String::from_utf8(data).unwrap(), lost),
+                    (output.clone(), false),
+                    "{cut}"
+                );
             }
         }
     }
