@@ -140,7 +140,7 @@ fn may_become(line: &[u8]) -> bool {
     };
     !line.is_empty()
         && line.len() <= LONGEST
-        && STARTS.iter().any(|start| begins(&start))
+        && STARTS.iter().any(begins)
         && (is_whole(line) || !line.contains(&b'\n'))
 }
 
