@@ -111,6 +111,19 @@ fn without_default_limits(agent: &mut Seen, docker: &mut Seen) {
     }
 }
 
+/// Whether this is told to be the same with the end of its output missing: Podman may lose that where a command ends with some of
+/// its input unread, be it the end of input that is typed at a terminal.
+fn lacks_its_end(seen: &Seen, whole: &Seen) -> bool {
+    let (Seen::Ended(ExitStatus::Incomplete(code), out, err), Seen::Ended(status, all, all_err)) = (seen, whole) else {
+        return false;
+    };
+    let is_same = match status {
+        ExitStatus::Signaled(signal) => 128 + signal == *code,
+        status => status.code() == Some(*code),
+    };
+    is_same && all.starts_with(out.as_str()) && all_err.starts_with(err.as_str())
+}
+
 /// Runs them all both ways.
 async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec<Case>)]) {
     let build = async |name, via| -> Pool { setup(pool(name)).exec_via(via).build().await.unwrap() };
@@ -119,7 +132,7 @@ async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec
         build("by-docker", ExecVia::Docker).await,
     );
     let (agent, docker) = (by_agent.acquire().await.unwrap(), by_docker.acquire().await.unwrap());
-    let has_own_limits = is_podmans_crun().await;
+    let (is_podman, has_own_limits) = (is_podman().await, is_podmans_crun().await);
     let mut differences = Vec::new();
     for (program, cases) in cases {
         for (name, tell) in cases {
@@ -127,6 +140,9 @@ async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec
             let mut docker = see(&docker, program, tell).await;
             if has_own_limits && *name == "limits" {
                 without_default_limits(&mut agent, &mut docker);
+            }
+            if is_podman && lacks_its_end(&docker, &agent) {
+                continue;
             }
             if agent != docker {
                 differences.push(format!("{program} {name}:\n  agent  {agent:?}\n  docker {docker:?}"));

@@ -180,7 +180,7 @@ async fn two_hundred_commands_at_once_over_eight_containers_are_not_mixed_up() {
             let mut command = c.command("sh");
             command.args(["-c", script, &number.to_string()]);
             let out = command.stdin(Stdio::from(input.clone())).output().await.unwrap();
-            assert_eq!(out.status, ExitStatus::Exited(number as i32 % 120), "{number}");
+            assert_eq!(out.status, ExitStatus::Exited(number as i32 % 120), "{number}: {out:?}");
             // The engine names a container's host by its id.
             let expected = format!("out {number} {}\n{input}", &c.id()[..12]);
             assert!(out.stdout_lossy() == expected, "{number}: {out:?}");

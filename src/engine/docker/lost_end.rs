@@ -138,10 +138,7 @@ fn may_become(line: &[u8]) -> bool {
         let common = line.len().min(start.len());
         line[..common] == start[..common]
     };
-    !line.is_empty()
-        && line.len() <= LONGEST
-        && STARTS.iter().any(begins)
-        && (is_whole(line) || !line.contains(&b'\n'))
+    !line.is_empty() && line.len() <= LONGEST && STARTS.iter().any(begins) && (is_whole(line) || !line.contains(&b'\n'))
 }
 
 #[cfg(test)]
