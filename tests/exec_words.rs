@@ -371,11 +371,20 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
         ),
     ];
     const OWN: &[(u8, &[u8])] = &[LOST[1], LOST[0]];
+    const LINES: &[(u8, &[u8])] = &[
+        LOST[0],
+        (
+            2,
+            b"Error: read unixpacket x\nof the command's own\nError: x: connection reset by peer\n",
+        ),
+    ];
     let ended = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":0,"CanRemove":true}"#;
     for (frames, status, stderr) in [
         (LOST, ExitStatus::Incomplete(0), ""),
         // What is not the last is the command's own.
         (OWN, ExitStatus::Exited(0), std::str::from_utf8(LOST[1].1).unwrap()),
+        // Nor are lines of which the first and the last look like parts of it.
+        (LINES, ExitStatus::Exited(0), std::str::from_utf8(LINES[1].1).unwrap()),
     ] {
         let stub = Stub::start();
         stub.say(Route::Version, 200, PODMAN);

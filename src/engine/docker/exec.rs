@@ -648,9 +648,12 @@ fn without_lost_end(frames: Frames, known: Arc<Mutex<Known>>) -> Frames {
 }
 
 fn is_of_lost_end(frame: &Frame) -> bool {
+    let line = frame.data.trim_ascii_end();
     frame.stream == OutputStream::Stderr
-        && frame.data.starts_with(PODMAN_LOST.0)
-        && frame.data.trim_ascii_end().ends_with(PODMAN_LOST.1)
+        && line.starts_with(PODMAN_LOST.0)
+        && line.ends_with(PODMAN_LOST.1)
+        // Lines of a command's own are between them.
+        && !line.contains(&b'\n')
 }
 
 /// What bollard has decoded, as frames.
