@@ -580,7 +580,10 @@ const PODMAN_PULL: &str = r#"{"error":"Get \"http://r.example/v2/\": dial tcp: c
 async fn a_pull_that_failed_in_any_form_is_a_failure() {
     for (line, kind) in [
         (PODMAN_PULL, EngineErrorKind::Internal),
-        (r#"{"progressDetail":{},"error":"no"}"#, EngineErrorKind::Internal),
+        (
+            r#"{"progressDetail":{},"error":"no","id":"1"}"#,
+            EngineErrorKind::Internal,
+        ),
         (r#"{"error":"no","errorDetail":{}}"#, EngineErrorKind::Internal),
         (
             r#"{"error":"manifest unknown","errorDetail":{"message":"manifest unknown"}}"#,
