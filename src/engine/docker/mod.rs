@@ -28,6 +28,7 @@ mod versions;
 mod volume;
 mod words;
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -310,9 +311,13 @@ impl DockerEngine {
     where
         F: Future<Output = Result<T, EngineError>> + Send,
     {
-        let spoken = self.agreed.get();
+        // No other error says that nothing was done: a tunnel that breaks may have carried the request.
+        let is_replaced = |error: &EngineError| {
+            let source = StdError::source(error).and_then(|source| source.downcast_ref());
+            source.is_some_and(transport::is_replaced)
+        };
         match call().await {
-            Err(error) if error.kind() == EngineErrorKind::Unreachable && self.agreed.get() != spoken => call().await,
+            Err(error) if is_replaced(&error) => call().await,
             result => result,
         }
     }
