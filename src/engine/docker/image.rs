@@ -107,10 +107,10 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     let mut begun = false;
     // bollard leaves out the `error` of a line, which is all that Podman before 5 tells of a failure. Both engines end a pull that
     // has gone well with a status.
-    let mut last_says_nothing = false;
+    let mut ends_with_status = true;
     loop {
         let step = match tokio::time::timeout(PULL_SILENCE, steps.next()).await {
-            Ok(None) if last_says_nothing => {
+            Ok(None) if !ends_with_status => {
                 // A failure is the last that is told.
                 return Err(EngineError::new(
                     EngineErrorKind::Internal,
@@ -135,7 +135,7 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             let error = message.unwrap_or_else(|| "the engine did not say why".to_owned());
             return Err(failed(begun, DockerError::DockerStreamError { error }));
         }
-        last_says_nothing = step.status.is_none();
+        ends_with_status = step.status.is_some();
         if let Some(status) = step.status {
             begun = true;
             let status = match step.id {

@@ -1,5 +1,4 @@
-//! What engines and runtimes say when they do not make or start a container because of one of its settings: one table of
-//! their words.
+//! One table of the words of engines and runtimes about a container that is not made or started because of one of its settings.
 //!
 //! Most of it comes with the status 500, as a fault of the engine's own does, and some with that of another failure. What is
 //! in the table fails again each time, so it is [`Rejected`](EngineErrorKind::Rejected), and no retry is advised. Collected by
@@ -29,7 +28,7 @@ const ULIMITS: &str = "ulimit()";
 const OTHERS: &str = "the other container named in host_config (volumes_from, links, or a mode `container:`)";
 
 /// The row whose first phrase stands first in the words counts, and of several there the longest: what a setting names itself, as
-/// a path, stands behind the phrase that introduces it, and can so not pass for another setting.
+/// a path, comes after the phrase that introduces it, and cannot pass for another setting.
 const TABLE: &[Row] = &[
     row(&["seccomp"], SECCOMP),
     row(&["--security-opt"], SECURITY_OPT),
@@ -46,7 +45,6 @@ const TABLE: &[Row] = &[
     row(&["not a device node"], DEVICES),
     row(&["blkio.throttle.", "no such device"], DEVICES),
     row(&["write /sys/fs/cgroup", "io.max", "no such device"], DEVICES),
-    row(&["--storage-opt"], "host_config.storage_opt"),
     row(&["storage-opt"], "host_config.storage_opt"),
     row(&["storage opt"], "host_config.storage_opt"),
     row(&["unknown option "], "host_config.storage_opt"),
@@ -168,7 +166,7 @@ fn has_word(text: &str, word: &str) -> bool {
     let is_of_name = |character: char| character.is_alphanumeric() || "_-./\"`'".contains(character);
     text.match_indices(word).any(|(at, _)| {
         let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
-        // What ends a sentence ends no name.
+        // A full stop ends a sentence, and no name.
         before.is_none_or(|before| !is_of_name(before)) && after.is_none_or(|after| after == '.' || !is_of_name(after))
     })
 }
