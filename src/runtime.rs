@@ -6,6 +6,7 @@
 
 use std::future::pending;
 use std::io;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -13,7 +14,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, EnterGuard, Handle};
@@ -140,20 +141,23 @@ impl Home {
 
     /// Has a call polled within it. Where it has ended or ends meanwhile, the result says so.
     pub(crate) async fn run<T, E: From<Ended>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let mut call = pin!(TokioContext::new(call, self.handle.clone()));
-        match &self.given {
-            None => guarded(call).await,
-            Some(given) => {
-                guarded(async {
-                    tokio::select! {
-                        biased;
-                        // Before the call: timers of a runtime that has ended panic.
-                        () = given.ended.cancelled() => Err(Ended.into()),
-                        result = &mut call => result,
-                    }
-                })
-                .await
+        let call = TokioContext::new(call, self.handle.clone());
+        let Some(given) = &self.given else {
+            return guarded(pin!(call)).await;
+        };
+        // Timers of a runtime that has ended panic, also of one that ends in the midst of a poll.
+        let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+        let result = guarded(async {
+            tokio::select! {
+                biased;
+                () = given.ended.cancelled() => Ok(Err(Ended.into())),
+                result = &mut call => result,
             }
+        });
+        match result.await {
+            Ok(result) => result,
+            Err(_) if given.ended.is_cancelled() => Err(Ended.into()),
+            Err(panic) => resume_unwind(panic),
         }
     }
 
@@ -225,4 +229,48 @@ pub(crate) fn stream_within<T: 'static>(runtime: &Home, stream: BoxStream<'stati
         waker: Guarded::default(),
     }
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// As a timer does that is polled while its runtime ends.
+    #[test]
+    fn a_call_that_panics_since_its_runtime_has_ended_says_so() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let home = Home::given(runtime.handle().clone());
+        let mut runtime = Some(runtime);
+        let call = poll_fn(|_| -> Poll<Result<(), Error>> {
+            drop(runtime.take());
+            assert!(
+                !home.has_ended(),
+                "A Tokio 1.x context was found, but it is being shutdown."
+            );
+            Poll::Pending
+        });
+        let result = home.run(call).now_or_never().unwrap();
+        assert!(matches!(result, Err(Error::RuntimeEnded)), "{result:?}");
+    }
+
+    #[test]
+    fn a_panic_of_another_reason_goes_on() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let home = Home::given(runtime.handle().clone());
+        let call = home.run(async { Err::<(), Error>(panic_for_another_reason()) });
+        let panic = AssertUnwindSafe(call)
+            .catch_unwind()
+            .now_or_never()
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"another reason"));
+    }
+
+    fn panic_for_another_reason() -> Error {
+        panic!("another reason")
+    }
 }

@@ -300,6 +300,14 @@ async fn an_engine_that_does_not_answer_at_first_does_not_hold_up_the_output_for
     pool.shutdown().await.unwrap();
 }
 
+/// A lease on an engine that says that it is Podman.
+async fn lease_of_podman() -> (Stub, Pool, PooledContainer) {
+    let stub = Stub::start();
+    stub.say(Route::Version, 200, PODMAN);
+    let (pool, c) = lease(&stub).await;
+    (stub, pool, c)
+}
+
 #[tokio::test]
 async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_terminal_as_they_are() {
     const WORDS: &[(u8, &[u8])] = &[
@@ -314,9 +322,7 @@ async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_termina
     ];
     const OWN: &[(u8, &[u8])] = &[(2, b"Error: no such file\n")];
     for (start, tty) in [(Fault::Prints(WORDS), false), (Fault::PrintsPlain(WORDS[0].1), true)] {
-        let stub = Stub::start();
-        stub.say(Route::Version, 200, PODMAN);
-        let (pool, c) = lease(&stub).await;
+        let (stub, pool, c) = lease_of_podman().await;
         let inspect = r#"{"ID":"e1","Running":false,"ExitCode":126,"Pid":0}"#;
         let (result, taint) = on(&stub, &c, start, inspect, tty).await;
         let error = result.unwrap_err();
@@ -338,9 +344,7 @@ async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_termina
 
 #[tokio::test]
 async fn a_command_that_podman_has_yet_to_begin_has_not_ended_though_it_has_an_exit_code() {
-    let stub = Stub::start();
-    stub.say(Route::Version, 200, PODMAN);
-    let (pool, c) = lease(&stub).await;
+    let (stub, pool, c) = lease_of_podman().await;
     let inspect = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":0,"CanRemove":false}"#;
     let ended = async {
         eventually_now("it is asked", || stub.calls(Route::ExecInspect) > 1).await;
@@ -380,6 +384,13 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
             b"Error: write unixpacket @->/proc/self/fd/16/attach: write: broken pipe\n",
         ),
     ];
+    const LINES: &[(u8, &[u8])] = &[
+        LOST[0],
+        (
+            2,
+            b"Error: read unixpacket x\nof the command's own\nError: x: connection reset by peer\n",
+        ),
+    ];
     let ended = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":0,"CanRemove":true}"#;
     let text = |bytes| std::str::from_utf8(bytes).unwrap();
     for (start, tty, status, stdout, stderr) in [
@@ -392,6 +403,14 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
             ExitStatus::Exited(0),
             "usual\n",
             text(LOST[1].1),
+        ),
+        // Nor are lines of which the first and the last look like parts of it.
+        (
+            Fault::Prints(LINES),
+            false,
+            ExitStatus::Exited(0),
+            "usual\n",
+            text(LINES[1].1),
         ),
         (
             Fault::PrintsPlain(PLAIN),
@@ -409,9 +428,7 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
             "",
         ),
     ] {
-        let stub = Stub::start();
-        stub.say(Route::Version, 200, PODMAN);
-        let (pool, c) = lease(&stub).await;
+        let (stub, pool, c) = lease_of_podman().await;
         let (result, _) = in_time(on(&stub, &c, start, ended, tty)).await;
         let out = result.unwrap();
         assert_eq!((out.status, &*out.stdout_lossy()), (status, stdout));
@@ -603,7 +620,10 @@ const PODMAN_PULL: &str = r#"{"error":"Get \"http://r.example/v2/\": dial tcp: c
 async fn a_pull_that_failed_in_any_form_is_a_failure() {
     for (line, kind) in [
         (PODMAN_PULL, EngineErrorKind::Internal),
-        (r#"{"progressDetail":{},"error":"no"}"#, EngineErrorKind::Internal),
+        (
+            r#"{"progressDetail":{},"error":"no","id":"1"}"#,
+            EngineErrorKind::Internal,
+        ),
         (r#"{"error":"no","errorDetail":{}}"#, EngineErrorKind::Internal),
         (
             r#"{"error":"manifest unknown","errorDetail":{"message":"manifest unknown"}}"#,

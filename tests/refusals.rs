@@ -112,6 +112,19 @@ fn all() -> Vec<Bad> {
         bad("a sysctl that is not there", "sysctls", sysctl("net.ipv4.no_such", "1")),
         bad("a sysctl of the machine's", "sysctls", sysctl("vm.swappiness", "1")),
         bad("a sysctl's value", "sysctls", sysctl("net.ipv4.ip_forward", "nonsense")),
+        // Names that look like what is passing, like another setting, or like a file of the library's.
+        bad(
+            "a sysctl named like what is passing",
+            "sysctls",
+            sysctl("net.ipv4.tcp_fin_timeout", "nonsense"),
+        ),
+        bad("a device named like what is passing", "devices", device("/dev/timeout")),
+        bad("a device named like the library", "devices", device("/dev/dockerpool")),
+        bad(
+            "a source named like another setting",
+            "mounts",
+            bind("/no/apparmor.d", "/x"),
+        ),
         bad("a mount's source", "mounts", bind("/no/such", "/x")),
         bad("a directory over a file", "mounts", bind("/etc", "/bin/busybox")),
         bad("a file over a directory", "mounts", bind("/etc/hosts", "/bin")),
@@ -209,7 +222,12 @@ const AT_ONCE: usize = 4;
 
 /// What Podman 5.8 takes by this interface without a word: it does not look at the request of a device or at the driver of a
 /// volume, and makes the directory that is to be mounted.
-const PODMAN_TAKES: [&str; 3] = ["a driver of devices", "a mount's source", "a driver of volumes"];
+const PODMAN_TAKES: [&str; 4] = [
+    "a driver of devices",
+    "a mount's source",
+    "a source named like another setting",
+    "a driver of volumes",
+];
 
 #[tokio::test]
 async fn a_runtime_that_is_not_there_is_what_the_error_names() {

@@ -704,7 +704,7 @@ fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
     }
 }
 
-/// What the paths of all that the library itself mounts have in common, with a slash before it or not.
+/// The beginning of the names of all files that the library itself mounts.
 pub(crate) const OWN_TARGETS: &str = ".dockerpool";
 
 /// Whether the library itself mounts something there.

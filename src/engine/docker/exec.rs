@@ -42,7 +42,7 @@ const LONGEST_LIMBO: Duration = Duration::from_secs(10);
 /// What an engine may say in all, in bytes: a name is at most 128 KiB long, and may be escaped, several times.
 const MAX_WORDS: usize = 2 << 20;
 
-/// What the engine says of a command of which it gave output, and which it says was never begun.
+/// The error of a command that has printed something and that, by the engine, was never begun.
 const NEVER_WAS_AND_PRINTED: &str = "the engine says that the command was never begun, and gave output that is its own";
 
 /// Podman writes each error in a line of its own, on standard error where there is no terminal.
@@ -147,23 +147,18 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         known: Arc::default(),
         size: Arc::new(tokio::sync::Mutex::new(request.tty)),
     };
+    let mut output = without_engine_words(output, asked.clone());
+    if asked.is_podman {
+        let known = asked.known.clone();
+        output = lost_end::without(output, tty, move || known.lock().is_end_lost = true);
+    }
     let sizing = tty.then(|| AbortOnDropHandle::new(engine.runtime.spawn(asked.clone().set_size())));
     Ok(ExecSession {
         stdin: request.stdin.then(|| match tty {
             true => Box::new(TtyInput::new(input)) as _,
             false => input,
         }),
-        output: stream_within(
-            &engine.runtime,
-            match asked.is_podman {
-                true => {
-                    let known = asked.known.clone();
-                    let lost = move || known.lock().is_end_lost = true;
-                    lost_end::without(without_engine_words(output, asked.clone()), tty, lost)
-                }
-                false => without_engine_words(output, asked.clone()),
-            },
-        ),
+        output: stream_within(&engine.runtime, output),
         control: Box::new(Control { asked, _sizing: sizing }),
     })
 }
@@ -613,7 +608,7 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                             Err(error) if error.says_not_started() => return None,
                             answer => {
                                 state.only_words = false;
-                                // What is given as output is not taken for the engine's words later.
+                                // Given as output once, the frames are not taken for the engine's words later.
                                 state.asked.known.lock().is_heard |= answer.is_err();
                             }
                         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
-use bollard::models::{CreateImageInfo, ImageInspect};
+use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 
@@ -105,11 +105,12 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     let mut steps = engine.lines(|docker| docker.create_image(Some(options), None, credentials));
     // The engine tells the first step when it has the image's manifest.
     let mut begun = false;
-    // bollard gives nothing of a line that has only `error` in it, as Podman's before 5 have, and of some that are no failure.
-    let mut last_says_nothing = false;
+    // bollard leaves out the `error` of a line, which is all that Podman before 5 tells of a failure. Both engines end a pull that
+    // has gone well with a status.
+    let mut ends_with_status = true;
     loop {
         let step = match tokio::time::timeout(PULL_SILENCE, steps.next()).await {
-            Ok(None) if last_says_nothing => {
+            Ok(None) if !ends_with_status => {
                 // A failure is the last that is told.
                 return Err(EngineError::new(
                     EngineErrorKind::Internal,
@@ -130,10 +131,11 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
             }
         };
         if let Some(detail) = &step.error_detail {
-            let error = detail.message.clone().unwrap_or_default();
+            let message = detail.message.clone().filter(|message| !message.is_empty());
+            let error = message.unwrap_or_else(|| "the engine did not say why".to_owned());
             return Err(failed(begun, DockerError::DockerStreamError { error }));
         }
-        last_says_nothing = says_nothing(&step);
+        ends_with_status = step.status.is_some();
         if let Some(status) = step.status {
             begun = true;
             let status = match step.id {
@@ -198,11 +200,6 @@ fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
         }
         _ => error,
     }
-}
-
-/// Whether a line of a pull tells nothing that bollard gives. Podman sends an empty progress with every line.
-fn says_nothing(step: &CreateImageInfo) -> bool {
-    step.id.is_none() && step.status.is_none() && step.error_detail.is_none()
 }
 
 /// What a failed pull means. The engine passes on what its own client of the registry said, most of it as a 500.

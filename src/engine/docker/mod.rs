@@ -29,6 +29,7 @@ mod versions;
 mod volume;
 mod words;
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -60,7 +61,7 @@ pub use endpoint::Endpoint;
 /// What all errors of connecting say was being done.
 const REACH: &str = "reach the Docker engine";
 
-/// What fails where the engine would ignore a setting.
+/// The step of `build()` that fails where the engine would ignore a setting.
 const USE_SETTINGS: &str = "use the settings of the containers";
 
 /// How long connecting may take in all before the engine counts as unreachable.
@@ -110,7 +111,7 @@ pub struct DockerEngine {
     runtime: Home,
 }
 
-/// What an engine has said of itself, and how often another one may have come by then.
+/// An answer to `/info`, and how often another engine may have come to be there before it.
 #[derive(Clone, Debug)]
 struct Heard {
     said: Arc<Said>,
@@ -270,7 +271,7 @@ impl DockerEngine {
         &self.unbounded
     }
 
-    /// What the engine has said of itself. Asked again where another engine may be there since. `None` where nothing was asked so
+    /// Returns the last answer to `/info`. Asks again where another engine may be there since. `None` where nothing was asked so
     /// far: nobody is kept waiting for that.
     async fn said(&self) -> Option<Arc<Said>> {
         let heard = self.said.lock().clone()?;
@@ -280,7 +281,7 @@ impl DockerEngine {
         self.ask_what_it_is().await
     }
 
-    /// What the engine says of itself now; `None` where it has never said it.
+    /// Asks `/info` now; `None` where the engine has never answered that.
     async fn ask_what_it_is(&self) -> Option<Arc<Said>> {
         // Read before the question: a change during it is asked about again.
         let changes = self.agreed.changes();
@@ -300,7 +301,7 @@ impl DockerEngine {
         }
     }
 
-    /// What an engine has said of itself, without a question.
+    /// Returns the last answer to `/info`, without a question.
     fn last_said(&self) -> Option<Arc<Said>> {
         self.said.lock().as_ref().map(|heard| heard.said.clone())
     }
@@ -311,9 +312,13 @@ impl DockerEngine {
     where
         F: Future<Output = Result<T, EngineError>> + Send,
     {
-        let spoken = self.agreed.get();
+        // No other error says that nothing was done: a tunnel that breaks may have carried the request.
+        let is_replaced = |error: &EngineError| {
+            let source = StdError::source(error).and_then(|source| source.downcast_ref());
+            source.is_some_and(transport::is_replaced)
+        };
         match call().await {
-            Err(error) if error.kind() == EngineErrorKind::Unreachable && self.agreed.get() != spoken => call().await,
+            Err(error) if is_replaced(&error) => call().await,
             result => result,
         }
     }

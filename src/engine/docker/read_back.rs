@@ -64,7 +64,7 @@ const ROWS: [Row; 26] = [
     row("/Config/Labels", all_of),
 ];
 
-/// What is told where the description has no part in which limits and isolation are.
+/// The complaint about a description without the part that has limits and isolation.
 const NOT_DESCRIBED_AT_ALL: &str =
     "the engine's description of the container has no HostConfig, so that neither limits nor isolation can be verified";
 

@@ -1,5 +1,4 @@
-//! What engines and runtimes say when they do not make or start a container because of one of its settings: one table of
-//! their words.
+//! One table of the words of engines and runtimes about a container that is not made or started because of one of its settings.
 //!
 //! Most of it comes with the status 500, as a fault of the engine's own does, and some with that of another failure. What is
 //! in the table fails again each time, so it is [`Rejected`](EngineErrorKind::Rejected), and no retry is advised. Collected by
@@ -28,7 +27,8 @@ const TMPFS: &str = "tmpfs() and tmpfs_with()";
 const ULIMITS: &str = "ulimit()";
 const OTHERS: &str = "the other container named in host_config (volumes_from, links, or a mode `container:`)";
 
-/// The first row that fits counts.
+/// The row whose first phrase stands first in the words counts, and of several there the longest: what a setting names itself, as
+/// a path, comes after the phrase that introduces it, and cannot pass for another setting.
 const TABLE: &[Row] = &[
     row(&["seccomp"], SECCOMP),
     row(&["--security-opt"], SECURITY_OPT),
@@ -45,7 +45,6 @@ const TABLE: &[Row] = &[
     row(&["not a device node"], DEVICES),
     row(&["blkio.throttle.", "no such device"], DEVICES),
     row(&["write /sys/fs/cgroup", "io.max", "no such device"], DEVICES),
-    row(&["--storage-opt"], "host_config.storage_opt"),
     row(&["storage-opt"], "host_config.storage_opt"),
     row(&["storage opt"], "host_config.storage_opt"),
     row(&["unknown option "], "host_config.storage_opt"),
@@ -105,14 +104,25 @@ const TABLE: &[Row] = &[
     row(&["invalid isolation"], "host_config.isolation"),
     row(&["invalid ipc mode"], "host_config.ipc_mode"),
     row(&["joining network namespace of container"], OTHERS),
+    row(&["cpu.rt_", "invalid argument"], "host_config.cpu_realtime_*"),
     row(&["logging plugin"], "host_config.log_config"),
+    row(&["logging driver: invalid "], "host_config.log_config"),
     row(&["log driver"], "host_config.log_config"),
     row(&["bad nameserver address"], "host_config.dns"),
     row(&["sethostname"], "docker_config.hostname"),
     row(&["invalid mac address"], "docker_config.mac_address"),
     row(&["cannot mkdir: "], "working_dir()"),
+    // Docker makes the directory as it creates the container, runc as it starts it.
+    row(&["lstat /", "/merged/", "not a directory"], "working_dir()"),
+    row(
+        &["container init: mkdir /", "no such file or directory"],
+        "working_dir()",
+    ),
     row(&["uids and gids must be in range"], "user()"),
-    // Where Podman makes its own form of what was asked for.
+];
+
+/// Counts where no row of the table fits: where Podman makes its own form of what was asked for.
+const VAGUE: &[Row] = &[
     row(&["fill out specgen: "], "docker_config and host_config"),
     row(&["make cli opts(): "], "docker_config and host_config"),
 ];
@@ -121,7 +131,7 @@ const TABLE: &[Row] = &[
 const OWN_DIRECTORY: &str = "/dockerpool";
 
 /// Of these the same call may succeed later, or the setting is not to blame, whatever else is said.
-const PASSING: [&str; 14] = [
+const PASSING: &[&str] = &[
     "no space left on device",
     "disk quota exceeded",
     "cannot allocate memory",
@@ -131,12 +141,35 @@ const PASSING: [&str; 14] = [
     "input/output error",
     "read-only file system",
     "connection refused",
+    "connection reset",
+    "no such host",
+    "no route to host",
+    "network is unreachable",
+    "host is down",
+    "stale file handle",
+    // Its words name the container, and so the pool.
+    "programming external connectivity",
+    "port is already allocated",
+    "address already in use",
     "timed out",
-    "timeout",
+    "client.timeout",
     "deadline exceeded",
     "context canceled",
     "no such process",
 ];
+
+/// As [`PASSING`], where it is a word of its own: settings have it in their names, as `net.ipv4.tcp_fin_timeout`.
+const PASSING_WORD: &str = "timeout";
+
+/// Whether a word stands in a text otherwise than within a name.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_of_name = |character: char| character.is_alphanumeric() || "_-./\"`'".contains(character);
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
+        // A full stop ends a sentence, and no name.
+        before.is_none_or(|before| !is_of_name(before)) && after.is_none_or(|after| after == '.' || !is_of_name(after))
+    })
+}
 
 /// About the program that is PID 1, which has a kind of its own.
 const PROGRAM: [&str; 4] = [
@@ -155,6 +188,9 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     let is_own = words.contains(agent::OWN_TARGETS)
         || words.contains(OWN_DIRECTORY)
         || own.iter().any(|source| words.contains(&**source));
+    let setting = setting(&words);
+    // Other settings than mounts name no files of the library's.
+    let is_own = is_own && setting.is_none_or(|setting| setting == MOUNTS);
     if is_own
         || !matches!(
             error.kind(),
@@ -163,7 +199,6 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     {
         return error;
     }
-    let setting = setting(&words);
     // An engine in a virtual machine has other names for this machine's files.
     let may_be_own = !own.is_empty() && (setting == Some(MOUNTS) || words.to_ascii_lowercase().contains("mount"));
     let is_rejected = error.kind() == Kind::Rejected;
@@ -196,11 +231,16 @@ pub(super) fn explain_creation(error: EngineError, own: &[String]) -> EngineErro
 fn setting(words: &str) -> Option<&'static str> {
     let words = words.to_ascii_lowercase();
     let says = |phrase: &&str| words.contains(*phrase);
-    if PASSING.iter().any(says) || PROGRAM.iter().any(says) {
+    if PASSING.iter().any(says) || has_word(&words, PASSING_WORD) || PROGRAM.iter().any(says) {
         return None;
     }
-    let row = TABLE.iter().find(|row| row.phrases.iter().all(says))?;
-    Some(row.setting)
+    let fits = |row: &&Row| row.phrases.iter().all(says);
+    let place = |row: &&Row| {
+        let first = row.phrases[0];
+        (words.find(first), std::cmp::Reverse(first.len()))
+    };
+    let row = TABLE.iter().filter(fits).min_by_key(place);
+    Some(row.or_else(|| VAGUE.iter().find(fits))?.setting)
 }
 
 #[cfg(test)]
@@ -273,6 +313,60 @@ mod tests {
     }
 
     #[test]
+    fn what_a_setting_names_itself_does_not_pass_for_another_setting_or_for_what_is_passing() {
+        const WORKING_DIR: &str = "working_dir()";
+        for (words, setting) in [
+            (
+                "OCI runtime create failed: runc create failed: unable to start container process: error during container \
+                 init: write /proc/sys/net/ipv4/tcp_fin_timeout: invalid argument: unknown",
+                SYSCTLS,
+            ),
+            (
+                "error gathering device information while adding custom device \"/dev/timeout\": no such file or directory",
+                DEVICES,
+            ),
+            (
+                "error gathering device information while adding custom device \"/dev/dockerpool-seccomp\": no such file",
+                DEVICES,
+            ),
+            (
+                "invalid mount config for type \"bind\": bind source path does not exist: /etc/apparmor.d",
+                MOUNTS,
+            ),
+            (
+                "runc create failed: error mounting \"/a/seccomp\" to rootfs at \"/sysctl\": not a directory",
+                MOUNTS,
+            ),
+            ("Cannot mkdir: /etc/passwd/seccomp is not a directory", WORKING_DIR),
+            (
+                "lstat /var/lib/docker/overlay2/0/merged/usr/bin/busybox/seccomp: not a directory",
+                WORKING_DIR,
+            ),
+            (
+                "lstat /var/lib/docker/overlay2/0/merged/usr/bin/busybox/x: not a directory",
+                WORKING_DIR,
+            ),
+            (
+                "runc create failed: error during container init: mkdir /proc/nope: no such file or directory: unknown",
+                WORKING_DIR,
+            ),
+            (
+                "failed to initialize logging driver: invalid size: 'nonsense'",
+                "host_config.log_config",
+            ),
+            (
+                "failed to write \"950000\": write /sys/fs/cgroup/cpu/docker/0/cpu.rt_runtime_us: invalid argument: unknown",
+                "host_config.cpu_realtime_*",
+            ),
+        ] {
+            let error = explain(EngineError::new(EngineErrorKind::Internal, words), &[]);
+            assert_eq!(error.kind(), EngineErrorKind::Rejected, "{words}");
+            let told = error.to_string();
+            assert!(told.ends_with(&format!("(see {setting})")), "{told}");
+        }
+    }
+
+    #[test]
     fn what_may_go_well_later_stays_what_it_was() {
         for words in [
             "error mounting \"/etc\" to rootfs at \"/x\": no space left on device",
@@ -280,6 +374,10 @@ mod tests {
             "cannot start a stopped process: unknown",
             "failed to create shim task: context deadline exceeded: seccomp",
             "the moon is full",
+            "failed to mount local volume: mount :/e:/var/lib/docker/volumes/v/_data, data: addr=10.0.0.9: no route to host",
+            "failed to mount local volume: mount :/e:/var/lib/docker/volumes/v/_data, data: addr=10.0.0.9: i/o timeout",
+            "driver failed programming external connectivity on endpoint dockerpool-seccomp-0-1 (0): Bind for 0.0.0.0:80 \
+             failed: port is already allocated",
         ] {
             let error = explained(EngineErrorKind::Internal, words);
             assert_eq!(error.kind(), EngineErrorKind::Internal, "{words}");
@@ -329,7 +427,13 @@ mod tests {
 
     #[test]
     fn all_phrases_are_in_lower_case() {
-        for phrase in TABLE.iter().flat_map(|row| row.phrases).chain(&PASSING).chain(&PROGRAM) {
+        for phrase in TABLE
+            .iter()
+            .chain(VAGUE)
+            .flat_map(|row| row.phrases)
+            .chain(PASSING)
+            .chain(&PROGRAM)
+        {
             assert_eq!(*phrase, phrase.to_ascii_lowercase());
         }
     }

@@ -85,19 +85,23 @@ pub(super) async fn client(
         let (kept, fresh, agreed) = (kept.clone(), fresh.clone(), agreed.clone());
         let request = async move {
             let granted = Granted::to(&request);
-            // As it is before it says its version.
-            let mut renewed = copy(&mut request);
+            // The request as it is before it says its version.
+            let mut spare = copy(&mut request);
             loop {
-                let spoken = agreed.put_into(&mut request);
-                let again = repeated(&mut request);
-                let answer = match (kept.request(request).await, again) {
+                let mut spoken = agreed.put_into(&mut request);
+                let answer = match kept.request(request).await {
                     // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
                     // only if it had not begun to send.
-                    (Err(error), Some(again)) if !error.is_connect() => {
+                    Err(error) if !error.is_connect() => {
                         agreed.note_change();
+                        let again = spare.as_mut().filter(|spare| is_repeatable(spare)).and_then(copy);
+                        let Some(mut again) = again else {
+                            return Err(error.into());
+                        };
+                        spoken = agreed.put_into(&mut again);
                         fresh.request(again).await
                     }
-                    (answer, _) => answer,
+                    answer => answer,
                 };
                 let answer = answer.inspect_err(|_| agreed.note_change())?;
                 granted.clone().spend_on(&answer);
@@ -109,7 +113,7 @@ pub(super) async fn client(
                     };
                 };
                 let failure = failure(answer).await;
-                match renewed.take() {
+                match spare.take() {
                     _ if !is_of_version(&failure) => return Err(failure),
                     // An older engine ignores in silence what it does not know: what is sent must be looked at again.
                     Some(again) if spoken < Some(version) || is_empty(&again) => request = again,
@@ -239,15 +243,9 @@ fn copy(request: &mut BollardRequest) -> Option<BollardRequest> {
     Some(copy)
 }
 
-/// The same request once more, if doing it twice is the same as doing it once (RFC 9110, 9.2.2) and nothing was to be sent
-/// with it.
-fn repeated(request: &mut BollardRequest) -> Option<BollardRequest> {
-    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
-    if idempotent && is_empty(request) {
-        copy(request)
-    } else {
-        None
-    }
+/// Returns whether doing a request twice is the same as doing it once (RFC 9110, 9.2.2), with nothing to be sent with it.
+fn is_repeatable(request: &BollardRequest) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE) && is_empty(request)
 }
 
 /// Registry credentials are in a header in base64, of which bollard uses the plain alphabet and the engine reads the one
