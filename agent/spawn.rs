@@ -57,8 +57,14 @@ impl Given {
     }
 }
 
+/// Of the limits, that of processor time. One of 0 seconds kills whatever has it, and may be meant for the agent.
+const CPU: usize = 0;
+
 /// Of the limits, that of a user's processes: it counts when a process becomes that user.
 const NPROC: usize = 6;
+
+/// The word of [`run`] before it has said anything: its process does not have its own limit of processor time yet.
+pub const YET_UNLIMITED: u32 = (Stage::Limits as u32) << 16;
 
 /// The command's ends of its streams.
 #[derive(Clone, Copy)]
@@ -81,12 +87,15 @@ pub fn run(
     cgroups: &Cgroups,
     failure: &AtomicU32,
 ) -> ! {
-    let Err((stage, Errno(errno))) = become_command(given, own, (id, spawn), stdio, cgroups);
+    let Err((stage, Errno(errno))) = set_limit(given, CPU).and_then(|()| {
+        failure.store(0, Ordering::Relaxed);
+        become_command(given, own, (id, spawn), stdio, cgroups)
+    });
     failure.store((stage as u32) << 16 | errno as u32 & 0xffff, Ordering::Relaxed);
     sys::exit(127)
 }
 
-/// What [`run`] has said.
+/// What [`run`] has said, be it by having been killed before it could say anything.
 pub fn failure(word: u32) -> Option<Failure> {
     Some((Stage::decode((word >> 16) as u8)?, Errno((word & 0xffff) as i32)))
 }

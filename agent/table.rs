@@ -229,7 +229,7 @@ impl Table {
         self.sweep();
         self.cgroups.begin(id, spawn.memory, spawn.pids).map_err(|error| (Stage::Cgroup, error))?;
         let failure = &self.failures[place];
-        failure.store(0, Ordering::Relaxed);
+        failure.store(spawn::YET_UNLIMITED, Ordering::Relaxed);
         let mut pipes = Pipes([-1; 6]);
         let (with_stdin, tty) = (spawn.flags & WITH_STDIN != 0, spawn.flags & WITH_TTY != 0);
         let made = match tty {
@@ -322,8 +322,11 @@ impl Table {
         let Some(waited) = sys::wait_for(command.pid) else {
             return false;
         };
-        let failure = spawn::failure(self.failures[place].load(Ordering::Relaxed));
         let killed = waited.signal == sys::SIGKILL as u8;
+        let said = self.failures[place].load(Ordering::Relaxed);
+        // What ends it in another way before it has its limits ends it as any command.
+        let is_failure = said != spawn::YET_UNLIMITED || (killed && command.cause == Cause::Own);
+        let failure = spawn::failure(said).filter(|_| is_failure);
         command.ended(waited, failure, oom_kills);
         if command.cause == Cause::Own {
             self.sessions.remember(command.pid as u32);

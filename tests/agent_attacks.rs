@@ -244,6 +244,26 @@ async fn its_limits_and_its_priority_are_not_the_next_ones() {
 }
 
 #[tokio::test]
+async fn a_limit_of_no_processor_time_for_the_agent_ends_no_command_without_a_reason() {
+    let pool = hostile("no-time").await;
+    for user in USERS {
+        let script = "import resource\n\
+                      try: resource.prlimit(1, resource.RLIMIT_CPU, (0, 0))\n\
+                      except OSError as e: print(e)";
+        let _ = attack(&pool, user, script).await;
+        let c = pool.acquire().await.unwrap();
+        let _ = c.command("python3").args(["-c", script]).user(user).output().await;
+        // The kernel ends what has the limit, be it the agent, at any of its ticks.
+        for _ in 0..300 {
+            if !answers(&c).await {
+                break;
+            }
+        }
+    }
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn memory_runs_out_around_it() {
     let pool = hostile("memory").await;
     for user in USERS {
