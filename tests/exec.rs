@@ -245,7 +245,7 @@ async fn arguments_arrive_as_they_were_given() {
 /// Whether the kernel spares commands of the exec API when memory is short: `crun exec` does not give them the container's
 /// `oom_score_adj`, and with Docker they have that of containerd's own process.
 async fn are_commands_spared() -> bool {
-    is_crun().await && !is_podman().await
+    is_crun().await
 }
 
 /// What the script of a command takes when memory is short where commands are spared: another process, be it PID 1. The

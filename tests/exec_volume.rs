@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dockerpool::{ChildStdout, ExitStatus, Stdio};
 use futures_util::future::join_all;
-use support::{MARK, eventually_now, pool, processes, unique_mark, with_container};
+use support::{MARK, eventually_now, is_podman, pool, processes, unique_mark, with_container};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -172,6 +172,7 @@ async fn two_hundred_commands_at_once_over_eight_containers_are_not_mixed_up() {
     let lent = join_all((0..8).map(|_| pool.acquire())).await;
     let lent: Vec<_> = lent.into_iter().map(Result::unwrap).collect();
     assert_eq!((pool.status().in_use, pool.status().total()), (8, 8));
+    let is_podman = is_podman().await;
     let commands = (0..200_usize).map(|number| {
         let c = &lent[number % 8];
         async move {
@@ -180,11 +181,21 @@ async fn two_hundred_commands_at_once_over_eight_containers_are_not_mixed_up() {
             let mut command = c.command("sh");
             command.args(["-c", script, &number.to_string()]);
             let out = command.stdin(Stdio::from(input.clone())).output().await.unwrap();
-            assert_eq!(out.status, ExitStatus::Exited(number as i32 % 120), "{number}: {out:?}");
             // The engine names a container's host by its id.
             let expected = format!("out {number} {}\n{input}", &c.id()[..12]);
-            assert!(out.stdout_lossy() == expected, "{number}: {out:?}");
-            assert_eq!(out.stderr_lossy(), format!("err {number}\n"));
+            let (stdout, stderr) = (out.stdout_lossy(), out.stderr_lossy());
+            if is_podman && out.status == ExitStatus::Incomplete(number as i32 % 120) {
+                // Podman says at times that it has lost the end.
+                assert!(expected.starts_with(&*stdout), "{number}: {out:?}");
+                assert!(
+                    ["", &format!("err {number}\n")].contains(&&*stderr),
+                    "{number}: {out:?}"
+                );
+                return;
+            }
+            assert_eq!(out.status, ExitStatus::Exited(number as i32 % 120), "{number}: {out:?}");
+            assert!(stdout == expected, "{number}: {out:?}");
+            assert_eq!(stderr, format!("err {number}\n"));
         }
     });
     join_all(commands).await;

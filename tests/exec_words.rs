@@ -384,6 +384,7 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
             b"Error: write unixpacket @->/proc/self/fd/16/attach: write: broken pipe\n",
         ),
     ];
+    const ALONE: &[(u8, &[u8])] = &[LOST[1]];
     const LINES: &[(u8, &[u8])] = &[
         LOST[0],
         (
@@ -433,6 +434,18 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
         let out = result.unwrap();
         assert_eq!((out.status, &*out.stdout_lossy()), (status, stdout));
         assert_eq!(out.stderr_lossy(), stderr);
+        drop(c);
+        stub.heal();
+        pool.shutdown().await.unwrap();
+    }
+    // Nor does the line say that the command was never begun, whatever its exit code.
+    for code in [125, 126, 127] {
+        let (stub, pool, c) = lease_of_podman().await;
+        let ended = ended.replace("\"ExitCode\":0", &format!("\"ExitCode\":{code}"));
+        let (result, _) = in_time(on(&stub, &c, Fault::Prints(ALONE), &ended, false)).await;
+        let out = result.unwrap();
+        assert_eq!(out.status, ExitStatus::Incomplete(code));
+        assert_eq!((&*out.stdout_lossy(), &*out.stderr_lossy()), ("", ""));
         drop(c);
         stub.heal();
         pool.shutdown().await.unwrap();

@@ -66,9 +66,8 @@ const PODMAN_ENDS: [&str; 7] = [
     ": unable to get security attribute",
     ": unable to process security attribute",
 ];
-const PODMAN_STARTS: [&str; 3] = [
+const PODMAN_STARTS: [&str; 2] = [
     "Error: container create failed",
-    "Error: read unixpacket ",
     "Error: failed to connect to container's attach socket",
 ];
 
