@@ -3,7 +3,7 @@
 # in a root, a mount and a network namespace of its own; or, where it is to have cgroup v2 and systemd, in the machine of
 # vm.sh. Sourced by ./dev after images.sh.
 
-ENGINES=(docker-20.10 docker-26 docker-28 podman-4.3 podman-5 gvisor
+ENGINES=(docker-20.10 docker-26 docker-28 docker-28-userns podman-4.3 podman-5 gvisor
     docker-28-cgroup2 docker-28-crun podman-5-crun podman-6 docker-rootless podman-rootless)
 ENGINES_DIR=$PWD/target/engines
 ENGINES_PAGE=docs/engines.md
@@ -33,14 +33,20 @@ engine_recipe() {
         SERVE=(podman system service --time=0 unix:///run/docker.sock)
         TITLE=Podman
         ;;
+    # All its containers have users of their own, the same ones; it is asked what depends on that.
+    docker-28-userns)
+        SUITE=sid PACKAGES+=(docker.io)
+        SERVE=(dockerd --userns-remap=default)
+        TITLE='Docker with userns-remap'
+        tests_of acquire agent agent_attached agent_attacks agent_conformance agent_conformance_attached agent_leftovers \
+            agent_output agent_socket agent_supervise agent_volume exec exec_limits lifeline raw_config return
+        ;;
     # Docker with another runtime, which is asked what depends on that.
     gvisor)
         SUITE=trixie PACKAGES+=(docker.io runsc dash) # Docker starts runtimes with arguments by a shell
         SERVE=(dockerd --default-runtime runsc)
         TITLE='gVisor under Docker'
-        TESTS=()
-        local name
-        for name in acquire agent agent_conformance exec exec_limits exec_stdin lifeline return; do TESTS+=(--test $name); done
+        tests_of acquire agent agent_conformance exec exec_limits exec_stdin lifeline return
         ;;
     docker-28-cgroup2) VM=docker LACKS=(iptables toolchain aarch64) ;;
     docker-28-crun) VM=docker-crun LACKS=(iptables toolchain aarch64) ;;
@@ -50,6 +56,13 @@ engine_recipe() {
     podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain aarch64 root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
+}
+
+# tests_of NAME...: these alone are run.
+tests_of() {
+    local name
+    TESTS=()
+    for name; do TESTS+=(--test "$name"); done
 }
 
 engine_socket() { echo "$ENGINES_DIR/$1/root/run/docker.sock"; }
@@ -96,8 +109,9 @@ configure_engine() {
     local root=$1 program
     for program in iptables ip6tables; do ln -sf $program-nft "$root/usr/sbin/$program"; done
     [ -L "$root/var/run" ] || { rm -rf "$root/var/run" && ln -s ../run "$root/var/run"; }
-    echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
-    printf '%s\n' 'root:x:0:' 'docker:x:999:' >"$root/etc/group"
+    printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'dockremap:x:998:998::/:/bin/false' >"$root/etc/passwd"
+    printf '%s\n' 'root:x:0:' 'docker:x:999:' 'dockremap:x:998:' >"$root/etc/group"
+    echo 'dockremap:200000:65536' | tee "$root/etc/subuid" >"$root/etc/subgid"
     echo '127.0.0.1 localhost' >"$root/etc/hosts"
     : >"$root/etc/resolv.conf"
     if [ -e "$root/usr/bin/runsc" ]; then
@@ -112,6 +126,7 @@ configure_engine() {
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 [engine]
 runtime = "runc-within-limits"
+exit_command_delay = 86400 # else each command of its exec API starts a process 300 s after its end
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 init_path = "/usr/bin/catatonit"

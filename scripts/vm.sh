@@ -205,6 +205,8 @@ VM_USER=root
 VM_HOST=
 VM_USED= # this run started the machine
 vm_start_engine() {
+    # Else each command of Podman's exec API starts a process 300 s after its end.
+    vm_as root 'printf "[engine]\nexit_command_delay = 86400\n" >/etc/containers/containers.conf.d/delay.conf'
     case $1 in
     docker) ;; # started by systemd
     docker-crun)

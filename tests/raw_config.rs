@@ -773,9 +773,11 @@ const USUAL: [(&str, Change); 44] = [
 async fn settings_that_users_have_are_read_back_as_they_are() {
     let docker = engine().await.bollard().clone();
     let name = unique_name("dockerpool-test-usual");
+    let label = (labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
     let request = bollard::models::NetworkCreateRequest {
         name: name.clone(),
         internal: Some(true),
+        labels: Some([label].into()),
         ..Default::default()
     };
     docker.create_network(request).await.unwrap();
