@@ -9,7 +9,8 @@ ENGINES_DIR=$PWD/target/engines
 ENGINES_PAGE=docs/engines.md
 ENGINES_RUN_DEADLINE=5400 # seconds for the suite on one engine
 ENGINES_FILE_DEADLINE=1800 # seconds for one test binary in the machine with cgroup v2
-ENGINES_CORE=(--test agent --test exec --test faults --test lifeline) # of which `./dev test` has the time
+# Those for which `./dev test` has the time.
+ENGINES_CORE=(--test agent --test exec --test engine --test owner -- commands:: ends:: surroundings:: lifeline::)
 ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # engine_recipe NAME: sets TITLE; VM, which of vm.sh's engines it is, or empty; else SUITE, PACKAGES and SERVE, what the engine
@@ -38,15 +39,17 @@ engine_recipe() {
         SUITE=sid PACKAGES+=(docker.io)
         SERVE=(dockerd --userns-remap=default)
         TITLE='Docker with userns-remap'
-        tests_of acquire agent agent_attached agent_attacks agent_conformance agent_conformance_attached agent_leftovers \
-            agent_output agent_socket agent_supervise agent_volume exec exec_limits lifeline raw_config return
+        TESTS=(--test agent --test agent_attached --test exec --test owner --test engine --
+            commands:: attacks:: conformance:: leftovers:: output:: socket:: supervise:: volume:: ends:: limits:: lifeline::
+            raw_config::)
         ;;
     # Docker with another runtime, which is asked what depends on that.
     gvisor)
         SUITE=trixie PACKAGES+=(docker.io runsc dash) # Docker starts runtimes with arguments by a shell
         SERVE=(dockerd --default-runtime runsc)
         TITLE='gVisor under Docker'
-        tests_of acquire agent agent_conformance exec exec_limits exec_stdin lifeline return
+        TESTS=(--test pool --test agent --test exec --test owner --
+            acquire:: returns:: commands:: conformance:: ends:: limits:: stdin:: lifeline::)
         ;;
     docker-28-cgroup2) VM=docker LACKS=(iptables toolchain aarch64) ;;
     docker-28-crun) VM=docker-crun LACKS=(iptables toolchain aarch64) ;;
@@ -56,13 +59,6 @@ engine_recipe() {
     podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain aarch64 root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
-}
-
-# tests_of NAME...: these alone are run.
-tests_of() {
-    local name
-    TESTS=()
-    for name; do TESTS+=(--test "$name"); done
 }
 
 engine_socket() { echo "$ENGINES_DIR/$1/root/run/docker.sock"; }
@@ -283,8 +279,8 @@ run_in_vm() {
         if [ $SECONDS -ge $until ]; then
             echo "error: not run: the engine's $ENGINES_RUN_DEADLINE s are used up" && rc=1 && continue
         fi
-        # Two at once on one processor: most tests wait most of the time. The examples have limits of seconds.
-        threads=2
+        # Several at once on one processor: most tests wait most of the time. The examples have limits of seconds.
+        threads=4
         [ "$file" != tests/examples.rs ] || threads=1
         vm_run $ENGINES_FILE_DEADLINE "$binary" --test-threads $threads "${harness[@]}" </dev/null 2>&1 ||
             { rc=$? && echo "error: $file: exit $rc" && rc=1; }

@@ -145,16 +145,27 @@ pub fn agent_dir(mounts: &str) -> std::path::PathBuf {
     found.find(|dir| dir.is_dir()).expect("it is on this machine")
 }
 
-/// Another run of the test binary, of its `an_owner` alone, killed at the latest when this is dropped.
+/// The name by which a test binary knows a test of this module, for another run of it with that test alone.
+#[allow(unused_macros)]
+macro_rules! own_test {
+    ($name:expr) => {{
+        let path = [module_path!(), $name].join("::");
+        // The first is the binary's.
+        path.split_once("::").map_or(path.clone(), |(_, path)| path.to_owned())
+    }};
+}
+pub(crate) use own_test;
+
+/// Another run of the test binary, of one test that is an owner, killed at the latest when this is dropped.
 pub struct Owner(std::process::Child);
 
 impl Owner {
     /// One that has said that it is `ready`. Its environment tells it what it is.
-    pub fn start(tell: impl FnOnce(&mut std::process::Command) -> &mut std::process::Command) -> Self {
+    pub fn start(test: &str, tell: impl FnOnce(&mut std::process::Command) -> &mut std::process::Command) -> Self {
         use std::io::BufRead;
 
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "an_owner", "--nocapture"]);
+        command.args(["--exact", test, "--nocapture"]);
         command
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null());

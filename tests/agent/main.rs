@@ -1,0 +1,20 @@
+//! The agent as PID 1 of real containers.
+
+mod aarch64;
+mod attacks;
+mod cgroup;
+mod commands;
+mod conformance;
+mod guard;
+mod leftovers;
+mod output;
+#[path = "../support/proxy.rs"]
+#[allow(dead_code)] // the engine seen from elsewhere, in part
+mod proxy;
+mod socket;
+mod supervise;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/teller.rs"]
+mod teller;
+mod volume;

@@ -1,0 +1,133 @@
+//! The agent's socket: where it is, who can have it, and what goes on without.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use crate::support::{busybox, engine, own_test, pool, with_container};
+use dockerpool::{Container, ContainerSpec, ExecVia, ExitStatus, PooledContainer, Stdio};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// How many sockets the agent of this container has, as seen from outside.
+async fn sockets_of_agent(id: &str) -> usize {
+    let found = engine().await.bollard().inspect_container(id, None).await.unwrap();
+    let pid = found.state.unwrap().pid.unwrap();
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let is_socket = |entry: &io::Result<std::fs::DirEntry>| {
+        let link = std::fs::read_link(entry.as_ref().unwrap().path()).unwrap();
+        link.to_string_lossy().starts_with("socket:")
+    };
+    links.filter(is_socket).count()
+}
+
+/// The library's directory with the agent, and so with its sockets, on this machine.
+async fn directory(c: &PooledContainer) -> PathBuf {
+    crate::support::agent_dir(&crate::support::mounts(c).await)
+}
+
+#[tokio::test]
+async fn it_is_used_and_gone_from_this_machine_as_soon_as_it_is() {
+    with_container(pool("socket").exec_via(ExecVia::Agent), async |c| {
+        assert_eq!(sockets_of_agent(c.id()).await, 1);
+        let script = "grep -c ' /.dockerpool-agent-socket ro,' /proc/self/mountinfo; test -S /.dockerpool-agent-socket";
+        let out = c.command("sh").args(["-c", script]).output().await.unwrap();
+        assert_eq!((out.status, out.stdout_lossy()), (ExitStatus::Exited(0), "1\n".into()));
+        // Containers of other tests may be starting: their sockets are not this one's.
+        let own = c
+            .command("stat")
+            .args(["-c", "%i", "/.dockerpool-agent-socket"])
+            .output_string()
+            .await
+            .unwrap();
+        let own: u64 = own.trim().parse().unwrap();
+        let inodes = std::fs::read_dir(directory(c).await).unwrap().filter_map(|entry| {
+            use std::os::unix::fs::MetadataExt;
+            Some(entry.ok()?.metadata().ok()?.ino())
+        });
+        assert!(!inodes.collect::<Vec<_>>().contains(&own));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_it_the_agent_is_reached_through_the_engine() {
+    let spec = ContainerSpec::new(busybox()).exec_via(ExecVia::Agent);
+    let created = Container::create(engine().await, spec.without_agent_socket())
+        .await
+        .unwrap();
+    let c = created.start().await.unwrap();
+    assert_eq!(sockets_of_agent(c.id()).await, 0);
+    assert!(c.command("true").status().await.unwrap().success());
+    c.remove().await.unwrap();
+}
+
+/// The container's user must be able to connect, whoever that is.
+#[tokio::test]
+async fn any_user_and_a_read_only_root_will_do() {
+    for user in ["nobody", "1234:4321"] {
+        let pool = pool("socket-user")
+            .user(user)
+            .read_only_root(true)
+            .exec_via(ExecVia::Agent);
+        with_container(pool, async |c| {
+            assert_eq!(sockets_of_agent(c.id()).await, 1, "{user}");
+            let script = "seq 100000 >/dev/stdout; echo end >/dev/stderr";
+            let out = c.command("sh").args(["-c", script]).output_limit(None).output().await;
+            let out = out.unwrap();
+            assert_eq!(
+                (out.status, out.stderr_lossy()),
+                (ExitStatus::Exited(0), "end\n".into())
+            );
+            assert!(out.stdout.ends_with(b"\n100000\n"));
+        })
+        .await;
+    }
+}
+
+/// Pipes cannot be taken over then, and the output comes all the same.
+#[tokio::test]
+async fn much_output_comes_also_when_this_process_has_no_descriptor_left() {
+    // Alone in a process: the limit is everybody's.
+    const ALONE: &str = "DOCKERPOOL_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let name = "much_output_comes_also_when_this_process_has_no_descriptor_left";
+        let alone = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &own_test!(name), "--nocapture"])
+            .env(ALONE, "1")
+            .status();
+        assert!(alone.unwrap().success());
+        return;
+    }
+    with_container(pool("descriptors").exec_via(ExecVia::Agent), async |c| {
+        let mut child = c
+            .command("sh")
+            .args(["-c", "read x; seq 200000; seq 200000 >&2"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .await
+            .unwrap();
+        let old = getrlimit(Resource::Nofile);
+        let mut few = old;
+        few.current = Some(200);
+        setrlimit(Resource::Nofile, few).unwrap();
+        let mut all = Vec::new();
+        while let Ok(file) = File::open("/dev/null") {
+            all.push(file);
+        }
+        child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
+        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let read = tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
+        let full = File::open("/dev/null").is_err();
+        drop(all);
+        setrlimit(Resource::Nofile, old).unwrap();
+        assert!(full, "there was a descriptor left");
+        assert!(read.0.is_ok() && read.1.is_ok());
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
+        let expected: String = (1..=200_000).map(|i| format!("{i}\n")).collect();
+        assert!(out == expected.as_bytes(), "{} bytes", out.len());
+        assert!(err == expected.as_bytes(), "{} bytes", err.len());
+    })
+    .await;
+}

@@ -1,0 +1,155 @@
+//! How a command begins on a real engine, by its exec API: what cannot be begun, containers that end or are unpaused meanwhile,
+//! and containers that have no processes left for it.
+
+use std::time::Duration;
+
+use crate::support::{engine, pool, with_container};
+use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Taint};
+
+async fn by_engine(name: &str) -> Pool {
+    pool(name).exec_via(ExecVia::Docker).max_total(1).build().await.unwrap()
+}
+
+/// Runs a script.
+async fn sh(c: &PooledContainer, script: &str) {
+    let out = c.exec(["sh", "-c", script]).await.unwrap();
+    assert!(out.status.success(), "{script}: {out:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_begun_is_an_error_with_a_terminal_and_without_and_costs_no_container() {
+    with_container(pool("begin").exec_via(ExecVia::Docker), async |c| {
+        sh(
+            c,
+            "ln -s a /tmp/b; ln -s b /tmp/a; echo x >/tmp/plain; mkdir -p /tmp/dir",
+        )
+        .await;
+        let long = format!("/{}", "n".repeat(300));
+        for tty in [false, true] {
+            for (program, directory, user) in [
+                ("no-such-program", None, None),
+                ("/no/such/program", None, None),
+                // Links that loop, a name too long, a directory, and a file that may not be executed.
+                ("/tmp/a", None, None),
+                (&*long, None, None),
+                ("/tmp/dir", None, None),
+                ("/tmp/plain", None, None),
+                ("/tmp/plain/below", None, None),
+                ("true", Some("/no/such/dir"), None),
+                ("true", Some("/tmp/plain"), None),
+                ("true", Some("/tmp/a"), None),
+                ("true", None, Some("nobody-of-this-name")),
+                ("true", None, Some("0:no-group-of-this-name")),
+                ("true", None, Some("4294967295")),
+            ] {
+                let mut command = c.command(program);
+                if let Some(directory) = directory {
+                    command.current_dir(directory);
+                }
+                if let Some(user) = user {
+                    command.user(user);
+                }
+                if tty {
+                    command.tty(24, 80);
+                }
+                let what = format!("{tty} {program} {directory:?} {user:?}");
+                let result = command.output().await;
+                assert!(matches!(result, Err(Error::CannotStart { .. })), "{what}: {result:?}");
+                assert_eq!(c.taint(), None, "{what}: {result:?}");
+            }
+        }
+        assert!(c.command("true").status().await.unwrap().success());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_container_that_is_killed_as_a_command_begins_is_gone() {
+    // The kill comes at another moment of the beginning each time.
+    const ROUNDS: u32 = 40;
+    let engine = engine().await;
+    let pool = by_engine("killed").await;
+    let mut began = 0;
+    for round in 0..ROUNDS {
+        let c = pool.acquire().await.unwrap();
+        let id = c.id().to_owned();
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(3) * round).await;
+            engine.kill(&id).await.unwrap();
+        };
+        let mut command = c.command("sleep");
+        let (result, ()) = tokio::join!(command.arg("1000").output(), kill);
+        match &result {
+            Ok(out) if out.status == ExitStatus::ContainerGone => began += 1,
+            Err(Error::ContainerGone { .. }) => {}
+            _ => panic!("{round}: {result:?}"),
+        }
+        if let Ok(out) = &result {
+            assert_eq!((&*out.stdout_lossy(), &*out.stderr_lossy()), ("", ""), "{round}");
+        }
+        assert_eq!(c.taint(), Some(Taint::Died), "{round}: {result:?}");
+    }
+    println!("{began} of {ROUNDS} had begun");
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_with_no_processes_left_for_a_command_says_so() {
+    let builder = pool("full").exec_via(ExecVia::Docker).pids_limit(12).max_total(1);
+    let pool = builder.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    // Takes all there are but some, for longer than the test.
+    let fill = "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; echo full; wait";
+    let mut filler = c.command("sh");
+    let mut filler = filler
+        .args(["-c", fill])
+        .stdout(dockerpool::Stdio::piped())
+        .stderr(dockerpool::Stdio::null())
+        .spawn()
+        .await
+        .unwrap();
+    let mut told = [0; 1];
+    let stdout = filler.stdout.as_mut().unwrap();
+    // The shell fails when there are none left, and closes its output: all its children live on.
+    let _ = tokio::io::AsyncReadExt::read(stdout, &mut told).await.unwrap();
+    let mut refused = 0;
+    for round in 0..10 {
+        match c.command("true").output().await {
+            Ok(out) => assert!(out.stdout.is_empty() && out.stderr.is_empty(), "{round}: {out:?}"),
+            Err(error) => {
+                assert_eq!(
+                    error.engine_error().map(dockerpool::EngineError::kind),
+                    Some(EngineErrorKind::Exhausted),
+                    "{round}: {error:?}"
+                );
+                assert_eq!(c.taint(), Some(Taint::Exhausted), "{round}: {error:?}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} of 10 were refused");
+    drop(filler);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_that_ends_as_it_is_unpaused_is_no_failure_of_the_engine() {
+    let engine = engine().await;
+    for round in 0..20 {
+        let pool = by_engine("unpaused").await;
+        let c = pool.acquire().await.unwrap();
+        engine.pause(c.id()).await.unwrap();
+        let id = c.id().to_owned();
+        let (unpaused, killed) = tokio::join!(engine.unpause(&id), engine.kill(&id));
+        if let Err(error) = &unpaused {
+            assert!(
+                matches!(error.kind(), EngineErrorKind::Conflict | EngineErrorKind::NotFound),
+                "{round}: {error:?}"
+            );
+        }
+        killed.unwrap();
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}

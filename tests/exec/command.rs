@@ -1,0 +1,689 @@
+//! What a command can be told beside its arguments, and the shorthands.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::support::{exec_via, pool, taint_of_ended, with_container as with_container_of};
+use dockerpool::testing::{Call, FakeEngine};
+use dockerpool::{Command, Error, ExecVia, ExitStatus, OnLimit, OutputLines, Pool, PooledContainer, Stdio, Taint};
+
+async fn with_container<T>(name: &str, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    let pool = pool(name).env("FROM", "container").build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let result = run(&c).await;
+    drop(c);
+    pool.shutdown().await.unwrap();
+    result
+}
+
+#[tokio::test]
+async fn env_clear_leaves_only_what_was_set() {
+    with_container("env", async |c| {
+        let out = c.command("env").env("A", "1").output().await.unwrap();
+        assert!(out.stdout_lossy().contains("FROM=container"));
+        let mut command = c.command("env");
+        let out = command
+            .env("A", "1")
+            .env_clear()
+            .env("B", "2 = two")
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(out.stdout_lossy(), "A=1\nB=2 = two\n");
+        let out = c.command("no-such-program").env_clear().output().await.unwrap();
+        assert_eq!(out.status, ExitStatus::Exited(127));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_output_can_go_nowhere() {
+    with_container("null", async |c| {
+        let script = ["-c", "echo out; echo err >&2"];
+        let out = c
+            .command("sh")
+            .args(script)
+            .stdout(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.stdout_lossy(), out.stderr_lossy()), ("".into(), "err\n".into()));
+        let out = c
+            .command("sh")
+            .args(script)
+            .stderr(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.stdout_lossy(), out.stderr_lossy()), ("out\n".into(), "".into()));
+        // What goes nowhere does not count.
+        let many = ["-c", "head -c 100000 /dev/zero >&2; echo out"];
+        let out = c
+            .command("sh")
+            .args(many)
+            .stderr(Stdio::null())
+            .output_limit(4)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::Exited(0), "out\n".into())
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_terminal_has_the_size_it_was_given_and_can_be_resized() {
+    with_container("tty", async |c| {
+        let out = c
+            .command("sh")
+            .args(["-c", "test -t 0 && test -t 1 && echo terminal"])
+            .tty(24, 80)
+            .output()
+            .await;
+        assert_eq!(out.unwrap().stdout_lossy(), "terminal\r\n");
+        let plain = c.command("sh").args(["-c", "test -t 1"]).status().await.unwrap();
+        assert_eq!(plain, ExitStatus::Exited(1));
+
+        // It tells its size when asked by a line.
+        let script = "while read x; do stty size; done";
+        let mut child = c
+            .command("sh")
+            .args(["-c", script])
+            .tty(33, 101)
+            .stdin(Stdio::piped())
+            .spawn()
+            .await
+            .unwrap();
+        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
+        for (rows, cols) in [(33, 101), (50, 132)] {
+            child.resize(rows, cols).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stdin, b"?\n").await.unwrap();
+            // The terminal echoes the question.
+            assert_eq!(lines.next_line().await.unwrap().unwrap(), "?");
+            assert_eq!(lines.next_line().await.unwrap().unwrap(), format!("{rows} {cols}"));
+        }
+        child.kill().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_stream_can_have_a_limit_of_its_own() {
+    with_container("limits", async |c| {
+        let script = ["-c", "echo 123456789; echo abcdefghi >&2; exit 3"];
+        let mut command = c.command("sh");
+        let out = command
+            .args(script)
+            .stdout_limit(4)
+            .stderr_limit(6)
+            .on_limit(OnLimit::Truncate)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.stdout_lossy(), out.stderr_lossy()),
+            ("1234".into(), "abcdef".into())
+        );
+        assert_eq!((out.status, out.truncated), (ExitStatus::Exited(3), true));
+
+        let out = c
+            .command("sh")
+            .args(script)
+            .stdout_limit(10)
+            .stderr_limit(10)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::Exited(3), false));
+        assert_eq!(c.taint(), None);
+
+        let out = c.command("sh").args(script).stderr_limit(9).output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(
+            (out.stdout_lossy(), out.stderr_lossy()),
+            ("123456789\n".into(), "abcdefghi".into())
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn truncation_lets_it_finish_and_keeps_the_container_clean() {
+    with_container("truncate", async |c| {
+        let script = "head -c 30000000 /dev/zero; echo done >/tmp/done; exit 7";
+        let mut command = c.command("sh");
+        let out = command
+            .args(["-c", script])
+            .output_limit(1000)
+            .on_limit(OnLimit::Truncate)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout.len(), out.truncated),
+            (ExitStatus::Exited(7), 1000, true)
+        );
+        assert_eq!(c.taint(), None);
+        assert_eq!(
+            c.command("cat").arg("/tmp/done").output_string().await.unwrap(),
+            "done\n"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_that_falls_silent_is_ended() {
+    with_container("idle", async |c| {
+        let limit = Duration::from_secs(4);
+        // Longer than the limit in all.
+        let steady = "for i in 1 2 3 4 5 6 7 8 9 1 2 3; do echo $i; sleep 0.4; done";
+        let out = c
+            .command("sh")
+            .args(["-c", steady])
+            .idle_timeout(limit)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.status, out.stdout.len()), (ExitStatus::Exited(0), 24));
+        let out = c
+            .command("sh")
+            .args(["-c", "echo one; sleep 1000"])
+            .idle_timeout(limit)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::IdleTimedOut, "one\n".into())
+        );
+        assert_eq!(c.taint(), taint_of_ended(Taint::TimedOut));
+        assert!(out.check().unwrap_err().is_timeout());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_detached_command_runs_until_the_lease_ends() {
+    let pool = pool("detach").max_total(1).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    let script = "while true; do echo tick >>/tmp/ticks; sleep 0.05; done";
+    c.command("sh").args(["-c", script]).spawn().await.unwrap().detach();
+    let ticks = async || {
+        let out = c
+            .command("sh")
+            .args(["-c", "cat /tmp/ticks 2>/dev/null | wc -l"])
+            .output_string()
+            .await
+            .unwrap();
+        out.trim().parse::<usize>().unwrap()
+    };
+    let before = ticks().await;
+    crate::support::eventually("it goes on", async || ticks().await > before + 2).await;
+    assert_eq!(c.taint(), None);
+    drop(c);
+    let c = pool.acquire().await.unwrap();
+    assert_ne!(c.id(), id);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_child_can_be_asked_without_waiting() {
+    with_container("try-wait", async |c| {
+        let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
+        assert_eq!(child.try_wait().unwrap(), None);
+        if exec_via() == ExecVia::Docker {
+            assert!(matches!(child.signal(15).await, Err(Error::Unsupported(_))));
+        }
+        drop(child.stdin.take());
+        let mut status = None;
+        crate::support::eventually_now("it ends", || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        assert_eq!(status, Some(ExitStatus::Exited(0)));
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_shorthands() {
+    with_container("short", async |c| {
+        let out = c.exec(["sh", "-c", "echo $0-$1", "a", "b c"]).await.unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::Exited(0), "a-b c\n".into())
+        );
+        assert!(matches!(c.exec([""; 0]).await, Err(Error::BadCommand(problem)) if problem.field() == "program"));
+        for name in ["", "a=b"] {
+            let result = c.command("true").env(name, "c").status().await;
+            assert!(
+                matches!(&result, Err(Error::BadCommand(problem)) if problem.field() == "env 1"),
+                "{name}: {result:?}"
+            );
+        }
+
+        assert_eq!(c.command("echo").arg("hé").output_string().await.unwrap(), "hé\n");
+        let error = c
+            .command("sh")
+            .args(["-c", "echo why >&2; exit 4"])
+            .output_string()
+            .await
+            .unwrap_err();
+        assert!(matches!(&error, Error::Command(failed) if failed.output.status == ExitStatus::Exited(4)));
+        assert!(error.to_string().ends_with("exited 4: why"), "{error}");
+        let error = c.command("printf").arg("a\\377").output_string().await.unwrap_err();
+        assert!(
+            matches!(&error, Error::NotUtf8 { container, .. } if container == c.name()),
+            "{error:?}"
+        );
+
+        let mut lines = c
+            .command("sh")
+            .args(["-c", "echo one; echo two; printf three; exit 2"])
+            .lines()
+            .await
+            .unwrap();
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            seen.push(line);
+        }
+        assert_eq!(seen, ["one", "two", "three"]);
+        assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(2));
+
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut command = c.command("sh");
+        let status = command
+            .args(["-c", "cat; echo err >&2"])
+            .stdin("in")
+            .run_to(&mut out, &mut err)
+            .await
+            .unwrap();
+        assert_eq!(
+            (status, &out[..], &err[..]),
+            (ExitStatus::Exited(0), &b"in"[..], &b"err\n"[..])
+        );
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+/// The ways to run a command.
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    Output,
+    Status,
+    OutputString,
+    Lines,
+    CopyTo,
+    Spawn,
+}
+
+const RUNS: [Run; 6] = [
+    Run::Output,
+    Run::Status,
+    Run::OutputString,
+    Run::Lines,
+    Run::CopyTo,
+    Run::Spawn,
+];
+
+/// Runs a command that ends well, and gives what it is seen to print.
+async fn run(run: Run, command: &mut Command<'_>) -> [String; 2] {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    match run {
+        Run::Output => {
+            let out = command.output().await.unwrap().check().unwrap();
+            [text(out.stdout), text(out.stderr)]
+        }
+        Run::Status => {
+            assert!(command.status().await.unwrap().success());
+            Default::default()
+        }
+        Run::OutputString => [command.output_string().await.unwrap(), String::new()],
+        Run::Lines => {
+            let mut lines = command.lines().await.unwrap();
+            let mut seen = String::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                seen += &line;
+                seen.push('\n');
+            }
+            assert!(lines.wait().await.unwrap().success());
+            [seen, String::new()]
+        }
+        Run::CopyTo => {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            assert!(command.run_to(&mut out, &mut err).await.unwrap().success());
+            [text(out), text(err)]
+        }
+        Run::Spawn => {
+            let child = command.spawn().await.unwrap();
+            let out = child.wait_with_output().await.unwrap().check().unwrap();
+            [text(out.stdout), text(out.stderr)]
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_is_as_it_was_after_it_has_run_in_any_way() {
+    for (via, all) in [(ExecVia::Agent, &RUNS[..]), (ExecVia::Docker, &[Run::Output])] {
+        with_container_of(pool("again").exec_via(via), async |c| {
+            for (null_out, null_err) in [(false, false), (true, false), (false, true)] {
+                let command = || {
+                    let mut command = c.command("sh");
+                    command.args(["-c", "cat; echo out; echo err >&2"]).stdin("in\n");
+                    if null_out {
+                        command.stdout(Stdio::null());
+                    }
+                    if null_err {
+                        command.stderr(Stdio::null());
+                    }
+                    command
+                };
+                let out = if null_out { "" } else { "in\nout\n" };
+                let err = if null_err { "" } else { "err\n" };
+                for &second in all {
+                    let expected = match second {
+                        Run::Output | Run::CopyTo | Run::Spawn => [out, err],
+                        Run::OutputString | Run::Lines => [out, ""],
+                        Run::Status => ["", ""],
+                    };
+                    for first in RUNS {
+                        let mut command = command();
+                        run(first, &mut command).await;
+                        let seen = run(second, &mut command).await;
+                        assert_eq!(seen, expected, "{via:?}: {first:?}, {second:?}, {null_out} {null_err}");
+                    }
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_has_a_longest_length_and_what_is_longer_is_an_error_of_that_line() {
+    for via in [ExecVia::Agent, ExecVia::Docker] {
+        with_container_of(pool("long-line").exec_via(via), async |c| {
+            let too_long = |error: Option<Error>, most: usize| {
+                let Some(Error::Read { source, .. }) = error else {
+                    panic!("{error:?}")
+                };
+                assert_eq!(source.kind(), std::io::ErrorKind::InvalidData);
+                assert_eq!(source.to_string(), format!("a line has more than {most} bytes"));
+            };
+            let script = "echo 1234; echo 12345; printf '1234\\r\\n'; echo; echo 123456789; printf 1234";
+            let mut lines = c.command("sh").args(["-c", script]).lines().await.unwrap().max_line(4);
+            let mut seen = Vec::new();
+            for _ in 0..6 {
+                match lines.next_line().await {
+                    Ok(line) => seen.push(line.unwrap()),
+                    Err(error) => {
+                        too_long(Some(error), 4);
+                        seen.push("error".to_owned());
+                    }
+                }
+            }
+            assert_eq!(seen, ["1234", "error", "1234", "", "error", "1234"]);
+            assert_eq!(lines.next_line().await.unwrap(), None);
+            assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
+
+            // By default too.
+            let script = "head -c 10000000 /dev/zero; echo; echo after";
+            let mut lines = c.command("sh").args(["-c", script]).lines().await.unwrap();
+            too_long(lines.next_line().await.err(), OutputLines::DEFAULT_MAX_LINE);
+            assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("after"));
+            assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_collected_is_limited_unless_that_is_said_also_of_a_child() {
+    with_container("collected", async |c| {
+        let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
+        let script = format!("head -c {more} /dev/zero");
+        let child = c.command("sh").args(["-c", &script]).spawn().await.unwrap();
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(out.stdout.len() as u64, Command::DEFAULT_OUTPUT_LIMIT);
+    })
+    .await;
+    with_container("collected-all", async |c| {
+        let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
+        let script = format!("head -c {more} /dev/zero");
+        let mut command = c.command("sh");
+        let child = command.args(["-c", &script]).output_limit(None).spawn().await.unwrap();
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::Exited(0), false));
+        assert_eq!(out.stdout.len() as u64, more);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writer_that_fails_ends_the_command_with_a_typed_error() {
+    with_container("writer", async |c| {
+        let (mut writer, reader) = tokio::io::duplex(64);
+        drop(reader);
+        let error = c
+            .command("yes")
+            .run_to(&mut writer, &mut tokio::io::sink())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                Error::Write {
+                    stream: "standard output",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(c.taint(), taint_of_ended(Taint::Cancelled));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lines_stop_at_the_limit_and_at_what_is_no_text() {
+    with_container("lines", async |c| {
+        let mut lines = c.command("printf").arg("a\\377\\n").lines().await.unwrap();
+        assert!(matches!(lines.next_line().await, Err(Error::Read { .. })));
+        assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
+
+        // A line without an end is bounded by the limit.
+        let mut lines = c
+            .command("cat")
+            .arg("/dev/zero")
+            .output_limit(100_000)
+            .lines()
+            .await
+            .unwrap();
+        assert!(matches!(lines.next_line().await, Err(Error::Read { .. })));
+        assert_eq!(lines.wait().await.unwrap(), ExitStatus::OutputLimit);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn background_children_that_hold_the_output_do_not_hold_up_the_outcome() {
+    with_container("background", async |c| {
+        let begun = Instant::now();
+        let out = c
+            .command("sh")
+            .args(["-c", "sleep 30 & echo started; exit 5"])
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (out.status, out.stdout_lossy()),
+            (ExitStatus::Exited(5), "started\n".into())
+        );
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        // It went on in the background, as `Reuse::AsIs` says.
+        let alive = c.exec(["sh", "-c", "grep -x sleep /proc/[0-9]*/comm"]).await.unwrap();
+        assert_eq!(alive.status, ExitStatus::Exited(0));
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_slow_reader_finds_is_whole() {
+    for via in [ExecVia::Docker, ExecVia::Agent] {
+        with_container_of(pool("slow").exec_via(via), async |c| {
+            // Around what fits between the command and its reader: some end before anything is read, and some do not.
+            let sizes = (1_300_000..2_300_000).step_by(50_000);
+            let commands = sizes.map(async |size: usize| {
+                let script = format!("head -c {size} /dev/zero; exit 5");
+                let mut child = c.command("sh").args(["-c", &script]).spawn().await.unwrap();
+                let mut stdout = child.stdout.take().unwrap();
+                let mut first = [0; 1000];
+                tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut first)
+                    .await
+                    .unwrap();
+                // The engine gives up what was not taken two seconds after the end of a command.
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                let mut rest = Vec::new();
+                let end = tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut rest).await;
+                let (status, len) = (child.wait().await.unwrap(), first.len() + rest.len());
+                // Where the machine is so slow that the rest cannot be taken in that time, the reader and the status say so.
+                if let (Err(error), ExecVia::Docker) = (&end, via) {
+                    assert_eq!(
+                        error.kind(),
+                        std::io::ErrorKind::UnexpectedEof,
+                        "{via:?} {size}: {error}"
+                    );
+                    assert_eq!(status, ExitStatus::Incomplete(5), "{via:?} {size}");
+                } else {
+                    end.unwrap();
+                    assert_eq!((status, len), (ExitStatus::Exited(5), size), "{via:?} {size}");
+                }
+                assert!(len <= size, "{via:?} {size}");
+            });
+            futures_util::future::join_all(commands).await;
+            assert_eq!(c.taint(), None);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_command_is_told_also_where_its_output_is_not_read() {
+    // More pieces than are kept for a reader that does not read, and fewer bytes than any engine takes meanwhile (Docker some
+    // 1.4 MB, Podman 200 kB). What the agent does not give stays in the command's own pipe, and the command with it.
+    const PIECES: usize = 60;
+    with_container_of(pool("unread").exec_via(ExecVia::Docker), async |c| {
+        let script = format!("i=0; while [ $i -lt {PIECES} ]; do echo piece; i=$((i + 1)); sleep 0.05; done; exit 5");
+        let mut command = c.command("sh");
+        command.args(["-c", &script]).timeout(Duration::from_secs(60));
+        let mut child = command.spawn().await.unwrap();
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(5));
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!(out.status, ExitStatus::Exited(5));
+        assert_eq!(out.stdout_lossy(), "piece\n".repeat(PIECES));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn too_many_arguments_are_refused_by_position_before_any_call() {
+    let engine = FakeEngine::new();
+    let pool = Pool::builder("args")
+        .image("any")
+        .engine(Arc::new(engine.clone()))
+        .build()
+        .await
+        .unwrap();
+    let c = pool.acquire().await.unwrap();
+    let long = "x".repeat(100_000);
+    let error = c
+        .command("echo")
+        .args(vec![long.clone(); 30])
+        .output()
+        .await
+        .unwrap_err();
+    let Error::BadCommand(problem) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(problem.field(), "arg 21");
+    let mut command = c.command("echo");
+    for i in 0..30 {
+        command.env(format!("V{i}"), &long);
+    }
+    let error = command.output().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::BadCommand(problem) if problem.field() == "env 21"),
+        "{error:?}"
+    );
+    assert_eq!(engine.calls(Call::Exec), 0);
+}
+
+#[tokio::test]
+async fn as_many_arguments_as_allowed_really_run() {
+    with_container("many", async |c| {
+        let args = vec!["x".repeat(100_000); 20];
+        let out = c
+            .command("sh")
+            .args(["-c", "echo $#", "sh"])
+            .args(args)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!((out.status, out.stdout_lossy()), (ExitStatus::Exited(0), "20\n".into()));
+        let out = c
+            .command("sh")
+            .args(["-c", "echo ${#1}", "sh"])
+            .arg("x".repeat(128 * 1024 - 1))
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(out.stdout_lossy(), "131071\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_can_be_read_in_turn_after_the_command_was_ended() {
+    // More waits on each stream than a pipe takes: whoever reads one to its end must not wait for the other.
+    let flood = ["-c", "yes out & yes err >&2"];
+    let ended = async |c: &PooledContainer| {
+        let out = c.command("sh").args(flood).output_limit(1000).output().await.unwrap();
+        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(out.stdout.len() + out.stderr.len(), 1000);
+    };
+    let turns = async |c: &PooledContainer| {
+        let mut child = c
+            .command("sh")
+            .args(flood)
+            .timeout(Duration::from_secs(4))
+            .spawn()
+            .await
+            .unwrap();
+        let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut);
+        for stream in [
+            &mut stdout as &mut (dyn tokio::io::AsyncRead + Unpin),
+            &mut stderr as &mut (dyn tokio::io::AsyncRead + Unpin),
+        ] {
+            let mut data = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(stream, &mut data).await.unwrap();
+            assert!(data.len() > 1000, "{}", data.len());
+        }
+    };
+    for (name, run) in [("limit", true), ("turns", false)] {
+        let done = with_container(name, async |c| if run { ended(c).await } else { turns(c).await });
+        tokio::time::timeout(Duration::from_secs(60), done).await.expect(name);
+    }
+}

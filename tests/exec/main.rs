@@ -1,0 +1,10 @@
+//! Commands on the real engine.
+
+mod begin;
+mod cancel;
+mod command;
+mod ends;
+mod limits;
+mod stdin;
+#[path = "../support/mod.rs"]
+mod support;

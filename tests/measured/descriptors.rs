@@ -1,0 +1,223 @@
+//! The owner runs out of file descriptors: errors that say so, nothing lost, and the pool whole again once there are some.
+
+use std::error::Error as _;
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::support::{containers_of_instance, engine, own_test, pool};
+use dockerpool::testing::{Call, FakeEngine};
+use dockerpool::{EngineErrorKind, Error, ExecVia, Pool};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+/// Makes the test, run by itself in a process of its own, the owner that may have few files open.
+const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
+
+/// More than a pool of this size needs, and so few that they are soon used up.
+const LIMIT: usize = 100;
+
+const TOTAL: usize = 3;
+
+/// Far more than any call here takes, and far less than a hang.
+const NO_HANG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing() {
+    if std::env::var_os(OWNER).is_some() {
+        return timeout(5 * NO_HANG, own()).await.unwrap();
+    }
+    in_a_process_of_its_own("an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing").await;
+}
+
+#[tokio::test]
+async fn whatever_the_descriptor_that_is_missing_was_for_the_error_says_so() {
+    if std::env::var_os(OWNER).is_some() {
+        return timeout(5 * NO_HANG, one_less_each_time()).await.unwrap();
+    }
+    in_a_process_of_its_own("whatever_the_descriptor_that_is_missing_was_for_the_error_says_so").await;
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can() {
+    if std::env::var_os(OWNER).is_some() {
+        return timeout(5 * NO_HANG, build_without_descriptors()).await.unwrap();
+    }
+    in_a_process_of_its_own("a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can").await;
+}
+
+/// Runs a test of this name in a process that may have few files open, and sees that nothing of its pool is left.
+async fn in_a_process_of_its_own(test: &str) {
+    let owner = Command::new("sh")
+        .args(["-c", &format!(r#"ulimit -n {LIMIT} && exec "$0" "$@""#)])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg(own_test!(test))
+        .env(OWNER, "1")
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&owner.stdout);
+    print!("{said}");
+    assert!(owner.status.success(), "{said}");
+    let instance = said.lines().find_map(|line| line.strip_prefix("instance "));
+    let instance = instance.expect("the owner says its instance");
+    assert_eq!(containers_of_instance(&*engine().await, instance).await, 0);
+}
+
+async fn build_without_descriptors() {
+    let fake = FakeEngine::new();
+    let mut hoard = Vec::new();
+    take_all(&mut hoard);
+    let builder = Pool::builder("any").image("any").engine(Arc::new(fake.clone()));
+    let refused = builder.build().await.unwrap_err();
+    assert_says_so(&refused);
+    assert_eq!(fake.calls(Call::Check), 0, "before anything is done");
+    drop(hoard);
+
+    let pool = pool("descriptors").build().await.unwrap();
+    println!("\ninstance {}", pool.instance());
+    let c = pool.acquire().await.unwrap();
+    let labels = c.inspect().await.unwrap().labels;
+    let owner = &labels["dockerpool.owner"];
+    assert!(owner.contains(&format!(".{}.", std::process::id())), "{owner}");
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+async fn own() {
+    // The agent has a connection for all its commands, and would not notice.
+    let builder = pool("descriptors").exec_via(ExecVia::Docker);
+    let pool = builder.max_total(TOTAL).build().await.unwrap();
+    println!("\ninstance {}", pool.instance());
+    let begun = Instant::now();
+    let (busy, idle) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    let creation = begun.elapsed();
+
+    let mut hoard = Vec::new();
+    // Connections that were kept still serve: as many commands as there are of them.
+    let mut running = Vec::new();
+    let refused = loop {
+        take_all(&mut hoard);
+        match timeout(NO_HANG, busy.command("sleep").arg("1000").spawn())
+            .await
+            .unwrap()
+        {
+            Ok(child) => running.push(child),
+            Err(error) => break error,
+        }
+        assert!(running.len() < LIMIT);
+    };
+    assert_says_so(&refused);
+    assert_eq!(refused.container(), Some(busy.name()));
+    assert!(busy.taint().is_some());
+
+    // What commands that are given up leave free is taken as well, but perhaps not before an acquire.
+    let refused = loop {
+        take_all(&mut hoard);
+        match timeout(NO_HANG, pool.acquire_timeout(Duration::from_secs(1)))
+            .await
+            .unwrap()
+        {
+            Ok(c) => c.discard(),
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_timeout(), "{refused:?}");
+    assert_says_so(&refused);
+    assert!(refused.to_string().contains("Too many open files"), "{refused}");
+
+    // Guards can be dropped, also one whose container has to go.
+    drop(running);
+    drop(idle);
+    drop(busy);
+    take_all(&mut hoard);
+    assert!(pool.try_acquire().unwrap().is_some(), "what is idle is lent");
+
+    drop(hoard);
+    whole_again(&pool, creation).await;
+    pool.shutdown().await.unwrap();
+    assert_eq!(pool.status().total(), 0);
+}
+
+/// Creates containers with one free descriptor, with two, and so on, until there are enough: the agent's socket is among what
+/// lacks one.
+async fn one_less_each_time() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let builder = pool("descriptors-agent").exec_via(ExecVia::Agent).max_total(1);
+    let builder = builder.on_error(move |error| {
+        let _ = tell.send(error.engine_error().map(|error| (error.kind(), error.to_string())));
+    });
+    let pool = builder.build().await.unwrap();
+    println!("\ninstance {}", pool.instance());
+    // The connections that one takes are there afterwards.
+    pool.acquire().await.unwrap().discard();
+    let mut failures = 0;
+    for free in 0..LIMIT {
+        let mut hoard = Vec::new();
+        take_all(&mut hoard);
+        hoard.truncate(hoard.len().saturating_sub(free));
+        let failure = tokio::select! {
+            c = pool.acquire_timeout(NO_HANG) => {
+                c.unwrap().discard();
+                break;
+            }
+            failure = told.recv() => failure.unwrap(),
+        };
+        drop(hoard);
+        failures += 1;
+        assert!(
+            matches!(failure, Some((EngineErrorKind::TooManyOpenFiles, _))),
+            "with {free}: {failure:?}"
+        );
+        // Whatever is left of that one, and the back-off after it.
+        pool.acquire_timeout(NO_HANG).await.unwrap().discard();
+        while let Ok(failure) = told.try_recv() {
+            assert!(
+                matches!(failure, Some((EngineErrorKind::TooManyOpenFiles, _))),
+                "with {free}: {failure:?}"
+            );
+        }
+    }
+    assert!(failures > 0, "there was never one too few");
+    pool.shutdown().await.unwrap();
+}
+
+/// Takes every descriptor that is free.
+fn take_all(hoard: &mut Vec<File>) {
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => hoard.push(file),
+            Err(error) => {
+                assert!(error.to_string().contains("Too many open files"), "{error}");
+                return;
+            }
+        }
+    }
+}
+
+fn assert_says_so(error: &Error) {
+    let said = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
+    assert_eq!(said.kind(), EngineErrorKind::TooManyOpenFiles, "{error:?}");
+    assert!(error.is_retryable());
+    let causes = std::iter::successors(said.source(), |&cause| cause.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    assert!(
+        causes.iter().any(|cause| cause.contains("Too many open files")),
+        "{causes:?}"
+    );
+}
+
+/// All there may be can be had, and every one of them works.
+async fn whole_again(pool: &Pool, creation: Duration) {
+    let free = Instant::now();
+    let all = join_all((0..TOTAL).map(|_| pool.acquire_timeout(NO_HANG))).await;
+    let took = free.elapsed();
+    for c in all {
+        assert!(c.unwrap().command("true").status().await.unwrap().success());
+    }
+    println!("full capacity {took:.2?} after there were descriptors; a creation takes {creation:.2?}");
+    // Promised are 5 s and the time of a creation, on a machine with nothing else to do.
+    assert!(took < Duration::from_secs(5) + 10 * creation, "{took:?}");
+}

@@ -1,0 +1,13 @@
+//! What the memory and the file descriptors of this process show. One test at a time.
+
+mod agent_memory;
+mod bounded;
+mod descriptors;
+mod exec_volume;
+#[path = "../support/memory_group.rs"]
+mod memory_group;
+mod memory_limit;
+#[path = "../support/stub.rs"]
+mod stub;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,642 @@
+//! The lifeline: containers end with their owner, however it ended, and are replaced when it breaks.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::memory_group::MemoryGroup;
+use crate::support::{
+    Owner, busybox, containers_of, containers_of_instance, engine, eventually, eventually_now, finish, own_test, pool,
+    python, unique_name,
+};
+use bollard::models::HostConfig;
+use dockerpool::engine::{ContainerState, Selector};
+use dockerpool::{
+    ActiveExec, DockerEngine, Endpoint, Engine, EngineErrorKind, Error, ExecVia, Lifeline, Pool, PoolBuilder, Taint,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// Makes a test, run by itself in a process of its own, the owner that comes to an end.
+const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
+
+/// Runs this test again in another process, which has one container idle and one busy, and ends it by `end`; or is that
+/// process, and then comes to its end by `own_end` if that returns.
+async fn ended(test: &str, own_end: fn(), end: impl FnOnce(&mut Child)) -> Option<ExitStatus> {
+    if std::env::var_os(OWNER).is_some() {
+        own(own_end).await;
+        return None;
+    }
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &own_test!(test), "--nocapture"])
+        .env(OWNER, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let instance = BufReader::new(owner.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .find_map(|line| line.strip_prefix("instance ").map(str::to_owned))
+        .expect("the owner says its instance");
+    let engine = engine().await;
+    assert!(containers_of_instance(&*engine, &instance).await >= 2);
+
+    end(&mut owner);
+    let status = owner.wait().unwrap();
+    let ended = Instant::now();
+    eventually("its containers are gone", async || {
+        containers_of_instance(&*engine, &instance).await == 0
+    })
+    .await;
+    println!("{test}: gone after {:.0?}", ended.elapsed());
+    // Within a second, as promised, on a machine with nothing else to do; ten times that here.
+    assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());
+    Some(status)
+}
+
+async fn own(end: fn()) {
+    let pool = pool("owner").min_idle(2).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    assert!(c.has_lifeline());
+    // Not while one is being created: until its start it has no PID 1 that could see its owner go.
+    eventually_now("all are up", || pool.status().idle == 2 && pool.status().creating == 0).await;
+    println!("\ninstance {}", pool.instance());
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+        end();
+    });
+    // Ended here, with one container idle and one busy.
+    let _ = c.command("sleep").arg("1000").status().await;
+}
+
+fn never() {
+    std::thread::sleep(Duration::from_secs(1000));
+}
+
+fn say_when(owner: &mut Child) {
+    owner.stdin.as_mut().unwrap().write_all(b"now\n").unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_owner_leaves_nothing() {
+    let status = ended("a_killed_owner_leaves_nothing", never, |owner| owner.kill().unwrap()).await;
+    assert!(status.is_none_or(|status| status.signal() == Some(9)));
+}
+
+#[tokio::test]
+async fn an_owner_that_is_asked_to_end_and_does_nothing_about_it_leaves_nothing() {
+    let status = ended(
+        "an_owner_that_is_asked_to_end_and_does_nothing_about_it_leaves_nothing",
+        never,
+        |owner| {
+            let pid = owner.id().to_string();
+            assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        },
+    )
+    .await;
+    assert!(status.is_none_or(|status| status.signal() == Some(15)));
+}
+
+/// What a panic comes to in a program built with `panic = "abort"`.
+#[tokio::test]
+async fn an_owner_that_aborts_leaves_nothing() {
+    let status = ended(
+        "an_owner_that_aborts_leaves_nothing",
+        || std::process::abort(),
+        say_when,
+    )
+    .await;
+    assert!(status.is_none_or(|status| status.signal() == Some(6)));
+}
+
+#[tokio::test]
+async fn an_owner_that_ends_without_shutting_down_leaves_nothing() {
+    let status = ended(
+        "an_owner_that_ends_without_shutting_down_leaves_nothing",
+        || std::process::exit(3),
+        say_when,
+    )
+    .await;
+    assert!(status.is_none_or(|status| status.code() == Some(3)));
+}
+
+#[tokio::test]
+async fn an_owner_that_runs_out_of_memory_leaves_nothing() {
+    let mut group = None;
+    let status = ended(
+        "an_owner_that_runs_out_of_memory_leaves_nothing",
+        || {
+            let mut all = Vec::new();
+            loop {
+                all.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+            }
+        },
+        |owner| {
+            group = Some(MemoryGroup::with(owner.id(), 128 << 20));
+            say_when(owner);
+        },
+    )
+    .await;
+    // By the kernel.
+    assert!(status.is_none_or(|status| status.signal() == Some(9)), "{status:?}");
+}
+
+/// Removes what there still is of pools of this name: also where the test has failed.
+struct RemovedAtLast(String);
+
+impl Drop for RemovedAtLast {
+    fn drop(&mut self) {
+        let ours = Selector::pool(&self.0);
+        finish(async move {
+            let engine = engine().await;
+            for left in engine.list(&ours).await.unwrap() {
+                let _ = engine.remove(&left.id).await;
+            }
+        });
+    }
+}
+
+/// What is paused does not see its owner go.
+#[tokio::test]
+async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_pool_of_its_name_comes() {
+    const TEST: &str = "a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_pool_of_its_name_comes";
+    if let Ok(name) = std::env::var(OWNER) {
+        let pool = pool(&name).build().await.unwrap();
+        let _running = pool.acquire().await.unwrap();
+        for _ in 0..2 {
+            let paused = pool.acquire().await.unwrap().into_inner().pause().await.unwrap();
+            println!("\npaused {}", paused.id());
+            std::mem::forget(paused);
+        }
+        return std::future::pending().await;
+    }
+    let name = unique_name("paused");
+    let _cleaned_up = RemovedAtLast(name.clone());
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &own_test!(TEST), "--nocapture"])
+        .env(OWNER, &name)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(owner.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let ids = lines.filter_map(|line| line.strip_prefix("paused ").map(str::to_owned));
+    let ids: Vec<_> = ids.take(2).collect();
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+
+    let engine = engine().await;
+    let left = async || {
+        let found = engine.list(&Selector::pool(&name)).await.unwrap();
+        let mut found: Vec<_> = found.into_iter().map(|one| (one.id, one.state)).collect();
+        found.sort_by_key(|(id, _)| ids.iter().position(|known| known == id));
+        found
+    };
+    let paused = |ids: &[String]| {
+        ids.iter()
+            .cloned()
+            .map(|id| (id, ContainerState::Paused))
+            .collect::<Vec<_>>()
+    };
+    eventually("the one that runs is gone", async || left().await == paused(&ids)).await;
+    // It ends as soon as it goes on. `runc` may find its control group gone when it looks whether it does.
+    if let Err(error) = engine.unpause(&ids[0]).await {
+        use EngineErrorKind::{Conflict, NotFound};
+        assert!(matches!(error.kind(), Conflict | NotFound), "{error:?}");
+    }
+    eventually("so is the one that was unpaused", async || {
+        left().await == paused(&ids[1..])
+    })
+    .await;
+    let next = pool(&name).build().await.unwrap();
+    eventually("the next pool removes what is left", async || left().await.is_empty()).await;
+    next.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_of_ones_own_has_none_and_says_so() {
+    let pool = pool("own-command").cmd(["sleep", "1000"]).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    assert!(!c.has_lifeline());
+    let Lifeline::None { why } = c.lifeline() else {
+        panic!("{:?}", c.lifeline())
+    };
+    assert!(why.contains("a command of their own"), "{why}");
+    assert_eq!(pool.status().lifeline, c.lifeline());
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+/// What an owner is told of its pool: the name, and how it is made.
+const ATTACKED: &str = "DOCKERPOOL_TEST_ATTACKED";
+
+/// The ways in which PID 1 and commands are had.
+const ATTACKED_WAYS: [&str; 5] = ["exec", "exec-init", "socket", "attached", "cat"];
+
+/// Does all that may keep PID 1 from seeing its owner go, says so, and never ends.
+const ATTACK: &str = r#"
+import ctypes, os, signal, sys, time
+for s in (1, 2, 3, 15, 17, 18): signal.signal(s, signal.SIG_IGN)
+libc = ctypes.CDLL(None)
+me, held = os.getpid(), []
+others = [1] + [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) not in (1, me)]
+for pid in others:
+    for fd in range(64):
+        for flags in (os.O_WRONLY | os.O_NONBLOCK, os.O_RDONLY | os.O_NONBLOCK):
+            try: held.append(os.open('/proc/%d/fd/%d' % (pid, fd), flags))
+            except OSError: pass
+    try:
+        pidfd = libc.syscall(434, pid, 0)
+        for fd in range(64): libc.syscall(438, pidfd, fd, 0)
+    except OSError: pass
+    libc.ptrace(16, pid, 0, 0)
+    libc.ptrace(0x4206, pid, 0, 0)
+    # Those of the lease go on.
+    for s in (signal.SIGTTIN, signal.SIGTSTP, signal.SIGTTOU, signal.SIGSTOP):
+        try: os.kill(pid, s)
+        except OSError: pass
+print('attacking', os.getuid(), flush=True)
+while True: time.sleep(1000)
+"#;
+
+fn attacked(name: &str, way: &str) -> PoolBuilder {
+    let builder = Pool::builder(name).image(python()).min_idle(0).memory(64 << 20);
+    match way {
+        "exec" => builder.exec_via(ExecVia::Docker),
+        "exec-init" => builder.exec_via(ExecVia::Docker).host_config(HostConfig {
+            init: Some(true),
+            ..Default::default()
+        }),
+        "socket" => builder.exec_via(ExecVia::Agent),
+        "attached" => builder.exec_via(ExecVia::Agent).without_agent_socket(),
+        // The agent cannot be had, and the commands are not root's.
+        "cat" => builder.agent_path("/no/such/agent").user("nobody"),
+        other => panic!("{other}"),
+    }
+}
+
+/// Not a test of its own: what the owners do whose containers attack their lifeline.
+#[tokio::test]
+async fn an_owner() {
+    let Ok(told) = std::env::var(ATTACKED) else { return };
+    let (name, way) = told.split_once(' ').unwrap();
+    let pool = attacked(name, way).build().await.unwrap();
+    match (way, pool.status().lifeline) {
+        ("cat", Lifeline::Weak { why }) => assert!(why.contains("does not run"), "{why}"),
+        (_, lifeline) if crate::support::is_strong(lifeline).await => {}
+        (_, other) => panic!("{way}: {other:?}"),
+    }
+    let mut leases = Vec::new();
+    for user in ["root", "nobody"] {
+        leases.push((pool.acquire().await.unwrap(), user));
+    }
+    let mut attackers = Vec::new();
+    for (c, user) in &leases {
+        let mut command = c.command("python3");
+        command.args(["-c", ATTACK]).stdout(dockerpool::Stdio::piped());
+        if way != "cat" {
+            command.user(*user);
+        }
+        let mut attacker = command.spawn().await.unwrap();
+        let mut said = [0; 256];
+        let len = attacker.stdout.as_mut().unwrap().read(&mut said).await.unwrap();
+        let said = String::from_utf8_lossy(&said[..len]);
+        let uid = if way != "cat" && *user == "root" { 0 } else { 65534 };
+        assert_eq!(said, format!("attacking {uid}\n"));
+        attackers.push(attacker);
+    }
+    println!("\nready");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_is_killed_leaves_nothing_though_its_containers_attack_their_lifeline() {
+    let engine = engine().await;
+    for way in ATTACKED_WAYS {
+        let name = unique_name("attacked");
+        let _cleaned_up = RemovedAtLast(name.clone());
+        let mut owner = Owner::start(&own_test!("an_owner"), |command| {
+            command.env(ATTACKED, format!("{name} {way}"))
+        });
+        let left = async || engine.list(&Selector::pool(&name)).await.unwrap().len();
+        assert_eq!(left().await, 2, "{way}");
+        owner.kill();
+        let ended = Instant::now();
+        eventually(&format!("{way}: they are gone"), async || left().await == 0).await;
+        println!("{way}: gone after {:.0?}", ended.elapsed());
+        assert!(
+            ended.elapsed() < Duration::from_secs(10),
+            "{way}: {:?}",
+            ended.elapsed()
+        );
+    }
+}
+
+/// Where the agent cannot run, PID 1 is a user that no command is; unless commands are root's, who can be that too.
+#[tokio::test]
+async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
+    let bare = |name| pool(name).exec_via(ExecVia::Docker).agent_path("/no/such/agent");
+    let identities = "stat -c %u:%g /proc/1; id -u";
+    for (user, expected) in [
+        (None, "0:0\n0\n"),
+        (Some("root"), "0:0\n0\n"),
+        (Some("nobody"), "65525:65525\n65534\n"),
+        (Some("1234:4321"), "65525:65525\n1234\n"),
+    ] {
+        let builder = match user {
+            Some(user) => bare("weak").user(user).working_dir("/root"),
+            None => bare("weak"),
+        };
+        let pool = builder.build().await.unwrap();
+        assert!(matches!(pool.status().lifeline, Lifeline::Weak { .. }));
+        let c = pool.acquire().await.unwrap();
+        assert_eq!(c.lifeline(), pool.status().lifeline);
+        assert!(c.has_lifeline());
+        let mut command = c.command("sh");
+        assert_eq!(
+            command.args(["-c", identities]).output_string().await.unwrap(),
+            expected
+        );
+        // A user of the command's own is still that.
+        assert_eq!(
+            c.command("id").arg("-u").user("7").output_string().await.unwrap(),
+            "7\n"
+        );
+        if expected.starts_with("65525") {
+            for user in ["65525", "65525:0"] {
+                let refused = c.command("true").user(user).status().await;
+                assert!(refused.is_err(), "{refused:?}");
+            }
+            assert_eq!(
+                c.command("id").arg("-u").output_string().await.unwrap(),
+                expected.split('\n').nth(1).unwrap().to_owned() + "\n"
+            );
+        }
+        assert!(matches!(c.kill_all().await, Err(Error::Unsupported(_))));
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+    // Neither may be PID 1's equal where it is not PID 1 that says who is in the container's groups.
+    let groups = HostConfig {
+        group_add: Some(vec!["4242".to_owned()]),
+        ..Default::default()
+    };
+    let pool = bare("weak-groups")
+        .user("nobody")
+        .host_config(groups)
+        .build()
+        .await
+        .unwrap();
+    let c = pool.acquire().await.unwrap();
+    let found = c.command("id").arg("-G").output_string().await.unwrap();
+    assert!(found.split_whitespace().any(|group| group == "4242"), "{found}");
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+/// The first container tells whether the agent runs: it is the pool's own, or is removed where the pool is to have none yet.
+#[tokio::test]
+async fn what_the_first_container_tells_is_remembered() {
+    let number = async |user: &str, min_idle| {
+        let pool = pool("first").user(user).min_idle(min_idle).build().await.unwrap();
+        assert_eq!(containers_of(&*engine().await, &pool).await, min_idle);
+        let c = pool.acquire().await.unwrap();
+        assert_eq!(pool.status().lifetime.created, 1);
+        let number = c.name().rsplit('-').next().unwrap().to_owned();
+        drop(c);
+        pool.shutdown().await.unwrap();
+        number
+    };
+    // Of a user that no other test has.
+    assert_eq!(number("4201", 0).await, "2");
+    assert_eq!(number("4201", 0).await, "1");
+    assert_eq!(number("4202", 1).await, "1");
+    assert_eq!(number("4202", 0).await, "1");
+}
+
+/// An image of busybox whose commands are not root's. Removed when it is dropped.
+struct UserImage(String);
+
+impl UserImage {
+    fn build(user: &str) -> Self {
+        let image = Self(format!("dockerpool-test/{}", unique_name("user")));
+        let mut build = Command::new("docker")
+            .args(["build", "-q", "-t", &image.0, "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let file = format!("FROM {}\nUSER {user}\n", busybox());
+        build.stdin.take().unwrap().write_all(file.as_bytes()).unwrap();
+        assert!(build.wait().unwrap().success());
+        image
+    }
+}
+
+impl Drop for UserImage {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "-f", &self.0]).output();
+    }
+}
+
+#[tokio::test]
+async fn the_user_of_the_image_is_kept_apart_from_pid_1_too() {
+    for (user, expected) in [
+        ("nobody", "65525:65525\n65534 65534\n"),
+        ("1234:4321", "65525:65525\n1234 4321\n"),
+        ("0:4321", "0:4321\n0 4321\n"),
+    ] {
+        let image = UserImage::build(user);
+        let builder = pool("image-user").image(&image.0).exec_via(ExecVia::Docker);
+        let pool = builder.agent_path("/no/such/agent").build().await.unwrap();
+        let c = pool.acquire().await.unwrap();
+        let script = "stat -c %u:%g /proc/1; echo $(id -u) $(id -g)";
+        let found = c.command("sh").args(["-c", script]).output_string().await.unwrap();
+        assert_eq!(found, expected, "{user}");
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+/// The agent is PID 1 also where commands are run by the engine, and what it can do it does there too.
+#[tokio::test]
+async fn commands_by_the_engine_have_the_agent_as_pid_1() {
+    for user in ["root", "nobody"] {
+        let pool = pool("beside")
+            .exec_via(ExecVia::Docker)
+            .user(user)
+            .tmpfs("/job", 1 << 20);
+        let pool = pool.build().await.unwrap();
+        assert!(crate::support::is_strong(pool.status().lifeline).await);
+        assert!(matches!(pool.status().exec, ActiveExec::Docker { .. }));
+        let c = pool.acquire().await.unwrap();
+        assert!(crate::support::is_strong(c.lifeline()).await);
+        let mut command = c.command("sh");
+        command
+            .args(["-c", "echo up; exec sleep 1000"])
+            .stdout(dockerpool::Stdio::piped());
+        let mut sleeper = command.spawn().await.unwrap();
+        let mut up = [0; 3];
+        sleeper.stdout.as_mut().unwrap().read_exact(&mut up).await.unwrap();
+        assert_eq!(c.process_count().await.unwrap(), 1);
+        c.kill_all().await.unwrap();
+        assert_eq!(sleeper.wait().await.unwrap(), dockerpool::ExitStatus::Signaled(9));
+        drop(sleeper);
+        assert_eq!(c.process_count().await.unwrap(), 0);
+        // Orphans do not stay as zombies.
+        let script = "for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; touch /job/file; ls /job";
+        assert_eq!(
+            c.command("sh").args(["-c", script]).output_string().await.unwrap(),
+            "file\n"
+        );
+        eventually("all are waited for", async || c.process_count().await.unwrap() == 0).await;
+        c.wipe(&["/job"]).await.unwrap();
+        assert_eq!(c.command("ls").arg("/job").output_string().await.unwrap(), "");
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}
+
+/// Between the library and the engine: passes everything on, and can let go of the attached connections.
+struct Proxy {
+    cut: watch::Sender<bool>,
+    folder: tempfile::TempDir,
+}
+
+/// What becomes of the engine's side of a connection that is cut.
+#[derive(Clone, Copy)]
+enum Side {
+    /// It is cut as well, so that the engine sees the end.
+    Cut,
+    /// It stays, as where a machine in the middle has forgotten the connection: PID 1 lives on.
+    Kept,
+}
+
+impl Proxy {
+    async fn start(side: Side) -> Self {
+        let theirs = engine().await.endpoint().unwrap().to_string();
+        let theirs = theirs.strip_prefix("unix://").unwrap().to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let cut = watch::Sender::new(false);
+        let cuts = cut.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let engine = UnixStream::connect(&theirs).await.unwrap();
+                tokio::spawn(pass_on(client, engine, cuts.subscribe(), side));
+            }
+        });
+        Self { cut, folder }
+    }
+
+    async fn engine(&self) -> Arc<DockerEngine> {
+        let endpoint = Endpoint::unix(self.folder.path().join("socket"));
+        Arc::new(DockerEngine::connect_to(endpoint).await.unwrap())
+    }
+}
+
+async fn pass_on(mut client: UnixStream, mut engine: UnixStream, mut cut: watch::Receiver<bool>, side: Side) {
+    let mut attached = false;
+    let (mut from_client, mut from_engine) = (vec![0; 65536], vec![0; 65536]);
+    loop {
+        tokio::select! {
+            Ok(count) = client.read(&mut from_client) => {
+                let data = &from_client[..count];
+                attached |= data.windows(8).any(|part| part == b"/attach?");
+                if count == 0 || engine.write_all(data).await.is_err() {
+                    return;
+                }
+            }
+            Ok(count) = engine.read(&mut from_engine) => {
+                if count == 0 || client.write_all(&from_engine[..count]).await.is_err() {
+                    return;
+                }
+            }
+            // Those that are there now; not those made after it.
+            Ok(()) = cut.changed(), if attached => break,
+            else => return,
+        }
+    }
+    drop(client);
+    if matches!(side, Side::Kept) {
+        let _ = engine.read(&mut from_engine).await;
+    }
+}
+
+async fn replaced_unnoticed(side: Side) {
+    let proxy = Proxy::start(side).await;
+    let engine = proxy.engine().await;
+    let pool = pool("cut")
+        .min_idle(2)
+        .max_total(3)
+        .engine(engine.clone())
+        .build()
+        .await
+        .unwrap();
+    let c = pool.acquire().await.unwrap();
+    eventually_now("all are up", || pool.status().idle == 2).await;
+    let mut before = vec![c.id().to_owned()];
+    {
+        let idle = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+        before.extend(idle.iter().map(|c| c.id().to_owned()));
+    }
+
+    proxy.cut.send_replace(true);
+    // Of each: the second may be lent until then.
+    eventually_now("it is noticed", || {
+        pool.status().lifetime.removed == 2 && c.taint() == Some(Taint::Died)
+    })
+    .await;
+    // No one who has no lease on a broken one sees anything of it.
+    for _ in 0..10 {
+        let other = pool.acquire().await.unwrap();
+        assert!(!before.iter().any(|id| id == other.id()));
+        assert!(other.command("true").status().await.unwrap().success());
+    }
+    if matches!(side, Side::Kept) {
+        // Nor does a lease whose container goes on.
+        assert!(c.command("true").status().await.unwrap().success());
+    }
+    drop(c);
+    eventually_now("all are replaced", || {
+        pool.status().idle == 2 && pool.status().recycling == 0
+    })
+    .await;
+    pool.shutdown().await.unwrap();
+    assert_eq!(containers_of(&*engine, &pool).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_whose_lifeline_breaks_are_replaced() {
+    replaced_unnoticed(Side::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_whose_lifeline_is_lost_on_the_way_are_replaced_though_they_live_on() {
+    replaced_unnoticed(Side::Kept).await;
+}
+
+/// Settings by which root of the container gets at its control groups, and so at PID 1.
+#[tokio::test]
+async fn settings_that_open_the_control_groups_to_commands_make_it_weak() {
+    let host = bollard::models::HostConfig {
+        security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
+        ..Default::default()
+    };
+    let pool = crate::support::pool("unconfined")
+        .host_config(host)
+        .build()
+        .await
+        .unwrap();
+    let lifeline = pool.status().lifeline;
+    assert!(
+        matches!(lifeline, Lifeline::Weak { why } if why.contains("freeze PID 1")),
+        "{lifeline:?}"
+    );
+    pool.shutdown().await.unwrap();
+}

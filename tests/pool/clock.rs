@@ -1,0 +1,213 @@
+//! Clocks that are set while a pool is at work: nothing waits by them, and what an engine tells by its own is understood.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::support::{containers_of, engine, eventually_now, is_podman, pool};
+use dockerpool::engine::{
+    Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, EventKind, ExecRequest, ExecSession,
+    ProgressFn, Selector,
+};
+use dockerpool::testing::{FakeEngine, FakeProcess};
+use dockerpool::{ContainerSpec, Engine, EngineError, ExitStatus, Pool, Taint};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::time::{Instant, timeout};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A [`FakeEngine`] with a clock of its own, by which it tells of kills for memory, and that can end its streams of events.
+#[derive(Debug)]
+struct Clocked {
+    inner: FakeEngine,
+    told: broadcast::Sender<Event>,
+    cut: broadcast::Sender<()>,
+    /// Ended after the list and before the subscription that come next: `since` is in the engine's future, and so it does
+    /// not tell.
+    dies_untold: Mutex<Option<String>>,
+}
+
+impl Clocked {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: FakeEngine::new(),
+            told: broadcast::Sender::new(16),
+            cut: broadcast::Sender::new(1),
+            dies_untold: Mutex::new(None),
+        })
+    }
+
+    fn pool(self: &Arc<Self>) -> dockerpool::PoolBuilder {
+        Pool::builder("clock")
+            .tokio_runtime(Handle::current())
+            .image("any")
+            .engine(self.clone())
+    }
+}
+
+impl Engine for Clocked {
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+        if since.is_some()
+            && let Some(id) = self.dies_untold.lock().take()
+        {
+            self.inner.end_container(&id);
+        }
+        let told = stream::unfold(self.told.subscribe(), async |mut told| {
+            let event = told.recv().await.ok()?;
+            Some((Ok(event), told))
+        });
+        let mut cut = self.cut.subscribe();
+        stream::select(self.inner.events(selector, since), told)
+            .take_until(async move { cut.recv().await })
+            .boxed()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+        self.inner.check()
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a ContainerSpec,
+        progress: &'a ProgressFn,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.prepare(spec, progress)
+    }
+
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
+        self.inner.create(name, spec)
+    }
+
+    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
+        self.inner.attach(id)
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.start(id)
+    }
+
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        self.inner.exec(id, request)
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        self.inner.inspect(id)
+    }
+
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        self.inner.list(selector)
+    }
+
+    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.kill(id)
+    }
+
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.stop(id, grace)
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.remove(id)
+    }
+
+    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.pause(id)
+    }
+
+    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.unpause(id)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn kills_for_memory_are_told_apart_by_their_times_however_the_clock_is_set() {
+    let engine = Clocked::new();
+    let pool = engine.pool().build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let begun = SystemTime::now();
+    let killed_at = async |at: SystemTime| {
+        let (told, id) = (engine.told.clone(), c.id().to_owned());
+        engine.inner.on_exec(move |_| {
+            let mut event = Event::new(&id, EventKind::OutOfMemory);
+            event.at = Some(at);
+            told.send(event).unwrap();
+            FakeProcess::exit(137)
+        });
+        c.command("greedy").status().await.unwrap()
+    };
+    for at in [begun, begun - HOUR, begun + HOUR, begun - 2 * HOUR] {
+        assert_eq!(killed_at(at).await, ExitStatus::OutOfMemory);
+    }
+    assert_eq!(c.taint(), Some(Taint::OutOfMemory));
+    // The same one is told of again, to whoever asks what was before.
+    assert_eq!(killed_at(begun).await, ExitStatus::Signaled(9));
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_that_is_not_told_since_the_clocks_differ_is_seen_all_the_same() {
+    let engine = Clocked::new();
+    let pool = engine.pool().min_idle(2).max_total(2).build().await.unwrap();
+    // The first look is over.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let dead = engine.inner.containers()[0].id.clone();
+    *engine.dies_untold.lock() = Some(dead.clone());
+    engine.cut.send(()).unwrap();
+    eventually_now("it is subscribed again", || engine.dies_untold.lock().is_none()).await;
+    let begun = Instant::now();
+    eventually_now("it is replaced", || {
+        pool.status().idle == 2 && engine.inner.containers().iter().all(|c| c.id != dead)
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_tells_what_happens_now_whatever_hour_it_is_asked_since() {
+    let engine = engine().await;
+    let pool = pool("hours").build().await.unwrap();
+    let ours = Selector::label(dockerpool::labels::INSTANCE, pool.instance());
+    for since in [SystemTime::now() - HOUR, SystemTime::now() + HOUR] {
+        if since > SystemTime::now() && is_podman().await {
+            // It waits for that hour. What it does not tell meanwhile is looked for, as the test before shows.
+            continue;
+        }
+        let c = pool.acquire().await.unwrap();
+        let mut events = engine.events(&ours, Some(since));
+        let killed = async {
+            // Until the subscription stands, which nothing tells.
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                engine.pause(c.id()).await.unwrap();
+                engine.unpause(c.id()).await.unwrap();
+            }
+        };
+        let told = async {
+            while let Some(event) = events.next().await {
+                let event = event.unwrap();
+                if (event.id.as_str(), event.kind) == (c.id(), EventKind::Paused) {
+                    return;
+                }
+            }
+        };
+        let told = async {
+            tokio::select! {
+                () = told => {}
+                () = killed => {}
+            }
+        };
+        timeout(Duration::from_secs(30), told).await.expect("it is told");
+        c.discard();
+    }
+    pool.shutdown().await.unwrap();
+    assert_eq!(containers_of(&*engine, &pool).await, 0);
+}

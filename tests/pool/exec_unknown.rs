@@ -1,0 +1,364 @@
+//! The end of the output is not the end of the command: without proof of that, the outcome is unknown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use dockerpool::engine::{
+    Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, ExecControl, ExecRequest, ExecSession,
+    Frame, OutputStream, ProgressFn, Selector, TtySize,
+};
+use dockerpool::testing::{Call, FakeEngine, FakeProcess};
+use dockerpool::{ContainerSpec, Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+/// What the engine answers to a question about a command.
+#[derive(Clone, Copy, Debug)]
+enum Reply {
+    Code(i64),
+    /// It runs.
+    Running,
+    Fail(EngineErrorKind),
+    Never,
+}
+
+/// A [`FakeEngine`] that runs commands in its own way.
+#[derive(Debug)]
+struct Odd {
+    inner: FakeEngine,
+    questions: Questions,
+    /// Whether the output breaks off with an error in place of its end.
+    breaks_off: bool,
+}
+
+/// What commands are asked about.
+#[derive(Clone, Debug, Default)]
+struct Questions {
+    /// One for each question; the last one for all that follow.
+    replies: Arc<Mutex<Vec<Reply>>>,
+    count: Arc<AtomicUsize>,
+    /// Whether the end is told of, whatever the replies.
+    tells_of_end: bool,
+}
+
+impl Questions {
+    fn answered_by(replies: &[Reply]) -> Self {
+        let questions = Self::default();
+        *questions.replies.lock() = replies.to_vec();
+        questions
+    }
+}
+
+struct OddControl(Questions);
+
+impl ExecControl for OddControl {
+    fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>> {
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        let mut replies = self.0.replies.lock();
+        let reply = if replies.len() > 1 {
+            replies.remove(0)
+        } else {
+            replies[0]
+        };
+        Box::pin(async move {
+            match reply {
+                Reply::Code(code) => Ok(Some(code)),
+                Reply::Running => Ok(None),
+                Reply::Fail(kind) => Err(EngineError::new(kind, "made to fail")),
+                Reply::Never => std::future::pending().await,
+            }
+        })
+    }
+
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        let tells = self.0.tells_of_end;
+        Box::pin(async move {
+            if !tells {
+                std::future::pending().await
+            }
+        })
+    }
+
+    fn resize(&self, _size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Engine for Odd {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        Box::pin(async move {
+            let mut session = self.inner.exec(id, request).await?;
+            session.control = Box::new(OddControl(self.questions.clone()));
+            // A byte at a time, so that a reader can hold it up.
+            let pieces = session.output.map(move |frame| match frame {
+                Ok(Frame { stream, data }) => {
+                    let byte = |at| {
+                        Ok(Frame {
+                            stream,
+                            data: data.slice(at..=at),
+                        })
+                    };
+                    (0..data.len()).map(byte).collect()
+                }
+                Err(error) => vec![Err(error)],
+            });
+            session.output = pieces.flat_map(stream::iter).boxed();
+            if self.breaks_off {
+                let frame = Frame {
+                    stream: OutputStream::Stdout,
+                    data: Bytes::from_static(b"partial"),
+                };
+                let error = EngineError::new(EngineErrorKind::Protocol, "the connection broke");
+                session.output = stream::iter([Ok(frame), Err(error)]).boxed();
+            }
+            Ok(session)
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+        self.inner.check()
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a ContainerSpec,
+        progress: &'a ProgressFn,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.prepare(spec, progress)
+    }
+
+    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
+        self.inner.create(name, spec)
+    }
+
+    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
+        self.inner.attach(id)
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.start(id)
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        self.inner.inspect(id)
+    }
+
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        self.inner.list(selector)
+    }
+
+    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.kill(id)
+    }
+
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.stop(id, grace)
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.remove(id)
+    }
+
+    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.pause(id)
+    }
+
+    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.unpause(id)
+    }
+
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+        self.inner.events(selector, since)
+    }
+}
+
+/// Runs one command that prints `partial`, and says what became of it, of its container, and how often that was killed.
+async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>, usize) {
+    let inner = FakeEngine::new();
+    inner.on_exec(|_| FakeProcess::exit(0).stdout("partial"));
+    let engine = Odd {
+        inner: inner.clone(),
+        questions: Questions::answered_by(replies),
+        breaks_off,
+    };
+    let builder = Pool::builder("unknown")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine));
+    let pool = builder.max_total(1).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    let out = c.command("any").output().await.unwrap();
+    assert_eq!(out.stdout_lossy(), "partial", "{replies:?}");
+    let taint = c.taint();
+    drop(c);
+    assert_eq!(pool.acquire().await.unwrap().id() == id, taint.is_none(), "{replies:?}");
+    let kills = inner.calls(Call::Kill);
+    pool.shutdown().await.unwrap();
+    (out, taint, kills)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_engine_does_not_confirm_is_unknown_and_the_container_is_ended() {
+    let refusals = [
+        [Reply::Fail(EngineErrorKind::Internal)],
+        [Reply::Fail(EngineErrorKind::NotFound)],
+        [Reply::Fail(EngineErrorKind::Unreachable)],
+        [Reply::Fail(EngineErrorKind::Protocol)],
+        [Reply::Never],
+    ];
+    for replies in refusals {
+        let (out, taint, kills) = outcome(&replies, false).await;
+        assert_eq!(out.status, ExitStatus::Unknown, "{replies:?}");
+        assert!(out.status.is_unknown() && !out.status.success());
+        assert_eq!((taint, kills), (Some(Taint::EngineFailed), 1), "{replies:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_code_that_makes_no_sense_is_unknown() {
+    for code in [i64::MAX, -1, 1 << 32] {
+        let (out, taint, kills) = outcome(&[Reply::Code(code)], false).await;
+        assert_eq!(out.status, ExitStatus::Unknown, "{code}");
+        assert_eq!((taint, kills), (Some(Taint::UnknownOutcome), 1), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_breaks_off_is_unknown_and_what_came_is_kept() {
+    let (out, taint, kills) = outcome(&[Reply::Code(0)], true).await;
+    assert_eq!(out.status, ExitStatus::Unknown);
+    assert_eq!((taint, kills), (Some(Taint::EngineFailed), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_fails_once_or_twice_is_asked_again() {
+    let failed = Reply::Fail(EngineErrorKind::Internal);
+    let (out, taint, kills) = outcome(&[failed, Reply::Never, Reply::Code(3)], false).await;
+    assert_eq!(out.status, ExitStatus::Exited(3));
+    assert_eq!((taint, kills), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_told_of_without_an_exit_code_is_asked_about_with_pauses() {
+    let inner = FakeEngine::new();
+    inner.on_exec(|_| FakeProcess::exit(0));
+    let questions = Questions {
+        tells_of_end: true,
+        ..Questions::answered_by(&[Reply::Running])
+    };
+    let engine = Odd {
+        inner,
+        questions: questions.clone(),
+        breaks_off: false,
+    };
+    let pool = Pool::builder("told")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine));
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let limit = Duration::from_secs(2);
+    let out = c.command("any").timeout(limit).output().await.unwrap();
+    assert_eq!(out.status, ExitStatus::TimedOut);
+    assert!(begun.elapsed() >= limit);
+    let asked = questions.count.load(Ordering::Relaxed);
+    assert!((10..=100).contains(&asked), "{asked} times in {limit:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_command_is_asked_about_more_and_more_rarely_and_its_end_is_seen_within_two_seconds() {
+    let inner = FakeEngine::new();
+    inner.on_exec(|_| FakeProcess::forever());
+    let questions = Questions::answered_by(&[Reply::Running]);
+    let engine = Odd {
+        inner,
+        questions: questions.clone(),
+        breaks_off: false,
+    };
+    let pool = Pool::builder("silent")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine));
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let mut child = c.command("any").spawn().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(questions.count.load(Ordering::Relaxed), 1);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = questions.count.load(Ordering::Relaxed);
+    assert!((20..=40).contains(&asked), "{asked} times in a minute");
+
+    // It ends, and what it has started holds its output. Without the end of that nobody knows whether it is whole; where
+    // nobody wants it, that does not matter.
+    let mut unread = c.command("any").spawn().await.unwrap();
+    drop((unread.stdout.take(), unread.stderr.take()));
+    *questions.replies.lock() = vec![Reply::Code(7)];
+    let ended = tokio::time::Instant::now();
+    assert_eq!(unread.wait().await.unwrap(), ExitStatus::Exited(7));
+    assert!(ended.elapsed() <= Duration::from_millis(2200), "{:?}", ended.elapsed());
+    assert_eq!(child.wait().await.unwrap(), ExitStatus::Incomplete(7));
+    assert!(ended.elapsed() <= Duration::from_millis(7200), "{:?}", ended.elapsed());
+    drop(unread);
+    drop(child);
+    drop(c);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_a_reader_has_held_up_is_incomplete_where_the_engine_may_have_given_it_up() {
+    const PIECES: usize = 100;
+    let (complete, incomplete) = (ExitStatus::Exited(5), ExitStatus::Incomplete(5));
+    for (replies, reads_after, expected) in [
+        // It is known to have run less than two seconds before the end of the stream, or it is not.
+        (&[Reply::Running, Reply::Code(5)][..], None, complete),
+        (&[Reply::Never, Reply::Code(5)], None, incomplete),
+        // The reader goes on before there is an answer.
+        (&[Reply::Never, Reply::Running, Reply::Code(5)], Some(3), complete),
+        (&[Reply::Never, Reply::Code(5)], Some(3), incomplete),
+        (
+            &[Reply::Never, Reply::Fail(EngineErrorKind::Internal), Reply::Code(5)],
+            Some(3),
+            incomplete,
+        ),
+        // It has never been late.
+        (&[Reply::Code(5)], Some(0), complete),
+    ] {
+        let inner = FakeEngine::new();
+        inner.on_exec(|_| FakeProcess::exit(5).stdout(vec![b'x'; PIECES]));
+        let engine = Odd {
+            inner,
+            questions: Questions::answered_by(replies),
+            breaks_off: false,
+        };
+        let pool = Pool::builder("held-up")
+            .tokio_runtime(Handle::current())
+            .image("any")
+            .engine(Arc::new(engine));
+        let pool = pool.build().await.unwrap();
+        let c = pool.acquire().await.unwrap();
+        let mut child = c.command("any").spawn().await.unwrap();
+        let early = match reads_after {
+            None => Some(child.wait().await.unwrap()),
+            Some(seconds) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                None
+            }
+        };
+        let out = child.wait_with_output().await.unwrap();
+        assert_eq!(out.status, expected, "{replies:?} {reads_after:?}");
+        assert!(early.is_none_or(|early| early == expected), "{early:?}");
+        assert_eq!(out.stdout.len(), PIECES);
+        drop(c);
+        pool.shutdown().await.unwrap();
+    }
+}

@@ -1,0 +1,215 @@
+//! A lease that does not end: `max_lease` takes its container back.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use crate::support::{containers_of, engine, eventually, eventually_now, pool};
+use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
+use dockerpool::{Error, ExitStatus, Pool, PoolBuilder, Taint};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Has every test interested in what is logged, since tests that are not, in other threads, can keep one that is from
+/// hearing of it: `tracing` remembers for each place whether anybody was when it was first come to.
+fn hear_everything() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Log::default()).unwrap());
+}
+
+fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
+    hear_everything();
+    Pool::builder("lease")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine.clone()))
+        .min_idle(0)
+        .max_total(1)
+        .max_lease(LIMIT)
+}
+
+/// Keeps what is logged as errors.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl Visit for Line {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                self.0 += &format!("{field}={value:?} ");
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().push(line.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_guard_is_logged_with_its_place_and_its_container_is_replaced() {
+    hear_everything();
+    let log = Log::default();
+    let _log = tracing::subscriber::set_default(log.clone());
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).build().await.unwrap();
+    let line = line!() + 1;
+    let c = pool.acquire().await.unwrap();
+    let (id, name) = (c.id().to_owned(), c.name().to_owned());
+    std::mem::forget(c);
+
+    sleep(LIMIT - Duration::from_secs(1)).await;
+    assert_eq!((pool.status().in_use, log.0.lock().len()), (1, 0));
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(pool.status().total(), 0);
+    assert!(engine.containers().is_empty());
+    {
+        let log = log.0.lock();
+        assert_eq!(log.len(), 1, "{log:?}");
+        let site = format!("acquired_at={}:{line}:", file!());
+        assert!(log[0].contains(&site) && log[0].contains(&name), "{log:?}");
+    }
+    assert_ne!(pool.acquire().await.unwrap().id(), id);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_way_to_acquire_tells_its_place() {
+    hear_everything();
+    let log = Log::default();
+    let _log = tracing::subscriber::set_default(log.clone());
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).build().await.unwrap();
+    let (mut lines, mut acquired) = (Vec::new(), Vec::new());
+    drop(pool.acquire().await.unwrap());
+    lines.push(line!() + 1);
+    acquired.push(pool.try_acquire().unwrap().unwrap());
+    lines.push(line!() + 1);
+    acquired.push(pool.acquire_timeout(LIMIT * 2).await.unwrap());
+    sleep(LIMIT * 2).await;
+    let log = log.0.lock();
+    assert_eq!(log.len(), 2, "{log:?}");
+    for (line, logged) in lines.into_iter().zip(log.iter()) {
+        assert!(logged.contains(&format!("{}:{line}:", file!())), "{line}: {logged}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_is_late_does_no_harm() {
+    let engine = FakeEngine::new();
+    engine.on_exec(|_| FakeProcess::forever().stdout("so far"));
+    let pool = fake_pool(&engine).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let output = c.command("sleep").output().await.unwrap();
+    assert_eq!(output.status, ExitStatus::ContainerGone);
+    assert_eq!(output.stdout, b"so far");
+    assert_eq!(c.taint(), Some(Taint::LeaseExpired));
+    let error = c.command("true").status().await.unwrap_err();
+    assert!(matches!(error, Error::ContainerGone { .. }), "{error:?}");
+
+    let successor = pool.acquire().await.unwrap();
+    assert_ne!(successor.id(), c.id());
+    drop(c);
+    assert_eq!((pool.status().in_use, pool.status().total()), (1, 1));
+    assert_eq!(engine.containers().len(), 1);
+    drop(successor);
+    assert_eq!(pool.status().idle, 1);
+    pool.shutdown().await.unwrap();
+    assert!(engine.containers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_guards_may_be_discarded_and_taken_out() {
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    sleep(LIMIT * 2).await;
+    c.discard();
+    let c = pool.acquire().await.unwrap();
+    sleep(LIMIT * 2).await;
+    drop(c.into_inner());
+    assert_eq!(pool.status().total(), 0);
+    drop(pool.acquire().await.unwrap());
+    assert_eq!(pool.status().total(), 1);
+    pool.shutdown().await.unwrap();
+    eventually_now("all are gone", || engine.containers().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_in_time_is_not_disturbed_and_the_next_has_its_own_time() {
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).build().await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let c = pool.acquire().await.unwrap();
+        sleep(LIMIT * 3 / 4).await;
+        assert_eq!(c.taint(), None);
+        ids.push(c.id().to_owned());
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    // What was taken out of the pool is no lease any more.
+    let own = pool.acquire().await.unwrap().into_inner();
+    sleep(LIMIT * 2).await;
+    assert_eq!(own.taint(), None);
+    assert!(own.command("true").status().await.unwrap().success());
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_does_not_answer_delays_the_reclaim_and_no_more() {
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).build().await.unwrap();
+    std::mem::forget(pool.acquire().await.unwrap());
+    engine.answer(Call::Kill, Answer::Never);
+    engine.answer(Call::Remove, Answer::Never);
+    sleep(LIMIT * 2).await;
+    // It may still run: its slot is not free.
+    assert_eq!((pool.status().recycling, pool.status().total()), (1, 1));
+    engine.answer(Call::Kill, Answer::Ok);
+    engine.answer(Call::Remove, Answer::Ok);
+    eventually_now("it is removed", || engine.containers().is_empty()).await;
+    drop(pool.acquire().await.unwrap());
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn on_a_real_engine_the_command_ends_and_the_slot_is_free() {
+    hear_everything();
+    let engine = engine().await;
+    let builder = pool("lease").max_total(1).max_lease(Duration::from_secs(2));
+    let pool = builder.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    let output = c.command("sleep").arg("1000").output().await.unwrap();
+    assert_eq!(output.status, ExitStatus::ContainerGone);
+    std::mem::forget(c);
+    eventually("the slot is free", async || pool.status().total() == 0).await;
+    let c = pool.acquire().await.unwrap();
+    assert_ne!(c.id(), id);
+    assert!(c.command("true").status().await.unwrap().success());
+    drop(c);
+    assert_eq!(containers_of(&*engine, &pool).await, 1);
+    pool.shutdown().await.unwrap();
+    assert_eq!(containers_of(&*engine, &pool).await, 0);
+}

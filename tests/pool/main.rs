@@ -1,0 +1,21 @@
+//! What a pool does with its containers, mostly on the in-memory engine.
+
+mod acquire;
+mod builder;
+mod cancellation;
+mod clock;
+mod counters;
+mod discard;
+mod exec_unknown;
+mod fairness;
+mod gates;
+mod lease;
+mod lifetime;
+mod limit;
+mod panic;
+mod recovery;
+mod returns;
+mod shutdown;
+mod stress;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,15 @@
+//! What the engine is asked and what it answers, on a stub of Docker's interface.
+
+mod connect;
+mod exec_words;
+mod protocol;
+#[path = "../support/proxy.rs"]
+mod proxy;
+mod refusals;
+mod runtime;
+#[path = "../support/stub.rs"]
+mod stub;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/teller.rs"]
+mod teller;

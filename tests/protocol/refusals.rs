@@ -1,0 +1,264 @@
+//! Settings that the engine, its runtime or its kernel refuses: `build()` fails at once, with a kind that says that a retry
+//! does not help, and names the setting. Nothing is left.
+
+use std::collections::HashMap;
+
+use crate::support::{engine, is_podman, pool, unique_name};
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
+};
+use dockerpool::engine::Selector;
+use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, PoolBuilder, labels};
+use futures_util::{StreamExt, stream};
+
+/// One bad setting, and what the error must name.
+#[derive(Clone)]
+struct Bad {
+    what: &'static str,
+    named: &'static str,
+    host: HostConfig,
+    body: ContainerCreateBody,
+}
+
+fn bad(what: &'static str, named: &'static str, host: HostConfig) -> Bad {
+    let body = ContainerCreateBody::default();
+    Bad {
+        what,
+        named,
+        host,
+        body,
+    }
+}
+
+fn map(name: &str, value: &str) -> Option<HashMap<String, String>> {
+    Some(HashMap::from([(name.to_owned(), value.to_owned())]))
+}
+
+fn option(option: &str) -> HostConfig {
+    HostConfig {
+        security_opt: Some(vec![option.to_owned()]),
+        ..Default::default()
+    }
+}
+
+fn bind(source: &str, target: &str) -> HostConfig {
+    HostConfig {
+        mounts: Some(vec![Mount {
+            typ: Some(MountType::BIND),
+            source: Some(source.to_owned()),
+            target: Some(target.to_owned()),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    }
+}
+
+fn device(path: &str) -> HostConfig {
+    HostConfig {
+        devices: Some(vec![DeviceMapping {
+            path_on_host: Some(path.to_owned()),
+            path_in_container: Some("/dev/x".to_owned()),
+            cgroup_permissions: Some("rwm".to_owned()),
+        }]),
+        ..Default::default()
+    }
+}
+
+fn sysctl(name: &str, value: &str) -> HostConfig {
+    HostConfig {
+        sysctls: map(name, value),
+        ..Default::default()
+    }
+}
+
+fn all() -> Vec<Bad> {
+    vec![
+        bad(
+            "a seccomp profile's path",
+            "as JSON",
+            option("seccomp=/no/such/profile.json"),
+        ),
+        bad(
+            "an action that seccomp does not know",
+            "seccomp",
+            option(r#"seccomp={"defaultAction":"SCMP_ACT_MAYBE"}"#),
+        ),
+        bad("an option of security", "security_opt", option("nonsense=1")),
+        bad("a device that is not there", "devices", device("/dev/no-such")),
+        bad("a device that is none", "devices", device("/etc/hosts")),
+        bad(
+            "a driver of devices",
+            "device_requests",
+            HostConfig {
+                device_requests: Some(vec![DeviceRequest {
+                    driver: Some("no-such".to_owned()),
+                    count: Some(-1),
+                    capabilities: Some(vec![vec!["gpu".to_owned()]]),
+                    ..Default::default()
+                }]),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "an option of the storage driver",
+            "storage_opt",
+            HostConfig {
+                storage_opt: map("nonsense", "1"),
+                ..Default::default()
+            },
+        ),
+        bad("a sysctl that is not there", "sysctls", sysctl("net.ipv4.no_such", "1")),
+        bad("a sysctl of the machine's", "sysctls", sysctl("vm.swappiness", "1")),
+        bad("a sysctl's value", "sysctls", sysctl("net.ipv4.ip_forward", "nonsense")),
+        // Names that look like what is passing, like another setting, or like a file of the library's.
+        bad(
+            "a sysctl named like what is passing",
+            "sysctls",
+            sysctl("net.ipv4.tcp_fin_timeout", "nonsense"),
+        ),
+        bad("a device named like what is passing", "devices", device("/dev/timeout")),
+        bad("a device named like the library", "devices", device("/dev/dockerpool")),
+        bad(
+            "a source named like another setting",
+            "mounts",
+            bind("/no/apparmor.d", "/x"),
+        ),
+        bad("a mount's source", "mounts", bind("/no/such", "/x")),
+        bad("a directory over a file", "mounts", bind("/etc", "/bin/busybox")),
+        bad("a file over a directory", "mounts", bind("/etc/hosts", "/bin")),
+        bad(
+            "a mode of a mount",
+            "binds",
+            HostConfig {
+                binds: Some(vec!["/etc:/x:nonsense".to_owned()]),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "a driver of volumes",
+            "volume_driver",
+            HostConfig {
+                volume_driver: Some("no-such-driver".to_owned()),
+                binds: Some(vec!["dockerpool-test-never-made:/x".to_owned()]),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "a size of a tmpfs",
+            "tmpfs",
+            HostConfig {
+                tmpfs: map("/x", "size=nonsense"),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "another container",
+            "volumes_from",
+            HostConfig {
+                volumes_from: Some(vec!["no-such-container".to_owned()]),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "a driver of logs",
+            "log_config",
+            HostConfig {
+                log_config: Some(HostConfigLogConfig {
+                    typ: Some("no-such".to_owned()),
+                    config: None,
+                }),
+                ..Default::default()
+            },
+        ),
+        Bad {
+            body: ContainerCreateBody {
+                hostname: Some("a".repeat(70)),
+                ..Default::default()
+            },
+            ..bad("a hostname", "hostname", HostConfig::default())
+        },
+    ]
+}
+
+/// What fails, in all its words.
+async fn refused(builder: PoolBuilder, what: &str) -> (Error, String) {
+    let error = match builder.min_idle(1).build().await {
+        Err(error) => error,
+        Ok(_) => panic!("{what}: the pool was built"),
+    };
+    let source = error.engine_error().unwrap_or_else(|| panic!("{what}: {error:?}"));
+    let words = source.to_string();
+    assert_eq!(source.kind(), EngineErrorKind::Rejected, "{what}: {error:?}");
+    assert!(!error.is_retryable(), "{what}: {error:?}");
+    (error, words)
+}
+
+#[tokio::test]
+async fn a_setting_that_is_refused_fails_the_build_at_once_and_is_named() {
+    let engine = engine().await;
+    let podman = is_podman().await;
+    let bad = all()
+        .into_iter()
+        .filter(|bad| !podman || !PODMAN_TAKES.contains(&bad.what));
+    // Whatever is PID 1, and whether the pool has tried it out.
+    let builds = bad.flat_map(|bad| [ExecVia::Docker, ExecVia::Auto].map(|via| (bad.clone(), via)));
+    let checks = builds.map(async |(bad, via)| {
+        let name = unique_name("refused");
+        let builder = pool(&name).exec_via(via).host_config(bad.host);
+        let (error, words) = refused(builder.docker_config(bad.body), bad.what).await;
+        assert!(words.contains(bad.named), "{}: {words}", bad.what);
+        assert!(error.to_string().contains("create the first containers"), "{error}");
+        let left = engine.list(&Selector::label(labels::POOL, &name)).await.unwrap();
+        assert!(left.is_empty(), "{}: {left:?}", bad.what);
+    });
+    let checked = stream::iter(checks).buffer_unordered(AT_ONCE).count().await;
+    assert!(checked > 30, "{checked}");
+}
+
+/// How many pools are built at once.
+const AT_ONCE: usize = 4;
+
+/// What Podman 5.8 takes by this interface without a word: it does not look at the request of a device or at the driver of a
+/// volume, and makes the directory that is to be mounted.
+const PODMAN_TAKES: [&str; 4] = [
+    "a driver of devices",
+    "a mount's source",
+    "a source named like another setting",
+    "a driver of volumes",
+];
+
+#[tokio::test]
+async fn a_runtime_that_is_not_there_is_what_the_error_names() {
+    let result = pool("refused-runtime").runtime("no-such-runtime").build().await;
+    let error = result.unwrap_err();
+    assert!(error.to_string().contains("could not use the runtime"), "{error}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_platform_that_the_image_is_not_for_is_what_the_error_names() {
+    let error = pool("refused-platform")
+        .platform("linux/s390x")
+        .pull(dockerpool::PullPolicy::Never)
+        .build()
+        .await
+        .unwrap_err();
+    let words = error.to_string();
+    assert!(!words.contains("network"), "{words}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn an_agent_of_another_architecture_is_told_with_what_helps() {
+    let error = pool("refused-arch")
+        .exec_via(ExecVia::Agent)
+        .platform("linux/s390x")
+        .build()
+        .await
+        .unwrap_err();
+    let words = error.to_string();
+    assert!(
+        words.contains("agent_path()") && words.contains("ExecVia::Auto"),
+        "{words}"
+    );
+}
