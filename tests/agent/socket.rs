@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use crate::support::{busybox, engine, own_test, pool, with_container};
+use crate::support::{busybox, engine, is_alone, own_test, pool, with_container};
 use dockerpool::{Container, ContainerSpec, ExecVia, ExitStatus, PooledContainer, Stdio};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,15 +88,10 @@ async fn any_user_and_a_read_only_root_will_do() {
 /// Pipes cannot be taken over then, and the output comes all the same.
 #[tokio::test]
 async fn much_output_comes_also_when_this_process_has_no_descriptor_left() {
-    // Alone in a process: the limit is everybody's.
-    const ALONE: &str = "DOCKERPOOL_TEST_ALONE";
-    if std::env::var_os(ALONE).is_none() {
-        let name = "much_output_comes_also_when_this_process_has_no_descriptor_left";
-        let alone = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &own_test!(name), "--nocapture"])
-            .env(ALONE, "1")
-            .status();
-        assert!(alone.unwrap().success());
+    // The limit is that of the whole process.
+    if !is_alone(&own_test!(
+        "much_output_comes_also_when_this_process_has_no_descriptor_left"
+    )) {
         return;
     }
     with_container(pool("descriptors").exec_via(ExecVia::Agent), async |c| {

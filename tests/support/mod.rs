@@ -156,6 +156,20 @@ macro_rules! own_test {
 }
 pub(crate) use own_test;
 
+/// Whether this process runs that test alone. Where it does not, one that does is started, and must succeed.
+pub fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "DOCKERPOOL_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", test, "--nocapture"]).env(ALONE, "1").output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    false
+}
+
 /// Another run of the test binary, of one test that is an owner, killed at the latest when this is dropped.
 pub struct Owner(std::process::Child);
 
