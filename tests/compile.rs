@@ -1,40 +1,23 @@
 //! What the types forbid does not compile, and what they allow does, and runs.
 //!
-//! The cases in `tests/compile/fail` are compiled by trybuild, which compares what the compiler says with the `.stderr`
-//! file beside each. To write these anew: `TRYBUILD=overwrite cargo test --test compile`.
+//! Each case in `tests/compile/fail` is given to the compiler with the library that these tests are linked with. What the
+//! compiler says is compared with the `.stderr` file beside the case. To write these files anew:
+//! `DOCKERPOOL_COMPILE=overwrite cargo test --test compile`.
 //!
 //! The words differ from compiler to compiler, so they are compared on one version only ([`WRITTEN_WITH`]). On any other
-//! the cases must still fail, and with the same error codes: there trybuild works on a copy of the cases, to which it may
-//! write what that compiler says. So the tests pass with every compiler the crate builds with, and a new one cannot make
-//! the proofs mean something else unseen.
-//!
-//! trybuild checks a package of its own with all that the package under test depends on, in a target folder of its own.
-//! That package is a small one here, without what only the other tests and the benchmarks need. It is checked, not built, and
-//! what was checked once is kept in `target/tmp/compile`.
+//! the cases must still fail, and with the same error codes. So the tests pass with every compiler the crate builds with, and
+//! a new one cannot make the proofs mean something else unseen.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::{env, fs, thread};
 
 /// The compiler whose words are in the `.stderr` files.
 const WRITTEN_WITH: &str = "rustc 1.95.";
 
-/// Says to the process that trybuild runs in where the cases are.
-const CASES: &str = "DOCKERPOOL_COMPILE_CASES";
-
-const MANIFEST: &str = r#"
-[package]
-name = "dockerpool-compile"
-version = "0.0.0"
-edition = "2024"
-publish = false
-
-[dependencies]
-dockerpool = { path = "REPOSITORY" }
-
-[workspace]
-"#;
+/// Where the cases are.
+const CASES: &str = "tests/compile/fail";
 
 #[path = "compile/pass/lifecycle.rs"]
 mod lifecycle;
@@ -47,88 +30,108 @@ fn what_the_types_allow_compiles_and_runs() {
 
 #[test]
 fn what_the_types_forbid_does_not_compile() {
-    if let Some(cases) = env::var_os(CASES) {
-        let pattern = Path::new(&cases).join("*.rs");
-        trybuild::TestCases::new().compile_fail(pattern);
-        return;
-    }
     if support::lacks(support::Capability::Toolchain) {
         return;
     }
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compile/fail");
-    if compiler().starts_with(WRITTEN_WITH) {
-        run_trybuild(&cases, None);
-        return;
-    }
-    let copy = workspace().join("cases");
-    let _ = fs::remove_dir_all(&copy);
-    fs::create_dir_all(&copy).unwrap();
-    for case in files(&cases, "rs") {
-        fs::copy(&case, copy.join(case.file_name().unwrap())).unwrap();
-    }
-    run_trybuild(&copy, Some("overwrite"));
-    for words in files(&cases, "stderr") {
-        let theirs = copy.join(words.file_name().unwrap());
-        assert_eq!(errors(&theirs), errors(&words), "{}", theirs.display());
-    }
+    let overwrite = env::var("DOCKERPOOL_COMPILE").as_deref() == Ok("overwrite");
+    let words = run(rustc().arg("--version")).1;
+    let is_the_same = words.starts_with(WRITTEN_WITH);
+    let library = library();
+    let cases = cases();
+    let check = |case: &Path| {
+        let (is_built, words) = run(rustc()
+            .args([
+                "--edition=2024",
+                "--crate-type=bin",
+                "--emit=metadata",
+                "-Adead_code",
+                "-o",
+                "/dev/null",
+            ])
+            .arg(format!("--extern=dockerpool={}", library.display()))
+            .arg(format!("-Ldependency={}", library.parent().unwrap().display()))
+            .arg(case));
+        assert!(!is_built, "{} compiles", case.display());
+        let (words, file) = (plain(&words), case.with_extension("stderr"));
+        if overwrite {
+            return fs::write(file, words).unwrap();
+        }
+        let expected = plain(&fs::read_to_string(&file).unwrap());
+        if is_the_same {
+            assert_eq!(words, expected, "{}", case.display());
+        } else {
+            assert_eq!(errors(&words), errors(&expected), "{}", case.display());
+        }
+    };
+    thread::scope(|scope| {
+        let half = cases.len() / 2;
+        for part in [&cases[..half], &cases[half..]] {
+            scope.spawn(move || part.iter().for_each(|case| check(case)));
+        }
+    });
 }
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile")
+/// The compiler, in the repository, so that it names files as it does when cargo runs it.
+fn rustc() -> Command {
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or(OsString::from("rustc")));
+    rustc.current_dir(env!("CARGO_MANIFEST_DIR"));
+    rustc
 }
 
-fn compiler() -> String {
-    let rustc = env::var_os("RUSTC").unwrap_or(OsString::from("rustc"));
-    let output = Command::new(rustc).arg("--version").output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+/// Whether it succeeds, and what it says.
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().expect("the compiler can be run");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-/// In a process of its own, since trybuild takes its package and its mode from the environment.
-fn run_trybuild(cases: &Path, mode: Option<&str>) {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let package = workspace().join("package");
-    fs::create_dir_all(package.join("src")).unwrap();
-    fs::write(package.join("src/lib.rs"), "").unwrap();
-    let manifest = MANIFEST.replace("REPOSITORY", repository.to_str().unwrap());
-    fs::write(package.join("Cargo.toml"), manifest).unwrap();
-    // The same versions as everywhere, so that nothing needs the network.
-    fs::copy(repository.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
-
-    let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .args(["--exact", "what_the_types_forbid_does_not_compile", "--nocapture"])
-        .current_dir(&package)
-        .env(CASES, cases)
-        .env("CARGO_MANIFEST_DIR", &package)
-        .env("CARGO_TARGET_DIR", workspace().join("target"));
-    if let Some(mode) = mode {
-        command.env("TRYBUILD", mode);
-    }
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+/// The library as it was built last, which was for this binary or after it.
+fn library() -> PathBuf {
+    let built = fs::read_dir(env::current_exe().unwrap().parent().unwrap()).unwrap();
+    let built = built.map(|entry| entry.unwrap()).filter(|entry| {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        name.starts_with("libdockerpool-") && name.ends_with(".rlib")
+    });
+    let last = built.max_by_key(|entry| entry.metadata().unwrap().modified().unwrap());
+    last.expect("the library is built").path()
 }
 
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|found| found == extension))
+fn cases() -> Vec<PathBuf> {
+    let folder = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(CASES)).unwrap();
+    let names = folder.map(|entry| Path::new(CASES).join(entry.unwrap().file_name()));
+    let mut cases: Vec<_> = names
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect();
-    found.sort();
-    assert!(!found.is_empty(), "no .{extension} in {}", folder.display());
-    found
+    cases.sort();
+    assert!(!cases.is_empty(), "there are no cases");
+    cases
+}
+
+/// What the compiler says without the numbers of lines, which change with every comment, and without its summary.
+fn plain(words: &str) -> String {
+    let mut plain = String::new();
+    for line in words.trim_end().lines() {
+        if line.starts_with("error: aborting due to") {
+            break;
+        }
+        let marked = line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+        let line = match marked.strip_prefix("-->") {
+            Some(place) => {
+                let file = place.trim().split(':').next().unwrap();
+                format!(" --> {file}")
+            }
+            None if marked.starts_with(['|', '=']) => format!("  {marked}"),
+            None if marked.starts_with("...") => "...".to_owned(),
+            None => line.to_owned(),
+        };
+        plain += line.trim_end();
+        plain.push('\n');
+    }
+    plain.trim_end().to_owned() + "\n"
 }
 
 /// `error[E0599]`, or `error` where the compiler has no code for it.
-fn errors(words: &Path) -> Vec<String> {
-    let words = fs::read_to_string(words).unwrap();
+fn errors(words: &str) -> Vec<&str> {
     let heads = words.lines().filter(|line| line.starts_with("error"));
-    heads
-        .filter_map(|line| line.split(':').next().map(str::to_owned))
-        .collect()
+    heads.filter_map(|line| line.split(':').next()).collect()
 }
