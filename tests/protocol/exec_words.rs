@@ -896,3 +896,33 @@ async fn a_container_that_is_being_removed_is_no_failure_of_the_engine() {
         assert_eq!(error.kind(), EngineErrorKind::Conflict, "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_container_that_docker_calls_paused_just_after_it_was_unpaused_runs_commands() {
+    const PAUSED: &str = r#"{"message":"Container c1 is paused, unpause the container before exec"}"#;
+    let ended = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":7}"#;
+    let stub = Stub::start();
+    let (pool, c) = lease(&stub).await;
+    stub.say(Route::ExecCreate, 409, PAUSED);
+    let so_far = stub.calls(Route::ExecCreate);
+    let news = async {
+        eventually_now("it is asked again", || stub.calls(Route::ExecCreate) > so_far + 1).await;
+        stub.say(Route::ExecCreate, 201, r#"{"Id":"e1"}"#);
+    };
+    let command = on(&stub, &c, Fault::Prints(USUAL), ended, false);
+    let ((result, taint), ()) = in_time(async { tokio::join!(command, news) }).await;
+    assert_eq!((result.unwrap().status, taint), (ExitStatus::Exited(0), None));
+
+    // One that is paused is told as that.
+    stub.say(Route::ExecCreate, 409, PAUSED);
+    let (result, _) = in_time(on(&stub, &c, Fault::Prints(USUAL), ended, false)).await;
+    let error = result.unwrap_err();
+    assert_eq!(
+        error.engine_error().unwrap().kind(),
+        EngineErrorKind::Conflict,
+        "{error}"
+    );
+    drop(c);
+    stub.heal();
+    pool.shutdown().await.unwrap();
+}

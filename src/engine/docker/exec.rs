@@ -77,6 +77,11 @@ const DOCKER_CODES: RangeInclusive<i64> = 126..=128;
 /// A container with fewer processes left than this may have too few for a runtime's own: `runc` has some ten threads.
 const FEW_PROCESSES: u64 = 16;
 
+/// How long Docker may say of a container that has been unpaused that it is paused, and the pause before it is asked again. It
+/// learns of both from containerd, after it has answered, and says "paused" anew where it learns of the first that late.
+const LONGEST_STALE: Duration = Duration::from_millis(500);
+const STALE_PAUSE: Duration = Duration::from_millis(20);
+
 /// The first pause before a terminal is given its size again, and the longest.
 const SIZE_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -111,7 +116,14 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         ..Default::default()
     };
     let refused = |error| refused(named, error);
-    let exec = checked(docker.create_exec(id, config).await.map_err(refused)?.id)?;
+    let begun = Instant::now();
+    let created = loop {
+        match docker.create_exec(id, config.clone()).await {
+            Err(error) if is_paused(&error) && begun.elapsed() < LONGEST_STALE => tokio::time::sleep(STALE_PAUSE).await,
+            created => break created,
+        }
+    };
+    let exec = checked(created.map_err(refused)?.id)?;
     let options = StartExecOptions {
         output_capacity: Some(READ_CAPACITY),
         tty: request.tty.is_some(),
@@ -160,6 +172,14 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
         output: stream_within(&engine.runtime, output),
         control: Box::new(Control { asked, _sizing: sizing }),
     })
+}
+
+/// Whether Docker says that the container is paused.
+fn is_paused(error: &DockerError) -> bool {
+    matches!(
+        error,
+        DockerError::DockerResponseServerError { status_code: 409, message } if message.contains(" is paused")
+    )
 }
 
 /// What an engine answers in place of running a command.
