@@ -6,7 +6,7 @@ use tokio_util::io::StreamReader;
 use crate::engine::docker::frames::{self, Wire};
 use crate::engine::reference::Reference;
 use crate::engine::{Frame, OutputStream};
-use crate::owner::{Owner, Stat};
+use crate::values::owner::{Owner, Stat};
 
 /// What the decoder makes of a connection that brings these pieces, and whether it ended without an error.
 pub fn decode(pieces: Vec<Vec<u8>>, tty: bool) -> (Vec<Frame>, bool) {

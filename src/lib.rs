@@ -150,7 +150,6 @@
 #![deny(missing_docs)]
 
 mod agent;
-mod backoff;
 pub mod container;
 pub mod engine;
 mod error;
@@ -158,13 +157,9 @@ pub mod exec;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod labels;
-mod owner;
 pub mod pool;
 mod runtime;
-mod shown;
-mod text;
-mod waker;
+mod values;
 
 /// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
 #[cfg(feature = "testing")]
@@ -172,15 +167,14 @@ pub mod testing {
     pub use crate::engine::fake::{Answer, Call, FakeEngine, FakeProcess};
 }
 
-pub use agent::{ActiveExec, Cgroups, ExecVia, Lifeline};
+pub use agent::ExecVia;
 pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
-pub use engine::{
-    ContainerSpec, DockerEngine, Endpoint, Engine, EngineError, EngineErrorKind, Network, Progress, PullPolicy,
-    RegistryAuth,
-};
-pub use error::{AcquireTimeout, CommandError, Error, FieldError};
+pub use engine::{ContainerSpec, DockerEngine, Endpoint, Engine, Network, Progress, PullPolicy, RegistryAuth};
+pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
-    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, LimitReached, Limited, OnLimit, Output,
-    OutputLines, Stdio, Usage,
+    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, LimitReached, Limited, OnLimit, OutputLines, Stdio,
 };
-pub use pool::{Adopt, Counters, Pool, PoolBuilder, PooledContainer, Reuse, Status};
+pub use pool::{Adopt, Pool, PoolBuilder, PooledContainer, Reuse};
+pub use values::labels;
+pub use values::outcome::{ExitStatus, Output, Usage};
+pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};

@@ -24,9 +24,8 @@ use tokio_util::context::TokioContext;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::engine::{EngineError, EngineErrorKind, bounded};
-use crate::error::Error;
-use crate::waker::{Guarded, guarded};
+use crate::error::{EngineError, EngineErrorKind, Error, RUNTIME_ENDED};
+use crate::values::waker::{Guarded, guarded};
 
 /// The runtime of a pool, of a container without one, or of the connections to an engine.
 #[derive(Clone, Debug)]
@@ -47,12 +46,26 @@ struct Given {
 #[derive(Debug)]
 pub(crate) struct Ended;
 
-pub(crate) const ENDED: &str =
-    "the runtime given to PoolBuilder::tokio_runtime() or Container::create_on() has ended, and their work with it";
+/// Puts a deadline of our own on one engine call. Every call gives other tasks and timers their turn now and then, so that
+/// no loop around an engine that answers at once keeps a deadline or an abort from being seen.
+pub(crate) async fn bounded<T>(
+    what: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    tokio::task::coop::consume_budget().await;
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result,
+        Err(_) => Err(EngineError::new(
+            EngineErrorKind::Timeout,
+            format!("no answer to {what} within {limit:?}"),
+        )),
+    }
+}
 
 impl From<Ended> for EngineError {
     fn from(_: Ended) -> Self {
-        Self::new(EngineErrorKind::RuntimeEnded, ENDED)
+        Self::new(EngineErrorKind::RuntimeEnded, RUNTIME_ENDED)
     }
 }
 
@@ -272,5 +285,17 @@ mod tests {
 
     fn panic_for_another_reason() -> Error {
         panic!("another reason")
+    }
+
+    #[tokio::test]
+    async fn a_deadline_holds_against_calls_that_are_answered_at_once_for_ever() {
+        let limit = Duration::from_millis(20);
+        let calls = async {
+            loop {
+                let answered = bounded("a call", Duration::from_secs(1), async { Ok(()) });
+                answered.await.unwrap();
+            }
+        };
+        assert!(tokio::time::timeout(limit, calls).await.is_err());
     }
 }

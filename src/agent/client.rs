@@ -13,12 +13,12 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use super::Cgroups;
 use super::decode::{Decoder, Message};
 use super::session::{self, Running};
 use super::socket::{Connection, Descriptor, Socket};
 use super::wire::{self, Header, to_agent};
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
+use crate::values::status::Cgroups;
 
 /// How much of what PID 1 says on its standard error is kept, in bytes.
 const WORDS: usize = 1024;

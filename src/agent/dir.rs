@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, StatVfsMountFlags, flock, statvfs};
 use rustix::process::geteuid;
 
-use crate::owner::{self, Owner};
+use crate::values::owner::{self, Owner};
 
 /// How the names of these directories begin.
 const PREFIX: &str = "dockerpool-";

@@ -22,8 +22,9 @@ use super::socket::{Descriptor, Pipe};
 use super::wire::{self, Cause, Exit, Stage, to_agent};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream, StreamEnd,
-    TtyInput, TtySize, bounded,
+    TtyInput, TtySize,
 };
+use crate::runtime::bounded;
 
 /// How much output may be on its way, in bytes.
 const WINDOW: u32 = 512 * 1024;

@@ -20,9 +20,10 @@ use super::supervise::Supervised;
 use crate::agent::{self, AgentFile, Client, ExecVia, InUse, Keep, Place, Socket};
 use crate::engine::{
     Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
-    OutputStream, bounded, raw,
+    OutputStream, raw,
 };
 use crate::runtime::Home;
+use crate::runtime::bounded;
 
 /// What the owner of a container and the commands in it share.
 #[derive(Debug)]

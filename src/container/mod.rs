@@ -25,12 +25,14 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle as RuntimeHandle;
 
-use crate::agent::{self, Cgroups, Client, ExecVia, Keep, Lifeline};
-use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError, bounded};
+use crate::agent::{self, Client, ExecVia, Keep};
+use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError};
 use crate::error::Error;
 use crate::exec::Command;
-use crate::labels;
 use crate::runtime::Home;
+use crate::runtime::bounded;
+use crate::values::labels;
+use crate::values::status::{Cgroups, Lifeline};
 
 pub(crate) use handle::{Handle, OomKills, Shared, Unfinished};
 pub(crate) use life::Plan;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::runtime::Handle as RuntimeHandle;
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
-use crate::engine::{Engine, EngineError, EngineErrorKind, Selector, bounded, listed};
+use crate::engine::{Engine, EngineError, EngineErrorKind, Selector, listed};
 use crate::error::{Error, ErrorFn};
+use crate::runtime::bounded;
+use crate::values::backoff::Backoff;
 
 /// When to look again for a container whose create call was given up: the engine may finish the call later.
 const UNCONFIRMED_CHECKS: [Duration; 3] = [

@@ -5,7 +5,6 @@
 //! of this module.
 
 pub mod docker;
-mod error;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
 pub(crate) mod network;
@@ -16,7 +15,6 @@ mod spec;
 mod tty;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,11 +23,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
-use crate::labels;
-use crate::shown;
+pub use crate::error::{EngineError, EngineErrorKind};
+use crate::runtime::bounded;
+use crate::values::labels;
+use crate::values::shown;
 pub use docker::{DockerEngine, Endpoint};
-pub(crate) use error::is_too_many_open_files;
-pub use error::{EngineError, EngineErrorKind};
 pub use network::Network;
 pub(crate) use registry_auth::AuthKind;
 pub use registry_auth::RegistryAuth;
@@ -291,23 +289,6 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// What happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an
     /// error and ends, when the connection breaks; the caller then lists and subscribes again.
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>>;
-}
-
-/// Puts a deadline of our own on one engine call. Every call gives other tasks and timers their turn now and then, so that
-/// no loop around an engine that answers at once keeps a deadline or an abort from being seen.
-pub(crate) async fn bounded<T>(
-    what: &'static str,
-    limit: Duration,
-    call: impl Future<Output = Result<T, EngineError>>,
-) -> Result<T, EngineError> {
-    tokio::task::coop::consume_budget().await;
-    match tokio::time::timeout(limit, call).await {
-        Ok(result) => result,
-        Err(_) => Err(EngineError::new(
-            EngineErrorKind::Timeout,
-            format!("no answer to {what} within {limit:?}"),
-        )),
-    }
 }
 
 /// What an engine can do, beyond what every engine must.
@@ -1118,21 +1099,4 @@ pub enum Progress {
         /// How many there will be.
         wanted: usize,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_deadline_holds_against_calls_that_are_answered_at_once_for_ever() {
-        let limit = Duration::from_millis(20);
-        let calls = async {
-            loop {
-                let answered = bounded("a call", Duration::from_secs(1), async { Ok(()) });
-                answered.await.unwrap();
-            }
-        };
-        assert!(tokio::time::timeout(limit, calls).await.is_err());
-    }
 }

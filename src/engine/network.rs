@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::labels;
+use crate::values::labels;
 
 /// The network of a pool's containers.
 ///

@@ -14,8 +14,8 @@ use super::network::{Network, NetworkKind};
 use super::spec::{ContainerSpec, Setting};
 use crate::agent::{self, ExecVia, Limit};
 use crate::error::FieldError;
-use crate::labels;
-use crate::shown::{Argv, variable};
+use crate::values::labels;
+use crate::values::shown::{Argv, variable};
 
 /// PID 1 of a container with a lifeline: reads its standard input to the end, and ends.
 const LIFELINE_PID1: &str = "cat";

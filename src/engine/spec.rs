@@ -12,8 +12,8 @@ use super::reference::Reference;
 use super::{AuthKind, RegistryAuth};
 use crate::agent::{AgentFile, ExecVia};
 use crate::error::FieldError;
-use crate::labels;
-use crate::shown::{Argv, Fields};
+use crate::values::labels;
+use crate::values::shown::{Argv, Fields};
 
 /// When to pull the image.
 ///

@@ -10,12 +10,12 @@ use tokio::sync::oneshot;
 use super::command::Setup;
 use super::driver::{self, Done, Driver, Halt, Started, Stop, Verdict};
 use super::limit::{Budget, LimitReached};
-use super::output::{ExitStatus, Output, Usage};
 use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout, Reader, Source};
 use crate::container::{Container, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
 use crate::error::{Error, FieldError};
-use crate::waker::guarded;
+use crate::values::outcome::{ExitStatus, Output, Usage};
+use crate::values::waker::guarded;
 
 /// A command that was started; made by [`Command::spawn`](crate::Command::spawn).
 ///

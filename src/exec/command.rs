@@ -7,13 +7,13 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::child::Child;
-use super::output::{ExitStatus, Output};
 use super::shorthands::{self, OutputLines};
 use super::stdio::{OnLimit, Source, Stdio};
-use crate::agent::Cgroups;
 use crate::container::{Container, Running};
 use crate::engine::{ExecRequest, TtySize};
 use crate::error::{Error, FieldError};
+use crate::values::outcome::{ExitStatus, Output};
+use crate::values::status::Cgroups;
 
 /// The longest argument or environment variable Linux takes, in bytes (`MAX_ARG_STRLEN`, less the final NUL). A longer
 /// one would make the engine end the command with exit code 1 and no word why.

@@ -13,13 +13,14 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::output::{ExitStatus, Usage};
 use crate::container::{OomKills, Shared, Taint, Unfinished};
 use crate::engine::{
     EngineError, EngineErrorKind, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream,
-    Selector, StreamEnd, bounded,
+    Selector, StreamEnd,
 };
 use crate::runtime::Ended;
+use crate::runtime::bounded;
+use crate::values::outcome::{ExitStatus, Usage};
 
 /// Pieces of output that wait for a reader, for each of the two streams. Docker's have at most 32 KiB.
 const PIPE_FRAMES: usize = 16;

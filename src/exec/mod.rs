@@ -7,13 +7,12 @@ mod child;
 mod command;
 mod driver;
 mod limit;
-mod output;
 mod shorthands;
 mod stdio;
 
+pub use crate::values::outcome::{ExitStatus, Output, Usage};
 pub use child::Child;
 pub use command::Command;
 pub use limit::{Budget, LimitReached, Limited};
-pub use output::{ExitStatus, Output, Usage};
 pub use shorthands::OutputLines;
 pub use stdio::{ChildStderr, ChildStdin, ChildStdout, OnLimit, Stdio};

@@ -6,11 +6,11 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 
 use super::child::Child;
 use super::limit::LimitReached;
-use super::output::ExitStatus;
 use super::stdio::{BrokeOff, ChildStdout};
 use crate::container::{Container, Running};
 use crate::error::Error;
 use crate::exec::Output;
+use crate::values::outcome::ExitStatus;
 
 impl Container<Running> {
     /// Runs a command and collects its output, with no limit of time: `c.exec(["sh", "-c", "..."])`.

@@ -15,7 +15,7 @@ use tokio_util::io::StreamReader;
 use super::driver::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
 use crate::runtime::Home;
-use crate::waker::Guarded;
+use crate::values::waker::Guarded;
 
 /// What happens when a command has printed as much as it may.
 ///

@@ -9,12 +9,11 @@ use tokio::time::Instant;
 
 use super::maintainer::{self, Background};
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Removal, Running};
-use crate::engine::{
-    ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, bounded, listed,
-};
+use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, listed};
 use crate::error::Error;
-use crate::labels;
-use crate::owner::Owner;
+use crate::runtime::bounded;
+use crate::values::labels;
+use crate::values::owner::Owner;
 
 /// Whether a pool takes over containers that an earlier process left when it was killed.
 ///

@@ -20,16 +20,18 @@ use super::lifetime::{Lifetime, Lifetimes};
 use super::maintainer::{self, Background, Created, End, Finished};
 use super::watchdog::Watchdog;
 use super::{Inner, Pool, Reuse};
-use crate::agent::{self, ActiveExec, ExecVia};
+use crate::agent::{self, ExecVia};
 use crate::container::{DEFAULT_CALL_TIMEOUT, GiveUp, Handle};
 use crate::engine::{
     ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, EngineInfo, LimitSupport, Network, Progress,
-    ProgressFn, PullPolicy, RegistryAuth, bounded, raw,
+    ProgressFn, PullPolicy, RegistryAuth, raw,
 };
 use crate::error::{Error, ErrorFn, FieldError};
-use crate::labels;
-use crate::owner;
 use crate::runtime::Home;
+use crate::runtime::bounded;
+use crate::values::labels;
+use crate::values::owner;
+use crate::values::status::ActiveExec;
 
 /// A pull may take long on a slow line; it has a shorter deadline of its own for standing still.
 pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::status::{Counters, Status};
+use crate::values::status::{Counters, Status};
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]

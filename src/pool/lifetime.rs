@@ -13,8 +13,8 @@ use super::Pool;
 use super::builder::{PREPARE_TIMEOUT, PoolBuilder};
 use super::maintainer::{Background, Item};
 use crate::container::{Plan, Shared};
-use crate::engine::bounded;
 use crate::error::{Error, FieldError};
+use crate::runtime::bounded;
 
 /// Lifetimes are shortened at random by up to this part, so that containers made together are not replaced together.
 const JITTER: f64 = 0.1;

@@ -19,16 +19,17 @@ use super::adopt;
 use super::idle::{Idle, Judge, Retired, Slot};
 use super::lifetime::{self, Lifetime};
 use super::watchdog::{self, Watchdog};
-use crate::agent::Cgroups;
-use crate::backoff::Backoff;
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Running, Shared, Taint};
 use crate::engine::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, bounded, listed,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, listed,
 };
 use crate::error::{Error, ErrorFn};
-use crate::labels;
 use crate::runtime::Home;
-use crate::text;
+use crate::runtime::bounded;
+use crate::values::backoff::Backoff;
+use crate::values::labels;
+use crate::values::status::Cgroups;
+use crate::values::text;
 
 /// How long a shutdown's last part may take, in which everything left is removed.
 pub(super) const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);

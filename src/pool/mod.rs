@@ -6,7 +6,6 @@ mod guard;
 mod idle;
 mod lifetime;
 mod maintainer;
-mod status;
 mod watchdog;
 
 use std::fmt;
@@ -17,20 +16,20 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::agent::{ActiveExec, Lifeline};
 use crate::container::{Container, Running};
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
 use crate::runtime::Ended;
-use crate::waker::guarded;
+use crate::values::status::{ActiveExec, Lifeline};
+use crate::values::waker::guarded;
 use idle::{Acquired, Closed, Slot, Ticket};
 use maintainer::{Background, Finished};
 
+pub use crate::values::status::{Counters, Status};
 pub use adopt::Adopt;
 pub use builder::PoolBuilder;
 pub use guard::PooledContainer;
 use guard::Watched;
-pub use status::{Counters, Status};
 
 /// What happens to a container between two leases.
 ///

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{transport, versions, words};
-use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector, is_too_many_open_files};
+use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
+use crate::error::is_too_many_open_files;
 
 /// The filters of list and event calls; they name an id differently.
 pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, Vec<String>> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::discover::Environment;
 use super::{files, helper};
 use crate::engine::{AuthKind, RegistryAuth};
-use crate::text;
+use crate::values::text;
 
 /// How long a credential helper may take; one that asks its user something may take a while.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(20);

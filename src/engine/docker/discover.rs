@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::endpoint::Endpoint;
 use super::files;
 use crate::error::{Error, FieldError};
-use crate::text;
+use crate::values::text;
 
 /// The variables that are looked at.
 const VARIABLES: [&str; 11] = [

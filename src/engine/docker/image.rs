@@ -13,7 +13,7 @@ use super::pull_words::{self, Failure};
 use super::{DockerEngine, versions, words};
 use crate::engine::reference::Reference;
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
-use crate::text;
+use crate::values::text;
 
 /// A pull may take as long as it makes progress; after this long without any it has failed.
 const PULL_SILENCE: Duration = Duration::from_secs(60);

@@ -43,12 +43,13 @@ use parking_lot::Mutex;
 
 use super::{
     Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
-    EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, ProgressFn, Selector, bounded, raw,
+    EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, ProgressFn, Selector, raw,
 };
 use crate::agent;
 use crate::error::Error;
+use crate::runtime::bounded;
 use crate::runtime::{Home, stream_within, within};
-use crate::text;
+use crate::values::text;
 use convert::{engine_error, question_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
 use said::Said;

@@ -9,7 +9,7 @@ use super::DockerEngine;
 use super::convert::{checked, engine_error};
 use crate::engine::network::{NetworkKind, NewNetwork};
 use crate::engine::{ContainerSpec, EngineError, EngineErrorKind};
-use crate::labels;
+use crate::values::labels;
 
 /// How often a network is created anew when others create one of the same name at the same time.
 const ATTEMPTS: usize = 20;

@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::Sleep;
 
 use super::endpoint::Destination;
-use crate::engine::is_too_many_open_files;
+use crate::error::is_too_many_open_files;
 
 /// How much of what ssh says of its troubles is kept, in bytes.
 const WORDS_KEPT: usize = 2048;

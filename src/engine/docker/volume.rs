@@ -12,8 +12,8 @@ use super::DockerEngine;
 use super::convert::{checked, engine_error};
 use crate::agent::{self, AgentVolume};
 use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Selector};
-use crate::labels;
-use crate::owner::Owner;
+use crate::values::labels;
+use crate::values::owner::Owner;
 
 /// How long a volume may still count as being used by a container that is just leaving, and the pause between two looks.
 const LEAVING: Duration = Duration::from_secs(3);

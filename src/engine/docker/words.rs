@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::text;
+use crate::values::text;
 
 /// What is looked at of an engine's words, in bytes: the beginning and the end. Each is matched with all phrases, so that words
 /// without end would hold up the thread that everybody shares. A path has at most 4 KiB, and may be escaped.

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{CommandError, Error};
-
 /// How a command ended.
 ///
 /// Through the exec API a program killed by signal *n* and one that exits with code 128 + *n* look the same; both are
@@ -183,22 +181,6 @@ pub struct Output {
 }
 
 impl Output {
-    /// Turns every end but exit code 0 into an [`Error::Command`] that carries the output.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Command`] unless [`ExitStatus::success`].
-    pub fn check(self) -> Result<Self, Error> {
-        if self.status.success() {
-            return Ok(self);
-        }
-        let container = self.container.clone();
-        Err(Error::Command(Box::new(CommandError {
-            container,
-            output: self,
-        })))
-    }
-
     /// Standard output as text, with what is no UTF-8 replaced.
     pub fn stdout_lossy(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.stdout)
@@ -287,29 +269,5 @@ mod tests {
         ] {
             assert_eq!(ExitStatus::from_engine_code(code), status, "{code}");
         }
-    }
-
-    #[test]
-    fn check_gives_the_output_back_either_way() {
-        let output = |status| Output {
-            status,
-            stdout: b"partial".to_vec(),
-            stderr: b"first\nlast line\n\n".to_vec(),
-            truncated: false,
-            incomplete: false,
-            usage: Usage::default(),
-            container: "box".to_owned(),
-        };
-        assert_eq!(output(ExitStatus::Exited(0)).check().unwrap().stdout, b"partial");
-        let error = output(ExitStatus::TimedOut).check().unwrap_err();
-        assert!(error.is_timeout());
-        assert_eq!(
-            error.to_string(),
-            "command in container box ended with timed out: last line"
-        );
-        let Error::Command(failed) = error else {
-            panic!("{error:?}")
-        };
-        assert_eq!(failed.output.stdout, b"partial");
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::text;
+use crate::values::text;
 
 /// A failed engine call: what kind of failure, in which words, and what caused it. Cheap to clone.
 ///

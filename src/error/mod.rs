@@ -1,14 +1,19 @@
 //! What can go wrong, in types.
 
+mod engine;
+mod field;
+
 use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{EngineError, EngineErrorKind};
-use crate::exec::{ExitStatus, Output};
-use crate::pool::Status;
-use crate::text;
+use crate::values::outcome::{ExitStatus, Output};
+use crate::values::status::Status;
+use crate::values::text;
+pub(crate) use engine::is_too_many_open_files;
+pub use engine::{EngineError, EngineErrorKind};
+pub use field::FieldError;
 
 /// Everything the library's calls fail with. Cheap to move; the details are behind a box.
 ///
@@ -71,7 +76,7 @@ pub enum Error {
     /// The tokio runtime given to [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime) or
     /// [`Container::create_on`](crate::Container::create_on) has ended, and the background tasks of its pools and
     /// containers with it. Whether a command that ran at that moment has ended is not known.
-    #[error("{}", crate::runtime::ENDED)]
+    #[error("{}", RUNTIME_ENDED)]
     RuntimeEnded,
 
     /// Containers may be left on the engine after a shutdown, because it did not answer or refused to remove them.
@@ -215,54 +220,10 @@ impl Error {
 }
 
 /// Is told of errors that no call returns.
+pub(crate) const RUNTIME_ENDED: &str =
+    "the runtime given to PoolBuilder::tokio_runtime() or Container::create_on() has ended, and their work with it";
+
 pub(crate) type ErrorFn = Arc<dyn Fn(Error) + Send + Sync>;
-
-/// One value that cannot be used.
-///
-/// # Examples
-///
-/// ```
-/// use dockerpool::{Error, Pool};
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
-/// let built = Pool::builder("runner").image("busybox:1.36").max_total(0).build().await;
-/// let Err(Error::Config(problems)) = built else { panic!("it can have no containers") };
-/// assert_eq!(problems[0].field(), "max_total");
-/// assert_eq!(problems[0].problem(), "must be at least 1");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    field: String,
-    problem: String,
-}
-
-impl FieldError {
-    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            // Either may hold what stands in a file or an environment.
-            field: text::clean(&field.into()).into_owned(),
-            problem: text::clean(&problem.into()).into_owned(),
-        }
-    }
-
-    /// The name of the builder's method, of the environment's variable, or the position in a command, e.g. `arg 2`.
-    pub fn field(&self) -> &str {
-        &self.field
-    }
-
-    /// What is wrong with the value.
-    pub fn problem(&self) -> &str {
-        &self.problem
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.problem)
-    }
-}
 
 /// What is known when an acquire's deadline has passed.
 ///
@@ -403,5 +364,53 @@ impl fmt::Display for CommandFailure<'_> {
             Some(line) => write!(f, ": {}", text::clean(line.trim())),
             None => Ok(()),
         }
+    }
+}
+
+impl Output {
+    /// Turns every end but exit code 0 into an [`Error::Command`] that carries the output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Command`] unless [`ExitStatus::success`].
+    pub fn check(self) -> Result<Self, Error> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        let container = self.container.clone();
+        Err(Error::Command(Box::new(CommandError {
+            container,
+            output: self,
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::outcome::Usage;
+
+    #[test]
+    fn check_gives_the_output_back_either_way() {
+        let output = |status| Output {
+            status,
+            stdout: b"partial".to_vec(),
+            stderr: b"first\nlast line\n\n".to_vec(),
+            truncated: false,
+            incomplete: false,
+            usage: Usage::default(),
+            container: "box".to_owned(),
+        };
+        assert_eq!(output(ExitStatus::Exited(0)).check().unwrap().stdout, b"partial");
+        let error = output(ExitStatus::TimedOut).check().unwrap_err();
+        assert!(error.is_timeout());
+        assert_eq!(
+            error.to_string(),
+            "command in container box ended with timed out: last line"
+        );
+        let Error::Command(failed) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(failed.output.stdout, b"partial");
     }
 }

@@ -1,0 +1,261 @@
+//! A pool in numbers.
+
+use std::fmt;
+
+/// How many containers a pool has, and where they are, at one moment.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").min_idle(0).engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let status = pool.status();
+/// assert_eq!((status.in_use, status.total(), status.waiting), (1, 1, 0));
+/// println!("{status}"); // 0 idle, 1 in use, 0 creating, 0 recycling, at most 32; 0 waiting
+/// # assert_eq!(status.to_string(), "0 idle, 1 in use, 0 creating, 0 recycling, at most 32; 0 waiting");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Ready to be lent.
+    pub idle: usize,
+    /// Lent.
+    pub in_use: usize,
+    /// Being created.
+    pub creating: usize,
+    /// Between two leases: being removed, to be replaced.
+    pub recycling: usize,
+    /// How many there may be in all.
+    pub max_total: usize,
+    /// Acquires that wait.
+    pub waiting: usize,
+    /// How commands are run, and why.
+    pub exec: ActiveExec,
+    /// How sure it is that the containers end with this process, and why.
+    pub lifeline: Lifeline,
+    /// Which control groups the containers have, as the newest of them tells.
+    pub cgroups: Cgroups,
+    /// What has happened since the pool was built.
+    pub lifetime: Counters,
+}
+
+/// What has happened in a pool since it was built.
+///
+/// `created + adopted = removed + taken` plus those that are idle, in use or being recycled now; the failed creations
+/// among the last are not meant.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// drop(pool.acquire().await?);
+/// pool.acquire().await?.discard();
+/// let so_far = pool.status().lifetime;
+/// assert_eq!((so_far.lent, so_far.returned, so_far.discarded), (2, 1, 1));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Containers created.
+    pub created: u64,
+    /// Containers taken over from a dead process: see [`Adopt`](crate::Adopt).
+    pub adopted: u64,
+    /// Creations that failed.
+    pub create_failures: u64,
+    /// Leases that were begun; also those of an acquire that was dropped while its container was being handed to it.
+    pub lent: u64,
+    /// Leases after which the container could be lent again.
+    pub returned: u64,
+    /// Leases after which the container had to go: discarded, tainted, or under [`Reuse::Never`](crate::Reuse::Never).
+    pub discarded: u64,
+    /// Containers taken out for good by [`into_inner`](crate::PooledContainer::into_inner).
+    pub taken: u64,
+    /// Containers removed, for whatever reason.
+    pub removed: u64,
+    /// Acquires that found no container in their time.
+    pub acquire_timeouts: u64,
+}
+
+impl Status {
+    /// How many there are in all; never more than [`max_total`](Self::max_total).
+    pub fn total(&self) -> usize {
+        self.idle + self.in_use + self.creating + self.recycling
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            idle,
+            in_use,
+            creating,
+            recycling,
+            max_total,
+            waiting,
+            lifetime: _,
+            exec: _,
+            lifeline: _,
+            cgroups: _,
+        } = self;
+        write!(
+            f,
+            "{idle} idle, {in_use} in use, {creating} creating, {recycling} recycling, at most {max_total}; {waiting} waiting"
+        )
+    }
+}
+
+/// How commands are run, once that is decided.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{ActiveExec, ExecVia, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let builder = Pool::builder("judge").image("busybox:1.36").exec_via(ExecVia::Auto);
+/// # let builder = builder.engine(engine);
+/// let pool = builder.build().await?;
+/// match pool.status().exec {
+///     ActiveExec::Agent => println!("commands take a millisecond"),
+///     ActiveExec::Docker { why } => println!("commands take 50, since {why}"),
+///     _ => {}
+/// }
+/// # assert_eq!(pool.status().exec, ActiveExec::Docker { why: "the engine cannot run the agent" });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ActiveExec {
+    /// By the agent.
+    Agent,
+    /// By the engine's exec API.
+    Docker {
+        /// Why not by the agent.
+        why: &'static str,
+    },
+}
+
+impl Default for ActiveExec {
+    fn default() -> Self {
+        Self::Docker { why: ASKED_FOR }
+    }
+}
+
+/// Why commands are run by the engine where nothing else was said.
+pub(crate) const ASKED_FOR: &str = "it was asked for";
+
+/// What ties a container to the process that owns it: how sure it is that the container ends with its owner, also when the
+/// owner is killed.
+///
+/// PID 1 reads a standard input that the owner holds open, and ends when that does. What runs in the container may try to
+/// keep PID 1 from ending.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Lifeline, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let builder = Pool::builder("judge").image("busybox:1.36");
+/// # let builder = builder.engine(engine);
+/// let pool = builder.build().await?;
+/// match pool.status().lifeline {
+///     Lifeline::Agent => println!("whatever runs in them, they end with this process"),
+///     Lifeline::Weak { why } => println!("hostile code could make them outlive it: {why}"),
+///     Lifeline::None { why } => println!("they outlive it: {why}"),
+///     _ => {}
+/// }
+/// # assert_eq!(pool.status().lifeline, Lifeline::Weak { why: "the engine cannot run the agent" });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lifeline {
+    /// PID 1 is the library's agent. Nothing that runs in the container can signal, stop or trace it, as whatever user.
+    Agent,
+    /// A command could keep the container running after its owner.
+    ///
+    /// Where PID 1 is the agent, a command that runs as root could freeze it by a control group: Podman lets programs make
+    /// user namespaces, in which they get at the groups of the container, and so do some settings of security.
+    ///
+    /// Else PID 1 is the image's `cat`. The container ends with its owner unless a command in it prevents that: one that runs as
+    /// root, or as anybody with `CAP_KILL` or `CAP_SYS_PTRACE`, can stop `cat`.
+    ///
+    /// Where the commands' own user is not root, `cat` runs as a user and a group of its own (65525), which no command is
+    /// given. Commands of that user and of others but root can then do nothing to it.
+    Weak {
+        /// Why.
+        why: &'static str,
+    },
+    /// There is none: the container stays until somebody removes it.
+    None {
+        /// Why there is none.
+        why: &'static str,
+    },
+}
+
+impl Default for Lifeline {
+    fn default() -> Self {
+        Self::None {
+            why: "there is no container",
+        }
+    }
+}
+
+/// The control groups that a container has, as its PID 1 sees them, where that is the agent. They decide how exactly it is
+/// known what a command has used and what it died of.
+///
+/// Of `memory.events`, kills are counted by `oom_kill`, which the kernel raises for each process, also where it ends a whole
+/// group (`memory.oom.group`). `oom_group_kill` is not read, since nobody could tell of it: a group that is ended whole is the
+/// container's, as its runtime or the machine's administrator has set it, and PID 1 ends with it. A command is then
+/// [`ContainerGone`](crate::ExitStatus::ContainerGone), or [`OutOfMemory`](crate::ExitStatus::OutOfMemory) where the engine's event
+/// tells. The groups of commands are never ended whole.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::{Cgroups, Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// let builder = Pool::builder("judge").image("busybox:1.36");
+/// # let builder = builder.engine(engine);
+/// let pool = builder.build().await?;
+/// match pool.status().cgroups {
+///     Cgroups::V2Writable => println!("a group for each command"),
+///     Cgroups::V2ReadOnly | Cgroups::V1 => println!("one group for the container"),
+///     _ => println!("not known"),
+/// }
+/// # assert_eq!(pool.status().cgroups, Cgroups::Unknown);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cgroups {
+    /// There is no container yet, its PID 1 is not the agent, or its runtime shows none there.
+    #[default]
+    Unknown,
+    /// Version 1. The kernel counts its kills for memory in the container. Whose process was killed is found out by the
+    /// rules of [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory).
+    V1,
+    /// Version 2, read only: what engines give. The same is known as with version 1.
+    V2ReadOnly,
+    /// Version 2, and each command has a group of its own: see
+    /// [`writable_cgroups`](crate::ContainerSpec::writable_cgroups).
+    V2Writable,
+}
