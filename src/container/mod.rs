@@ -28,7 +28,6 @@ use tokio::runtime::Handle as RuntimeHandle;
 use crate::agent::{self, Client, ExecVia, Keep};
 use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError};
 use crate::error::Error;
-use crate::exec::Command;
 use crate::runtime::Home;
 use crate::runtime::bounded;
 use crate::values::labels;
@@ -437,11 +436,6 @@ impl Container<Running> {
     /// Which control groups it has, as its PID 1 sees them.
     pub fn cgroups(&self) -> Cgroups {
         self.shared().agent().map_or(Cgroups::Unknown, Client::cgroups)
-    }
-
-    /// Begins a command in it; see [`Command`].
-    pub fn command(&self, program: impl Into<String>) -> Command<'_> {
-        Command::new(self, program.into())
     }
 
     /// How many processes there are in it beside PID 1, those included that have ended and were not waited for, and those

@@ -5,14 +5,19 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::child::Child;
+use super::command::Command;
 use super::limit::LimitReached;
 use super::stdio::{BrokeOff, ChildStdout};
 use crate::container::{Container, Running};
 use crate::error::Error;
-use crate::exec::Output;
-use crate::values::outcome::ExitStatus;
+use crate::values::outcome::{ExitStatus, Output};
 
 impl Container<Running> {
+    /// Begins a command in it; see [`Command`].
+    pub fn command(&self, program: impl Into<String>) -> Command<'_> {
+        Command::new(self, program.into())
+    }
+
     /// Runs a command and collects its output, with no limit of time: `c.exec(["sh", "-c", "..."])`.
     ///
     /// # Errors
