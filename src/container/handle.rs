@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     /// Until it has started.
     agent_in_use: Mutex<InUse>,
     /// Who is told if nobody can remove it.
+    /// Settings that the engine may have ignored are looked at once more when it has started.
+    look_again: AtomicBool,
     give_up: GiveUp,
 }
 
@@ -490,6 +492,7 @@ impl Handle {
             supervised: OnceLock::new(),
             agent_socket: Mutex::new(None),
             agent_in_use: Mutex::default(),
+            look_again: AtomicBool::new(false),
             give_up,
         };
         Self {
@@ -543,12 +546,8 @@ impl Handle {
                     return Err(EngineError::new(EngineErrorKind::LimitDiscarded, message));
                 }
                 if look {
-                    let ignored = engine.ignored_settings(self.shared.id(), spec);
-                    let ignored = bounded("an inspect", self.shared.call_timeout, ignored).await?;
-                    if !ignored.is_empty() {
-                        let message = format!("the engine ignored what was asked for: {}", ignored.join("; "));
-                        return Err(EngineError::new(EngineErrorKind::SettingIgnored, message));
-                    }
+                    self.refuse_ignored_settings().await?;
+                    self.shared.look_again.store(true, Ordering::Release);
                 }
                 Ok(created.warnings)
             }
@@ -560,6 +559,18 @@ impl Handle {
                 Err(error)
             }
         }
+    }
+
+    /// Fails where the engine has ignored a setting of isolation that was asked for.
+    async fn refuse_ignored_settings(&self) -> Result<(), EngineError> {
+        let Shared { engine, spec, .. } = &*self.shared;
+        let ignored = engine.ignored_settings(self.shared.id(), spec);
+        let ignored = bounded("an inspect", self.shared.call_timeout, ignored).await?;
+        if ignored.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the engine ignored what was asked for: {}", ignored.join("; "));
+        Err(EngineError::new(EngineErrorKind::SettingIgnored, message))
     }
 
     /// Takes over a running container that has another name so far. That nobody else does so is the caller's to see to.
@@ -624,6 +635,10 @@ impl Handle {
         } else {
             start().await?;
             self.settle().await?;
+        }
+        // Docker decides only at the start whether there is an AppArmor.
+        if self.shared.look_again.swap(false, Ordering::AcqRel) {
+            self.refuse_ignored_settings().await?;
         }
         let _ = self.shared.started.set(Instant::now());
         Ok(())

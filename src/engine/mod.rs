@@ -232,8 +232,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The settings of isolation that the spec asks for (the runtime, the read-only root, dropped capabilities and so on) and
-    /// that this container does not have, each in words. Called as [`missing_limits`](Engine::missing_limits) is; the pool
-    /// refuses a container that lacks one, with [`EngineErrorKind::SettingIgnored`]. None unless implemented.
+    /// that this container does not have, each in words. Called as [`missing_limits`](Engine::missing_limits) is, and again when
+    /// the container has started; the pool refuses a container that lacks one, with [`EngineErrorKind::SettingIgnored`]. None unless implemented.
     fn ignored_settings<'a>(
         &'a self,
         id: &'a str,

@@ -498,8 +498,16 @@ fn set_isolation(
         );
     }
     drop_capabilities(host);
-    host.security_opt
-        .get_or_insert_with(|| vec!["no-new-privileges".to_owned()]);
+    gain_no_privileges(host);
+}
+
+/// Forbids programs to gain privileges, unless the raw configuration says something of that. An empty list does.
+fn gain_no_privileges(host: &mut HostConfig) {
+    const OPTION: &str = "no-new-privileges";
+    match &mut host.security_opt {
+        Some(options) if options.is_empty() || options.iter().any(|option| option.starts_with(OPTION)) => {}
+        options => options.get_or_insert_default().push(OPTION.to_owned()),
+    }
 }
 
 /// Takes away what nobody has given, where nobody has said what is to be taken away.
@@ -736,6 +744,23 @@ mod tests {
         assert_eq!(body.entrypoint, Some(vec!["sleep".to_owned(), "60".to_owned()]));
         assert_eq!(body.open_stdin, None);
         assert_eq!(host.auto_remove, None);
+    }
+
+    #[test]
+    fn options_of_security_let_programs_gain_privileges_only_where_they_say_so() {
+        let of = |options: &[&str]| {
+            let options = options.iter().map(|option| (*option).to_owned()).collect();
+            let raw = config(|body| body.host_config = Some(host(|host| host.security_opt = Some(options))));
+            merged(&spec().docker_config(raw)).1.security_opt.unwrap()
+        };
+        assert_eq!(of(&["label=disable"]), ["label=disable", "no-new-privileges"]);
+        for said in [
+            &[][..],
+            &["no-new-privileges=false"],
+            &["seccomp=unconfined", "no-new-privileges:true"],
+        ] {
+            assert_eq!(of(said), said);
+        }
     }
 
     #[test]

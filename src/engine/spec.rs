@@ -77,6 +77,8 @@ pub(crate) struct Ulimit {
 ///   configuration sets another value. `crun` (seen with 1.28 under Docker) does not give that to what it executes: commands
 ///   by the exec API are then taken last of all, after the container's own PID 1 and the host's programs. Those by the
 ///   [agent](crate::ExecVia) are not.
+/// - No program gains privileges by set-uid files and the like. `no-new-privileges=false` or an empty list in `security_opt` of the
+///   raw configuration says otherwise; other options of security do not.
 /// - No core dumps are written: the limit `core` is 0. [`ulimit`](Self::ulimit) sets another value.
 /// - The image's `HEALTHCHECK` does not run, since the server that it asks does not run. The raw configuration asks for a
 ///   check (`healthcheck`; one without a `test` means the image's). The check does run where the server is
@@ -665,6 +667,9 @@ impl ContainerSpec {
         }
         if self.writable_cgroups && self.exec_via == ExecVia::Docker {
             bad("writable_cgroups", "needs the agent: see exec_via()");
+        }
+        if self.writable_cgroups && !self.has_lifeline() {
+            bad("writable_cgroups", "does not go with a PID 1 of your own: see cmd()");
         }
         if self.writable_cgroups && self.supervise {
             bad("writable_cgroups", "does not go with supervise_command()");

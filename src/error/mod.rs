@@ -96,7 +96,7 @@ pub enum Error {
     /// The program could not be started in the container: it is not there, not executable, or the working directory
     /// or the user is bad. The container is as it was before. Where the command itself did not name what is bad, it is
     /// tainted: [`Taint::Broken`](crate::Taint::Broken).
-    #[error("cannot start `{program}` in container {container}: {reason}")]
+    #[error("cannot start `{}` in container {container}: {reason}", text::clean(program))]
     CannotStart {
         /// The container's name.
         container: String,
@@ -321,7 +321,7 @@ impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0.kind() {
             EngineErrorKind::Unreachable => {
-                " (is the engine running, and may this user open its socket? see DOCKER_HOST)"
+                " (is the engine running, and may this user reach it? see DOCKER_HOST)"
             }
             EngineErrorKind::TooManyOpenFiles => " (close some files or connections, or raise the limit: ulimit -n)",
             EngineErrorKind::Untrusted => " (see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH)",
@@ -330,6 +330,9 @@ impl fmt::Display for Hint<'_> {
             EngineErrorKind::NetworkNotFound => " (create the network, or let Network::create do it)",
             EngineErrorKind::WrongPlatform => " (use an image for the engine's platform, or set platform())",
             EngineErrorKind::CannotStart => " (does the image have this program? see cmd())",
+            EngineErrorKind::LimitDiscarded => {
+                " (has the engine's machine this limit, and, where the engine runs rootless, has systemd delegated it to its user?)"
+            }
             _ => "",
         })
     }

@@ -1,4 +1,4 @@
-//! What many agents cost their owner in memory. What one takes in its container is in `agent.rs`.
+//! What many agents cost their owner in memory. What one takes in its container is in `agent/commands.rs`.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! The choice of a runtime, and other settings that an engine may ignore without a word.
-//! (`runtimes.rs` is about those of tokio.)
+//! (`owner/runtimes.rs` is about those of tokio.)
 
 use std::sync::Arc;
 use std::time::Duration;

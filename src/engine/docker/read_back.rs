@@ -365,7 +365,10 @@ fn has_runtime(wanted: &str, info: &SystemInfo, is_podman: bool) -> Result<(), E
         return Ok(());
     }
     known.sort_unstable();
-    let words = format!("the engine has no runtime `{wanted}`; it has {}", known.join(", "));
+    let words = format!(
+        "the engine has no runtime `{wanted}`; it has {}; others are added to its configuration (Docker: `runtimes` in daemon.json)",
+        known.join(", ")
+    );
     Err(EngineError::new(EngineErrorKind::Rejected, words))
 }
 

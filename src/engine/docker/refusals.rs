@@ -25,6 +25,7 @@ const SYSCTLS: &str = "host_config.sysctls";
 const MOUNTS: &str = "host_config.mounts and host_config.binds";
 const TMPFS: &str = "tmpfs() and tmpfs_with()";
 const ULIMITS: &str = "ulimit()";
+const USER: &str = "user(): a name or a number that the image's lists, or the engine's range of users, have";
 const OTHERS: &str = "the other container named in host_config (volumes_from, links, or a mode `container:`)";
 
 /// The row whose first phrase stands first in the words counts, and of several there the longest: what a setting names itself, as
@@ -82,6 +83,10 @@ const TABLE: &[Row] = &[
         &["error creating directory `", "exists and it is not a directory"],
         MOUNTS,
     ),
+    row(
+        &["unknown mount option \""],
+        "tmpfs_with(), host_config.mounts and host_config.binds",
+    ),
     row(&["bind-propagation="], MOUNTS),
     row(&["invalid filesystem type"], MOUNTS),
     row(&["invalid option type"], MOUNTS),
@@ -118,7 +123,14 @@ const TABLE: &[Row] = &[
         &["container init: mkdir /", "no such file or directory"],
         "working_dir()",
     ),
-    row(&["uids and gids must be in range"], "user()"),
+    row(&["workdir \"", "is not a directory"], "working_dir()"),
+    row(&["uids and gids must be in range"], USER),
+    row(&["unable to find user ", "no matching entries"], USER),
+    row(&["unable to find group ", "no matching entries"], USER),
+    row(&["setuid to unmapped uid"], USER),
+    row(&["setgid to unmapped gid"], USER),
+    row(&["cannot disable oom killer"], "host_config.oom_kill_disable"),
+    row(&["not a block device"], DEVICES),
 ];
 
 /// Counts where no row of the table fits: where Podman makes its own form of what was asked for.
@@ -172,12 +184,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// About the program that is PID 1, which has a kind of its own.
-const PROGRAM: [&str; 4] = [
-    "exec: \"",
-    "executable file ",
-    "unable to find user",
-    "unable to find group",
-];
+const PROGRAM: [&str; 2] = ["exec: \"", "executable file "];
 
 /// An engine does not make or start a container: says that it is for a setting, and which, where the words tell. `own` is
 /// what the library itself has mounted in it: of that, another way may work.
