@@ -264,7 +264,7 @@ run_on() {
     pid=$(private_engine "$name") || die "$name has ended; its log is $ENGINES_DIR/$name/log"
     exec timeout --kill-after=10 $ENGINES_RUN_DEADLINE nsenter --net="/proc/$pid/ns/net" \
         env -u TMPDIR -u DOCKER_CONTEXT -u DOCKER_TLS_VERIFY -u DOCKER_CERT_PATH DOCKER_HOST="unix://$(engine_socket "$name")" \
-        CRITERION_HOME="$ENGINES_DIR/$name/criterion" CARGO_NET_OFFLINE=true cargo "$@" 2>&1 </dev/null
+        CRITERION_HOME="$ENGINES_DIR/$name/criterion" RUST_TEST_THREADS=4 CARGO_NET_OFFLINE=true cargo "$@" 2>&1 </dev/null
 }
 
 # run_in_vm CARGO-ARGUMENTS...: the same in the machine with cgroup v2, which has no cargo: the test binaries one after the
