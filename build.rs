@@ -11,9 +11,17 @@ fn main() {
     println!("cargo:rerun-if-changed=agent");
     let out = Path::new(&env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("agent");
     // An empty file stands for none: what is embedded must be there.
-    let problem = match build(&out) {
+    let is_wanted = env::var_os("CARGO_FEATURE_AGENT").is_some();
+    let built = match is_wanted {
+        true => build(&out),
+        false => Err("the library was built without its feature `agent`".to_owned()),
+    };
+    let problem = match built {
         Ok(()) => String::new(),
         Err(problem) => {
+            if is_wanted {
+                println!("cargo:warning={}", problem.replace('\n', " "));
+            }
             fs::write(&out, []).expect("OUT_DIR can be written to");
             problem
         }

@@ -42,9 +42,16 @@ pub type Failure = (u8, Errno);
 
 impl Cgroups {
     pub fn find() -> Self {
-        let first = |paths: [&CStr; 2]| paths.into_iter().position(|path| sys::open(path).map(sys::close).is_ok());
+        let first = |paths: [&CStr; 2]| {
+            paths
+                .into_iter()
+                .position(|path| sys::open(path).map(sys::close).is_ok())
+        };
         let open = |paths: [&CStr; 2]| paths.into_iter().find_map(|path| sys::open(path).ok());
-        let version = match first([c"/sys/fs/cgroup/cgroup.controllers", c"/sys/fs/cgroup/memory/memory.oom_control"]) {
+        let version = match first([
+            c"/sys/fs/cgroup/cgroup.controllers",
+            c"/sys/fs/cgroup/memory/memory.oom_control",
+        ]) {
             Some(0) => V2,
             Some(_) => V1,
             None => 0,
@@ -52,8 +59,14 @@ impl Cgroups {
         Self {
             version,
             root: None,
-            oom: open([c"/sys/fs/cgroup/memory.events", c"/sys/fs/cgroup/memory/memory.oom_control"]),
-            peak: open([c"/sys/fs/cgroup/memory.peak", c"/sys/fs/cgroup/memory/memory.max_usage_in_bytes"]),
+            oom: open([
+                c"/sys/fs/cgroup/memory.events",
+                c"/sys/fs/cgroup/memory/memory.oom_control",
+            ]),
+            peak: open([
+                c"/sys/fs/cgroup/memory.peak",
+                c"/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
+            ]),
             stale: false,
         }
     }
@@ -90,7 +103,11 @@ impl Cgroups {
     /// Makes the group of a command, with its limits, if they are not 0.
     pub fn begin(&mut self, id: u32, memory: u64, pids: u32) -> sys::Result<()> {
         let Some(root) = self.root else {
-            return if memory == 0 && pids == 0 { Ok(()) } else { Err(Errno::INVAL) };
+            return if memory == 0 && pids == 0 {
+                Ok(())
+            } else {
+                Err(Errno::INVAL)
+            };
         };
         sys::mkdir(root, path(&mut [0; PATH], id, b""))?;
         let set = || {
@@ -128,7 +145,9 @@ impl Cgroups {
         let _ = write(root, path(&mut [0; PATH], id, b"/cgroup.kill"), b"1");
         // The kernel sends this to first threads. A process whose first thread has ended goes on, and is killed as a whole.
         let mut buf = [0; 1024];
-        let Some(listed) = self.read(id, b"/cgroup.procs", &mut buf) else { return };
+        let Some(listed) = self.read(id, b"/cgroup.procs", &mut buf) else {
+            return;
+        };
         // The last number may be cut, and another round follows.
         let whole = listed.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
         for pid in listed[..whole].split(|byte| *byte == b'\n').filter_map(users::number) {
@@ -150,7 +169,9 @@ impl Cgroups {
         let mut buf = [0; 1024];
         let stat = self.read(id, b"/cpu.stat", &mut buf)?;
         let (user, system) = (value(stat, b"user_usec ")?, value(stat, b"system_usec ")?);
-        let peak = self.read(id, b"/memory.peak", &mut buf).and_then(|text| value(text, b""));
+        let peak = self
+            .read(id, b"/memory.peak", &mut buf)
+            .and_then(|text| value(text, b""));
         // Of the groups within it too. A kill counts where its victim was, whatever limit it was for.
         let events = self.read(id, b"/memory.events", &mut buf)?;
         Some(Used {
@@ -179,7 +200,9 @@ impl Cgroups {
 
     /// Removes the groups in which nothing lives any more, but for those of commands that run.
     pub fn sweep(&mut self, runs: impl Fn(u32) -> bool) {
-        let Some(root) = self.root.filter(|_| self.stale) else { return };
+        let Some(root) = self.root.filter(|_| self.stale) else {
+            return;
+        };
         self.stale = false;
         sys::rewind(root);
         let mut buf = [0; 1024];
@@ -205,7 +228,11 @@ impl Cgroups {
 }
 
 fn set(root: Fd, id: u32, file: &[u8], value: u64) -> sys::Result<()> {
-    write(root, path(&mut [0; PATH], id, file), users::decimal(value, &mut [0; 20]))
+    write(
+        root,
+        path(&mut [0; PATH], id, file),
+        users::decimal(value, &mut [0; 20]),
+    )
 }
 
 #[inline(never)]
@@ -231,7 +258,9 @@ fn path<'a>(buf: &'a mut [u8; PATH], id: u32, file: &[u8]) -> &'a CStr {
 /// The number after this in one of the lines.
 #[inline(never)]
 fn value(text: &[u8], key: &[u8]) -> Option<u64> {
-    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key))?;
+    let line = text
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(key))?;
     let mut number = 0u64;
     for digit in line {
         let digit = digit.wrapping_sub(b'0');

@@ -253,7 +253,9 @@ pub fn has_company(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> 
     let memory = sys::map(MAX_PROCESSES * size_of::<Process>()).ok()?;
     let look = look_at_all(proc, memory, |processes| {
         mark(processes, target, sessions);
-        processes.iter().any(|process| process.pid > 1 && process.mark != Mark::Ours)
+        processes
+            .iter()
+            .any(|process| process.pid > 1 && process.mark != Mark::Ours)
     });
     sys::unmap(memory);
     look.map(|(company, _)| company)

@@ -28,7 +28,9 @@ mod wire;
 use cgroups::Cgroups;
 use kill::Proc;
 use own::Own;
-use protocol::{ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Size, Stage, UNKNOWN, VERSION, from_agent, to_agent};
+use protocol::{
+    ANY_USER, BY_SOCKET, Fields, Header, MAX_COMMANDS, Size, Stage, UNKNOWN, VERSION, from_agent, to_agent,
+};
 use spawn::Given;
 use sys::{Child, Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
 use table::Table;
@@ -298,7 +300,10 @@ impl Agent {
                 if self.own.hold().is_err() {
                     sys::exit(BROKEN);
                 }
-                if let Err((stage, Errno(errno))) = self.table.spawn((&self.given, &mut self.own), id, &spawn, (oom, is_alone))? {
+                if let Err((stage, Errno(errno))) =
+                    self.table
+                        .spawn((&self.given, &mut self.own), id, &spawn, (oom, is_alone))?
+                {
                     cannot_start(&mut self.out, id, stage, errno);
                 }
             }

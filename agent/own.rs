@@ -157,7 +157,11 @@ impl Own {
 fn hold_scheduling(given: &Scheduling) -> sys::Result<()> {
     // The slice goes with the machine's settings, and is told of those who have none of their own too.
     let same = |now: &Scheduling| {
-        let runtime = if FAIR.contains(&given.policy) { now.runtime } else { given.runtime };
+        let runtime = if FAIR.contains(&given.policy) {
+            now.runtime
+        } else {
+            given.runtime
+        };
         *now == Scheduling { runtime, ..*given }
     };
     let now = sys::scheduling()?;

@@ -111,7 +111,11 @@ fn become_command(
     let resources = at(Stage::Resources);
 
     // Before all else: other commands' pipes are held open here.
-    for (fd, to) in [(stdio.stdin.unwrap_or(given.null), 0), (stdio.stdout, 1), (stdio.stderr, 2)] {
+    for (fd, to) in [
+        (stdio.stdin.unwrap_or(given.null), 0),
+        (stdio.stdout, 1),
+        (stdio.stderr, 2),
+    ] {
         sys::dup_to(fd, to).map_err(resources)?;
     }
     // `CLONE_INTO_CGROUP` would do it with the fork; the engines' policies do not let `clone3` through.
@@ -137,7 +141,10 @@ fn become_command(
     };
     if cgroups.are_made() {
         // Whose the groups are could leave its own, and freeze the agent.
-        if user.as_ref().is_none_or(|(user, _)| user.uid == 0 || user.uid == given.uid) {
+        if user
+            .as_ref()
+            .is_none_or(|(user, _)| user.uid == 0 || user.uid == given.uid)
+        {
             return Err((Stage::CgroupUser, Errno::PERM));
         }
         sys::gain_no_privileges().map_err(at(Stage::CgroupUser))?;

@@ -643,7 +643,14 @@ pub fn open_regular(path: &CStr) -> Result<Fd> {
     let flags = O_CLOEXEC | O_NONBLOCK;
     let fd = call!(OPENAT, AT_FDCWD as isize, path.as_ptr(), flags)? as Fd;
     let mut stat = [0u16; 128];
-    let looked = call!(STATX, fd, c"".as_ptr(), AT_EMPTY_PATH, STATX_TYPE_AND_MODE, stat.as_mut_ptr());
+    let looked = call!(
+        STATX,
+        fd,
+        c"".as_ptr(),
+        AT_EMPTY_PATH,
+        STATX_TYPE_AND_MODE,
+        stat.as_mut_ptr()
+    );
     if looked.is_ok() && stat[STATX_MODE] & S_IFMT == S_IFREG {
         return Ok(fd);
     }
@@ -746,7 +753,13 @@ pub fn open_up(dir: Fd, name: &CStr) {
 }
 
 pub fn readlink<'a>(path: &CStr, buf: &'a mut [u8]) -> Result<&'a [u8]> {
-    let len = call!(READLINKAT, AT_FDCWD as isize, path.as_ptr(), buf.as_mut_ptr(), buf.len())?;
+    let len = call!(
+        READLINKAT,
+        AT_FDCWD as isize,
+        path.as_ptr(),
+        buf.as_mut_ptr(),
+        buf.len()
+    )?;
     Ok(&buf[..len])
 }
 
@@ -760,7 +773,14 @@ const S_IFREG: u16 = 0o100000;
 /// Whether this user may execute the file; `Err(ISDIR)` for a directory.
 pub fn executable(path: &CStr) -> Result<()> {
     let mut stat = [0u16; 128];
-    call!(STATX, AT_FDCWD as isize, path.as_ptr(), 0, STATX_TYPE_AND_MODE, stat.as_mut_ptr())?;
+    call!(
+        STATX,
+        AT_FDCWD as isize,
+        path.as_ptr(),
+        0,
+        STATX_TYPE_AND_MODE,
+        stat.as_mut_ptr()
+    )?;
     if stat[STATX_MODE] & S_IFMT == S_IFDIR {
         return Err(Errno::ISDIR);
     }
@@ -878,7 +898,11 @@ pub fn pending(fd: Fd) -> usize {
 
 /// Nobody has the other end any more.
 pub fn hung_up(fd: Fd) -> bool {
-    let mut fds = [PollFd { fd, events: 0, revents: 0 }];
+    let mut fds = [PollFd {
+        fd,
+        events: 0,
+        revents: 0,
+    }];
     poll(&mut fds, Some(0)).is_ok() && fds[0].revents & POLLHUP != 0
 }
 
@@ -895,7 +919,10 @@ pub fn connect(path: &CStr) -> Result<Fd> {
     let mut address = [0u8; 110];
     address[..2].copy_from_slice(&AF_UNIX.to_ne_bytes());
     let path = path.to_bytes_with_nul();
-    address.get_mut(2..2 + path.len()).ok_or(Errno::INVAL)?.copy_from_slice(path);
+    address
+        .get_mut(2..2 + path.len())
+        .ok_or(Errno::INVAL)?
+        .copy_from_slice(path);
     let fd = call!(SOCKET, AF_UNIX, SOCK_STREAM_CLOEXEC, 0)? as Fd;
     match call!(CONNECT, fd, address.as_ptr(), 2 + path.len()) {
         Ok(_) => Ok(fd),

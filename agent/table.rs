@@ -6,7 +6,8 @@ use crate::cgroups::Cgroups;
 use crate::kill::{self, Killing, Proc, Progress, Roots, Target};
 use crate::own::Own;
 use crate::protocol::{
-    Cause, Exit, MAX_COMMANDS, NO_COUNT, PIPE_AFTER, STDIN_WINDOW, Size, Spawn, Stage, UNKNOWN, WITH_STDIN, WITH_TTY, from_agent,
+    Cause, Exit, MAX_COMMANDS, NO_COUNT, PIPE_AFTER, STDIN_WINDOW, Size, Spawn, Stage, UNKNOWN, WITH_STDIN, WITH_TTY,
+    from_agent,
 };
 use crate::sessions::Sessions;
 use crate::spawn::{self, Given, Stdio};
@@ -221,19 +222,27 @@ impl Table {
             None => {
                 // Output that nobody wants gives way.
                 let over = |command: &Command| command.discards && command.reported;
-                let place = self.commands.iter().position(over).ok_or((Stage::Table, Errno::AGAIN))?;
+                let place = self
+                    .commands
+                    .iter()
+                    .position(over)
+                    .ok_or((Stage::Table, Errno::AGAIN))?;
                 self.commands[place].close(&mut self.cgroups);
                 place
             }
         };
         self.sweep();
-        self.cgroups.begin(id, spawn.memory, spawn.pids).map_err(|error| (Stage::Cgroup, error))?;
+        self.cgroups
+            .begin(id, spawn.memory, spawn.pids)
+            .map_err(|error| (Stage::Cgroup, error))?;
         let failure = &self.failures[place];
         failure.store(spawn::YET_UNLIMITED, Ordering::Relaxed);
         let mut pipes = Pipes([-1; 6]);
         let (with_stdin, tty) = (spawn.flags & WITH_STDIN != 0, spawn.flags & WITH_TTY != 0);
         let made = match tty {
-            true => pipes.make_terminal(with_stdin, spawn.size).map_err(|error| (Stage::Terminal, error)),
+            true => pipes
+                .make_terminal(with_stdin, spawn.size)
+                .map_err(|error| (Stage::Terminal, error)),
             false => pipes.make(with_stdin).map_err(|error| (Stage::Resources, error)),
         };
         let made = made.and_then(|()| {
@@ -243,7 +252,14 @@ impl Table {
         if made != Ok(0) {
             own.after_fork();
         }
-        let [stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write] = pipes.0;
+        let [
+            stdin_read,
+            stdin_write,
+            stdout_read,
+            stdout_write,
+            stderr_read,
+            stderr_write,
+        ] = pipes.0;
         match made {
             Err(failure) => {
                 self.cgroups.remove(id);
@@ -426,14 +442,20 @@ impl Table {
                 continue;
             }
             let elsewhere = match owner {
-                Owner::Command(own) if own == place && orphan.is_some_and(|orphan| !command.surely_began(&orphan)) => continue,
+                Owner::Command(own) if own == place && orphan.is_some_and(|orphan| !command.surely_began(&orphan)) => {
+                    continue;
+                }
                 Owner::Command(own) => own != place,
                 Owner::Nobody => true,
                 // Older than the command.
                 Owner::Unknown if orphan.is_some_and(|orphan| orphan.started < command.ticks) => true,
                 Owner::Unknown => continue,
             };
-            let count = if elsewhere { &mut command.oom_elsewhere } else { &mut command.oom_own };
+            let count = if elsewhere {
+                &mut command.oom_elsewhere
+            } else {
+                &mut command.oom_own
+            };
             *count += 1;
         }
     }
@@ -504,7 +526,10 @@ impl Table {
     /// When there is something to be done, in any case.
     pub fn due(&self, now: u64) -> Option<u64> {
         let deadlines = self.commands().filter_map(Command::due);
-        let output = self.commands().any(Command::waits_for_output).then_some(now + LOOK_AT_OUTPUT);
+        let output = self
+            .commands()
+            .any(Command::waits_for_output)
+            .then_some(now + LOOK_AT_OUTPUT);
         deadlines.chain(self.settle_at).chain(output).min()
     }
 
@@ -523,7 +548,11 @@ impl Table {
             let Some(mut killing) = command.killing else {
                 continue;
             };
-            let others = Roots::new(self.commands().filter(|other| other.id != id && other.runs()).map(|other| other.pid));
+            let others = Roots::new(
+                self.commands()
+                    .filter(|other| other.id != id && other.runs())
+                    .map(|other| other.pid),
+            );
             let now = sys::now();
             let target = Target {
                 root,
@@ -568,7 +597,10 @@ impl Table {
 
     /// The commands, and what tells of what they have used.
     pub fn ends(&mut self) -> (impl Iterator<Item = &mut Command>, &Cgroups) {
-        (self.commands.iter_mut().filter(|command| command.id != 0), &self.cgroups)
+        (
+            self.commands.iter_mut().filter(|command| command.id != 0),
+            &self.cgroups,
+        )
     }
 }
 
@@ -740,7 +772,13 @@ impl Command {
         });
         self.ended = sys::now();
         close(core::mem::replace(&mut self.slave, -1));
-        let pending = |fd| if self.has_terminal() { TTY_ROOM } else { sys::pending(fd) };
+        let pending = |fd| {
+            if self.has_terminal() {
+                TTY_ROOM
+            } else {
+                sys::pending(fd)
+            }
+        };
         self.own_output = self.outputs.map(|fd| fd.map_or(0, pending));
         for stream in 0..2 {
             if self.pipes[stream] == Pipe::Taken {
@@ -770,10 +808,8 @@ impl Command {
         // have taken from its pipes is not waited for.
         let is_empty = |fd| !self.has_terminal() && sys::pending(fd) == 0;
         let is_read = self.outputs.map(|fd| fd.is_none_or(is_empty));
-        for stream in 0..2 {
-            if is_read[stream] {
-                self.own_output[stream] = 0;
-            }
+        for (output, _) in self.own_output.iter_mut().zip(is_read).filter(|(_, is_read)| *is_read) {
+            *output = 0;
         }
         let prints = self.cause == Cause::Own && self.own_output != [0, 0];
         if self.reported || self.killing.is_some() || prints && self.failure.is_none() {
@@ -783,7 +819,9 @@ impl Command {
             return Report::None;
         }
         let own = cgroups.used(self.id);
-        let (user, system) = own.as_ref().map_or((self.used.user, self.used.system), |own| (own.user, own.system));
+        let (user, system) = own
+            .as_ref()
+            .map_or((self.used.user, self.used.system), |own| (own.user, own.system));
         let exit = Exit {
             cause: self.cause,
             all_dead: self.all_dead,

@@ -322,11 +322,7 @@ struct Listing {
 
 impl Listing {
     fn new(dir: Fd) -> Self {
-        Self {
-            dir,
-            at: 0,
-            len: 0,
-        }
+        Self { dir, at: 0, len: 0 }
     }
 
     fn rewind(&mut self) {

@@ -243,7 +243,11 @@ impl In {
 
     pub fn next(&mut self) -> Next {
         if let Some((header, payload, filled)) = &self.big {
-            return if *filled == payload.len() { Next::Frame(*header) } else { Next::Wait };
+            return if *filled == payload.len() {
+                Next::Frame(*header)
+            } else {
+                Next::Wait
+            };
         }
         let bytes = &self.buf[self.start..self.end];
         let header = match Begun::of(bytes) {

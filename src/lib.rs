@@ -141,6 +141,8 @@
 //!
 //! # Features
 //!
+//! - `agent` (on by default): builds the [agent](ExecVia) with the library, with the same compiler. Where it cannot be built, the
+//!   build says why, and the library works without it. [`agent_path`](ContainerSpec::agent_path) takes one that was built elsewhere.
 //! - `tls` (on by default): engines behind TLS, see [`Endpoint::tls`].
 //! - `testing`: [`FakeEngine`], an engine in memory that fails, hangs and dawdles on request.
 //!
