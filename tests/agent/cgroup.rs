@@ -159,7 +159,7 @@ async fn what_cannot_be_is_refused_by_name() {
     )
     .await;
     let own = wanted("cgroup-pid1").exec_via(ExecVia::Auto).cmd(["sleep", "9"]);
-    refused(own, why_not().await.unwrap_or("needs the agent")).await;
+    refused(own, "PID 1 of your own").await;
     let root = why_not().await.unwrap_or("must not be root's");
     refused(plain("cgroup-root").writable_cgroups(true), root).await;
     for user in ["0", "root", "0:65534"] {
