@@ -372,8 +372,7 @@ results() {
     '
 }
 
-# engines_table: of all engines that have been run whole: a line for each; what failed; what is told apart, and why; and, to be
-# opened, a column for each and a row for each file.
+# engines_table: of all engines that have been run whole: a line for each; what failed; what is told apart, and why.
 engines_table() {
     local name files=()
     for name in "${ENGINES[@]}"; do [ ! -e "$ENGINES_DIR/$name.results" ] || files+=("$ENGINES_DIR/$name.results"); done
@@ -382,9 +381,7 @@ engines_table() {
         FNR == 1 { n++; name[n] = FILENAME; sub(/.*\//, "", name[n]); sub(/\.results$/, "", name[n]) }
         $1 == "speed" { agent[n] = $2; api[n] = $3; fork[n] = $4; next }
         $1 == "file" {
-            if (!($2 in known)) { known[$2] = 1; order[++rows] = $2 }
-            if ($3 == "broke") { cell[$2, n] = "broke off"; broke[n]++; next }
-            cell[$2, n] = $3 "/" $3 + $4 + $5 ($4 ? " (" $4 " apart)" : "")
+            if ($3 == "broke") { broke[n]++; next }
             passed[n] += $3; apart[n] += $4; failed[n] += $5
             next
         }
@@ -419,13 +416,6 @@ engines_table() {
                 print "\nTold apart:\n\n| capability | why | recipes | tests |\n|---|---|---|---|"
                 for (i = 1; i <= lines; i++) print "| `" cap[i] "` | " reason[i] " | " where[i] " | " which[i] " |"
             }
-            printf "\n<details><summary>By test file: passed of all</summary>\n\n| test file |"; for (i = 1; i <= n; i++) printf " %s |", name[i]
-            printf "\n|---|"; for (i = 1; i <= n; i++) printf "---|"
-            for (r = 1; r <= rows; r++) {
-                printf "\n| `%s` |", order[r]
-                for (i = 1; i <= n; i++) printf " %s |", (order[r], i) in cell ? cell[order[r], i] : "not run"
-            }
-            printf "\n\n</details>\n"
         }
     ' "${files[@]}"
 }
