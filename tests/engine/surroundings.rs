@@ -185,9 +185,12 @@ async fn a_user_that_does_not_exist() {
     for builder in [pool("no-user"), pool("no-user").agent_path("/no/such/agent")] {
         let builder = builder.exec_via(ExecVia::Docker).user("nobody-of-this-name");
         let error = builder.min_idle(1).build().await.unwrap_err();
-        assert_eq!(kind(&error), EngineErrorKind::CannotStart, "{error:?}");
+        assert_eq!(kind(&error), EngineErrorKind::Rejected, "{error:?}");
         let text = error.engine_error().unwrap().to_string();
-        assert!(text.contains("nobody-of-this-name"), "{text}");
+        assert!(
+            text.contains("nobody-of-this-name") && text.contains("(see user()"),
+            "{text}"
+        );
     }
 }
 

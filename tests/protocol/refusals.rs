@@ -266,7 +266,8 @@ async fn an_agent_of_another_architecture_is_told_with_what_helps() {
 /// A profile of AppArmor's that the kernel does not have is asked for, and one of a user that the image does not have.
 #[tokio::test]
 async fn what_an_engine_takes_without_a_word_or_refuses_only_at_the_start_is_named() {
-    let no_apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").map_or(true, |on| on.trim() != "Y");
+    let no_apparmor =
+        std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").map_or(true, |on| on.trim() != "Y");
     for via in [ExecVia::Docker, ExecVia::Agent] {
         let host = HostConfig {
             security_opt: Some(vec!["apparmor=no-such".to_owned()]),

@@ -25,7 +25,7 @@ const SYSCTLS: &str = "host_config.sysctls";
 const MOUNTS: &str = "host_config.mounts and host_config.binds";
 const TMPFS: &str = "tmpfs() and tmpfs_with()";
 const ULIMITS: &str = "ulimit()";
-const USER: &str = "user(): a name or a number that the image's lists, or the engine's range of users, have";
+const USER: &str = "user(): the image has no such user or group, or its number is beyond the engine's range";
 const OTHERS: &str = "the other container named in host_config (volumes_from, links, or a mode `container:`)";
 
 /// The row whose first phrase stands first in the words counts, and of several there the longest: what a setting names itself, as
