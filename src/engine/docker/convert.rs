@@ -243,7 +243,11 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     if says("that name is already in use") || says("network already exists") || says("container state improper") {
         return Kind::Conflict;
     }
-    if message.trim_end().ends_with(": invalid argument") || says(": invalid mount option") {
+    // The second is of a network's driver.
+    if message.trim_end().ends_with(": invalid argument")
+        || says("failed to find driver or plugin")
+        || says(": invalid mount option")
+    {
         return Kind::Rejected;
     }
     // Nor is it always 404 that it answers while a container is just being removed.
@@ -450,6 +454,11 @@ mod tests {
             (
                 500,
                 "unsupported driver no-such-driver: invalid argument",
+                EngineErrorKind::Rejected,
+            ),
+            (
+                500,
+                "failed to find driver or plugin \"no-such-driver\"",
                 EngineErrorKind::Rejected,
             ),
             (
