@@ -3,7 +3,7 @@
 //! - `create_start`: a cold container, created and started (and heard from: PID 1 has answered).
 //! - `acquire_drop`: a warm one, borrowed and given back.
 //! - `exec_true`: a command in one that is held.
-//! - `discard`: the call, behind which the container is removed and replaced.
+//! - `discard`: the call, after which the container is removed and replaced in the background.
 //! - `discard_replaced`: from that call until the next container can be had.
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! others are and how they are set up. The acquires are outside of the time measured.
 //!
 //! - `return`: the guard's `Drop`, which makes the item idle.
-//! - `discard`: the call that takes the item out of the pool instead. What `dockerpool` does behind it, the removal, is
+//! - `discard`: the call that takes the item out of the pool instead. What `dockerpool` does in the background, the removal, is
 //!   no part of it; the others have nothing to remove.
 
 mod contenders;

@@ -18,10 +18,10 @@ async fn main() -> Result<(), Error> {
     let pool = Pool::builder("metrics")
         .image(image)
         .max_total(4)
-        // Whatever goes wrong behind, where no caller is there to be told.
+        // Errors of background tasks, which no call returns.
         .on_error(move |error| {
             count.fetch_add(1, Ordering::Relaxed);
-            eprintln!("behind: {error}");
+            eprintln!("in the background: {error}");
         })
         .build()
         .await?;
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Error> {
         "all that were made are gone: {}",
         counters.created + counters.adopted == counters.removed + counters.taken
     );
-    println!("errors behind: {}", errors.load(Ordering::Relaxed));
+    println!("errors of background tasks: {}", errors.load(Ordering::Relaxed));
     Ok(())
 }
 

@@ -87,7 +87,7 @@
 //! # Whether a container is lent again
 //!
 //! Only if every command in it has provably ended by itself. What speaks against that is a [`Taint`]; a tainted container
-//! is removed and replaced behind. [`discard`](PooledContainer::discard) says so of a container that the library knows
+//! is removed and replaced in the background. [`discard`](PooledContainer::discard) says so of a container that the library knows
 //! nothing against. What of one lease the next can see is said by [`Reuse`].
 //!
 //! # How commands are run

@@ -186,7 +186,7 @@ fn metrics() {
             "after the end:",
             r#"dockerpool_in_use{pool="metrics"} 0"#,
             "all that were made are gone: true",
-            "errors behind: 0",
+            "errors of background tasks: 0",
         ],
     );
 }

@@ -126,8 +126,8 @@ impl Shared {
         self.fresh.as_ref().map_or(&self.name, |fresh| &fresh.name)
     }
 
-    /// Somebody gets it. Where it carries the mark that nobody ever did, that is taken off behind, and no command is
-    /// begun before: see [`used`](Self::used).
+    /// Marks the container as lent. A container that still has its `.fresh` name is renamed in the background; commands wait for
+    /// the rename, see [`used`](Self::used).
     #[inline]
     pub(crate) fn begin_use(self: &Arc<Self>) {
         if self.fresh.as_ref().is_some_and(|fresh| !fresh.taken_off.initialized()) {
@@ -436,7 +436,7 @@ async fn echo(lifeline: &mut Attachment) -> Result<(), EngineError> {
     ))
 }
 
-/// The one owner of a container. Dropping it removes the container, behind.
+/// The one owner of a container. Dropping it removes the container in the background.
 ///
 /// No more than a pointer, since it is moved some ten times between the pool and the guard.
 #[derive(Debug)]

@@ -148,7 +148,7 @@ states! {
 ///
 /// # Drop
 ///
-/// Dropping a container removes it from the engine: behind, without blocking, on any thread, inside a runtime or not.
+/// Dropping a container removes it from the engine: in the background, without blocking, on any thread, inside a runtime or not.
 /// [`remove`](Self::remove) does the same and waits for it.
 ///
 /// # Examples
@@ -262,11 +262,11 @@ impl<S: State> Container<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; further attempts are then made behind.
+    /// [`Error::Engine`]; further attempts are then made in the background.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the container from being removed: that then goes on behind.
+    /// Dropping the future does not keep the container from being removed: that then goes on in the background.
     pub async fn remove(self) -> Result<(), Error> {
         match self.shared().runtime.run(self.removal().attempt()).await {
             Ok(()) => {
@@ -414,11 +414,11 @@ impl Container<Created> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; the container is then removed behind.
+    /// [`Error::Engine`]; the container is then removed in the background.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future removes the container behind.
+    /// Dropping the future removes the container in the background.
     pub async fn start(self) -> Result<Container<Running>, Error> {
         match self.shared().runtime.run(Box::pin(self.handle.start())).await {
             Ok(()) => Ok(self.into_state()),
@@ -534,11 +534,11 @@ impl Container<Running> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; the container is then removed behind.
+    /// [`Error::Engine`]; the container is then removed in the background.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future removes the container behind. So it is with all transitions.
+    /// Dropping the future removes the container in the background. So it is with all transitions.
     pub async fn pause(self) -> Result<Container<Paused>, Error> {
         self.transition("pause the container", |engine, id| engine.pause(id))
             .await
@@ -549,7 +549,7 @@ impl Container<Running> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; the container is then removed behind.
+    /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn stop(self, grace: Duration) -> Result<Container<Exited>, Error> {
         let shared = self.shared();
         let limit = shared.call_timeout.saturating_add(grace);
@@ -564,7 +564,7 @@ impl Container<Running> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; the container is then removed behind.
+    /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn kill(self) -> Result<Container<Exited>, Error> {
         self.transition("kill the container", |engine, id| engine.kill(id))
             .await
@@ -583,7 +583,7 @@ impl Container<Paused> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; the container is then removed behind.
+    /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn unpause(self) -> Result<Container<Running>, Error> {
         self.transition("unpause the container", |engine, id| engine.unpause(id))
             .await
@@ -593,7 +593,7 @@ impl Container<Paused> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; the container is then removed behind.
+    /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn kill(self) -> Result<Container<Exited>, Error> {
         self.transition("kill the container", |engine, id| engine.kill(id))
             .await
@@ -620,7 +620,7 @@ impl Container<Exited> {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]; the container is then removed behind.
+    /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn start(self) -> Result<Container<Running>, Error> {
         match self.shared().runtime.run(Box::pin(self.handle.start())).await {
             Ok(()) => Ok(self.into_state()),

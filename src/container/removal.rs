@@ -111,7 +111,7 @@ impl Removal {
         }
     }
 
-    /// Removes it behind, on the given runtime; if that is gone or goes, on a thread of its own. `keep` is dropped when
+    /// Removes it in the background, on the given runtime; if that is gone or goes, on a thread of its own. `keep` is dropped when
     /// the removal has ended.
     pub(crate) fn spawn(self, runtime: &RuntimeHandle, name: &str, give_up: GiveUp, keep: Option<Box<dyn Any + Send>>) {
         let job = Job {

@@ -180,7 +180,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Undoes of [`prepare`](Engine::prepare) what was the own of pools of the same name (the agent's volume), and was left
-    /// when their processes were killed: see [`labels::OWNER`]. Called once per pool, behind. Idempotent. Does nothing
+    /// when their processes were killed: see [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. Does nothing
     /// unless implemented.
     fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
         let _ = spec;

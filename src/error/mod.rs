@@ -15,7 +15,7 @@ pub(crate) use engine::is_too_many_open_files;
 pub use engine::{EngineError, EngineErrorKind};
 pub use field::FieldError;
 
-/// Everything the library's calls fail with. Cheap to move; the details are behind a box.
+/// Everything the library's calls fail with. Cheap to move; the details are in a box.
 ///
 /// A command that failed, was stopped at its time limit or printed too much is not an error here: it is an
 /// [`ExitStatus`]. [`Output::check`] turns it into [`Error::Command`] for those who want `?`.

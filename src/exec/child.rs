@@ -25,8 +25,8 @@ use crate::values::waker::guarded;
 /// # Drop
 ///
 /// Dropping it ends the command, unlike `tokio::process::Child`: what runs on would reach into the next lease. Since
-/// the exec API cannot end a single command, its container is killed behind and tainted
-/// ([`Taint::Cancelled`]). The agent ends the command alone, behind; a container that is given back before that is done
+/// the exec API cannot end a single command, its container is killed in the background and tainted
+/// ([`Taint::Cancelled`]). The agent ends the command alone, in the background; a container that is given back before that is done
 /// is replaced.
 ///
 /// # Examples
@@ -367,7 +367,7 @@ impl<'c> Child<'c> {
 impl Drop for Child<'_> {
     fn drop(&mut self) {
         if !self.halt.is_finished() && !self.detached {
-            // At once, not behind: the guard may be dropped next. One that can be ended alone leaves the container as
+            // At once, not in the background: the guard may be dropped next. One that can be ended alone leaves the container as
             // good as it was, once that is done; until then it counts as unfinished.
             let alone = self.control.as_ref().map(|Control(control)| control.can_kill());
             if !alone.unwrap_or(self.ends_alone) {

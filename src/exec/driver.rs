@@ -1,4 +1,4 @@
-//! The task behind one command: starts it, moves its output, watches its limits, ends it, and finds out what became of
+//! The background task of one command: starts it, moves its output, watches its limits, ends it, and finds out what became of
 //! it. It runs on its own, so that a command is ended also when nobody polls for it any more.
 
 use std::sync::Arc;

@@ -154,7 +154,7 @@ stdio_from_borrowed!([] str, [] String, [] Vec<u8>, [const N: usize] [u8; N]);
 /// The writing end of a command's standard input.
 ///
 /// `shutdown()` gives the command end-of-file; at a terminal it is typed, see [`Command::tty`](crate::Command::tty). Dropping
-/// it does so too, but behind: on the runtime, a moment later.
+/// it does so too, but in a background task, a moment later.
 ///
 /// # Examples
 ///

@@ -22,7 +22,7 @@ use crate::values::owner::Owner;
 /// - Those whose owner lives, or is not proven dead, are left alone. Proof is only to be had of a process of the same
 ///   boot of the same machine in the same pid namespace (see [`labels::OWNER`]); an owner on another machine, or
 ///   in another container, never is proven dead.
-/// - Those of dead owners are removed, behind, unless they are adopted.
+/// - Those of dead owners are removed in the background, unless they are adopted.
 ///
 /// Containers with the library's own PID 1 end with their owner, so that there is nothing to adopt: this is for
 /// containers with a [`cmd`](crate::PoolBuilder::cmd) of their own.
@@ -58,7 +58,7 @@ pub enum Adopt {
     /// the pool's own, up to its idle maximum.
     ///
     /// That a container was never borrowed is told by its name, which ends in `.fresh` until it is lent for the first
-    /// time. That rename is done behind, by the owner, and no command is begun in the container before it is done: the
+    /// time. The owner renames it in a background task, and no command is begun in the container before it is done: the
     /// first command in each container waits for one more call to the engine (some milliseconds).
     ///
     /// Processes that find such containers at the same time go one after the other: a container that is never started, and

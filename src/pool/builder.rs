@@ -155,7 +155,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How many containers are removed at once, behind and at the end of the pool. Default:
+    /// How many containers are removed at once, in the background and at the end of the pool. Default:
     /// [`DEFAULT_CONCURRENT_REMOVALS`](Self::DEFAULT_CONCURRENT_REMOVALS).
     pub fn max_concurrent_removals(mut self, count: usize) -> Self {
         self.max_removing = count;
@@ -168,7 +168,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Is told of errors of the work behind, which no call returns: a container could not be created or removed, the
+    /// Is told of errors of background tasks, which no call returns: a container could not be created or removed, the
     /// pool's end left something. Removals are tried for ten minutes before they are given up, also those begun by the
     /// `Drop` of a container that was [taken out](crate::PooledContainer::into_inner); where there is no runtime any more,
     /// for one.
@@ -248,7 +248,7 @@ impl PoolBuilder {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future removes, behind, whatever was created.
+    /// Dropping the future removes what was created, in the background.
     pub async fn build(self) -> Result<Pool, Error> {
         let limits = self.check()?;
         let owner = owner::label().map_err(|error| {
@@ -285,7 +285,7 @@ impl PoolBuilder {
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
             Arc::new(
-                move |error: Error| tracing::error!(pool, %error, cause = ?error.engine_error(), "an error behind"),
+                move |error: Error| tracing::error!(pool, %error, cause = ?error.engine_error(), "an error of a background task"),
             )
         });
         let mut on_error = without_panics(self.name.clone(), on_error);
@@ -608,7 +608,7 @@ impl fmt::Debug for PoolBuilder {
 /// The first container of a pool, with what the engine says of it.
 type First = (Handle, Vec<String>);
 
-/// What was made ready on the engine by a build that is not done yet. Dropping it undoes, behind, what is to be undone.
+/// What was made ready on the engine by a build that is not done yet. Dropping it undoes that in the background.
 struct Prepared {
     engine: Arc<dyn Engine>,
     spec: ContainerSpec,
@@ -794,7 +794,7 @@ fn check_limits(can: LimitSupport, spec: &ContainerSpec) -> Result<(), Error> {
     }
 }
 
-/// Whatever the user's function does, the work behind goes on.
+/// Whatever the user's function does, the background task goes on.
 fn without_panics(pool: String, on_error: ErrorFn) -> ErrorFn {
     Arc::new(move |error| {
         let words = error.to_string();

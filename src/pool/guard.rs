@@ -15,8 +15,8 @@ use crate::container::{Container, Running, Taint};
 /// # Drop
 ///
 /// Gives the container back: at once where it may be reused as it is (no I/O is done), else it is removed and replaced
-/// behind. `Drop` never blocks, never fails and never panics, and may run on any thread, within a tokio runtime or not,
-/// and after the runtime has gone.
+/// in the background. `Drop` never blocks, never fails and never panics. It may run on any thread, within a tokio runtime or
+/// not, and after the runtime has gone.
 ///
 /// # Examples
 ///
@@ -98,7 +98,7 @@ impl PooledContainer {
         self.watched.as_mut()?.lease.take()?.end()
     }
 
-    /// Does not give the container back: it is removed, and replaced, behind. For containers that are broken or dirty.
+    /// Does not give the container back: it is removed and replaced in the background. For containers that are broken or dirty.
     ///
     /// The guard is gone afterwards:
     ///

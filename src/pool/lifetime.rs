@@ -211,11 +211,11 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Engine`] if the image could not be made ready: nothing has changed then; or if a successor could not be
-    /// created: what is idle stays to be lent, and further attempts are made behind. [`Error::Shutdown`].
+    /// created: what is idle stays to be lent, and further attempts are made in the background. [`Error::Shutdown`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future while the image is made ready changes nothing; after that, the replacement goes on behind.
+    /// Dropping the future while the image is made ready changes nothing; after that, the replacement goes on in the background.
     pub async fn refresh(&self) -> Result<(), Error> {
         self.inner.background.runtime.run(Box::pin(self.renew())).await
     }

@@ -1,4 +1,4 @@
-//! The pool's work behind: creates, removes, watches for deaths, and ends it all.
+//! The pool's background task: creates, removes, watches for deaths, and ends it all.
 //!
 //! One task per pool, driven by events: a demand rung by [`Idle`], a container to be removed, a task that ended, a death
 //! told by the engine. It holds the pool's core, never the [`Pool`](super::Pool), so it does not keep a pool alive.
@@ -70,7 +70,7 @@ pub(super) const JUDGE: Judge<Item> = Judge {
     is_outdated: |item| item.shared().life.is_outdated(),
 };
 
-/// What the pool and its work behind share.
+/// What the pool and its background tasks share.
 pub(super) struct Background {
     pub(super) pool: String,
     pub(super) instance: String,
@@ -318,7 +318,7 @@ pub(super) fn numbered_name(pool: &str, instance: &str, number: u64) -> String {
     format!("{}-{}-{number}", name_of(pool), &instance[..12])
 }
 
-/// What a task behind has done.
+/// What a background task has done.
 enum Done {
     Created,
     NotCreated,

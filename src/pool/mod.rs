@@ -36,7 +36,7 @@ use guard::Watched;
 /// | | processes left behind | files left behind | cost |
 /// |---|---|---|---|
 /// | `AsIs` | go on | stay | none |
-/// | `Never` | gone | gone | a new container each time, made behind |
+/// | `Never` | gone | gone | a new container each time, made in the background |
 ///
 /// Whatever is chosen, a tainted container is never lent again: see [`Taint`](crate::Taint).
 ///
@@ -63,7 +63,7 @@ pub enum Reuse {
     /// trusted work only. The default, until the library can clean a container.
     #[default]
     AsIs,
-    /// Each lease gets a fresh container; a used one is removed and replaced behind. Right for hostile code and for
+    /// Each lease gets a fresh container; a used one is removed and replaced in the background. Right for hostile code and for
     /// tenants that must not see each other.
     Never,
 }
@@ -73,7 +73,7 @@ pub enum Reuse {
 ///
 /// # Drop
 ///
-/// When the last clone is dropped, nothing is lent any more, idle containers are removed behind, and those on loan as
+/// When the last clone is dropped, nothing is lent any more, idle containers are removed in the background, and those on loan as
 /// they come back. [`shutdown`](Self::shutdown) does that and waits for it.
 ///
 /// # Examples

@@ -1,4 +1,4 @@
-//! The labels a pool puts on its containers, and the names behind them.
+//! The labels a pool puts on its containers, and their names.
 //!
 //! Whoever looks at an engine from outside can tell by them what belongs to whom:
 //! `docker ps --filter label=dockerpool.pool=NAME`. Labels of one's own go beside them, see

@@ -371,7 +371,7 @@ async fn transition(engine: &FakeEngine, call: Call, answer: Answer, polls: usiz
         }
         Call::Remove => {
             let container = fake_running(engine).await;
-            // Only what is asked here, not what is then tried behind.
+            // Only what is asked here, not what is then tried in the background.
             if polls > 0 {
                 engine.answer_once(call, answer);
             }

@@ -182,7 +182,7 @@ async fn assert_clean_or_gone(pool: &Pool, c: PooledContainer, mark: &str, gone:
     match c.taint() {
         // By proof: it never began, or it has ended.
         None if exec_via() == ExecVia::Docker => assert_eq!(processes(mark), [0; 0]),
-        // The agent ends it alone, behind.
+        // The agent ends it alone, in the background.
         None => eventually_now("it is gone", || processes(mark).is_empty()).await,
         Some(_) => {
             gone.insert(c.id().to_owned());
@@ -256,7 +256,7 @@ async fn at_every_poll_on_the_real_engine() {
 
 #[tokio::test]
 async fn at_every_moment_on_the_real_engine() {
-    // The work behind a command goes on between the polls of its future: so it is given up by time as well.
+    // The background task of a command goes on between the polls of its future: so it is given up by time as well.
     let pool = pool("cancel-times").min_idle(1).max_total(2).build().await.unwrap();
     let mut gone = HashSet::new();
     let (mut ended, mut step) = (0, 0);

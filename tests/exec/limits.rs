@@ -204,7 +204,7 @@ async fn a_dropped_child_and_a_dropped_output_end_all_of_it() {
                 () = runs => {}
             },
         }
-        // Forbidden at once, ended behind.
+        // Forbidden at once, ended in the background.
         assert_eq!(c.taint(), taint_of_ended(Taint::Cancelled), "{what}");
         eventually_now("it is gone", || processes(&mark).is_empty()).await;
         drop(c);

@@ -8,7 +8,7 @@ use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Pool};
 use tokio::runtime::Handle;
 
-/// How the engine answers the calls behind a creation.
+/// How the engine answers the calls of a creation.
 const ANSWERS: [Answer; 4] = [
     Answer::Ok,
     Answer::AfterPolls(3),

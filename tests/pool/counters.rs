@@ -1,4 +1,4 @@
-//! What a pool tells of itself: counts, gauges, and errors behind.
+//! What a pool tells of itself: counts, gauges, and errors of background tasks.
 
 use std::sync::Arc;
 use std::time::Duration;

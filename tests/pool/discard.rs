@@ -1,4 +1,4 @@
-//! Discarding: the container is removed, and replaced, behind.
+//! Discarding: the container is removed and replaced in the background.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Everything that can be awaited is dropped at every step of the engine, in every combination of what the engine does
-//! with the calls behind it: it answers, fails, takes its time, or never answers. Whatever happens, all slots come back.
+//! with its calls: it answers, fails, takes its time, or never answers. Whatever happens, all slots come back.
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;

@@ -65,7 +65,7 @@ const fn pair(phrase: &'static str, then: &'static str, seen_at: &'static str, w
 }
 
 /// The row whose phrase stands first in the words counts, and of several there the longest: what a command names itself stands
-/// behind the phrase that introduces it, and can so not pass for another one.
+/// after the phrase that introduces it, and can so not pass for another one.
 const TABLE: &[Row] = &[
     // The program.
     row("exec: \"", "runc", Why::Program),
