@@ -2,6 +2,7 @@
 //! does not help, and names the setting. Nothing is left.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::support::{engine, is_podman, pool, unique_name};
 use bollard::models::{
@@ -204,7 +205,9 @@ async fn a_setting_that_is_refused_fails_the_build_at_once_and_is_named() {
     let builds = bad.flat_map(|bad| [ExecVia::Docker, ExecVia::Auto].map(|via| (bad.clone(), via)));
     let checks = builds.map(async |(bad, via)| {
         let name = unique_name("refused");
-        let builder = pool(&name).exec_via(via).host_config(bad.host);
+        // Docker looks for a volume's driver for half a minute.
+        let builder = pool(&name).engine_timeout(Duration::from_secs(120));
+        let builder = builder.exec_via(via).host_config(bad.host);
         let (error, words) = refused(builder.docker_config(bad.body), bad.what).await;
         assert!(words.contains(bad.named), "{}: {words}", bad.what);
         assert!(error.to_string().contains("create the first containers"), "{error}");
