@@ -157,13 +157,13 @@ pub(crate) use tty::TtyInput;
 /// # }
 /// ```
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
-    /// What this engine can do. A pool refuses at `build()` what was asked for and cannot be had.
+    /// Returns what this engine can do. A pool refuses at `build()` what was asked for and cannot be had.
     fn capabilities(&self) -> Capabilities;
 
-    /// Reaches the engine and says what it is.
+    /// Asks the engine for its version and its properties.
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
 
-    /// Makes everything ready that containers of this spec need (the image, the network, the agent's volume), for each
+    /// Prepares everything that containers of this spec need: the image, the network, the agent's volume. Called for each
     /// pool. Idempotent.
     fn prepare<'a>(
         &'a self,
@@ -171,30 +171,29 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         progress: &'a ProgressFn,
     ) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Undoes of [`prepare`](Engine::prepare) what is the pool's own (the agent's volume) or the spec asks to be undone
-    /// (the network), when the pool's last container is gone. Idempotent; nothing there to be undone is success, and so is
-    /// a network in use by others. Does nothing unless implemented.
+    /// Removes what [`prepare`](Engine::prepare) made for this pool alone (the agent's volume), and the network if the spec asks
+    /// for that. Called when the pool's last container is gone. Idempotent: nothing to remove is success, and so is a network
+    /// that others use. The default is a no-op.
     fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
         let _ = spec;
         Box::pin(async { Ok(()) })
     }
 
-    /// Undoes of [`prepare`](Engine::prepare) what was the own of pools of the same name (the agent's volume), and was left
-    /// when their processes were killed: see [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. Does nothing
-    /// unless implemented.
+    /// Removes what dead owners of this pool name left behind of [`prepare`](Engine::prepare) (the agent's volume); see
+    /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. The default is a no-op.
     fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
         let _ = spec;
         Box::pin(async { Ok(()) })
     }
 
-    /// What containers of this spec would be made from now, the image's content included, as a short text: two containers
-    /// with the same one are alike but for the library's own labels. The same in every process, to which end it must not
-    /// depend on addresses, hashers or the order of maps. Unless implemented it knows the image by its name only.
+    /// Returns a short text for what containers of this spec would be made from now, the image's content included. Two
+    /// containers with the same text are alike but for the library's own labels. The text must be the same in every process: it
+    /// must not depend on addresses, hashers or the order of maps. The default knows the image by its name only.
     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
         Box::pin(async { Ok(raw::fingerprint(spec, "")) })
     }
 
-    /// The program and arguments that a container of this spec would run if the library had no PID 1 of its own: the
+    /// Returns the program and arguments that a container of this spec would run if the library had no PID 1 of its own: the
     /// spec's, or else the image's. Empty: none. Needed for
     /// [`supervise_command`](ContainerSpec::supervise_command) only; [`EngineErrorKind::Unsupported`] unless implemented.
     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
@@ -202,14 +201,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
     }
 
-    /// Gives the directories that the image of this spec declares as volumes (`VOLUME`), for which the engine would make
+    /// Returns the directories that the image of this spec declares as volumes (`VOLUME`), for which the engine would make
     /// anonymous volumes. Asked when the image is there, before anything is created. None unless implemented.
     fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         let _ = spec;
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// Gives the user that the image's commands run as: its `USER`, as `user[:group]`, and empty for root. Needed where the
+    /// Returns the user that the image's commands run as: its `USER`, as `user[:group]`, and empty for root. Needed where the
     /// library's own PID 1 is to be another user than the commands in the container; where it is not known
     /// ([`EngineErrorKind::Unsupported`] unless implemented), PID 1 is the same.
     fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
@@ -217,10 +216,10 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
     }
 
-    /// Creates a container, not started, and gives its id and what the engine says of it.
+    /// Creates a container without starting it, and returns its id and the engine's warnings.
     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>>;
 
-    /// The limits that the spec asks for and that this container does not have, each in words. Called for the first
+    /// Returns the limits that the spec asks for and that this container does not have, each in words. Called for the first
     /// container of a pool, once it was created; the pool refuses a container that lacks one. None unless implemented.
     fn missing_limits<'a>(
         &'a self,
@@ -231,7 +230,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// The settings of isolation that the spec asks for (the runtime, the read-only root, dropped capabilities and so on) and
+    /// Returns the settings of isolation that the spec asks for (the runtime, the read-only root, dropped capabilities and so on) and
     /// that this container does not have, each in words. Called as [`missing_limits`](Engine::missing_limits) is, and again when
     /// the container has started; the pool refuses a container that lacks one, with [`EngineErrorKind::SettingIgnored`]. None unless implemented.
     fn ignored_settings<'a>(
@@ -254,10 +253,10 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Runs a command in a running container.
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>>;
 
-    /// What the engine says of one container now. Not there: [`EngineErrorKind::NotFound`].
+    /// Returns what the engine says of one container now. Not there: [`EngineErrorKind::NotFound`].
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>>;
 
-    /// All containers that match, in any state.
+    /// Returns all containers that match, in any state.
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>>;
 
     /// Ends PID 1 with SIGKILL, and every other process of the container with it. Not running or not there: success.
@@ -286,7 +285,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Thaws a paused container.
     fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// What happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an
+    /// Streams what happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an
     /// error and ends, when the connection breaks; the caller then lists and subscribes again.
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>>;
 }
