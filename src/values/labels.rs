@@ -1,7 +1,7 @@
 //! The labels a pool puts on its containers, and their names.
 //!
-//! Whoever looks at an engine from outside can tell by them what belongs to whom:
-//! `docker ps --filter label=dockerpool.pool=NAME`. Labels of one's own go beside them, see
+//! They tell an operator which containers belong to which pool: `docker ps --filter label=dockerpool.pool=NAME`. A program's own
+//! labels go beside them, see
 //! [`ContainerSpec::label`](crate::ContainerSpec::label).
 //!
 //! Labels cannot be changed once a container is there. On one that a pool has [adopted](crate::Adopt) they still name the
@@ -35,7 +35,7 @@ pub const SPEC: &str = "dockerpool.spec";
 /// When the pool asked for the container: seconds since 1970, UTC, by the clock of the owner's machine.
 pub const CREATED: &str = "dockerpool.created";
 
-/// The labels by which all containers of the pools of this name are found, in whatever process.
+/// Returns the labels that all containers of pools of this name carry, in any process.
 pub fn of_pool(name: impl Into<String>) -> BTreeMap<String, String> {
     BTreeMap::from([
         (MANAGED_BY.to_owned(), MANAGED_BY_VALUE.to_owned()),
@@ -43,7 +43,7 @@ pub fn of_pool(name: impl Into<String>) -> BTreeMap<String, String> {
     ])
 }
 
-/// Whether a label of this name is the library's own, and refused in what users give.
+/// Returns whether a label of this name is reserved for the library. A spec with such a label is refused.
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with(PREFIX)
 }

@@ -1,13 +1,12 @@
-//! How a command ended, and what it left.
+//! How a command ended, what it printed and what it used.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How a command ended.
+/// Tells how a command ended.
 ///
-/// Through the exec API a program killed by signal *n* and one that exits with code 128 + *n* look the same; both are
-/// given as [`Signaled`](Self::Signaled). The agent tells them apart. A shell itself exits with 128 + *n* when its last
-/// command was killed.
+/// By the exec API a program killed by signal *n* and a program that exits with code 128 + *n* look the same: both are
+/// [`Signaled`](Self::Signaled). The agent tells them apart. A shell exits with 128 + *n* when its last command was killed.
 ///
 /// # Examples
 ///
@@ -35,58 +34,56 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExitStatus {
-    /// It ended by itself with this exit code.
+    /// The command ended by itself with this exit code.
     Exited(i32),
-    /// It was ended by this signal, sent by something in the container.
+    /// The command was ended by this signal, which was sent from within the container.
     Signaled(i32),
-    /// It ended by itself with this exit code (128 + *n* for signal *n*), and the end of its output did not come: what it
-    /// printed last may be missing. Not a [`success`](Self::success), whatever the code is.
+    /// The command ended by itself with this exit code (128 + *n* for signal *n*), and the end of its output did not come: what
+    /// it printed last may be missing. This is no [`success`](Self::success), whatever the code is.
     ///
-    /// Only the end of the engine's stream proves that an output is whole. It is waited for until nothing has come for five
-    /// seconds, and for half a minute in all. Docker gives it two seconds after the end of the command at the latest, also
-    /// where a background task holds the output, and then gives up what was not taken yet. So this is the status too where
-    /// a reader held the output up, and the command may have ended two seconds before its stream did. A relay between here
-    /// and the engine may withhold the end. A relay that closes the stream too early cannot be told from the engine.
+    /// Only the end of the engine's stream proves that an output is whole. The library waits for that end until nothing has come
+    /// for five seconds, and for at most 30 seconds in all. Docker ends the stream at most two seconds after the command, also
+    /// where a background process holds the output, and discards output that was not read by then. So a slow reader gets this
+    /// status as well. A relay between the library and the engine may withhold the end. A relay that closes the stream too early
+    /// looks the same as the engine. Podman says of some commands that leave input unread that it lost the end.
     Incomplete(i32),
-    /// It was stopped at its time limit. So it, and by the exec API its container, was killed.
+    /// The command reached its time limit and was killed; by the exec API its container was killed as well.
     TimedOut,
-    /// It printed nothing for as long as its idle timeout, and was killed as at its time limit.
+    /// The command printed nothing for the length of its idle timeout, and was killed as at its time limit.
     IdleTimedOut,
-    /// It printed more than its output limit, and was killed as at its time limit.
+    /// The command printed more than its output limit, and was killed as at its time limit.
     OutputLimit,
-    /// The kernel killed it, or a process it had started, because its container was over the memory limit. The command
+    /// The kernel killed the command, or a process that the command had started, because a memory limit was reached. The command
     /// itself may have gone on and ended well, as a shell does when a member of a pipeline is killed.
     ///
-    /// A command gets this status if one of its own processes was killed, never for the process of another command. If that
-    /// cannot be decided, the command has the status of its own end; the container is then tainted, or
-    /// [`Usage::oom_kills`] tells of the kill.
+    /// A command has this status if one of its own processes was killed, never for a process of another command. Where that
+    /// cannot be decided, the command has the status of its own end, and the container is tainted or [`Usage::oom_kills`]
+    /// counts the kill.
     ///
-    /// - By the agent it is decided by who was killed. That is known of the command's first process, of a shell that gives
-    ///   its child's end as its own, and of all processes that had lost their parent. A process that another one has
-    ///   waited for counts as the command's if there was no process of anybody else in the container while it ran.
-    /// - With [writable control groups](crate::ContainerSpec::writable_cgroups) the kernel counts for each command, and it is
-    ///   exact.
-    /// - By the exec API the engine's event tells, which names the container only. A command that ended by SIGKILL, or
-    ///   whose shell says so, counts as the one that was killed. One that ended otherwise counts if it was the only command
-    ///   at that time, in a container of a pool, and no command of an earlier lease has run there, which could have left a
-    ///   process behind.
+    /// - By the agent: known for the command's first process, for a shell that returns its child's end as its own, and for every
+    ///   process that had lost its parent. A process that another process waited for counts as the command's if no process of
+    ///   anybody else was in the container while the command ran.
+    /// - With [writable control groups](crate::ContainerSpec::writable_cgroups): exact, since the kernel counts for each command.
+    /// - By the exec API: the engine's event names the container only. A command that ended by SIGKILL, or whose shell reports
+    ///   that, counts as the one that was killed. Any other command counts if it was the only one at that time, in a container
+    ///   of a pool, and no command of an earlier lease, which could have left a process behind, has run there.
     OutOfMemory,
-    /// Its container ended or was removed while it ran.
+    /// The container ended or was removed while the command ran.
     ContainerGone,
-    /// It was ended by [`Child::kill`](crate::Child::kill).
+    /// [`Child::kill`](crate::Child::kill) ended the command.
     Killed,
-    /// Nobody can tell: the engine stopped answering, or its answers make no sense. The command may have run to its end,
-    /// and its output may be cut.
+    /// The end is not known: the engine stopped answering, or its answers make no sense. The command may have run to its end, and
+    /// its output may be cut.
     Unknown,
 }
 
 impl ExitStatus {
-    /// Whether it ended by itself with exit code 0, and all of its output came.
+    /// Returns whether the command ended by itself with exit code 0, and all of its output came.
     pub fn success(&self) -> bool {
         *self == Self::Exited(0)
     }
 
-    /// The exit code, if it ended by itself and all of its output came.
+    /// Returns the exit code, if the command ended by itself and all of its output came.
     pub fn code(&self) -> Option<i32> {
         match self {
             Self::Exited(code) => Some(*code),
@@ -94,7 +91,7 @@ impl ExitStatus {
         }
     }
 
-    /// The signal, if one sent from within the container ended it.
+    /// Returns the signal, if one that was sent from within the container ended the command.
     pub fn signal(&self) -> Option<i32> {
         match self {
             Self::Signaled(signal) => Some(*signal),
@@ -102,12 +99,12 @@ impl ExitStatus {
         }
     }
 
-    /// Whether nobody can tell how it ended.
+    /// Returns whether the end is not known.
     pub fn is_unknown(&self) -> bool {
         *self == Self::Unknown
     }
 
-    /// The same of a command whose output is known to be whole, or not.
+    /// Returns the status of the same end with an output that is whole, or not known to be.
     pub(crate) fn with_output(self, is_whole: bool) -> Self {
         match self {
             Self::Exited(code) if !is_whole => Self::Incomplete(code),
@@ -116,7 +113,7 @@ impl ExitStatus {
         }
     }
 
-    /// What the engine's exit code means, for a command that ended by itself.
+    /// Translates an engine's exit code of a command that ended by itself.
     pub(crate) fn from_engine_code(code: i64) -> Self {
         match code {
             // Linux has the signals 1 to 64.
@@ -144,7 +141,7 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// What a command left: how it ended, and what it had printed by then, whatever the end was.
+/// Holds how a command ended and what it had printed by then, whatever the end was.
 ///
 /// # Examples
 ///
@@ -164,35 +161,35 @@ impl fmt::Display for ExitStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a command that failed is not an Err: look at the status, or use check()"]
 pub struct Output {
-    /// How it ended.
+    /// How the command ended.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// What the command wrote to standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error.
+    /// What the command wrote to standard error.
     pub stderr: Vec<u8>,
-    /// Whether it printed more than `stdout` and `stderr` hold, because a limit was reached.
+    /// Whether the command printed more than `stdout` and `stderr` hold, because a limit was reached.
     pub truncated: bool,
-    /// Whether the end of what it printed may be missing, because the end of the engine's stream did not come: see
-    /// [`ExitStatus::Incomplete`]. A command that was ended before its time may have this as well.
+    /// Whether the end of the output may be missing, because the end of the engine's stream did not come: see
+    /// [`ExitStatus::Incomplete`]. Also set for some commands that were killed.
     pub incomplete: bool,
-    /// What it used.
+    /// What the command used.
     pub usage: Usage,
     pub(crate) container: String,
 }
 
 impl Output {
-    /// Standard output as text, with what is no UTF-8 replaced.
+    /// Returns standard output as text; bytes that are no UTF-8 are replaced.
     pub fn stdout_lossy(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.stdout)
     }
 
-    /// Standard error as text, with what is no UTF-8 replaced.
+    /// Returns standard error as text; bytes that are no UTF-8 are replaced.
     pub fn stderr_lossy(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.stderr)
     }
 }
 
-/// What a command used.
+/// Counts the time and the memory that a command used.
 ///
 /// # Examples
 ///
@@ -211,7 +208,7 @@ impl Output {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// From the request to the known end, as seen from here: what the engine needs to run a command is in it.
+    /// The time from the request to the known end, as this process sees it. The engine's own time is included.
     pub wall: Duration,
     /// Processor time in user mode. Counts the processes of the command that have ended and that their parent, or PID 1, has
     /// waited for. If the command was killed, that is every process of it, except those that had ended before under a parent
@@ -223,7 +220,7 @@ pub struct Usage {
     pub system: Option<Duration>,
     /// The largest resident memory of one of these processes, in bytes.
     pub peak_memory: Option<u64>,
-    /// How many processes of the container the kernel killed for memory while it ran.
+    /// How many processes of the container the kernel killed for memory while the command ran.
     pub oom_kills: Option<u32>,
     /// The most memory that the command and everything it has started had at once, in bytes. What the kernel counts for a
     /// control group is in it: files in memory and the page cache too. `None` unless the container has

@@ -1,8 +1,8 @@
-//! A pool in numbers.
+//! A pool in numbers, and how its commands and its containers are tied to this process.
 
 use std::fmt;
 
-/// How many containers a pool has, and where they are, at one moment.
+/// Counts the containers of a pool, by where they are at one moment.
 ///
 /// # Examples
 ///
@@ -22,17 +22,17 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Ready to be lent.
+    /// Containers that are ready to be lent.
     pub idle: usize,
-    /// Lent.
+    /// Containers that are lent.
     pub in_use: usize,
-    /// Being created.
+    /// Containers that are being created.
     pub creating: usize,
-    /// Between two leases: being removed, to be replaced.
+    /// Containers between two leases: being removed, to be replaced.
     pub recycling: usize,
-    /// How many there may be in all.
+    /// The most containers that the pool may have.
     pub max_total: usize,
-    /// Acquires that wait.
+    /// Acquires that wait in the queue.
     pub waiting: usize,
     /// How commands are run, and why.
     pub exec: ActiveExec,
@@ -44,10 +44,10 @@ pub struct Status {
     pub lifetime: Counters,
 }
 
-/// What has happened in a pool since it was built.
+/// Counts what has happened in a pool since it was built.
 ///
-/// `created + adopted = removed + taken` plus those that are idle, in use or being recycled now; the failed creations
-/// among the last are not meant.
+/// `created + adopted == removed + taken + idle + in_use + recycling`, where `recycling` leaves out failed creations that are
+/// being removed.
 ///
 /// # Examples
 ///
@@ -87,7 +87,7 @@ pub struct Counters {
 }
 
 impl Status {
-    /// How many there are in all; never more than [`max_total`](Self::max_total).
+    /// Returns `idle + in_use + creating + recycling`, which is never more than [`max_total`](Self::max_total).
     pub fn total(&self) -> usize {
         self.idle + self.in_use + self.creating + self.recycling
     }
