@@ -287,7 +287,7 @@ impl<S: State> Container<S> {
         self.shared().removal()
     }
 
-    /// It was removed: nothing is left to be done.
+    /// The container was removed: nothing is left to be done.
     pub(crate) fn into_removed(self) {
         self.handle.release();
     }
@@ -677,7 +677,7 @@ pub enum Taint {
     OutOfMemory = 5,
     /// A call to the engine failed in a way that leaves open what happened.
     EngineFailed = 6,
-    /// Nobody knows whether the last command has ended.
+    /// The end of the last command is not known.
     UnknownOutcome = 7,
     /// The guard was dropped by a panic.
     Panicked = 8,
@@ -685,7 +685,7 @@ pub enum Taint {
     Died = 9,
     /// Its lease lasted longer than [`max_lease`](crate::PoolBuilder::max_lease), and it was taken back.
     LeaseExpired = 10,
-    /// It had no processes, descriptors or memory left for a command.
+    /// The container had no processes, descriptors or memory left for a command.
     Exhausted = 11,
     /// A command could not be started for a reason that it did not bring along, so that no other command could be: the
     /// container's own working directory is gone, or cannot be entered; its own user is not known any more; `/etc/passwd` is

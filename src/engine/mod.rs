@@ -34,7 +34,7 @@ pub use registry_auth::RegistryAuth;
 pub use spec::{ContainerSpec, PullPolicy};
 pub(crate) use tty::TtyInput;
 
-/// What the pool asks of whatever runs its containers. Object-safe: a pool holds an `Arc<dyn Engine>`.
+/// Runs containers for pools. Object-safe: a pool holds an `Arc<dyn Engine>`.
 ///
 /// # Contract
 ///
@@ -290,7 +290,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>>;
 }
 
-/// What an engine can do, beyond what every engine must.
+/// Lists what an engine can do, beyond what every engine must.
 ///
 /// # Examples
 ///
@@ -316,8 +316,8 @@ pub struct Capabilities {
     pub stdin_half_close: bool,
     /// PID 1's standard input can be held attached, so that a container ends with its owner.
     pub lifeline: bool,
-    /// It tells of processes that were killed for using too much memory. Where it does not, such a command ends as one
-    /// killed by anybody: [`Signaled(9)`](crate::ExitStatus::Signaled), and a pipeline that loses a member to it as its
+    /// The engine has events for processes that the kernel killed for memory. Where it has none, such a command ends as one that
+    /// was killed by anybody: [`Signaled(9)`](crate::ExitStatus::Signaled), and a pipeline that loses a member to it as its
     /// shell says.
     pub oom_events: bool,
     /// Containers can be put on networks by name.
@@ -349,7 +349,7 @@ impl Capabilities {
     }
 }
 
-/// What answered [`Engine::check`].
+/// Describes the engine that answered [`Engine::check`].
 ///
 /// # Examples
 ///
@@ -374,7 +374,7 @@ pub struct EngineInfo {
     pub api_version: String,
     /// Operating system and architecture as images name them, e.g. `linux/amd64`.
     pub platform: String,
-    /// What its kernel can limit.
+    /// The limits that its kernel knows.
     pub limits: LimitSupport,
     /// The version of the control groups of its kernel, if it tells.
     pub cgroup_version: Option<u8>,
@@ -422,7 +422,7 @@ impl LimitSupport {
     }
 }
 
-/// What an engine answers to [`Engine::create`].
+/// Holds an engine's answer to [`Engine::create`].
 ///
 /// # Examples
 ///
@@ -441,7 +441,7 @@ pub struct Creation {
     /// Limits that the spec asks for and the engine does not set, in its words. The library refuses such a container, with
     /// [`EngineErrorKind::LimitDiscarded`], and removes it.
     pub discarded: Vec<String>,
-    /// What else the engine says. A pool tells each text once to [`on_error`](crate::PoolBuilder::on_error), as an
+    /// The engine's warnings. A pool tells each text once to [`on_error`](crate::PoolBuilder::on_error), as an
     /// [`EngineErrorKind::Warning`].
     pub warnings: Vec<String>,
 }
@@ -458,7 +458,7 @@ impl Creation {
 }
 
 impl EngineInfo {
-    /// What an engine of one's own answers.
+    /// Makes the answer of an engine of your own.
     pub fn new(version: impl Into<String>, api_version: impl Into<String>, platform: impl Into<String>) -> Self {
         Self {
             version: version.into(),
@@ -503,7 +503,7 @@ impl EngineInfo {
 pub struct Attachment {
     /// Writes to PID 1.
     pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
-    /// What PID 1 writes.
+    /// The output of PID 1.
     pub output: BoxStream<'static, Result<Frame, EngineError>>,
 }
 
@@ -641,7 +641,7 @@ impl fmt::Debug for ExecSession {
     }
 }
 
-/// What the end of a command's output stream shows.
+/// Tells what the end of a command's output stream proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEnd {
@@ -688,12 +688,12 @@ pub trait ExecControl: Send + Sync {
         Box::pin(std::future::pending())
     }
 
-    /// What the end of the output stream shows, once that has come; [`StreamEnd::GivenUp`] unless overridden.
+    /// Returns what the end of the output stream proves, once that has come; [`StreamEnd::GivenUp`] unless overridden.
     fn stream_end(&self) -> StreamEnd {
         StreamEnd::GivenUp
     }
 
-    /// What is known beyond the exit code, when that is known.
+    /// Returns what is known beyond the exit code, once the command has ended.
     fn report(&self) -> Option<ExecReport> {
         None
     }
@@ -761,7 +761,7 @@ fn no_single_kill() -> EngineError {
 pub struct ExecReport {
     /// The signal that ended it, if one did.
     pub signal: Option<i32>,
-    /// It was ended at its time limit.
+    /// The command was ended at its time limit.
     pub at_deadline: bool,
     /// Nothing of it is left, for one that was ended.
     pub all_dead: bool,
@@ -820,7 +820,7 @@ pub enum OutputStream {
 pub struct Frame {
     /// Where it was written to.
     pub stream: OutputStream,
-    /// What was written.
+    /// The bytes that were written.
     pub data: Bytes,
 }
 
@@ -864,7 +864,7 @@ pub enum ContainerState {
     Unknown,
 }
 
-/// What the engine says of a container.
+/// Describes a container in the engine's words.
 ///
 /// # Examples
 ///
@@ -900,7 +900,7 @@ pub struct ContainerReport {
 }
 
 impl ContainerReport {
-    /// What an engine of one's own reports; the other fields are public.
+    /// Makes the report of an engine of your own; the other fields are public.
     pub fn new(id: impl Into<String>, name: impl Into<String>, state: ContainerState) -> Self {
         Self {
             id: id.into(),
@@ -941,7 +941,7 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Those with this label.
+    /// Selects containers with this label.
     pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
             labels: vec![(key.into(), value.into())],
@@ -949,7 +949,7 @@ impl Selector {
         }
     }
 
-    /// Those of all pools of this name, in whatever process.
+    /// Selects the containers of all pools of this name, in any process.
     pub fn pool(name: impl Into<String>) -> Self {
         Self {
             labels: labels::of_pool(name).into_iter().collect(),
@@ -957,7 +957,7 @@ impl Selector {
         }
     }
 
-    /// The one with this id.
+    /// Selects the container with this id.
     pub fn id(id: impl Into<String>) -> Self {
         Self {
             labels: Vec::new(),
@@ -1009,14 +1009,14 @@ pub(crate) async fn listed(
 pub struct Event {
     /// The container's id.
     pub id: String,
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
     /// When, by the engine's clock, if it says so.
     pub at: Option<SystemTime>,
 }
 
 impl Event {
-    /// What an engine of one's own reports; the other fields are public.
+    /// Makes the report of an engine of your own; the other fields are public.
     pub fn new(id: impl Into<String>, kind: EventKind) -> Self {
         Self {
             id: id.into(),
@@ -1044,9 +1044,9 @@ pub enum EventKind {
     OutOfMemory,
     /// PID 1 ended.
     Died,
-    /// It was removed.
+    /// The container was removed.
     Removed,
-    /// It was paused.
+    /// The container was paused.
     Paused,
 }
 

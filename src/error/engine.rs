@@ -1,4 +1,4 @@
-//! What an engine call can fail with.
+//! Errors of calls to the engine.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -70,7 +70,7 @@ pub enum EngineErrorKind {
     /// TLS failed: the engine's certificate is not by the authority we trust or not for its name, or the engine does not
     /// take ours, or does not speak TLS at all.
     Untrusted,
-    /// It did not answer within our deadline.
+    /// The engine did not answer within the library's deadline.
     Timeout,
     /// The container (or the command in it) is not there.
     NotFound,
@@ -156,7 +156,7 @@ impl EngineError {
         Self::new(kind, message).with_source(error)
     }
 
-    /// What kind of failure it was.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> EngineErrorKind {
         self.kind
     }

@@ -1,10 +1,10 @@
-//! One value that cannot be used.
+//! Names one value that cannot be used.
 
 use std::fmt;
 
 use crate::values::text;
 
-/// One value that cannot be used.
+/// Names one value that cannot be used.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! What can go wrong, in types.
+//! Errors: of the library's calls, of the engine, of single values.
 
 mod engine;
 mod field;
@@ -15,7 +15,7 @@ pub(crate) use engine::is_too_many_open_files;
 pub use engine::{EngineError, EngineErrorKind};
 pub use field::FieldError;
 
-/// Everything the library's calls fail with. Cheap to move; the details are in a box.
+/// Tells why a call of the library failed. Cheap to move; the details are in a box.
 ///
 /// A command that failed, was stopped at its time limit or printed too much is not an error here: it is an
 /// [`ExitStatus`]. [`Output::check`] turns it into [`Error::Command`] for those who want `?`.
@@ -54,11 +54,11 @@ pub enum Error {
     /// A call to the engine failed.
     #[error("could not {op}{}{}", On(.container), Hint(.source))]
     Engine {
-        /// What was being done, e.g. `start the container`.
+        /// The action that failed, e.g. `start the container`.
         op: &'static str,
         /// The container's name, where it was about one.
         container: Option<String>,
-        /// What the engine said, or what kept it from answering.
+        /// The engine's answer, or the reason for which there was none.
         source: EngineError,
     },
 
@@ -89,7 +89,7 @@ pub enum Error {
         pool: String,
         /// The value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on whatever is left.
         instance: String,
-        /// What the engine said last.
+        /// The engine's last answer.
         source: Option<EngineError>,
     },
 
@@ -111,27 +111,27 @@ pub enum Error {
     ContainerGone {
         /// The container's name.
         container: String,
-        /// What the engine said.
+        /// The engine's answer.
         source: EngineError,
     },
 
-    /// What a command printed is no UTF-8; made by [`Command::output_string`](crate::Command::output_string).
+    /// The output of a command is no UTF-8; returned by [`Command::output_string`](crate::Command::output_string).
     #[error("the output of a command in container {container} is not UTF-8")]
     NotUtf8 {
         /// The container's name.
         container: String,
-        /// What it printed, and where it stops being UTF-8.
+        /// The output, and where it stops being UTF-8.
         source: std::string::FromUtf8Error,
     },
 
-    /// What a command printed could not be written to where the caller wanted it.
+    /// The output of a command could not be written to the caller's writer.
     #[error("could not write the {stream} of a command in container {container}")]
     Write {
         /// The container's name.
         container: String,
         /// `standard output` or `standard error`.
         stream: &'static str,
-        /// What the writer said.
+        /// The writer's error.
         source: std::io::Error,
     },
 
@@ -140,7 +140,7 @@ pub enum Error {
     Read {
         /// The container's name.
         container: String,
-        /// What the reader said.
+        /// The reader's error.
         source: std::io::Error,
     },
 
@@ -208,7 +208,7 @@ impl Error {
         }
     }
 
-    /// What the engine said, where it said something.
+    /// Returns the engine's error, where an engine's call failed.
     pub fn engine_error(&self) -> Option<&EngineError> {
         match self {
             Self::Engine { source, .. } | Self::ContainerGone { source, .. } => Some(source),
@@ -225,7 +225,7 @@ pub(crate) const RUNTIME_ENDED: &str =
 
 pub(crate) type ErrorFn = Arc<dyn Fn(Error) + Send + Sync>;
 
-/// What is known when an acquire's deadline has passed.
+/// Tells what was known when the deadline of an acquire passed.
 ///
 /// # Examples
 ///
@@ -314,7 +314,7 @@ impl fmt::Display for On<'_> {
     }
 }
 
-/// What the reader of a message can do about it; the cause itself is in `source()`.
+/// Adds to a message what its reader can do about it; the cause itself is in `source()`.
 struct Hint<'a>(&'a EngineError);
 
 impl fmt::Display for Hint<'_> {

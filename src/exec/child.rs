@@ -49,7 +49,7 @@ use crate::values::waker::guarded;
 /// # }
 /// ```
 ///
-/// It borrows the container, so the lease cannot end before it:
+/// A child borrows its container, so the lease cannot end before it:
 ///
 /// ```compile_fail,E0505
 /// # async fn example(c: dockerpool::PooledContainer) -> Result<(), dockerpool::Error> {

@@ -28,8 +28,8 @@ const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 
 /// A command to be run in a container, built like `tokio::process::Command`.
 ///
-/// It borrows the container: neither it nor its [`Child`] outlives the lease. Running it leaves it as it was: it can be run
-/// again, in the same way or another, with the same standard input.
+/// A command borrows its container: neither the command nor its [`Child`] outlives the lease. Running a command leaves it as it
+/// was: it can be run again, in the same way or another, with the same standard input.
 ///
 /// # Examples
 ///
@@ -281,7 +281,7 @@ impl<'c> Command<'c> {
         self
     }
 
-    /// What happens when it has printed as much as it may. Default: [`OnLimit::Kill`].
+    /// Sets what happens when the command has printed as much as it may. Default: [`OnLimit::Kill`].
     pub fn on_limit(&mut self, on_limit: OnLimit) -> &mut Self {
         self.setup.on_limit = on_limit;
         self

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// polled again: not even to find out whether it had any more. Who needs to know that asks the inner reader
 /// ([`get_mut`](Self::get_mut)).
 ///
-/// It differs from [`tokio::io::Take`] in just that: after a `Take`, "the end" and "cut off" look the same.
+/// [`Limited`] differs from [`tokio::io::Take`] in just that: after a `Take`, "the end" and "cut off" look the same.
 ///
 /// Several readers can share one limit, see [`Budget`]; that is how a command's two outputs are limited together.
 ///
@@ -271,7 +271,7 @@ impl Budget {
     }
 }
 
-/// What a [`Limited`] reader says in place of end-of-file: inside of an [`io::Error`].
+/// Stands for what a [`Limited`] reader says in place of end-of-file: inside of an [`io::Error`].
 ///
 /// # Examples
 ///

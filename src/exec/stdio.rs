@@ -17,7 +17,7 @@ use super::limit::{Budget, LimitReached, Limited};
 use crate::runtime::Home;
 use crate::values::waker::Guarded;
 
-/// What happens when a command has printed as much as it may.
+/// Decides what happens when a command has printed as much as it may.
 ///
 /// # Examples
 ///
@@ -41,10 +41,10 @@ use crate::values::waker::Guarded;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnLimit {
-    /// It is ended, with [`ExitStatus::OutputLimit`](crate::ExitStatus::OutputLimit).
+    /// The command is ended, with [`ExitStatus::OutputLimit`](crate::ExitStatus::OutputLimit).
     #[default]
     Kill,
-    /// It goes on to its own end; what it prints beyond the limit is taken from it and dropped.
+    /// The command goes on to its own end; what it prints beyond the limit is taken from it and dropped.
     Truncate,
 }
 

@@ -39,7 +39,7 @@ pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// The settings of a [`Pool`]; made by [`Pool::builder`]. All of them are checked in [`build`](Self::build), and every
 /// bad one is reported by its name.
 ///
-/// What the containers are like is said by the setters shared with [`ContainerSpec`], whose defaults (no network, 512
+/// Containers are described by the setters shared with [`ContainerSpec`], whose defaults (no network, 512
 /// MiB of memory, 512 processes) hold here too.
 ///
 /// # Examples
@@ -193,7 +193,7 @@ impl PoolBuilder {
         self
     }
 
-    /// What happens to a container between two leases. Default: [`Reuse::AsIs`].
+    /// Sets what happens to a container between two leases. Default: [`Reuse::AsIs`].
     pub fn reuse(mut self, reuse: Reuse) -> Self {
         self.reuse = reuse;
         self
@@ -220,7 +220,7 @@ impl PoolBuilder {
         self
     }
 
-    /// What the containers are like, as a whole, in place of what the setters below have said before.
+    /// Describes the containers as a whole, in place of what the setters below have said before.
     pub fn spec(mut self, spec: ContainerSpec) -> Self {
         self.spec = spec;
         self

@@ -31,14 +31,14 @@ pub use builder::PoolBuilder;
 pub use guard::PooledContainer;
 use guard::Watched;
 
-/// What happens to a container between two leases.
+/// Decides what happens to a container between two leases.
 ///
 /// | | processes left behind | files left behind | cost |
 /// |---|---|---|---|
 /// | `AsIs` | go on | stay | none |
 /// | `Never` | gone | gone | a new container each time, made in the background |
 ///
-/// Whatever is chosen, a tainted container is never lent again: see [`Taint`](crate::Taint).
+/// A tainted container is never lent again: see [`Taint`](crate::Taint).
 ///
 /// # Examples
 ///
@@ -59,8 +59,8 @@ use guard::Watched;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reuse {
-    /// It goes straight back: files, background processes and shared memory of one lease are seen by the next. Right for
-    /// trusted work only. The default, until the library can clean a container.
+    /// The container goes straight back: the next lease finds the files, background processes and shared memory of the last one.
+    /// Right for trusted work only. The default, until the library can clean a container.
     #[default]
     AsIs,
     /// Each lease gets a fresh container; a used one is removed and replaced in the background. Right for hostile code and for
@@ -255,7 +255,7 @@ impl Pool {
 
     /// As [`shutdown`](Self::shutdown), waiting for leases for this long. If several ask, the shortest wait counts.
     ///
-    /// It ends within `limit` plus [`SHUTDOWN_SWEEP_TIMEOUT`](Self::SHUTDOWN_SWEEP_TIMEOUT).
+    /// The call ends within `limit` plus [`SHUTDOWN_SWEEP_TIMEOUT`](Self::SHUTDOWN_SWEEP_TIMEOUT).
     ///
     /// # Errors
     ///
