@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::{busybox, engine};
 
@@ -25,6 +26,9 @@ use crate::support::{busybox, engine};
 const SHELL: &str = r#"set -e; ip link set lo up; mkdir -p /run/containerd; mount -t tmpfs tmpfs /run/containerd; set +e
 while read -r line; do eval "$line" </dev/null >&2; echo "ended $?"; done"#;
 
+/// One engine at a time: each must be whole again within seconds.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 /// A Docker engine of its own.
 pub struct PrivateEngine {
     shell: Child,
@@ -32,6 +36,7 @@ pub struct PrivateEngine {
     output: Lines<BufReader<ChildStdout>>,
     folder: TempDir,
     options: String,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl PrivateEngine {
@@ -45,6 +50,7 @@ impl PrivateEngine {
 
     /// The namespaces and folders, and no engine yet.
     pub async fn not_started(options: &str) -> Self {
+        let alone = ALONE.lock().await;
         let folder = TempDir::with_prefix("dockerpool-engine-").unwrap();
         let mut shell = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"])
@@ -61,6 +67,7 @@ impl PrivateEngine {
             shell,
             folder,
             options: options.to_owned(),
+            _alone: alone,
         };
         let data = engine.data();
         engine.run(&format!("mkdir {}", data.display())).await;
