@@ -342,7 +342,8 @@ describe() {
     else
         root=$ENGINES_DIR/$name/root
         for program in "/usr/bin/$runtime" "/usr/sbin/$runtime"; do [ ! -x "$root$program" ] || break; done
-        version=$(chroot "$root" "$program" --version) || return 1
+        # gVisor's wants /proc, which is mounted for the engine only.
+        version=$(nsenter --target "$(private_engine "$name")" --mount --root "$program" --version) || return 1
     fi
     # "runc version 1.3.6", "crun version 1.28", "runsc version release-...".
     version=$(sed -n '1s/.* version //p' <<<"$version")
