@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Owner, own_test, pool};
+use crate::support::{Owner, itself, own_test, pool};
 use dockerpool::{ActiveExec, ExecVia, PooledContainer};
 
 /// Makes a run of this binary, in a process of its own, an owner.
@@ -176,12 +176,7 @@ async fn a_pool_whose_directory_was_cleaned_away_goes_on() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &own_test!("a_pool_whose_directory_was_cleaned_away_goes_on"),
-            "--nocapture",
-        ])
+    let output = itself(&own_test!("a_pool_whose_directory_was_cleaned_away_goes_on"))
         .env("XDG_RUNTIME_DIR", folder.path())
         .env(HARMED, folder.path())
         .output()

@@ -1,9 +1,8 @@
 //! What many agents cost their owner in memory. What one takes in its container is in `agent/commands.rs`.
 
-use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{engine, own_test, pool};
+use crate::support::{engine, itself, own_test, pool};
 use dockerpool::{ActiveExec, ExecVia};
 use futures_util::future::join_all;
 
@@ -24,12 +23,7 @@ async fn a_pool_of_fifty_agents_adds_less_than_ten_megabytes() {
     if std::env::var_os(OWNER).is_some() {
         return own().await;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &own_test!("a_pool_of_fifty_agents_adds_less_than_ten_megabytes"),
-            "--nocapture",
-        ])
+    let output = itself(&own_test!("a_pool_of_fifty_agents_adds_less_than_ten_megabytes"))
         .env(OWNER, "1")
         .output()
         .unwrap();

@@ -1,11 +1,11 @@
 //! An owner that may use little memory, and commands that print far more than that: it lives, and loses nothing.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::memory_group::MemoryGroup;
-use crate::support::{containers_of_instance, engine, own_test, pool};
+use crate::support::{containers_of_instance, engine, itself, own_test, pool};
 use dockerpool::{Child, Container, ExitStatus, Running};
 use futures_util::future::join_all;
 use tokio::io::AsyncReadExt;
@@ -30,16 +30,14 @@ async fn an_owner_with_little_memory_outlives_commands_that_print_half_a_gibibyt
     if crate::support::lacks(crate::support::Capability::Root) {
         return;
     }
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg(own_test!(
-            "an_owner_with_little_memory_outlives_commands_that_print_half_a_gibibyte"
-        ))
-        .env(OWNER, "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut owner = itself(&own_test!(
+        "an_owner_with_little_memory_outlives_commands_that_print_half_a_gibibyte"
+    ))
+    .env(OWNER, "1")
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
     let _group = MemoryGroup::with(owner.id(), LIMIT);
     owner.stdin.take().unwrap().write_all(b"go on\n").unwrap();
     let owner = owner.wait_with_output().unwrap();

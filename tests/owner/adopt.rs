@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
-use crate::support::{busybox, engine, eventually, eventually_now, finish, own_test, unique_name};
+use crate::support::{busybox, engine, eventually, eventually_now, finish, itself, own_test, unique_name};
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptions;
 use dockerpool::engine::{ContainerReport, Selector};
@@ -68,8 +68,7 @@ impl Owner {
     /// Starts one, and waits until it has [`IDLE`] idle ones, one that was lent without a use, one in use, and one that
     /// has come back.
     fn start(name: &str, memory: u64) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &own_test!("an_owner"), "--nocapture"])
+        let mut process = itself(&own_test!("an_owner"))
             .env(OWNER, format!("{name} {memory}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

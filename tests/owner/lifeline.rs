@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::memory_group::MemoryGroup;
 use crate::support::{
-    Owner, busybox, containers_of, containers_of_instance, engine, eventually, eventually_now, finish, own_test, pool,
-    python, unique_name,
+    Owner, busybox, containers_of, containers_of_instance, engine, eventually, eventually_now, finish, itself,
+    own_test, pool, python, unique_name,
 };
 use bollard::models::HostConfig;
 use dockerpool::engine::{ContainerState, Selector};
@@ -30,8 +30,7 @@ async fn ended(test: &str, own_end: fn(), end: impl FnOnce(&mut Child)) -> Optio
         own(own_end).await;
         return None;
     }
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &own_test!(test), "--nocapture"])
+    let mut owner = itself(&own_test!(test))
         .env(OWNER, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -178,8 +177,7 @@ async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_
     }
     let name = unique_name("paused");
     let _cleaned_up = RemovedAtLast(name.clone());
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &own_test!(TEST), "--nocapture"])
+    let mut owner = itself(&own_test!(TEST))
         .env(OWNER, &name)
         .stdout(Stdio::piped())
         .spawn()

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{busybox, containers_of_instance, own_test, pool};
+use crate::support::{busybox, containers_of_instance, itself, own_test, pool};
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{
     Container, ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PoolBuilder,
@@ -590,12 +590,7 @@ fn a_process_that_has_a_pool_can_end() {
         println!("instance={}", POOL.get_or_init(|| pool).instance());
         return;
     }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &own_test!("a_process_that_has_a_pool_can_end"),
-            "--nocapture",
-        ])
+    let output = itself(&own_test!("a_process_that_has_a_pool_can_end"))
         .env("DOCKERPOOL_TEST_ENDS", "1")
         .output()
         .unwrap();

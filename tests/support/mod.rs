@@ -151,10 +151,17 @@ macro_rules! own_test {
     ($name:expr) => {{
         let path = [module_path!(), $name].join("::");
         // The first is the binary's.
-        path.split_once("::").map_or(path.clone(), |(_, path)| path.to_owned())
+        path.split_once("::").expect("it has a module").1.to_owned()
     }};
 }
 pub(crate) use own_test;
+
+/// This test binary once more, for one test alone, which is named by [`own_test`].
+pub fn itself(test: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]);
+    command
+}
 
 /// Whether this process runs that test alone. Where it does not, one that does is started, and must succeed.
 pub fn is_alone(test: &str) -> bool {
@@ -162,9 +169,7 @@ pub fn is_alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", test, "--nocapture"]).env(ALONE, "1").output();
-    let output = output.unwrap();
+    let output = itself(test).env(ALONE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
     false
@@ -178,8 +183,7 @@ impl Owner {
     pub fn start(test: &str, tell: impl FnOnce(&mut std::process::Command) -> &mut std::process::Command) -> Self {
         use std::io::BufRead;
 
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture"]);
+        let mut command = itself(test);
         command
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null());

@@ -1,6 +1,6 @@
 //! Logins: given, from Docker's configuration, through helpers.
 
-use crate::support::own_test;
+use crate::support::{itself, own_test};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -105,8 +105,7 @@ async fn credential_helpers_are_asked() {
     let pull_once = async || {
         image.forget();
         let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-        let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &own_test!("credential_helpers_are_asked"), "--nocapture"])
+        let output = tokio::process::Command::from(itself(&own_test!("credential_helpers_are_asked")))
             .env(CHILD, &image.name)
             .env("PATH", path)
             .env("DOCKER_CONFIG", folder.path())

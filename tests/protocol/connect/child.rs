@@ -1,6 +1,6 @@
 //! What the environment says. Each case is a process of its own, since a process has one environment only.
 
-use crate::support::own_test;
+use crate::support::{itself, own_test};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -16,12 +16,7 @@ const CHILD: &str = "DOCKERPOOL_TEST_CHILD";
 
 /// What a child with this environment, and nothing else in it, has to say.
 pub async fn child(what: &str, environment: &[(&str, &str)]) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &own_test!("the_environment_says_which_engine"),
-            "--nocapture",
-        ])
+    let output = Command::from(itself(&own_test!("the_environment_says_which_engine")))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env(CHILD, what)
