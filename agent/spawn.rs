@@ -95,7 +95,7 @@ pub fn run(
     sys::exit(127)
 }
 
-/// What [`run`] has said, be it by having been killed before it could say anything.
+/// Decodes the word of [`run`]: why the command did not begin. A process that was killed early has left the first word.
 pub fn failure(word: u32) -> Option<Failure> {
     Some((Stage::decode((word >> 16) as u8)?, Errno((word & 0xffff) as i32)))
 }

@@ -340,7 +340,7 @@ impl Table {
         };
         let killed = waited.signal == sys::SIGKILL as u8;
         let said = self.failures[place].load(Ordering::Relaxed);
-        // What ends it in another way before it has its limits ends it as any command.
+        // Before its limits a process is killed by those of the agent, or as the agent was told.
         let is_failure = said != spawn::YET_UNLIMITED || (killed && command.cause == Cause::Own);
         let failure = spawn::failure(said).filter(|_| is_failure);
         command.ended(waited, failure, oom_kills);

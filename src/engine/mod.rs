@@ -179,7 +179,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
-    /// Removes what dead owners of this pool name left behind of [`prepare`](Engine::prepare) (the agent's volume); see
+    /// Removes what [`prepare`](Engine::prepare) made for dead owners of this pool name (the agent's volume); see
     /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. The default is a no-op.
     fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
         let _ = spec;

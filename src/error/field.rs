@@ -39,7 +39,7 @@ impl FieldError {
         &self.field
     }
 
-    /// What is wrong with the value.
+    /// Returns the words for what is wrong with the value.
     pub fn problem(&self) -> &str {
         &self.problem
     }

@@ -608,7 +608,7 @@ impl fmt::Debug for PoolBuilder {
 /// The first container of a pool, with what the engine says of it.
 type First = (Handle, Vec<String>);
 
-/// What was made ready on the engine by a build that is not done yet. Dropping it undoes that in the background.
+/// Undoes in the background, when dropped, what a build that is not done yet has prepared on the engine.
 struct Prepared {
     engine: Arc<dyn Engine>,
     spec: ContainerSpec,

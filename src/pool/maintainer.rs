@@ -70,7 +70,7 @@ pub(super) const JUDGE: Judge<Item> = Judge {
     is_outdated: |item| item.shared().life.is_outdated(),
 };
 
-/// What the pool and its background tasks share.
+/// Shares state between the pool and its background tasks.
 pub(super) struct Background {
     pub(super) pool: String,
     pub(super) instance: String,
@@ -318,7 +318,7 @@ pub(super) fn numbered_name(pool: &str, instance: &str, number: u64) -> String {
     format!("{}-{}-{number}", name_of(pool), &instance[..12])
 }
 
-/// What a background task has done.
+/// Tells what a background task has done.
 enum Done {
     Created,
     NotCreated,

@@ -24,7 +24,7 @@ const LONGEST: usize = 512;
 
 type Frames = BoxStream<'static, Result<Frame, EngineError>>;
 
-/// The output without that line, if it is the last of it; tells `lost` of it then.
+/// Returns the output without that line where the line is the last of it, and calls `lost` then.
 pub(super) fn without(frames: Frames, tty: bool, lost: impl FnOnce() + Send + 'static) -> Frames {
     let state = (frames, Tail::new(tty), VecDeque::new(), Some(lost));
     stream::unfold(state, async |(mut frames, mut tail, mut ready, mut lost)| {
@@ -106,7 +106,7 @@ impl Tail {
         [None, (!own.is_empty()).then(|| self.frame(own))]
     }
 
-    /// What has been held, which is output after all.
+    /// Returns the held bytes, which are output after all.
     fn give(&mut self) -> Option<Frame> {
         self.given.clear();
         let held = self.held.split().freeze();
@@ -159,7 +159,7 @@ mod tests {
         Ok(Frame { stream, data })
     }
 
-    /// What comes of these, and whether an end was lost.
+    /// Returns the output of these frames, and whether an end was lost.
     fn seen(frames: Vec<Result<Frame, EngineError>>, tty: bool) -> (Vec<u8>, bool) {
         let lost = Arc::new(AtomicBool::new(false));
         let noted = lost.clone();
