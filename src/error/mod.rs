@@ -394,6 +394,18 @@ mod tests {
     use crate::values::outcome::Usage;
 
     #[test]
+    fn the_name_of_a_program_that_cannot_be_started_is_one_harmless_line() {
+        let error = Error::CannotStart {
+            container: "box".to_owned(),
+            program: "a\nb\u{1b}[31m".to_owned() + &"c".repeat(5000),
+            reason: "why".to_owned(),
+        };
+        let words = error.to_string();
+        assert!(words.starts_with("cannot start `a\\nb\\u{1b}[31mc"), "{words}");
+        assert!(!words.contains(char::is_control) && words.len() < 3000, "{words}");
+    }
+
+    #[test]
     fn check_gives_the_output_back_either_way() {
         let output = |status| Output {
             status,
