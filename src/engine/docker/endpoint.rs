@@ -19,8 +19,9 @@ const TLS_PORT: u16 = 2376;
 /// Who can speak to a Docker engine is root on its machine. So a TCP socket without TLS is taken on the loopback
 /// interface only, unless it is asked for by the name of [`insecure_tcp`](Self::insecure_tcp).
 ///
-/// `"tcp://127.0.0.1:2375".parse()` takes the forms of `DOCKER_HOST`: `unix:///path`, `tcp://host:port` (plain),
-/// `ssh://user@host:port` and `npipe:////./pipe/name`. `Display` gives the same forms.
+/// `"tcp://127.0.0.1:2375".parse()` takes the forms of `DOCKER_HOST`: `unix:///path`, `tcp://host:port` (plain; `http://` is
+/// taken for the same), `ssh://user@host:port` and `npipe:////./pipe/name`. `Display` gives these four forms. Without a port,
+/// 2375 is meant for plain TCP, 2376 for TLS, and the port of the user's ssh configuration for ssh.
 ///
 /// # Examples
 ///

@@ -315,7 +315,7 @@ impl Route {
     async fn connect(&self, uri: Uri) -> io::Result<Wire> {
         Ok(match self {
             #[cfg(unix)]
-            Self::Unix(path) => Wire::new(tokio::net::UnixStream::connect(path).await?),
+            Self::Unix(path) => Wire::new(dial_unix(path).await?),
             #[cfg(windows)]
             Self::Pipe(path) => Wire::new(open_pipe(path).await?),
             Self::Tcp(tcp) => Wire::new(dial(tcp, uri).await?),
@@ -339,6 +339,23 @@ async fn dial(tcp: &HttpConnector, uri: Uri) -> io::Result<TcpStream> {
     poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(io::Error::other)?;
     let stream = tcp.call(uri).await.map_err(io::Error::other)?;
     Ok(stream.into_inner())
+}
+
+/// Connects to a Unix socket. The kernel says of a file or folder in its place no more than "connection refused".
+#[cfg(unix)]
+async fn dial_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
+    use std::os::unix::fs::FileTypeExt;
+
+    let error = match tokio::net::UnixStream::connect(path).await {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    let is_other = error.kind() == io::ErrorKind::ConnectionRefused
+        && std::fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket());
+    match is_other {
+        true => Err(io::Error::new(error.kind(), format!("{} is no socket", path.display()))),
+        false => Err(error),
+    }
 }
 
 #[cfg(windows)]

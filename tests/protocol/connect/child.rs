@@ -90,6 +90,8 @@ async fn the_environment_says_which_engine() {
         text.contains("unix:///nowhere.sock") && text.contains("No such file"),
         "{text}"
     );
+    let text = said(&host("unix:///etc/passwd")).await;
+    assert!(text.contains("/etc/passwd is no socket"), "{text}");
     let text = said(&[("DOCKER_CONTEXT".to_owned(), "gone".to_owned())]).await;
     assert!(text.contains("DOCKER_CONTEXT: there is no context `gone`"), "{text}");
 }
