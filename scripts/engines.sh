@@ -504,6 +504,18 @@ run_engine() {
     if [ -n "$VM" ]; then vm_down; else stop_private_engine "$name"; fi
 }
 
+# prepare_engines NAME...: fetches and unpacks what a later run of these needs.
+prepare_engines() {
+    local name
+    mkdir -p "$ENGINES_DIR"
+    exec 9>"$ENGINES_DIR/lock"
+    flock 9
+    for name in "$@"; do
+        engine_recipe "$name"
+        if [ -n "$VM" ]; then vm_build "$VM"; else unpack_engine "$name"; fi
+    done
+}
+
 engines() {
     local names=() name args=() native=''
     while [ $# -gt 0 ] && [ "$1" != -- ]; do

@@ -183,7 +183,7 @@ fn assert_typed(c: &Container<Running>, result: Result<Output, Error>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn everything_at_random_for_a_while() {
     let _alone = ALONE.lock().await;
-    let seconds = number(SECONDS).unwrap_or(20);
+    let seconds = number(SECONDS).unwrap_or(10);
     let seed = number(SEED).unwrap_or_else(|| fastrand::u64(..));
     println!("soak: {seconds} s, {SEED}={seed}");
     let mut rng = Rng::with_seed(seed);

@@ -163,10 +163,11 @@ pub fn itself(test: &str) -> std::process::Command {
     command
 }
 
-/// Whether this process runs that test alone. Where it does not, one that does is started, and must succeed.
+/// Returns whether this process runs that test alone, as nextest has it. Where it does not, starts one that does, which must
+/// succeed.
 pub fn is_alone(test: &str) -> bool {
     const ALONE: &str = "DOCKERPOOL_TEST_ALONE";
-    if std::env::var_os(ALONE).is_some() {
+    if std::env::var_os(ALONE).is_some() || std::env::var_os("NEXTEST").is_some() {
         return true;
     }
     let output = itself(test).env(ALONE, "1").output().unwrap();
