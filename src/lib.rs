@@ -180,3 +180,8 @@ pub use pool::{Adopt, Pool, PoolBuilder, PooledContainer, Reuse};
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};
+
+/// Has the README's program compiled by a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
