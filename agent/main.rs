@@ -18,6 +18,8 @@ mod sessions;
 mod socket;
 mod spawn;
 #[allow(unsafe_code)]
+mod start;
+#[allow(unsafe_code)]
 mod sys;
 mod table;
 mod tree;
