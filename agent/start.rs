@@ -1,4 +1,4 @@
-//! Where the kernel enters, and what the compiler takes for granted.
+//! Where the kernel enters, and what compiled code takes for granted.
 
 use core::arch::{asm, global_asm};
 
@@ -29,41 +29,55 @@ global_asm!(
     start = sym start,
 );
 
+/// Reads what the kernel has put on the stack, and runs the agent.
+///
+/// # Safety
+///
+/// `stack` must be where the kernel has put, in this order: the number of arguments, the arguments, a null pointer, the
+/// environment, a null pointer.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // Before anything else.
     let pid1 = guard();
-    // SAFETY: the kernel's layout: the number of arguments, the arguments, NULL, the environment, NULL. All of it stays
-    // where it is for the life of the process.
-    let env = unsafe {
-        let env = stack.add(1 + *stack + 1) as *const *const u8;
-        let mut len = 0;
-        while !(*env.add(len)).is_null() {
-            len += 1;
-        }
-        Env::new(core::slice::from_raw_parts(env, len))
-    };
+    // SAFETY: the number of arguments comes first.
+    let args = unsafe { stack.read() };
+    let env = stack.wrapping_add(1 + args + 1).cast::<*const u8>();
+    let mut len = 0;
+    // SAFETY: the list goes at least as far as its null pointer.
+    while !unsafe { env.wrapping_add(len).read() }.is_null() {
+        len += 1;
+    }
+    // SAFETY: so many pointers were read, and nothing changes them for the life of the process.
+    let texts = unsafe { core::slice::from_raw_parts(env, len) };
+    // SAFETY: the kernel ends each variable with NUL, and nothing changes it.
+    let env = unsafe { Env::new(texts) };
     crate::run(pid1, env)
 }
 
-// What the compiler calls for copies and comparisons. The crate is `no_builtins`, so these loops stay loops.
+// What the compiler calls for copies and comparisons. The crate is `no_builtins`, so these loops stay loops. Their callers
+// promise what those of C's functions of the same names promise.
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-    // SAFETY: the caller's promise.
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction copies `len` bytes upwards, which the caller has at both addresses.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
         asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
             options(nostack, preserves_flags));
-        #[cfg(target_arch = "aarch64")]
-        {
-            let words = len / 8;
-            for i in 0..words {
-                let word = from.cast::<u64>().add(i).read_unaligned();
-                to.cast::<u64>().add(i).write_unaligned(word);
-            }
-            for i in words * 8..len {
-                *to.add(i) = *from.add(i);
-            }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let words = len / 8;
+        for i in 0..words {
+            // SAFETY: the word is within the `len` bytes that the caller has there.
+            let word = unsafe { from.cast::<u64>().wrapping_add(i).read_unaligned() };
+            // SAFETY: as above.
+            unsafe { to.cast::<u64>().wrapping_add(i).write_unaligned(word) };
+        }
+        for i in words * 8..len {
+            // SAFETY: the byte is one of `len`.
+            let byte = unsafe { from.wrapping_add(i).read() };
+            // SAFETY: as above.
+            unsafe { to.wrapping_add(i).write(byte) };
         }
     }
     to
@@ -71,31 +85,31 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if (to as usize).wrapping_sub(from as usize) >= len {
-            return memcpy(to, from, len);
-        }
-        let mut i = len;
-        while i > 0 {
-            i -= 1;
-            *to.add(i) = *from.add(i);
-        }
+    if (to as usize).wrapping_sub(from as usize) >= len {
+        // SAFETY: `to` does not begin within `from`, so that a copy upwards reads each byte before it is overwritten.
+        return unsafe { memcpy(to, from, len) };
+    }
+    for i in (0..len).rev() {
+        // SAFETY: the byte is one of `len`, and downwards none was overwritten yet.
+        let byte = unsafe { from.wrapping_add(i).read() };
+        // SAFETY: the byte is one of `len`.
+        unsafe { to.wrapping_add(i).write(byte) };
     }
     to
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
-    // SAFETY: the caller's promise.
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction writes `len` bytes, which the caller has there.
     unsafe {
-        #[cfg(target_arch = "x86_64")]
         asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8,
             options(nostack, preserves_flags));
-        #[cfg(target_arch = "aarch64")]
-        for i in 0..len {
-            *to.add(i) = byte as u8;
-        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    for i in 0..len {
+        // SAFETY: the byte is one of `len`.
+        unsafe { to.wrapping_add(i).write(byte as u8) };
     }
     to
 }
@@ -103,8 +117,10 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     for i in 0..len {
-        // SAFETY: the caller's promise.
-        let (a, b) = unsafe { (*a.add(i), *b.add(i)) };
+        // SAFETY: the byte is one of `len`.
+        let a = unsafe { a.wrapping_add(i).read() };
+        // SAFETY: as above.
+        let b = unsafe { b.wrapping_add(i).read() };
         if a != b {
             return a as i32 - b as i32;
         }
@@ -114,26 +130,26 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: the promises of both are the same.
     unsafe { memcmp(a, b, len) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut len = 0;
-    // SAFETY: the caller's promise.
-    while unsafe { *text.add(len) } != 0 {
+    // SAFETY: the text goes at least as far as its NUL.
+    while unsafe { text.wrapping_add(len).read() } != 0 {
         len += 1;
     }
     len
 }
 
-/// The core library's tables name it; nothing unwinds here.
+/// Is named by the core library's tables. Nothing unwinds here.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // The container ends with its PID 1: nothing goes on with an agent in an unknown state.
+    // The container ends with its PID 1, and so nothing goes on with an agent in an unknown state.
     exit(101)
 }

@@ -1,135 +1,31 @@
-//! The system calls' numbers, and how the kernel is called.
+//! How the kernel is called. The type of a call's number says what its arguments are, and so who must vouch for them.
 
 use core::arch::asm;
+use core::ffi::CStr;
 
-use super::{Errno, Result};
+use super::{Errno, Fd, Result};
 
+/// The number of a call that takes numbers alone: no argument makes the kernel read or change memory of this process.
+#[derive(Clone, Copy)]
+pub struct Plain(usize);
+
+/// The number of a call that takes a directory, a path in it and up to two numbers.
+#[derive(Clone, Copy)]
+pub struct AtPath(usize);
+
+/// The number of a call that is given pointers, or that changes which memory there is.
+#[derive(Clone, Copy)]
+pub struct Raw(usize);
+
+/// Enters the kernel.
+///
+/// # Safety
+///
+/// Every pointer among the arguments must be valid for what the call does with it, and no memory that is in use may go.
 #[cfg(target_arch = "x86_64")]
-pub mod nr {
-    pub const READ: usize = 0;
-    pub const WRITE: usize = 1;
-    pub const CLOSE: usize = 3;
-    pub const LSEEK: usize = 8;
-    pub const MMAP: usize = 9;
-    pub const MUNMAP: usize = 11;
-    pub const RT_SIGPROCMASK: usize = 14;
-    pub const IOCTL: usize = 16;
-    pub const PREAD64: usize = 17;
-    pub const PWRITE64: usize = 18;
-    pub const MADVISE: usize = 28;
-    pub const GETPID: usize = 39;
-    pub const SOCKET: usize = 41;
-    pub const CONNECT: usize = 42;
-    pub const SENDMSG: usize = 46;
-    pub const CLONE: usize = 56;
-    pub const EXECVE: usize = 59;
-    pub const WAIT4: usize = 61;
-    pub const KILL: usize = 62;
-    pub const FCNTL: usize = 72;
-    pub const GETCWD: usize = 79;
-    pub const CHDIR: usize = 80;
-    pub const FCHOWN: usize = 93;
-    pub const PTRACE: usize = 101;
-    pub const GETUID: usize = 102;
-    pub const SETUID: usize = 105;
-    pub const SETGID: usize = 106;
-    pub const GETPPID: usize = 110;
-    pub const CAPGET: usize = 125;
-    pub const SETSID: usize = 112;
-    pub const SETGROUPS: usize = 116;
-    pub const PRCTL: usize = 157;
-    pub const SCHED_SETAFFINITY: usize = 203;
-    pub const SCHED_GETAFFINITY: usize = 204;
-    pub const GETDENTS64: usize = 217;
-    pub const CLOCK_GETTIME: usize = 228;
-    pub const EXIT_GROUP: usize = 231;
-    pub const TGKILL: usize = 234;
-    pub const WAITID: usize = 247;
-    pub const IOPRIO_SET: usize = 251;
-    pub const IOPRIO_GET: usize = 252;
-    pub const OPENAT: usize = 257;
-    pub const MKDIRAT: usize = 258;
-    pub const UNLINKAT: usize = 263;
-    pub const READLINKAT: usize = 267;
-    pub const FCHMODAT: usize = 268;
-    pub const FACCESSAT: usize = 269;
-    pub const PPOLL: usize = 271;
-    pub const SIGNALFD4: usize = 289;
-    pub const DUP3: usize = 292;
-    pub const PIPE2: usize = 293;
-    pub const PRLIMIT64: usize = 302;
-    pub const SCHED_SETATTR: usize = 314;
-    pub const SCHED_GETATTR: usize = 315;
-    pub const RENAMEAT2: usize = 316;
-    pub const STATX: usize = 332;
-    pub const CLOSE_RANGE: usize = 436;
-}
-
-#[cfg(target_arch = "aarch64")]
-pub mod nr {
-    pub const GETCWD: usize = 17;
-    pub const PTRACE: usize = 117;
-    pub const TGKILL: usize = 131;
-    pub const DUP3: usize = 24;
-    pub const FCNTL: usize = 25;
-    pub const IOCTL: usize = 29;
-    pub const IOPRIO_SET: usize = 30;
-    pub const IOPRIO_GET: usize = 31;
-    pub const MKDIRAT: usize = 34;
-    pub const UNLINKAT: usize = 35;
-    pub const FACCESSAT: usize = 48;
-    pub const CHDIR: usize = 49;
-    pub const FCHMODAT: usize = 53;
-    pub const FCHOWN: usize = 55;
-    pub const OPENAT: usize = 56;
-    pub const CLOSE: usize = 57;
-    pub const PIPE2: usize = 59;
-    pub const GETDENTS64: usize = 61;
-    pub const LSEEK: usize = 62;
-    pub const READ: usize = 63;
-    pub const WRITE: usize = 64;
-    pub const PREAD64: usize = 67;
-    pub const PWRITE64: usize = 68;
-    pub const PPOLL: usize = 73;
-    pub const SIGNALFD4: usize = 74;
-    pub const READLINKAT: usize = 78;
-    pub const EXIT_GROUP: usize = 94;
-    pub const WAITID: usize = 95;
-    pub const CLOCK_GETTIME: usize = 113;
-    pub const SCHED_SETAFFINITY: usize = 122;
-    pub const SCHED_GETAFFINITY: usize = 123;
-    pub const KILL: usize = 129;
-    pub const RT_SIGPROCMASK: usize = 135;
-    pub const CAPGET: usize = 90;
-    pub const SETGID: usize = 144;
-    pub const SETUID: usize = 146;
-    pub const SETSID: usize = 157;
-    pub const SETGROUPS: usize = 159;
-    pub const PRCTL: usize = 167;
-    pub const GETPID: usize = 172;
-    pub const GETPPID: usize = 173;
-    pub const GETUID: usize = 174;
-    pub const SOCKET: usize = 198;
-    pub const CONNECT: usize = 203;
-    pub const SENDMSG: usize = 211;
-    pub const MUNMAP: usize = 215;
-    pub const CLONE: usize = 220;
-    pub const EXECVE: usize = 221;
-    pub const MMAP: usize = 222;
-    pub const MADVISE: usize = 233;
-    pub const WAIT4: usize = 260;
-    pub const PRLIMIT64: usize = 261;
-    pub const SCHED_SETATTR: usize = 274;
-    pub const SCHED_GETATTR: usize = 275;
-    pub const RENAMEAT2: usize = 276;
-    pub const STATX: usize = 291;
-    pub const CLOSE_RANGE: usize = 436;
-}
-
-#[cfg(target_arch = "x86_64")]
-unsafe fn raw(n: usize, a: [usize; 6]) -> isize {
+unsafe fn enter(n: usize, a: [usize; 6]) -> isize {
     let result;
-    // SAFETY: the kernel's convention: it keeps all registers but these. The caller vouches for the arguments.
+    // SAFETY: the kernel keeps all registers but these. The caller vouches for the arguments.
     unsafe {
         asm!(
             "syscall",
@@ -142,10 +38,15 @@ unsafe fn raw(n: usize, a: [usize; 6]) -> isize {
     result
 }
 
+/// Enters the kernel.
+///
+/// # Safety
+///
+/// Every pointer among the arguments must be valid for what the call does with it, and no memory that is in use may go.
 #[cfg(target_arch = "aarch64")]
-unsafe fn raw(n: usize, a: [usize; 6]) -> isize {
+unsafe fn enter(n: usize, a: [usize; 6]) -> isize {
     let result;
-    // SAFETY: the kernel's convention: it keeps all registers but x0. The caller vouches for the arguments.
+    // SAFETY: the kernel keeps all registers but x0. The caller vouches for the arguments.
     unsafe {
         asm!(
             "svc #0",
@@ -158,26 +59,174 @@ unsafe fn raw(n: usize, a: [usize; 6]) -> isize {
     result
 }
 
+/// Makes any call.
+///
 /// # Safety
 ///
-/// Every pointer among the arguments must be good for what the kernel does with it.
+/// Every pointer among the arguments must be valid for what the call does with it, and no memory that is in use may go.
 #[inline(never)]
-pub unsafe fn enter(n: usize, args: &[usize]) -> Result<usize> {
+pub unsafe fn raw(Raw(n): Raw, args: &[usize]) -> Result<usize> {
     let mut a = [0; 6];
     a[..args.len()].copy_from_slice(args);
-    // SAFETY: passed on.
-    match unsafe { raw(n, a) } {
+    // SAFETY: the caller's promise is the same.
+    match unsafe { enter(n, a) } {
         error @ -4095..=-1 => Err(Errno(-error as i32)),
         result => Ok(result as usize),
     }
 }
 
-macro_rules! call {
-    ($n:ident $(, $arg:expr)*) => {
-        // SAFETY: every pointer given here is of a borrow that lives through the call, with its true length, or of a
-        // text that ends with NUL.
-        unsafe { $crate::sys::call::enter($crate::sys::call::nr::$n, &[$($arg as usize),*]) }
+/// Makes a call that takes numbers alone.
+pub fn plain(Plain(n): Plain, args: &[usize]) -> Result<usize> {
+    // SAFETY: a `Plain` call has nothing to do with memory.
+    unsafe { raw(Raw(n), args) }
+}
+
+/// Makes a call on a path in a directory.
+#[inline(never)]
+pub fn at_path(AtPath(n): AtPath, dir: Fd, path: &CStr, numbers: [usize; 2]) -> Result<usize> {
+    let [a, b] = numbers;
+    // SAFETY: the only pointer is that of the path, which ends with NUL and is only read.
+    unsafe { raw(Raw(n), &[dir as usize, path.as_ptr() as usize, a, b]) }
+}
+
+/// [`raw`] with arguments of any type that is a number or a pointer. Numbers are extended by their sign.
+macro_rules! memory_call {
+    ($n:ident $(, $arg:expr)* $(,)?) => {
+        $crate::sys::call::raw($crate::sys::call::nr::$n, &[$($arg as usize),*])
     };
 }
 
-pub(super) use call;
+/// [`plain`] with arguments of any type that is a number. They are extended by their sign.
+macro_rules! call {
+    ($n:ident $(, $arg:expr)* $(,)?) => {
+        $crate::sys::call::plain($crate::sys::call::nr::$n, &[$($arg as usize),*])
+    };
+}
+
+pub(super) use {call, memory_call};
+
+#[cfg(target_arch = "x86_64")]
+pub mod nr {
+    use super::{AtPath, Plain, Raw};
+
+    pub const READ: Raw = Raw(0);
+    pub const WRITE: Raw = Raw(1);
+    pub const CLOSE: Plain = Plain(3);
+    pub const LSEEK: Plain = Plain(8);
+    pub const MMAP: Raw = Raw(9);
+    pub const MUNMAP: Raw = Raw(11);
+    pub const RT_SIGPROCMASK: Raw = Raw(14);
+    pub const IOCTL: Raw = Raw(16);
+    pub const PREAD64: Raw = Raw(17);
+    pub const PWRITE64: Raw = Raw(18);
+    pub const MADVISE: Raw = Raw(28);
+    pub const GETPID: Plain = Plain(39);
+    pub const SOCKET: Plain = Plain(41);
+    pub const CONNECT: Raw = Raw(42);
+    pub const SENDMSG: Raw = Raw(46);
+    pub const CLONE: Raw = Raw(56);
+    pub const EXECVE: Raw = Raw(59);
+    pub const WAIT4: Raw = Raw(61);
+    pub const KILL: Plain = Plain(62);
+    pub const FCNTL: Raw = Raw(72);
+    pub const GETCWD: Raw = Raw(79);
+    pub const CHDIR: Raw = Raw(80);
+    pub const FCHOWN: Plain = Plain(93);
+    pub const PTRACE: Raw = Raw(101);
+    pub const GETUID: Plain = Plain(102);
+    pub const SETUID: Plain = Plain(105);
+    pub const SETGID: Plain = Plain(106);
+    pub const GETPPID: Plain = Plain(110);
+    pub const CAPGET: Raw = Raw(125);
+    pub const SETSID: Plain = Plain(112);
+    pub const SETGROUPS: Raw = Raw(116);
+    pub const PRCTL: Raw = Raw(157);
+    pub const SCHED_SETAFFINITY: Raw = Raw(203);
+    pub const SCHED_GETAFFINITY: Raw = Raw(204);
+    pub const GETDENTS64: Raw = Raw(217);
+    pub const CLOCK_GETTIME: Raw = Raw(228);
+    pub const EXIT_GROUP: Plain = Plain(231);
+    pub const TGKILL: Plain = Plain(234);
+    pub const WAITID: Raw = Raw(247);
+    pub const IOPRIO_SET: Plain = Plain(251);
+    pub const IOPRIO_GET: Plain = Plain(252);
+    pub const OPENAT: AtPath = AtPath(257);
+    pub const MKDIRAT: AtPath = AtPath(258);
+    pub const UNLINKAT: AtPath = AtPath(263);
+    pub const READLINKAT: Raw = Raw(267);
+    pub const FCHMODAT: AtPath = AtPath(268);
+    pub const FACCESSAT: AtPath = AtPath(269);
+    pub const PPOLL: Raw = Raw(271);
+    pub const SIGNALFD4: Raw = Raw(289);
+    pub const DUP3: Plain = Plain(292);
+    pub const PIPE2: Raw = Raw(293);
+    pub const PRLIMIT64: Raw = Raw(302);
+    pub const SCHED_SETATTR: Raw = Raw(314);
+    pub const SCHED_GETATTR: Raw = Raw(315);
+    pub const RENAMEAT2: Raw = Raw(316);
+    pub const STATX: Raw = Raw(332);
+    pub const CLOSE_RANGE: Plain = Plain(436);
+}
+
+#[cfg(target_arch = "aarch64")]
+pub mod nr {
+    use super::{AtPath, Plain, Raw};
+
+    pub const GETCWD: Raw = Raw(17);
+    pub const PTRACE: Raw = Raw(117);
+    pub const TGKILL: Plain = Plain(131);
+    pub const DUP3: Plain = Plain(24);
+    pub const FCNTL: Raw = Raw(25);
+    pub const IOCTL: Raw = Raw(29);
+    pub const IOPRIO_SET: Plain = Plain(30);
+    pub const IOPRIO_GET: Plain = Plain(31);
+    pub const MKDIRAT: AtPath = AtPath(34);
+    pub const UNLINKAT: AtPath = AtPath(35);
+    pub const FACCESSAT: AtPath = AtPath(48);
+    pub const CHDIR: Raw = Raw(49);
+    pub const FCHMODAT: AtPath = AtPath(53);
+    pub const FCHOWN: Plain = Plain(55);
+    pub const OPENAT: AtPath = AtPath(56);
+    pub const CLOSE: Plain = Plain(57);
+    pub const PIPE2: Raw = Raw(59);
+    pub const GETDENTS64: Raw = Raw(61);
+    pub const LSEEK: Plain = Plain(62);
+    pub const READ: Raw = Raw(63);
+    pub const WRITE: Raw = Raw(64);
+    pub const PREAD64: Raw = Raw(67);
+    pub const PWRITE64: Raw = Raw(68);
+    pub const PPOLL: Raw = Raw(73);
+    pub const SIGNALFD4: Raw = Raw(74);
+    pub const READLINKAT: Raw = Raw(78);
+    pub const EXIT_GROUP: Plain = Plain(94);
+    pub const WAITID: Raw = Raw(95);
+    pub const CLOCK_GETTIME: Raw = Raw(113);
+    pub const SCHED_SETAFFINITY: Raw = Raw(122);
+    pub const SCHED_GETAFFINITY: Raw = Raw(123);
+    pub const KILL: Plain = Plain(129);
+    pub const RT_SIGPROCMASK: Raw = Raw(135);
+    pub const CAPGET: Raw = Raw(90);
+    pub const SETGID: Plain = Plain(144);
+    pub const SETUID: Plain = Plain(146);
+    pub const SETSID: Plain = Plain(157);
+    pub const SETGROUPS: Raw = Raw(159);
+    pub const PRCTL: Raw = Raw(167);
+    pub const GETPID: Plain = Plain(172);
+    pub const GETPPID: Plain = Plain(173);
+    pub const GETUID: Plain = Plain(174);
+    pub const SOCKET: Plain = Plain(198);
+    pub const CONNECT: Raw = Raw(203);
+    pub const SENDMSG: Raw = Raw(211);
+    pub const MUNMAP: Raw = Raw(215);
+    pub const CLONE: Raw = Raw(220);
+    pub const EXECVE: Raw = Raw(221);
+    pub const MMAP: Raw = Raw(222);
+    pub const MADVISE: Raw = Raw(233);
+    pub const WAIT4: Raw = Raw(260);
+    pub const PRLIMIT64: Raw = Raw(261);
+    pub const SCHED_SETATTR: Raw = Raw(274);
+    pub const SCHED_GETATTR: Raw = Raw(275);
+    pub const RENAMEAT2: Raw = Raw(276);
+    pub const STATX: Raw = Raw(291);
+    pub const CLOSE_RANGE: Plain = Plain(436);
+}

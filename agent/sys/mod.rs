@@ -1,4 +1,4 @@
-//! The system calls, by kind. With `start.rs` it has all of the agent's unsafe code.
+//! The system calls, by kind. With `start.rs` this is all of the agent's unsafe code.
 
 mod call;
 mod file;
@@ -15,8 +15,8 @@ pub use process::*;
 pub use signal::*;
 pub use stream::*;
 
-/// Why a call failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Says why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
 impl Errno {
@@ -25,12 +25,19 @@ impl Errno {
     pub const SRCH: Self = Self(3);
     pub const INTR: Self = Self(4);
     pub const AGAIN: Self = Self(11);
+    pub const NOMEM: Self = Self(12);
     pub const ACCES: Self = Self(13);
+    pub const BUSY: Self = Self(16);
+    pub const EXIST: Self = Self(17);
+    pub const NOTDIR: Self = Self(20);
     pub const ISDIR: Self = Self(21);
     pub const INVAL: Self = Self(22);
+    pub const NOTEMPTY: Self = Self(39);
+    pub const LOOP: Self = Self(40);
+    pub const TIME: Self = Self(62);
 }
 
 pub type Result<T> = core::result::Result<T, Errno>;
 
-/// An open descriptor. Never 0 to 2 for anything the agent has opened itself.
+/// An open file descriptor. The agent opens none below 3.
 pub type Fd = i32;

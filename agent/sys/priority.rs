@@ -1,22 +1,27 @@
-//! What a process may use, and how soon.
+//! What a process may use, and how soon it gets it.
 
 use super::Result;
-use super::call::call;
+use super::call::{call, memory_call};
 
+/// The soft and the hard limit of a resource.
 pub type Limit = [u64; 2];
 
+/// Returns a limit of this process.
 pub fn limit(which: usize) -> Limit {
-    let mut limit = [0u64; 2];
-    let _ = call!(PRLIMIT64, 0, which, 0, limit.as_mut_ptr());
+    let mut limit = Limit::default();
+    // SAFETY: the kernel writes two numbers of 8 bytes, and reads none.
+    let _ = unsafe { memory_call!(PRLIMIT64, 0, which, 0, limit.as_mut_ptr()) };
     limit
 }
 
+/// Sets a limit of this process.
 pub fn set_limit(which: usize, limit: &Limit) -> Result<()> {
-    call!(PRLIMIT64, 0, which, limit.as_ptr(), 0).map(drop)
+    // SAFETY: the kernel reads two numbers of 8 bytes, and writes none.
+    unsafe { memory_call!(PRLIMIT64, 0, which, limit.as_ptr(), 0) }.map(drop)
 }
 
-/// How a process is scheduled, as the kernel has it (`sched_attr`).
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Describes how a process is scheduled, in the kernel's layout (`sched_attr`).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Scheduling {
     pub size: u32,
@@ -31,63 +36,66 @@ pub struct Scheduling {
     pub most: u32,
 }
 
-/// How this process is scheduled.
+/// Returns how this process is scheduled.
 pub fn scheduling() -> Result<Scheduling> {
-    let mut attr = Scheduling {
-        size: 0,
-        policy: 0,
-        flags: 0,
-        nice: 0,
-        priority: 0,
-        runtime: 0,
-        deadline: 0,
-        period: 0,
-        least: 0,
-        most: 0,
-    };
-    call!(SCHED_GETATTR, 0, &raw mut attr, size_of::<Scheduling>(), 0)?;
+    let mut attr = Scheduling::default();
+    // SAFETY: the kernel writes at most as many bytes as it is told that `attr` has.
+    unsafe { memory_call!(SCHED_GETATTR, 0, &raw mut attr, size_of::<Scheduling>(), 0) }?;
     Ok(attr)
 }
 
-/// Has this process scheduled so.
-pub fn set_scheduling(attr: &Scheduling) -> Result<()> {
-    call!(SCHED_SETATTR, 0, &raw const *attr, 0).map(drop)
+/// Sets how this process is scheduled.
+pub fn set_scheduling(wanted: &Scheduling) -> Result<()> {
+    let mut attr = Scheduling {
+        size: wanted.size.min(size_of::<Scheduling>() as u32),
+        ..*wanted
+    };
+    // SAFETY: the kernel reads as many bytes as `size` says, which are not more than `attr` has. A kernel that knows fewer
+    // writes its own size there.
+    unsafe { memory_call!(SCHED_SETATTR, 0, &raw mut attr, 0) }.map(drop)
 }
 
-/// A bit for each processor. On a machine of more than 1024 the kernel refuses, and nothing is known.
+/// A bit for each processor. On a machine with more than 1024 the kernel refuses the call.
 pub type Processors = [u64; 16];
 
 pub const ALL_PROCESSORS: Processors = [u64::MAX; 16];
 
-/// Where this process may run.
+/// Returns the processors that this process may run on.
 pub fn processors() -> Result<Processors> {
     let mut mask = Processors::default();
-    call!(SCHED_GETAFFINITY, 0, size_of::<Processors>(), mask.as_mut_ptr())?;
+    // SAFETY: the kernel writes at most the bytes of `mask`.
+    unsafe { memory_call!(SCHED_GETAFFINITY, 0, size_of_val(&mask), mask.as_mut_ptr()) }?;
     Ok(mask)
 }
 
+/// Sets the processors that this process may run on.
 pub fn set_processors(mask: &Processors) -> Result<()> {
-    call!(SCHED_SETAFFINITY, 0, size_of::<Processors>(), mask.as_ptr()).map(drop)
+    // SAFETY: the kernel reads at most the bytes of `mask`.
+    unsafe { memory_call!(SCHED_SETAFFINITY, 0, size_of_val(mask), mask.as_ptr()) }.map(drop)
 }
 
 const IOPRIO_WHO_PROCESS: usize = 1;
 
-/// The class and the priority of this process's input and output.
+/// Returns the class and the priority of this process's input and output.
 pub fn io_priority() -> Result<usize> {
     call!(IOPRIO_GET, IOPRIO_WHO_PROCESS, 0)
 }
 
+/// Sets the class and the priority of this process's input and output.
 pub fn set_io_priority(priority: usize) -> Result<()> {
     call!(IOPRIO_SET, IOPRIO_WHO_PROCESS, 0, priority).map(drop)
 }
 
-/// How late timers may be, in nanoseconds.
+/// Returns how late this process's timers may be, in nanoseconds.
 pub fn timer_slack() -> Result<usize> {
     const PR_GET_TIMERSLACK: usize = 30;
-    call!(PRCTL, PR_GET_TIMERSLACK)
+    // SAFETY: this operation takes no argument.
+    unsafe { memory_call!(PRCTL, PR_GET_TIMERSLACK) }
 }
 
+/// Sets how late this process's timers may be, in nanoseconds.
 pub fn set_timer_slack(slack: usize) -> Result<()> {
     const PR_SET_TIMERSLACK: usize = 29;
-    call!(PRCTL, PR_SET_TIMERSLACK, slack).map(drop)
+    // SAFETY: this operation takes a number.
+    unsafe { memory_call!(PRCTL, PR_SET_TIMERSLACK, slack) }.map(drop)
 }
