@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use crate::cgroups::Cgroups;
 use crate::protocol::MAX_COMMANDS;
 use crate::sessions::{MOST, Sessions};
-use crate::sys::{self, Errno, Fd, Pid1};
+use crate::sys::{self, Errno, Fd, List, Pid1};
 use crate::tree::{self, Mark, Process};
 use crate::users;
 
@@ -157,11 +157,11 @@ struct Look {
 
 /// Kills what is the command's; `None` if not everything could be looked at.
 fn sweep(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<Look> {
-    let memory = sys::map(MAX_PROCESSES * size_of::<Process>()).ok()?;
-    let look = look_at_all(proc, memory, |processes| kill_marked(processes, target, sessions));
-    sys::unmap(memory);
+    let mut processes = List::new(MAX_PROCESSES).ok()?;
+    let quiet = look_at_all(proc, &mut processes)?;
+    let look = kill_marked(&mut processes, target, sessions);
     // Where the kernel does not tell what was begun, it is known only of what cannot begin anything.
-    look.map(|(look, quiet)| Look {
+    Some(Look {
         quiet: quiet.unwrap_or(false),
         ..look
     })
@@ -170,21 +170,18 @@ fn sweep(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<Loo
 /// The same with everything stopped, so that nothing is begun or ends meanwhile. The others go on afterwards, but for those
 /// that were stopped before.
 fn sweep_stopped(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<Look> {
-    let size = MAX_PROCESSES * size_of::<Process>();
-    let before = sys::map(size).ok()?;
-    let Ok(memory) = sys::map(size) else {
-        sys::unmap(before);
-        return None;
-    };
-    let len = look_at_all(proc, before, |processes| processes.len()).map_or(0, |(len, _)| len);
-    let was_stopped = &sys::as_processes(before)[..len];
+    let mut before = List::<Process>::new(MAX_PROCESSES).ok()?;
+    let mut processes = List::new(MAX_PROCESSES).ok()?;
+    if look_at_all(proc, &mut before).is_none() {
+        before.clear();
+    }
     let was_stopped = |process: &Process| {
-        let place = was_stopped.binary_search_by_key(&process.pid, |process| process.pid);
-        place.is_ok_and(|place| was_stopped[place].stopped && was_stopped[place].started == process.started)
+        let place = before.binary_search_by_key(&process.pid, |process| process.pid);
+        place.is_ok_and(|place| before[place].stopped && before[place].started == process.started)
     };
     let _ = sys::kill_everything(pid1, sys::SIGSTOP);
-    let look = look_at_all(proc, memory, |processes| {
-        let look = kill_marked(processes, target, sessions);
+    let look = look_at_all(proc, &mut processes).map(|quiet| {
+        let look = kill_marked(&mut processes, target, sessions);
         let others = processes.iter().filter(|process| is_other(process));
         if look.all_stopped {
             for process in others.filter(|process| !was_stopped(process)) {
@@ -197,14 +194,12 @@ fn sweep_stopped(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Se
                 let _ = sys::kill(process.pid as i32, sys::SIGSTOP);
             }
         }
-        look
+        (look, quiet)
     });
     if look.is_none_or(|(_, quiet)| quiet == Some(false)) {
         // Some may not have been seen.
         let _ = sys::kill_everything(pid1, sys::SIGCONT);
     }
-    sys::unmap(memory);
-    sys::unmap(before);
     look.map(|(look, quiet)| Look {
         quiet: quiet.unwrap_or(look.all_stopped),
         ..look
@@ -250,25 +245,20 @@ fn mark(processes: &mut [Process], target: &Target<'_>, sessions: &mut Sessions)
 
 /// Whether there is any process that is not the command's, dead or alive; `None`: not known.
 pub fn has_company(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<bool> {
-    let memory = sys::map(MAX_PROCESSES * size_of::<Process>()).ok()?;
-    let look = look_at_all(proc, memory, |processes| {
-        mark(processes, target, sessions);
-        processes
-            .iter()
-            .any(|process| process.pid > 1 && process.mark != Mark::Ours)
-    });
-    sys::unmap(memory);
-    look.map(|(company, _)| company)
+    let mut processes = List::new(MAX_PROCESSES).ok()?;
+    look_at_all(proc, &mut processes)?;
+    mark(&mut processes, target, sessions);
+    let mut others = processes.iter().filter(|process| process.mark != Mark::Ours);
+    Some(others.any(|process| process.pid > 1))
 }
 
 /// Has the sessions of ended commands looked at.
 pub fn look_at_sessions(proc: Proc, sessions: &mut Sessions) {
-    let look = sys::map(MAX_PROCESSES * size_of::<Process>()).ok().and_then(|memory| {
-        let look = look_at_all(proc, memory, |processes| sessions.look(processes));
-        sys::unmap(memory);
-        look
-    });
-    if look.is_none() {
+    if let Ok(mut processes) = List::new(MAX_PROCESSES)
+        && look_at_all(proc, &mut processes).is_some()
+    {
+        sessions.look(&processes);
+    } else {
         // What cannot be seen in time is not believed later.
         sessions.clear();
     }
@@ -303,23 +293,11 @@ impl Proc {
 
 /// Gives what there is, ordered by pid; and whether nothing was begun meanwhile, where that is known. `None` if not
 /// everything could be looked at.
-fn look_at_all<T>(proc: Proc, memory: &mut [u8], look: impl FnOnce(&mut [Process]) -> T) -> Option<(T, Option<bool>)> {
-    let processes = sys::as_processes(memory);
-    let mut count = 0;
+fn look_at_all(proc: Proc, processes: &mut List<Process>) -> Option<Option<bool>> {
     let before = proc.last();
     let whole = each(proc, |pid, name| {
-        if count == processes.len() {
-            return false;
-        }
         match stat(proc, name) {
-            Ok(process) => {
-                let in_order = count == 0 || processes[count - 1].pid < pid;
-                if in_order {
-                    processes[count] = process;
-                    count += 1;
-                }
-                in_order
-            }
+            Ok(process) => processes.last().is_none_or(|last| last.pid < pid) && processes.push(process).is_ok(),
             // Gone meanwhile.
             Err(Errno::NOENT | Errno::SRCH) => true,
             // It may be there all the same: where memory is short, say.
@@ -327,7 +305,7 @@ fn look_at_all<T>(proc: Proc, memory: &mut [u8], look: impl FnOnce(&mut [Process
         }
     });
     let quiet = before.zip(proc.last()).map(|(before, after)| before == after);
-    whole.then(|| (look(&mut processes[..count]), quiet))
+    whole.then_some(quiet)
 }
 
 /// What `/proc` says of one process.

@@ -7,6 +7,7 @@
 #![no_main]
 #![no_builtins]
 #![deny(unsafe_code)]
+#![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
 mod cgroups;
 mod kill;
@@ -17,6 +18,8 @@ mod protocol;
 mod sessions;
 mod socket;
 mod spawn;
+#[allow(unsafe_code)]
+mod start;
 #[allow(unsafe_code)]
 mod sys;
 mod table;
@@ -64,9 +67,6 @@ const COUNT_TURNS: u32 = 100;
 
 /// How many children that are traced by the agent, and stopped, go on in one such turn. The others are killed.
 const STOPS: u32 = 64;
-
-/// What a wipe is answered that comes while another goes on.
-const BUSY: Errno = Errno(16);
 
 /// Signals, streams and socket of the library's, and three streams of each command.
 const MAX_FDS: usize = 4 + 3 * MAX_COMMANDS;
@@ -355,7 +355,7 @@ impl Agent {
                     Ok(wipe) if self.wipe.is_none() => self.wipe = Some((wipe, None)),
                     Ok(wipe) => {
                         wipe.close();
-                        wiped(&mut self.out, id, Err((BUSY, 0)));
+                        wiped(&mut self.out, id, Err((Errno::BUSY, 0)));
                     }
                     Err(error) => wiped(&mut self.out, id, Err((error, 0))),
                 }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::cgroups::Cgroups;
 use crate::own::Own;
 use crate::protocol::{CLEAR_ENV, Fields, LIMITS, Spawn, Stage};
-use crate::sys::{self, Env, Errno, Fd, Limit};
+use crate::sys::{self, Bytes, Env, Errno, Fd, Limit, List, Texts};
 use crate::users;
 
 /// The longest path the kernel takes.
@@ -126,12 +126,15 @@ fn become_command(
     if stdio.tty {
         sys::take_terminal(1).map_err(at(Stage::Terminal))?;
     }
-    let passwd = sys::map(USERS_FILE).map_err(resources)?;
-    let group = sys::map(USERS_FILE).map_err(resources)?;
+    let mut passwd = Bytes::new(USERS_FILE).map_err(resources)?;
+    let mut group = Bytes::new(USERS_FILE).map_err(resources)?;
     let user = match spawn.user.to_bytes() {
         b"" => None,
         wanted => {
-            let (passwd, group) = (read_file(c"/etc/passwd", passwd), read_file(c"/etc/group", group));
+            let (passwd, group) = (
+                read_file(c"/etc/passwd", &mut passwd),
+                read_file(c"/etc/group", &mut group),
+            );
             let user = users::find(passwd, group, wanted).map_err(|stage| (stage, Errno(0)))?;
             let own_home = users::find(passwd, group, users::decimal(given.uid.into(), &mut [0; 20]))
                 .map(|own| own.home)
@@ -171,13 +174,12 @@ fn become_command(
         sys::chdir(cwd).map_err(at(Stage::Directory))?;
     }
 
-    let argv = sys::map_pointers(spawn.argc as usize + 1).map_err(resources)?;
-    for (slot, arg) in argv.iter_mut().zip(spawn.args()) {
-        *slot = arg.as_ptr().cast();
-    }
-    let own_vars = sys::list(spawn.env(), spawn.envc as usize).map_err(resources)?;
-    // One for a terminal's, one for the end.
-    let env = sys::map_pointers(given.env.len() + own_vars.len() + 2).map_err(resources)?;
+    let mut args = Texts::new(spawn.argc as usize).map_err(resources)?;
+    spawn.args().try_for_each(|arg| args.push(arg)).map_err(resources)?;
+    let mut own_vars = List::new(spawn.envc as usize).map_err(resources)?;
+    spawn.env().try_for_each(|var| own_vars.push(var)).map_err(resources)?;
+    // One more for a terminal's.
+    let mut env = Texts::new(given.env.len() + own_vars.len() + 1).map_err(resources)?;
     let mut home = [0; PATH_MAX];
     let home = match &user {
         Some((user, own_home)) => join(&mut home, &[b"HOME=", user.home]).map(|home| (home, *own_home)),
@@ -186,7 +188,6 @@ fn become_command(
     let podman = given.env.texts().any(|var| var == c"container=podman");
     let cleared = spawn.flags & CLEAR_ENV != 0;
     let mut path: &[u8] = b"";
-    let mut count = 0;
     for (i, var) in given.env.texts().enumerate() {
         if own_vars.binary_search_by(|own| name(own).cmp(name(var))).is_ok() {
             continue;
@@ -204,21 +205,17 @@ fn become_command(
         {
             var = home;
         }
-        env[count] = var.as_ptr().cast();
-        count += 1;
+        env.push(var).map_err(resources)?;
     }
-    for var in own_vars {
-        env[count] = var.as_ptr().cast();
-        count += 1;
+    for var in own_vars.iter().copied() {
+        env.push(var).map_err(resources)?;
         path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
     }
     // As the engine does.
     let is_term = |var: &CStr| name(var) == b"TERM";
     if stdio.tty && !cleared && !given.env.texts().any(is_term) && !spawn.env().any(is_term) {
-        env[count] = c"TERM=xterm".as_ptr().cast();
-        count += 1;
+        env.push(c"TERM=xterm").map_err(resources)?;
     }
-    let env = &env[..=count];
 
     let Some(program) = spawn.args().next() else {
         return Err((Stage::Exec, Errno::INVAL));
@@ -229,7 +226,7 @@ fn become_command(
     // At the end, since all before is not to be held up by them. Who may change the agent's limits has changed those that
     // this process began with.
     (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
-    Err((Stage::Exec, sys::exec(program, argv, env)))
+    Err((Stage::Exec, sys::exec(program, args, env)))
 }
 
 fn set_limit(given: &Given, which: usize) -> Result<(), Failure> {

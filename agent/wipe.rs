@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use crate::protocol::Fields;
-use crate::sys::{self, Errno, Fd};
+use crate::sys::{self, Bytes, Errno, Fd};
 
 /// How long one turn may take, in microseconds, and how many entries are removed between two looks at the clock. One entry
 /// is removed in one piece.
@@ -19,18 +19,13 @@ const NAME: usize = 256;
 /// Bytes of a directory that are read at once.
 const LISTED: usize = 1024;
 
-const NOT_EMPTY: Errno = Errno(39);
-const EXIST: Errno = Errno(17);
-const LOOP: Errno = Errno(40);
-const ETIME: Errno = Errno(62);
-
 /// A wipe that goes on. Everything in the directories is removed, but not they themselves; no symbolic link is followed,
 /// no mount is left.
 pub struct Wipe {
     pub id: u32,
     until: u64,
     /// The [`Buffers`], and then the paths, of which so much has been begun. Not here, where they would be copied.
-    memory: &'static mut [u8],
+    memory: Bytes,
     at: usize,
     begun: u32,
     top: Option<Top>,
@@ -85,7 +80,7 @@ impl Wipe {
         while !rest.0.is_empty() {
             rest.text()?;
         }
-        let memory = match sys::map(Buffers::SIZE + fields.0.len()) {
+        let mut memory = match Bytes::new(Buffers::SIZE + fields.0.len()) {
             Ok(memory) => memory,
             Err(error) => return Some(Err(error)),
         };
@@ -114,7 +109,7 @@ impl Wipe {
             let now = sys::now();
             if now > self.until {
                 // Of the path that it is at.
-                self.failure.get_or_insert((ETIME, self.begun.saturating_sub(1)));
+                self.failure.get_or_insert((Errno::TIME, self.begun.saturating_sub(1)));
                 return Some(self.failure.map_or(Ok(()), Err));
             }
             if now.saturating_sub(begun) > TURN {
@@ -131,12 +126,11 @@ impl Wipe {
             }
             sys::close(top.list.dir);
         }
-        sys::unmap(self.memory);
     }
 
     /// One entry; whether all is over.
     fn step(&mut self) -> bool {
-        let (mut buffers, paths) = Buffers::of(self.memory);
+        let (mut buffers, paths) = Buffers::of(&mut self.memory);
         if let Some(top) = &mut self.top {
             if let Some(done) = top.step(&mut buffers, &mut self.next_name) {
                 sys::close(top.list.dir);
@@ -181,7 +175,7 @@ impl Top {
             let done = match inner.list.next(buffers.inner) {
                 Ok(Some(name)) => {
                     let removed = match remove(dir, &name) {
-                        Err(NOT_EMPTY) => move_up(dir, &name, top, next_name),
+                        Err(Errno::NOTEMPTY) => move_up(dir, &name, top, next_name),
                         Err(Errno::ACCES) => {
                             sys::open_up(top, text(buffers.name));
                             remove(dir, &name)
@@ -209,7 +203,7 @@ impl Top {
             Ok(Some(name)) => {
                 match remove(top, &name) {
                     Ok(()) => self.moved = true,
-                    Err(NOT_EMPTY) => match open_inner(top, &name) {
+                    Err(Errno::NOTEMPTY) => match open_inner(top, &name) {
                         Ok(dir) => {
                             buffers.name.copy_from_slice(&name.0);
                             self.inner = Some(Inner {
@@ -270,9 +264,8 @@ fn first_name(path: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Says what a link that was not followed is.
 fn no_link(dir: Fd, name: &Name, opened: sys::Result<Fd>) -> sys::Result<Fd> {
-    const NOT_DIRECTORY: Errno = Errno(20);
     match opened {
-        Err(NOT_DIRECTORY) if sys::is_link(dir, name.as_c_str()) => Err(LOOP),
+        Err(Errno::NOTDIR) if sys::is_link(dir, name.as_c_str()) => Err(Errno::LOOP),
         opened => opened,
     }
 }
@@ -298,11 +291,11 @@ fn move_up(dir: Fd, name: &Name, top: Fd, next_name: &mut u32) -> sys::Result<()
         *next_name = next_name.wrapping_add(1);
         let new = Name::new(&new).ok_or(Errno::INVAL)?;
         match sys::rename(dir, name.as_c_str(), top, new.as_c_str()) {
-            Err(EXIST) => {}
+            Err(Errno::EXIST) => {}
             done => return done,
         }
     }
-    Err(EXIST)
+    Err(Errno::EXIST)
 }
 
 /// A file, or an empty directory.

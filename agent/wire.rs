@@ -1,7 +1,7 @@
 //! Frames in and out, through the standard streams of PID 1 or through the library's socket.
 
 use crate::protocol::{Begun, HEADER, Header, MAX_DATA};
-use crate::sys::{self, Errno, Fd};
+use crate::sys::{self, Bytes, Errno, Fd};
 
 pub const STDIN: Fd = 0;
 const STDOUT: Fd = 1;
@@ -25,7 +25,7 @@ pub struct Out {
     passing: Option<(usize, Fd)>,
     /// A frame that was not sent, since the descriptor could not go with it.
     withdrawn: Option<Header>,
-    buf: &'static mut [u8],
+    buf: Bytes,
     start: usize,
     end: usize,
     touched: usize,
@@ -40,7 +40,7 @@ impl Out {
             then: None,
             passing: None,
             withdrawn: None,
-            buf: sys::map(OUT_SIZE)?,
+            buf: Bytes::new(OUT_SIZE)?,
             start: 0,
             end: 0,
             touched: 0,
@@ -172,7 +172,7 @@ impl Out {
 
     pub fn trim(&mut self) {
         if self.is_empty() && self.touched > KEEP {
-            sys::forget(self.buf);
+            self.buf.clear();
             self.touched = 0;
         }
     }
@@ -181,12 +181,12 @@ impl Out {
 /// Frames on their way from the library.
 pub struct In {
     fd: Fd,
-    buf: &'static mut [u8],
+    buf: Bytes,
     start: usize,
     end: usize,
     touched: usize,
     /// A frame that is too large for the buffer, with how much of it is there.
-    big: Option<(Header, &'static mut [u8], usize)>,
+    big: Option<(Header, Bytes, usize)>,
 }
 
 /// What comes next.
@@ -204,7 +204,7 @@ impl In {
         sys::set_nonblocking(STDIN);
         Ok(Self {
             fd: STDIN,
-            buf: sys::map(IN_SIZE)?,
+            buf: Bytes::new(IN_SIZE)?,
             start: 0,
             end: 0,
             touched: 0,
@@ -259,7 +259,7 @@ impl In {
             return Next::Frame(header);
         }
         if HEADER + header.len > IN_SIZE {
-            let Ok(payload) = sys::map(header.len) else {
+            let Ok(mut payload) = Bytes::new(header.len) else {
                 return Next::Broken;
             };
             let there = &bytes[HEADER..];
@@ -280,9 +280,8 @@ impl In {
 
     /// Goes on to the next frame.
     pub fn done(&mut self, header: Header) {
-        match self.big.take() {
-            Some((_, payload, _)) => sys::unmap(payload),
-            None => self.start += HEADER + header.len,
+        if self.big.take().is_none() {
+            self.start += HEADER + header.len;
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -291,7 +290,7 @@ impl In {
 
     pub fn trim(&mut self) {
         if self.start == self.end && self.touched > KEEP {
-            sys::forget(self.buf);
+            self.buf.clear();
             self.touched = 0;
         }
     }

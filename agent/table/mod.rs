@@ -11,7 +11,7 @@ use crate::protocol::{
 };
 use crate::sessions::Sessions;
 use crate::spawn::{self, Given, Stdio};
-use crate::sys::{self, Errno, Fd, Pid1, Waited};
+use crate::sys::{self, Bytes, Errno, Fd, List, Pid1, Waited};
 use crate::tree::Process;
 use crate::wire::Out;
 
@@ -42,7 +42,7 @@ const KILLED: u8 = 128 + sys::SIGKILL as u8;
 
 pub struct Table {
     pub cgroups: Cgroups,
-    commands: &'static mut [Command],
+    commands: List<Command>,
     /// The place whose kill goes on next.
     next_kill: usize,
     /// Of commands that have ended by themselves.
@@ -136,7 +136,7 @@ enum Pipe {
 
 struct Stdin {
     fd: Option<Fd>,
-    buf: Option<&'static mut [u8]>,
+    buf: Option<Bytes>,
     start: usize,
     end: usize,
     ending: bool,
@@ -162,15 +162,17 @@ pub enum Report {
 
 impl Table {
     pub fn new(cgroups: Cgroups) -> sys::Result<Self> {
+        // Not on the stack, where each move would leave a copy.
+        let mut commands = List::new(MAX_COMMANDS)?;
+        (0..MAX_COMMANDS).try_for_each(|_| commands.push(Command::FREE))?;
         Ok(Self {
             cgroups,
-            // Not on the stack, where each move would leave a copy.
-            commands: sys::map_values(MAX_COMMANDS, || Command::FREE)?,
+            commands,
             next_kill: 0,
             sessions: Sessions::new(),
             settle_at: None,
             looked_at: 0,
-            failures: sys::map_shared(MAX_COMMANDS)?,
+            failures: sys::shared_numbers(MAX_COMMANDS)?,
         })
     }
 
@@ -245,13 +247,6 @@ impl Table {
                 .map_err(|error| (Stage::Terminal, error)),
             false => pipes.make(with_stdin).map_err(|error| (Stage::Resources, error)),
         };
-        let made = made.and_then(|()| {
-            own.before_fork();
-            sys::fork().map_err(|error| (Stage::Resources, error))
-        });
-        if made != Ok(0) {
-            own.after_fork();
-        }
         let [
             stdin_read,
             stdin_write,
@@ -260,28 +255,31 @@ impl Table {
             stderr_read,
             stderr_write,
         ] = pipes.0;
+        let made = made.and_then(|()| {
+            own.before_fork();
+            let stdio = match tty {
+                true => Stdio {
+                    stdin: Some(stdout_write),
+                    stdout: stdout_write,
+                    stderr: stdout_write,
+                    tty,
+                },
+                false => Stdio {
+                    stdin: (stdin_read >= 0).then_some(stdin_read),
+                    stdout: stdout_write,
+                    stderr: stderr_write,
+                    tty,
+                },
+            };
+            let forked = sys::fork(|| spawn::run(given, own, (id, spawn), stdio, &self.cgroups, failure));
+            own.after_fork();
+            forked.map_err(|error| (Stage::Resources, error))
+        });
         match made {
             Err(failure) => {
                 self.cgroups.remove(id);
                 pipes.0.into_iter().for_each(close);
                 Err(failure)
-            }
-            Ok(0) => {
-                let stdio = match tty {
-                    true => Stdio {
-                        stdin: Some(stdout_write),
-                        stdout: stdout_write,
-                        stderr: stdout_write,
-                        tty,
-                    },
-                    false => Stdio {
-                        stdin: (stdin_read >= 0).then_some(stdin_read),
-                        stdout: stdout_write,
-                        stderr: stderr_write,
-                        tty,
-                    },
-                };
-                spawn::run(given, own, (id, spawn), stdio, &self.cgroups, failure)
             }
             Ok(pid) => {
                 let (slave, stdout_write) = if tty { (stdout_write, -1) } else { (-1, stdout_write) };
@@ -654,7 +652,7 @@ impl Stdin {
 
     fn close(&mut self) {
         self.fd.take().into_iter().for_each(sys::close);
-        self.buf.take().into_iter().for_each(sys::unmap);
+        self.buf = None;
         (self.start, self.end) = (0, 0);
     }
 }
@@ -871,7 +869,7 @@ impl Command {
             return Some(());
         }
         if stdin.buf.is_none() {
-            match sys::map(STDIN_WINDOW as usize) {
+            match Bytes::new(STDIN_WINDOW as usize) {
                 Ok(memory) => stdin.buf = Some(memory),
                 // Who may has taken the agent's memory from it. An input that breaks off would pass for a whole one.
                 Err(_) => return None,

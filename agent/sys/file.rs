@@ -1,0 +1,252 @@
+//! Files and directories.
+
+use core::ffi::CStr;
+
+use super::call::{at_path, call, memory_call, nr};
+use super::{Errno, Fd, Result};
+
+pub(super) const AT_FDCWD: Fd = -100;
+
+pub(super) const O_CLOEXEC: usize = 0o2000000;
+pub(super) const O_NONBLOCK: usize = 0o4000;
+pub(super) const O_RDWR: usize = 2;
+pub(super) const O_NOCTTY: usize = 0o400;
+const O_WRONLY: usize = 1;
+const O_PATH: usize = 0o10000000;
+#[cfg(target_arch = "x86_64")]
+const O_DIRECTORY: usize = 0o200000;
+#[cfg(target_arch = "x86_64")]
+const O_NOFOLLOW: usize = 0o400000;
+#[cfg(target_arch = "aarch64")]
+const O_DIRECTORY: usize = 0o40000;
+#[cfg(target_arch = "aarch64")]
+const O_NOFOLLOW: usize = 0o100000;
+
+/// Reads into a buffer, and returns how many bytes there were.
+#[inline(never)]
+pub fn read(fd: Fd, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most the bytes of `buf`.
+    unsafe { memory_call!(READ, fd, buf.as_mut_ptr(), buf.len()) }
+}
+
+/// Reads from the start of a file, wherever it was read before.
+#[inline(never)]
+pub fn read_from_start(fd: Fd, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most the bytes of `buf`.
+    unsafe { memory_call!(PREAD64, fd, buf.as_mut_ptr(), buf.len(), 0) }
+}
+
+/// Writes to the start of a file, wherever it was written before.
+pub fn write_at_start(fd: Fd, buf: &[u8]) -> Result<usize> {
+    // SAFETY: the kernel reads at most the bytes of `buf`.
+    unsafe { memory_call!(PWRITE64, fd, buf.as_ptr(), buf.len(), 0) }
+}
+
+/// Writes from a buffer, and returns how many bytes there was room for.
+#[inline(never)]
+pub fn write(fd: Fd, buf: &[u8]) -> Result<usize> {
+    // SAFETY: the kernel reads at most the bytes of `buf`.
+    unsafe { memory_call!(WRITE, fd, buf.as_ptr(), buf.len()) }
+}
+
+#[inline(never)]
+pub fn close(fd: Fd) {
+    let _ = call!(CLOSE, fd);
+}
+
+/// Closes all file descriptors from this one on.
+pub fn close_from(first: Fd) {
+    // More than the agent has open at once. The kernel always gives the lowest that is free.
+    const MOST: Fd = 1024;
+    // An old kernel does not know the call, nor does an old policy.
+    if call!(CLOSE_RANGE, first, u32::MAX, 0).is_err() {
+        (first..MOST).for_each(close);
+    }
+}
+
+/// Opens a path in a directory, or from the working directory, so that it is closed by an exec.
+pub(super) fn open_with(dir: Option<Fd>, path: &CStr, flags: usize) -> Result<Fd> {
+    let dir = dir.unwrap_or(AT_FDCWD);
+    at_path(nr::OPENAT, dir, path, [O_CLOEXEC | flags, 0]).map(|fd| fd as Fd)
+}
+
+/// Opens a regular file. Anything else fails: opening or reading it may block, or never end.
+pub fn open_regular(path: &CStr) -> Result<Fd> {
+    let fd = open_with(None, path, O_NONBLOCK)?;
+    match mode(fd, c"") {
+        Ok(mode) if mode & S_IFMT == S_IFREG => Ok(fd),
+        _ => {
+            close(fd);
+            Err(Errno::INVAL)
+        }
+    }
+}
+
+/// Opens a file for reading and writing.
+pub fn open_both(path: &CStr) -> Result<Fd> {
+    open_with(None, path, O_RDWR)
+}
+
+/// Opens a file for reading.
+#[inline(never)]
+pub fn open(path: &CStr) -> Result<Fd> {
+    open_with(None, path, 0)
+}
+
+/// Opens a file in a directory for reading.
+#[inline(never)]
+pub fn open_at(dir: Fd, path: &CStr) -> Result<Fd> {
+    open_with(Some(dir), path, 0)
+}
+
+/// Opens an existing file in a directory for writing.
+#[inline(never)]
+pub fn open_to_write(dir: Fd, path: &CStr) -> Result<Fd> {
+    open_with(Some(dir), path, O_WRONLY)
+}
+
+/// Opens a directory, but not through a symbolic link. `dir` is `None` for an absolute path.
+pub fn open_dir(dir: Option<Fd>, path: &CStr) -> Result<Fd> {
+    open_with(dir, path, O_DIRECTORY | O_NOFOLLOW)
+}
+
+/// Opens a directory to look up names in it, which needs no right to read it. `dir` is `None` for an absolute path.
+pub fn open_dir_path(dir: Option<Fd>, path: &CStr) -> Result<Fd> {
+    open_with(dir, path, O_DIRECTORY | O_NOFOLLOW | O_PATH)
+}
+
+pub fn mkdir(dir: Fd, name: &CStr) -> Result<()> {
+    at_path(nr::MKDIRAT, dir, name, [0o755, 0]).map(drop)
+}
+
+pub fn is_link(dir: Fd, name: &CStr) -> bool {
+    readlink_at(dir, name, &mut [0; 1]).is_ok()
+}
+
+/// Returns where a symbolic link points to, cut to the buffer.
+pub fn readlink<'a>(path: &CStr, buf: &'a mut [u8]) -> Result<&'a [u8]> {
+    let len = readlink_at(AT_FDCWD, path, buf)?;
+    Ok(&buf[..len])
+}
+
+fn readlink_at(dir: Fd, path: &CStr, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: the path ends with NUL, and the kernel writes at most the bytes of `buf`.
+    unsafe { memory_call!(READLINKAT, dir, path.as_ptr(), buf.as_mut_ptr(), buf.len()) }
+}
+
+/// Starts a directory again from its first entry.
+pub fn rewind(fd: Fd) {
+    let _ = call!(LSEEK, fd, 0, 0);
+}
+
+/// Reads the next entries of a directory, for [`entries`]. There are none at its end.
+pub fn read_dir(fd: Fd, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most the bytes of `buf`.
+    unsafe { memory_call!(GETDENTS64, fd, buf.as_mut_ptr(), buf.len()) }
+}
+
+/// Returns the names in what [`read_dir`] has read.
+pub fn entries(buf: &[u8]) -> impl Iterator<Item = &CStr> {
+    let mut rest = buf;
+    core::iter::from_fn(move || {
+        let (name, len) = entry(rest)?;
+        rest = rest.get(len..)?;
+        Some(name)
+    })
+}
+
+/// Returns the first name in what [`read_dir`] has read, and the length of its entry.
+pub fn entry(buf: &[u8]) -> Option<(&CStr, usize)> {
+    let len = u16::from_ne_bytes([*buf.get(16)?, *buf.get(17)?]).max(20) as usize;
+    let name = CStr::from_bytes_until_nul(buf.get(19..len)?).ok()?;
+    Some((name, len))
+}
+
+/// Removes anything but a directory.
+pub fn unlink(dir: Fd, name: &CStr) -> Result<()> {
+    at_path(nr::UNLINKAT, dir, name, [0, 0]).map(drop)
+}
+
+pub fn rmdir(dir: Fd, name: &CStr) -> Result<()> {
+    const AT_REMOVEDIR: usize = 0x200;
+    at_path(nr::UNLINKAT, dir, name, [AT_REMOVEDIR, 0]).map(drop)
+}
+
+/// Moves an entry. Fails if the new name exists.
+pub fn rename(from: Fd, name: &CStr, to: Fd, new: &CStr) -> Result<()> {
+    const RENAME_NOREPLACE: usize = 1;
+    // SAFETY: both names end with NUL.
+    unsafe { memory_call!(RENAMEAT2, from, name.as_ptr(), to, new.as_ptr(), RENAME_NOREPLACE) }.map(drop)
+}
+
+/// Gives the owner of a directory all rights to it. A symbolic link is not followed, which `fchmodat` alone would do.
+pub fn open_up(dir: Fd, name: &CStr) {
+    let Ok(fd) = open_dir_path(Some(dir), name) else { return };
+    if let Ok(path) = CStr::from_bytes_until_nul(&numbered::<32>(b"/proc/self/fd/", fd)) {
+        let _ = at_path(nr::FCHMODAT, AT_FDCWD, path, [0o700, 0]);
+    }
+    close(fd);
+}
+
+const S_IFMT: u16 = 0o170000;
+const S_IFDIR: u16 = 0o040000;
+const S_IFREG: u16 = 0o100000;
+
+/// Returns the type and the rights of a file. With an empty path that is the open file `dir`.
+fn mode(dir: Fd, path: &CStr) -> Result<u16> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    const STATX_TYPE_AND_MODE: usize = 3;
+    // Where the answer has the mode, in halves of words.
+    const STATX_MODE: usize = 14;
+    let flags = if path.is_empty() { AT_EMPTY_PATH } else { 0 };
+    let mut stat = [0u16; 128];
+    let (at, wanted) = (stat.as_mut_ptr(), STATX_TYPE_AND_MODE);
+    // SAFETY: the path ends with NUL, and the kernel writes at most the 256 bytes of `stat`.
+    unsafe { memory_call!(STATX, dir, path.as_ptr(), flags, wanted, at) }?;
+    Ok(stat[STATX_MODE])
+}
+
+/// Returns whether this user may execute the file. Fails with `ISDIR` for a directory.
+pub fn executable(path: &CStr) -> Result<()> {
+    const X_OK: usize = 1;
+    let mode = match path.is_empty() {
+        true => return Err(Errno::NOENT),
+        false => mode(AT_FDCWD, path)?,
+    };
+    if mode & S_IFMT == S_IFDIR {
+        return Err(Errno::ISDIR);
+    }
+    if mode & 0o111 == 0 {
+        return Err(Errno::ACCES);
+    }
+    at_path(nr::FACCESSAT, AT_FDCWD, path, [X_OK, 0]).map(drop)
+}
+
+pub fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: the path ends with NUL.
+    unsafe { memory_call!(CHDIR, path.as_ptr()) }.map(drop)
+}
+
+/// Writes the path of the working directory to a buffer, with its final NUL, and returns its length.
+pub fn cwd(buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most the bytes of `buf`.
+    unsafe { memory_call!(GETCWD, buf.as_mut_ptr(), buf.len()) }
+}
+
+/// Returns the path of a number in a directory, with a final NUL.
+pub(super) fn numbered<const N: usize>(dir: &[u8], number: i32) -> [u8; N] {
+    let mut path = [0; N];
+    path[..dir.len()].copy_from_slice(dir);
+    let mut unit = 1;
+    while number / unit >= 10 {
+        unit *= 10;
+    }
+    for byte in &mut path[dir.len()..N - 1] {
+        if unit == 0 {
+            break;
+        }
+        *byte = b'0' + (number / unit % 10) as u8;
+        unit /= 10;
+    }
+    path
+}
