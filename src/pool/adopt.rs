@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::maintainer::{self, Background};
+use super::core::{self, Background};
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Removal, Running};
 use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, listed};
 use crate::error::Error;
@@ -262,7 +262,7 @@ impl Drop for Lock<'_> {
 }
 
 fn lock_name(pool: &str) -> String {
-    format!("{}.adopting", maintainer::name_of(pool))
+    format!("{}.adopting", core::name_of(pool))
 }
 
 fn removal(background: &Background, target: String) -> Removal {

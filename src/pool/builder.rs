@@ -15,11 +15,14 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{Semaphore, watch};
 
 use super::adopt::{self, Adopt};
+use super::core::{self, Background, Created, Finished};
+use super::creating;
 use super::idle::{Idle, Limits};
 use super::lifetime::{Lifetime, Lifetimes};
-use super::maintainer::{self, Background, Created, End, Finished};
+use super::maintainer::{self, End};
+use super::pool::{Inner, Pool};
+use super::reuse::Reuse;
 use super::watchdog::Watchdog;
-use super::{Inner, Pool, Reuse};
 use crate::agent::{self, ExecVia};
 use crate::container::{DEFAULT_CALL_TIMEOUT, GiveUp, Handle};
 use crate::engine::{
@@ -297,7 +300,7 @@ impl PoolBuilder {
         let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout, runtime.clone());
         let number = AtomicU64::new(1);
         let new_handle = |spec| {
-            let name = maintainer::numbered_name(&self.name, &instance, number.fetch_add(1, Ordering::Relaxed));
+            let name = core::numbered_name(&self.name, &instance, number.fetch_add(1, Ordering::Relaxed));
             let give_up = GiveUp(Some(on_error.clone()));
             Handle::with_mark(
                 engine.clone(),
@@ -318,7 +321,7 @@ impl PoolBuilder {
         };
         let spec = prepared.spec.clone();
 
-        let (idle, to_remove) = Idle::new(limits, maintainer::JUDGE);
+        let (idle, to_remove) = Idle::new(limits, core::JUDGE);
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
         let background = Arc::new(Background {
             pool: self.name,
@@ -362,7 +365,7 @@ impl PoolBuilder {
             background.know(first.shared());
             match background.idle.reserve() {
                 // One that has died meanwhile is told of as any that dies early.
-                Some(slot) => drop(maintainer::take_in(&background, first, slot, 0)),
+                Some(slot) => drop(creating::take_in(&background, first, slot, 0)),
                 None => first.remove().await,
             }
         }
@@ -670,7 +673,7 @@ impl Prepared {
         let bring_up = |spec: ContainerSpec, keep| {
             let new_handle = &new_handle;
             let up = async move {
-                let mut spec = maintainer::created_now(&spec);
+                let mut spec = creating::created_now(&spec);
                 describe(&mut spec, engine, call_timeout).await?;
                 new_handle(spec).bring_up(keep).await
             };

@@ -7,26 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::builder::PoolBuilder;
+use super::core::Item;
 use super::idle::Slot;
-use super::maintainer::{Background, Item};
-use crate::container::{GIVE_UP, Shared, Taint};
-use crate::error::Error;
-
-impl PoolBuilder {
-    /// How long a lease may last. One that lasts longer, because its holder hangs or because its guard was leaked
-    /// (`std::mem::forget`), is logged with the place in the source at which it was acquired, and its container is killed,
-    /// removed and replaced. The guard, should it still be there, does no harm: its commands end with
-    /// [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone), new ones are
-    /// [`Error::ContainerGone`](crate::Error::ContainerGone), and its `Drop` does nothing. Default: no limit.
-    pub fn max_lease(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.lifetimes.max_lease = limit.into();
-        self
-    }
-}
+use crate::container::Shared;
 
 /// Knows every lease, and holds its slot, so that it can be freed without the guard.
 #[derive(Debug)]
@@ -34,7 +19,7 @@ pub(super) struct Watchdog {
     limit: Duration,
     leases: Mutex<Leases>,
     /// Rung when the first lease begins.
-    begun: Notify,
+    pub(super) begun: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -45,11 +30,11 @@ struct Leases {
 }
 
 #[derive(Debug)]
-struct Running {
-    slot: Slot<Item>,
-    shared: Arc<Shared>,
-    begun: Instant,
-    site: &'static Location<'static>,
+pub(super) struct Running {
+    pub(super) slot: Slot<Item>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) begun: Instant,
+    pub(super) site: &'static Location<'static>,
 }
 
 /// One lease that is watched.
@@ -105,7 +90,7 @@ impl Watchdog {
     }
 
     /// The leases that are over their time, and when the next one will be.
-    fn overdue(&self) -> (Vec<Running>, Option<Instant>) {
+    pub(super) fn overdue(&self) -> (Vec<Running>, Option<Instant>) {
         let now = Instant::now();
         let mut overdue = Vec::new();
         let mut leases = self.leases.lock();
@@ -118,48 +103,4 @@ impl Watchdog {
         }
         (overdue, None)
     }
-}
-
-/// The task that watches.
-pub(super) async fn watch(watchdog: Arc<Watchdog>, background: Arc<Background>) {
-    let mut reclaims = JoinSet::new();
-    loop {
-        let (overdue, next) = watchdog.overdue();
-        for lease in overdue {
-            tracing::error!(
-                pool = background.pool,
-                container = lease.shared.name,
-                acquired_at = %lease.site,
-                held = ?lease.begun.elapsed(),
-                "a lease did not end in time: its container is taken back"
-            );
-            reclaims.spawn(reclaim(lease, background.clone()));
-        }
-        tokio::select! {
-            () = watchdog.begun.notified() => {}
-            Some(_) = reclaims.join_next() => {}
-            () = async {
-                match next {
-                    Some(next) => sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            } => {}
-        }
-    }
-}
-
-/// Ends what runs in the container, removes it, and frees its slot.
-async fn reclaim(lease: Running, background: Arc<Background>) {
-    let Running { mut slot, shared, .. } = lease;
-    shared.set_taint(Taint::LeaseExpired);
-    slot.recycle();
-    // First, since commands whose container was killed know what became of them; the removal would do it too.
-    if let Err(error) = shared.kill().await {
-        tracing::debug!(container = shared.name, %error, "could not kill a container");
-    }
-    if let Err(error) = shared.removal().persist(GIVE_UP).await {
-        background.report(Error::engine("remove the container", Some(&shared.name), error));
-    }
-    background.known.lock().remove(shared.id());
-    drop(slot);
 }
