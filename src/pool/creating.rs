@@ -1,19 +1,18 @@
 //! Creating one container.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::adopt;
-use super::core::{Background, Done, Item};
-use super::deaths::died_early;
+use super::core::Core;
+use super::deaths::{died_early, lost};
 use super::idle::Slot;
-use crate::container::{Container, GiveUp, Handle};
-use crate::engine::{ContainerSpec, EventKind};
+use super::item::Item;
+use crate::container::{Container, Handle};
+use crate::engine::{ContainerSpec, EngineError, EventKind};
 use crate::error::Error;
 use crate::values::labels;
 
-/// A spec for a container that is created now.
+/// Returns a spec for a container that is created now.
 pub(super) fn created_now(spec: &ContainerSpec) -> ContainerSpec {
     let mut spec = spec.clone();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -22,92 +21,76 @@ pub(super) fn created_now(spec: &ContainerSpec) -> ContainerSpec {
     spec
 }
 
-/// Creates and starts one container.
-pub(super) async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
-    let generation = background.generation.load(Ordering::Acquire);
-    let (name, fresh_name) = adopt::names(background.new_name(), background.marks_unused);
-    let spec = created_now(&background.spec);
-    let handle = Handle::with_mark(
-        background.engine.clone(),
-        name,
-        fresh_name,
-        Arc::new(spec),
-        background.call_timeout,
-        background.runtime.clone(),
-        GiveUp(Some(background.on_error.clone())),
-    );
-    let up = async {
-        let warnings = handle.create(!background.limits_hold.load(Ordering::Acquire)).await?;
-        background.limits_hold.store(true, Ordering::Release);
-        background.warn(&handle.shared().name, warnings);
-        background.know(handle.shared());
-        handle.start().await
-    };
-    match up.await {
-        Ok(()) => {
-            if !take_in(&background, handle, slot, generation) {
-                background.creation_failed.store(true, Ordering::Release);
-                return Done::NotCreated;
-            }
-            Done::Created
-        }
+/// Creates and starts one container, and hands it to the pool. Returns whether the pool has it.
+pub(super) async fn create(core: Arc<Core>, slot: Slot<Item>) -> bool {
+    let generation = core.creations.generation();
+    let (name, fresh) = core.identity.new_names();
+    let spec = created_now(&core.backend.spec);
+    let handle = core.backend.handle(name, fresh, spec, core.reporter.give_up());
+    match bring_up(&core, &handle).await {
+        Ok(()) => take_in(&core, handle, slot, generation),
         Err(error) => {
-            background
-                .created
-                .send_modify(|created| created.last_error = Some(error.clone()));
-            background.report(Error::engine(
-                "create the container",
-                Some(&handle.shared().name),
-                error,
-            ));
-            background.known.lock().remove(handle.shared().id());
-            // Whatever there is of it goes with its slot; the next attempt waits for the back-off.
-            background.creation_failed.store(true, Ordering::Release);
-            slot.failed();
-            if !handle.is_released() {
-                handle.release();
-                handle.shared().remove_behind(Some(Box::new(slot)));
-            }
-            Done::NotCreated
+            failed(&core, handle, slot, error);
+            false
         }
     }
 }
 
-/// Has the pool have a container that was brought up for it. `generation` is that from before it was created. `false`: it
-/// has died already.
-pub(super) fn take_in(background: &Arc<Background>, handle: Handle, slot: Slot<Item>, generation: u64) -> bool {
-    if let Some(lifetime) = &background.lifetime {
-        lifetime.begin(handle.shared());
-    }
-    if background.generation.load(Ordering::Acquire) != generation {
-        handle.shared().life.set_outdated();
-    }
+async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
+    let warnings = handle.create(core.creations.must_look()).await?;
+    core.creations.note_limits_hold();
+    core.reporter.warn(&handle.shared().name, warnings);
+    core.roster.add(handle.shared());
+    handle.start().await
+}
+
+/// Notes a failed creation. The slot is freed when nothing is left of the container; the next creation waits for the
+/// back-off.
+fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError) {
     let shared = handle.shared().clone();
+    core.creations.note_failure(error.clone());
+    let error = Error::engine("create the container", Some(&shared.name), error);
+    core.reporter.report(error);
+    core.roster.forget(shared.id());
+    slot.failed();
+    if !handle.is_released() {
+        handle.release();
+        shared.remove_behind(Some(Box::new(slot)));
+    }
+}
+
+/// Hands a container that was brought up to the pool. `generation` is the generation from before its creation. Returns
+/// `false` where the container has died already.
+pub(super) fn take_in(core: &Arc<Core>, handle: Handle, slot: Slot<Item>, generation: u64) -> bool {
+    let shared = handle.shared().clone();
+    let lifetime = core.deadlines.lifetime.as_deref();
+    if let Some(lifetime) = lifetime {
+        lifetime.begin(&shared);
+    }
+    if core.creations.generation() != generation {
+        shared.life.set_outdated();
+    }
     if let Some(agent) = shared.agent() {
-        *background.cgroups.lock() = agent.cgroups();
+        core.creations.set_cgroups(agent.cgroups());
     }
     if !slot.put(Container::running(handle)) {
         let error = died_early(&shared);
-        background
-            .created
-            .send_modify(|created| created.last_error = Some(error.clone()));
-        background.report(Error::engine("create the container", Some(&shared.name), error));
+        core.creations.note_failure(error.clone());
+        let error = Error::engine("create the container", Some(&shared.name), error);
+        core.reporter.report(error);
         return false;
     }
     shared.watch_lifeline({
-        let (background, id) = (Arc::downgrade(background), shared.id().to_owned());
+        let (core, id) = (Arc::downgrade(core), shared.id().to_owned());
         move || {
-            if let Some(background) = background.upgrade() {
-                background.lost(&id, EventKind::Died);
+            if let Some(core) = core.upgrade() {
+                lost(&core, &id, EventKind::Died);
             }
         }
     });
-    if let Some(lifetime) = &background.lifetime {
+    if let Some(lifetime) = lifetime {
         lifetime.after_creation();
     }
-    background.created.send_modify(|created| {
-        created.count += 1;
-        created.last_error = None;
-    });
+    core.creations.note_success();
     true
 }

@@ -1,21 +1,24 @@
-//! How long containers are kept: by age, by uses, by how long they lie idle, and by the image they were made from.
+//! How long containers are kept: by age, by uses, and by the time for which they are idle.
 //!
-//! Driven by events and one timer, which stands at the next moment at which there is something to be done.
+//! Driven by events and one timer, which is set to the next moment at which something is due.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::idle::Idle;
+use super::item::Item;
+use super::roster::Roster;
 use crate::container::{Plan, Shared};
 use crate::error::FieldError;
 
 /// Lifetimes are shortened at random by up to this part, so that containers made together are not replaced together.
 const JITTER: f64 = 0.1;
 
-/// What a builder was told.
+/// The limits that a builder was given.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lifetimes {
     pub(super) max_lifetime: Option<Duration>,
@@ -40,17 +43,18 @@ impl Lifetimes {
     }
 }
 
-/// Keeps containers no longer than they may be kept; there is none where they may be kept for ever.
+/// Keeps containers no longer than the limits allow.
 #[derive(Debug)]
 pub(super) struct Lifetime {
-    pub(super) limits: Lifetimes,
-    /// Rung when the timer may stand too late.
-    pub(super) changed: Notify,
-    /// The timer stands at a moment at which something has been idle for too long.
-    pub(super) idle_timer: AtomicBool,
+    limits: Lifetimes,
+    /// Rung when the timer may be set too late.
+    changed: Notify,
+    /// The timer is set to a moment at which a container has been idle for too long.
+    idle_timer: AtomicBool,
 }
 
 impl Lifetime {
+    /// Returns `None` where containers may be kept for ever.
     pub(super) fn new(limits: Lifetimes) -> Option<Arc<Self>> {
         let none = limits.max_lifetime.is_none() && limits.max_uses.is_none() && limits.idle_timeout.is_none();
         (!none).then(|| {
@@ -62,7 +66,7 @@ impl Lifetime {
         })
     }
 
-    /// A new container is about to become idle.
+    /// Sets the limits of a new container, which is about to become idle.
     pub(super) fn begin(&self, shared: &Shared) {
         let jitter = fastrand::f64() * JITTER;
         shared.life.set_plan(Plan {
@@ -78,28 +82,76 @@ impl Lifetime {
         self.before_idle(shared);
     }
 
-    /// A container is lent.
+    /// Counts a lease.
     pub(super) fn lent(&self, shared: &Shared) {
         shared.life.count_use();
     }
 
-    /// A container is about to become idle.
+    /// Notes that a container is about to become idle.
     pub(super) fn before_idle(&self, shared: &Shared) {
         if self.limits.idle_timeout.is_some() {
             shared.life.set_idle_since(shared.runtime.now());
         }
     }
 
-    /// A container has become idle.
+    /// Sets the timer after a container has become idle.
     pub(super) fn after_idle(&self) {
-        // A timer that stands is early enough: what becomes idle later has later to go.
+        // A timer that is set is early enough: a container that becomes idle later is due later.
         if self.limits.idle_timeout.is_some() && !self.idle_timer.swap(true, Ordering::AcqRel) {
             self.changed.notify_one();
         }
     }
 
-    /// There is a new container.
+    /// Sets the timer after a container was created.
     pub(super) fn after_creation(&self) {
         self.changed.notify_one();
+    }
+
+    /// Does what is due, whenever it is. Never returns.
+    pub(super) async fn keep(&self, pool: &str, roster: &Roster, idle: &Arc<Idle<Item>>) {
+        loop {
+            let changed = self.changed.notified();
+            let next = [self.expire(roster, idle), self.remove_rested(pool, idle)];
+            match next.into_iter().flatten().min() {
+                // Either may come first.
+                Some(next) => drop(timeout_at(next, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Marks the containers that are too old, and has the idle ones among them replaced. Returns when the next one is.
+    fn expire(&self, roster: &Roster, idle: &Arc<Idle<Item>>) -> Option<Instant> {
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        let mut expired = false;
+        roster.for_each(|shared| match shared.life.expires() {
+            Some(at) if at <= now => expired |= shared.life.set_outdated(),
+            Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
+            None => {}
+        });
+        if expired {
+            idle.outdate();
+        }
+        next
+    }
+
+    /// Removes the containers above the minimum that have been idle for too long. Returns when the next one has.
+    fn remove_rested(&self, pool: &str, idle: &Arc<Idle<Item>>) -> Option<Instant> {
+        let limit = self.limits.idle_timeout?;
+        let now = Instant::now();
+        // Before the look, so that a container which becomes idle after it rings.
+        self.idle_timer.store(false, Ordering::Release);
+        let until = |item: &Item| {
+            let since = item.shared().life.idle_since();
+            since.and_then(|since| since.checked_add(limit))
+        };
+        for (item, slot) in idle.evict_above_min(|item| until(item).is_some_and(|at| at <= now)) {
+            tracing::debug!(pool, container = item.name(), "idle for too long");
+            idle.give_away(item, slot);
+        }
+        let next = idle.first_above_min(until)?;
+        self.idle_timer.store(true, Ordering::Release);
+        Some(next)
     }
 }

@@ -1,37 +1,38 @@
-//! The pool's background task: creates, removes, watches for deaths, and ends it all.
+//! The background task of a pool: starts creations and removals, and ends the pool.
 //!
-//! One task per pool, driven by events: a demand rung by [`Idle`], a container to be removed, a task that ended, a death
-//! told by the engine. It holds the pool's core, never the [`Pool`](super::Pool), so it does not keep a pool alive.
+//! One task for each pool, driven by events: a demand that [`Idle`](super::idle::Idle) rings, a container to be removed, a
+//! task that ended. It holds the pool's core and never the [`Pool`](super::Pool).
 
+use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
-use super::core::{Background, Done, Finished, Item};
+use super::core::Core;
 use super::creating::create;
-use super::deaths::watch_for_deaths;
-use super::expire;
+use super::deaths::{note_unlent, watch_for_deaths};
+use super::ending::Finished;
 use super::idle::Retired;
-use super::pace::{Pace, until_or_never};
-use super::reclaim;
+use super::item::Item;
+use super::pace::Pace;
+use super::reclaim::reclaim_overdue;
 use super::removing::remove;
-use super::sweep::{SWEEP_TIMEOUT, not_swept, sweep};
+use super::sweep::sweep;
 use crate::error::Error;
 
-/// Told of when the pool's task ends. Where that is dropped before, since its runtime has ended, the pool ends here:
-/// nothing is idle any more, nobody waits, and containers are removed by their owners' `Drop`.
+/// Tells of the end of a pool's background task. Where the task is dropped before its end, because its runtime has ended, the
+/// pool ends here: its containers are removed by the `Drop` of their owners.
 pub(super) struct End {
-    background: Arc<Background>,
+    core: Arc<Core>,
     finished: watch::Sender<Finished>,
 }
 
 impl End {
-    pub(super) fn of(background: &Arc<Background>, finished: watch::Sender<Finished>) -> Self {
+    pub(super) fn of(core: &Arc<Core>, finished: watch::Sender<Finished>) -> Self {
         Self {
-            background: background.clone(),
+            core: core.clone(),
             finished,
         }
     }
@@ -40,81 +41,95 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         if !self.finished.borrow().is_finished() {
-            // Before those who wait are told, so that they can say why.
-            self.background.runtime.note_end();
-            self.background.idle.close();
+            // Before the waiters are told, so that they can say why.
+            self.core.backend.runtime.note_end();
+            self.core.idle.close();
         }
     }
 }
 
-/// The pool's task. Ends when the pool was closed and everything of it is gone, or its time is up.
-pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::UnboundedReceiver<Retired<Item>>, end: End) {
+/// Runs the pool until it is closed and has no container left, or until its time is up.
+pub(super) async fn run(core: Arc<Core>, mut to_remove: mpsc::UnboundedReceiver<Retired<Item>>, end: End) {
+    // Each task tells whether it has created a container.
     let mut tasks = JoinSet::new();
-    let mut watches = JoinSet::new();
-    watches.spawn(watch_for_deaths(background.clone()));
-    if let Some(lifetime) = &background.lifetime {
-        watches.spawn(expire::keep(lifetime.clone(), background.clone()));
-    }
-    if let Some(watchdog) = &background.watchdog {
-        watches.spawn(reclaim::watch(watchdog.clone(), background.clone()));
-    }
+    let mut watches = watches(&core);
     let mut pace = Pace::default();
-    let mut leases_until = background.leases_until.subscribe();
+    let mut leases_until = core.ending.subscribe();
 
     loop {
-        if background.creation_failed.swap(false, Ordering::AcqRel) {
+        if core.creations.take_failed() {
             pace.failed();
         }
-        if pace.resume_at.is_none() {
-            background.idle.make_room();
-            while let Some(slot) = background.idle.reserve() {
-                tasks.spawn(create(background.clone(), slot));
+        if pace.resume_at().is_none() {
+            core.idle.make_room();
+            while let Some(slot) = core.idle.reserve() {
+                tasks.spawn(create(core.clone(), slot));
             }
         }
-        if background.idle.is_closed() && background.idle.status().total() == 0 && to_remove.is_empty() {
+        if core.idle.is_closed() && core.idle.status().total() == 0 && to_remove.is_empty() {
             break;
         }
         let until = *leases_until.borrow_and_update();
         tokio::select! {
-            () = background.idle.demand() => {}
+            () = core.idle.demand() => {}
             _ = leases_until.changed() => {}
             Some((item, slot)) = to_remove.recv() => {
                 if slot.is_refused() {
-                    background.note_unlent(item.shared());
+                    note_unlent(&core, item.shared());
                 }
-                tasks.spawn(remove(background.clone(), item, slot));
+                let core = core.clone();
+                tasks.spawn(async {
+                    remove(core, item, slot).await;
+                    false
+                });
             }
-            Some(done) = tasks.join_next() => match done {
-                Ok(Done::Created) => pace.succeeded(),
-                // A failure is told by `creation_failed`.
-                Ok(Done::NotCreated | Done::Removed) => {}
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(true) => pace.succeeded(),
+                // `Creations` tells of failures.
+                Ok(false) => {}
                 Err(error) => {
-                    tracing::error!(pool = background.pool, %error, "a task of the pool failed");
+                    tracing::error!(pool = core.identity.pool, %error, "a task of the pool failed");
                     pace.failed();
                 }
             },
-            () = until_or_never(pace.resume_at) => pace.resume_at = None,
+            () = until_or_never(pace.resume_at()) => pace.resume(),
             () = until_or_never(until) => break,
         }
     }
     watches.shutdown().await;
-    // Containers whose creation or removal is under way are found by the sweep, or removed by their owners' `Drop`.
+    // The sweep finds containers whose creation or removal is under way, or the `Drop` of their owners removes them.
     tasks.shutdown().await;
-    if let Some(agent) = &background.spec.agent {
+    if let Some(agent) = &core.backend.spec.agent {
         agent.release();
     }
-    let until = Instant::now() + SWEEP_TIMEOUT;
-    let outcome = match timeout_at(until, sweep(&background, until)).await {
-        Ok(Ok(())) => Finished::Clean,
-        Ok(Err(error)) => Finished::Incomplete(Some(error)),
-        Err(_) => Finished::Incomplete(Some(not_swept())),
-    };
+    let outcome = sweep(&core).await;
     if let Err(source) = outcome.result() {
-        background.report(Error::ShutdownIncomplete {
-            pool: background.pool.clone(),
-            instance: background.instance.clone(),
+        core.reporter.report(Error::ShutdownIncomplete {
+            pool: core.identity.pool.clone(),
+            instance: core.identity.instance.clone(),
             source,
         });
     }
     end.finished.send_replace(outcome);
+}
+
+/// Spawns the tasks that look after containers which nobody brings back.
+fn watches(core: &Arc<Core>) -> JoinSet<()> {
+    let mut watches = JoinSet::new();
+    watches.spawn(watch_for_deaths(core.clone()));
+    if let Some(lifetime) = core.deadlines.lifetime.clone() {
+        let core = core.clone();
+        watches.spawn(async move { lifetime.keep(&core.identity.pool, &core.roster, &core.idle).await });
+    }
+    if let Some(watchdog) = core.deadlines.watchdog.clone() {
+        watches.spawn(reclaim_overdue(watchdog, core.clone()));
+    }
+    watches
+}
+
+async fn until_or_never(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
 }

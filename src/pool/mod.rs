@@ -1,22 +1,44 @@
 //! Who holds which container: [`Pool`] lends them, [`PooledContainer`] gives them back.
+//!
+//! # Which file knows which
+//!
+//! Each file knows only files of the lines above its own, and those before it on its line.
+//!
+//! | files | concern |
+//! |---|---|
+//! | `reuse`, `idle`, `item` | the containers by where they are: idle, lent, in creation, in removal; the queue. `idle` is the heart: state without I/O |
+//! | `identity`, `backend`, `report`, `roster`, `creations`, `pace`, `ending` | one concern each of the state: names and labels, calls to the engine, errors that no call returns, ids, outcome of creations, back-off, how it ends |
+//! | `lifetime`, `watchdog` | limits on containers and on leases |
+//! | `core` | all of that state in one `Core`, which the pool and its background tasks share |
+//! | `deaths`, `creating`, `removing`, `reclaim`, `adopt`, `sweep` | one job each on the core |
+//! | `maintainer` | the background task, which starts the jobs |
+//! | `guard`, `pool`, `refresh` | the public face: leases, acquiring, rolling onto a new image |
+//! | `builder`, `lifetime_settings` | makes all of it |
 
 mod adopt;
+mod backend;
 mod builder;
 mod core;
 mod creating;
+mod creations;
 mod deaths;
-mod expire;
+mod ending;
 mod guard;
+mod identity;
 mod idle;
+mod item;
 mod lifetime;
 mod lifetime_settings;
 mod maintainer;
 mod pace;
+#[allow(clippy::module_inception)] // named for the type in it
 mod pool;
 mod reclaim;
 mod refresh;
 mod removing;
+mod report;
 mod reuse;
+mod roster;
 mod sweep;
 mod watchdog;
 

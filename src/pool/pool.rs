@@ -8,25 +8,25 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::builder::PoolBuilder;
-use super::core::{Background, Finished};
+use super::core::{Core, Deadlines};
+use super::ending::Finished;
 use super::guard::{PooledContainer, Watched};
 use super::idle::{Acquired, Closed, Slot, Ticket};
+use super::item::Item;
 use super::sweep::SWEEP_TIMEOUT;
-use crate::container::{Container, Running};
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
 use crate::runtime::Ended;
-use crate::values::status::{ActiveExec, Lifeline, Status};
+use crate::values::status::{Lifeline, Status};
 use crate::values::waker::guarded;
 
 /// Keeps containers warm and lends them out. Cheap to clone: all clones are one pool. Works from any runtime and any thread
-/// for as long as it lives, see [the crate's documentation](crate#runtime).
+/// for as long as it lives: see [the crate's documentation](crate#runtime).
 ///
 /// # Drop
 ///
-/// When the last clone is dropped, nothing is lent any more, idle containers are removed in the background, and those on loan as
-/// they come back. [`shutdown`](Self::shutdown) does that and waits for it.
+/// When the last clone is dropped, nothing is lent any more. Idle containers are removed in the background, and containers on
+/// loan when they come back. [`shutdown`](Self::shutdown) does that and waits for it.
 ///
 /// # Examples
 ///
@@ -68,40 +68,36 @@ pub struct Pool {
     pub(super) inner: Arc<Inner>,
 }
 
+/// What the clones of a pool share.
 pub(super) struct Inner {
-    pub(super) background: Arc<Background>,
+    pub(super) core: Arc<Core>,
     pub(super) finished: watch::Receiver<Finished>,
     pub(super) acquire_timeout: Duration,
+    /// Whether a container is lent again that nothing speaks against.
     pub(super) reusable: bool,
     pub(super) progress: ProgressFn,
-    pub(super) exec: ActiveExec,
 }
 
 /// How an acquire begins.
 enum Begun {
     Lent(PooledContainer),
-    Waiting(Ticket<Container<Running>>),
+    Waiting(Ticket<Item>),
     Closed,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.background.idle.close();
+        self.core.idle.close();
     }
 }
 
 impl Pool {
-    /// How long [`shutdown`](Self::shutdown) waits for leases to end: 10 seconds.
+    /// The longest time for which [`shutdown`](Self::shutdown) waits for leases to end: 10 seconds.
     pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Begins a pool of this name. The name is part of the containers' names and labels.
-    pub fn builder(name: impl Into<String>) -> PoolBuilder {
-        PoolBuilder::new(name.into())
-    }
-
-    /// Borrows a container: an idle one at once, else the next one that comes back or is created, first come, first
-    /// served: a container that dies on its way to the caller does not cost the caller's place. Waits for at most the pool's
-    /// [`acquire_timeout`](PoolBuilder::acquire_timeout).
+    /// Borrows a container. Takes an idle one at once; else waits for the next one that comes back or is created, for at most
+    /// the pool's [`acquire_timeout`](crate::PoolBuilder::acquire_timeout). Acquires are served first come, first served. A
+    /// container that dies on its way to the caller does not cost the caller's place.
     ///
     /// # Errors
     ///
@@ -110,14 +106,15 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses the place in the queue, never a container: one that was on its way goes to the next in
-    /// line, and a creation it caused goes on.
+    /// Dropping the future loses the place in the queue, never a container. A container on its way goes to the next acquire in
+    /// the queue, and a creation that the acquire caused goes on.
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
         self.acquire_at(self.inner.acquire_timeout, Location::caller())
     }
 
-    /// As [`acquire`](Self::acquire), with a time limit of its own. It takes an idle container also with a limit of zero.
+    /// Borrows a container as [`acquire`](Self::acquire) does, with another limit of time. Takes an idle container also where
+    /// the limit is zero.
     ///
     /// # Errors
     ///
@@ -131,7 +128,8 @@ impl Pool {
         self.acquire_at(limit, Location::caller())
     }
 
-    /// The caller's place is taken before the first poll, since an async function does not know its caller.
+    /// Acquires for the acquire site `site`, which the caller takes before the first poll: an async function does not know
+    /// its caller.
     async fn acquire_at(&self, limit: Duration, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
         match self.begin(site) {
             Begun::Lent(guard) => Ok(guard),
@@ -141,62 +139,63 @@ impl Pool {
         }
     }
 
-    /// Borrows an idle container, if there is one now.
+    /// Borrows an idle container; `None` if there is none now.
     ///
     /// # Errors
     ///
     /// [`Error::Shutdown`]; [`Error::RuntimeEnded`].
     #[track_caller]
     pub fn try_acquire(&self) -> Result<Option<PooledContainer>, Error> {
-        // Here, since a closure does not know its caller's.
+        // Not in the closure, which does not know the caller of this function.
         let site = Location::caller();
-        match self.inner.background.idle.try_acquire() {
+        match self.inner.core.idle.try_acquire() {
             Ok(found) => Ok(found.map(|(container, slot)| self.lend(container, slot, site))),
             Err(Closed) => Err(self.closed()),
         }
     }
 
-    /// How many containers there are, and where, now.
+    /// Counts the containers by where they are now.
     pub fn status(&self) -> Status {
+        let core = &self.inner.core;
         Status {
-            exec: self.inner.exec,
-            lifeline: Lifeline::of(&self.inner.background.spec),
-            cgroups: *self.inner.background.cgroups.lock(),
-            ..self.inner.background.idle.status()
+            exec: core.backend.exec,
+            lifeline: Lifeline::of(&core.backend.spec),
+            cgroups: core.creations.cgroups(),
+            ..core.idle.status()
         }
     }
 
-    /// How many containers are ready to be lent now.
+    /// Returns how many containers can be lent now without waiting.
     pub fn idle_count(&self) -> usize {
         self.status().idle
     }
 
-    /// How many containers are lent now.
+    /// Returns how many containers are lent now.
     pub fn in_use(&self) -> usize {
         self.status().in_use
     }
 
-    /// Its name.
+    /// Returns the pool's name.
     pub fn name(&self) -> &str {
-        &self.inner.background.pool
+        &self.inner.core.identity.pool
     }
 
-    /// The value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on all containers it has made: one pool in one
-    /// process.
+    /// Returns the value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on all containers that the pool has
+    /// created. It stands for one pool in one process.
     pub fn instance(&self) -> &str {
-        &self.inner.background.instance
+        &self.inner.core.identity.instance
     }
 
-    /// Ends the pool: lends and creates nothing any more, tells those who wait, removes what is idle at once, waits for
-    /// leases to end for [`DEFAULT_SHUTDOWN_TIMEOUT`](Self::DEFAULT_SHUTDOWN_TIMEOUT), and then removes whatever still
-    /// carries its instance label, on loan or not.
+    /// Ends the pool. From now on nothing is lent or created. Acquires that wait fail, and idle containers are removed at
+    /// once. Waits for leases to end, for at most [`DEFAULT_SHUTDOWN_TIMEOUT`](Self::DEFAULT_SHUTDOWN_TIMEOUT), and then
+    /// removes every container that still carries the pool's instance label, on loan or not.
     ///
-    /// May be called any number of times and at the same time; all get the same answer.
+    /// Idempotent: may be called any number of times and at the same time, and all calls return the same result.
     ///
     /// # Errors
     ///
-    /// [`Error::ShutdownIncomplete`] if the engine did not answer or did not remove everything. Commands in leases that
-    /// were ended come to [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone).
+    /// [`Error::ShutdownIncomplete`] if the engine did not answer or did not remove everything. Commands of leases that were
+    /// ended this way end with [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone).
     ///
     /// # Cancel safety
     ///
@@ -205,9 +204,10 @@ impl Pool {
         self.shutdown_timeout(Self::DEFAULT_SHUTDOWN_TIMEOUT).await
     }
 
-    /// As [`shutdown`](Self::shutdown), waiting for leases for this long. If several ask, the shortest wait counts.
+    /// Ends the pool as [`shutdown`](Self::shutdown) does, with another limit on the wait for leases. Of several calls the
+    /// shortest limit counts.
     ///
-    /// The call ends within `limit` plus [`SHUTDOWN_SWEEP_TIMEOUT`](Self::SHUTDOWN_SWEEP_TIMEOUT).
+    /// Returns within `limit` plus [`SHUTDOWN_SWEEP_TIMEOUT`](Self::SHUTDOWN_SWEEP_TIMEOUT).
     ///
     /// # Errors
     ///
@@ -217,53 +217,54 @@ impl Pool {
     ///
     /// As [`shutdown`](Self::shutdown).
     pub async fn shutdown_timeout(&self, limit: Duration) -> Result<(), Error> {
-        let background = &self.inner.background;
-        background.begin_shutdown(limit);
+        let core = &self.inner.core;
+        core.begin_shutdown(limit);
         let mut finished = self.inner.finished.clone();
         let result = match guarded(finished.wait_for(Finished::is_finished)).await {
             Ok(finished) => finished.result(),
-            // The task is gone without a word: with its runtime, or by a fault of ours.
-            Err(_) if background.runtime.has_ended() => Err(Some(Ended.into())),
+            // The task is gone without a result: with its runtime, or by a fault of ours.
+            Err(_) if core.backend.runtime.has_ended() => Err(Some(Ended.into())),
             Err(_) => Err(None),
         };
         result.map_err(|source| Error::ShutdownIncomplete {
-            pool: background.pool.clone(),
-            instance: background.instance.clone(),
+            pool: core.identity.pool.clone(),
+            instance: core.identity.instance.clone(),
             source,
         })
     }
 
-    /// How long the last part of a shutdown, in which everything left is removed, may take: 10 seconds.
+    /// The longest time for the last part of a shutdown, in which everything left is removed: 10 seconds.
     pub const SHUTDOWN_SWEEP_TIMEOUT: Duration = SWEEP_TIMEOUT;
 
     async fn wait(
         &self,
-        mut ticket: Ticket<Container<Running>>,
+        mut ticket: Ticket<Item>,
         limit: Duration,
         site: &'static Location<'static>,
     ) -> Result<PooledContainer, Error> {
+        let core = &self.inner.core;
         let wait = async {
             let begun = Instant::now();
             match tokio::time::timeout(limit, ticket.turn()).await {
                 Ok(Ok((container, slot))) => Ok(self.lend(container, slot, site)),
                 Ok(Err(Closed)) => Err(self.closed()),
                 Err(_) => {
-                    self.inner.background.idle.timed_out();
+                    core.idle.timed_out();
                     Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
                         waited: begun.elapsed(),
                         status: self.status(),
-                        last_create_error: self.inner.background.last_create_error(),
+                        last_create_error: core.creations.last_error(),
                     })))
                 }
             }
         };
-        self.inner.background.runtime.run(wait).await
+        core.backend.runtime.run(wait).await
     }
 
-    /// An idle container, or a place in the queue.
+    /// Takes an idle container, or a place in the queue.
     #[inline]
     fn begin(&self, site: &'static Location<'static>) -> Begun {
-        match self.inner.background.idle.acquire() {
+        match self.inner.core.idle.acquire() {
             Acquired::Now(container, slot) => Begun::Lent(self.lend(container, slot, site)),
             Acquired::Wait(ticket) => Begun::Waiting(ticket),
             Acquired::Closed => Begun::Closed,
@@ -271,14 +272,9 @@ impl Pool {
     }
 
     #[inline]
-    fn lend(
-        &self,
-        container: Container<Running>,
-        slot: Slot<Container<Running>>,
-        site: &'static Location<'static>,
-    ) -> PooledContainer {
+    fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
         container.shared().begin_use();
-        let Background { lifetime, watchdog, .. } = &*self.inner.background;
+        let Deadlines { lifetime, watchdog } = &self.inner.core.deadlines;
         if lifetime.is_none() && watchdog.is_none() {
             return PooledContainer::new(container, Some(slot), None, self.inner.reusable);
         }
@@ -296,10 +292,11 @@ impl Pool {
         PooledContainer::new(container, slot, Some(watched), self.inner.reusable)
     }
 
+    /// Says why nothing is lent any more.
     #[cold]
     pub(super) fn closed(&self) -> Error {
         let is_finished = self.inner.finished.borrow().is_finished();
-        if !is_finished && self.inner.background.runtime.has_ended() {
+        if !is_finished && self.inner.core.backend.runtime.has_ended() {
             return Error::RuntimeEnded;
         }
         Error::Shutdown {

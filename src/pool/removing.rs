@@ -2,26 +2,24 @@
 
 use std::sync::Arc;
 
-use super::core::{Background, Done, Item};
+use super::core::Core;
 use super::idle::Slot;
-use crate::container::GIVE_UP;
+use super::item::Item;
 use crate::error::Error;
 
-/// Removes one container; its slot is free when that is done.
-pub(super) async fn remove(background: Arc<Background>, item: Item, slot: Slot<Item>) -> Done {
+/// Removes a container, and frees its slot when that is done or given up.
+pub(super) async fn remove(core: Arc<Core>, item: Item, slot: Slot<Item>) {
     let id = item.id().to_owned();
-    // Never closed.
-    let permit = background.removing.acquire().await;
-    let removed = item.removal().persist(GIVE_UP).await;
-    drop(permit);
-    match removed {
+    match core.removals.run(item.removal()).await {
         Ok(()) => {
-            background.adopted.lock().remove(&id);
+            core.roster.forget_adopted(&id);
             item.into_removed();
         }
-        Err(error) => background.report(Error::engine("remove the container", Some(item.name()), error)),
+        Err(error) => {
+            let error = Error::engine("remove the container", Some(item.name()), error);
+            core.reporter.report(error);
+        }
     }
-    background.known.lock().remove(&id);
+    core.roster.forget(&id);
     drop(slot);
-    Done::Removed
 }

@@ -1,4 +1,4 @@
-//! Takes containers back from leases that do not end.
+//! The leases of a pool with a limit on them: [`Watchdog`].
 
 use std::collections::BTreeMap;
 use std::panic::Location;
@@ -7,33 +7,38 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::core::Item;
 use super::idle::Slot;
+use super::item::Item;
 use crate::container::Shared;
 
-/// Knows every lease, and holds its slot, so that it can be freed without the guard.
+/// Knows every lease, and holds its slot, so that the slot can be freed without the guard.
+///
+/// A lease is either in `leases`, or its slot was given out once: to the guard that ended it, or to the task that took its
+/// container back.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     limit: Duration,
     leases: Mutex<Leases>,
-    /// Rung when the first lease begins.
-    pub(super) begun: Notify,
+    /// Rung when there was no lease and one begins.
+    begun: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Leases {
     next: u64,
-    /// In the order in which they began, which is that in which they are due.
-    running: BTreeMap<u64, Running>,
+    /// In the order in which they began, which is the order in which they are due.
+    held: BTreeMap<u64, Held>,
 }
 
+/// A container on loan.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct Held {
     pub(super) slot: Slot<Item>,
     pub(super) shared: Arc<Shared>,
     pub(super) begun: Instant,
+    /// The acquire site.
     pub(super) site: &'static Location<'static>,
 }
 
@@ -45,10 +50,10 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Ends it. The slot, unless the container was taken back.
+    /// Ends the lease, and returns its slot. `None`: the container was taken back.
     pub(super) fn end(self) -> Option<Slot<Item>> {
-        let ended = self.watchdog.leases.lock().running.remove(&self.number);
-        ended.map(|running| running.slot)
+        let ended = self.watchdog.leases.lock().held.remove(&self.number);
+        ended.map(|held| held.slot)
     }
 }
 
@@ -68,7 +73,7 @@ impl Watchdog {
         site: &'static Location<'static>,
     ) -> Lease {
         let begun = shared.runtime.now();
-        let running = Running {
+        let held = Held {
             slot,
             shared,
             begun,
@@ -77,8 +82,8 @@ impl Watchdog {
         let mut leases = self.leases.lock();
         let number = leases.next;
         leases.next += 1;
-        let first = leases.running.is_empty();
-        leases.running.insert(number, running);
+        let first = leases.held.is_empty();
+        leases.held.insert(number, held);
         drop(leases);
         if first {
             self.begun.notify_one();
@@ -89,12 +94,12 @@ impl Watchdog {
         }
     }
 
-    /// The leases that are over their time, and when the next one will be.
-    pub(super) fn overdue(&self) -> (Vec<Running>, Option<Instant>) {
+    /// Takes the leases that have lasted too long, and returns when the next one is due.
+    pub(super) fn take_overdue(&self) -> (Vec<Held>, Option<Instant>) {
         let now = Instant::now();
         let mut overdue = Vec::new();
         let mut leases = self.leases.lock();
-        while let Some(first) = leases.running.first_entry() {
+        while let Some(first) = leases.held.first_entry() {
             // A limit beyond the end of time is none.
             match first.get().begun.checked_add(self.limit) {
                 Some(due) if due <= now => overdue.push(first.remove()),
@@ -102,5 +107,17 @@ impl Watchdog {
             }
         }
         (overdue, None)
+    }
+
+    /// Waits until `next`, or until a first lease begins.
+    pub(super) async fn until_due(&self, next: Option<Instant>) {
+        let begun = self.begun.notified();
+        match next {
+            Some(next) => tokio::select! {
+                () = begun => {}
+                () = sleep_until(next) => {}
+            },
+            None => begun.await,
+        }
     }
 }
