@@ -1,4 +1,4 @@
-//! What becomes of the containers that earlier processes have left behind.
+//! Containers that earlier processes left behind: adopted or removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +7,25 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::maintainer::{self, Background};
-use crate::container::{Container, GIVE_UP, GiveUp, Handle, Removal, Running};
-use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, listed};
+use super::core::Core;
+use super::identity::{is_marked_unused, owner_of};
+use super::item::Item;
+use crate::container::{Container, GIVE_UP, Removal};
+use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind};
 use crate::error::Error;
-use crate::runtime::bounded;
 use crate::values::labels;
 use crate::values::owner::Owner;
 
-/// Whether a pool takes over containers that an earlier process left when it was killed.
+/// Decides whether a pool takes over containers that an earlier process left when it was killed.
 ///
-/// Either way [`build`](crate::PoolBuilder::build) looks for containers of pools of the same name, in whatever process:
+/// In either case [`build`](crate::PoolBuilder::build) looks for containers of pools of the same name, in any process:
 ///
-/// - Those whose owner lives, or is not proven dead, are left alone. Proof is only to be had of a process of the same
-///   boot of the same machine in the same pid namespace (see [`labels::OWNER`]); an owner on another machine, or
-///   in another container, never is proven dead.
-/// - Those of dead owners are removed in the background, unless they are adopted.
+/// - Containers whose owner lives, or is not proven dead, are left alone. Only the death of a process of the same boot of the
+///   same machine in the same pid namespace can be proven (see [`labels::OWNER`]). An owner on another machine, or in another
+///   container, is never proven dead.
+/// - Containers of dead owners are removed in the background, unless they are adopted.
 ///
-/// Containers with the library's own PID 1 end with their owner, so that there is nothing to adopt: this is for
+/// Containers with the library's own PID 1 end with their owner, so that there is nothing to adopt. Adoption is for
 /// containers with a [`cmd`](crate::PoolBuilder::cmd) of their own.
 ///
 /// # Examples
@@ -54,117 +55,103 @@ pub enum Adopt {
     /// Takes over none: every container of the pool was made by this process. The default.
     #[default]
     Never,
-    /// Takes over those that nobody has ever borrowed, that run, and that are made from the same image and settings as
-    /// the pool's own, up to its idle maximum.
+    /// Takes over containers that were never lent, that run, and that are made from the same image and settings as the pool's
+    /// own, up to its idle maximum.
     ///
-    /// That a container was never borrowed is told by its name, which ends in `.fresh` until it is lent for the first
-    /// time. The owner renames it in a background task, and no command is begun in the container before it is done: the
-    /// first command in each container waits for one more call to the engine (some milliseconds).
+    /// The name of a container ends in `.fresh` until it is lent for the first time. The owner then renames it in a background
+    /// task, and commands wait for the rename: the first command in each container waits for one more call to the engine (some
+    /// milliseconds).
     ///
-    /// Processes that find such containers at the same time go one after the other: a container that is never started, and
-    /// whose name only one of them can have, is their lock. So each container is adopted by one. A process that adopts
-    /// none takes the lock too before it removes such containers, in the background: its `build()` does not wait for it.
-    /// The lock of a process that has ended is taken over, and so is that of a `build()` whose future was dropped.
+    /// Processes that find such containers at the same time go one after the other. Their lock is a container that is never
+    /// started, and whose name only one of them can have. So each container is adopted by one process. A process that adopts
+    /// none takes the lock too before it removes such containers, in the background: its `build()` does not wait for that.
+    /// The lock of a process that has ended is taken over, and so is the lock of a `build()` whose future was dropped.
     Clean,
 }
 
-/// The end of the name of a container that was never lent.
-const FRESH: &str = ".fresh";
-
-/// Before the owner in the name of an adopted container, whose labels still tell the one that made it.
-const OWNED_BY: &str = ".owner-";
-
-/// Names for a container of the pool: for good, and until its first use where that is to be told.
-pub(super) fn names(base: String, marked: bool) -> (String, Option<String>) {
-    let fresh = marked.then(|| format!("{base}{FRESH}"));
-    (base, fresh)
-}
-
-/// Who answers for a container now.
-fn owner_of(report: &ContainerReport) -> Option<Owner> {
-    let name = report.name.strip_suffix(FRESH).unwrap_or(&report.name);
-    let text = match name.split_once(OWNED_BY) {
-        Some((_, owner)) => owner,
-        None => report.labels.get(labels::OWNER)?,
-    };
-    text.parse().ok()
-}
-
-/// How long the lock is waited for; it is held for some engine calls per container.
+/// The longest wait for the lock. It is held for some engine calls per container.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The pause between two attempts to get it.
+/// The pause between two attempts to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Adopts what may be adopted, at most so many, and removes the rest of what dead owners have left, in the background.
-pub(super) async fn take_over(background: &Arc<Background>, adopt: Adopt, at_most: usize) -> Vec<Container<Running>> {
+/// Adopts up to `at_most` containers of dead owners where `adopt` says so, and removes the others in the background.
+pub(super) async fn take_over(core: &Arc<Core>, adopt: Adopt, at_most: usize) -> Vec<Item> {
     match adopt {
         Adopt::Never => {
-            let background = background.clone();
-            background.runtime.clone().spawn(async move {
-                settle(&background, 0).await;
+            let core = core.clone();
+            core.backend.runtime.clone().spawn(async move {
+                settle(&core, 0).await;
             });
             Vec::new()
         }
-        Adopt::Clean => settle(background, at_most).await,
+        Adopt::Clean => settle(core, at_most).await,
     }
 }
 
-async fn settle(background: &Arc<Background>, at_most: usize) -> Vec<Container<Running>> {
-    let mut adopted = Vec::new();
-    let mut leftovers = Vec::new();
-    if let Err(error) = share_out(background, at_most, &mut adopted, &mut leftovers).await {
-        background.report(Error::engine("look after the containers of dead owners", None, error));
+async fn settle(core: &Arc<Core>, at_most: usize) -> Vec<Item> {
+    let mut found = Found::default();
+    if let Err(error) = share_out(core, at_most, &mut found).await {
+        let error = Error::engine("look after the containers of dead owners", None, error);
+        core.reporter.report(error);
     }
+    let Found { adopted, leftovers } = found;
     if !adopted.is_empty() || !leftovers.is_empty() {
         tracing::info!(
-            pool = background.pool,
+            pool = core.identity.pool,
             adopted = adopted.len(),
             removed = leftovers.len(),
             "a dead owner has left containers"
         );
     }
-    background.runtime.spawn(remove_all(background.clone(), leftovers));
+    core.backend.runtime.spawn(remove_all(core.clone(), leftovers));
     adopted
 }
 
-/// Decides what becomes of each. What another process might adopt is decided on alone among all processes; after that
-/// nobody else adopts any of it.
-async fn share_out(
-    background: &Background,
-    at_most: usize,
-    adopted: &mut Vec<Container<Running>>,
-    leftovers: &mut Vec<ContainerReport>,
-) -> Result<(), EngineError> {
-    // Nobody adopts what carries no mark, also later.
-    let found = left_by_the_dead(background).await?.into_iter();
-    let (marked, unmarked): (Vec<_>, _) = found.partition(|report| report.name.ends_with(FRESH));
-    leftovers.extend(unmarked);
+/// The containers of dead owners, by what becomes of them.
+#[derive(Default)]
+struct Found {
+    adopted: Vec<Item>,
+    /// To be removed. No process adopts one of them any more.
+    leftovers: Vec<ContainerReport>,
+}
+
+/// Decides what becomes of each container. Containers that another process might adopt are decided on under the lock.
+async fn share_out(core: &Core, at_most: usize, found: &mut Found) -> Result<(), EngineError> {
+    // No process adopts a container without the mark, also later.
+    let left = left_by_the_dead(core).await?.into_iter();
+    let (marked, unmarked): (Vec<_>, _) = left.partition(|report| is_marked_unused(&report.name));
+    found.leftovers.extend(unmarked);
     if marked.is_empty() {
         return Ok(());
     }
-    let lock = Lock::get(background).await?;
-    // Others may have taken some of them meanwhile.
-    let found = left_by_the_dead(background).await?;
-    leftovers.clear();
-    for report in found {
-        let spec = background.spec.own_labels.get(labels::SPEC);
+    let lock = Lock::take(core).await?;
+    // Other processes may have taken some of them meanwhile.
+    let left = left_by_the_dead(core).await?;
+    found.leftovers.clear();
+    for report in left {
+        let spec = core.backend.spec.own_labels.get(labels::SPEC);
         if !is_unused(&report) {
-            leftovers.push(report);
-        } else if adopted.len() < at_most && report.labels.get(labels::SPEC) == spec {
-            match take(background, &report).await {
-                Ok(Some(container)) => adopted.push(container),
-                Ok(None) => {}
-                Err(error) => background.report(Error::engine("adopt the container", Some(&report.name), error)),
+            found.leftovers.push(report);
+        } else if found.adopted.len() < at_most && report.labels.get(labels::SPEC) == spec {
+            match adopt(core, &report).await {
+                Ok(container) => found.adopted.extend(container),
+                Err(error) => {
+                    let error = Error::engine("adopt the container", Some(&report.name), error);
+                    core.reporter.report(error);
+                }
             }
         } else {
-            // Without its mark, nobody adopts it while it is being removed.
-            let name = background.new_name();
-            let unmark = background.engine.rename(&report.name, &name);
-            match bounded("the renaming of a container", background.call_timeout, unmark).await {
-                Ok(()) => leftovers.push(report),
+            // Without its mark, no process adopts it while it is being removed.
+            let name = core.identity.new_name();
+            let unmark = core.backend.engine.rename(&report.name, &name);
+            match core.backend.call("the renaming of a container", unmark).await {
+                Ok(()) => found.leftovers.push(report),
                 Err(error) if error.says_gone() => {}
-                Err(error) => background.report(Error::engine("remove the container", Some(&report.name), error)),
+                Err(error) => {
+                    let error = Error::engine("remove the container", Some(&report.name), error);
+                    core.reporter.report(error);
+                }
             }
         }
     }
@@ -172,64 +159,64 @@ async fn share_out(
     Ok(())
 }
 
-/// All containers of pools of this name whose owner is proven dead.
-async fn left_by_the_dead(background: &Background) -> Result<Vec<ContainerReport>, EngineError> {
-    let selector = Selector::pool(&background.pool);
-    let mut found = listed(&*background.engine, &selector, background.call_timeout).await?;
+/// Lists all containers of pools of this name whose owner is proven dead.
+async fn left_by_the_dead(core: &Core) -> Result<Vec<ContainerReport>, EngineError> {
+    let mut found = core.backend.list(&core.identity.of_any_process()).await?;
     found.retain(|report| owner_of(report).is_some_and(|owner| owner.is_proven_dead()));
     Ok(found)
 }
 
-/// The container that is the lock, or the call that may come to have made it. Dropping it removes the container, in the
+/// The container that is the lock, or the call that may still create it. Dropping the lock removes the container in the
 /// background.
 struct Lock<'a> {
-    background: &'a Background,
+    core: &'a Core,
     removal: Removal,
     is_held: bool,
 }
 
 impl<'a> Lock<'a> {
-    /// Waits until the lock is had. The lock of a dead owner is broken: removed by its id, which is nobody else's.
-    async fn get(background: &'a Background) -> Result<Self, EngineError> {
-        let name = lock_name(&background.pool);
-        // No more than what an engine must have, so that the creation needs neither network nor volume.
-        let mut spec = ContainerSpec::new(background.spec.image());
-        spec.platform = background.spec.platform.clone();
-        spec.own_labels = background.spec.own_labels.clone();
+    /// Waits until the lock is taken. The lock of a dead owner is removed by its id, which no other container has.
+    async fn take(core: &'a Core) -> Result<Self, EngineError> {
+        let backend = &core.backend;
+        let name = core.identity.lock_name();
+        // Only what an engine must have, so that the creation needs neither network nor volume.
+        let mut spec = ContainerSpec::new(backend.spec.image());
+        spec.platform = backend.spec.platform.clone();
+        spec.own_labels = backend.spec.own_labels.clone();
         let begun = Instant::now();
         loop {
-            let mut lock = Self::asked_for(background, &name);
-            let create = background.engine.create(&name, &spec);
-            let error = match bounded("the creation of a lock", background.call_timeout, create).await {
+            let mut lock = Self::asked_for(core, &name);
+            let create = backend.engine.create(&name, &spec);
+            let error = match backend.call("the creation of a lock", create).await {
                 Ok(created) => {
-                    lock.removal = removal(background, created.id);
+                    lock.removal = backend.removal(created.id);
                     return Ok(lock);
                 }
                 Err(error) => error,
             };
-            // After any other answer the engine may have made it, or may still make it.
+            // After these two the engine may have created it, or may still create it.
             lock.is_held = matches!(error.kind(), EngineErrorKind::Timeout | EngineErrorKind::Protocol);
             if error.kind() != EngineErrorKind::Conflict || begun.elapsed() > LOCK_TIMEOUT {
                 return Err(error);
             }
-            for report in left_by_the_dead(background).await? {
+            for report in left_by_the_dead(core).await? {
                 if report.name == name {
-                    removal(background, report.id).attempt().await?;
+                    backend.removal(report.id).attempt().await?;
                 }
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
     }
 
-    /// Before the engine is asked for it, so that whatever comes of the call is cleaned up. The name alone may be that of
-    /// the lock of another process.
-    fn asked_for(background: &'a Background, name: &str) -> Self {
+    /// Takes responsibility for the lock before the engine is asked for it. The removal looks among our own containers: the
+    /// lock of another process has the same name.
+    fn asked_for(core: &'a Core, name: &str) -> Self {
         Self {
-            background,
+            core,
             removal: Removal {
-                among: Some(background.selector()),
+                among: Some(core.identity.own()),
                 confirmed: false,
-                ..removal(background, name.to_owned())
+                ..core.backend.removal(name.to_owned())
             },
             is_held: true,
         }
@@ -238,8 +225,8 @@ impl<'a> Lock<'a> {
     async fn free(mut self) {
         match self.removal.attempt().await {
             Ok(()) => self.is_held = false,
-            // Tried again in the background.
-            Err(error) => tracing::debug!(pool = self.background.pool, %error, "the lock could not be freed yet"),
+            // `Drop` retries in the background.
+            Err(error) => tracing::debug!(pool = self.core.identity.pool, %error, "the lock could not be freed yet"),
         }
     }
 }
@@ -247,62 +234,35 @@ impl<'a> Lock<'a> {
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         if self.is_held {
-            let Background {
-                runtime,
-                on_error,
-                pool,
-                ..
-            } = self.background;
-            let give_up = GiveUp(Some(on_error.clone()));
-            self.removal
-                .clone()
-                .spawn(runtime.handle(), &lock_name(pool), give_up, None);
+            let runtime = self.core.backend.runtime.handle();
+            let name = self.core.identity.lock_name();
+            let give_up = self.core.reporter.give_up();
+            self.removal.clone().spawn(runtime, &name, give_up, None);
         }
     }
 }
 
-fn lock_name(pool: &str) -> String {
-    format!("{}.adopting", maintainer::name_of(pool))
-}
-
-fn removal(background: &Background, target: String) -> Removal {
-    Removal {
-        engine: background.engine.clone(),
-        target,
-        among: None,
-        confirmed: true,
-        call_timeout: background.call_timeout,
-    }
-}
-
-/// Runs, and was never lent.
+/// Whether a container runs and was never lent.
 fn is_unused(report: &ContainerReport) -> bool {
-    report.state == ContainerState::Running && report.name.ends_with(FRESH)
+    report.state == ContainerState::Running && is_marked_unused(&report.name)
 }
 
-/// Makes a container this pool's own. `None`: it has just gone.
-async fn take(background: &Background, report: &ContainerReport) -> Result<Option<Container<Running>>, EngineError> {
+/// Makes a container this pool's own. `None`: it is gone, or this machine has no processes that can be named.
+async fn adopt(core: &Core, report: &ContainerReport) -> Result<Option<Item>, EngineError> {
     let owner = Owner::this()
         .map_err(|error| EngineError::of_system(EngineErrorKind::Internal, "this process cannot be named", error))?;
     let Some(owner) = owner else { return Ok(None) };
-    let (name, fresh) = names(format!("{}{OWNED_BY}{owner}", background.new_name()), true);
-    // What it says of itself stays true: its labels are those it was made with.
-    let mut spec = (*background.spec).clone();
+    let (name, fresh) = core.identity.adopted_names(&owner);
+    // Its labels stay those with which it was made.
+    let mut spec = (*core.backend.spec).clone();
     spec.own_labels = report
         .labels
         .iter()
         .filter(|(name, _)| labels::is_reserved(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    let handle = Handle::with_mark(
-        background.engine.clone(),
-        name,
-        fresh,
-        Arc::new(spec),
-        background.call_timeout,
-        background.runtime.clone(),
-        GiveUp(Some(background.on_error.clone())),
-    );
+    let give_up = core.reporter.give_up();
+    let handle = core.backend.handle(name, Some(fresh), spec, give_up);
     match handle.take_over(&report.name, report.id.clone()).await {
         Ok(()) => Ok(Some(Container::running(handle))),
         Err(error) if error.says_gone() => Ok(None),
@@ -310,23 +270,27 @@ async fn take(background: &Background, report: &ContainerReport) -> Result<Optio
     }
 }
 
-/// Removes containers, and then what else dead owners have left.
-async fn remove_all(background: Arc<Background>, leftovers: Vec<ContainerReport>) {
-    let background = &*background;
+/// Removes containers, and then the other things that dead owners left: networks and volumes.
+async fn remove_all(core: Arc<Core>, leftovers: Vec<ContainerReport>) {
+    let core = &*core;
     stream::iter(leftovers)
-        .for_each_concurrent(background.max_removing, async |report| {
-            if let Err(error) = removal(background, report.id).persist(GIVE_UP).await {
-                background.report(Error::engine("remove the container", Some(&report.name), error));
+        .for_each_concurrent(core.removals.max_at_once, async |report| {
+            if let Err(error) = core.backend.removal(report.id).persist(GIVE_UP).await {
+                let error = Error::engine("remove the container", Some(&report.name), error);
+                core.reporter.report(error);
             }
         })
         .await;
-    let sweep = background.engine.sweep(&background.spec);
-    match bounded("a look for what dead owners have left", background.call_timeout, sweep).await {
-        // One that has no such things, or lets nobody see them.
+    let sweep = core.backend.engine.sweep(&core.backend.spec);
+    match core.backend.call("a look for what dead owners have left", sweep).await {
+        // The engine has no such things, or lets nobody see them.
         Err(error) if matches!(error.kind(), EngineErrorKind::Rejected | EngineErrorKind::Unsupported) => {
-            tracing::debug!(pool = background.pool, %error, "what dead owners have left is not looked for");
+            tracing::debug!(pool = core.identity.pool, %error, "what dead owners have left is not looked for");
         }
-        Err(error) => background.report(Error::engine("remove what dead owners have left", None, error)),
+        Err(error) => {
+            let error = Error::engine("remove what dead owners have left", None, error);
+            core.reporter.report(error);
+        }
         Ok(()) => {}
     }
 }

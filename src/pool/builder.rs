@@ -1,25 +1,34 @@
 //! Making a pool: [`PoolBuilder`].
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use futures_util::future::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as RuntimeHandle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::adopt::{self, Adopt};
+use super::backend::{Backend, PREPARE_TIMEOUT};
+use super::core::{Core, Deadlines, Removals};
+use super::creating;
+use super::creations::{Creations, Outcome};
+use super::ending::{Ending, Finished};
+use super::identity::{self, Identity};
 use super::idle::{Idle, Limits};
-use super::lifetime::{Lifetime, Lifetimes};
-use super::maintainer::{self, Background, Created, End, Finished};
-use super::watchdog::Watchdog;
-use super::{Inner, Pool, Reuse};
+use super::item::JUDGE;
+use super::lifetime::Lifetimes;
+use super::maintainer::{self, End};
+use super::pool::{Inner, Pool};
+use super::report::Reporter;
+use super::reuse::Reuse;
+use super::roster::Roster;
 use crate::agent::{self, ExecVia};
 use crate::container::{DEFAULT_CALL_TIMEOUT, GiveUp, Handle};
 use crate::engine::{
@@ -32,9 +41,6 @@ use crate::runtime::bounded;
 use crate::values::labels;
 use crate::values::owner;
 use crate::values::status::ActiveExec;
-
-/// A pull may take long on a slow line; it has a shorter deadline of its own for standing still.
-pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The settings of a [`Pool`]; made by [`Pool::builder`]. All of them are checked in [`build`](Self::build), and every
 /// bad one is reported by its name.
@@ -100,7 +106,7 @@ impl PoolBuilder {
     /// How long an acquire waits if nothing is said: 30 seconds.
     pub const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
-    pub(super) fn new(name: String) -> Self {
+    fn new(name: String) -> Self {
         Self {
             name,
             spec: ContainerSpec::new(""),
@@ -297,7 +303,7 @@ impl PoolBuilder {
         let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout, runtime.clone());
         let number = AtomicU64::new(1);
         let new_handle = |spec| {
-            let name = maintainer::numbered_name(&self.name, &instance, number.fetch_add(1, Ordering::Relaxed));
+            let name = identity::numbered_name(&self.name, &instance, number.fetch_add(1, Ordering::Relaxed));
             let give_up = GiveUp(Some(on_error.clone()));
             Handle::with_mark(
                 engine.clone(),
@@ -318,71 +324,61 @@ impl PoolBuilder {
         };
         let spec = prepared.spec.clone();
 
-        let (idle, to_remove) = Idle::new(limits, maintainer::JUDGE);
+        let (idle, to_remove) = Idle::new(limits, JUDGE);
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
-        let background = Arc::new(Background {
-            pool: self.name,
-            instance,
-            engine,
-            spec: Arc::new(spec),
-            call_timeout: self.call_timeout,
-            runtime: runtime.clone(),
+        let core = Arc::new(Core {
+            reporter: Reporter::new(self.name.clone(), on_error),
+            identity: Identity::new(self.name, instance, number, marks_unused),
+            backend: Backend {
+                engine,
+                spec: Arc::new(spec),
+                exec,
+                call_timeout: self.call_timeout,
+                runtime: runtime.clone(),
+            },
             idle,
-            created: watch::Sender::new(Created::default()),
-            leases_until: watch::Sender::new(None),
-            known: Mutex::new(HashMap::new()),
-            next_name: number,
-            generation: AtomicU64::new(0),
-            lifetime: Lifetime::new(self.lifetimes),
-            watchdog: self.lifetimes.max_lease.map(Watchdog::new),
-            marks_unused,
-            adopted: Mutex::new(HashSet::new()),
-            max_removing: self.max_removing,
-            removing: Semaphore::new(self.max_removing.min(Semaphore::MAX_PERMITS)),
-            on_error,
-            limits_hold: AtomicBool::new(false),
-            warned: Mutex::new(HashSet::new()),
-            cgroups: Mutex::default(),
-            creation_failed: AtomicBool::new(false),
+            roster: Roster::default(),
+            creations: Creations::default(),
+            removals: Removals::new(self.max_removing),
+            deadlines: Deadlines::new(self.lifetimes),
+            ending: Ending::default(),
         });
         let room = limits.max_idle.min(limits.max_total);
-        for container in Box::pin(adopt::take_over(&background, self.adopt, room)).await {
-            background.know(container.shared());
-            if let Some(lifetime) = &background.lifetime {
+        for container in Box::pin(adopt::take_over(&core, self.adopt, room)).await {
+            core.roster.add_adopted(container.shared());
+            if let Some(lifetime) = &core.deadlines.lifetime {
                 lifetime.begin(container.shared());
             }
-            background.adopted.lock().insert(container.id().to_owned());
-            if background.idle.admit(container).is_ok() {
-                background.created.send_modify(|created| created.count += 1);
+            if core.idle.admit(container).is_ok() {
+                core.creations.note_adopted();
             }
         }
         if let Some((first, warnings)) = first {
-            background.limits_hold.store(true, Ordering::Release);
-            background.warn(&first.shared().name, warnings);
-            background.know(first.shared());
-            match background.idle.reserve() {
+            core.creations.note_limits_hold();
+            core.reporter.warn(&first.shared().name, warnings);
+            core.roster.add(first.shared());
+            match core.idle.reserve() {
                 // One that has died meanwhile is told of as any that dies early.
-                Some(slot) => drop(maintainer::take_in(&background, first, slot, 0)),
+                Some(slot) => drop(creating::take_in(&core, first, slot, 0)),
                 None => first.remove().await,
             }
         }
         let (finished_sender, finished) = watch::channel(Finished::NotYet);
-        let created = background.created.subscribe();
-        let end = End::of(&background, finished_sender);
-        runtime.spawn(maintainer::run(background.clone(), to_remove, end));
+        let outcome = core.creations.subscribe();
+        let end = End::of(&core, finished_sender);
+        runtime.spawn(maintainer::run(core.clone(), to_remove, end));
         prepared.handed_over();
         // From here on dropping the pool, by an error or with this future, ends it and removes what it has.
         let pool = Pool {
             inner: Arc::new(Inner {
-                background,
+                core,
                 finished,
                 acquire_timeout: self.acquire_timeout,
                 reusable: self.reuse == Reuse::AsIs,
                 progress: self.progress.clone(),
-                exec,
             }),
         };
-        match warm(created, limits.min_idle, &self.progress).await {
+        match warm(outcome, limits.min_idle, &self.progress).await {
             Ok(()) => Ok(pool),
             Err(error) => {
                 // Its own failure is in the log; the one that matters is why the pool could not be built.
@@ -596,6 +592,13 @@ impl PoolBuilder {
     }
 }
 
+impl Pool {
+    /// Begins a pool of this name. The name is part of the containers' names and labels.
+    pub fn builder(name: impl Into<String>) -> PoolBuilder {
+        PoolBuilder::new(name.into())
+    }
+}
+
 impl fmt::Debug for PoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolBuilder")
@@ -670,7 +673,7 @@ impl Prepared {
         let bring_up = |spec: ContainerSpec, keep| {
             let new_handle = &new_handle;
             let up = async move {
-                let mut spec = maintainer::created_now(&spec);
+                let mut spec = creating::created_now(&spec);
                 describe(&mut spec, engine, call_timeout).await?;
                 new_handle(spec).bring_up(keep).await
             };
@@ -848,10 +851,10 @@ fn on_a_thread(tell: ErrorFn) -> ErrorFn {
 }
 
 /// Waits until the first containers are there, or one of them could not be created.
-async fn warm(mut created: watch::Receiver<Created>, wanted: usize, progress: &ProgressFn) -> Result<(), EngineError> {
+async fn warm(mut outcome: watch::Receiver<Outcome>, wanted: usize, progress: &ProgressFn) -> Result<(), EngineError> {
     loop {
         {
-            let now = created.borrow_and_update();
+            let now = outcome.borrow_and_update();
             if let Some(error) = &now.last_error {
                 return Err(error.clone());
             }
@@ -863,7 +866,7 @@ async fn warm(mut created: watch::Receiver<Created>, wanted: usize, progress: &P
                 return Ok(());
             }
         }
-        if created.changed().await.is_err() {
+        if outcome.changed().await.is_err() {
             return Err(EngineError::new(EngineErrorKind::Internal, "the pool's task ended"));
         }
     }

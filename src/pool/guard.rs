@@ -5,18 +5,19 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::idle::Slot;
+use super::item::Item;
 use super::lifetime::Lifetime;
 use super::watchdog::Lease;
 use crate::container::{Container, Running, Taint};
 
-/// A borrowed container. Made by [`Pool::acquire`](crate::Pool::acquire); it is a [`Container`]`<`[`Running`]`>` by
-/// [`Deref`].
+/// Guards one lease: holds a borrowed container, and gives it back when dropped. Made by
+/// [`Pool::acquire`](crate::Pool::acquire). Derefs to [`Container`]`<`[`Running`]`>`.
 ///
 /// # Drop
 ///
-/// Gives the container back: at once where it may be reused as it is (no I/O is done), else it is removed and replaced
-/// in the background. `Drop` never blocks, never fails and never panics. It may run on any thread, within a tokio runtime or
-/// not, and after the runtime has gone.
+/// Gives the container back. Where it may be reused as it is, that is done at once and without I/O; else the container is
+/// removed and replaced in the background. `Drop` never blocks, never fails and never panics. It may run on any thread, within
+/// a tokio runtime or not, and after the runtime has gone.
 ///
 /// # Examples
 ///
@@ -33,16 +34,18 @@ use crate::container::{Container, Running, Taint};
 /// # }
 /// ```
 ///
-/// # When it is not lent again
+/// # When the container is not lent again
 ///
-/// A container is not lent again when it is tainted (see [`Taint`]), when a command in it has not provably ended, when
-/// the guard is dropped by a panic, or under [`Reuse::Never`](crate::Reuse::Never).
+/// - It is tainted: see [`Taint`].
+/// - A command in it has not provably ended.
+/// - The guard is dropped by a panic.
+/// - The pool has [`Reuse::Never`](crate::Reuse::Never).
 ///
 /// # The `let _ =` trap
 ///
-/// `let _ = pool.acquire().await?;` gives the container back in the same statement, and what follows runs without one.
-/// Give it a name: `let c = ...` or, if it is only to be held, `let _c = ...`. A plain unused `pool.acquire().await?;` is
-/// warned about:
+/// `let _ = pool.acquire().await?;` gives the container back in the same statement, and the next one runs without it. Bind the
+/// guard to a name: `let c = ...` or, if it is only to be held, `let _c = ...`. The compiler warns of a plain unused
+/// `pool.acquire().await?;`:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
@@ -52,32 +55,33 @@ use crate::container::{Container, Running, Taint};
 /// # }
 /// ```
 ///
-/// # Leaking it
+/// # Leaking a guard
 ///
-/// `std::mem::forget` of a guard keeps its place in the pool taken until the pool is shut down, or until
+/// After `std::mem::forget` of a guard, its place in the pool stays taken until the pool is shut down, or until
 /// [`max_lease`](crate::PoolBuilder::max_lease) has passed.
 #[must_use = "the container goes back to the pool as soon as the guard is dropped: bind it to a name, not to `_`"]
 pub struct PooledContainer {
-    // Both are there until the guard is taken apart; the slot only where no watchdog holds it.
-    container: Option<Container<Running>>,
-    slot: Option<Slot<Container<Running>>>,
+    // `None` only while the guard is taken apart.
+    container: Option<Item>,
+    /// `None` where the watchdog holds the slot.
+    slot: Option<Slot<Item>>,
     watched: Option<Box<Watched>>,
     reusable: bool,
 }
 
-/// What a guard needs where lifetimes or leases are limited. Boxed, since a guard is moved often.
+/// The part of a guard that is needed only where lifetimes or leases are limited. Boxed, since a guard is moved often.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) lifetime: Option<Arc<Lifetime>>,
-    /// It holds the slot.
+    /// Holds the slot.
     pub(super) lease: Option<Lease>,
 }
 
 impl PooledContainer {
     #[inline]
     pub(super) fn new(
-        container: Container<Running>,
-        slot: Option<Slot<Container<Running>>>,
+        container: Item,
+        slot: Option<Slot<Item>>,
         watched: Option<Box<Watched>>,
         reusable: bool,
     ) -> Self {
@@ -89,18 +93,19 @@ impl PooledContainer {
         }
     }
 
-    /// The slot; none if the container was taken back.
+    /// Ends the lease, and returns its slot. `None`: the container was taken back.
     #[inline]
-    fn end_lease(&mut self) -> Option<Slot<Container<Running>>> {
+    fn end_lease(&mut self) -> Option<Slot<Item>> {
         if self.slot.is_some() {
             return self.slot.take();
         }
         self.watched.as_mut()?.lease.take()?.end()
     }
 
-    /// Does not give the container back: it is removed and replaced in the background. For containers that are broken or dirty.
+    /// Ends the lease without giving the container back: it is removed and replaced in the background. For a container that is
+    /// broken or dirty in a way the library cannot know.
     ///
-    /// The guard is gone afterwards:
+    /// The guard cannot be used afterwards:
     ///
     /// ```compile_fail,E0382
     /// # async fn example(pool: dockerpool::Pool) -> Result<(), dockerpool::Error> {
@@ -114,8 +119,8 @@ impl PooledContainer {
         self.reusable = false;
     }
 
-    /// Takes the container out of the pool for good. Its place in the pool is free at once; the container is removed
-    /// when it is dropped.
+    /// Takes the container out of the pool for good. Its place in the pool is free at once. Dropping the container removes it
+    /// in the background.
     pub fn into_inner(mut self) -> Container<Running> {
         drop(self.end_lease());
         match self.container.take() {
@@ -140,7 +145,7 @@ impl Drop for PooledContainer {
     #[inline]
     fn drop(&mut self) {
         let Some(container) = self.container.take() else { return };
-        // One that was taken back is removed by who took it, and once more by its own `Drop`, to be sure.
+        // The watchdog removes a container that it took back. Dropping the container here removes it once more, to be sure.
         let Some(slot) = self.end_lease() else { return };
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);

@@ -1,6 +1,6 @@
-//! How long containers are kept: by age, by uses, by how long they lie idle, and by the image they were made from.
+//! How long containers are kept: by age, by uses, and by the time for which they are idle.
 //!
-//! Driven by events and one timer, which stands at the next moment at which there is something to be done.
+//! Driven by events and one timer, which is set to the next moment at which something is due.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,17 +9,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::Pool;
-use super::builder::{PREPARE_TIMEOUT, PoolBuilder};
-use super::maintainer::{Background, Item};
+use super::idle::Idle;
+use super::item::Item;
+use super::roster::Roster;
 use crate::container::{Plan, Shared};
-use crate::error::{Error, FieldError};
-use crate::runtime::bounded;
+use crate::error::FieldError;
 
 /// Lifetimes are shortened at random by up to this part, so that containers made together are not replaced together.
 const JITTER: f64 = 0.1;
 
-/// What a builder was told.
+/// The limits that a builder was given.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lifetimes {
     pub(super) max_lifetime: Option<Duration>,
@@ -44,41 +43,18 @@ impl Lifetimes {
     }
 }
 
-impl PoolBuilder {
-    /// How old a container may become. Each one's own limit is shorter by up to a tenth, at random, so that those made
-    /// together do not end together. An idle one that is too old is replaced, and removed when its successor is there;
-    /// one that is lent is not disturbed, and removed when it comes back. Default: no limit.
-    pub fn max_lifetime(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.lifetimes.max_lifetime = limit.into();
-        self
-    }
-
-    /// How often a container may be lent. Each one's own limit is lower by up to a tenth, at random, and at least 1.
-    /// Default: no limit.
-    pub fn max_uses(mut self, limit: impl Into<Option<u32>>) -> Self {
-        self.lifetimes.max_uses = limit.into();
-        self
-    }
-
-    /// How long a container may lie idle before it is removed. [`min_idle`](Self::min_idle) are always kept. Default: no
-    /// limit.
-    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.lifetimes.idle_timeout = limit.into();
-        self
-    }
-}
-
-/// Keeps containers no longer than they may be kept; there is none where they may be kept for ever.
+/// Keeps containers no longer than the limits allow.
 #[derive(Debug)]
 pub(super) struct Lifetime {
     limits: Lifetimes,
-    /// Rung when the timer may stand too late.
+    /// Rung when the timer may be set too late.
     changed: Notify,
-    /// The timer stands at a moment at which something has been idle for too long.
+    /// The timer is set to a moment at which a container has been idle for too long.
     idle_timer: AtomicBool,
 }
 
 impl Lifetime {
+    /// Returns `None` where containers may be kept for ever.
     pub(super) fn new(limits: Lifetimes) -> Option<Arc<Self>> {
         let none = limits.max_lifetime.is_none() && limits.max_uses.is_none() && limits.idle_timeout.is_none();
         (!none).then(|| {
@@ -90,7 +66,7 @@ impl Lifetime {
         })
     }
 
-    /// A new container is about to become idle.
+    /// Sets the limits of a new container, which is about to become idle.
     pub(super) fn begin(&self, shared: &Shared) {
         let jitter = fastrand::f64() * JITTER;
         shared.life.set_plan(Plan {
@@ -106,153 +82,76 @@ impl Lifetime {
         self.before_idle(shared);
     }
 
-    /// A container is lent.
+    /// Counts a lease.
     pub(super) fn lent(&self, shared: &Shared) {
         shared.life.count_use();
     }
 
-    /// A container is about to become idle.
+    /// Notes that a container is about to become idle.
     pub(super) fn before_idle(&self, shared: &Shared) {
         if self.limits.idle_timeout.is_some() {
             shared.life.set_idle_since(shared.runtime.now());
         }
     }
 
-    /// A container has become idle.
+    /// Sets the timer after a container has become idle.
     pub(super) fn after_idle(&self) {
-        // A timer that stands is early enough: what becomes idle later has later to go.
+        // A timer that is set is early enough: a container that becomes idle later is due later.
         if self.limits.idle_timeout.is_some() && !self.idle_timer.swap(true, Ordering::AcqRel) {
             self.changed.notify_one();
         }
     }
 
-    /// There is a new container.
+    /// Sets the timer after a container was created.
     pub(super) fn after_creation(&self) {
         self.changed.notify_one();
     }
 
-    /// Does what is due; when the next is.
-    fn tend(&self, background: &Background) -> Option<Instant> {
+    /// Does what is due, whenever it is. Never returns.
+    pub(super) async fn keep(&self, pool: &str, roster: &Roster, idle: &Arc<Idle<Item>>) {
+        loop {
+            let changed = self.changed.notified();
+            let next = [self.expire(roster, idle), self.remove_rested(pool, idle)];
+            match next.into_iter().flatten().min() {
+                // Either may come first.
+                Some(next) => drop(timeout_at(next, changed).await),
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Marks the containers that are too old, and has the idle ones among them replaced. Returns when the next one is.
+    fn expire(&self, roster: &Roster, idle: &Arc<Idle<Item>>) -> Option<Instant> {
         let now = Instant::now();
-        let mut next = None;
-        let mut at_latest = |at: Instant| next = Some(next.map_or(at, |next: Instant| next.min(at)));
-
+        let mut next: Option<Instant> = None;
         let mut expired = false;
-        for shared in background.known.lock().values().filter_map(std::sync::Weak::upgrade) {
-            match shared.life.expires() {
-                Some(at) if at <= now => expired |= shared.life.set_outdated(),
-                Some(at) => at_latest(at),
-                None => {}
-            }
-        }
+        roster.for_each(|shared| match shared.life.expires() {
+            Some(at) if at <= now => expired |= shared.life.set_outdated(),
+            Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
+            None => {}
+        });
         if expired {
-            background.idle.outdate();
-        }
-
-        if let Some(limit) = self.limits.idle_timeout {
-            // Before the look, so that whatever becomes idle after it rings.
-            self.idle_timer.store(false, Ordering::Release);
-            let until = |item: &Item| {
-                item.shared()
-                    .life
-                    .idle_since()
-                    .and_then(|since| since.checked_add(limit))
-            };
-            let rested = background
-                .idle
-                .evict_above_min(|item| until(item).is_some_and(|at| at <= now));
-            for (item, slot) in rested {
-                tracing::debug!(pool = background.pool, container = item.name(), "idle for too long");
-                background.idle.give_away(item, slot);
-            }
-            if let Some(at) = background.idle.first_above_min(until) {
-                self.idle_timer.store(true, Ordering::Release);
-                at_latest(at);
-            }
+            idle.outdate();
         }
         next
     }
-}
 
-/// The task that keeps the timer.
-pub(super) async fn keep(lifetime: Arc<Lifetime>, background: Arc<Background>) {
-    loop {
-        let changed = lifetime.changed.notified();
-        match lifetime.tend(&background) {
-            // The time being up is what was waited for.
-            Some(next) => drop(timeout_at(next, changed).await),
-            None => changed.await,
+    /// Removes the containers above the minimum that have been idle for too long. Returns when the next one has.
+    fn remove_rested(&self, pool: &str, idle: &Arc<Idle<Item>>) -> Option<Instant> {
+        let limit = self.limits.idle_timeout?;
+        let now = Instant::now();
+        // Before the look, so that a container which becomes idle after it rings.
+        self.idle_timer.store(false, Ordering::Release);
+        let until = |item: &Item| {
+            let since = item.shared().life.idle_since();
+            since.and_then(|since| since.checked_add(limit))
+        };
+        for (item, slot) in idle.evict_above_min(|item| until(item).is_some_and(|at| at <= now)) {
+            tracing::debug!(pool, container = item.name(), "idle for too long");
+            idle.give_away(item, slot);
         }
-    }
-}
-
-impl Background {
-    /// From now on containers are of a new generation: those there are are replaced.
-    fn begin_generation(&self) {
-        // The order matters: a creation that is not known yet looks at the number when it is done.
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        for shared in self.known.lock().values().filter_map(std::sync::Weak::upgrade) {
-            shared.life.set_outdated();
-        }
-        self.idle.outdate();
-    }
-}
-
-impl Pool {
-    /// Rolls the pool onto its image as it is now: has the image made ready again as [`build`](PoolBuilder::build) does
-    /// (pulled, if the [`PullPolicy`](crate::PullPolicy) says so; an image name that means another image by now is seen),
-    /// and replaces every container. It returns when no container made before is idle any more.
-    ///
-    /// There is no gap: idle containers stay to be lent until their successors are there, leases are not disturbed, and
-    /// those of them that are on an old container end with its removal. Only a pool that is at its
-    /// [`max_total`](PoolBuilder::max_total) with idle containers removes one before its successor is there, one at a
-    /// time.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Engine`] if the image could not be made ready: nothing has changed then; or if a successor could not be
-    /// created: what is idle stays to be lent, and further attempts are made in the background. [`Error::Shutdown`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future while the image is made ready changes nothing; after that, the replacement goes on in the background.
-    pub async fn refresh(&self) -> Result<(), Error> {
-        self.inner.background.runtime.run(Box::pin(self.renew())).await
-    }
-
-    async fn renew(&self) -> Result<(), Error> {
-        let background = &self.inner.background;
-        if background.idle.is_closed() {
-            return Err(self.closed());
-        }
-        bounded(
-            "the preparation of the image",
-            PREPARE_TIMEOUT,
-            background.engine.prepare(&background.spec, &self.inner.progress),
-        )
-        .await
-        .map_err(|error| Error::engine("prepare the image", None, error))?;
-
-        let mut created = background.created.subscribe();
-        background.begin_generation();
-        loop {
-            tokio::select! {
-                biased;
-                () = background.idle.renewed() => break,
-                changed = created.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                    if let Some(error) = created.borrow_and_update().last_error.clone() {
-                        return Err(Error::engine("create the successor of a container", None, error));
-                    }
-                }
-            }
-        }
-        if background.idle.is_closed() {
-            Err(self.closed())
-        } else {
-            Ok(())
-        }
+        let next = idle.first_above_min(until)?;
+        self.idle_timer.store(true, Ordering::Release);
+        Some(next)
     }
 }

@@ -1,0 +1,86 @@
+//! The state that the pool and its background tasks share: [`Core`], one part for each concern.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::backend::Backend;
+use super::creations::Creations;
+use super::ending::Ending;
+use super::identity::Identity;
+use super::idle::Idle;
+use super::item::Item;
+use super::lifetime::{Lifetime, Lifetimes};
+use super::report::Reporter;
+use super::roster::Roster;
+use super::watchdog::Watchdog;
+use crate::container::{GIVE_UP, Removal};
+use crate::engine::{EngineError, Selector};
+
+/// Holds no [`Pool`](super::Pool), so that background tasks do not keep a pool alive.
+pub(super) struct Core {
+    pub(super) identity: Identity,
+    pub(super) backend: Backend,
+    pub(super) reporter: Reporter,
+    pub(super) idle: Arc<Idle<Item>>,
+    pub(super) roster: Roster,
+    pub(super) creations: Creations,
+    pub(super) removals: Removals,
+    pub(super) deadlines: Deadlines,
+    pub(super) ending: Ending,
+}
+
+impl Core {
+    /// Selects the containers that this pool has, and perhaps more: adopted ones carry the labels of another instance.
+    pub(super) fn selector(&self) -> Selector {
+        match self.roster.has_adopted() {
+            true => self.identity.of_any_process(),
+            false => self.identity.own(),
+        }
+    }
+
+    /// Ends the pool: at once for all but the leases, and for them after `wait_for_leases`.
+    pub(super) fn begin_shutdown(&self, wait_for_leases: Duration) {
+        let until = self.backend.runtime.now().checked_add(wait_for_leases);
+        self.ending.ask(until);
+        self.idle.close();
+    }
+}
+
+/// Limits how long containers and leases last. Both parts are `None` where nothing was asked for.
+pub(super) struct Deadlines {
+    pub(super) lifetime: Option<Arc<Lifetime>>,
+    pub(super) watchdog: Option<Arc<Watchdog>>,
+}
+
+impl Deadlines {
+    pub(super) fn new(limits: Lifetimes) -> Self {
+        Self {
+            lifetime: Lifetime::new(limits),
+            watchdog: limits.max_lease.map(Watchdog::new),
+        }
+    }
+}
+
+/// Bounds how many containers are removed at once.
+pub(super) struct Removals {
+    pub(super) max_at_once: usize,
+    permits: Semaphore,
+}
+
+impl Removals {
+    pub(super) fn new(max_at_once: usize) -> Self {
+        Self {
+            max_at_once,
+            permits: Semaphore::new(max_at_once.min(Semaphore::MAX_PERMITS)),
+        }
+    }
+
+    /// Removes a container, in turn. Retries until the engine confirms the removal, or [`GIVE_UP`] has passed.
+    pub(super) async fn run(&self, removal: Removal) -> Result<(), EngineError> {
+        // The semaphore is never closed.
+        let _permit = self.permits.acquire().await;
+        removal.persist(GIVE_UP).await
+    }
+}

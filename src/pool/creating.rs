@@ -1,0 +1,96 @@
+//! Creating one container.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::core::Core;
+use super::deaths::{died_early, lost};
+use super::idle::Slot;
+use super::item::Item;
+use crate::container::{Container, Handle};
+use crate::engine::{ContainerSpec, EngineError, EventKind};
+use crate::error::Error;
+use crate::values::labels;
+
+/// Returns a spec for a container that is created now.
+pub(super) fn created_now(spec: &ContainerSpec) -> ContainerSpec {
+    let mut spec = spec.clone();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    spec.own_labels
+        .insert(labels::CREATED.to_owned(), now.as_secs().to_string());
+    spec
+}
+
+/// Creates and starts one container, and hands it to the pool. Returns whether the pool has it.
+pub(super) async fn create(core: Arc<Core>, slot: Slot<Item>) -> bool {
+    let generation = core.creations.generation();
+    let (name, fresh) = core.identity.new_names();
+    let spec = created_now(&core.backend.spec);
+    let handle = core.backend.handle(name, fresh, spec, core.reporter.give_up());
+    match bring_up(&core, &handle).await {
+        Ok(()) => take_in(&core, handle, slot, generation),
+        Err(error) => {
+            failed(&core, handle, slot, error);
+            false
+        }
+    }
+}
+
+async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
+    let warnings = handle.create(core.creations.must_look()).await?;
+    core.creations.note_limits_hold();
+    core.reporter.warn(&handle.shared().name, warnings);
+    core.roster.add(handle.shared());
+    handle.start().await
+}
+
+/// Notes a failed creation. The slot is freed when nothing is left of the container; the next creation waits for the
+/// back-off.
+fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError) {
+    let shared = handle.shared().clone();
+    core.creations.note_failure(error.clone());
+    let error = Error::engine("create the container", Some(&shared.name), error);
+    core.reporter.report(error);
+    core.roster.forget(shared.id());
+    slot.failed();
+    if !handle.is_released() {
+        handle.release();
+        shared.remove_behind(Some(Box::new(slot)));
+    }
+}
+
+/// Hands a container that was brought up to the pool. `generation` is the generation from before its creation. Returns
+/// `false` where the container has died already.
+pub(super) fn take_in(core: &Arc<Core>, handle: Handle, slot: Slot<Item>, generation: u64) -> bool {
+    let shared = handle.shared().clone();
+    let lifetime = core.deadlines.lifetime.as_deref();
+    if let Some(lifetime) = lifetime {
+        lifetime.begin(&shared);
+    }
+    if core.creations.generation() != generation {
+        shared.life.set_outdated();
+    }
+    if let Some(agent) = shared.agent() {
+        core.creations.set_cgroups(agent.cgroups());
+    }
+    if !slot.put(Container::running(handle)) {
+        let error = died_early(&shared);
+        core.creations.note_failure(error.clone());
+        let error = Error::engine("create the container", Some(&shared.name), error);
+        core.reporter.report(error);
+        return false;
+    }
+    shared.watch_lifeline({
+        let (core, id) = (Arc::downgrade(core), shared.id().to_owned());
+        move || {
+            if let Some(core) = core.upgrade() {
+                lost(&core, &id, EventKind::Died);
+            }
+        }
+    });
+    if let Some(lifetime) = lifetime {
+        lifetime.after_creation();
+    }
+    core.creations.note_success();
+    true
+}

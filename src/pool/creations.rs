@@ -1,0 +1,92 @@
+//! The outcome of creations so far: [`Creations`].
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::engine::EngineError;
+use crate::values::status::Cgroups;
+
+/// Remembers the outcome of creations, for those who wait for one and for those who decide about the next one.
+#[derive(Default)]
+pub(super) struct Creations {
+    outcome: watch::Sender<Outcome>,
+    /// A creation has failed, or a container died early, since [`take_failed`](Self::take_failed) was called last.
+    failed: AtomicBool,
+    /// The first container has the limits that were asked for.
+    limits_hold: AtomicBool,
+    /// Counts the refreshes.
+    generation: AtomicU64,
+    /// The control groups of the newest container.
+    cgroups: Mutex<Cgroups>,
+}
+
+/// Counts the containers that came about, and says why the last creation failed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) count: usize,
+    /// The error of the last creation; none if the last one succeeded.
+    pub(super) last_error: Option<EngineError>,
+}
+
+impl Creations {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Outcome> {
+        self.outcome.subscribe()
+    }
+
+    pub(super) fn last_error(&self) -> Option<EngineError> {
+        self.outcome.borrow().last_error.clone()
+    }
+
+    /// Counts a container that was created.
+    pub(super) fn note_success(&self) {
+        self.outcome.send_modify(|outcome| {
+            outcome.count += 1;
+            outcome.last_error = None;
+        });
+    }
+
+    /// Counts a container that was adopted, which says nothing of creations.
+    pub(super) fn note_adopted(&self) {
+        self.outcome.send_modify(|outcome| outcome.count += 1);
+    }
+
+    /// Notes that a creation failed, or that a new container died at once. Called before the slot of the container is freed:
+    /// whoever takes that slot must know of the failure.
+    pub(super) fn note_failure(&self, error: EngineError) {
+        self.failed.store(true, Ordering::Release);
+        self.outcome.send_modify(|outcome| outcome.last_error = Some(error));
+    }
+
+    /// Whether something failed since the last call.
+    pub(super) fn take_failed(&self) -> bool {
+        self.failed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the limits of the next container are to be read back.
+    pub(super) fn must_look(&self) -> bool {
+        !self.limits_hold.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_limits_hold(&self) {
+        self.limits_hold.store(true, Ordering::Release);
+    }
+
+    /// Returns the number of the generation that containers created now belong to.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin_generation(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn cgroups(&self) -> Cgroups {
+        *self.cgroups.lock()
+    }
+
+    pub(super) fn set_cgroups(&self, cgroups: Cgroups) {
+        *self.cgroups.lock() = cgroups;
+    }
+}

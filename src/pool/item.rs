@@ -1,0 +1,12 @@
+//! The item that a pool lends: a running container.
+
+use super::idle::Judge;
+use crate::container::{Container, Running};
+
+pub(super) type Item = Container<Running>;
+
+/// Judges a container by its flags alone.
+pub(super) const JUDGE: Judge<Item> = Judge {
+    is_usable: Item::is_usable,
+    is_outdated: |item| item.shared().life.is_outdated(),
+};

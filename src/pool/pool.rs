@@ -1,0 +1,316 @@
+//! Lending containers: [`Pool`].
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::core::{Core, Deadlines};
+use super::ending::Finished;
+use super::guard::{PooledContainer, Watched};
+use super::idle::{Acquired, Closed, Slot, Ticket};
+use super::item::Item;
+use super::sweep::SWEEP_TIMEOUT;
+use crate::engine::ProgressFn;
+use crate::error::{AcquireTimeout, Error};
+use crate::runtime::Ended;
+use crate::values::status::{Lifeline, Status};
+use crate::values::waker::guarded;
+
+/// Keeps containers warm and lends them out. Cheap to clone: all clones are one pool. Works from any runtime and any thread
+/// for as long as it lives: see [the crate's documentation](crate#runtime).
+///
+/// # Drop
+///
+/// When the last clone is dropped, nothing is lent any more. Idle containers are removed in the background, and containers on
+/// loan when they come back. [`shutdown`](Self::shutdown) does that and waits for it.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Pool;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+/// # let code = "print(1)";
+/// let pool = Pool::builder("python-runner")
+///     .image("python:3.12-alpine")
+///     .min_idle(4)
+/// #     .engine(engine)
+///     .build()
+///     .await?;
+///
+/// {
+///     let c = pool.acquire().await?;
+///     let out = c
+///         .command("python")
+///         .args(["-c", code])
+///         .timeout(Duration::from_secs(5))
+///         .output_limit(64 * 1024)
+///         .output()
+///         .await?;
+///     println!("{}: {}", out.status, out.stdout_lossy());
+///     if out.status.is_unknown() {
+///         c.discard(); // explicit; else Drop gives it back
+///     }
+/// }
+/// # assert!(pool.idle_count() >= 4);
+/// pool.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pool {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What the clones of a pool share.
+pub(super) struct Inner {
+    pub(super) core: Arc<Core>,
+    pub(super) finished: watch::Receiver<Finished>,
+    pub(super) acquire_timeout: Duration,
+    /// Whether a container is lent again that nothing speaks against.
+    pub(super) reusable: bool,
+    pub(super) progress: ProgressFn,
+}
+
+/// How an acquire begins.
+enum Begun {
+    Lent(PooledContainer),
+    Waiting(Ticket<Item>),
+    Closed,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.core.idle.close();
+    }
+}
+
+impl Pool {
+    /// The longest time for which [`shutdown`](Self::shutdown) waits for leases to end: 10 seconds.
+    pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Borrows a container. Takes an idle one at once; else waits for the next one that comes back or is created, for at most
+    /// the pool's [`acquire_timeout`](crate::PoolBuilder::acquire_timeout). Acquires are served first come, first served. A
+    /// container that dies on its way to the caller does not cost the caller's place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AcquireTimeout`], which says why the last creation failed if it did; [`Error::Shutdown`];
+    /// [`Error::RuntimeEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses the place in the queue, never a container. A container on its way goes to the next acquire in
+    /// the queue, and a creation that the acquire caused goes on.
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
+        self.acquire_at(self.inner.acquire_timeout, Location::caller())
+    }
+
+    /// Borrows a container as [`acquire`](Self::acquire) does, with another limit of time. Takes an idle container also where
+    /// the limit is zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn acquire_timeout(&self, limit: Duration) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
+        self.acquire_at(limit, Location::caller())
+    }
+
+    /// Acquires for the acquire site `site`, which the caller takes before the first poll: an async function does not know
+    /// its caller.
+    async fn acquire_at(&self, limit: Duration, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
+        match self.begin(site) {
+            Begun::Lent(guard) => Ok(guard),
+            // Boxed, so that the future stays small for those who need not wait.
+            Begun::Waiting(ticket) => Box::pin(self.wait(ticket, limit, site)).await,
+            Begun::Closed => Err(self.closed()),
+        }
+    }
+
+    /// Borrows an idle container; `None` if there is none now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shutdown`]; [`Error::RuntimeEnded`].
+    #[track_caller]
+    pub fn try_acquire(&self) -> Result<Option<PooledContainer>, Error> {
+        // Not in the closure, which does not know the caller of this function.
+        let site = Location::caller();
+        match self.inner.core.idle.try_acquire() {
+            Ok(found) => Ok(found.map(|(container, slot)| self.lend(container, slot, site))),
+            Err(Closed) => Err(self.closed()),
+        }
+    }
+
+    /// Counts the containers by where they are now.
+    pub fn status(&self) -> Status {
+        let core = &self.inner.core;
+        Status {
+            exec: core.backend.exec,
+            lifeline: Lifeline::of(&core.backend.spec),
+            cgroups: core.creations.cgroups(),
+            ..core.idle.status()
+        }
+    }
+
+    /// Returns how many containers can be lent now without waiting.
+    pub fn idle_count(&self) -> usize {
+        self.status().idle
+    }
+
+    /// Returns how many containers are lent now.
+    pub fn in_use(&self) -> usize {
+        self.status().in_use
+    }
+
+    /// Returns the pool's name.
+    pub fn name(&self) -> &str {
+        &self.inner.core.identity.pool
+    }
+
+    /// Returns the value of the label [`labels::INSTANCE`](crate::labels::INSTANCE) on all containers that the pool has
+    /// created. It stands for one pool in one process.
+    pub fn instance(&self) -> &str {
+        &self.inner.core.identity.instance
+    }
+
+    /// Ends the pool. From now on nothing is lent or created. Acquires that wait fail, and idle containers are removed at
+    /// once. Waits for leases to end, for at most [`DEFAULT_SHUTDOWN_TIMEOUT`](Self::DEFAULT_SHUTDOWN_TIMEOUT), and then
+    /// removes every container that still carries the pool's instance label, on loan or not.
+    ///
+    /// Idempotent: may be called any number of times and at the same time, and all calls return the same result.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShutdownIncomplete`] if the engine did not answer or did not remove everything. Commands of leases that were
+    /// ended this way end with [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone).
+    ///
+    /// # Cancel safety
+    ///
+    /// The shutdown goes on when the future is dropped.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.shutdown_timeout(Self::DEFAULT_SHUTDOWN_TIMEOUT).await
+    }
+
+    /// Ends the pool as [`shutdown`](Self::shutdown) does, with another limit on the wait for leases. Of several calls the
+    /// shortest limit counts.
+    ///
+    /// Returns within `limit` plus [`SHUTDOWN_SWEEP_TIMEOUT`](Self::SHUTDOWN_SWEEP_TIMEOUT).
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_timeout(&self, limit: Duration) -> Result<(), Error> {
+        let core = &self.inner.core;
+        core.begin_shutdown(limit);
+        let mut finished = self.inner.finished.clone();
+        let result = match guarded(finished.wait_for(Finished::is_finished)).await {
+            Ok(finished) => finished.result(),
+            // The task is gone without a result: with its runtime, or by a fault of ours.
+            Err(_) if core.backend.runtime.has_ended() => Err(Some(Ended.into())),
+            Err(_) => Err(None),
+        };
+        result.map_err(|source| Error::ShutdownIncomplete {
+            pool: core.identity.pool.clone(),
+            instance: core.identity.instance.clone(),
+            source,
+        })
+    }
+
+    /// The longest time for the last part of a shutdown, in which everything left is removed: 10 seconds.
+    pub const SHUTDOWN_SWEEP_TIMEOUT: Duration = SWEEP_TIMEOUT;
+
+    async fn wait(
+        &self,
+        mut ticket: Ticket<Item>,
+        limit: Duration,
+        site: &'static Location<'static>,
+    ) -> Result<PooledContainer, Error> {
+        let core = &self.inner.core;
+        let wait = async {
+            let begun = Instant::now();
+            match tokio::time::timeout(limit, ticket.turn()).await {
+                Ok(Ok((container, slot))) => Ok(self.lend(container, slot, site)),
+                Ok(Err(Closed)) => Err(self.closed()),
+                Err(_) => {
+                    core.idle.timed_out();
+                    Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
+                        waited: begun.elapsed(),
+                        status: self.status(),
+                        last_create_error: core.creations.last_error(),
+                    })))
+                }
+            }
+        };
+        core.backend.runtime.run(wait).await
+    }
+
+    /// Takes an idle container, or a place in the queue.
+    #[inline]
+    fn begin(&self, site: &'static Location<'static>) -> Begun {
+        match self.inner.core.idle.acquire() {
+            Acquired::Now(container, slot) => Begun::Lent(self.lend(container, slot, site)),
+            Acquired::Wait(ticket) => Begun::Waiting(ticket),
+            Acquired::Closed => Begun::Closed,
+        }
+    }
+
+    #[inline]
+    fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
+        container.shared().begin_use();
+        let Deadlines { lifetime, watchdog } = &self.inner.core.deadlines;
+        if lifetime.is_none() && watchdog.is_none() {
+            return PooledContainer::new(container, Some(slot), None, self.inner.reusable);
+        }
+        if let Some(lifetime) = lifetime {
+            lifetime.lent(container.shared());
+        }
+        let (slot, lease) = match watchdog {
+            None => (Some(slot), None),
+            Some(watchdog) => (None, Some(watchdog.begin(slot, container.shared().clone(), site))),
+        };
+        let watched = Box::new(Watched {
+            lifetime: lifetime.clone(),
+            lease,
+        });
+        PooledContainer::new(container, slot, Some(watched), self.inner.reusable)
+    }
+
+    /// Says why nothing is lent any more.
+    #[cold]
+    pub(super) fn closed(&self) -> Error {
+        let is_finished = self.inner.finished.borrow().is_finished();
+        if !is_finished && self.inner.core.backend.runtime.has_ended() {
+            return Error::RuntimeEnded;
+        }
+        Error::Shutdown {
+            pool: self.name().to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("instance", &self.instance())
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! The containers of a pool by the engine's ids: [`Roster`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::container::Shared;
+
+/// Finds the containers that the engine's events and lists name. Keeps no container alive.
+#[derive(Default)]
+pub(super) struct Roster {
+    /// Every container that may be alive, by id.
+    known: Mutex<HashMap<String, Weak<Shared>>>,
+    /// The ids of the containers that were adopted and not removed yet. They carry the labels of another instance.
+    adopted: Mutex<HashSet<String>>,
+}
+
+impl Roster {
+    pub(super) fn add(&self, container: &Arc<Shared>) {
+        let id = container.id().to_owned();
+        self.known.lock().insert(id, Arc::downgrade(container));
+    }
+
+    pub(super) fn add_adopted(&self, container: &Arc<Shared>) {
+        self.add(container);
+        self.adopted.lock().insert(container.id().to_owned());
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<Arc<Shared>> {
+        self.known.lock().get(id)?.upgrade()
+    }
+
+    /// Forgets a container, which was removed or whose removal was given up.
+    pub(super) fn forget(&self, id: &str) -> Option<Arc<Shared>> {
+        self.known.lock().remove(id)?.upgrade()
+    }
+
+    /// Forgets that a container was adopted: the engine has confirmed its removal.
+    pub(super) fn forget_adopted(&self, id: &str) {
+        self.adopted.lock().remove(id);
+    }
+
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.known.lock().keys().cloned().collect()
+    }
+
+    /// Calls `visit` with each container, under the lock.
+    pub(super) fn for_each(&self, visit: impl FnMut(Arc<Shared>)) {
+        self.known.lock().values().filter_map(Weak::upgrade).for_each(visit);
+    }
+
+    pub(super) fn has_adopted(&self) -> bool {
+        !self.adopted.lock().is_empty()
+    }
+
+    pub(super) fn take_adopted(&self) -> HashSet<String> {
+        std::mem::take(&mut *self.adopted.lock())
+    }
+
+    /// Undoes [`take_adopted`](Self::take_adopted) for these ids, and adds others whose removal is not confirmed.
+    pub(super) fn put_back_adopted(&self, ids: impl IntoIterator<Item = String>) {
+        self.adopted.lock().extend(ids);
+    }
+}
