@@ -8,9 +8,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 
 use super::command::Setup;
-use super::driver::{self, Done, Driver, Halt, Started, Stop, Verdict};
+use super::driver::{self, Done, Driver, Started};
+use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached};
+use super::pump::pipe;
 use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout, Reader, Source};
+use super::verdict::Verdict;
 use crate::container::{Container, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
 use crate::error::{Error, FieldError};
@@ -98,8 +101,8 @@ impl<'c> Child<'c> {
         let shared = container.shared().clone();
         let halt = Halt::new();
         let budget = Budget::new(setup.limit.unwrap_or(u64::MAX));
-        let (stdout, stdout_pipe) = driver::pipe();
-        let (stderr, stderr_pipe) = driver::pipe();
+        let (stdout, stdout_pipe) = pipe();
+        let (stderr, stderr_pipe) = pipe();
         let (started, is_started) = oneshot::channel();
         let (verdict, done) = oneshot::channel();
         let program = setup.request.argv[0].clone();
