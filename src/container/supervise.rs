@@ -7,8 +7,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Taint;
-use super::handle::{Handle, LIFELINE_PAUSE, SETTLE, Shared};
+use super::handle::{Handle, SETTLE};
+use super::lifeline::LIFELINE_PAUSE;
+use super::shared::Shared;
+use super::taint::Taint;
 use crate::agent::Client;
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 
