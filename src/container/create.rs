@@ -91,7 +91,7 @@ impl Container<Created> {
                 Ok(warnings) => {
                     for warning in warnings {
                         tracing::warn!(
-                            container = handle.shared().name,
+                            container = handle.shared().name(),
                             warning,
                             "the engine warns of a container"
                         );
@@ -100,7 +100,7 @@ impl Container<Created> {
                 }
                 Err(error) => Err(Error::engine(
                     "create the container",
-                    Some(&handle.shared().name),
+                    Some(handle.shared().name()),
                     error,
                 )),
             }

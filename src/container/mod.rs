@@ -12,14 +12,18 @@
 //! Every arrow takes the container by value and gives it back in its next state, so a call that does not fit the state
 //! does not compile. An arrow that fails gives an error that names the container, and the container is removed.
 
+mod commands;
 mod create;
 mod handle;
+mod identity;
 mod life;
-mod lifeline;
 mod memory_kills;
+mod pid1;
 mod removal;
+mod route;
 mod running;
 mod shared;
+mod startup;
 mod state;
 mod supervise;
 mod taint;
@@ -27,11 +31,12 @@ mod typestate;
 
 use std::time::Duration;
 
+pub(crate) use commands::Unfinished;
 pub(crate) use handle::Handle;
 pub(crate) use life::Plan;
 pub(crate) use memory_kills::OomKills;
 pub(crate) use removal::{GIVE_UP, GiveUp, Removal};
-pub(crate) use shared::{Shared, Unfinished};
+pub(crate) use shared::Shared;
 pub use state::{Created, Exited, Paused, Running, State};
 pub use taint::Taint;
 pub use typestate::Container;

@@ -1,4 +1,6 @@
-//! What forbids lending a container again: [`Taint`].
+//! Facts that forbid lending a container again: [`Taint`].
+
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A fact that forbids lending a container again.
 ///
@@ -58,7 +60,7 @@ pub enum Taint {
 }
 
 impl Taint {
-    pub(super) fn from_code(code: u8) -> Option<Self> {
+    fn from_code(code: u8) -> Option<Self> {
         use Taint::*;
         [
             TimedOut,
@@ -76,5 +78,27 @@ impl Taint {
         ]
         .into_iter()
         .find(|taint| *taint as u8 == code)
+    }
+}
+
+/// The first taint of a container, if any, as a number; 0: none.
+#[derive(Debug, Default)]
+pub(super) struct FirstTaint(AtomicU8);
+
+impl FirstTaint {
+    pub(super) fn get(&self) -> Option<Taint> {
+        Taint::from_code(self.0.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    /// Sets the taint, unless one is set.
+    pub(super) fn set(&self, taint: Taint) {
+        let _ = self
+            .0
+            .compare_exchange(0, taint as u8, Ordering::AcqRel, Ordering::Acquire);
     }
 }

@@ -84,7 +84,7 @@ impl<S: State> Container<S> {
 
     /// Its name, chosen by the library.
     pub fn name(&self) -> &str {
-        &self.shared().name
+        self.shared().name()
     }
 
     /// The image it was made from.

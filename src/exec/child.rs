@@ -171,7 +171,7 @@ impl<'c> Child<'c> {
 
     /// The name of its container.
     pub fn container(&self) -> &str {
-        &self.shared.name
+        self.shared.name()
     }
 
     /// Waits for its end. Closes its standard input first, so that a command that reads to the end can end.
@@ -237,7 +237,7 @@ impl<'c> Child<'c> {
                     control.signal(signal),
                 );
                 sent.await
-                    .map_err(|error| Error::engine("signal a command in container", Some(&self.shared.name), error))
+                    .map_err(|error| Error::engine("signal a command in container", Some(self.shared.name()), error))
             }
             Some(_) => Err(Error::Unsupported(
                 "Docker's exec API cannot send a signal to a single command; use Child::kill, or run `kill` in the container",
@@ -266,7 +266,7 @@ impl<'c> Child<'c> {
         resized.await.map_err(|error| {
             Error::engine(
                 "resize the terminal of a command in container",
-                Some(&self.shared.name),
+                Some(self.shared.name()),
                 error,
             )
         })
@@ -328,7 +328,7 @@ impl<'c> Child<'c> {
             truncated,
             incomplete: !self.halt.is_whole(),
             usage,
-            container: self.shared.name.clone(),
+            container: self.shared.name().to_owned(),
         })
     }
 
@@ -340,7 +340,7 @@ impl<'c> Child<'c> {
     }
 
     fn outcome(&self) -> Result<(ExitStatus, Usage), Error> {
-        let container = || self.shared.name.clone();
+        let container = || self.shared.name().to_owned();
         match &self.verdict {
             // It may have ended by itself while the output beyond its limit was still on the way.
             Some(Verdict::Ended(
@@ -359,7 +359,7 @@ impl<'c> Child<'c> {
             }),
             Some(Verdict::Failed(source)) => Err(Error::engine(
                 "run a command in container",
-                Some(&self.shared.name),
+                Some(self.shared.name()),
                 source.clone(),
             )),
             None => Ok((ExitStatus::Unknown, Usage::default())),

@@ -204,7 +204,7 @@ impl Driver {
         let quiet_since = match pumped {
             Ok(since) => since,
             Err(error) => {
-                tracing::debug!(container = shared.name, %error, "the output of a command broke off");
+                tracing::debug!(container = shared.name(), %error, "the output of a command broke off");
                 let (status, proof) = after_failure(&shared).await;
                 return (ended(status), proof);
             }
@@ -248,7 +248,7 @@ impl Driver {
             },
             Err(error) if error.says_not_started() => not_started(&shared, error).await,
             Err(error) => {
-                tracing::debug!(container = shared.name, %error, "the end of a command is not known");
+                tracing::debug!(container = shared.name(), %error, "the end of a command is not known");
                 let (status, proof) = after_failure(&shared).await;
                 (ended(status), proof)
             }

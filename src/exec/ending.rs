@@ -34,10 +34,10 @@ pub(super) async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint
         tokio::select! {
             killed = bounded("the end of a command", KILL_TIMEOUT, control.kill()) => match killed {
                 Ok(()) => return Proof::Ended,
-                Err(error) => tracing::debug!(container = shared.name, %error, "could not end a command alone"),
+                Err(error) => tracing::debug!(container = shared.name(), %error, "could not end a command alone"),
             },
             () = silence(control) => {
-                tracing::warn!(container = shared.name, "no answer when a command is to be ended: its container is killed");
+                tracing::warn!(container = shared.name(), "no answer when a command is to be ended: its container is killed");
             }
         }
     }
@@ -64,7 +64,7 @@ pub(super) async fn kill(shared: &Shared, taint: Taint) -> Proof {
     match shared.kill().await {
         Ok(()) => Proof::Ended,
         Err(error) => {
-            tracing::warn!(container = shared.name, %error, "could not kill a container");
+            tracing::warn!(container = shared.name(), %error, "could not kill a container");
             Proof::None
         }
     }

@@ -358,7 +358,7 @@ impl PoolBuilder {
         }
         if let Some((first, warnings)) = first {
             background.limits_hold.store(true, Ordering::Release);
-            background.warn(&first.shared().name, warnings);
+            background.warn(first.shared().name(), warnings);
             background.know(first.shared());
             match background.idle.reserve() {
                 // One that has died meanwhile is told of as any that dies early.

@@ -464,7 +464,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
     let up = async {
         let warnings = handle.create(!background.limits_hold.load(Ordering::Acquire)).await?;
         background.limits_hold.store(true, Ordering::Release);
-        background.warn(&handle.shared().name, warnings);
+        background.warn(handle.shared().name(), warnings);
         background.know(handle.shared());
         handle.start().await
     };
@@ -482,7 +482,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
                 .send_modify(|created| created.last_error = Some(error.clone()));
             background.report(Error::engine(
                 "create the container",
-                Some(&handle.shared().name),
+                Some(handle.shared().name()),
                 error,
             ));
             background.known.lock().remove(handle.shared().id());
@@ -491,7 +491,7 @@ async fn create(background: Arc<Background>, mut slot: Slot<Item>) -> Done {
             slot.failed();
             if !handle.is_released() {
                 handle.release();
-                handle.shared().remove_behind(Some(Box::new(slot)));
+                handle.shared().remove_in_background(Some(Box::new(slot)));
             }
             Done::NotCreated
         }
@@ -516,7 +516,7 @@ pub(super) fn take_in(background: &Arc<Background>, handle: Handle, slot: Slot<I
         background
             .created
             .send_modify(|created| created.last_error = Some(error.clone()));
-        background.report(Error::engine("create the container", Some(&shared.name), error));
+        background.report(Error::engine("create the container", Some(shared.name()), error));
         return false;
     }
     shared.watch_lifeline({

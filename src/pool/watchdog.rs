@@ -128,7 +128,7 @@ pub(super) async fn watch(watchdog: Arc<Watchdog>, background: Arc<Background>) 
         for lease in overdue {
             tracing::error!(
                 pool = background.pool,
-                container = lease.shared.name,
+                container = lease.shared.name(),
                 acquired_at = %lease.site,
                 held = ?lease.begun.elapsed(),
                 "a lease did not end in time: its container is taken back"
@@ -155,10 +155,10 @@ async fn reclaim(lease: Running, background: Arc<Background>) {
     slot.recycle();
     // First, since commands whose container was killed know what became of them; the removal would do it too.
     if let Err(error) = shared.kill().await {
-        tracing::debug!(container = shared.name, %error, "could not kill a container");
+        tracing::debug!(container = shared.name(), %error, "could not kill a container");
     }
     if let Err(error) = shared.removal().persist(GIVE_UP).await {
-        background.report(Error::engine("remove the container", Some(&shared.name), error));
+        background.report(Error::engine("remove the container", Some(shared.name()), error));
     }
     background.known.lock().remove(shared.id());
     drop(slot);
