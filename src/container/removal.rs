@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle as RuntimeHandle;
@@ -46,6 +47,35 @@ impl GiveUp {
 impl fmt::Debug for GiveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("GiveUp").field(&self.0.is_some()).finish()
+    }
+}
+
+/// The duty of a container's owner to have it removed.
+#[derive(Debug)]
+pub(super) struct Duty {
+    /// Nothing is left to be removed, or another owner has taken the container over.
+    ended: AtomicBool,
+    give_up: GiveUp,
+}
+
+impl Duty {
+    pub(super) fn new(give_up: GiveUp) -> Self {
+        Self {
+            ended: AtomicBool::new(false),
+            give_up,
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn give_up(&self) -> GiveUp {
+        self.give_up.clone()
     }
 }
 

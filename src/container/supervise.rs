@@ -7,8 +7,11 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Taint;
-use super::handle::{Handle, LIFELINE_PAUSE, SETTLE, Shared};
+use super::handle::Handle;
+use super::pid1::OUTPUT_PAUSE;
+use super::shared::Shared;
+use super::startup::SETTLE;
+use super::taint::Taint;
 use crate::agent::Client;
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 
@@ -83,7 +86,7 @@ async fn watch_over(session: ExecSession, program: &str) -> Option<String> {
             words.drain(..words.len().saturating_sub(WORDS));
         }
         // Whoever is in the container can write to it; this keeps that from costing us much.
-        tokio::time::sleep(LIFELINE_PAUSE).await;
+        tokio::time::sleep(OUTPUT_PAUSE).await;
     }
     control.ended().await;
     let how = match (control.exit_code().await, control.report()) {
@@ -106,6 +109,6 @@ async fn watch_over(session: ExecSession, program: &str) -> Option<String> {
 async fn end_with_command(shared: &Shared) {
     shared.set_taint(Taint::Died);
     if let Err(error) = shared.kill().await {
-        tracing::debug!(container = shared.name, %error, "could not kill a container whose command has ended");
+        tracing::debug!(container = shared.name(), %error, "could not kill a container whose command has ended");
     }
 }

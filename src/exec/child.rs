@@ -8,9 +8,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 
 use super::command::Setup;
-use super::driver::{self, Done, Driver, Halt, Started, Stop, Verdict};
+use super::driver::{self, Done, Driver, Started};
+use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached};
+use super::pump::pipe;
 use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout, Reader, Source};
+use super::verdict::Verdict;
 use crate::container::{Container, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
 use crate::error::{Error, FieldError};
@@ -98,8 +101,8 @@ impl<'c> Child<'c> {
         let shared = container.shared().clone();
         let halt = Halt::new();
         let budget = Budget::new(setup.limit.unwrap_or(u64::MAX));
-        let (stdout, stdout_pipe) = driver::pipe();
-        let (stderr, stderr_pipe) = driver::pipe();
+        let (stdout, stdout_pipe) = pipe();
+        let (stderr, stderr_pipe) = pipe();
         let (started, is_started) = oneshot::channel();
         let (verdict, done) = oneshot::channel();
         let program = setup.request.argv[0].clone();
@@ -168,7 +171,7 @@ impl<'c> Child<'c> {
 
     /// The name of its container.
     pub fn container(&self) -> &str {
-        &self.shared.name
+        self.shared.name()
     }
 
     /// Waits for its end. Closes its standard input first, so that a command that reads to the end can end.
@@ -234,7 +237,7 @@ impl<'c> Child<'c> {
                     control.signal(signal),
                 );
                 sent.await
-                    .map_err(|error| Error::engine("signal a command in container", Some(&self.shared.name), error))
+                    .map_err(|error| Error::engine("signal a command in container", Some(self.shared.name()), error))
             }
             Some(_) => Err(Error::Unsupported(
                 "Docker's exec API cannot send a signal to a single command; use Child::kill, or run `kill` in the container",
@@ -263,7 +266,7 @@ impl<'c> Child<'c> {
         resized.await.map_err(|error| {
             Error::engine(
                 "resize the terminal of a command in container",
-                Some(&self.shared.name),
+                Some(self.shared.name()),
                 error,
             )
         })
@@ -325,7 +328,7 @@ impl<'c> Child<'c> {
             truncated,
             incomplete: !self.halt.is_whole(),
             usage,
-            container: self.shared.name.clone(),
+            container: self.shared.name().to_owned(),
         })
     }
 
@@ -337,7 +340,7 @@ impl<'c> Child<'c> {
     }
 
     fn outcome(&self) -> Result<(ExitStatus, Usage), Error> {
-        let container = || self.shared.name.clone();
+        let container = || self.shared.name().to_owned();
         match &self.verdict {
             // It may have ended by itself while the output beyond its limit was still on the way.
             Some(Verdict::Ended(
@@ -356,7 +359,7 @@ impl<'c> Child<'c> {
             }),
             Some(Verdict::Failed(source)) => Err(Error::engine(
                 "run a command in container",
-                Some(&self.shared.name),
+                Some(self.shared.name()),
                 source.clone(),
             )),
             None => Ok((ExitStatus::Unknown, Usage::default())),

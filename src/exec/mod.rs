@@ -6,9 +6,14 @@
 mod child;
 mod command;
 mod driver;
+mod ending;
+mod halt;
 mod limit;
+mod memory_kills;
+mod pump;
 mod shorthands;
 mod stdio;
+mod verdict;
 
 pub use crate::values::outcome::{ExitStatus, Output, Usage};
 pub use child::Child;

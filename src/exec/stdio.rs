@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 
-use super::driver::{Halt, Stop};
+use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
 use crate::runtime::Home;
 use crate::values::waker::Guarded;

@@ -355,7 +355,7 @@ impl PoolBuilder {
         }
         if let Some((first, warnings)) = first {
             core.creations.note_limits_hold();
-            core.reporter.warn(&first.shared().name, warnings);
+            core.reporter.warn(first.shared().name(), warnings);
             core.roster.add(first.shared());
             match core.idle.reserve() {
                 // One that has died meanwhile is told of as any that dies early.

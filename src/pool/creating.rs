@@ -39,7 +39,7 @@ pub(super) async fn create(core: Arc<Core>, slot: Slot<Item>) -> bool {
 async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
     let warnings = handle.create(core.creations.must_look()).await?;
     core.creations.note_limits_hold();
-    core.reporter.warn(&handle.shared().name, warnings);
+    core.reporter.warn(handle.shared().name(), warnings);
     core.roster.add(handle.shared());
     handle.start().await
 }
@@ -49,13 +49,13 @@ async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
 fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError) {
     let shared = handle.shared().clone();
     core.creations.note_failure(error.clone());
-    let error = Error::engine("create the container", Some(&shared.name), error);
+    let error = Error::engine("create the container", Some(shared.name()), error);
     core.reporter.report(error);
     core.roster.forget(shared.id());
     slot.failed();
     if !handle.is_released() {
         handle.release();
-        shared.remove_behind(Some(Box::new(slot)));
+        shared.remove_in_background(Some(Box::new(slot)));
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn take_in(core: &Arc<Core>, handle: Handle, slot: Slot<Item>, genera
     if !slot.put(Container::running(handle)) {
         let error = died_early(&shared);
         core.creations.note_failure(error.clone());
-        let error = Error::engine("create the container", Some(&shared.name), error);
+        let error = Error::engine("create the container", Some(shared.name()), error);
         core.reporter.report(error);
         return false;
     }

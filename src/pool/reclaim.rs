@@ -17,7 +17,7 @@ pub(super) async fn reclaim_overdue(watchdog: Arc<Watchdog>, core: Arc<Core>) {
         for lease in overdue {
             tracing::error!(
                 pool = core.identity.pool,
-                container = lease.shared.name,
+                container = lease.shared.name(),
                 acquired_at = %lease.site,
                 held = ?lease.begun.elapsed(),
                 "a lease did not end in time: its container is taken back"
@@ -38,10 +38,10 @@ async fn reclaim(lease: Held, core: Arc<Core>) {
     slot.recycle();
     // Before the removal, which would end the processes too: commands know why their container was killed.
     if let Err(error) = shared.kill().await {
-        tracing::debug!(container = shared.name, %error, "could not kill a container");
+        tracing::debug!(container = shared.name(), %error, "could not kill a container");
     }
     if let Err(error) = shared.removal().persist(GIVE_UP).await {
-        let error = Error::engine("remove the container", Some(&shared.name), error);
+        let error = Error::engine("remove the container", Some(shared.name()), error);
         core.reporter.report(error);
     }
     core.roster.forget(shared.id());

@@ -1,0 +1,81 @@
+//! The count of a container's commands: [`Commands`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::shared::Shared;
+use super::taint::Taint;
+
+/// Counts the commands of a container: `unfinished <= begun`.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    /// Commands that were begun and have not provably ended.
+    unfinished: AtomicUsize,
+    /// Commands that were begun, in all leases.
+    begun: AtomicUsize,
+    /// Whether an earlier lease began a command, which may have left processes.
+    begun_earlier: AtomicBool,
+}
+
+impl Commands {
+    /// Counts a command as begun and unfinished.
+    fn begin(&self) {
+        self.unfinished.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a command as ended.
+    fn end(&self) {
+        self.unfinished.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Notes the end of a lease.
+    pub(super) fn end_lease(&self) {
+        if self.begun() != 0 {
+            self.begun_earlier.store(true, Ordering::Release);
+        }
+    }
+
+    /// Returns how many commands were begun.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(super) fn has_unfinished(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) != 0
+    }
+
+    /// Returns whether one command is unfinished, and no earlier lease can have left a process.
+    pub(super) fn is_single(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) == 1 && !self.begun_earlier.load(Ordering::Acquire)
+    }
+}
+
+/// The token of a command that may still run. Dropping the token taints the container: nobody proved the command's end.
+pub(crate) struct Unfinished {
+    shared: Option<Arc<Shared>>,
+}
+
+impl Unfinished {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.commands().begin();
+        Self { shared: Some(shared) }
+    }
+
+    /// Notes that the command has provably ended.
+    pub(crate) fn ended(mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.commands().end();
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // The command stays counted, so the container is not lent again.
+        if let Some(shared) = &self.shared {
+            shared.set_taint(Taint::UnknownOutcome);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Making a container outside of a pool.
+
+use std::sync::Arc;
+
+use futures_util::future::FutureExt;
+use tokio::runtime::Handle as RuntimeHandle;
+
+use super::DEFAULT_CALL_TIMEOUT;
+use super::handle::Handle;
+use super::state::{Created, Running};
+use super::typestate::Container;
+use crate::agent::{self, ExecVia, Keep};
+use crate::engine::{ContainerSpec, Engine};
+use crate::error::Error;
+use crate::runtime::{Home, bounded};
+use crate::values::labels;
+
+impl Container<Created> {
+    /// Creates a container outside of any pool. Works on any thread, within a tokio runtime or not: background tasks run on
+    /// the library's own (see [the crate's documentation](crate#runtime)).
+    ///
+    /// The first time in a process, for an engine, image, runtime and user, another container is started and removed, to see
+    /// whether the [agent](ExecVia) runs there.
+    ///
+    /// The image must be on the engine: see [`Engine::prepare`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the spec has bad values; [`Error::Engine`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes whatever came of the call, in the background.
+    pub async fn create(engine: Arc<dyn Engine>, spec: ContainerSpec) -> Result<Self, Error> {
+        Self::create_in(engine, spec, None).await
+    }
+
+    /// As [`create`](Self::create), with background tasks on this tokio runtime in place of the library's own. What is said
+    /// of [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime) holds here too.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create); [`Error::RuntimeEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`create`](Self::create).
+    pub async fn create_on(
+        runtime: RuntimeHandle,
+        engine: Arc<dyn Engine>,
+        spec: ContainerSpec,
+    ) -> Result<Self, Error> {
+        Self::create_in(engine, spec, Some(runtime)).await
+    }
+
+    async fn create_in(
+        engine: Arc<dyn Engine>,
+        mut spec: ContainerSpec,
+        runtime: Option<RuntimeHandle>,
+    ) -> Result<Self, Error> {
+        let problems = spec.problems();
+        if !problems.is_empty() {
+            return Err(Error::Config(problems));
+        }
+        spec.own_labels
+            .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
+        let runtime = Home::of(runtime)?;
+        let create = async {
+            let new_handle = |spec| {
+                let name = format!("dockerpool-{:032x}", fastrand::u128(..));
+                Handle::new(
+                    engine.clone(),
+                    name,
+                    Arc::new(spec),
+                    DEFAULT_CALL_TIMEOUT,
+                    runtime.clone(),
+                )
+            };
+            if spec.has_lifeline() && engine.capabilities().agent || spec.exec_via != ExecVia::Docker {
+                let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
+                    .await
+                    .map_err(|error| Error::engine("reach the engine", None, error))?;
+                agent::check_cgroups(&spec, &info)?;
+                let ways = agent::decide(&spec, None, &*engine, &info)?;
+                agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
+                let bring_up = |spec, _| new_handle(spec).bring_up(Keep(false)).boxed();
+                agent::bring(&mut spec, ways, &*engine, &info, DEFAULT_CALL_TIMEOUT, bring_up).await?;
+            }
+            let handle = new_handle(spec);
+            match handle.create(true).await {
+                Ok(warnings) => {
+                    for warning in warnings {
+                        tracing::warn!(
+                            container = handle.shared().name(),
+                            warning,
+                            "the engine warns of a container"
+                        );
+                    }
+                    Ok(Self::from_handle(handle))
+                }
+                Err(error) => Err(Error::engine(
+                    "create the container",
+                    Some(handle.shared().name()),
+                    error,
+                )),
+            }
+        };
+        // Boxed, since it is large, and moved some times.
+        runtime.run(Box::pin(create)).await
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`]; the container is then removed in the background.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes the container in the background.
+    pub async fn start(self) -> Result<Container<Running>, Error> {
+        match self.shared().runtime.run(Box::pin(self.handle.start())).await {
+            Ok(()) => Ok(self.into_state()),
+            Err(error) => Err(self.error("start the container", error)),
+        }
+    }
+}

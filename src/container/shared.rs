@@ -1,0 +1,204 @@
+//! The state of a container that its owner and its commands share: [`Shared`].
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::commands::{Commands, Unfinished};
+use super::identity::Identity;
+use super::life::Life;
+use super::memory_kills::{MemoryKills, OomKills};
+use super::pid1::Pid1;
+use super::removal::{Duty, GiveUp, Removal};
+use super::startup::Startup;
+use super::supervise::Supervised;
+use super::taint::{FirstTaint, Taint};
+use crate::agent::Client;
+use crate::engine::{ContainerSpec, Engine, EngineError};
+use crate::runtime::{Home, bounded};
+
+/// One container, apart from its state as a type: each field is one concern.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) spec: Arc<ContainerSpec>,
+    /// The deadline of one engine call.
+    pub(crate) call_timeout: Duration,
+    pub(crate) runtime: Home,
+    /// How long a pool keeps the container.
+    pub(crate) life: Life,
+    pub(super) identity: Identity,
+    pub(super) startup: Startup,
+    pub(super) pid1: Pid1,
+    pub(super) duty: Duty,
+    taint: FirstTaint,
+    commands: Commands,
+    memory_kills: MemoryKills,
+}
+
+impl Shared {
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        identity: Identity,
+        spec: Arc<ContainerSpec>,
+        call_timeout: Duration,
+        runtime: Home,
+        give_up: GiveUp,
+    ) -> Self {
+        Self {
+            engine,
+            spec,
+            call_timeout,
+            runtime,
+            life: Life::default(),
+            identity,
+            startup: Startup::default(),
+            pid1: Pid1::default(),
+            duty: Duty::new(give_up),
+            taint: FirstTaint::default(),
+            commands: Commands::default(),
+            memory_kills: MemoryKills::default(),
+        }
+    }
+
+    /// Returns the container's name, also while the container still has its fresh name.
+    pub(crate) fn name(&self) -> &str {
+        self.identity.name()
+    }
+
+    /// Returns the engine's id, or the name until the engine has given an id.
+    pub(crate) fn id(&self) -> &str {
+        self.identity.id()
+    }
+
+    /// Returns when the container started.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        self.startup.started()
+    }
+
+    /// Marks the container as lent. A container that still has its fresh name is renamed in the background; commands wait for
+    /// the rename, see [`used`](Self::used).
+    #[inline]
+    pub(crate) fn begin_use(self: &Arc<Self>) {
+        if self.identity.is_fresh() {
+            let shared = self.clone();
+            self.runtime.spawn(async move {
+                if let Err(error) = bounded("a rename", shared.call_timeout, shared.used()).await {
+                    tracing::debug!(container = shared.name(), %error, "the container could not be marked as used yet");
+                }
+            });
+        }
+    }
+
+    /// Waits until the container no longer has its fresh name.
+    pub(crate) async fn used(&self) -> Result<(), EngineError> {
+        self.identity.end_fresh(&*self.engine).await
+    }
+
+    /// Notes the end of a lease.
+    pub(crate) fn end_lease(&self) {
+        self.commands.end_lease();
+    }
+
+    pub(crate) fn taint(&self) -> Option<Taint> {
+        self.taint.get()
+    }
+
+    #[inline]
+    pub(crate) fn is_tainted(&self) -> bool {
+        self.taint.is_set()
+    }
+
+    /// Forbids reuse. The first reason is kept.
+    pub(crate) fn set_taint(&self, taint: Taint) {
+        self.taint.set(taint);
+    }
+
+    pub(super) fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    #[inline]
+    pub(crate) fn has_unfinished_commands(&self) -> bool {
+        self.commands.has_unfinished()
+    }
+
+    /// Counts a command as unfinished until the token is told that it has ended.
+    pub(crate) fn begin_command(self: &Arc<Self>) -> Unfinished {
+        Unfinished::new(self.clone())
+    }
+
+    /// Returns how many commands were begun.
+    pub(crate) fn begun(&self) -> usize {
+        self.commands.begun()
+    }
+
+    /// Returns whether one command runs, and no other process that a lease began can.
+    pub(crate) fn runs_single_command(&self) -> bool {
+        self.commands.is_single() && !self.is_supervised()
+    }
+
+    pub(crate) fn oom_kills(&self) -> OomKills {
+        self.memory_kills.so_far()
+    }
+
+    /// Counts a kill for memory that the engine has reported, and forbids reuse. Idempotent for one `at`.
+    pub(crate) fn note_oom_kill(&self, at: Option<SystemTime>) {
+        if self.memory_kills.note(at, || self.runs_single_command()) {
+            self.set_taint(Taint::OutOfMemory);
+        }
+    }
+
+    /// Returns the agent, where PID 1 is the agent; also where the engine runs the commands.
+    pub(crate) fn agent(&self) -> Option<&Client> {
+        self.pid1.agent()
+    }
+
+    /// Returns whether the agent runs a command of the container's own.
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.spec.supervised.is_some()
+    }
+
+    /// Returns how the container's own command ended, if it has: the container ends with it.
+    pub(crate) fn end_of_command(&self) -> Option<EngineError> {
+        self.pid1.end_of_command()
+    }
+
+    pub(super) fn set_supervised(&self, command: Supervised) {
+        self.pid1.supervise(command);
+    }
+
+    /// Calls `broke` when the lifeline breaks while the container is there. PID 1 has ended then; or PID 1 goes on and would
+    /// outlive this process, since an engine that keeps containers running over its own restart closes their input.
+    pub(crate) fn watch_lifeline(&self, broke: impl FnOnce() + Send + 'static) {
+        self.pid1.watch(&self.runtime, broke);
+    }
+
+    /// Kills every process in the container.
+    pub(crate) async fn kill(&self) -> Result<(), EngineError> {
+        bounded(
+            "the kill of a container",
+            self.call_timeout,
+            self.engine.kill(self.id()),
+        )
+        .await
+    }
+
+    pub(crate) fn removal(&self) -> Removal {
+        Removal {
+            engine: self.engine.clone(),
+            target: self.id().to_owned(),
+            among: None,
+            confirmed: self.identity.has_id(),
+            call_timeout: self.call_timeout,
+        }
+    }
+
+    /// Removes the container in the background. `keep` is dropped when the removal has ended.
+    pub(crate) fn remove_in_background(&self, keep: Option<Box<dyn Any + Send>>) {
+        self.removal()
+            .spawn(self.runtime.handle(), self.name(), self.duty.give_up(), keep);
+    }
+}

@@ -1,0 +1,104 @@
+//! Facts that forbid lending a container again: [`Taint`].
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A fact that forbids lending a container again.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dockerpool::Taint;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::forever());
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// c.command("sleep").arg("60").timeout(Duration::from_millis(10)).status().await?;
+/// assert_eq!(c.taint(), Some(Taint::TimedOut));
+/// drop(c); // it is not lent again
+/// assert_eq!(pool.status().lifetime.discarded, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Taint {
+    /// A command was stopped at its time limit.
+    TimedOut = 1,
+    /// A command was abandoned: its future or its `Child` was dropped.
+    Cancelled = 2,
+    /// A command was stopped at its output limit.
+    OutputLimit = 3,
+    /// A command was killed on request.
+    Killed = 4,
+    /// The kernel killed a process that was over the memory limit.
+    OutOfMemory = 5,
+    /// A call to the engine failed in a way that leaves open what happened.
+    EngineFailed = 6,
+    /// The end of the last command is not known.
+    UnknownOutcome = 7,
+    /// The guard was dropped by a panic.
+    Panicked = 8,
+    /// PID 1 ended, the container was removed by somebody else, or its lifeline broke.
+    Died = 9,
+    /// Its lease lasted longer than [`max_lease`](crate::PoolBuilder::max_lease), and it was taken back.
+    LeaseExpired = 10,
+    /// The container had no processes, descriptors or memory left for a command.
+    Exhausted = 11,
+    /// A command could not be started for a reason that it did not bring along, so that no other command could be: the
+    /// container's own working directory is gone, or cannot be entered; its own user is not known any more; `/etc/passwd` is
+    /// no file; `/dev/null` or `/dev/ptmx` is gone; or the engine does not say why. Of these, commands that the agent runs meet only the first, the directory.
+    ///
+    /// A program, directory or user that a command names itself is its own matter. An earlier lease may have removed it all
+    /// the same (`rm /bin/sh`, `rm /etc/passwd`): that cannot be told from a name that was never there, and taints nothing. See
+    /// [`Reuse`](crate::Reuse) for what keeps such things from the next lease.
+    Broken = 12,
+}
+
+impl Taint {
+    fn from_code(code: u8) -> Option<Self> {
+        use Taint::*;
+        [
+            TimedOut,
+            Cancelled,
+            OutputLimit,
+            Killed,
+            OutOfMemory,
+            EngineFailed,
+            UnknownOutcome,
+            Panicked,
+            Died,
+            LeaseExpired,
+            Exhausted,
+            Broken,
+        ]
+        .into_iter()
+        .find(|taint| *taint as u8 == code)
+    }
+}
+
+/// The first taint of a container, if any, as a number; 0: none.
+#[derive(Debug, Default)]
+pub(super) struct FirstTaint(AtomicU8);
+
+impl FirstTaint {
+    pub(super) fn get(&self) -> Option<Taint> {
+        Taint::from_code(self.0.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    /// Sets the taint, unless one is set.
+    pub(super) fn set(&self, taint: Taint) {
+        let _ = self
+            .0
+            .compare_exchange(0, taint as u8, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
