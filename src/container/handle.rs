@@ -17,13 +17,14 @@ use super::Taint;
 use super::life::Life;
 use super::removal::{GiveUp, Removal};
 use super::supervise::Supervised;
-use crate::agent::{self, AgentFile, Client, ExecVia, InUse, Keep, Place, Socket};
+use crate::agent::{AgentFile, Client, InUse, Place, SOCKET_TARGET, Socket};
 use crate::engine::{
-    Attachment, ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession,
-    OutputStream, raw,
+    Attachment, ContainerState, Engine, EngineError, EngineErrorKind, ExecRequest, ExecSession, Identity, Mount,
+    MountSource, OutputStream,
 };
 use crate::runtime::Home;
 use crate::runtime::bounded;
+use crate::spec::{GUARD_USER, Keep, Resolved};
 
 /// What the owner of a container and the commands in it share.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     /// Its name until its first use, where a container that was never used is to be told from others.
     fresh: Option<Fresh>,
-    pub(crate) spec: Arc<ContainerSpec>,
+    pub(crate) spec: Arc<Resolved>,
     pub(crate) call_timeout: Duration,
     pub(crate) runtime: Home,
     id: OnceLock<String>,
@@ -241,7 +242,7 @@ impl Shared {
 
     /// Whether the agent runs its own command in it.
     pub(crate) fn is_supervised(&self) -> bool {
-        self.spec.supervised.is_some()
+        self.spec.decided.supervised.is_some()
     }
 
     /// Why it is gone, if that is because its own command has ended.
@@ -278,7 +279,12 @@ impl Shared {
         }
         if let (Some(agent), Some(place)) = (self.agent(), place) {
             // PID 1 is not who commands are.
-            let own_user = self.spec.command_user.as_ref().filter(|_| request.user.is_none());
+            let own_user = self
+                .spec
+                .decided
+                .command_user
+                .as_ref()
+                .filter(|_| request.user.is_none());
             return match own_user {
                 Some(user) => {
                     let request = ExecRequest {
@@ -291,7 +297,7 @@ impl Shared {
             };
         }
         // The engine would run it as root, in the group of PID 1.
-        if self.spec.writable_cgroups || !raw::limits_of_commands(&self.spec).is_empty() {
+        if self.spec.plan.security.writable_cgroups || !self.spec.command_limits.is_empty() {
             if let Some(lost) = self.runner().and_then(Client::lost) {
                 // PID 1 has ended, or is about to. The engine would run the command without its limits until then.
                 let message = "the agent, which is PID 1, has ended";
@@ -307,12 +313,12 @@ impl Shared {
     }
 
     async fn exec_by_engine(&self, request: &ExecRequest) -> Result<ExecSession, EngineError> {
-        let Some(own_user) = &self.spec.command_user else {
+        let Some(own_user) = &self.spec.decided.command_user else {
             return self.engine.exec(self.id(), request).await;
         };
         // The container's own user is that of PID 1 alone.
         let user = request.user.as_ref().unwrap_or(own_user);
-        if user.split(':').next() == agent::GUARD_USER.split(':').next() {
+        if user.split(':').next() == GUARD_USER.split(':').next() {
             let message = format!("the user {user} is kept for PID 1 of the container");
             return Err(EngineError::new(EngineErrorKind::CannotStart, message));
         }
@@ -450,7 +456,7 @@ impl Handle {
     pub(crate) fn new(
         engine: Arc<dyn Engine>,
         name: String,
-        spec: Arc<ContainerSpec>,
+        spec: Arc<Resolved>,
         call_timeout: Duration,
         runtime: Home,
     ) -> Self {
@@ -462,7 +468,7 @@ impl Handle {
         engine: Arc<dyn Engine>,
         name: String,
         fresh_name: Option<String>,
-        spec: Arc<ContainerSpec>,
+        spec: Arc<Resolved>,
         call_timeout: Duration,
         runtime: Home,
         give_up: GiveUp,
@@ -509,7 +515,7 @@ impl Handle {
     /// With `look`, the engine is asked for such limits too, and for settings that it has ignored.
     pub(crate) async fn create(&self, look: bool) -> Result<Vec<String>, EngineError> {
         let Shared { engine, spec, .. } = &*self.shared;
-        match spec.agent.as_ref().map(AgentFile::ensure).transpose() {
+        match spec.decided.agent.as_ref().map(AgentFile::ensure).transpose() {
             Ok(in_use) => *self.shared.agent_in_use.lock() = in_use.unwrap_or_default(),
             Err(error) => {
                 // Nothing was asked for.
@@ -518,19 +524,18 @@ impl Handle {
                 return Err(EngineError::of_system(EngineErrorKind::Internal, message, error));
             }
         }
-        // It is for commands. The lifeline needs none.
-        let without_socket = spec.without_agent_socket || spec.exec_via == ExecVia::Docker;
-        let agent = spec.agent.as_ref().filter(|_| !without_socket);
-        let socket = agent.and_then(AgentFile::socket);
-        let own_spec = socket.as_ref().map(|socket| ContainerSpec {
-            agent_socket: Some(socket.path().to_owned()),
-            ..(**spec).clone()
-        });
+        let mut identity = Identity::new(self.shared.first_name());
+        let socket = spec.agent_with_socket().and_then(AgentFile::socket);
+        identity.mounts.extend(socket.as_ref().map(|socket| {
+            let path = socket.path().to_owned();
+            Mount::new(SOCKET_TARGET, MountSource::File { path, is_own: true })
+        }));
         *self.shared.agent_socket.lock() = socket;
+        let plan = spec.present_plan();
         let created = bounded(
             "the creation of a container",
             self.shared.call_timeout,
-            engine.create(self.shared.first_name(), own_spec.as_ref().unwrap_or(spec)),
+            engine.create(&identity, &plan),
         )
         .await;
         match created {
@@ -538,7 +543,7 @@ impl Handle {
                 let _ = self.shared.id.set(created.id);
                 let mut discarded = created.discarded;
                 if look && discarded.is_empty() {
-                    let missing = engine.missing_limits(self.shared.id(), spec);
+                    let missing = engine.missing_limits(self.shared.id(), &spec.plan);
                     discarded = bounded("an inspect", self.shared.call_timeout, missing).await?;
                 }
                 if !discarded.is_empty() {
@@ -564,7 +569,7 @@ impl Handle {
     /// Fails where the engine has ignored a setting of isolation that was asked for.
     async fn refuse_ignored_settings(&self) -> Result<(), EngineError> {
         let Shared { engine, spec, .. } = &*self.shared;
-        let ignored = engine.ignored_settings(self.shared.id(), spec);
+        let ignored = engine.ignored_settings(self.shared.id(), &spec.plan);
         let ignored = bounded("an inspect", self.shared.call_timeout, ignored).await?;
         if ignored.is_empty() {
             return Ok(());
@@ -616,16 +621,15 @@ impl Handle {
             // It is mounted.
             drop(std::mem::take(&mut *self.shared.agent_in_use.lock()));
             let what = "the first sign of life of a container";
-            if spec.agent.is_some() {
+            if spec.decided.agent.is_some() {
                 let socket = self.shared.agent_socket.lock().take();
-                let limits = raw::limits_of_commands(spec);
-                let greeting = Client::connect(lifeline, socket, &limits, self.shared.runtime.handle());
+                let greeting = Client::connect(lifeline, socket, &spec.command_limits, self.shared.runtime.handle());
                 let mut agent = bounded(what, *call_timeout, greeting).await?;
-                if spec.writable_cgroups {
+                if spec.plan.security.writable_cgroups {
                     bounded("the making of control groups", *call_timeout, agent.make_cgroups()).await?;
                 }
                 let agent = self.shared.agent.get_or_init(|| agent);
-                if let Some(argv) = &spec.supervised {
+                if let Some(argv) = &spec.decided.supervised {
                     self.supervise(agent, argv).await?;
                 }
             } else {
@@ -681,7 +685,7 @@ impl Handle {
         let code = report
             .exit_code
             .map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
-        let program = shared.spec.cmd.iter().flatten().next();
+        let program = shared.spec.plan.pid1.program.iter().flatten().next();
         let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
         Err(EngineError::new(
             EngineErrorKind::CannotStart,

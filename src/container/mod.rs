@@ -17,6 +17,7 @@ mod life;
 mod removal;
 mod supervise;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -25,11 +26,12 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle as RuntimeHandle;
 
-use crate::agent::{self, Client, ExecVia, Keep};
-use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError};
+use crate::agent::{Client, ExecVia};
+use crate::engine::{ContainerReport, Engine, EngineError};
 use crate::error::Error;
 use crate::runtime::Home;
 use crate::runtime::bounded;
+use crate::spec::{ContainerSpec, Decided, Keep, Resolved, bring, check_cgroups, decide, find_command, resolve};
 use crate::values::labels;
 use crate::values::status::{Cgroups, Lifeline};
 
@@ -217,12 +219,13 @@ impl<S: State> Container<S> {
 
     /// The image it was made from.
     pub fn image(&self) -> &str {
-        self.shared().spec.image()
+        &self.shared().spec.plan.image.name
     }
 
     /// Its labels, the library's own and those it was given.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.shared().spec.labels()
+        let labels = self.shared().spec.plan.labels.iter();
+        labels.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether it ends with this process, however that ends, unless it is paused at the time: its PID 1 is the library's own
@@ -234,7 +237,7 @@ impl<S: State> Container<S> {
 
     /// Tells how sure it is that the container ends with this process.
     pub fn lifeline(&self) -> Lifeline {
-        Lifeline::of(&self.shared().spec)
+        self.shared().spec.lifeline()
     }
 
     /// Why it must not be used for anything else, if something happened that forbids it.
@@ -356,18 +359,21 @@ impl Container<Created> {
 
     async fn create_in(
         engine: Arc<dyn Engine>,
-        mut spec: ContainerSpec,
+        spec: ContainerSpec,
         runtime: Option<RuntimeHandle>,
     ) -> Result<Self, Error> {
         let problems = spec.problems();
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        spec.own_labels
-            .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
+        let managed = (labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
+        let mut decided = Decided {
+            own_labels: BTreeMap::from([managed]),
+            ..Decided::default()
+        };
         let runtime = Home::of(runtime)?;
         let create = async {
-            let new_handle = |spec| {
+            let new_handle = |spec: Resolved| {
                 let name = format!("dockerpool-{:032x}", fastrand::u128(..));
                 Handle::new(
                     engine.clone(),
@@ -377,17 +383,39 @@ impl Container<Created> {
                     runtime.clone(),
                 )
             };
-            if spec.has_lifeline() && engine.capabilities().agent || spec.exec_via != ExecVia::Docker {
+            let mut resolved = resolve(&spec, decided.clone());
+            if spec.has_lifeline() && engine.capabilities().programs || spec.exec_via != ExecVia::Docker {
                 let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
                     .await
                     .map_err(|error| Error::engine("reach the engine", None, error))?;
-                agent::check_cgroups(&spec, &info)?;
-                let ways = agent::decide(&spec, None, &*engine, &info)?;
-                agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
-                let bring_up = |spec, _| new_handle(spec).bring_up(Keep(false)).boxed();
-                agent::bring(&mut spec, ways, &*engine, &info, DEFAULT_CALL_TIMEOUT, bring_up).await?;
+                check_cgroups(&spec, &info)?;
+                let ways = decide(&spec, None, &*engine, &info)?;
+                let image = engine.image(&resolved.plan);
+                let image = bounded("the description of the image", DEFAULT_CALL_TIMEOUT, image).await;
+                decided.supervised = match &image {
+                    Ok(image) => find_command(&spec, image)?,
+                    Err(error) if spec.supervise => {
+                        return Err(Error::engine("find the image's command", None, error.clone()));
+                    }
+                    // The creation of the container tells.
+                    Err(_) => None,
+                };
+                resolved = resolve(&spec, decided);
+                let bring_up = |resolved, _| new_handle(resolved).bring_up(Keep(false)).boxed();
+                let (image, timeout) = (image.ok(), DEFAULT_CALL_TIMEOUT);
+                bring(
+                    &spec,
+                    &mut resolved,
+                    image.as_ref(),
+                    ways,
+                    &*engine,
+                    &info,
+                    timeout,
+                    bring_up,
+                )
+                .await?;
             }
-            let handle = new_handle(spec);
+            let handle = new_handle(resolved);
             match handle.create(true).await {
                 Ok(warnings) => {
                     for warning in warnings {

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use super::maintainer::{self, Background};
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Removal, Running};
-use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind, Selector, listed};
+use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Identity, Selector, listed};
 use crate::error::Error;
 use crate::runtime::bounded;
+use crate::spec::{ContainerSpec, Decided, resolve};
 use crate::values::labels;
 use crate::values::owner::Owner;
 
@@ -148,7 +149,7 @@ async fn share_out(
     let found = left_by_the_dead(background).await?;
     leftovers.clear();
     for report in found {
-        let spec = background.spec.own_labels.get(labels::SPEC);
+        let spec = background.spec.plan.labels.get(labels::SPEC);
         if !is_unused(&report) {
             leftovers.push(report);
         } else if adopted.len() < at_most && report.labels.get(labels::SPEC) == spec {
@@ -193,13 +194,18 @@ impl<'a> Lock<'a> {
     async fn get(background: &'a Background) -> Result<Self, EngineError> {
         let name = lock_name(&background.pool);
         // No more than what an engine must have, so that the creation needs neither network nor volume.
-        let mut spec = ContainerSpec::new(background.spec.image());
-        spec.platform = background.spec.platform.clone();
-        spec.own_labels = background.spec.own_labels.clone();
+        let image = &background.spec.plan.image;
+        let mut spec = ContainerSpec::new(&image.name);
+        spec.platform = image.platform.clone();
+        let decided = Decided {
+            own_labels: background.spec.decided.own_labels.clone(),
+            ..Decided::default()
+        };
+        let (identity, plan) = (Identity::new(&name), resolve(&spec, decided).plan);
         let begun = Instant::now();
         loop {
             let mut lock = Self::asked_for(background, &name);
-            let create = background.engine.create(&name, &spec);
+            let create = background.engine.create(&identity, &plan);
             let error = match bounded("the creation of a lock", background.call_timeout, create).await {
                 Ok(created) => {
                     lock.removal = removal(background, created.id);
@@ -287,13 +293,9 @@ async fn take(background: &Background, report: &ContainerReport) -> Result<Optio
     let Some(owner) = owner else { return Ok(None) };
     let (name, fresh) = names(format!("{}{OWNED_BY}{owner}", background.new_name()), true);
     // What it says of itself stays true: its labels are those it was made with.
-    let mut spec = (*background.spec).clone();
-    spec.own_labels = report
-        .labels
-        .iter()
-        .filter(|(name, _)| labels::is_reserved(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+    let labels = report.labels.iter().filter(|(name, _)| labels::is_reserved(name));
+    let labels = labels.map(|(name, value)| (name.clone(), value.clone()));
+    let spec = (*background.spec).clone().with_own_labels(labels.collect());
     let handle = Handle::with_mark(
         background.engine.clone(),
         name,
@@ -320,7 +322,7 @@ async fn remove_all(background: Arc<Background>, leftovers: Vec<ContainerReport>
             }
         })
         .await;
-    let sweep = background.engine.sweep(&background.spec);
+    let sweep = background.engine.sweep(&background.spec.plan);
     match bounded("a look for what dead owners have left", background.call_timeout, sweep).await {
         // One that has no such things, or lets nobody see them.
         Err(error) if matches!(error.kind(), EngineErrorKind::Rejected | EngineErrorKind::Unsupported) => {

@@ -228,7 +228,7 @@ impl Pool {
         bounded(
             "the preparation of the image",
             PREPARE_TIMEOUT,
-            background.engine.prepare(&background.spec, &self.inner.progress),
+            background.engine.prepare(&background.spec.plan, &self.inner.progress),
         )
         .await
         .map_err(|error| Error::engine("prepare the image", None, error))?;

@@ -20,12 +20,11 @@ use super::idle::{Idle, Judge, Retired, Slot};
 use super::lifetime::{self, Lifetime};
 use super::watchdog::{self, Watchdog};
 use crate::container::{Container, GIVE_UP, GiveUp, Handle, Running, Shared, Taint};
-use crate::engine::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, listed,
-};
+use crate::engine::{ContainerState, Engine, EngineError, EngineErrorKind, Event, EventKind, Selector, listed};
 use crate::error::{Error, ErrorFn};
 use crate::runtime::Home;
 use crate::runtime::bounded;
+use crate::spec::Resolved;
 use crate::values::backoff::Backoff;
 use crate::values::labels;
 use crate::values::status::Cgroups;
@@ -75,7 +74,7 @@ pub(super) struct Background {
     pub(super) pool: String,
     pub(super) instance: String,
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) spec: Arc<ContainerSpec>,
+    pub(super) spec: Arc<Resolved>,
     pub(super) call_timeout: Duration,
     pub(super) runtime: Home,
     pub(super) idle: Arc<Idle<Item>>,
@@ -378,7 +377,7 @@ pub(super) async fn run(background: Arc<Background>, mut to_remove: mpsc::Unboun
     watches.shutdown().await;
     // Containers whose creation or removal is under way are found by the sweep, or removed by their owners' `Drop`.
     tasks.shutdown().await;
-    if let Some(agent) = &background.spec.agent {
+    if let Some(agent) = &background.spec.decided.agent {
         agent.release();
     }
     let until = Instant::now() + SWEEP_TIMEOUT;
@@ -439,12 +438,9 @@ async fn until_or_never(deadline: Option<Instant>) {
 }
 
 /// A spec for a container that is created now.
-pub(super) fn created_now(spec: &ContainerSpec) -> ContainerSpec {
-    let mut spec = spec.clone();
+pub(super) fn created_now(spec: &Resolved) -> Resolved {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    spec.own_labels
-        .insert(labels::CREATED.to_owned(), now.as_secs().to_string());
-    spec
+    spec.clone().with_label(labels::CREATED, now.as_secs().to_string())
 }
 
 /// Creates and starts one container.
@@ -652,7 +648,7 @@ async fn sweep(background: &Background, until: Instant) -> Result<(), EngineErro
                 })
                 .await?;
             if empty {
-                let release = background.engine.release(&background.spec);
+                let release = background.engine.release(&background.spec.plan);
                 bounded("the release of what was made ready", background.call_timeout, release).await?;
             }
             Ok::<_, EngineError>(empty)

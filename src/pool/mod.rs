@@ -20,7 +20,7 @@ use crate::container::{Container, Running};
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
 use crate::runtime::Ended;
-use crate::values::status::{ActiveExec, Lifeline};
+use crate::values::status::ActiveExec;
 use crate::values::waker::guarded;
 use idle::{Acquired, Closed, Slot, Ticket};
 use maintainer::{Background, Finished};
@@ -208,7 +208,7 @@ impl Pool {
     pub fn status(&self) -> Status {
         Status {
             exec: self.inner.exec,
-            lifeline: Lifeline::of(&self.inner.background.spec),
+            lifeline: self.inner.background.spec.lifeline(),
             cgroups: *self.inner.background.cgroups.lock(),
             ..self.inner.background.idle.status()
         }
