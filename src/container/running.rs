@@ -26,7 +26,7 @@ impl Container<Running> {
     }
 
     /// How many processes there are in it beside PID 1, those included that have ended and were not waited for, and those
-    /// of a [supervised command](ContainerSpec::supervise_command).
+    /// of a [supervised command](crate::ContainerSpec::supervise_command).
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl Container<Running> {
     /// Commands that run come to [`ExitStatus::Signaled`](crate::ExitStatus::Signaled).
     ///
     /// Nobody is spared, since what is spared could be hidden behind: a
-    /// [supervised command](ContainerSpec::supervise_command) ends too, and with it, as ever, the container.
+    /// [supervised command](crate::ContainerSpec::supervise_command) ends too, and with it, as ever, the container.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! The states of a container, as types: [`State`].
 
-/// The states a [`Container`] can be in, as types. They have no values: a container gets into a state only by a
+/// The states a [`Container`](crate::Container) can be in, as types. They have no values: a container gets into a state only by a
 /// transition.
 ///
 /// ```compile_fail,E0599

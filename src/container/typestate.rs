@@ -89,16 +89,17 @@ impl<S: State> Container<S> {
 
     /// The image it was made from.
     pub fn image(&self) -> &str {
-        self.shared().spec.image()
+        &self.shared().spec.plan.image.name
     }
 
     /// Its labels, the library's own and those it was given.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.shared().spec.labels()
+        let labels = self.shared().spec.plan.labels.iter();
+        labels.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether it ends with this process, however that ends, unless it is paused at the time: its PID 1 is the library's own
-    /// and holds on to a lifeline. One with a [`cmd`](ContainerSpec::cmd) of the user's own as PID 1 has none, and outlives
+    /// and holds on to a lifeline. One with a [`cmd`](crate::ContainerSpec::cmd) of the user's own as PID 1 has none, and outlives
     /// an owner that was killed. See [`lifeline`](Self::lifeline) for how sure it is.
     pub fn has_lifeline(&self) -> bool {
         self.shared().spec.has_lifeline()
@@ -106,7 +107,7 @@ impl<S: State> Container<S> {
 
     /// Tells how sure it is that the container ends with this process.
     pub fn lifeline(&self) -> Lifeline {
-        Lifeline::of(&self.shared().spec)
+        self.shared().spec.lifeline()
     }
 
     /// Why it must not be used for anything else, if something happened that forbids it.
@@ -225,7 +226,7 @@ impl Container<Exited> {
         }
     }
 
-    /// Starts it again. Only for containers with a [`cmd`](ContainerSpec::cmd) of their own: the engine removes those
+    /// Starts it again. Only for containers with a [`cmd`](crate::ContainerSpec::cmd) of their own: the engine removes those
     /// with a lifeline.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ impl Pace {
 }
 
 /// How far one of them has come.
+#[allow(clippy::large_enum_variant)] // a handful of them, once
 enum Asked {
     Not(Candidate),
     Since(Instant),
