@@ -3,8 +3,8 @@
 
 use core::ffi::CStr;
 
-use crate::protocol::{NO_COUNT, V1, V2};
-use crate::sys::{self, Errno, Fd};
+use crate::protocol::{NO_COUNT, UNKNOWN, V1, V2};
+use crate::sys::{self, Errno, Fd, OwnedFd};
 use crate::users;
 
 const ROOT: &CStr = c"/sys/fs/cgroup";
@@ -21,10 +21,25 @@ pub struct Cgroups {
     /// The container's own group, where each command has one of its own in it.
     root: Option<Fd>,
     /// Where the kernel counts its kills for memory in the container.
-    pub oom: Option<Fd>,
+    oom: OomKills,
     peak: Option<Fd>,
     /// There may be groups of commands that have ended.
     pub stale: bool,
+}
+
+/// Counts the container's processes that the kernel has killed for memory.
+#[derive(Clone, Copy)]
+pub struct OomKills(Option<Fd>);
+
+impl OomKills {
+    /// Returns the count by now, or [`UNKNOWN`].
+    pub fn count(self) -> u32 {
+        let mut text = [0; 512];
+        let len = self.0.and_then(|file| sys::read_from_start(file, &mut text).ok());
+        len.and_then(|len| value(&text[..len], b"oom_kill "))
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(UNKNOWN)
+    }
 }
 
 /// What was used in a command's group.
@@ -42,12 +57,13 @@ pub type Failure = (u8, Errno);
 
 impl Cgroups {
     pub fn find() -> Self {
-        let first = |paths: [&CStr; 2]| {
+        let first = |paths: [&CStr; 2]| paths.into_iter().position(|path| sys::open(path).is_ok());
+        let open = |paths: [&CStr; 2]| {
             paths
                 .into_iter()
-                .position(|path| sys::open(path).map(sys::close).is_ok())
+                .find_map(|path| sys::open(path).ok())
+                .map(OwnedFd::keep)
         };
-        let open = |paths: [&CStr; 2]| paths.into_iter().find_map(|path| sys::open(path).ok());
         let version = match first([
             c"/sys/fs/cgroup/cgroup.controllers",
             c"/sys/fs/cgroup/memory/memory.oom_control",
@@ -59,16 +75,21 @@ impl Cgroups {
         Self {
             version,
             root: None,
-            oom: open([
+            oom: OomKills(open([
                 c"/sys/fs/cgroup/memory.events",
                 c"/sys/fs/cgroup/memory/memory.oom_control",
-            ]),
+            ])),
             peak: open([
                 c"/sys/fs/cgroup/memory.peak",
                 c"/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
             ]),
             stale: false,
         }
+    }
+
+    /// Returns the counter of the container's processes that the kernel has killed for memory.
+    pub fn oom_kills(&self) -> OomKills {
+        self.oom
     }
 
     /// Has each command get a group of its own from now on. The agent goes into one too. Who runs as its user could freeze
@@ -81,11 +102,10 @@ impl Cgroups {
         if sys::uid() != 0 || !sys::can_become_user() {
             return Err((2, Errno::PERM));
         }
-        let root = sys::open_dir(None, ROOT).map_err(at(3))?;
+        let root = sys::open_dir(None, ROOT).map_err(at(3))?.keep();
         sys::mkdir(root, AGENT).map_err(at(3))?;
         // Without it nothing is proven.
-        let can_kill = sys::open_to_write(root, c"dockerpool-agent/cgroup.kill").map_err(at(4))?;
-        sys::close(can_kill);
+        sys::open_to_write(root, c"dockerpool-agent/cgroup.kill").map_err(at(4))?;
         write(root, c"dockerpool-agent/cgroup.procs", b"0").map_err(at(5))?;
         write(root, c"cgroup.subtree_control", b"+memory +pids").map_err(at(6))?;
         // Then the agent has as large a share of the processor as a command, however many processes that has. Not every engine
@@ -220,10 +240,9 @@ impl Cgroups {
 
     #[inline(never)]
     fn read<'a>(&self, id: u32, file: &[u8], buf: &'a mut [u8]) -> Option<&'a [u8]> {
-        let fd = sys::open_at(self.root?, path(&mut [0; PATH], id, file)).ok()?;
-        let len = sys::read(fd, buf);
-        sys::close(fd);
-        Some(&buf[..len.ok()?])
+        let file = sys::open_at(self.root?, path(&mut [0; PATH], id, file)).ok()?;
+        let len = sys::read(file.fd(), buf).ok()?;
+        Some(&buf[..len])
     }
 }
 
@@ -237,10 +256,8 @@ fn set(root: Fd, id: u32, file: &[u8], value: u64) -> sys::Result<()> {
 
 #[inline(never)]
 fn write(dir: Fd, path: &CStr, text: &[u8]) -> sys::Result<()> {
-    let fd = sys::open_to_write(dir, path)?;
-    let written = sys::write(fd, text);
-    sys::close(fd);
-    written.map(drop)
+    let file = sys::open_to_write(dir, path)?;
+    sys::write(file.fd(), text).map(drop)
 }
 
 /// A file in the group of a command; the group itself if empty.

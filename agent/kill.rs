@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use crate::cgroups::Cgroups;
 use crate::protocol::MAX_COMMANDS;
 use crate::sessions::{MOST, Sessions};
-use crate::sys::{self, Errno, Fd, List, Pid1};
+use crate::sys::{self, Errno, Fd, List, OwnedFd, Pid1};
 use crate::tree::{self, Mark, Process};
 use crate::users;
 
@@ -276,8 +276,11 @@ impl Proc {
     pub fn open() -> sys::Result<Self> {
         let last = [c"/proc/sys/kernel/ns_last_pid", c"/proc/loadavg"];
         Ok(Self {
-            dir: sys::open_dir(None, c"/proc")?,
-            last: last.into_iter().find_map(|path| sys::open(path).ok()),
+            dir: sys::open_dir(None, c"/proc")?.keep(),
+            last: last
+                .into_iter()
+                .find_map(|path| sys::open(path).ok())
+                .map(OwnedFd::keep),
         })
     }
 
@@ -316,11 +319,10 @@ fn stat(proc: Proc, name: &CStr) -> sys::Result<Process> {
     whole[..name.len()].copy_from_slice(name);
     whole[name.len()..].copy_from_slice(b"/stat\0");
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
-    let fd = sys::open_at(proc.dir, path)?;
+    let file = sys::open_at(proc.dir, path)?;
     let mut text = [0; 512];
-    let len = sys::read(fd, &mut text);
-    sys::close(fd);
-    tree::parse(&text[..len?]).ok_or(Errno::INVAL)
+    let len = sys::read(file.fd(), &mut text)?;
+    tree::parse(&text[..len]).ok_or(Errno::INVAL)
 }
 
 /// One process, dead or alive; `None` if it cannot be looked at.

@@ -3,7 +3,7 @@
 
 use core::ffi::CStr;
 
-use crate::sys::{self, Errno, Fd, Processors, Scheduling};
+use crate::sys::{self, Errno, OwnedFd, Processors, Scheduling};
 
 /// How much more readily than the agent a command is taken when memory is short, in thousandths of all memory; and the most
 /// the kernel knows.
@@ -18,7 +18,7 @@ const FAIR: [u32; 3] = [0, 3, 5];
 
 /// A small file of `/proc/self`, with what it said at the start.
 struct File {
-    fd: Fd,
+    fd: OwnedFd,
     text: [u8; 16],
     len: usize,
     /// What it takes before the text that it gives.
@@ -118,8 +118,7 @@ impl Own {
             && let Some(score) = self.childs_score()
             && let Ok(fd) = sys::open_both(c"/proc/self/oom_score_adj")
         {
-            let _ = sys::write_at_start(fd, decimal(score, &mut [0; 12]));
-            sys::close(fd);
+            let _ = sys::write_at_start(fd.fd(), decimal(score, &mut [0; 12]));
         }
         Ok(())
     }
@@ -130,7 +129,7 @@ impl Own {
         if !self.root
             && let (Some(file), Some(score)) = (&self.oom_score, self.childs_score())
         {
-            let _ = sys::write_at_start(file.fd, decimal(score, &mut [0; 12]));
+            let _ = sys::write_at_start(file.fd.fd(), decimal(score, &mut [0; 12]));
         }
     }
 
@@ -191,7 +190,7 @@ impl File {
             len: 0,
             prefix,
         };
-        file.len = sys::read_from_start(file.fd, &mut file.text).ok()?;
+        file.len = sys::read_from_start(file.fd.fd(), &mut file.text).ok()?;
         Some(file)
     }
 
@@ -201,7 +200,7 @@ impl File {
 
     fn hold(&self) -> sys::Result<()> {
         let mut now = [0; 16];
-        let len = sys::read_from_start(self.fd, &mut now)?;
+        let len = sys::read_from_start(self.fd.fd(), &mut now)?;
         if now[..len] == *self.text() {
             return Ok(());
         }
@@ -209,7 +208,7 @@ impl File {
         let (prefix, len) = (self.prefix, self.prefix.len() + self.len);
         text[..prefix.len()].copy_from_slice(prefix);
         text[prefix.len()..len].copy_from_slice(self.text());
-        sys::write_at_start(self.fd, &text[..len]).map(drop)
+        sys::write_at_start(self.fd.fd(), &text[..len]).map(drop)
     }
 }
 

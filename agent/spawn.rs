@@ -42,7 +42,7 @@ impl Given {
             limits,
             cwd,
             uid: sys::uid(),
-            null: sys::open(c"/dev/null")?,
+            null: sys::open(c"/dev/null")?.keep(),
         })
     }
 
@@ -279,15 +279,14 @@ fn join<'a>(buf: &'a mut [u8; PATH_MAX], parts: &[&[u8]]) -> Option<&'a CStr> {
 }
 
 fn read_file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
-    let Ok(fd) = sys::open_regular(path) else {
+    let Ok(file) = sys::open_regular(path) else {
         return b"";
     };
     let mut len = 0;
-    while let Ok(more) = sys::read(fd, &mut buf[len..])
+    while let Ok(more) = sys::read(file.fd(), &mut buf[len..])
         && more > 0
     {
         len += more;
     }
-    sys::close(fd);
     &buf[..len]
 }

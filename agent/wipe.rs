@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use crate::protocol::Fields;
-use crate::sys::{self, Bytes, Errno, Fd};
+use crate::sys::{self, Bytes, Errno, Fd, OwnedFd};
 
 /// How long one turn may take, in microseconds, and how many entries are removed between two looks at the clock. One entry
 /// is removed in one piece.
@@ -118,22 +118,11 @@ impl Wipe {
         }
     }
 
-    /// Gives back what it has.
-    pub fn close(self) {
-        if let Some(top) = self.top {
-            if let Some(inner) = top.inner {
-                sys::close(inner.list.dir);
-            }
-            sys::close(top.list.dir);
-        }
-    }
-
     /// One entry; whether all is over.
     fn step(&mut self) -> bool {
         let (mut buffers, paths) = Buffers::of(&mut self.memory);
         if let Some(top) = &mut self.top {
             if let Some(done) = top.step(&mut buffers, &mut self.next_name) {
-                sys::close(top.list.dir);
                 self.top = None;
                 self.note(done);
             }
@@ -169,9 +158,9 @@ impl Wipe {
 impl Top {
     /// One entry. It is gone over until nothing is left or nothing moves.
     fn step(&mut self, buffers: &mut Buffers<'_>, next_name: &mut u32) -> Option<sys::Result<()>> {
-        let top = self.list.dir;
+        let top = self.list.dir.fd();
         if let Some(inner) = &mut self.inner {
-            let dir = inner.list.dir;
+            let dir = inner.list.dir.fd();
             let done = match inner.list.next(buffers.inner) {
                 Ok(Some(name)) => {
                     let removed = match remove(dir, &name) {
@@ -195,7 +184,6 @@ impl Top {
                 Ok(()) => self.moved = true,
                 Err(error) => self.left = Some(inner.left.unwrap_or(error)),
             }
-            sys::close(dir);
             self.inner = None;
             return None;
         }
@@ -230,22 +218,16 @@ impl Top {
 
 /// The directory of this path, in which nothing is a symbolic link. One name after the other, since `openat2` is not
 /// everywhere.
-fn open_path(path: &CStr) -> sys::Result<Fd> {
+fn open_path(path: &CStr) -> sys::Result<OwnedFd> {
     let mut names = path.to_bytes().strip_prefix(b"/").ok_or(Errno::INVAL)?;
     let mut dir = sys::open_dir_path(None, c"/")?;
     while let Some((name, rest)) = first_name(names) {
         names = rest;
-        let next = match Name::new(name).filter(|name| name.as_c_str() != c"..") {
-            Some(name) => no_link(dir, &name, sys::open_dir_path(Some(dir), name.as_c_str())),
-            None => Err(Errno::INVAL),
-        };
-        sys::close(dir);
-        dir = next?;
+        let name = Name::new(name).filter(|name| name.as_c_str() != c"..");
+        dir = open_name(dir.fd(), &name.ok_or(Errno::INVAL)?)?;
     }
-    // Until here it may be one that can only be gone through.
-    let readable = sys::open_dir(Some(dir), c".");
-    sys::close(dir);
-    readable
+    // This needs the right to read it, which those on the way need not give.
+    sys::open_dir(Some(dir.fd()), c".")
 }
 
 /// What is not empty and not `.`.
@@ -262,15 +244,15 @@ fn first_name(path: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
-/// Says what a link that was not followed is.
-fn no_link(dir: Fd, name: &Name, opened: sys::Result<Fd>) -> sys::Result<Fd> {
-    match opened {
+/// Opens a directory on the way. Fails with `LOOP` for a symbolic link.
+fn open_name(dir: Fd, name: &Name) -> sys::Result<OwnedFd> {
+    match sys::open_dir_path(Some(dir), name.as_c_str()) {
         Err(Errno::NOTDIR) if sys::is_link(dir, name.as_c_str()) => Err(Errno::LOOP),
         opened => opened,
     }
 }
 
-fn open_inner(top: Fd, name: &Name) -> sys::Result<Fd> {
+fn open_inner(top: Fd, name: &Name) -> sys::Result<OwnedFd> {
     match sys::open_dir(Some(top), name.as_c_str()) {
         Err(Errno::ACCES) => {
             sys::open_up(top, name.as_c_str());
@@ -308,25 +290,25 @@ fn remove(dir: Fd, name: &Name) -> sys::Result<()> {
 
 /// The entries of a directory, one after the other, in a buffer of its own.
 struct Listing {
-    dir: Fd,
+    dir: OwnedFd,
     at: usize,
     len: usize,
 }
 
 impl Listing {
-    fn new(dir: Fd) -> Self {
+    fn new(dir: OwnedFd) -> Self {
         Self { dir, at: 0, len: 0 }
     }
 
     fn rewind(&mut self) {
-        sys::rewind(self.dir);
+        sys::rewind(self.dir.fd());
         (self.at, self.len) = (0, 0);
     }
 
     fn next(&mut self, buf: &mut [u8]) -> sys::Result<Option<Name>> {
         loop {
             if self.at >= self.len {
-                (self.at, self.len) = (0, sys::read_dir(self.dir, buf)?);
+                (self.at, self.len) = (0, sys::read_dir(self.dir.fd(), buf)?);
                 if self.len == 0 {
                     return Ok(None);
                 }

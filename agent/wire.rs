@@ -1,7 +1,9 @@
-//! Frames in and out, through the standard streams of PID 1 or through the library's socket.
+//! Frames to and from the library, through the standard streams of PID 1 or through the library's socket.
 
-use crate::protocol::{Begun, HEADER, Header, MAX_DATA};
-use crate::sys::{self, Bytes, Errno, Fd};
+use crate::buffer::Buffer;
+use crate::protocol::{Begun, HEADER, Header, MAX_DATA, Stage, from_agent};
+use crate::sys::{self, Bytes, Errno, Fd, OwnedFd};
+use crate::wipe;
 
 pub const STDIN: Fd = 0;
 const STDOUT: Fd = 1;
@@ -9,41 +11,43 @@ const STDOUT: Fd = 1;
 const IN_SIZE: usize = 2 * (HEADER + MAX_DATA);
 const OUT_SIZE: usize = 256 * 1024;
 
-/// What is kept free for all but output: every frame of the agent's but those has at most [`SMALL`] bytes.
+/// The bytes that output leaves free for other frames.
 const RESERVE: usize = 32 * 1024;
-pub const SMALL: usize = 96;
 
-/// More than this touched, and it is given back when nothing runs.
-const KEEP: usize = 8 * 1024;
+/// The most bytes of a frame that is not output.
+const SMALL: usize = 96;
+
+/// The least room for output that is worth moving the queue for.
+const DATA_ROOM: usize = MAX_DATA / 4;
 
 /// Frames on their way to the library.
 pub struct Out {
     fd: Fd,
-    /// What is written to once everything so far is written.
-    then: Option<Fd>,
-    /// A descriptor that goes with the frame there.
-    passing: Option<(usize, Fd)>,
-    /// A frame that was not sent, since the descriptor could not go with it.
+    /// The socket through which everything goes once the queue is empty.
+    next: Option<Fd>,
+    /// A file descriptor that goes with a frame, and how many bytes are queued before that frame.
+    passing: Option<(usize, OwnedFd)>,
+    /// A frame that was not sent, since its file descriptor could not be.
     withdrawn: Option<Header>,
-    buf: Bytes,
-    start: usize,
-    end: usize,
-    touched: usize,
+    buffer: Buffer,
 }
 
 impl Out {
+    /// Writes to standard output.
     pub fn new() -> sys::Result<Self> {
         sys::set_nonblocking(STDOUT);
         sys::enlarge_pipe(STDOUT, 1 << 20);
+        Self::of(STDOUT)
+    }
+
+    /// Writes to a file descriptor that does not block.
+    pub fn of(fd: Fd) -> sys::Result<Self> {
         Ok(Self {
-            fd: STDOUT,
-            then: None,
+            fd,
+            next: None,
             passing: None,
             withdrawn: None,
-            buf: Bytes::new(OUT_SIZE)?,
-            start: 0,
-            end: 0,
-            touched: 0,
+            buffer: Buffer::new(OUT_SIZE)?,
         })
     }
 
@@ -52,162 +56,189 @@ impl Out {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.buffer.is_empty()
     }
 
-    /// Goes on through this socket, after what is here already.
+    /// Goes on through this socket after what is queued.
     pub fn switch(&mut self, socket: Fd) {
         sys::set_nonblocking(socket);
-        self.then = Some(socket);
+        self.next = Some(socket);
     }
 
-    /// Whether a descriptor can be passed now: one at a time, and only through a socket.
+    /// Returns whether a file descriptor can be passed: through a socket, and one at a time.
     pub fn can_pass(&self) -> bool {
         self.fd != STDOUT && self.passing.is_none() && self.withdrawn.is_none()
     }
 
-    /// A frame without a payload, with a copy of a descriptor. Ask first for room, and whether one can be passed.
+    /// Queues a frame without a payload that goes with a copy of a file descriptor. The caller has asked
+    /// [`can_pass`](Self::can_pass) and [`has_room`](Self::has_room).
     pub fn pass(&mut self, kind: u8, id: u32, fd: Fd) -> sys::Result<()> {
         let copy = sys::duplicate(fd)?;
-        self.passing = Some((self.end, copy));
+        self.passing = Some((self.buffer.queued().len(), copy));
         self.frame(kind, id, &[]);
         Ok(())
     }
 
-    /// Whether a frame fits that is no output.
+    /// Returns whether there is room for a frame that is not output.
     pub fn has_room(&mut self) -> bool {
-        self.compact(SMALL);
-        OUT_SIZE - self.end >= SMALL
+        self.make_room(SMALL);
+        self.buffer.room() >= SMALL
     }
 
-    /// Whether output fits.
+    /// Returns whether there is room for output.
     pub fn has_data_room(&mut self) -> bool {
         self.data_room() > 0
     }
 
     fn data_room(&mut self) -> usize {
-        // Not for a few bytes.
-        self.compact(RESERVE + MAX_DATA / 4);
-        (OUT_SIZE - self.end).saturating_sub(RESERVE + HEADER)
+        self.make_room(RESERVE + DATA_ROOM);
+        self.buffer.room().saturating_sub(RESERVE + HEADER)
     }
 
-    fn compact(&mut self, wanted: usize) {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if OUT_SIZE - self.end < wanted && self.start >= wanted {
-            self.buf.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            if let Some((at, _)) = &mut self.passing {
-                *at -= self.start;
-            }
-            self.start = 0;
+    /// Moves the queue to the front if there is too little room, and if that makes as much room as is wanted.
+    #[inline(never)]
+    fn make_room(&mut self, wanted: usize) {
+        if self.buffer.room() < wanted && self.buffer.taken() >= wanted {
+            self.buffer.to_front();
         }
     }
 
-    /// A frame of at most [`SMALL`] bytes. Ask for the room first.
+    /// Queues a frame that is not output. The caller has asked [`has_room`](Self::has_room).
+    #[inline(never)]
     pub fn frame(&mut self, kind: u8, id: u32, payload: &[u8]) {
-        let header = Header {
-            len: payload.len(),
-            kind,
-            id,
-        };
-        for bytes in [&header.encode()[..], payload] {
-            self.buf[self.end..self.end + bytes.len()].copy_from_slice(bytes);
-            self.end += bytes.len();
-        }
-        self.touched = self.touched.max(self.end);
+        let len = payload.len();
+        self.buffer.push(&Header { len, kind, id }.encode());
+        self.buffer.push(payload);
     }
 
-    /// A frame of what can be read at once, `most` bytes of it; 0: the end.
+    /// Queues the answer to a request of several steps: the step that failed, or 0.
+    pub fn step_failed(&mut self, kind: u8, id: u32, step: u8, Errno(errno): Errno) {
+        let mut payload = [0; 5];
+        payload[0] = step;
+        payload[1..].copy_from_slice(&errno.to_le_bytes());
+        self.frame(kind, id, &payload);
+    }
+
+    /// Queues the frame of a command that could not be started.
+    pub fn cannot_start(&mut self, id: u32, (stage, errno): (Stage, Errno)) {
+        self.step_failed(from_agent::CANNOT_START, id, stage as u8, errno);
+    }
+
+    /// Queues the answer to a wipe.
+    pub fn wiped(&mut self, id: u32, outcome: wipe::Outcome) {
+        let (Errno(errno), path) = outcome.err().unwrap_or((Errno(0), 0));
+        let mut payload = [0; 9];
+        payload[0] = u8::from(outcome.is_ok());
+        payload[1..5].copy_from_slice(&errno.to_le_bytes());
+        payload[5..].copy_from_slice(&path.to_le_bytes());
+        self.frame(from_agent::WIPED, id, &payload);
+    }
+
+    /// Queues a frame of what one read gives, at most `most` bytes. Returns its length, or 0 at the end. The caller has asked
+    /// [`has_data_room`](Self::has_data_room).
     pub fn data(&mut self, kind: u8, id: u32, from: Fd, most: usize) -> sys::Result<usize> {
         let most = most.min(MAX_DATA).min(self.data_room());
-        let at = self.end + HEADER;
-        let len = sys::read(from, &mut self.buf[at..at + most])?;
+        let (header, payload) = self.buffer.free().split_at_mut(HEADER);
+        let len = sys::read(from, &mut payload[..most])?;
         if len > 0 {
-            self.buf[self.end..at].copy_from_slice(&Header { len, kind, id }.encode());
-            self.end = at + len;
-            self.touched = self.touched.max(self.end);
+            header.copy_from_slice(&Header { len, kind, id }.encode());
+            self.buffer.add(HEADER + len);
         }
         Ok(len)
     }
 
-    /// Writes what can be written now. `Err`: nobody reads any more.
+    /// Writes as much of the queue as can be written now. Fails if nobody reads any more.
     pub fn flush(&mut self) -> sys::Result<()> {
-        while self.start < self.end {
-            let written = match self.passing {
-                Some((at, fd)) if at == self.start => {
-                    let sent = sys::send_with(self.fd, &self.buf[self.start..self.end], fd);
-                    if !matches!(sent, Err(Errno::AGAIN | Errno::INTR)) {
-                        sys::close(fd);
-                        self.passing = None;
-                    }
-                    match sent {
-                        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => sent,
-                        // The kernel counts descriptors on their way by user, those of other containers too. If it is the
-                        // socket that is broken, whatever is written next tells.
-                        Err(_) => {
-                            self.withdrawn = Header::decode(&self.buf[self.start..self.end]);
-                            Ok(HEADER)
-                        }
-                    }
-                }
-                Some((at, _)) => sys::write(self.fd, &self.buf[self.start..at]),
-                None => sys::write(self.fd, &self.buf[self.start..self.end]),
+        while !self.buffer.is_empty() {
+            let written = match &self.passing {
+                Some((0, _)) => self.send_passing(),
+                Some((before, _)) => sys::write(self.fd, &self.buffer.queued()[..*before]),
+                None => sys::write(self.fd, self.buffer.queued()),
             };
             match written {
-                Ok(len) => self.start += len,
+                Ok(len) => {
+                    self.buffer.take(len);
+                    if let Some((before, _)) = &mut self.passing {
+                        *before -= len;
+                    }
+                }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
             }
         }
-        self.fd = self.then.take().unwrap_or(self.fd);
+        self.fd = self.next.take().unwrap_or(self.fd);
         Ok(())
     }
 
-    /// The frame that was not sent for want of its descriptor, if there was one.
+    /// Sends what is queued, with the file descriptor that goes with the first frame. Withdraws the frame where the descriptor
+    /// cannot be sent.
+    fn send_passing(&mut self) -> sys::Result<usize> {
+        let queued = self.buffer.queued();
+        let Some((_, fd)) = &self.passing else {
+            return Ok(0);
+        };
+        let sent = sys::send_with(self.fd, queued, fd.fd());
+        if let Err(Errno::AGAIN | Errno::INTR) = sent {
+            return sent;
+        }
+        self.passing = None;
+        sent.or_else(|_| {
+            // The kernel counts descriptors in flight by user, over all containers. If the socket is broken, the next
+            // write fails.
+            self.withdrawn = Header::decode(queued);
+            Ok(HEADER)
+        })
+    }
+
+    /// Returns the frame that was not sent because its file descriptor could not be, once.
     pub fn take_withdrawn(&mut self) -> Option<Header> {
         self.withdrawn.take()
     }
 
+    /// Gives memory back while nothing is queued.
     pub fn trim(&mut self) {
-        if self.is_empty() && self.touched > KEEP {
-            self.buf.clear();
-            self.touched = 0;
-        }
+        self.buffer.trim();
     }
 }
 
 /// Frames on their way from the library.
 pub struct In {
     fd: Fd,
-    buf: Bytes,
-    start: usize,
-    end: usize,
-    touched: usize,
-    /// A frame that is too large for the buffer, with how much of it is there.
-    big: Option<(Header, Bytes, usize)>,
+    buffer: Buffer,
+    big: Option<Big>,
 }
 
-/// What comes next.
+/// A frame that is too large for the buffer.
+struct Big {
+    header: Header,
+    payload: Bytes,
+    /// How much of the payload has come.
+    len: usize,
+}
+
+/// What comes next from the library.
 pub enum Next {
-    /// Not whole yet.
+    /// No whole frame.
     Wait,
-    /// A frame; its payload is had with [`In::payload`].
+    /// A frame whose payload [`In::payload`] returns.
     Frame(Header),
-    /// The agent does not understand it, or cannot hold it.
+    /// A frame that the agent does not know, or cannot hold.
     Broken,
 }
 
 impl In {
+    /// Reads from standard input.
     pub fn new() -> sys::Result<Self> {
         sys::set_nonblocking(STDIN);
+        Self::of(STDIN)
+    }
+
+    /// Reads from a file descriptor.
+    pub fn of(fd: Fd) -> sys::Result<Self> {
         Ok(Self {
-            fd: STDIN,
-            buf: Bytes::new(IN_SIZE)?,
-            start: 0,
-            end: 0,
-            touched: 0,
+            fd,
+            buffer: Buffer::new(IN_SIZE)?,
             big: None,
         })
     }
@@ -221,77 +252,71 @@ impl In {
         self.fd = socket;
     }
 
-    /// Reads once. `Ok(0)`: the library has gone.
+    /// Reads once. Returns 0 if the library has gone.
     pub fn fill(&mut self) -> sys::Result<usize> {
-        if let Some((_, payload, filled)) = &mut self.big
-            && *filled < payload.len()
+        if let Some(big) = &mut self.big
+            && big.len < big.payload.len()
         {
-            let len = sys::read(self.fd, &mut payload[*filled..])?;
-            *filled += len;
+            let len = sys::read(self.fd, &mut big.payload[big.len..])?;
+            big.len += len;
             return Ok(len);
         }
-        if self.start > 0 {
-            self.buf.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        let len = sys::read(self.fd, &mut self.buf[self.end..])?;
-        self.end += len;
-        self.touched = self.touched.max(self.end);
+        self.buffer.to_front();
+        let len = sys::read(self.fd, self.buffer.free())?;
+        self.buffer.add(len);
         Ok(len)
     }
 
+    /// Returns the next frame if all of it is there. Returns the same one until [`done`](Self::done).
     pub fn next(&mut self) -> Next {
-        if let Some((header, payload, filled)) = &self.big {
-            return if *filled == payload.len() {
-                Next::Frame(*header)
-            } else {
-                Next::Wait
+        if let Some(big) = &self.big {
+            return match big.len == big.payload.len() {
+                true => Next::Frame(big.header),
+                false => Next::Wait,
             };
         }
-        let bytes = &self.buf[self.start..self.end];
-        let header = match Begun::of(bytes) {
+        let queued = self.buffer.queued();
+        let header = match Begun::of(queued) {
             Begun::Nothing => return Next::Wait,
             Begun::Frame(header) => header,
             Begun::Malformed => return Next::Broken,
         };
-        if bytes.len() >= HEADER + header.len {
+        let (whole, len) = (HEADER + header.len, queued.len());
+        if len >= whole {
             return Next::Frame(header);
         }
-        if HEADER + header.len > IN_SIZE {
+        if whole > IN_SIZE {
             let Ok(mut payload) = Bytes::new(header.len) else {
                 return Next::Broken;
             };
-            let there = &bytes[HEADER..];
-            payload[..there.len()].copy_from_slice(there);
-            self.big = Some((header, payload, there.len()));
-            (self.start, self.end) = (0, 0);
+            payload[..len - HEADER].copy_from_slice(&queued[HEADER..]);
+            self.buffer.take(len);
+            self.big = Some(Big {
+                header,
+                payload,
+                len: len - HEADER,
+            });
         }
         Next::Wait
     }
 
-    /// Of the frame that [`next`](Self::next) gave.
+    /// Returns the payload of the frame that [`next`](Self::next) has returned.
     pub fn payload(&self, header: Header) -> &[u8] {
         match &self.big {
-            Some((_, payload, _)) => payload,
-            None => &self.buf[self.start + HEADER..][..header.len],
+            Some(big) => &big.payload,
+            None => &self.buffer.queued()[HEADER..][..header.len],
         }
     }
 
-    /// Goes on to the next frame.
+    /// Goes on to the frame after the one that [`next`](Self::next) has returned.
     pub fn done(&mut self, header: Header) {
         if self.big.take().is_none() {
-            self.start += HEADER + header.len;
-        }
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
+            self.buffer.take(HEADER + header.len);
         }
     }
 
+    /// Gives memory back while nothing is queued.
     pub fn trim(&mut self) {
-        if self.start == self.end && self.touched > KEEP {
-            self.buf.clear();
-            self.touched = 0;
-        }
+        self.buffer.trim();
     }
 }

@@ -54,6 +54,32 @@ pub fn close(fd: Fd) {
     let _ = call!(CLOSE, fd);
 }
 
+/// A file descriptor that is closed on drop.
+#[derive(Debug)]
+pub struct OwnedFd(Fd);
+
+impl OwnedFd {
+    /// Takes a file descriptor that a call has just opened.
+    pub(super) fn opened(fd: usize) -> Self {
+        Self(fd as Fd)
+    }
+
+    pub fn fd(&self) -> Fd {
+        self.0
+    }
+
+    /// Leaves the file descriptor open for the life of the process.
+    pub fn keep(self) -> Fd {
+        core::mem::ManuallyDrop::new(self).0
+    }
+}
+
+impl Drop for OwnedFd {
+    fn drop(&mut self) {
+        close(self.0);
+    }
+}
+
 /// Closes all file descriptors from this one on.
 pub fn close_from(first: Fd) {
     // More than the agent has open at once. The kernel always gives the lowest that is free.
@@ -65,53 +91,50 @@ pub fn close_from(first: Fd) {
 }
 
 /// Opens a path in a directory, or from the working directory, so that it is closed by an exec.
-pub(super) fn open_with(dir: Option<Fd>, path: &CStr, flags: usize) -> Result<Fd> {
+pub(super) fn open_with(dir: Option<Fd>, path: &CStr, flags: usize) -> Result<OwnedFd> {
     let dir = dir.unwrap_or(AT_FDCWD);
-    at_path(nr::OPENAT, dir, path, [O_CLOEXEC | flags, 0]).map(|fd| fd as Fd)
+    at_path(nr::OPENAT, dir, path, [O_CLOEXEC | flags, 0]).map(OwnedFd::opened)
 }
 
 /// Opens a regular file. Anything else fails: opening or reading it may block, or never end.
-pub fn open_regular(path: &CStr) -> Result<Fd> {
+pub fn open_regular(path: &CStr) -> Result<OwnedFd> {
     let fd = open_with(None, path, O_NONBLOCK)?;
-    match mode(fd, c"") {
+    match mode(fd.fd(), c"") {
         Ok(mode) if mode & S_IFMT == S_IFREG => Ok(fd),
-        _ => {
-            close(fd);
-            Err(Errno::INVAL)
-        }
+        _ => Err(Errno::INVAL),
     }
 }
 
 /// Opens a file for reading and writing.
-pub fn open_both(path: &CStr) -> Result<Fd> {
+pub fn open_both(path: &CStr) -> Result<OwnedFd> {
     open_with(None, path, O_RDWR)
 }
 
 /// Opens a file for reading.
 #[inline(never)]
-pub fn open(path: &CStr) -> Result<Fd> {
+pub fn open(path: &CStr) -> Result<OwnedFd> {
     open_with(None, path, 0)
 }
 
 /// Opens a file in a directory for reading.
 #[inline(never)]
-pub fn open_at(dir: Fd, path: &CStr) -> Result<Fd> {
+pub fn open_at(dir: Fd, path: &CStr) -> Result<OwnedFd> {
     open_with(Some(dir), path, 0)
 }
 
 /// Opens an existing file in a directory for writing.
 #[inline(never)]
-pub fn open_to_write(dir: Fd, path: &CStr) -> Result<Fd> {
+pub fn open_to_write(dir: Fd, path: &CStr) -> Result<OwnedFd> {
     open_with(Some(dir), path, O_WRONLY)
 }
 
 /// Opens a directory, but not through a symbolic link. `dir` is `None` for an absolute path.
-pub fn open_dir(dir: Option<Fd>, path: &CStr) -> Result<Fd> {
+pub fn open_dir(dir: Option<Fd>, path: &CStr) -> Result<OwnedFd> {
     open_with(dir, path, O_DIRECTORY | O_NOFOLLOW)
 }
 
 /// Opens a directory to look up names in it, which needs no right to read it. `dir` is `None` for an absolute path.
-pub fn open_dir_path(dir: Option<Fd>, path: &CStr) -> Result<Fd> {
+pub fn open_dir_path(dir: Option<Fd>, path: &CStr) -> Result<OwnedFd> {
     open_with(dir, path, O_DIRECTORY | O_NOFOLLOW | O_PATH)
 }
 
@@ -182,10 +205,9 @@ pub fn rename(from: Fd, name: &CStr, to: Fd, new: &CStr) -> Result<()> {
 /// Gives the owner of a directory all rights to it. A symbolic link is not followed, which `fchmodat` alone would do.
 pub fn open_up(dir: Fd, name: &CStr) {
     let Ok(fd) = open_dir_path(Some(dir), name) else { return };
-    if let Ok(path) = CStr::from_bytes_until_nul(&numbered::<32>(b"/proc/self/fd/", fd)) {
+    if let Ok(path) = CStr::from_bytes_until_nul(&numbered::<32>(b"/proc/self/fd/", fd.fd())) {
         let _ = at_path(nr::FCHMODAT, AT_FDCWD, path, [0o700, 0]);
     }
-    close(fd);
 }
 
 const S_IFMT: u16 = 0o170000;

@@ -174,8 +174,11 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// Maps numbers, zero at first, that forked children can write to as well until they execute a program. They stay mapped.
-pub fn shared_numbers(count: usize) -> Result<&'static [AtomicU32]> {
+/// Numbers that forked children can write to as well until they execute a program.
+pub type SharedNumbers = &'static [AtomicU32];
+
+/// Maps shared numbers, zero at first. They stay mapped.
+pub fn shared_numbers(count: usize) -> Result<SharedNumbers> {
     let bytes = count.checked_mul(size_of::<AtomicU32>()).ok_or(Errno::NOMEM)?;
     let at = map(bytes, MAP_SHARED)?.cast();
     // SAFETY: so many numbers are mapped and nobody unmaps them. Zero is a number, and atomics may be shared.

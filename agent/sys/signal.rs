@@ -1,7 +1,7 @@
 //! Signals, sent and received.
 
 use super::call::{call, memory_call};
-use super::file::{O_CLOEXEC, O_NONBLOCK};
+use super::file::{O_CLOEXEC, O_NONBLOCK, OwnedFd};
 use super::process::{Pid1, REFUSED, exit, getpid};
 use super::{Errno, Fd, Result};
 
@@ -60,11 +60,10 @@ pub fn set_signal_mask(mask: u64) {
 }
 
 /// Opens a file descriptor from which these signals, which are blocked, can be read.
-pub fn signal_fd(signals: &[i32]) -> Result<Fd> {
+pub fn signal_fd(signals: &[i32]) -> Result<OwnedFd> {
     let (set, flags) = (set_of(signals), O_CLOEXEC | O_NONBLOCK);
     // SAFETY: the kernel reads a set of `SET` bytes.
-    let fd = unsafe { memory_call!(SIGNALFD4, -1i32, &raw const set, SET, flags) }?;
-    Ok(fd as Fd)
+    unsafe { memory_call!(SIGNALFD4, -1i32, &raw const set, SET, flags) }.map(OwnedFd::opened)
 }
 
 /// Reads one signal from such a file descriptor: its number, and whether it came from outside of the container.

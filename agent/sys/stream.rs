@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use super::call::{at_path, call, memory_call, nr};
-use super::file::{AT_FDCWD, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, close, numbered, open_with};
+use super::file::{AT_FDCWD, O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDWR, OwnedFd, numbered, open_with};
 use super::{Errno, Fd, Result};
 use crate::protocol::Size;
 
@@ -56,11 +56,11 @@ pub fn hung_up(fd: Fd) -> bool {
 }
 
 /// Makes a pipe, and returns its reading and its writing end.
-pub fn pipe() -> Result<[Fd; 2]> {
-    let mut fds = [0; 2];
+pub fn pipe() -> Result<[OwnedFd; 2]> {
+    let mut fds = [0u32; 2];
     // SAFETY: the kernel writes two file descriptors.
     unsafe { memory_call!(PIPE2, fds.as_mut_ptr(), O_CLOEXEC) }?;
-    Ok(fds)
+    Ok(fds.map(|fd| OwnedFd::opened(fd as usize)))
 }
 
 pub fn set_nonblocking(fd: Fd) {
@@ -80,11 +80,11 @@ pub fn enlarge_pipe(fd: Fd, size: usize) {
 }
 
 /// Makes a copy of a file descriptor that is closed by an exec.
-pub fn duplicate(fd: Fd) -> Result<Fd> {
+pub fn duplicate(fd: Fd) -> Result<OwnedFd> {
     const F_DUPFD_CLOEXEC: usize = 1030;
     const LEAST: usize = 3;
     // SAFETY: this command takes a number.
-    unsafe { memory_call!(FCNTL, fd, F_DUPFD_CLOEXEC, LEAST) }.map(|fd| fd as Fd)
+    unsafe { memory_call!(FCNTL, fd, F_DUPFD_CLOEXEC, LEAST) }.map(OwnedFd::opened)
 }
 
 /// Makes a copy of a file descriptor at a number. The copy outlives an exec.
@@ -102,7 +102,7 @@ pub fn pending(fd: Fd) -> usize {
 }
 
 /// Makes a terminal, and returns its master and its slave.
-pub fn terminal() -> Result<[Fd; 2]> {
+pub fn terminal() -> Result<[OwnedFd; 2]> {
     const TIOCSPTLCK: usize = 0x4004_5431;
     const TIOCGPTPEER: usize = 0x5441;
     const F_SETFD: usize = 2;
@@ -113,29 +113,21 @@ pub fn terminal() -> Result<[Fd; 2]> {
     let master = open(c"/dev/pts/ptmx").or_else(|_| open(c"/dev/ptmx"))?;
     let locked = 0i32;
     // SAFETY: the kernel reads a number of 4 bytes.
-    let unlocked = unsafe { memory_call!(IOCTL, master, TIOCSPTLCK, &raw const locked) };
+    let unlocked = unsafe { memory_call!(IOCTL, master.fd(), TIOCSPTLCK, &raw const locked) };
     let slave = unlocked
         .and_then(|_| {
             // SAFETY: this request takes a number.
-            unsafe { memory_call!(IOCTL, master, TIOCGPTPEER, FLAGS) }.map(|fd| fd as Fd)
+            unsafe { memory_call!(IOCTL, master.fd(), TIOCGPTPEER, FLAGS) }.map(OwnedFd::opened)
         })
-        .or_else(|_| slave_by_path(master, FLAGS));
+        .or_else(|_| slave_by_path(master.fd(), FLAGS))?;
     // After it is opened, since the command would see the flag among those of the file.
-    let slave = slave.and_then(|slave| {
-        // SAFETY: this command takes a number.
-        unsafe { memory_call!(FCNTL, slave, F_SETFD, FD_CLOEXEC) }.map(|_| slave)
-    });
-    match slave {
-        Ok(slave) => Ok([master, slave]),
-        Err(error) => {
-            close(master);
-            Err(error)
-        }
-    }
+    // SAFETY: this command takes a number.
+    unsafe { memory_call!(FCNTL, slave.fd(), F_SETFD, FD_CLOEXEC) }?;
+    Ok([master, slave])
 }
 
 /// Opens a slave by its path, for kernels that do not give it by the master (gVisor).
-fn slave_by_path(master: Fd, flags: usize) -> Result<Fd> {
+fn slave_by_path(master: Fd, flags: usize) -> Result<OwnedFd> {
     const TIOCGPTN: usize = 0x8004_5430;
     let mut number = 0i32;
     // SAFETY: the kernel writes a number of 4 bytes.
@@ -143,7 +135,7 @@ fn slave_by_path(master: Fd, flags: usize) -> Result<Fd> {
     let path = numbered::<24>(b"/dev/pts/", number);
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
     // Without `O_CLOEXEC`, as the other way.
-    at_path(nr::OPENAT, AT_FDCWD, path, [flags, 0]).map(|fd| fd as Fd)
+    at_path(nr::OPENAT, AT_FDCWD, path, [flags, 0]).map(OwnedFd::opened)
 }
 
 /// Makes a terminal the controlling one of this process's session, which has just begun.
@@ -162,7 +154,7 @@ pub fn set_size(terminal: Fd, size: Size) {
 }
 
 /// Connects to the unix socket of this path.
-pub fn connect(path: &CStr) -> Result<Fd> {
+pub fn connect(path: &CStr) -> Result<OwnedFd> {
     const AF_UNIX: u16 = 1;
     const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
     let mut address = [0u8; 110];
@@ -170,15 +162,10 @@ pub fn connect(path: &CStr) -> Result<Fd> {
     let len = 2 + path.len();
     address[..2].copy_from_slice(&AF_UNIX.to_ne_bytes());
     address.get_mut(2..len).ok_or(Errno::INVAL)?.copy_from_slice(path);
-    let fd = call!(SOCKET, AF_UNIX, SOCK_STREAM_CLOEXEC, 0)? as Fd;
+    let fd = call!(SOCKET, AF_UNIX, SOCK_STREAM_CLOEXEC, 0).map(OwnedFd::opened)?;
     // SAFETY: the kernel reads `len` bytes, which `address` has.
-    match unsafe { memory_call!(CONNECT, fd, address.as_ptr(), len) } {
-        Ok(_) => Ok(fd),
-        Err(error) => {
-            close(fd);
-            Err(error)
-        }
-    }
+    unsafe { memory_call!(CONNECT, fd.fd(), address.as_ptr(), len) }?;
+    Ok(fd)
 }
 
 /// Writes to a socket, and sends a file descriptor with the first byte.

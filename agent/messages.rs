@@ -1,0 +1,241 @@
+//! What each message of the library does, see "To the agent" in PROTOCOL.md. Each returns `None` if it makes no sense, which
+//! breaks the connection.
+
+use crate::kill;
+use crate::protocol::{self, ANY_USER, BY_SOCKET, Cause, Fields, Header, Size, Spawn, UNKNOWN, VERSION};
+use crate::protocol::{from_agent, to_agent};
+use crate::socket;
+use crate::sys::{self, Errno};
+use crate::table::Start;
+use crate::wipe::Wipe;
+use crate::wire::Next;
+use crate::{Agent, BROKEN, KillAll, Wiping};
+
+/// After how many microseconds of messages everything else has its turn.
+const TURN: u64 = 1000;
+
+/// After how many microseconds of nothing but messages, each time, the library is given a sign of life: its questions wait
+/// behind the other messages.
+const SIGN: u64 = 100_000;
+
+/// For how many turns of [`Agent::reap`] a count of the processes waits.
+const COUNT_TURNS: u32 = 100;
+
+/// The numbers of signals.
+const SIGNALS: core::ops::RangeInclusive<u32> = 1..=64;
+
+impl Agent {
+    /// Does what the library has asked for. Not for long: some of it takes its time, and commands wait.
+    pub fn take_frames(&mut self) {
+        let begun = sys::now();
+        let mut now = begun;
+        let mut is_idle = true;
+        while self.out.has_room() && now.saturating_sub(begun) <= TURN {
+            match self.input.next() {
+                Next::Wait => break,
+                Next::Broken => sys::exit(BROKEN),
+                Next::Frame(header) => {
+                    if self.obey(header).is_none() {
+                        sys::exit(BROKEN);
+                    }
+                    self.input.done(header);
+                    is_idle = false;
+                    now = sys::now();
+                }
+            }
+        }
+        if is_idle {
+            self.sign_at = now + SIGN;
+        } else if now >= self.sign_at && self.out.has_room() {
+            self.out.frame(from_agent::PONG, 0, &UNKNOWN.to_le_bytes());
+            self.sign_at = now + SIGN;
+        }
+    }
+
+    fn obey(&mut self, header: Header) -> Option<()> {
+        if !self.is_greeted && header.kind != to_agent::HELLO {
+            return None;
+        }
+        match header.kind {
+            to_agent::HELLO => self.hello(header),
+            to_agent::SPAWN => self.spawn(header),
+            to_agent::STDIN => self.stdin(header),
+            to_agent::STDIN_END => self.stdin_end(header),
+            to_agent::CREDIT => self.credit(header),
+            to_agent::SIGNAL => self.signal(header),
+            to_agent::KILL => self.kill(header),
+            to_agent::CLOSE => self.close(header),
+            to_agent::KILL_ALL => self.kill_all(header),
+            to_agent::WIPE => self.wipe(header),
+            to_agent::COUNT => self.count(header),
+            to_agent::PING => self.ping(header),
+            to_agent::PIPE => self.pipe(header),
+            to_agent::LIMITS => self.limits(header),
+            to_agent::RESIZE => self.resize(header),
+            to_agent::CGROUPS => self.cgroups(header),
+            _ => None,
+        }
+    }
+
+    fn fields(&self, header: Header) -> Fields<'_> {
+        Fields(self.input.payload(header))
+    }
+
+    /// Answers with what the agent can. The library judges the version, from the answer.
+    fn hello(&mut self, header: Header) -> Option<()> {
+        let mut fields = self.fields(header);
+        protocol::hello_version(&mut fields)?;
+        let socket = match fields.0 {
+            // Nothing else has run in the container yet, and so nobody else can have connected.
+            token if token.len() == protocol::TOKEN && !self.is_greeted => socket::connect(token).ok(),
+            _ => None,
+        };
+        self.is_greeted = true;
+        let mut hello = [0; 7];
+        hello[..4].copy_from_slice(&protocol::MAGIC);
+        hello[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        hello[6] |= if sys::can_become_user() { ANY_USER } else { 0 };
+        hello[6] |= self.table.cgroups.version;
+        hello[6] |= if socket.is_some() { BY_SOCKET } else { 0 };
+        self.out.frame(from_agent::HELLO, header.id, &hello);
+        if let Some(socket) = socket {
+            let socket = socket.keep();
+            self.out.switch(socket);
+            self.input.switch(socket);
+        }
+        Some(())
+    }
+
+    fn spawn(&mut self, header: Header) -> Option<()> {
+        let is_alone = self.is_alone();
+        let spawn = Spawn::decode(self.input.payload(header))?;
+        let oom_before = self.table.cgroups.oom_kills().count();
+        if self.own.hold().is_err() {
+            sys::exit(BROKEN);
+        }
+        let start = Start {
+            given: &self.given,
+            own: &mut self.own,
+            oom_before,
+            is_alone,
+        };
+        if let Err(failure) = self.table.spawn(start, header.id, &spawn)? {
+            self.out.cannot_start(header.id, failure);
+        }
+        Some(())
+    }
+
+    fn stdin(&mut self, header: Header) -> Option<()> {
+        match self.table.find(header.id) {
+            Some(command) => command.stdin.take(self.input.payload(header)),
+            None => Some(()),
+        }
+    }
+
+    fn stdin_end(&mut self, header: Header) -> Option<()> {
+        if let Some(command) = self.table.find(header.id) {
+            command.stdin.end();
+        }
+        Some(())
+    }
+
+    fn credit(&mut self, header: Header) -> Option<()> {
+        let credit = self.fields(header).u32()?;
+        match self.table.find(header.id) {
+            Some(command) => command.outputs.add_credit(credit),
+            None => Some(()),
+        }
+    }
+
+    fn signal(&mut self, header: Header) -> Option<()> {
+        let signal = self.fields(header).u32().filter(|signal| SIGNALS.contains(signal))?;
+        if let Some(command) = self.table.find(header.id) {
+            command.signal(signal as i32);
+        }
+        Some(())
+    }
+
+    fn kill(&mut self, header: Header) -> Option<()> {
+        if let Some(command) = self.table.find(header.id) {
+            command.begin_kill(self.proc, Cause::Kill);
+        }
+        Some(())
+    }
+
+    fn close(&mut self, header: Header) -> Option<()> {
+        if let Some(command) = self.table.find(header.id) {
+            command.outputs.discard();
+        }
+        Some(())
+    }
+
+    /// Begins to kill everything. One answer is for all requests until it is given, and is of a look after the last of them.
+    fn kill_all(&mut self, header: Header) -> Option<()> {
+        let since = self.kill_all.as_ref().map_or_else(sys::now, |kill_all| kill_all.since);
+        self.kill_all = Some(KillAll { id: header.id, since });
+        for command in self.table.commands_mut() {
+            command.begin_kill(self.proc, Cause::Kill);
+        }
+        Some(())
+    }
+
+    fn wipe(&mut self, header: Header) -> Option<()> {
+        let wipe = Wipe::begin(header.id, self.fields(header), sys::now())?;
+        match wipe {
+            Ok(wipe) if self.wipe.is_none() => self.wipe = Some(Wiping::GoesOn(wipe)),
+            Ok(_) => self.out.wiped(header.id, Err((Errno::BUSY, 0))),
+            Err(error) => self.out.wiped(header.id, Err((error, 0))),
+        }
+        Some(())
+    }
+
+    fn count(&mut self, header: Header) -> Option<()> {
+        // Children that have ended by now do not count. Those that end without end are not waited for.
+        for _ in 0..COUNT_TURNS {
+            self.reap();
+            if !self.to_reap {
+                break;
+            }
+        }
+        let count = kill::count(self.proc);
+        self.out.frame(from_agent::COUNTED, header.id, &count.to_le_bytes());
+        Some(())
+    }
+
+    fn ping(&mut self, header: Header) -> Option<()> {
+        let kills = self.table.cgroups.oom_kills().count();
+        self.out.frame(from_agent::PONG, header.id, &kills.to_le_bytes());
+        Some(())
+    }
+
+    fn pipe(&mut self, header: Header) -> Option<()> {
+        let mut fields = self.fields(header);
+        let (stream, taken) = (fields.u8()?, fields.u8()?);
+        match self.table.find(header.id) {
+            Some(command) => command.answer_pipe(stream.into(), taken != 0),
+            None => Some(()),
+        }
+    }
+
+    fn limits(&mut self, header: Header) -> Option<()> {
+        self.given.set_limits(Fields(self.input.payload(header)))
+    }
+
+    fn resize(&mut self, header: Header) -> Option<()> {
+        let size = Size::decode(&mut self.fields(header))?;
+        if let Some(command) = self.table.find(header.id) {
+            command.outputs.resize(size);
+        }
+        Some(())
+    }
+
+    /// Makes control groups. That must be before any command, since all of them are to have one.
+    fn cgroups(&mut self, header: Header) -> Option<()> {
+        if self.table.commands().next().is_some() || self.table.cgroups.are_made() {
+            return None;
+        }
+        let (step, error) = self.table.cgroups.make().err().unwrap_or((0, Errno(0)));
+        self.out.step_failed(from_agent::CGROUPS_MADE, header.id, step, error);
+        Some(())
+    }
+}

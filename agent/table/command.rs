@@ -1,0 +1,427 @@
+//! One command, from its start to the last of its output. Each state has what means something in it.
+
+use super::streams::{Outputs, Stdin};
+use crate::cgroups::Cgroups;
+use crate::kill::{self, Killing, Proc, Progress};
+use crate::protocol::{Cause, Exit, NO_COUNT, Spawn, Stage, UNKNOWN};
+use crate::sys::{self, Errno, OwnedFd, Waited};
+use crate::tree::Process;
+use crate::wire::Out;
+
+pub type Failure = (Stage, Errno);
+
+pub struct Command {
+    pub id: u32,
+    pub stdin: Stdin,
+    pub outputs: Outputs,
+    pub(super) state: State,
+}
+
+pub(super) enum State {
+    /// The first process was not waited for, and the library waits for the end.
+    Running(Running),
+    /// The first process was waited for, and the library waits for the end.
+    Ended(Ended),
+    /// The library was told of the end, since nothing could be done any more. The first process was not waited for.
+    Undying(First),
+    /// The library was told of the end. There may be output.
+    Reported,
+}
+
+pub(super) struct Running {
+    pub first: First,
+    pub life: Life,
+}
+
+pub(super) struct Ended {
+    pub life: Life,
+    signal: u8,
+    code: u8,
+    /// When the first process was waited for, in microseconds.
+    at: u64,
+    /// Why the command did not begin, if it did not.
+    failure: Option<Failure>,
+    /// How much of each output is certainly from before the end, and not read.
+    unread: [usize; 2],
+    /// Kills for memory in the container while the first process ran, or [`UNKNOWN`]. Later ones are others'.
+    pub kills: u32,
+    /// Whether the command was killed for memory, once that is judged.
+    for_memory: Option<bool>,
+}
+
+/// The first process.
+pub(super) struct First {
+    pub pid: i32,
+    /// The slave of the command's terminal. It is kept open, since a command that closes its own can open it again by name.
+    _slave: Option<OwnedFd>,
+}
+
+/// What the exit is made of, until it is told.
+pub(super) struct Life {
+    /// The number of the first process, and so of the command's session.
+    pub session: i32,
+    /// When the command was started, in microseconds.
+    started: u64,
+    /// ...and in the kernel's ticks, once that matters.
+    pub ticks: Option<u64>,
+    deadline: Option<u64>,
+    /// What the processes have used that PID 1 has waited for.
+    used: Used,
+    /// The container's count of kills for memory at the start, or [`UNKNOWN`].
+    kills_before: u32,
+    /// Kills for memory since then whose victims were the command's, and others'.
+    pub kills_own: u32,
+    pub kills_elsewhere: u32,
+    /// There were processes of others meanwhile.
+    pub has_company: bool,
+    fate: Fate,
+}
+
+/// Whether the agent ends a command.
+enum Fate {
+    /// Nobody has asked for that.
+    Own,
+    Killing(Cause, Killing),
+    /// Everything is dead, or the kill was given up.
+    Killed(Cause, Progress),
+}
+
+#[derive(Default)]
+struct Used {
+    user: u64,
+    system: u64,
+    peak_kib: u64,
+}
+
+/// What a command is started with.
+pub struct Started {
+    pub pid: i32,
+    pub stdin: Stdin,
+    pub outputs: Outputs,
+    pub slave: Option<OwnedFd>,
+    pub oom_before: u32,
+}
+
+/// What the library is to be told of a command's end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    None,
+    CannotStart(Failure),
+    Exit(Exit),
+}
+
+impl Command {
+    pub fn new(id: u32, spawn: &Spawn<'_>, started: Started) -> Self {
+        let now = sys::now();
+        let deadline = || now.saturating_add(spawn.deadline.saturating_mul(1000));
+        Self {
+            id,
+            stdin: started.stdin,
+            outputs: started.outputs,
+            state: State::Running(Running {
+                first: First {
+                    pid: started.pid,
+                    _slave: started.slave,
+                },
+                life: Life {
+                    session: started.pid,
+                    started: now,
+                    ticks: None,
+                    deadline: (spawn.deadline > 0).then(deadline),
+                    used: Used::default(),
+                    kills_before: started.oom_before,
+                    kills_own: 0,
+                    kills_elsewhere: 0,
+                    has_company: false,
+                    fate: Fate::Own,
+                },
+            }),
+        }
+    }
+
+    /// Returns the pid of the first process if it was not waited for.
+    pub fn pid(&self) -> Option<i32> {
+        match &self.state {
+            State::Running(Running { first, .. }) | State::Undying(first) => Some(first.pid),
+            State::Ended(_) | State::Reported => None,
+        }
+    }
+
+    /// Returns what is known of the command if its end was not told.
+    pub(super) fn life(&self) -> Option<&Life> {
+        match &self.state {
+            State::Running(Running { life, .. }) | State::Ended(Ended { life, .. }) => Some(life),
+            State::Undying(_) | State::Reported => None,
+        }
+    }
+
+    pub(super) fn life_mut(&mut self) -> Option<&mut Life> {
+        match &mut self.state {
+            State::Running(Running { life, .. }) | State::Ended(Ended { life, .. }) => Some(life),
+            State::Undying(_) | State::Reported => None,
+        }
+    }
+
+    /// Returns whether the library was told of the end.
+    pub fn is_reported(&self) -> bool {
+        self.life().is_none()
+    }
+
+    /// Returns whether nothing more is to be told of the command.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Reported) && self.outputs.are_closed()
+    }
+
+    pub fn is_being_killed(&self) -> bool {
+        self.life().is_some_and(|life| matches!(life.fate, Fate::Killing(..)))
+    }
+
+    /// Returns when the deadline is, if it is still to be kept: by a kill, or for a command that has ended by itself by
+    /// telling the end without waiting for its output.
+    pub fn due(&self) -> Option<u64> {
+        let life = match &self.state {
+            State::Running(running) => &running.life,
+            State::Ended(ended) if ended.unread != [0, 0] => &ended.life,
+            _ => return None,
+        };
+        life.deadline.filter(|_| life.cause() == Cause::Own)
+    }
+
+    /// Returns whether there is output before the end that can be read, or could before another process took it.
+    pub fn waits_for_output(&self) -> bool {
+        matches!(&self.state, State::Ended(ended) if ended.unread != [0, 0]) && self.outputs.may_print()
+    }
+
+    /// Finds out when the command was started, while its pid is its own. A zombie is in the list too.
+    pub(super) fn look_at_start(&mut self, proc: Proc) {
+        if let State::Running(Running { first, life }) = &mut self.state
+            && life.ticks.is_none()
+        {
+            life.ticks = kill::process(proc, first.pid).map(|process| process.started);
+        }
+    }
+
+    /// Sends a signal to the first process, if it was not waited for.
+    pub fn signal(&self, signal: i32) {
+        if let Some(pid) = self.pid() {
+            let _ = sys::kill(pid, signal);
+        }
+    }
+
+    /// Begins to kill the command. The end of one that has ended by itself is told at once, whatever is still to be read.
+    #[inline(never)]
+    pub fn begin_kill(&mut self, proc: Proc, cause: Cause) {
+        self.look_at_start(proc);
+        match &mut self.state {
+            State::Running(Running { life, .. }) if matches!(life.fate, Fate::Own) => {
+                life.fate = Fate::Killing(cause, Killing::begin(sys::now()));
+            }
+            State::Ended(ended) => ended.unread = [0, 0],
+            _ => {}
+        }
+    }
+
+    /// Returns the kill that goes on.
+    pub fn killing(&self) -> Option<Killing> {
+        match self.life()?.fate {
+            Fate::Killing(_, killing) => Some(killing),
+            _ => None,
+        }
+    }
+
+    /// Notes what came of a round of the kill.
+    pub fn has_killed(&mut self, round: Killing, progress: Progress) {
+        if let Some(life) = self.life_mut()
+            && let Fate::Killing(cause, killing) = &mut life.fate
+        {
+            match progress {
+                Progress::GoesOn => *killing = round,
+                over => life.fate = Fate::Killed(*cause, over),
+            }
+        }
+    }
+
+    /// Notes that the first process was waited for. `kills` is the container's count of kills for memory by now. Returns the
+    /// time.
+    pub(super) fn end(&mut self, waited: &Waited, failure: Option<Failure>, kills: u32) -> u64 {
+        let at = sys::now();
+        self.stdin.close();
+        self.state = match core::mem::replace(&mut self.state, State::Reported) {
+            State::Running(Running { mut life, .. }) => {
+                life.used.add(waited);
+                State::Ended(Ended {
+                    signal: waited.signal,
+                    code: waited.code,
+                    at,
+                    failure,
+                    unread: [0, 1].map(|stream| self.outputs.unread(stream)),
+                    kills: life.kills_by(kills),
+                    for_memory: None,
+                    life,
+                })
+            }
+            State::Undying(_) => State::Reported,
+            state => state,
+        };
+        at
+    }
+
+    /// Reads an output, see [`Outputs::read`].
+    pub fn read_output(&mut self, stream: usize, out: &mut Out) {
+        let read = self.outputs.read(self.id, stream, out);
+        if let State::Ended(ended) = &mut self.state {
+            let unread = &mut ended.unread[stream];
+            *unread = if read.is_empty {
+                0
+            } else {
+                unread.saturating_sub(read.len)
+            };
+        }
+    }
+
+    /// Takes the library's answer whether it reads the pipe that it was offered. Returns `None` if none was offered.
+    pub fn answer_pipe(&mut self, stream: usize, is_taken: bool) -> Option<()> {
+        self.outputs.answer_pipe(stream, is_taken)?;
+        if let State::Ended(ended) = &mut self.state
+            && is_taken
+        {
+            ended.unread[stream] = 0;
+        }
+        Some(())
+    }
+
+    /// Returns what the library is to be told of the end, once: after the output from before it, or when everything of a
+    /// command that is killed is dead.
+    #[inline(never)]
+    pub fn report(&mut self, cgroups: &Cgroups) -> Report {
+        match &mut self.state {
+            State::Running(running) if matches!(running.life.fate, Fate::Killed(..)) => {}
+            State::Ended(ended) if !matches!(ended.life.fate, Fate::Killing(..)) => {
+                // Output that other processes have taken from the pipe is not waited for.
+                for (stream, unread) in ended.unread.iter_mut().enumerate() {
+                    if *unread > 0 && self.outputs.is_empty(stream) {
+                        *unread = 0;
+                    }
+                }
+                if ended.life.cause() == Cause::Own && ended.failure.is_none() && ended.unread != [0, 0] {
+                    return Report::None;
+                }
+            }
+            _ => return Report::None,
+        }
+        match core::mem::replace(&mut self.state, State::Reported) {
+            State::Running(Running { first, life }) => {
+                self.state = State::Undying(first);
+                Report::Exit(Exit {
+                    signal: sys::SIGKILL as u8,
+                    wall: sys::now().saturating_sub(life.started),
+                    oom_kills: UNKNOWN,
+                    ..life.exit(self.id, cgroups)
+                })
+            }
+            State::Ended(ended) => match ended.failure {
+                Some(failure) if ended.life.cause() == Cause::Own => {
+                    // This is the last frame of the command.
+                    self.outputs.close_all();
+                    Report::CannotStart(failure)
+                }
+                _ => Report::Exit(ended.exit(self.id, cgroups)),
+            },
+            State::Undying(_) | State::Reported => Report::None,
+        }
+    }
+}
+
+impl Life {
+    pub fn cause(&self) -> Cause {
+        match self.fate {
+            Fate::Own => Cause::Own,
+            Fate::Killing(cause, _) | Fate::Killed(cause, _) => cause,
+        }
+    }
+
+    /// Returns whether a process that has left all sessions can also be of others. A command that is killed ends with all
+    /// that it could have begun, and so that counts as its own.
+    pub fn is_unsure_of_orphans(&self) -> bool {
+        self.has_company && self.cause() == Cause::Own
+    }
+
+    /// Returns whether a process that can be the command's certainly is. One of the same tick can be older.
+    pub fn surely_began(&self, orphan: &Process) -> bool {
+        orphan.session == self.session as u32 || self.ticks.is_some_and(|ticks| orphan.started > ticks)
+    }
+
+    pub fn is_younger_than(&self, process: &Process) -> bool {
+        self.ticks.is_some_and(|ticks| process.started < ticks)
+    }
+
+    pub fn add(&mut self, waited: &Waited) {
+        self.used.add(waited);
+    }
+
+    /// Returns whether the container's count of kills for memory has changed since the start.
+    pub fn has_seen_kills(&self, now: u32) -> bool {
+        self.kills_before != now
+    }
+
+    /// Returns how many kills for memory there were since the start, or [`UNKNOWN`]. `now` is the container's count.
+    pub fn kills_by(&self, now: u32) -> u32 {
+        match (self.kills_before, now) {
+            (UNKNOWN, _) | (_, UNKNOWN) => UNKNOWN,
+            (before, now) => now.saturating_sub(before),
+        }
+    }
+
+    /// Returns the exit as far as it does not depend on how the first process ended.
+    fn exit(&self, id: u32, cgroups: &Cgroups) -> Exit {
+        let own = cgroups.used(id);
+        let (user, system) = own
+            .as_ref()
+            .map_or((self.used.user, self.used.system), |own| (own.user, own.system));
+        Exit {
+            cause: self.cause(),
+            all_dead: matches!(self.fate, Fate::Killed(_, Progress::AllDead)),
+            own_peak: own.map_or(NO_COUNT, |own| own.peak),
+            container_peak: cgroups.container_peak(),
+            user,
+            system,
+            peak_kib: self.used.peak_kib,
+            ..Exit::default()
+        }
+    }
+}
+
+impl Ended {
+    /// Returns whether it is still to be judged whether the command was killed for memory.
+    pub fn is_to_be_judged(&self) -> bool {
+        self.for_memory.is_none()
+    }
+
+    pub fn judge(&mut self, for_memory: bool) {
+        self.for_memory = Some(for_memory);
+    }
+
+    /// Returns the exit code, if no signal ended the first process.
+    pub fn code(&self) -> Option<u8> {
+        (self.signal == 0).then_some(self.code)
+    }
+
+    fn exit(&self, id: u32, cgroups: &Cgroups) -> Exit {
+        Exit {
+            signal: self.signal,
+            code: self.code().unwrap_or(0),
+            wall: self.at.saturating_sub(self.life.started),
+            oom_kills: self.kills,
+            for_memory: self.for_memory == Some(true),
+            ..self.life.exit(id, cgroups)
+        }
+    }
+}
+
+impl Used {
+    fn add(&mut self, waited: &Waited) {
+        self.user += waited.user;
+        self.system += waited.system;
+        self.peak_kib = self.peak_kib.max(waited.peak_kib);
+    }
+}
