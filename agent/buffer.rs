@@ -44,7 +44,7 @@ impl Buffer {
         self.bytes.len() - self.end
     }
 
-    /// Returns how many bytes before what is queued were taken, and would be free after [`to_front`](Self::to_front).
+    /// Returns how many bytes before what is queued were taken, and would be free after [`move_to_front`](Self::move_to_front).
     pub fn taken(&self) -> usize {
         self.start
     }
@@ -75,7 +75,7 @@ impl Buffer {
 
     /// Moves what is queued to the front, so that all free bytes are after it.
     #[inline(never)]
-    pub fn to_front(&mut self) {
+    pub fn move_to_front(&mut self) {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;

@@ -99,7 +99,7 @@ impl Out {
     #[inline(never)]
     fn make_room(&mut self, wanted: usize) {
         if self.buffer.room() < wanted && self.buffer.taken() >= wanted {
-            self.buffer.to_front();
+            self.buffer.move_to_front();
         }
     }
 
@@ -261,7 +261,7 @@ impl In {
             big.len += len;
             return Ok(len);
         }
-        self.buffer.to_front();
+        self.buffer.move_to_front();
         let len = sys::read(self.fd, self.buffer.free())?;
         self.buffer.add(len);
         Ok(len)

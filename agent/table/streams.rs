@@ -76,7 +76,7 @@ impl Stdin {
             none => none.insert(Buffer::new(STDIN_WINDOW as usize).ok()?),
         };
         if buffer.room() < data.len() {
-            buffer.to_front();
+            buffer.move_to_front();
         }
         buffer.push(data);
         Some(())
