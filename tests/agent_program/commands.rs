@@ -1,5 +1,8 @@
 //! The table of commands. Their processes are started by the standard library.
 
+// The table waits for them.
+#![allow(clippy::zombie_processes)]
+
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Stdio};
@@ -210,7 +213,7 @@ fn output_that_another_process_has_taken_is_not_waited_for() {
 #[test]
 fn a_command_that_is_killed_is_told_of_when_all_of_it_is_dead() {
     let mut fixture = Fixture::new();
-    let mut child = fixture.shell(1, "exec sleep 1000", WINDOW, Duration::ZERO);
+    let mut child = fixture.shell(1, "exec sleep 60", WINDOW, Duration::ZERO);
     let proc = fixture.proc;
     fixture.command(1).begin_kill(proc, Cause::Kill);
     assert!(fixture.command(1).is_being_killed());
@@ -229,7 +232,7 @@ fn a_command_that_is_killed_is_told_of_when_all_of_it_is_dead() {
 #[test]
 fn a_command_that_does_not_die_is_told_of_and_keeps_its_place() {
     let mut fixture = Fixture::new();
-    let mut child = fixture.shell(1, "exec sleep 1000", WINDOW, Duration::ZERO);
+    let mut child = fixture.shell(1, "exec sleep 60", WINDOW, Duration::ZERO);
     let proc = fixture.proc;
     fixture.command(1).begin_kill(proc, Cause::Deadline);
     let killing = fixture.command(1).killing().unwrap();
@@ -266,7 +269,7 @@ fn a_deadline_kills_what_runs_and_tells_the_end_of_what_does_not() {
     let exit = fixture.exit(1);
     assert_eq!((exit.code, exit.cause), (0, Cause::Own), "it has ended by itself");
 
-    let mut child = fixture.shell(2, "exec sleep 1000", 0, Duration::from_secs(1000));
+    let mut child = fixture.shell(2, "exec sleep 60", 0, Duration::from_secs(1000));
     assert!(fixture.command(2).due().is_some());
     fixture.command(2).begin_kill(proc, Cause::Deadline);
     assert!(fixture.command(2).due().is_none() && fixture.command(2).is_being_killed());
@@ -277,7 +280,7 @@ fn a_deadline_kills_what_runs_and_tells_the_end_of_what_does_not() {
 #[test]
 fn only_what_was_killed_for_memory_is_said_to_be() {
     let mut fixture = Fixture::new();
-    let mut running = fixture.shell(1, "exec sleep 1000", WINDOW, Duration::ZERO);
+    let mut running = fixture.shell(1, "exec sleep 60", WINDOW, Duration::ZERO);
     let victim = fixture.shell(2, "kill -9 $$", WINDOW, Duration::ZERO);
     let shell = fixture.shell(3, "exit 137", WINDOW, Duration::ZERO);
     // The kernel has killed one process so far: whose it was tells the signal.
