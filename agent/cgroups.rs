@@ -1,5 +1,5 @@
-//! Control groups (`Documentation/admin-guide/cgroup-v2.rst` of the kernel): what the container's own tells, and one for each
-//! command where it can be written to.
+//! Control groups (`Documentation/admin-guide/cgroup-v2.rst` of the kernel): the container's own, which is read, and one for
+//! each command where the agent may write to them.
 
 use core::ffi::CStr;
 
@@ -9,19 +9,19 @@ use crate::users;
 
 const ROOT: &CStr = c"/sys/fs/cgroup";
 
-/// Where the agent goes: a group that has controllers for others in it may have no process of its own.
+/// The agent's own group. A group that gives controllers to groups in it may have no process of its own.
 const AGENT: &CStr = c"dockerpool-agent";
 
-/// The longest name of a command's group with that of a file in it.
+/// The room for the path of a file in a command's group.
 const PATH: usize = 48;
 
 pub struct Cgroups {
-    /// In the agent's hello.
+    /// The version, as the agent's hello has it.
     pub version: u8,
-    /// The container's own group, where each command has one of its own in it.
+    /// The container's own group, if each command has a group in it.
     root: Option<Fd>,
-    /// Where the kernel counts its kills for memory in the container.
     oom: OomKills,
+    /// The file of the most memory that the container has had at once.
     peak: Option<Fd>,
     /// There may be groups of commands that have ended.
     pub stale: bool,
@@ -42,20 +42,22 @@ impl OomKills {
     }
 }
 
-/// What was used in a command's group.
+/// What all processes that ever were in a command's group have used.
 pub struct Used {
-    /// Microseconds.
+    /// Processor time, in microseconds.
     pub user: u64,
     pub system: u64,
-    /// Bytes, or [`NO_COUNT`].
+    /// The most memory at once, in bytes, or [`NO_COUNT`].
     pub peak: u64,
+    /// Kills for memory.
     pub oom_kills: u32,
 }
 
-/// At which step no groups could be made, see PROTOCOL.md, and why.
+/// The step at which no groups could be made, see PROTOCOL.md, and why.
 pub type Failure = (u8, Errno);
 
 impl Cgroups {
+    /// Finds the version, and opens the container's own counters.
     pub fn find() -> Self {
         let first = |paths: [&CStr; 2]| paths.into_iter().position(|path| sys::open(path).is_ok());
         let open = |paths: [&CStr; 2]| {
@@ -92,8 +94,8 @@ impl Cgroups {
         self.oom
     }
 
-    /// Has each command get a group of its own from now on. The agent goes into one too. Who runs as its user could freeze
-    /// it there, and so no command does.
+    /// Gives each command a group of its own from now on, and moves the agent into one. A process of the agent's user could
+    /// freeze it there, and so no command runs as that user.
     pub fn make(&mut self) -> core::result::Result<(), Failure> {
         let at = |step| move |error| (step, error);
         if self.version != V2 {
@@ -104,23 +106,23 @@ impl Cgroups {
         }
         let root = sys::open_dir(None, ROOT).map_err(at(3))?.keep();
         sys::mkdir(root, AGENT).map_err(at(3))?;
-        // Without it nothing is proven.
+        // Without `cgroup.kill` no death is proven.
         sys::open_to_write(root, c"dockerpool-agent/cgroup.kill").map_err(at(4))?;
         write(root, c"dockerpool-agent/cgroup.procs", b"0").map_err(at(5))?;
         write(root, c"cgroup.subtree_control", b"+memory +pids").map_err(at(6))?;
-        // Then the agent has as large a share of the processor as a command, however many processes that has. Not every engine
-        // of a plain user has this one delegated.
+        // With this one the agent has as large a share of the processor as a command, however many processes that has. Not
+        // every engine of a plain user can delegate it.
         let _ = write(root, c"cgroup.subtree_control", b"+cpu");
         self.root = Some(root);
         Ok(())
     }
 
-    /// Whether each command has a group of its own.
+    /// Returns whether each command has a group of its own.
     pub fn are_made(&self) -> bool {
         self.root.is_some()
     }
 
-    /// Makes the group of a command, with its limits, if they are not 0.
+    /// Makes the group of a command, with those of its limits that are not 0.
     pub fn begin(&mut self, id: u32, memory: u64, pids: u32) -> sys::Result<()> {
         let Some(root) = self.root else {
             return if memory == 0 && pids == 0 {
@@ -133,7 +135,7 @@ impl Cgroups {
         let set = || {
             if memory > 0 {
                 set(root, id, b"/memory.max", memory)?;
-                // Swap is not added to it. Where there is no swap there is no such file.
+                // Swap is not to add to the memory. Without swap there is no such file.
                 match set(root, id, b"/memory.swap.max", 0) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(error),
@@ -151,7 +153,7 @@ impl Cgroups {
         set
     }
 
-    /// In the child that becomes the command.
+    /// Moves this process, which becomes the command, into the command's group.
     pub fn enter(&self, id: u32) -> sys::Result<()> {
         match self.root {
             Some(root) => write(root, path(&mut [0; PATH], id, b"/cgroup.procs"), b"0"),
@@ -159,31 +161,32 @@ impl Cgroups {
         }
     }
 
-    /// Kills all that is in a command's group or in groups within it, also what is begun meanwhile.
+    /// Kills all processes in a command's group and in groups within it, those that are begun meanwhile too.
     pub fn kill(&self, id: u32) {
         let Some(root) = self.root else { return };
         let _ = write(root, path(&mut [0; PATH], id, b"/cgroup.kill"), b"1");
-        // The kernel sends this to first threads. A process whose first thread has ended goes on, and is killed as a whole.
+        // The kernel kills by first threads, and so misses a process whose first thread has ended. Its pid reaches the whole
+        // process.
         let mut buf = [0; 1024];
         let Some(listed) = self.read(id, b"/cgroup.procs", &mut buf) else {
             return;
         };
-        // The last number may be cut, and another round follows.
+        // The buffer may cut the last number. Another round follows.
         let whole = listed.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
         for pid in listed[..whole].split(|byte| *byte == b'\n').filter_map(users::number) {
             let _ = sys::kill(pid as i32, sys::SIGKILL);
         }
     }
 
-    /// Whether nothing lives in a command's group, nor in groups within it. A first thread that has ended alone is no end of
-    /// its process here.
+    /// Returns whether nothing lives in a command's group and in groups within it. A process whose first thread has ended
+    /// counts as living.
     pub fn is_empty(&self, id: u32) -> bool {
         let mut text = [0; 128];
         self.read(id, b"/cgroup.events", &mut text)
             .is_some_and(|text| value(text, b"populated ") == Some(0))
     }
 
-    /// What all that was ever in a command's group has used; `None` where it has no group.
+    /// Returns what a command's group has used, or `None` if it has no group.
     #[inline(never)]
     pub fn used(&self, id: u32) -> Option<Used> {
         let mut buf = [0; 1024];
@@ -192,7 +195,7 @@ impl Cgroups {
         let peak = self
             .read(id, b"/memory.peak", &mut buf)
             .and_then(|text| value(text, b""));
-        // Of the groups within it too. A kill counts where its victim was, whatever limit it was for.
+        // The file counts groups within too, and a kill where its victim was, whatever limit it was for.
         let events = self.read(id, b"/memory.events", &mut buf)?;
         Some(Used {
             user,
@@ -202,14 +205,14 @@ impl Cgroups {
         })
     }
 
-    /// The most memory that the container has had at once so far.
+    /// Returns the most memory that the container has had at once so far, in bytes, or [`NO_COUNT`].
     pub fn container_peak(&self) -> u64 {
         let mut text = [0; 32];
         let len = self.peak.and_then(|peak| sys::read_from_start(peak, &mut text).ok());
         len.and_then(|len| value(&text[..len], b"")).unwrap_or(NO_COUNT)
     }
 
-    /// Removes the group of a command that has ended. While something of it lives on it stays, and is removed later.
+    /// Removes the group of a command that has ended. [`sweep`](Self::sweep) removes it later if something lives in it.
     pub fn remove(&mut self, id: u32) {
         if let Some(root) = self.root
             && sys::rmdir(root, path(&mut [0; PATH], id, b"")).is_err()
@@ -218,7 +221,7 @@ impl Cgroups {
         }
     }
 
-    /// Removes the groups in which nothing lives any more, but for those of commands that run.
+    /// Removes the groups of ended commands in which nothing lives any more. `runs` tells which ids are of other commands.
     pub fn sweep(&mut self, runs: impl Fn(u32) -> bool) {
         let Some(root) = self.root.filter(|_| self.stale) else {
             return;
@@ -238,6 +241,7 @@ impl Cgroups {
         }
     }
 
+    /// Reads a file in the group of a command.
     #[inline(never)]
     fn read<'a>(&self, id: u32, file: &[u8], buf: &'a mut [u8]) -> Option<&'a [u8]> {
         let file = sys::open_at(self.root?, path(&mut [0; PATH], id, file)).ok()?;
@@ -246,6 +250,7 @@ impl Cgroups {
     }
 }
 
+/// Writes a limit to a file in the group of a command.
 fn set(root: Fd, id: u32, file: &[u8], value: u64) -> sys::Result<()> {
     write(
         root,
@@ -260,7 +265,7 @@ fn write(dir: Fd, path: &CStr, text: &[u8]) -> sys::Result<()> {
     sys::write(file.fd(), text).map(drop)
 }
 
-/// A file in the group of a command; the group itself if empty.
+/// Returns the path of a file in the group of a command, or of the group itself if `file` is empty.
 #[inline(never)]
 fn path<'a>(buf: &'a mut [u8; PATH], id: u32, file: &[u8]) -> &'a CStr {
     let mut digits = [0; 20];
@@ -272,7 +277,7 @@ fn path<'a>(buf: &'a mut [u8; PATH], id: u32, file: &[u8]) -> &'a CStr {
     CStr::from_bytes_until_nul(buf).unwrap_or(c"c")
 }
 
-/// The number after this in one of the lines.
+/// Returns the number that follows `key` in the first line that begins with it.
 #[inline(never)]
 fn value(text: &[u8], key: &[u8]) -> Option<u64> {
     let line = text

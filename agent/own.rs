@@ -1,46 +1,47 @@
-//! What others can change of PID 1 from outside, and its children would begin with: its priorities, where it may run, how
-//! readily the kernel takes its memory. Held at what it was at the container's start.
+//! The attributes of PID 1 that other processes can change, and that its children would begin with: priorities, processors,
+//! and how readily the kernel kills it for memory. They are held at their values of the container's start.
 
 use core::ffi::CStr;
 
 use crate::sys::{self, Errno, OwnedFd, Processors, Scheduling};
 
-/// How much more readily than the agent a command is taken when memory is short, in thousandths of all memory; and the most
-/// the kernel knows.
+/// How much higher than the agent's the `oom_score_adj` of a command is, in thousandths of all memory, and the kernel's
+/// highest.
 const OOM_STEP: i32 = 100;
 const OOM_MOST: i32 = 1000;
 
-/// Between two looks, in microseconds, unless a command is about to be started or has ended.
+/// The least time between two looks, in microseconds, unless a command is about to be started or has ended.
 const PAUSE: u64 = 1000;
 
-/// Policies of the scheduler in which no process has a slice of its own.
+/// Policies of the scheduler by which no process needs to have a slice of its own.
 const FAIR: [u32; 3] = [0, 3, 5];
 
-/// A small file of `/proc/self`, with what it said at the start.
+/// A small file of `/proc/self`, with its text at the start.
 struct File {
     fd: OwnedFd,
     text: [u8; 16],
     len: usize,
-    /// What it takes before the text that it gives.
+    /// What must be written before the text that was read.
     prefix: &'static [u8],
 }
 
-/// The values of the start. `None` where the kernel or a policy does not tell: then nobody can change it either.
+/// The values of the start. A value is `None` if the kernel or a policy does not tell it. Then nobody can change it either.
 pub struct Own {
     scheduling: Option<Scheduling>,
     processors: Option<Processors>,
-    /// All of the container's processors, whichever those are later.
+    /// The agent may run on all processors of the container, whichever those are later.
     unbound: bool,
     io_priority: Option<usize>,
     timer_slack: Option<usize>,
     oom_score: Option<File>,
     dump_filter: Option<File>,
-    root: bool,
+    is_root: bool,
+    /// When the next look is due, in microseconds.
     next_look: u64,
 }
 
 impl Own {
-    /// Before [`sys::hide`]: the files are the agent's own until then.
+    /// Takes the values of now. [`sys::hide`] must come later, since it gives the files to root.
     pub fn new() -> Self {
         let processors = sys::processors().ok();
         let unbound = processors.is_some_and(|given| {
@@ -58,12 +59,12 @@ impl Own {
             timer_slack: sys::timer_slack().ok(),
             oom_score: File::open(c"/proc/self/oom_score_adj", b""),
             dump_filter: File::open(c"/proc/self/coredump_filter", b"0x"),
-            root: sys::uid() == 0,
+            is_root: sys::uid() == 0,
             next_look: 0,
         }
     }
 
-    /// Puts right what somebody has changed, if it is time to look. `Err`: it cannot be put right.
+    /// Puts right what another process has changed, if a look is due. Fails if it cannot be put right.
     pub fn hold_if_due(&mut self, now: u64) -> sys::Result<()> {
         if now < self.next_look {
             return Ok(());
@@ -72,7 +73,7 @@ impl Own {
         self.hold()
     }
 
-    /// Puts right what somebody has changed. `Err`: it cannot be put right.
+    /// Puts right what another process has changed. Fails if it cannot be put right.
     pub fn hold(&mut self) -> sys::Result<()> {
         self.hold_process()?;
         for file in [&self.oom_score, &self.dump_filter].into_iter().flatten() {
@@ -81,7 +82,7 @@ impl Own {
         Ok(())
     }
 
-    /// What is this process's own, be it the agent or a child of it.
+    /// Puts right the attributes of this process, be it the agent or a child of it.
     fn hold_process(&mut self) -> sys::Result<()> {
         if let Some(given) = &self.scheduling {
             hold_scheduling(given)?;
@@ -89,7 +90,7 @@ impl Own {
         if let (Some(given), Ok(now)) = (&mut self.processors, sys::processors())
             && now != *given
         {
-            // The engine may have changed the container's own, and nobody goes beyond those.
+            // The engine may have changed the container's processors, beyond which nobody can go.
             let wanted = if self.unbound { sys::ALL_PROCESSORS } else { *given };
             let _ = sys::set_processors(&wanted);
             *given = sys::processors()?;
@@ -97,7 +98,7 @@ impl Own {
         if let Some(given) = self.io_priority
             && sys::io_priority() != Ok(given)
         {
-            // None of its own, where that comes to the same: it then goes by the other priority.
+            // 0 means that it follows the niceness, which mostly is what it was.
             let _ = sys::set_io_priority(0);
             if sys::io_priority() != Ok(given) {
                 sys::set_io_priority(given)?;
@@ -111,10 +112,11 @@ impl Own {
         Ok(())
     }
 
-    /// In a child, as whom the agent is: begins as the agent did at its start, but that the kernel takes it first.
+    /// Gives this child, which still has the agent's user, the attributes of the agent's start, but an `oom_score_adj` by which
+    /// the kernel kills it before the agent.
     pub fn begin_child(&mut self) -> sys::Result<()> {
         self.hold_process()?;
-        if self.root
+        if self.is_root
             && let Some(score) = self.childs_score()
             && let Ok(fd) = sys::open_both(c"/proc/self/oom_score_adj")
         {
@@ -123,25 +125,27 @@ impl Own {
         Ok(())
     }
 
-    /// Where a child cannot raise its own score, since the files of a hidden process are root's, it gets that of the
-    /// agent's, which has a higher one meanwhile.
+    /// Raises the agent's own `oom_score_adj` for the moment of the fork, where a child could not raise its own: the files of
+    /// a hidden process belong to root.
     pub fn before_fork(&self) {
-        if !self.root
+        if !self.is_root
             && let (Some(file), Some(score)) = (&self.oom_score, self.childs_score())
         {
             let _ = sys::write_at_start(file.fd.fd(), decimal(score, &mut [0; 12]));
         }
     }
 
+    /// Undoes [`before_fork`](Self::before_fork) in the agent.
     pub fn after_fork(&self) {
-        if !self.root
+        if !self.is_root
             && let Some(file) = &self.oom_score
         {
-            // Where that fails the next look fails too.
+            // If this fails the next look fails too.
             let _ = file.hold();
         }
     }
 
+    /// Returns the `oom_score_adj` of a child.
     fn childs_score(&self) -> Option<i32> {
         let text = self.oom_score.as_ref()?.text();
         let (sign, digits) = match text.strip_prefix(b"-") {
@@ -153,8 +157,9 @@ impl Own {
     }
 }
 
+/// Puts right how this process is scheduled.
 fn hold_scheduling(given: &Scheduling) -> sys::Result<()> {
-    // The slice goes with the machine's settings, and is told of those who have none of their own too.
+    // The kernel gives a slice also where there is none of its own. It depends on the machine's settings, and so may change.
     let same = |now: &Scheduling| {
         let runtime = if FAIR.contains(&given.policy) {
             now.runtime
@@ -198,6 +203,7 @@ impl File {
         &self.text[..self.len]
     }
 
+    /// Writes the text of the start if the file has another one.
     fn hold(&self) -> sys::Result<()> {
         let mut now = [0; 16];
         let len = sys::read_from_start(self.fd.fd(), &mut now)?;
@@ -212,6 +218,7 @@ impl File {
     }
 }
 
+/// Returns the digits of a number, with its sign.
 fn decimal(number: i32, buf: &mut [u8; 12]) -> &[u8] {
     let mut digits = [0; 20];
     let digits = crate::users::decimal(number.unsigned_abs().into(), &mut digits);

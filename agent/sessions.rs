@@ -1,13 +1,13 @@
-//! The sessions of commands that have ended, for as long as something is in them: what they have left behind is not
-//! another command's.
+//! The sessions of commands that have ended, for as long as something is in them. What an ended command has left behind
+//! belongs to no other command.
 
 use super::tree::Process;
 
-/// The most sessions that are remembered. Beyond it the oldest are forgotten; an orphan of such a session counts as any
-/// orphan does.
+/// The most sessions that are remembered. Beyond that the oldest are forgotten, and an orphan of such a session counts as any
+/// other.
 pub const MOST: usize = 64;
 
-/// Sessions by number. A number is free again once its session is empty, and the next one to get it may be hostile. So a
+/// Sessions by number. The number of an empty session is free again, and the next process to get it may be hostile. So a
 /// number is believed only together with a witness: a process that has been in the session since the command ended.
 pub struct Sessions {
     known: [Session; MOST],
@@ -17,7 +17,7 @@ pub struct Sessions {
 #[derive(Clone, Copy)]
 struct Session {
     number: u32,
-    /// The pid and the start of a process in it. `None`: its command has just ended, and nobody has looked yet.
+    /// The pid and the start of a process in the session, or `None` from the command's end until the next look.
     witness: Option<(u32, u64)>,
 }
 
@@ -45,33 +45,34 @@ impl Sessions {
         self.len += 1;
     }
 
-    /// Forgets a number, which is another's now.
+    /// Forgets a number, which belongs to another process now.
     pub fn forget(&mut self, number: u32) {
         self.retain(|session| session.number != number);
     }
 
+    /// Forgets all sessions.
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// Whether some have ended of which nobody has looked what is in them.
+    /// Returns whether there are sessions that were not looked at yet.
     pub fn is_new(&self) -> bool {
         self.known[..self.len].iter().any(|session| session.witness.is_none())
     }
 
-    /// Whether this process, which has ended and was not waited for, is a witness. Another one must be found before it is
-    /// waited for.
+    /// Returns whether this zombie is a witness. Before PID 1 waits for it, another witness must be found.
     pub fn has_witness(&self, process: &Process) -> bool {
         let witness = Some((process.pid, process.started));
         self.known[..self.len].iter().any(|session| session.witness == witness)
     }
 
+    /// Returns whether this is the number of a remembered session.
     pub fn contains(&self, number: u32) -> bool {
         self.known[..self.len].iter().any(|session| session.number == number)
     }
 
-    /// Takes what there is now: every process, ordered by pid. Sessions whose witness has gone, or that nothing lives in,
-    /// are forgotten; of the others every one has a living witness then.
+    /// Takes all processes of now, ordered by pid. Forgets the sessions whose witness has gone or in which nothing lives, and
+    /// finds a living witness for each of the others.
     pub fn look(&mut self, processes: &[Process]) {
         self.retain(|session| {
             let is_there = |(pid, started)| {
@@ -84,7 +85,7 @@ impl Sessions {
                 return false;
             }
             let lives = |process: &&Process| process.session == session.number && !process.dead;
-            // PID 1 waits for its own children, and so knows when such a witness is lost.
+            // A child of PID 1 is preferred: PID 1 waits for it, and so knows when this witness is lost.
             let witness = processes
                 .iter()
                 .filter(lives)
@@ -95,7 +96,7 @@ impl Sessions {
         });
     }
 
-    /// The numbers of all that have a witness.
+    /// Returns the numbers of all sessions that have a witness.
     pub fn numbers(&self) -> impl Iterator<Item = u32> {
         let witnessed = self.known[..self.len]
             .iter()

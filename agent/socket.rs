@@ -1,9 +1,9 @@
-//! The socket to the library, where it has mounted one: it is faster than the engine's streams, and takes descriptors.
+//! The library's socket, where it has mounted one. It is faster than the engine's streams, and file descriptors go through.
 
 use crate::protocol::SOCKET;
 use crate::sys::{self, Errno, OwnedFd};
 
-/// Connects, and shows who this is.
+/// Connects, and sends the token by which the library knows the agent.
 pub fn connect(token: &[u8]) -> sys::Result<OwnedFd> {
     let socket = sys::connect(SOCKET)?;
     match sys::write(socket.fd(), token)? {

@@ -1,36 +1,36 @@
-//! Which processes are of a command, by who is whose child. Pure: it is given what `/proc` says.
+//! Which processes belong to a command, by their parents and sessions. This has no system calls: it is given what `/proc`
+//! says.
 
 use super::users::number;
 
 /// One process.
 #[derive(Clone, Copy, Default)]
-#[repr(C)]
 pub struct Process {
     pub pid: u32,
     pub parent: u32,
     pub session: u32,
     pub mark: Mark,
-    /// Nothing of it runs any more, in no thread.
+    /// The process is a zombie, and no thread of it runs.
     pub dead: bool,
-    /// By a signal, or for who traces it.
+    /// The process is stopped, by a signal or by its tracer.
     pub stopped: bool,
-    /// In the kernel's ticks since its boot.
+    /// When the process was started, in the kernel's ticks since its boot.
     pub started: u64,
 }
 
+/// Whether a process belongs to the command that is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Mark {
     #[default]
-    Unknown = 0,
-    Ours = 1,
-    Others = 2,
+    Unknown,
+    Ours,
+    Others,
 }
 
-/// Reads a process's `stat`.
+/// Reads the `stat` of a process in `/proc`.
 pub fn parse(stat: &[u8]) -> Option<Process> {
     let pid = number(stat.split(|byte| *byte == b' ').next()?)?;
-    // The name is in parentheses, and may have anything in it, parentheses too.
+    // The name is in parentheses, and may itself have parentheses in it.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 2;
     let mut fields = stat.get(after..)?.split(|byte| *byte == b' ');
     let state = fields.next()?;
@@ -53,22 +53,22 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
         parent,
         session,
         mark: Mark::Unknown,
-        // A first thread that has ended alone shows as a zombie while the others run.
+        // A first thread that has ended shows as a zombie while others run.
         dead: matches!(state, b"Z" | b"X" | b"x") && threads <= 1,
         stopped: matches!(state, b"T" | b"t"),
         started: ticks,
     })
 }
 
-/// Marks every process, of which the first `sorted` order by pid: those of the command whose first process is (or was)
-/// `root`, started at `started`, and the others'. `others` are the sessions of other commands, which have the numbers of
-/// their first processes.
+/// Marks all processes, which are ordered by pid: those of the command whose first process is or was `root` and was started at
+/// `started`, and those of others. `others` are the sessions of other commands, by the numbers of their first processes.
 ///
-/// What descends from `root`, or is in its session, is its own. One whose parents have gone and that has left all
-/// sessions could be any command's: it counts as this one's if it is not older. Nothing of the command is older.
+/// Descendants of `root` and processes in its session are the command's. A process whose parents have gone and that has left
+/// all these sessions could be any command's. It counts as this one's unless it is older, since nothing of a command is older
+/// than the command.
 pub fn mark(processes: &mut [Process], root: u32, started: u64, others: &[u32]) {
     for i in 0..processes.len() {
-        // Up to a process whose mark is known or that has no parent here...
+        // Climb to a process whose mark is known or that has no parent here.
         let mut top = i;
         let mut steps = 0;
         while processes[top].mark == Mark::Unknown {
@@ -82,7 +82,7 @@ pub fn mark(processes: &mut [Process], root: u32, started: u64, others: &[u32]) 
                 }
             }
         }
-        // ...and all on the way are what it is.
+        // All processes on the way get the same mark.
         let mark = processes[top].mark;
         let mut at = i;
         while processes[at].mark == Mark::Unknown {
@@ -95,23 +95,25 @@ pub fn mark(processes: &mut [Process], root: u32, started: u64, others: &[u32]) 
     }
 }
 
+/// Returns whether the parent of a process does not tell to whom it belongs.
 fn is_top(process: &Process, root: u32, others: &[u32]) -> bool {
-    // A session says more than a parent: nobody can enter one.
+    // A session says more than a parent, since nobody can enter one.
     process.parent <= 1 || of_session(process, root) || others.iter().any(|other| of_session(process, *other))
 }
 
-/// Whether it is in this session, or the first process that has yet to begin it.
+/// Returns whether a process is in this session, or is the first process that has yet to begin it.
 fn of_session(process: &Process, session: u32) -> bool {
     process.session == session || process.pid == session
 }
 
+/// Returns the mark of a process by itself.
 fn of_top(process: &Process, root: u32, started: u64, others: &[u32]) -> Mark {
     let ours = if process.pid <= 1 || others.iter().any(|other| of_session(process, *other)) {
         false
     } else if of_session(process, root) {
         true
     } else {
-        // One with no parent at all came into the container from outside.
+        // A process with no parent at all came into the container from outside.
         process.parent != 0 && process.started >= started
     };
     if ours { Mark::Ours } else { Mark::Others }

@@ -1,11 +1,12 @@
-//! Who `user[:group]` is, by the container's own files and the rules of the engines: a number is always an id, and need
-//! not be known; other groups of the user count unless a group is given. Pure.
+//! Looks up `user[:group]` in the container's own files, by the rules of the engines: a number is always an id, which need
+//! not be in the files, and the user's other groups count unless a group is given. This has no system calls.
 
 use super::protocol::Stage;
 
-/// More groups than anybody has.
+/// The most groups of a user. Further ones are left out.
 pub const MAX_GROUPS: usize = 1024;
 
+/// A user, with the groups that its processes have.
 pub struct User<'a> {
     pub uid: u32,
     pub gid: u32,
@@ -24,7 +25,7 @@ impl User<'_> {
     }
 }
 
-/// `passwd` and `group` are the files' contents; empty if there are none.
+/// Finds `user[:group]` in the contents of `/etc/passwd` and `/etc/group`, which are empty where there is no file.
 pub fn find<'a>(passwd: &'a [u8], group: &[u8], wanted: &[u8]) -> Result<User<'a>, Stage> {
     let mut parts = wanted.splitn(2, |byte| *byte == b':');
     let (user_name, group_name) = (parts.next().unwrap_or(b""), parts.next().unwrap_or(b""));
@@ -91,7 +92,7 @@ fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     file.split(|byte| *byte == b'\n')
 }
 
-/// The first N fields of a line; missing ones are empty. `None` for an empty line.
+/// Returns the first N fields of a line, of which missing ones are empty. Returns `None` for an empty line or a comment.
 fn fields<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
     let line = line.trim_ascii();
     if line.is_empty() || line[0] == b'#' {
@@ -104,7 +105,7 @@ fn fields<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
     Some(fields)
 }
 
-/// Up to the largest id the kernel takes.
+/// Returns the number that a text is, up to the largest id that the kernel takes.
 pub fn number(text: &[u8]) -> Option<u32> {
     if text.is_empty() {
         return None;
@@ -120,7 +121,7 @@ pub fn number(text: &[u8]) -> Option<u32> {
     (value <= i32::MAX as u32).then_some(value)
 }
 
-/// The digits of a number.
+/// Returns the digits of a number.
 #[inline(never)]
 pub fn decimal(number: u64, buf: &mut [u8; 20]) -> &[u8] {
     let mut at = buf.len();
