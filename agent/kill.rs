@@ -1,4 +1,4 @@
-//! Ends everything of one command, and looks whether it did.
+//! Kills all processes of one command, and proves that they are dead. See "Kill" and "Proof of death" in PROTOCOL.md.
 
 use core::ffi::CStr;
 
@@ -9,39 +9,42 @@ use crate::sys::{self, Errno, Fd, List, OwnedFd, Pid1};
 use crate::tree::{self, Mark, Process};
 use crate::users;
 
-/// After this long without success: a process that the kernel does not let die, or that may not be signalled.
+/// After how many microseconds a kill is given up. There may be a process that does not die, or that may not be signalled.
 const GIVE_UP: u64 = 10_000_000;
 
-/// Between two looks at all processes, at first and at most.
+/// The time between two looks at all processes, at first and at most, in microseconds.
 const PAUSE: (u64, u64) = (1000, 16_000);
 
 /// The most processes that are looked at.
 const MAX_PROCESSES: usize = 16 * 1024;
 
-/// More processes than this are stopped before they are looked at: they could be made faster than they are killed, and
-/// take all the time from who kills them. Not again for a while: they are busy dying.
+/// More processes than this are stopped for a look: they could be made faster than they are killed, and take all the time
+/// from the agent. They are not stopped again for a while, in microseconds, in which they die.
 const MANY: u32 = 64;
 const AGAIN: u64 = 500_000;
 
-/// After so many looks during which processes were begun, but none was found that had to be killed, everything is stopped
-/// as well, and again after a shorter while.
+/// After so many looks in a row during which processes were begun, everything is stopped too, and again after a shorter while.
 const NOISY: u8 = 2;
 const NOISY_AGAIN: u64 = 50_000;
 
-/// Two clean looks in a row, unless everything was stopped.
+/// How many clean looks in a row prove the death, unless everything was stopped.
 const CLEAN_LOOKS: u8 = 2;
 
-/// A kill that goes on.
+/// A kill that goes on. Times are in microseconds.
 #[derive(Clone, Copy)]
 pub struct Killing {
     since: u64,
+    /// Clean looks in a row.
     clean: u8,
+    /// Looks in a row during which processes were begun.
     noisy: u8,
     next_look: u64,
     pause: u64,
+    /// When everything was stopped last.
     stopped: Option<u64>,
 }
 
+/// What came of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     GoesOn,
@@ -55,17 +58,17 @@ impl Killing {
             since: now,
             clean: 0,
             noisy: 0,
-            // Mostly the group is all there is.
+            // Mostly the process group is all there is.
             next_look: now + PAUSE.0,
             pause: PAUSE.0,
             stopped: None,
         }
     }
 
-    /// One round for a command that has a control group: nobody could leave it, and nothing else is in it.
+    /// Makes one round for a command that has a control group: no process could leave it, and no other is in it.
     pub fn round_in_cgroup(&mut self, cgroups: &Cgroups, id: u32, target: &Target<'_>, now: u64) -> Progress {
         if !target.waited {
-            // It may be on its way into the group.
+            // The first process may still be on its way into the group.
             let _ = sys::kill(target.root, sys::SIGKILL);
         }
         cgroups.kill(id);
@@ -78,7 +81,7 @@ impl Killing {
         }
     }
 
-    /// One round. What has died is waited for by the caller, between rounds.
+    /// Makes one round. Between rounds the caller waits for children that have died.
     pub fn round(
         &mut self,
         pid1: &Pid1,
@@ -109,7 +112,7 @@ impl Killing {
         };
         match look {
             Some(look) => {
-                // There is nobody who must be spared, and from this no fork escapes.
+                // Nobody must be spared, and no fork escapes from this.
                 if look.others == 0 && (look.killed > 0 || !look.quiet) {
                     let _ = sys::kill_everything(pid1, sys::SIGKILL);
                 }
@@ -135,40 +138,43 @@ impl Killing {
 /// The command that is killed.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
+    /// The pid of its first process.
     pub root: i32,
-    /// It has been waited for, and its number may be another's.
+    /// The first process was waited for, and so its pid may be another's.
     pub waited: bool,
-    /// When it was started, in ticks.
+    /// When the command was started, in the kernel's ticks.
     pub started: u64,
-    /// The sessions of the other commands, which have the numbers of their first processes.
+    /// The sessions of the other commands that run, by the numbers of their first processes.
     pub others: &'a [u32],
 }
 
-/// What was found among the living.
+/// What a look has found among the living.
 #[derive(Clone, Copy)]
 struct Look {
+    /// Processes of the command, which were killed.
     killed: usize,
+    /// Processes of others.
     others: usize,
-    /// Nothing was begun during the look. So what lived at its end was there all the time, and was seen.
+    /// Nothing was begun during the look. So each process that lived at its end was there all the time, and was seen.
     quiet: bool,
-    /// Whatever else lives was stopped.
+    /// All processes of others were stopped.
     all_stopped: bool,
 }
 
-/// Kills what is the command's; `None` if not everything could be looked at.
+/// Kills the command's processes. Returns `None` if not all processes could be looked at.
 fn sweep(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<Look> {
     let mut processes = List::new(MAX_PROCESSES).ok()?;
     let quiet = look_at_all(proc, &mut processes)?;
     let look = kill_marked(&mut processes, target, sessions);
-    // Where the kernel does not tell what was begun, it is known only of what cannot begin anything.
+    // Where the kernel does not tell whether something was begun, only stopped processes are known to have begun nothing.
     Some(Look {
         quiet: quiet.unwrap_or(false),
         ..look
     })
 }
 
-/// The same with everything stopped, so that nothing is begun or ends meanwhile. The others go on afterwards, but for those
-/// that were stopped before.
+/// Kills the command's processes while everything is stopped, so that nothing is begun or ends meanwhile. Afterwards the
+/// others go on, but for those that were stopped before. Returns `None` if not all processes could be looked at.
 fn sweep_stopped(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<Look> {
     let mut before = List::<Process>::new(MAX_PROCESSES).ok()?;
     let mut processes = List::new(MAX_PROCESSES).ok()?;
@@ -188,7 +194,7 @@ fn sweep_stopped(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Se
                 let _ = sys::kill(process.pid as i32, sys::SIGCONT);
             }
         } else {
-            // Some are in the midst of a call, which may be a fork: this reaches their children too.
+            // Some are in the midst of a call, which may be a fork. This reaches their children too.
             let _ = sys::kill_everything(pid1, sys::SIGCONT);
             for process in others.filter(|process| was_stopped(process)) {
                 let _ = sys::kill(process.pid as i32, sys::SIGSTOP);
@@ -197,7 +203,7 @@ fn sweep_stopped(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Se
         (look, quiet)
     });
     if look.is_none_or(|(_, quiet)| quiet == Some(false)) {
-        // Some may not have been seen.
+        // Stopped processes may not have been seen.
         let _ = sys::kill_everything(pid1, sys::SIGCONT);
     }
     look.map(|(look, quiet)| Look {
@@ -206,7 +212,7 @@ fn sweep_stopped(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Se
     })
 }
 
-/// Kills what is marked as the command's.
+/// Kills the processes that are marked as the command's.
 fn kill_marked(processes: &mut [Process], target: &Target<'_>, sessions: &mut Sessions) -> Look {
     mark(processes, target, sessions);
     let mut look = Look {
@@ -231,7 +237,7 @@ fn is_other(process: &Process) -> bool {
     process.pid > 1 && !process.dead && process.mark != Mark::Ours
 }
 
-/// Marks what is the command's, and what is of others, the sessions of ended commands among them.
+/// Marks the command's processes, and those of others, which include the sessions of ended commands.
 fn mark(processes: &mut [Process], target: &Target<'_>, sessions: &mut Sessions) {
     sessions.look(processes);
     let mut others = [0; MAX_COMMANDS + MOST];
@@ -243,7 +249,7 @@ fn mark(processes: &mut [Process], target: &Target<'_>, sessions: &mut Sessions)
     tree::mark(processes, target.root as u32, target.started, &others[..len]);
 }
 
-/// Whether there is any process that is not the command's, dead or alive; `None`: not known.
+/// Returns whether there is a process, dead or alive, that is not the command's. Returns `None` if that is not known.
 pub fn has_company(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<bool> {
     let mut processes = List::new(MAX_PROCESSES).ok()?;
     look_at_all(proc, &mut processes)?;
@@ -252,23 +258,23 @@ pub fn has_company(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> 
     Some(others.any(|process| process.pid > 1))
 }
 
-/// Has the sessions of ended commands looked at.
+/// Looks at the sessions of ended commands.
 pub fn look_at_sessions(proc: Proc, sessions: &mut Sessions) {
     if let Ok(mut processes) = List::new(MAX_PROCESSES)
         && look_at_all(proc, &mut processes).is_some()
     {
         sessions.look(&processes);
     } else {
-        // What cannot be seen in time is not believed later.
+        // A session that could not be looked at in time is not believed later.
         sessions.clear();
     }
 }
 
-/// Where the kernel tells of processes.
+/// The files in which the kernel tells of processes.
 #[derive(Clone, Copy)]
 pub struct Proc {
     dir: Fd,
-    /// Names the number that was given last, to a process or a thread.
+    /// Ends with the number that was given last to a process or a thread.
     last: Option<Fd>,
 }
 
@@ -284,26 +290,26 @@ impl Proc {
         })
     }
 
-    /// What changes whenever a process or a thread begins.
+    /// Returns a number that changes whenever a process or a thread begins.
     fn last(self) -> Option<u32> {
         let mut text = [0; 128];
         let len = sys::read_from_start(self.last?, &mut text).ok()?;
         let last = text[..len].trim_ascii().rsplit(|byte| *byte == b' ').next()?;
-        // Some runtimes have a file that says nothing.
+        // Some runtimes have a file without the number.
         users::number(last).filter(|last| *last > 0)
     }
 }
 
-/// Gives what there is, ordered by pid; and whether nothing was begun meanwhile, where that is known. `None` if not
-/// everything could be looked at.
+/// Fills an empty list with all processes, ordered by pid. Returns whether nothing was begun meanwhile, where that is known.
+/// Returns `None` if not all processes could be looked at.
 fn look_at_all(proc: Proc, processes: &mut List<Process>) -> Option<Option<bool>> {
     let before = proc.last();
     let whole = each(proc, |pid, name| {
         match stat(proc, name) {
             Ok(process) => processes.last().is_none_or(|last| last.pid < pid) && processes.push(process).is_ok(),
-            // Gone meanwhile.
+            // The process has gone meanwhile.
             Err(Errno::NOENT | Errno::SRCH) => true,
-            // It may be there all the same: where memory is short, say.
+            // The process may be there all the same: memory may be short.
             Err(_) => false,
         }
     });
@@ -311,7 +317,7 @@ fn look_at_all(proc: Proc, processes: &mut List<Process>) -> Option<Option<bool>
     whole.then_some(quiet)
 }
 
-/// What `/proc` says of one process.
+/// Reads what `/proc` says of one process.
 fn stat(proc: Proc, name: &CStr) -> sys::Result<Process> {
     let mut path = [0; 32];
     let name = name.to_bytes();
@@ -325,7 +331,7 @@ fn stat(proc: Proc, name: &CStr) -> sys::Result<Process> {
     tree::parse(&text[..len]).ok_or(Errno::INVAL)
 }
 
-/// One process, dead or alive; `None` if it cannot be looked at.
+/// Returns one process, dead or alive, or `None` if it cannot be looked at.
 pub fn process(proc: Proc, pid: i32) -> Option<Process> {
     let mut text = [0; 21];
     let mut digits = [0; 20];
@@ -335,7 +341,7 @@ pub fn process(proc: Proc, pid: i32) -> Option<Process> {
     stat(proc, name).ok()
 }
 
-/// How many processes there are beside PID 1, those included that have ended and were not waited for.
+/// Returns how many processes there are beside PID 1, zombies included.
 pub fn count(proc: Proc) -> u32 {
     let mut count = 0;
     each(proc, |pid, _| {
@@ -345,7 +351,7 @@ pub fn count(proc: Proc) -> u32 {
     count
 }
 
-/// Goes through the processes until told to stop; whether it came to the end.
+/// Calls `look` for each process until it returns `false`. Returns whether that never was.
 fn each(proc: Proc, mut look: impl FnMut(u32, &CStr) -> bool) -> bool {
     let mut buf = [0; 4096];
     sys::rewind(proc.dir);
@@ -365,7 +371,7 @@ fn each(proc: Proc, mut look: impl FnMut(u32, &CStr) -> bool) -> bool {
     }
 }
 
-/// The first processes of other commands.
+/// The pids of the first processes of other commands.
 #[derive(Clone, Copy)]
 pub struct Roots {
     pids: [u32; MAX_COMMANDS],

@@ -98,7 +98,7 @@ impl Own {
         if let Some(given) = self.io_priority
             && sys::io_priority() != Ok(given)
         {
-            // 0 means that it follows the niceness, which mostly is what it was.
+            // Without one of its own, 0, it follows the niceness. Mostly that comes to the same.
             let _ = sys::set_io_priority(0);
             if sys::io_priority() != Ok(given) {
                 sys::set_io_priority(given)?;

@@ -1,4 +1,4 @@
-//! Starts a command: what happens between the fork and the exec.
+//! What a child does between the fork and the exec.
 
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -12,23 +12,24 @@ use crate::users;
 /// The longest path the kernel takes.
 const PATH_MAX: usize = 4096;
 
-/// Larger files of users or groups are read up to here.
+/// How much of a file of users or groups is read.
 const USERS_FILE: usize = 1 << 20;
 
-/// How the agent was started, and so how commands are to be.
+/// How the agent was started, and so how commands are to start.
 pub struct Given {
     pub env: Env,
     pub signal_mask: u64,
     pub limits: [Limit; LIMITS],
     cwd: [u8; PATH_MAX],
     pub uid: u32,
+    /// `/dev/null`.
     pub null: Fd,
 }
 
 impl Given {
     pub fn new(env: Env, signal_mask: u64) -> sys::Result<Self> {
         let mut cwd = [0; PATH_MAX];
-        // One that cannot be had is tried as the root.
+        // In place of a directory that has no path, the root.
         if sys::cwd(&mut cwd[..PATH_MAX - 1]).is_err() {
             cwd[0] = b'/';
         }
@@ -46,7 +47,7 @@ impl Given {
         })
     }
 
-    /// Limits for commands that the agent itself could not live with. `None`: it makes no sense.
+    /// Takes limits for commands that would stop the agent itself. Returns `None` if they make no sense.
     pub fn set_limits(&mut self, mut fields: Fields<'_>) -> Option<()> {
         while !fields.0.is_empty() {
             let which = fields.u32()? as usize;
@@ -57,13 +58,13 @@ impl Given {
     }
 }
 
-/// Of the limits, that of processor time. One of 0 seconds kills whatever has it, and may be meant for the agent.
+/// The limit of processor time. One of 0 seconds kills the process that has it, and may be meant for the agent.
 const CPU: usize = 0;
 
-/// Of the limits, that of a user's processes: it counts when a process becomes that user.
+/// The limit of a user's processes. The kernel looks at it when a process becomes that user.
 const NPROC: usize = 6;
 
-/// The word of [`run`] before it has said anything: its process does not have its own limit of processor time yet.
+/// The word of a child that has not set its own limit of processor time yet.
 pub const YET_UNLIMITED: u32 = (Stage::Limits as u32) << 16;
 
 /// The command's ends of its streams.
@@ -72,13 +73,13 @@ pub struct Stdio {
     pub stdin: Option<Fd>,
     pub stdout: Fd,
     pub stderr: Fd,
-    /// All three are a terminal.
+    /// All three are the same terminal.
     pub tty: bool,
 }
 
 type Failure = (Stage, Errno);
 
-/// In the child: becomes the command, or says in `failure` why it cannot.
+/// Becomes the command, or exits and leaves the reason in `failure`.
 pub fn run(
     given: &Given,
     own: &mut Own,
@@ -95,11 +96,13 @@ pub fn run(
     sys::exit(127)
 }
 
-/// Decodes the word of [`run`]: why the command did not begin. A process that was killed early has left the first word.
+/// Returns why a command did not begin, from the word that [`run`] has left. A process that was killed early has left
+/// [`YET_UNLIMITED`].
 pub fn failure(word: u32) -> Option<Failure> {
     Some((Stage::decode((word >> 16) as u8)?, Errno((word & 0xffff) as i32)))
 }
 
+/// Becomes the command, or returns why it cannot.
 fn become_command(
     given: &Given,
     own: &mut Own,
@@ -110,7 +113,7 @@ fn become_command(
     let at = |stage| move |error| (stage, error);
     let resources = at(Stage::Resources);
 
-    // Before all else: other commands' pipes are held open here.
+    // Before all else, since this process has copies of other commands' pipes.
     for (fd, to) in [
         (stdio.stdin.unwrap_or(given.null), 0),
         (stdio.stdout, 1),
@@ -118,7 +121,7 @@ fn become_command(
     ] {
         sys::dup_to(fd, to).map_err(resources)?;
     }
-    // `CLONE_INTO_CGROUP` would do it with the fork; the engines' policies do not let `clone3` through.
+    // `CLONE_INTO_CGROUP` would do this with the fork, but the engines' policies do not let `clone3` through.
     cgroups.enter(id).map_err(at(Stage::Cgroup))?;
     sys::close_from(3);
     sys::setsid();
@@ -143,7 +146,7 @@ fn become_command(
         }
     };
     if cgroups.are_made() {
-        // Whose the groups are could leave its own, and freeze the agent.
+        // A process of the user that owns the groups could leave its own, and freeze the agent.
         if user
             .as_ref()
             .is_none_or(|(user, _)| user.uid == 0 || user.uid == given.uid)
@@ -164,7 +167,7 @@ fn become_command(
         b"" => CStr::from_bytes_until_nul(&given.cwd).unwrap_or(c"/"),
         _ => spawn.cwd,
     };
-    // As who the agent is, and if that may not, as who the command will be.
+    // As the agent's user, and if that may not, as the command's.
     let directory = sys::chdir(cwd);
     if let Some((user, _)) = &user {
         let groups = &user.groups[..user.group_count];
@@ -178,7 +181,7 @@ fn become_command(
     spawn.args().try_for_each(|arg| args.push(arg)).map_err(resources)?;
     let mut own_vars = List::new(spawn.envc as usize).map_err(resources)?;
     spawn.env().try_for_each(|var| own_vars.push(var)).map_err(resources)?;
-    // One more for a terminal's.
+    // One more, for `TERM`.
     let mut env = Texts::new(given.env.len() + own_vars.len() + 1).map_err(resources)?;
     let mut home = [0; PATH_MAX];
     let home = match &user {
@@ -192,13 +195,13 @@ fn become_command(
         if own_vars.binary_search_by(|own| name(own).cmp(name(var))).is_ok() {
             continue;
         }
-        // Programs are looked for there also where they are not told.
+        // Programs are looked up there even if the command does not get the variable.
         path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
         if cleared {
             continue;
         }
         let mut var = var;
-        // One that the runtime has put at the end for the agent's own user, or Podman anywhere, is not the container's.
+        // Not the container's, but the runtime's for the agent's own user: runtimes put it at the end, Podman anywhere.
         if let Some((home, own_home)) = home
             && (i + 1 == given.env.len() || podman)
             && var.to_bytes().strip_prefix(b"HOME=") == Some(own_home)
@@ -211,7 +214,7 @@ fn become_command(
         env.push(var).map_err(resources)?;
         path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
     }
-    // As the engine does.
+    // The engine does the same.
     let is_term = |var: &CStr| name(var) == b"TERM";
     if stdio.tty && !cleared && !given.env.texts().any(is_term) && !spawn.env().any(is_term) {
         env.push(c"TERM=xterm").map_err(resources)?;
@@ -223,12 +226,13 @@ fn become_command(
     let mut found = [0; PATH_MAX];
     let program = look_up(program, path, &mut found)?;
     sys::set_signal_mask(given.signal_mask);
-    // At the end, since all before is not to be held up by them. Who may change the agent's limits has changed those that
-    // this process began with.
+    // At the end, since they are not meant for what was done before. A process that may change the agent's limits has changed
+    // those that this process began with.
     (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
     Err((Stage::Exec, sys::exec(program, args, env)))
 }
 
+/// Sets a limit of this process to that of commands.
 fn set_limit(given: &Given, which: usize) -> Result<(), Failure> {
     let limit = &given.limits[which];
     if sys::limit(which) == *limit {
@@ -237,13 +241,13 @@ fn set_limit(given: &Given, which: usize) -> Result<(), Failure> {
     sys::set_limit(which, limit).map_err(|error| (Stage::Limits, error))
 }
 
-/// What is before the `=`.
+/// Returns the part before the `=`.
 fn name(var: &CStr) -> &[u8] {
     let var = var.to_bytes();
     &var[..var.iter().position(|byte| *byte == b'=').unwrap_or(var.len())]
 }
 
-/// A path as it is; a name in the first directory of the `PATH` that has it as an executable file.
+/// Returns a path as it is, and a name in the first directory of the `PATH` that has it as an executable file.
 fn look_up<'a>(program: &'a CStr, path: &[u8], found: &'a mut [u8; PATH_MAX]) -> Result<&'a CStr, Failure> {
     let bytes = program.to_bytes();
     if bytes.contains(&b'/') {
@@ -259,7 +263,7 @@ fn look_up<'a>(program: &'a CStr, path: &[u8], found: &'a mut [u8; PATH_MAX]) ->
             continue;
         };
         match sys::executable(candidate) {
-            // Once more, for the borrow.
+            // Joined once more for the borrow checker.
             Ok(()) => return join(found, &[dir, b"/", bytes]).ok_or(failure),
             Err(Errno::ACCES) => failure.1 = Errno::ACCES,
             Err(_) => {}
@@ -268,6 +272,7 @@ fn look_up<'a>(program: &'a CStr, path: &[u8], found: &'a mut [u8; PATH_MAX]) ->
     Err(failure)
 }
 
+/// Joins parts of a path, with a final NUL. Returns `None` if there is no room.
 fn join<'a>(buf: &'a mut [u8; PATH_MAX], parts: &[&[u8]]) -> Option<&'a CStr> {
     let mut len = 0;
     for part in parts {
@@ -278,6 +283,7 @@ fn join<'a>(buf: &'a mut [u8; PATH_MAX], parts: &[&[u8]]) -> Option<&'a CStr> {
     CStr::from_bytes_until_nul(buf).ok()
 }
 
+/// Returns the beginning of a regular file, or nothing if there is none.
 fn read_file<'a>(path: &CStr, buf: &'a mut [u8]) -> &'a [u8] {
     let Ok(file) = sys::open_regular(path) else {
         return b"";

@@ -1,59 +1,63 @@
-//! Empties directories, a little at a time: the agent has one thread, and commands and their deadlines go on meanwhile.
+//! Empties directories, a little at a time: the agent has one thread, and commands and their deadlines must not wait.
 
 use core::ffi::CStr;
 
 use crate::protocol::Fields;
 use crate::sys::{self, Bytes, Errno, Fd, OwnedFd};
 
-/// How long one turn may take, in microseconds, and how many entries are removed between two looks at the clock. One entry
-/// is removed in one piece.
+/// How long one turn may take, in microseconds, and how many entries are removed between two looks at the clock.
 const TURN: u64 = 1000;
 const CLOCK_CHECK: u32 = 16;
 
-/// The most names that are tried in one turn for a directory that is moved up.
+/// How many names are tried for a directory that is moved up.
 const NAMES: u32 = 64;
 
 /// The longest name of an entry, with its NUL.
 const NAME: usize = 256;
 
-/// Bytes of a directory that are read at once.
+/// How many bytes of a directory are read at once.
 const LISTED: usize = 1024;
 
-/// A wipe that goes on. Everything in the directories is removed, but not they themselves; no symbolic link is followed,
-/// no mount is left.
+/// A wipe that goes on. It removes everything in its directories, but not the directories themselves, follows no symbolic link
+/// and enters no mount.
 pub struct Wipe {
     pub id: u32,
+    /// When it is given up, in microseconds.
     until: u64,
-    /// The [`Buffers`], and then the paths, of which so much has been begun. Not here, where they would be copied.
+    /// The [`Buffers`], and then the paths.
     memory: Bytes,
+    /// Where the next path begins, and how many were begun.
     at: usize,
     begun: u32,
+    /// The directory of the last path that was begun, until it is empty.
     top: Option<Top>,
+    /// For the next name of a directory that is moved up.
     next_name: u32,
-    /// The first failure, and of which path.
+    /// The first failure, and the number of its path.
     failure: Option<(Errno, u32)>,
 }
 
-/// What came of a wipe: the first failure, and of which of its paths, from 0 on.
+/// What came of a wipe, or the first failure and the number of its path, from 0 on.
 pub type Outcome = Result<(), (Errno, u32)>;
 
-/// A directory that is being emptied. One within one of its own is moved up here before it is emptied, so that no depth can
-/// use up descriptors or the stack.
+/// A directory that is being emptied. Directories two levels below are moved up into it before they are emptied, so that no
+/// depth can use up file descriptors or the stack.
 struct Top {
     list: Listing,
-    /// The directory in it that is being emptied.
+    /// A directory in it that is being emptied.
     inner: Option<Inner>,
-    /// In this pass over it: whether anything was removed or moved, and the last failure.
+    /// Whether anything was removed or moved in this pass over it, and the last failure.
     moved: bool,
     left: Option<Errno>,
 }
 
-/// Its name is in the buffers.
+/// A directory in the [`Top`]. Its name is in the buffers.
 struct Inner {
     list: Listing,
     left: Option<Errno>,
 }
 
+/// What has been read of both directories, and the name of the inner one.
 struct Buffers<'a> {
     top: &'a mut [u8],
     inner: &'a mut [u8],
@@ -63,7 +67,7 @@ struct Buffers<'a> {
 impl<'a> Buffers<'a> {
     const SIZE: usize = 2 * LISTED + NAME;
 
-    /// With the rest of the memory.
+    /// Splits the memory into the buffers and the rest.
     fn of(memory: &'a mut [u8]) -> (Self, &'a [u8]) {
         let (top, rest) = memory.split_at_mut(LISTED);
         let (inner, rest) = rest.split_at_mut(LISTED);
@@ -73,7 +77,7 @@ impl<'a> Buffers<'a> {
 }
 
 impl Wipe {
-    /// `None`: the request makes no sense.
+    /// Takes the payload of a request. Returns `None` if it makes no sense.
     pub fn begin(id: u32, mut fields: Fields<'_>, now: u64) -> Option<sys::Result<Self>> {
         let until = now.saturating_add(u64::from(fields.u32()?) * 1000);
         let mut rest = fields;
@@ -97,7 +101,7 @@ impl Wipe {
         }))
     }
 
-    /// Goes on for a while; what came of it, once it is over.
+    /// Goes on for a while. Returns what came of the wipe once it is over.
     pub fn turn(&mut self) -> Option<Outcome> {
         let begun = sys::now();
         loop {
@@ -108,7 +112,7 @@ impl Wipe {
             }
             let now = sys::now();
             if now > self.until {
-                // Of the path that it is at.
+                // The failure is of the current path.
                 self.failure.get_or_insert((Errno::TIME, self.begun.saturating_sub(1)));
                 return Some(self.failure.map_or(Ok(()), Err));
             }
@@ -118,7 +122,7 @@ impl Wipe {
         }
     }
 
-    /// One entry; whether all is over.
+    /// Removes one entry. Returns whether all is over.
     fn step(&mut self) -> bool {
         let (mut buffers, paths) = Buffers::of(&mut self.memory);
         if let Some(top) = &mut self.top {
@@ -148,6 +152,7 @@ impl Wipe {
         false
     }
 
+    /// Keeps the first failure.
     fn note(&mut self, done: sys::Result<()>) {
         if let Err(error) = done {
             self.failure.get_or_insert((error, self.begun - 1));
@@ -156,7 +161,7 @@ impl Wipe {
 }
 
 impl Top {
-    /// One entry. It is gone over until nothing is left or nothing moves.
+    /// Removes one entry. Passes over the directory go on until nothing is left or nothing moves, which is returned then.
     fn step(&mut self, buffers: &mut Buffers<'_>, next_name: &mut u32) -> Option<sys::Result<()>> {
         let top = self.list.dir.fd();
         if let Some(inner) = &mut self.inner {
@@ -216,8 +221,8 @@ impl Top {
     }
 }
 
-/// The directory of this path, in which nothing is a symbolic link. One name after the other, since `openat2` is not
-/// everywhere.
+/// Opens a directory by a path in which nothing is a symbolic link. It opens one name after the other, since not every kernel
+/// has `openat2`.
 fn open_path(path: &CStr) -> sys::Result<OwnedFd> {
     let mut names = path.to_bytes().strip_prefix(b"/").ok_or(Errno::INVAL)?;
     let mut dir = sys::open_dir_path(None, c"/")?;
@@ -230,7 +235,7 @@ fn open_path(path: &CStr) -> sys::Result<OwnedFd> {
     sys::open_dir(Some(dir.fd()), c".")
 }
 
-/// What is not empty and not `.`.
+/// Returns the first name of a path that is neither empty nor `.`, and the rest.
 fn first_name(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = path;
     while !rest.is_empty() {
@@ -252,6 +257,7 @@ fn open_name(dir: Fd, name: &Name) -> sys::Result<OwnedFd> {
     }
 }
 
+/// Opens a directory within the top, with the rights to do so.
 fn open_inner(top: Fd, name: &Name) -> sys::Result<OwnedFd> {
     match sys::open_dir(Some(top), name.as_c_str()) {
         Err(Errno::ACCES) => {
@@ -262,8 +268,9 @@ fn open_inner(top: Fd, name: &Name) -> sys::Result<OwnedFd> {
     }
 }
 
+/// Moves a directory into the top, by a name that nothing has there.
 fn move_up(dir: Fd, name: &Name, top: Fd, next_name: &mut u32) -> sys::Result<()> {
-    // Its parent changes, so it must be writable.
+    // Its entry `..` changes, and so it must be writable.
     sys::open_up(dir, name.as_c_str());
     for _ in 0..NAMES {
         let mut new = *b".dockerpool-wipe-00000000";
@@ -280,7 +287,7 @@ fn move_up(dir: Fd, name: &Name, top: Fd, next_name: &mut u32) -> sys::Result<()
     Err(Errno::EXIST)
 }
 
-/// A file, or an empty directory.
+/// Removes a file or an empty directory.
 fn remove(dir: Fd, name: &Name) -> sys::Result<()> {
     match sys::unlink(dir, name.as_c_str()) {
         Err(Errno::ISDIR | Errno::PERM) => sys::rmdir(dir, name.as_c_str()),
@@ -288,7 +295,7 @@ fn remove(dir: Fd, name: &Name) -> sys::Result<()> {
     }
 }
 
-/// The entries of a directory, one after the other, in a buffer of its own.
+/// The entries of a directory, one after the other, by way of a buffer.
 struct Listing {
     dir: OwnedFd,
     at: usize,
@@ -305,6 +312,7 @@ impl Listing {
         (self.at, self.len) = (0, 0);
     }
 
+    /// Returns the next entry, or `None` at the end. The buffer must be the same in each call.
     fn next(&mut self, buf: &mut [u8]) -> sys::Result<Option<Name>> {
         loop {
             if self.at >= self.len {
@@ -322,10 +330,11 @@ impl Listing {
     }
 }
 
+/// A name, with its final NUL.
 struct Name([u8; NAME]);
 
 impl Name {
-    /// `None`: there is no such name.
+    /// Returns `None` if no entry can have such a name.
     fn new(bytes: &[u8]) -> Option<Self> {
         let mut name = [0; NAME];
         name[..NAME - 1].get_mut(..bytes.len())?.copy_from_slice(bytes);
@@ -337,6 +346,7 @@ impl Name {
     }
 }
 
+/// Returns the text before the first NUL.
 fn text(bytes: &[u8]) -> &CStr {
     CStr::from_bytes_until_nul(bytes).unwrap_or(c"")
 }
