@@ -1,69 +1,70 @@
-//! What the agent and the library say to each other, see PROTOCOL.md. Both sides are built from this file. It has no
-//! system calls, no allocation and no unsafe code.
+//! The protocol between the agent and the library, see PROTOCOL.md. Both sides are built from this file. It has no system
+//! calls, no allocation and no unsafe code.
 
 use core::ffi::CStr;
 
-/// Of the protocol; both sides must have the same.
+/// The version of the protocol. Both sides must have the same.
 pub const VERSION: u16 = 4;
 
 /// Begins the payload of both hellos.
 pub const MAGIC: [u8; 4] = *b"dpag";
 
-/// Where the library's socket is in a container, if it has mounted one.
+/// The path of the library's socket in a container, if it has mounted one.
 pub const SOCKET: &CStr = c"/.dockerpool-agent-socket";
 
-/// The bytes by which the library knows who has connected to that.
+/// The length of the token by which the library knows that the agent has connected to its socket.
 pub const TOKEN: usize = 16;
 
-/// Bytes before each payload: its length, the kind, the id.
+/// The bytes before each payload: its length, the kind, the id.
 pub const HEADER: usize = 9;
 
 /// The most bytes of input or output in one frame.
 pub const MAX_DATA: usize = 64 * 1024;
 
-/// How much standard input of one command may be on its way to it before the agent gives credit.
+/// How many bytes of standard input of one command may be on their way before the agent gives credit.
 pub const STDIN_WINDOW: u32 = 64 * 1024;
 
-/// After so much output in frames a stream's pipe itself is given to the library, where there is the socket.
+/// After so many bytes of output in frames the agent offers the pipe of a stream, where there is the socket.
 pub const PIPE_AFTER: usize = 128 * 1024;
 
-/// The most a command may be made of: arguments, environment, directory and user, with what counts them.
+/// The most bytes of a spawn: arguments, environment, directory and user, and the numbers before them.
 pub const MAX_SPAWN: usize = 2 * 1024 * 1024 + 64 * 1024;
 
-/// The most paths of one wipe may have together.
+/// The most bytes of a wipe: its paths, and the number before them.
 pub const MAX_WIPE: usize = 16 * 1024;
 
-/// The most commands at once in one container, those among them that have ended while others hold their output.
+/// The most commands at once in one container, with those that have ended while other processes hold their output.
 pub const MAX_COMMANDS: usize = 64;
 
 /// The most arguments, and the most variables.
 pub const MAX_STRINGS: u32 = 256 * 1024;
 
-/// A count that nobody knows.
+/// A count of 32 bits that is not known.
 pub const UNKNOWN: u32 = u32::MAX;
 
-/// The same of 64 bits.
+/// A count of 64 bits that is not known.
 pub const NO_COUNT: u64 = u64::MAX;
 
-/// In [`Spawn::flags`]: standard input is sent; else it is `/dev/null`.
+/// A flag in [`Spawn::flags`]: standard input is sent. Otherwise it is `/dev/null`.
 pub const WITH_STDIN: u32 = 1;
-/// ...and none of the agent's own variables are the command's.
+/// A flag in [`Spawn::flags`]: the command gets none of the agent's own variables.
 pub const CLEAR_ENV: u32 = 2;
-/// ...and it has a terminal in place of pipes.
+/// A flag in [`Spawn::flags`]: the command has a terminal in place of pipes.
 pub const WITH_TTY: u32 = 4;
 
-/// As many kinds of limits as Linux has for a process.
+/// How many limits of a process Linux has.
 pub const LIMITS: usize = 16;
 
-/// Bytes for one of them: which, and the soft and the hard limit.
+/// The bytes of one limit: its number, and the soft and the hard limit.
 pub const LIMIT: usize = 4 + 8 + 8;
 
-/// In the agent's hello: commands can be of any user.
+/// A flag in the agent's hello: commands can run as any user.
 pub const ANY_USER: u8 = 1;
-/// ...and all further frames, of both sides, come through the socket.
+/// A flag in the agent's hello: all further frames, of both sides, go through the socket.
 pub const BY_SOCKET: u8 = 2;
-/// ...and the container has control groups of this version; neither: it sees none.
+/// A flag in the agent's hello: the container has control groups of version 1.
 pub const V1: u8 = 4;
+/// A flag in the agent's hello: the container has control groups of version 2.
 pub const V2: u8 = 8;
 
 /// Kinds of frames to the agent.
@@ -136,11 +137,13 @@ pub mod from_agent {
     }
 }
 
-/// Which frame, of which command, with how many bytes.
+/// What comes before the payload of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The length of the payload.
     pub len: usize,
     pub kind: u8,
+    /// The id of the command or the question.
     pub id: u32,
 }
 
@@ -151,7 +154,7 @@ impl Header {
         [len[0], len[1], len[2], len[3], self.kind, id[0], id[1], id[2], id[3]]
     }
 
-    /// `None`: too few bytes.
+    /// Returns `None` if there are too few bytes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields(bytes);
         Some(Self {
@@ -162,12 +165,12 @@ impl Header {
     }
 }
 
-/// What the agent has got from the library, as far as it has come.
+/// The beginning of what has come from the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// Less than a header.
+    /// There is less than a header.
     Nothing,
-    /// A frame, of which there may be more to come.
+    /// There is a frame, whose payload may not be whole.
     Frame(Header),
     /// There is no such frame.
     Malformed,
@@ -220,7 +223,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The version in a hello of ours, or in the first part of the agent's.
+/// Reads the first part of a hello, which both sides have in common, and returns its version.
 pub fn hello_version(fields: &mut Fields<'_>) -> Option<u16> {
     if fields.take(4)? != MAGIC {
         return None;
@@ -249,27 +252,29 @@ impl Size {
     }
 }
 
-/// What a command is made of.
+/// A command, as it is to be started.
 #[derive(Clone, Copy, Debug)]
 pub struct Spawn<'a> {
     pub flags: u32,
-    /// How much output may be on its way before there is credit.
+    /// How many bytes of output may be on their way before there is credit.
     pub window: u32,
-    /// Milliseconds from now on; 0: none.
+    /// The time to run, in milliseconds, or 0 for no deadline.
     pub deadline: u64,
-    /// The most bytes of memory of all it starts together; 0: no limit of its own.
+    /// The most bytes of memory of all its processes together, or 0 for no limit of its own.
     pub memory: u64,
-    /// The most processes and threads; 0: no limit of its own.
+    /// The most processes and threads, or 0 for no limit of its own.
     pub pids: u32,
-    /// Of its terminal, if it has one.
+    /// The size of its terminal, if it has one.
     pub size: Size,
+    /// The number of arguments, the program included.
     pub argc: u32,
+    /// The number of variables.
     pub envc: u32,
-    /// Empty: the container's.
+    /// The directory, or nothing for the container's.
     pub cwd: &'a CStr,
-    /// `user[:group]`; empty: the container's.
+    /// `user[:group]`, or nothing for the container's.
     pub user: &'a CStr,
-    /// `argc` arguments, then `envc` variables, in the order of their names and each name once.
+    /// The arguments, then the variables, which are in the order of their names. Each name comes once.
     pub texts: Fields<'a>,
 }
 
@@ -277,7 +282,7 @@ impl<'a> Spawn<'a> {
     /// The bytes before the texts.
     pub const FIXED: usize = 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4;
 
-    /// `None` unless it is whole, with nothing after it.
+    /// Returns `None` unless the payload is a whole spawn, with nothing after it.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
         let mut fields = Fields(payload);
         let spawn = Self {
@@ -322,48 +327,47 @@ fn texts(fields: Fields<'_>, skip: u32, count: u32) -> impl Iterator<Item = &CSt
         .take(count as usize)
 }
 
-/// Who ended a command.
+/// Why a command ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cause {
-    /// Itself, or something in the container.
+    /// By itself, or by something in the container.
     #[default]
     Own = 0,
-    /// The agent, on request.
+    /// The agent killed it on request.
     Kill = 1,
-    /// The agent, at its deadline.
+    /// The agent killed it at its deadline.
     Deadline = 2,
 }
 
-/// In [`Exit`]'s flags.
+/// The flags of an [`Exit`].
 const ALL_DEAD: u8 = 1;
 const FOR_MEMORY: u8 = 2;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit {
-    /// Ended by this signal; 0: by itself.
+    /// The signal that ended the first process, or 0.
     pub signal: u8,
-    /// The exit code, if by itself.
+    /// The exit code, if no signal ended the first process.
     pub code: u8,
     pub cause: Cause,
-    /// Of one that was killed: nothing of it runs any more.
+    /// The command was killed, and no process of it lives.
     pub all_dead: bool,
-    /// Microseconds.
+    /// The time from the start to the end of the first process, in microseconds.
     pub wall: u64,
-    /// Of all its processes that were waited for, by each other or by PID 1.
+    /// The processor time of all its processes that were waited for, by each other or by PID 1, in microseconds.
     pub user: u64,
     pub system: u64,
-    /// The largest resident size of one of them, in KiB.
+    /// The largest resident size of one of these processes, in KiB.
     pub peak_kib: u64,
-    /// How many processes of the container the kernel killed for memory while it ran, or [`UNKNOWN`].
+    /// How many processes of the container the kernel killed for memory meanwhile, or [`UNKNOWN`].
     pub oom_kills: u32,
-    /// One of them was its own.
+    /// One of the processes that were killed for memory was the command's.
     pub for_memory: bool,
-    /// The most memory that all it has started had at once, in bytes, where it has a control group of its own, or
-    /// [`NO_COUNT`].
+    /// The most memory that all its processes had at once, in bytes, or [`NO_COUNT`] without a control group of its own.
     pub own_peak: u64,
-    /// ...and that the container had at once so far.
+    /// The most memory that the container had at once so far, in bytes, or [`NO_COUNT`].
     pub container_peak: u64,
 }
 
@@ -414,33 +418,33 @@ impl Exit {
     }
 }
 
-/// What a command could not be started for.
+/// The step at which a command could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
-    /// As many commands as there may be.
+    /// There are as many commands as there may be.
     Table = 1,
-    /// No process, descriptor or memory for it.
+    /// There is no process, file descriptor or memory for the command.
     Resources = 2,
-    /// Its user is not known.
+    /// The user is not known.
     User = 3,
-    /// Its group is not known.
+    /// The group is not known.
     Group = 4,
-    /// It may not become its user.
+    /// The process may not become the user.
     BecomeUser = 5,
-    /// Its working directory.
+    /// The working directory cannot be entered.
     Directory = 6,
     /// The program is nowhere on the `PATH`.
     Lookup = 7,
-    /// The program itself.
+    /// The program cannot be executed.
     Exec = 8,
-    /// Its limits, or the agent's priority, were changed from within the container, and cannot be put right.
+    /// Limits or priorities were changed from within the container, and cannot be put right.
     Limits = 9,
-    /// A terminal.
+    /// There is no terminal to be had.
     Terminal = 10,
-    /// Its control group.
+    /// The control group cannot be made or entered.
     Cgroup = 11,
-    /// Who it is to run as could write to control groups.
+    /// The user of the command could write to control groups.
     CgroupUser = 12,
 }
 
