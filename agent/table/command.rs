@@ -1,4 +1,4 @@
-//! One command, from its start to the last of its output. Each state has what means something in it.
+//! One command, from its start to the last of its output. Each state has the fields that mean something in it.
 
 use super::streams::{Outputs, Stdin};
 use crate::cgroups::Cgroups;
@@ -8,8 +8,10 @@ use crate::sys::{self, Errno, OwnedFd, Waited};
 use crate::tree::Process;
 use crate::wire::Out;
 
+/// Why a command did not begin.
 pub type Failure = (Stage, Errno);
 
+/// A command in its place in the table.
 pub struct Command {
     pub id: u32,
     pub stdin: Stdin,
@@ -22,9 +24,9 @@ pub(super) enum State {
     Running(Running),
     /// The first process was waited for, and the library waits for the end.
     Ended(Ended),
-    /// The library was told of the end, since nothing could be done any more. The first process was not waited for.
+    /// The kill was given up, and the library was told so. The first process was not waited for.
     Undying(First),
-    /// The library was told of the end. There may be output.
+    /// The first process was waited for, and the library was told of the end. Output may still come.
     Reported,
 }
 
@@ -39,11 +41,12 @@ pub(super) struct Ended {
     code: u8,
     /// When the first process was waited for, in microseconds.
     at: u64,
-    /// Why the command did not begin, if it did not.
+    /// Set if the command did not begin.
     failure: Option<Failure>,
-    /// How much of each output is certainly from before the end, and not read.
+    /// How many bytes of each output are certainly from before the end, and were not read.
     unread: [usize; 2],
-    /// Kills for memory in the container while the first process ran, or [`UNKNOWN`]. Later ones are others'.
+    /// How many kills for memory there were in the container while the first process ran, or [`UNKNOWN`]. Later ones are of
+    /// others.
     pub kills: u32,
     /// Whether the command was killed for memory, once that is judged.
     for_memory: Option<bool>,
@@ -62,17 +65,17 @@ pub(super) struct Life {
     pub session: i32,
     /// When the command was started, in microseconds.
     started: u64,
-    /// ...and in the kernel's ticks, once that matters.
+    /// When the command was started, in the kernel's ticks. It is looked up once that matters.
     pub ticks: Option<u64>,
     deadline: Option<u64>,
-    /// What the processes have used that PID 1 has waited for.
+    /// What those of its processes have used that PID 1 has waited for.
     used: Used,
     /// The container's count of kills for memory at the start, or [`UNKNOWN`].
     kills_before: u32,
-    /// Kills for memory since then whose victims were the command's, and others'.
+    /// How many kills for memory since then had a victim of the command, and one of others.
     pub kills_own: u32,
     pub kills_elsewhere: u32,
-    /// There were processes of others meanwhile.
+    /// There were processes of others while the command ran.
     pub has_company: bool,
     fate: Fate,
 }
@@ -86,6 +89,7 @@ enum Fate {
     Killed(Cause, Progress),
 }
 
+/// Processor time in microseconds, and the largest resident size of one process.
 #[derive(Default)]
 struct Used {
     user: u64,
@@ -93,12 +97,13 @@ struct Used {
     peak_kib: u64,
 }
 
-/// What a command is started with.
+/// A process that was started for a command, and the agent's ends of its streams.
 pub struct Started {
     pub pid: i32,
     pub stdin: Stdin,
     pub outputs: Outputs,
     pub slave: Option<OwnedFd>,
+    /// The container's count of kills for memory before the start, or [`UNKNOWN`].
     pub oom_before: u32,
 }
 
@@ -155,6 +160,7 @@ impl Command {
         }
     }
 
+    /// Like [`life`](Self::life), to be changed.
     pub(super) fn life_mut(&mut self) -> Option<&mut Life> {
         match &mut self.state {
             State::Running(Running { life, .. }) | State::Ended(Ended { life, .. }) => Some(life),
@@ -176,8 +182,8 @@ impl Command {
         self.life().is_some_and(|life| matches!(life.fate, Fate::Killing(..)))
     }
 
-    /// Returns when the deadline is, if it is still to be kept: by a kill, or for a command that has ended by itself by
-    /// telling the end without waiting for its output.
+    /// Returns the deadline, if something is to be done then: a command that runs is killed, and the end of one that has ended
+    /// is told, whatever is still to be read.
     pub fn due(&self) -> Option<u64> {
         let life = match &self.state {
             State::Running(running) => &running.life,
@@ -187,12 +193,12 @@ impl Command {
         life.deadline.filter(|_| life.cause() == Cause::Own)
     }
 
-    /// Returns whether there is output before the end that can be read, or could before another process took it.
+    /// Returns whether there is output from before the end that can be read, unless another process takes it.
     pub fn waits_for_output(&self) -> bool {
         matches!(&self.state, State::Ended(ended) if ended.unread != [0, 0]) && self.outputs.may_print()
     }
 
-    /// Finds out when the command was started, while its pid is its own. A zombie is in the list too.
+    /// Looks up when the command was started. Its first process must not have been waited for, since the pid could be another's.
     pub(super) fn look_at_start(&mut self, proc: Proc) {
         if let State::Running(Running { first, life }) = &mut self.state
             && life.ticks.is_none()
@@ -208,7 +214,7 @@ impl Command {
         }
     }
 
-    /// Begins to kill the command. The end of one that has ended by itself is told at once, whatever is still to be read.
+    /// Begins to kill the command. If the command has ended by itself, its end is told at once, whatever is still to be read.
     #[inline(never)]
     pub fn begin_kill(&mut self, proc: Proc, cause: Cause) {
         self.look_at_start(proc);
@@ -290,8 +296,8 @@ impl Command {
         Some(())
     }
 
-    /// Returns what the library is to be told of the end, once: after the output from before it, or when everything of a
-    /// command that is killed is dead.
+    /// Returns what the library is to be told of the end, once it is to be told. That is after all output from before the end, or
+    /// after the kill.
     #[inline(never)]
     pub fn report(&mut self, cgroups: &Cgroups) -> Report {
         match &mut self.state {
@@ -333,6 +339,7 @@ impl Command {
 }
 
 impl Life {
+    /// Returns why the command ends, as far as the agent is concerned.
     pub fn cause(&self) -> Cause {
         match self.fate {
             Fate::Own => Cause::Own,
@@ -351,10 +358,12 @@ impl Life {
         orphan.session == self.session as u32 || self.ticks.is_some_and(|ticks| orphan.started > ticks)
     }
 
+    /// Returns whether the command is certainly younger than a process.
     pub fn is_younger_than(&self, process: &Process) -> bool {
         self.ticks.is_some_and(|ticks| process.started < ticks)
     }
 
+    /// Counts what a process of the command has used.
     pub fn add(&mut self, waited: &Waited) {
         self.used.add(waited);
     }
@@ -397,6 +406,7 @@ impl Ended {
         self.for_memory.is_none()
     }
 
+    /// Notes whether the command was killed for memory.
     pub fn judge(&mut self, for_memory: bool) {
         self.for_memory = Some(for_memory);
     }

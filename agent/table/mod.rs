@@ -1,4 +1,4 @@
-//! The commands that run, and those that have ended while others still hold their output.
+//! The commands that run, and those that have ended while other processes still hold their output.
 
 mod blame;
 mod command;
@@ -28,6 +28,7 @@ const KILL_TURN: u64 = 1000;
 /// How often the agent looks whether others have taken the rest of an output.
 const LOOK_AT_OUTPUT: u64 = 20_000;
 
+/// All commands.
 pub struct Table {
     pub cgroups: Cgroups,
     places: List<Option<Command>>,
@@ -35,18 +36,18 @@ pub struct Table {
     next_kill: usize,
     /// The sessions of commands that have ended by themselves.
     sessions: Sessions,
-    /// When these must be looked at.
+    /// When these must be looked at, and when they were looked at last, in microseconds.
     settle_at: Option<u64>,
     looked_at: u64,
     /// Why children could not become their commands, by place.
     failures: SharedNumbers,
 }
 
-/// What a command is started from, beside the request.
+/// What the start of a command depends on, beside the request.
 pub struct Start<'a> {
     pub given: &'a Given,
     pub own: &'a mut Own,
-    /// The container's count of kills for memory.
+    /// The container's count of kills for memory before the start.
     pub oom_before: u32,
     /// There is no process but the agent.
     pub is_alone: bool,
@@ -82,10 +83,12 @@ impl Table {
         self.commands_mut().find(|command| command.id == id)
     }
 
+    /// Returns the place of the first command like that.
     fn position(&self, is_it: impl Fn(&Command) -> bool) -> Option<usize> {
         self.places.iter().position(|place| place.as_ref().is_some_and(&is_it))
     }
 
+    /// Returns what is known of the command at a place, if its end was not told.
     fn life(&self, place: usize) -> Option<&command::Life> {
         self.places[place].as_ref()?.life()
     }
@@ -141,6 +144,7 @@ impl Table {
         started
     }
 
+    /// Makes the streams of a command, and forks.
     fn fork(&self, start: Start<'_>, id: u32, spawn: &Spawn<'_>, place: usize) -> Result<Started, Failure> {
         let Start { given, own, .. } = start;
         let (with_stdin, with_tty) = (spawn.flags & WITH_STDIN != 0, spawn.flags & WITH_TTY != 0);
@@ -218,7 +222,7 @@ impl Table {
     }
 
     fn reap_orphan(&mut self, proc: Proc, pid: i32, oom_kills: impl Fn() -> u32) -> bool {
-        // Once it was waited for nothing can be found out about it.
+        // After the wait nothing can be found out about it.
         let orphan = match sys::is_process(pid) {
             true => kill::process(proc, pid),
             false => None,
@@ -274,7 +278,7 @@ impl Table {
         }
     }
 
-    /// Returns when there is something to be done at the latest.
+    /// Returns when something is to be done at the latest, in microseconds.
     pub fn due(&self, now: u64) -> Option<u64> {
         let deadlines = self.commands().filter_map(Command::due);
         let output = self
@@ -297,6 +301,7 @@ impl Table {
         }
     }
 
+    /// Makes one round for the command at a place, if it is being killed.
     fn kill_round_of(&mut self, place: usize, pid1: &Pid1, proc: Proc) -> Option<()> {
         let command = self.places[place].as_ref()?;
         let mut killing = command.killing()?;
@@ -326,7 +331,7 @@ impl Table {
                 self.close(place);
             }
         }
-        // Once: what a command has left behind may live for ever.
+        // Only once for each, since processes that a command has left behind may live for ever.
         if self.cgroups.stale && !was_stale {
             self.settle_at.get_or_insert(sys::now() + SETTLE);
         }
