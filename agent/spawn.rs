@@ -77,7 +77,8 @@ pub struct Stdio {
     pub tty: bool,
 }
 
-type Failure = (Stage, Errno);
+/// The step at which a command did not begin, and the error.
+pub type Failure = (Stage, Errno);
 
 /// Becomes the command, or exits and leaves the reason in `failure`.
 pub fn run(
@@ -179,15 +180,36 @@ fn become_command(
 
     let mut args = Texts::new(spawn.argc as usize).map_err(resources)?;
     spawn.args().try_for_each(|arg| args.push(arg)).map_err(resources)?;
-    let mut own_vars = List::new(spawn.envc as usize).map_err(resources)?;
-    spawn.env().try_for_each(|var| own_vars.push(var)).map_err(resources)?;
-    // One more, for `TERM`.
-    let mut env = Texts::new(given.env.len() + own_vars.len() + 1).map_err(resources)?;
     let mut home = [0; PATH_MAX];
     let home = match &user {
         Some((user, own_home)) => join(&mut home, &[b"HOME=", user.home]).map(|home| (home, *own_home)),
         None => None,
     };
+    let (env, path) = environment(given, spawn, stdio.tty, home).map_err(resources)?;
+    let Some(program) = spawn.args().next() else {
+        return Err((Stage::Exec, Errno::INVAL));
+    };
+    let mut found = [0; PATH_MAX];
+    let program = look_up(program, path, &mut found)?;
+    sys::set_signal_mask(given.signal_mask);
+    // At the end, since they are not meant for what was done before. A process that may change the agent's limits has changed
+    // those that this process began with.
+    (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
+    Err((Stage::Exec, sys::exec(program, args, env)))
+}
+
+/// Returns the environment of a command, and its `PATH`. `home` is the variable of the command's user, and the home of the
+/// agent's user, if the command has a user of its own.
+fn environment<'a>(
+    given: &Given,
+    spawn: &Spawn<'a>,
+    tty: bool,
+    home: Option<(&'a CStr, &[u8])>,
+) -> sys::Result<(Texts<'a>, &'a [u8])> {
+    let mut own_vars = List::new(spawn.envc as usize)?;
+    spawn.env().try_for_each(|var| own_vars.push(var))?;
+    // One more, for `TERM`.
+    let mut env = Texts::new(given.env.len() + own_vars.len() + 1)?;
     let podman = given.env.texts().any(|var| var == c"container=podman");
     let cleared = spawn.flags & CLEAR_ENV != 0;
     let mut path: &[u8] = b"";
@@ -200,7 +222,7 @@ fn become_command(
         if cleared {
             continue;
         }
-        let mut var = var;
+        let mut var: &CStr = var;
         // Not the container's, but the runtime's for the agent's own user: runtimes put it at the end, Podman anywhere.
         if let Some((home, own_home)) = home
             && (i + 1 == given.env.len() || podman)
@@ -208,28 +230,18 @@ fn become_command(
         {
             var = home;
         }
-        env.push(var).map_err(resources)?;
+        env.push(var)?;
     }
     for var in own_vars.iter().copied() {
-        env.push(var).map_err(resources)?;
+        env.push(var)?;
         path = var.to_bytes().strip_prefix(b"PATH=").unwrap_or(path);
     }
     // The engine does the same.
     let is_term = |var: &CStr| name(var) == b"TERM";
-    if stdio.tty && !cleared && !given.env.texts().any(is_term) && !spawn.env().any(is_term) {
-        env.push(c"TERM=xterm").map_err(resources)?;
+    if tty && !cleared && !given.env.texts().any(is_term) && !spawn.env().any(is_term) {
+        env.push(c"TERM=xterm")?;
     }
-
-    let Some(program) = spawn.args().next() else {
-        return Err((Stage::Exec, Errno::INVAL));
-    };
-    let mut found = [0; PATH_MAX];
-    let program = look_up(program, path, &mut found)?;
-    sys::set_signal_mask(given.signal_mask);
-    // At the end, since they are not meant for what was done before. A process that may change the agent's limits has changed
-    // those that this process began with.
-    (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
-    Err((Stage::Exec, sys::exec(program, args, env)))
+    Ok((env, path))
 }
 
 /// Sets a limit of this process to that of commands.

@@ -1,7 +1,8 @@
 //! Frames to and from the library, through the standard streams of PID 1 or through the library's socket.
 
 use crate::buffer::Buffer;
-use crate::protocol::{Begun, HEADER, Header, MAX_DATA, Stage, from_agent};
+use crate::protocol::{Begun, HEADER, Header, MAX_DATA, from_agent};
+use crate::spawn::Failure;
 use crate::sys::{self, Bytes, Errno, Fd, OwnedFd};
 use crate::wipe;
 
@@ -120,7 +121,7 @@ impl Out {
     }
 
     /// Queues the frame of a command that could not be started.
-    pub fn cannot_start(&mut self, id: u32, (stage, errno): (Stage, Errno)) {
+    pub fn cannot_start(&mut self, id: u32, (stage, errno): Failure) {
         self.step_failed(from_agent::CANNOT_START, id, stage as u8, errno);
     }
 

@@ -3,13 +3,11 @@
 use super::streams::{Outputs, Stdin};
 use crate::cgroups::Cgroups;
 use crate::kill::{self, Killing, Proc, Progress};
-use crate::protocol::{Cause, Exit, NO_COUNT, Spawn, Stage, UNKNOWN};
-use crate::sys::{self, Errno, OwnedFd, Waited};
+use crate::protocol::{Cause, Exit, NO_COUNT, Spawn, UNKNOWN};
+use crate::spawn::Failure;
+use crate::sys::{self, OwnedFd, Waited};
 use crate::tree::Process;
 use crate::wire::Out;
-
-/// Why a command did not begin.
-pub type Failure = (Stage, Errno);
 
 /// A command in its place in the table.
 pub struct Command {

@@ -6,7 +6,7 @@ mod streams;
 
 use core::sync::atomic::Ordering;
 
-pub use command::{Command, Failure, Report, Started};
+pub use command::{Command, Report, Started};
 pub use streams::{Outputs, Stdin};
 
 use crate::cgroups::Cgroups;
@@ -14,7 +14,7 @@ use crate::kill::{self, Proc, Roots, Target};
 use crate::own::Own;
 use crate::protocol::{Cause, MAX_COMMANDS, Size, Spawn, Stage, WITH_STDIN, WITH_TTY};
 use crate::sessions::Sessions;
-use crate::spawn::{self, Given, Stdio};
+use crate::spawn::{self, Failure, Given, Stdio};
 use crate::sys::{self, Errno, Fd, List, OwnedFd, Pid1, SharedNumbers};
 use blame::Owner;
 
