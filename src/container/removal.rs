@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorFn};
 use crate::runtime::bounded;
 use crate::values::backoff::Backoff;
 
+/// Names the call in errors.
+const REMOVAL: &str = "the removal of a container";
+
 /// When to look again for a container whose create call was given up: the engine may finish the call later.
 const UNCONFIRMED_CHECKS: [Duration; 3] = [
     Duration::from_millis(250),
@@ -26,6 +29,10 @@ pub(crate) const GIVE_UP: Duration = Duration::from_secs(600);
 
 /// Without a runtime, the thread that stands in for it must not keep a process from ending well for long.
 const GIVE_UP_WITHOUT_RUNTIME: Duration = Duration::from_secs(60);
+
+/// The longest silence of the engine after which a removal asks whether it answers at all. It begins with the timeout of a call
+/// and doubles.
+const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 
 /// The pause between two attempts to get what a thread needs.
 const RUNTIME_PAUSE: Duration = Duration::from_millis(100);
@@ -93,39 +100,77 @@ pub(crate) struct Removal {
 }
 
 impl Removal {
-    /// One attempt.
+    /// Makes one attempt, each call of which ends by its timeout.
     pub(crate) async fn attempt(&self) -> Result<(), EngineError> {
-        let Some(selector) = &self.among else {
-            return self.remove(&self.target).await;
-        };
-        for report in listed(&*self.engine, selector, self.call_timeout).await? {
-            if report.name == self.target {
-                self.remove(&report.id).await?;
-            }
+        for id in self.targets().await? {
+            bounded(REMOVAL, self.call_timeout, self.engine.remove(&id)).await?;
         }
         Ok(())
     }
 
-    async fn remove(&self, target: &str) -> Result<(), EngineError> {
-        let remove = self.engine.remove(target);
-        bounded("the removal of a container", self.call_timeout, remove).await
+    /// Returns the containers that are meant, by what the engine takes for their name.
+    async fn targets(&self) -> Result<Vec<String>, EngineError> {
+        let Some(selector) = &self.among else {
+            return Ok(vec![self.target.clone()]);
+        };
+        let mut found = listed(&*self.engine, selector, self.call_timeout).await?;
+        found.retain(|report| report.name == self.target);
+        Ok(found.into_iter().map(|report| report.id).collect())
     }
 
-    /// Tries until the engine says that the container is gone, or `give_up` has passed.
+    /// Retries until the engine says that the container is gone, or `give_up` has passed.
+    ///
+    /// Requests do not pile up in an engine that hangs: see [`outwait`](Self::outwait).
     pub(crate) async fn persist(&self, give_up: Duration) -> Result<(), EngineError> {
         let begun = Instant::now();
         let mut backoff = Backoff::default();
+        let mut silence = self.call_timeout;
         loop {
-            match self.attempt().await {
-                Ok(()) => break,
-                Err(error) if begun.elapsed() >= give_up => return Err(error),
-                Err(error) => {
-                    tracing::debug!(container = self.target, %error, "could not remove a container, will try again");
-                    tokio::time::sleep(backoff.next_delay()).await;
+            let attempt = async {
+                for id in self.targets().await? {
+                    self.outwait(&id, &mut silence).await?;
                 }
+                Ok(())
+            };
+            let left = give_up.saturating_sub(begun.elapsed());
+            // A short `give_up` does not cut a call short.
+            let error = match bounded(REMOVAL, left.max(self.call_timeout), attempt).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if begun.elapsed() >= give_up {
+                return Err(error);
             }
+            tracing::debug!(container = self.target, %error, "could not remove a container, will try again");
+            tokio::time::sleep(backoff.next_delay()).await;
         }
-        Ok(())
+    }
+
+    /// Sends one request, and waits for its answer for as long as the engine answers nothing else either: the engine may still
+    /// carry out the request, and a second one would only wait beside it. Fails when a check is answered and the request is
+    /// not: then the request is lost, or hangs alone. `silence` is the time until the next check. It doubles with each one, so
+    /// that the requests are bounded where each one hangs alone.
+    async fn outwait(&self, id: &str, silence: &mut Duration) -> Result<(), EngineError> {
+        let mut request = self.engine.remove(id);
+        loop {
+            let patience = *silence;
+            *silence = (patience * 2).min(LONGEST_SILENCE.max(self.call_timeout));
+            if let Ok(answer) = tokio::time::timeout(patience, &mut request).await {
+                return answer;
+            }
+            let check = bounded("the check of the engine", self.call_timeout, self.engine.check());
+            let checked = tokio::select! {
+                biased;
+                answer = &mut request => return answer,
+                checked = check => checked,
+            };
+            if checked.is_err_and(|error| error.kind() == EngineErrorKind::Timeout) {
+                continue;
+            }
+            // The engine answers, or is gone and the request with it.
+            let message = format!("no answer to {REMOVAL} within {patience:?}");
+            return Err(EngineError::new(EngineErrorKind::Timeout, message));
+        }
     }
 
     /// Looks again, a few times, for a container of which "not found" was not the last word.

@@ -249,8 +249,8 @@ impl PoolBuilder {
     ///   of descriptors ([`EngineErrorKind::TooManyOpenFiles`]). Later pools could not tell what it left.
     ///
     /// A limit that the engine says it cannot set is an [`Error::Config`] too, after the engine was reached. With a
-    /// [`min_idle`](Self::min_idle) of 0, all other limits and settings are checked when the first container is created: the
-    /// error is the last one of creation in [`Error::AcquireTimeout`].
+    /// [`min_idle`](Self::min_idle) of 0, all other limits and settings are checked when the first container is created:
+    /// [`Pool::acquire`] returns the error.
     ///
     /// # Cancel safety
     ///
@@ -344,6 +344,7 @@ impl PoolBuilder {
                 runtime: runtime.clone(),
             },
             idle,
+            reusable: self.reuse == Reuse::AsIs,
             roster: Roster::default(),
             creations: Creations::default(),
             removals: Removals::new(self.max_removing),
@@ -381,7 +382,6 @@ impl PoolBuilder {
                 core,
                 finished,
                 acquire_timeout: self.acquire_timeout,
-                reusable: self.reuse == Reuse::AsIs,
                 progress: self.progress.clone(),
             }),
         };

@@ -24,6 +24,8 @@ pub(super) struct Core {
     pub(super) backend: Backend,
     pub(super) reporter: Reporter,
     pub(super) idle: Arc<Idle<Item>>,
+    /// Whether a container is lent again that nothing speaks against.
+    pub(super) reusable: bool,
     pub(super) roster: Roster,
     pub(super) creations: Creations,
     pub(super) removals: Removals,

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::core::Core;
 use super::deaths::{died_early, lost};
-use super::idle::Slot;
+use super::idle::{Hopeless, Slot};
 use super::item::Item;
 use crate::container::{Container, Handle};
 use crate::engine::{EngineError, EventKind};
@@ -43,14 +43,17 @@ async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
 }
 
 /// Notes a failed creation. The slot is freed when nothing is left of the container; the next creation waits for the
-/// back-off.
+/// back-off. Where no retry helps, acquires are told that only a new container could serve.
 fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError) {
     let shared = handle.shared().clone();
-    core.creations.note_failure(error.clone());
+    let hopeless = core.creations.note_failure(error.clone());
+    core.roster.forget(shared.id());
+    slot.failed(hopeless.then_some(Hopeless {
+        error: &error,
+        reusable: core.reusable,
+    }));
     let error = Error::engine("create the container", Some(shared.name()), error);
     core.reporter.report(error);
-    core.roster.forget(shared.id());
-    slot.failed();
     if !handle.is_released() {
         handle.release();
         shared.remove_in_background(Some(Box::new(slot)));

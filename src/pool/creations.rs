@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, EngineErrorKind};
 use crate::values::status::Cgroups;
 
 /// Remembers the outcome of creations, for those who wait for one and for those who decide about the next one.
@@ -53,10 +53,18 @@ impl Creations {
     }
 
     /// Notes that a creation failed, or that a new container died at once. Called before the slot of the container is freed:
-    /// whoever takes that slot must know of the failure.
-    pub(super) fn note_failure(&self, error: EngineError) {
+    /// the next creation must know of the failure.
+    ///
+    /// Returns whether the settings are wrong, so that a retry does not help. An engine may refuse good settings once. Where
+    /// they have worked before, only a second refusal in a row counts.
+    pub(super) fn note_failure(&self, error: EngineError) -> bool {
         self.failed.store(true, Ordering::Release);
-        self.outcome.send_modify(|outcome| outcome.last_error = Some(error));
+        let mut hopeless = is_of_settings(&error);
+        self.outcome.send_modify(|outcome| {
+            let last = outcome.last_error.replace(error);
+            hopeless &= outcome.count == 0 || last.is_some_and(|last| is_of_settings(&last));
+        });
+        hopeless
     }
 
     /// Whether something failed since the last call.
@@ -89,4 +97,13 @@ impl Creations {
     pub(super) fn set_cgroups(&self, cgroups: Cgroups) {
         *self.cgroups.lock() = cgroups;
     }
+}
+
+/// Whether a creation failed because of the settings, so that each retry fails too.
+fn is_of_settings(error: &EngineError) -> bool {
+    error.is_of_settings()
+        || matches!(
+            error.kind(),
+            EngineErrorKind::Rejected | EngineErrorKind::LimitDiscarded | EngineErrorKind::SettingIgnored
+        )
 }

@@ -1,16 +1,16 @@
-//! Who holds which item: the idle ones, those who wait for one, and the slots that bound how many there are.
+//! Who holds which item: the idle items, the queue of waiters, and the slots that bound how many items there are.
 //!
-//! State only: no I/O, no clock, no knowledge of what the items are. One lock guards it all, and it is never held while
-//! foreign code runs: not while an item is dropped, nor while a waiter is woken.
+//! State only: no I/O, no clock, no knowledge of the items. One lock guards all of it. No foreign code runs under the lock: no
+//! item is dropped and no waiter is woken.
 //!
 //! Three rules hold whenever the lock is free:
 //!
-//! - While somebody waits, nothing is idle. A returned or new item goes to the one who has waited longest, so nobody can
-//!   overtake. A waiter that refuses an item that was handed over keeps its number.
-//! - Whether an item is usable, and whether it is outdated, is decided under the lock. Whoever spoils an item does so
-//!   first and looks through the idle ones under the lock afterwards: one of both sides sees it.
-//! - `idle + in use + creating + recycling = total <= max_total`. Every item outside of this module travels with the
-//!   [`Slot`] that counts it; a slot that is dropped, however that comes about, gives its place back.
+//! - `waiters.is_empty() || idle.is_empty()`. A returned or new item goes to the waiter with the lowest number, so that no
+//!   acquire overtakes another. A waiter that refuses the item it was handed keeps its number.
+//! - Under the lock it is decided whether an item is usable and whether it is outdated. Code that spoils an item sets the flag
+//!   first and searches the idle items under the lock afterwards, so that one of the two sides sees the flag.
+//! - `idle + in_use + creating + recycling == total && total <= max_total`. Every item outside of this module travels with the
+//!   [`Slot`] that counts it. Dropping a slot, for whatever reason, frees its place.
 
 #[cfg(test)]
 mod model;
@@ -21,9 +21,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::error::EngineError;
 use crate::values::status::{Counters, Status};
 
-/// How many there may be.
+/// Limits the number of items.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) min_idle: usize,
@@ -32,69 +33,94 @@ pub(crate) struct Limits {
     pub(crate) max_creating: usize,
 }
 
-/// The right to have one item. Dropping it frees its place.
+/// The right to have one item. Dropping the slot frees its place.
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
     idle: Option<Arc<Idle<T>>>,
     phase: Phase,
 }
 
-/// What a slot counts as.
+/// The count that a slot is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Creating,
     InUse,
     Recycling,
-    /// What was being created did not come about; counted as being recycled.
+    /// The creation failed. Counts as recycling.
     Failed,
-    /// The item was found unusable before anybody got it; counted as being recycled.
+    /// The item was found unusable before it was lent. Counts as recycling.
     Refused,
 }
 
-/// What an item is good for. Both functions run under the lock, so they only look at flags.
+/// Judges items. Both functions run under the lock, so that they may only read flags.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judge<T> {
-    /// Whether an item may be lent at all.
+    /// Whether an item may be lent.
     pub(crate) is_usable: fn(&T) -> bool,
-    /// Whether an item that could be idle is to be replaced.
+    /// Whether an item is to be replaced instead of becoming idle.
     pub(crate) is_outdated: fn(&T) -> bool,
 }
 
-/// An item with its slot, taken out of circulation: to be removed by whoever reads the other end of the channel.
+/// An item that is to be removed, with its slot.
 pub(crate) type Retired<T> = (T, Slot<T>);
 
-/// What an acquire comes to.
+/// The first answer to an acquire.
 pub(crate) enum Acquired<T> {
     Now(T, Slot<T>),
     Wait(Ticket<T>),
     Closed,
 }
 
-/// A place in the queue. Dropping it leaves the queue; an item that was handed over meanwhile goes back.
+/// A place in the queue. Dropping the ticket leaves the queue, and gives back an item that was handed over meanwhile.
 #[derive(Debug)]
 pub(crate) struct Ticket<T> {
-    handed: oneshot::Receiver<(T, Slot<T>)>,
+    handed: oneshot::Receiver<Handed<T>>,
     number: u64,
     idle: Arc<Idle<T>>,
 }
 
+/// An item for a waiter, or the reason for which no item can be created for it.
+type Handed<T> = Result<(T, Slot<T>), EngineError>;
+
+/// Nothing is lent any more.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+/// Tells why a waiter got no item.
+#[derive(Debug)]
+pub(crate) enum Unserved {
+    Closed,
+    CannotCreate(EngineError),
+}
+
+/// A failed creation that a retry does not mend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hopeless<'a> {
+    pub(crate) error: &'a EngineError,
+    /// Whether items on loan may be lent again when they come back.
+    pub(crate) reusable: bool,
+}
+
+/// Holds the idle items and the queue.
 #[derive(Debug)]
 pub(crate) struct Idle<T> {
     state: Mutex<State<T>>,
     limits: Limits,
     judge: Judge<T>,
     retired: mpsc::UnboundedSender<Retired<T>>,
-    /// Rung when there may be something to create, or when it was closed.
+    /// Rung when an item may have to be created, and when the pool is closed.
     demand: Notify,
-    /// Rung when the last outdated item is idle no more.
+    /// Rung when no outdated item is idle any more.
     renewed: Notify,
 }
 
 #[derive(Debug)]
 struct State<T> {
     idle: Vec<T>,
-    /// The first so many of the idle ones are to be replaced. They are lent last, and do not count for the minimum.
+    /// The length of the part of `idle`, from its beginning, that is to be replaced. These items are lent last, and do not
+    /// count for the minimum.
     outdated: usize,
+    /// Sorted by number.
     waiters: VecDeque<Waiter<T>>,
     next_number: u64,
     total: usize,
@@ -104,7 +130,7 @@ struct State<T> {
     counters: Counters,
 }
 
-/// Who is to be told of a change, once the lock is free.
+/// Notifications of a change, to be sent once the lock is free.
 #[must_use]
 struct Ring {
     demand: bool,
@@ -114,11 +140,11 @@ struct Ring {
 #[derive(Debug)]
 struct Waiter<T> {
     number: u64,
-    hand: oneshot::Sender<(T, Slot<T>)>,
+    hand: oneshot::Sender<Handed<T>>,
 }
 
 impl<T> State<T> {
-    /// How many more should be created: one for each who waits, and as many as are missing from the minimum.
+    /// Returns how many more creations are wanted: one for each waiter, and one for each item missing from the minimum.
     #[inline]
     fn wanted(&self, limits: &Limits) -> usize {
         let missing = limits.min_idle.saturating_sub(self.idle.len() - self.outdated);
@@ -130,7 +156,7 @@ impl<T> State<T> {
         !self.closed && self.total < limits.max_total && self.creating < limits.max_creating && self.wanted(limits) > 0
     }
 
-    /// The usable one that became idle last, and who is to be told. Unusable ones on the way to it are put aside.
+    /// Takes the usable item that became idle last. Unusable items on the way to it go to `refused`.
     #[inline]
     fn pop(&mut self, limits: &Limits, judge: &Judge<T>, refused: &mut Vec<T>) -> (Option<T>, Ring) {
         let outdated = self.outdated;
@@ -152,16 +178,33 @@ impl<T> State<T> {
         (found, ring)
     }
 
-    /// Makes a waiter of this number, in its place in the queue.
+    /// Queues a waiter in the place of its number.
     #[inline]
-    fn queue(&mut self, number: u64) -> oneshot::Receiver<(T, Slot<T>)> {
+    fn queue(&mut self, number: u64) -> oneshot::Receiver<Handed<T>> {
         let (hand, handed) = oneshot::channel();
         let at = self.waiters.partition_point(|other| other.number < number);
         self.waiters.insert(at, Waiter { number, hand });
         handed
     }
 
-    /// One that is to be replaced, if the minimum is there without it.
+    /// Takes the waiters that no item can serve which is on loan or in creation.
+    ///
+    /// An item on loan may serve every waiter in turn, if it may be lent again. Each item in creation serves one waiter, in the
+    /// order of the queue.
+    fn hopeless(&mut self, reusable: bool) -> VecDeque<Waiter<T>> {
+        if reusable && self.in_use() > 0 {
+            return VecDeque::new();
+        }
+        let served = self.creating.min(self.waiters.len());
+        self.waiters.split_off(served)
+    }
+
+    #[inline]
+    fn in_use(&self) -> usize {
+        self.total - self.idle.len() - self.creating - self.recycling
+    }
+
+    /// Takes an outdated item, if the minimum is there without it.
     #[inline]
     fn pop_surplus(&mut self, limits: &Limits) -> Option<T> {
         if self.outdated == 0 || self.idle.len() <= limits.min_idle {
@@ -177,14 +220,14 @@ impl<T> State<T> {
         match phase {
             Phase::Creating => change(&mut self.creating),
             Phase::Recycling | Phase::Failed | Phase::Refused => change(&mut self.recycling),
-            // What is neither idle nor counted elsewhere is in use.
+            // Not counted: see `in_use`.
             Phase::InUse => {}
         }
     }
 }
 
 impl<T> Idle<T> {
-    /// An empty one, and the channel on which it gives away what is to be removed.
+    /// Returns an empty pool, and the channel of the items that are to be removed.
     pub(crate) fn new(limits: Limits, judge: Judge<T>) -> (Arc<Self>, mpsc::UnboundedReceiver<Retired<T>>) {
         let (retired, to_remove) = mpsc::unbounded_channel();
         let state = State {
@@ -209,7 +252,7 @@ impl<T> Idle<T> {
         (Arc::new(idle), to_remove)
     }
 
-    /// The one that became idle last, whose caches are warmest; `None` if none is idle.
+    /// Takes the item that became idle last, whose caches are warmest. `None`: no item is idle.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Option<(T, Slot<T>)>, Closed> {
         let mut refused = Vec::new();
         let mut state = self.state.lock();
@@ -224,7 +267,7 @@ impl<T> Idle<T> {
         }
     }
 
-    /// An idle one, or a place in the queue.
+    /// Takes an idle item, or a place in the queue.
     #[inline]
     pub(crate) fn acquire(self: &Arc<Self>) -> Acquired<T> {
         let mut refused = Vec::new();
@@ -250,7 +293,7 @@ impl<T> Idle<T> {
         acquired
     }
 
-    /// Does what had to wait until the lock is free.
+    /// Does the rest of [`State::pop`] once the lock is free.
     #[inline]
     fn settle(self: &Arc<Self>, refused: Vec<T>, ring: Ring) {
         for item in refused {
@@ -259,7 +302,7 @@ impl<T> Idle<T> {
         self.ring(ring);
     }
 
-    /// Takes the right to create one, if one more is wanted and allowed.
+    /// Takes the right to create an item, if one more is wanted and allowed.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot<T>> {
         let mut state = self.state.lock();
         if !state.may_create(&self.limits) {
@@ -271,7 +314,7 @@ impl<T> Idle<T> {
         Some(self.slot(Phase::Creating))
     }
 
-    /// Takes one in that was made by somebody else; gives it back if there is no room, or if it is not usable.
+    /// Makes an item idle that was not created here. Gives it back if there is no room, or if it is not usable.
     pub(crate) fn admit(&self, item: T) -> Result<(), T> {
         let mut state = self.state.lock();
         let good = (self.judge.is_usable)(&item) && !(self.judge.is_outdated)(&item);
@@ -284,27 +327,27 @@ impl<T> Idle<T> {
         Ok(())
     }
 
-    /// Counts an acquire that found nothing in its time.
+    /// Counts an acquire whose time is up.
     pub(crate) fn timed_out(&self) {
         self.state.lock().counters.acquire_timeouts += 1;
     }
 
-    /// Comes when there may be something to create, or when it was closed. Rings that nobody heard are kept.
+    /// Waits until an item may have to be created, or the pool is closed. A notification without a waiter is kept.
     pub(crate) async fn demand(&self) {
         self.demand.notified().await;
     }
 
-    /// Takes idle items out of circulation.
+    /// Takes the idle items that `which` chooses.
     pub(crate) fn evict(self: &Arc<Self>, which: impl FnMut(&T) -> bool) -> Vec<Retired<T>> {
         self.evict_but(0, which)
     }
 
-    /// The same, but leaves the minimum, of those that became idle last.
+    /// Takes the idle items that `which` chooses, but leaves the minimum, of those that became idle last.
     pub(crate) fn evict_above_min(self: &Arc<Self>, which: impl FnMut(&T) -> bool) -> Vec<Retired<T>> {
         self.evict_but(self.limits.min_idle, which)
     }
 
-    /// The least of what `key` says of the idle items, if there are more of them than the minimum.
+    /// Returns the least `key` of the idle items, if there are more of them than the minimum.
     pub(crate) fn first_above_min<K: Ord>(&self, key: impl FnMut(&T) -> Option<K>) -> Option<K> {
         let state = self.state.lock();
         let surplus = state.idle.len() > self.limits.min_idle;
@@ -338,8 +381,8 @@ impl<T> Idle<T> {
             .collect()
     }
 
-    /// Has those idle items replaced that have become outdated: those beyond the minimum are given away now, each of the
-    /// others when its successor is there. Until then they are lent if there is nothing better.
+    /// Has the idle items replaced that have become outdated. Those beyond the minimum are given away now, each of the others
+    /// when its successor is there. Until then they are lent where no other item is idle.
     pub(crate) fn outdate(self: &Arc<Self>) {
         let mut state = self.state.lock();
         let known = state.outdated;
@@ -362,7 +405,7 @@ impl<T> Idle<T> {
         self.ring(ring);
     }
 
-    /// Gives an outdated item away before its successor is there, if there is no room for that one otherwise.
+    /// Gives an outdated item away before its successor is there, if there is no room for the successor otherwise.
     pub(crate) fn make_room(self: &Arc<Self>) {
         let mut state = self.state.lock();
         let full = state.total >= self.limits.max_total;
@@ -382,7 +425,7 @@ impl<T> Idle<T> {
         self.ring(ring);
     }
 
-    /// Comes when no idle item is outdated.
+    /// Waits until no idle item is outdated.
     pub(crate) async fn renewed(&self) {
         loop {
             let mut renewed = std::pin::pin!(self.renewed.notified());
@@ -404,7 +447,7 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Lends and creates no more; those who wait are told, and what is idle is given away for removal. Idempotent.
+    /// Ends lending and creating. Waiters get [`Unserved::Closed`], and idle items are given away. Idempotent.
     pub(crate) fn close(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -429,10 +472,9 @@ impl<T> Idle<T> {
 
     pub(crate) fn status(&self) -> Status {
         let state = self.state.lock();
-        let idle = state.idle.len();
         Status {
-            idle,
-            in_use: state.total - idle - state.creating - state.recycling,
+            idle: state.idle.len(),
+            in_use: state.in_use(),
             creating: state.creating,
             recycling: state.recycling,
             max_total: self.limits.max_total,
@@ -450,8 +492,8 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Hands a good item to whoever has waited longest, or makes it idle, or gives it away if there is no room. An item that
-    /// is not usable is given away, and so is an outdated one. `false` if the item was not usable.
+    /// Hands a good item to the first waiter, or makes it idle, or gives it away if there is no room. Gives an item away that is
+    /// not usable or is outdated. Returns whether the item was usable.
     #[inline]
     fn put(self: Arc<Self>, mut item: T, mut phase: Phase) -> bool {
         loop {
@@ -476,13 +518,13 @@ impl<T> Idle<T> {
                 state.count(phase, |n| *n -= 1);
                 phase = Phase::InUse;
                 drop(state);
-                match waiter.hand.send((item, self.slot(phase))) {
-                    Ok(()) => return true,
-                    // This one has gone. The next one.
-                    Err((back, mut slot)) => {
+                match waiter.hand.send(Ok((item, self.slot(phase)))) {
+                    // The waiter has left. The next one.
+                    Err(Ok((back, mut slot))) => {
                         slot.idle = None;
                         item = back;
                     }
+                    Ok(()) | Err(Err(_)) => return true,
                 }
                 continue;
             }
@@ -507,9 +549,9 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Gives an item to whoever removes.
+    /// Sends an item to be removed.
     pub(crate) fn give_away(&self, item: T, slot: Slot<T>) {
-        // Where nobody removes any more, the item's own `Drop` has to do.
+        // Where the receiver is gone, the item's own `Drop` removes it.
         drop(self.retired.send((item, slot)));
     }
 
@@ -522,31 +564,37 @@ impl<T> Idle<T> {
     }
 }
 
-/// It was closed.
-#[derive(Debug)]
-pub(crate) struct Closed;
-
 impl<T> Slot<T> {
-    /// Gives an item back, or a new one in: see [`Idle::put`]. `false` if the item was not usable, and was given away.
+    /// Gives back an item that was lent, or gives in a new one: see [`Idle::put`]. Returns whether the item was usable; else it
+    /// was given away.
     #[inline]
     pub(crate) fn put(mut self, item: T) -> bool {
         self.idle.take().is_some_and(|idle| idle.put(item, self.phase))
     }
 
-    /// Gives an item away to be removed; its place stays taken until that is done.
+    /// Gives an item away to be removed. Its place stays taken until that is done.
     pub(crate) fn retire(mut self, item: T) {
         self.recycle();
         self.give_away(item);
     }
 
-    /// Whether its item was found unusable before anybody got it.
+    /// Whether the item was found unusable before it was lent.
     pub(crate) fn is_refused(&self) -> bool {
         self.phase == Phase::Refused
     }
 
-    /// What was being created did not come about.
-    pub(crate) fn failed(&mut self) {
+    /// Notes that the creation failed. The slot counts as recycling from now on. Where no retry helps, those waiters are told
+    /// that no other item can serve: see [`State::hopeless`].
+    pub(crate) fn failed(&mut self, hopeless: Option<Hopeless<'_>>) {
         self.leave(Phase::Failed, |counters| counters.create_failures += 1);
+        let (Some(idle), Some(Hopeless { error, reusable })) = (&self.idle, hopeless) else {
+            return;
+        };
+        let told = idle.state.lock().hopeless(reusable);
+        for waiter in told {
+            // A waiter that has left needs no answer.
+            let _ = waiter.hand.send(Err(error.clone()));
+        }
     }
 
     fn give_away(self, item: T) {
@@ -555,7 +603,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Counts as being recycled from now on.
+    /// Ends the lease without giving the item back. The slot counts as recycling from now on.
     pub(crate) fn recycle(&mut self) {
         self.leave(Phase::Recycling, |counters| counters.discarded += 1);
     }
@@ -583,20 +631,21 @@ impl<T> Drop for Slot<T> {
                 Phase::Creating | Phase::Failed => {}
             }
             drop(state);
-            // There is room for another one, and whoever waits for the last one to go is told.
+            // There is room for another item, and a shutdown waits for the last one to go.
             idle.demand.notify_one();
         }
     }
 }
 
 impl<T> Ticket<T> {
-    /// A usable item, when it is this one's turn; [`Closed`] if there will be none. An item that has become unusable since
-    /// it was handed over does not cost the turn.
+    /// Waits for this ticket's turn, and returns a usable item. An item that has become unusable since it was handed over does
+    /// not cost the turn.
     ///
-    /// Cancel safe: the place in the queue, or what was handed over, stays with the ticket.
-    pub(crate) async fn turn(&mut self) -> Result<(T, Slot<T>), Closed> {
+    /// Cancel safe: the place in the queue, or the item that was handed over, stays with the ticket.
+    pub(crate) async fn turn(&mut self) -> Result<(T, Slot<T>), Unserved> {
         loop {
-            let (item, slot) = (&mut self.handed).await.map_err(|_| Closed)?;
+            let handed = (&mut self.handed).await.map_err(|_| Unserved::Closed)?;
+            let (item, slot) = handed.map_err(Unserved::CannotCreate)?;
             if (self.idle.judge.is_usable)(&item) {
                 return Ok((item, slot));
             }
@@ -606,8 +655,8 @@ impl<T> Ticket<T> {
         }
     }
 
-    /// Gives an unusable item away, and takes an idle one or waits on with the old number.
-    fn refuse(&mut self, item: T, mut slot: Slot<T>) -> Result<Option<(T, Slot<T>)>, Closed> {
+    /// Gives an unusable item away, and takes an idle one or queues again with the old number.
+    fn refuse(&mut self, item: T, mut slot: Slot<T>) -> Result<Option<(T, Slot<T>)>, Unserved> {
         let Self { handed, number, idle } = self;
         let mut refused = Vec::new();
         let mut state = idle.state.lock();
@@ -626,7 +675,7 @@ impl<T> Ticket<T> {
         idle.settle(refused, ring);
         match found {
             Some(item) => Ok(Some((item, idle.slot(Phase::InUse)))),
-            None if closed => Err(Closed),
+            None if closed => Err(Unserved::Closed),
             None => Ok(None),
         }
     }
@@ -636,10 +685,11 @@ impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         self.handed.close();
         match self.handed.try_recv() {
-            // It came too late for this one.
-            Ok((item, slot)) => {
+            // The item came too late for this ticket.
+            Ok(Ok((item, slot))) => {
                 slot.put(item);
             }
+            Ok(Err(_)) => {}
             Err(_) => self.idle.leave_queue(self.number),
         }
     }

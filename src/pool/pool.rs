@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::core::{Core, Deadlines};
 use super::ending::Finished;
 use super::guard::{PooledContainer, Watched};
-use super::idle::{Acquired, Closed, Slot, Ticket};
+use super::idle::{Acquired, Closed, Slot, Ticket, Unserved};
 use super::item::Item;
 use super::sweep::SWEEP_TIMEOUT;
 use crate::engine::ProgressFn;
@@ -73,8 +73,6 @@ pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) finished: watch::Receiver<Finished>,
     pub(super) acquire_timeout: Duration,
-    /// Whether a container is lent again that nothing speaks against.
-    pub(super) reusable: bool,
     pub(super) progress: ProgressFn,
 }
 
@@ -101,8 +99,26 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::AcquireTimeout`], which says why the last creation failed if it did; [`Error::Shutdown`];
-    /// [`Error::RuntimeEnded`].
+    /// - [`Error::AcquireTimeout`], which says why the last creation failed if it did.
+    /// - [`Error::Engine`], before the limit of time, if the engine refuses the pool's settings:
+    ///   [`EngineErrorKind::Rejected`](crate::EngineErrorKind::Rejected),
+    ///   [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded) or
+    ///   [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored). See below.
+    /// - [`Error::Shutdown`]; [`Error::RuntimeEnded`].
+    ///
+    /// # Settings that the engine refuses
+    ///
+    /// A refusal fails each time until somebody changes the settings, the image or the engine, so that acquires do not wait for
+    /// the end of their time. An acquire is told of a refusal if only a new container could serve it:
+    ///
+    /// - While containers are on loan that may be lent again, acquires wait for them. Under
+    ///   [`Reuse::Never`](crate::Reuse::Never) none is lent again.
+    /// - While other creations are under way, as many acquires wait for these, first come, first served.
+    /// - If the pool had a container before, one refusal may be a fault of the engine. Acquires are told of the second one in a
+    ///   row.
+    ///
+    /// The pool stays usable. The next acquire has the creation tried again, after the back-off: up to 5 seconds after the last
+    /// failure.
     ///
     /// # Cancel safety
     ///
@@ -247,7 +263,8 @@ impl Pool {
             let begun = Instant::now();
             match tokio::time::timeout(limit, ticket.turn()).await {
                 Ok(Ok((container, slot))) => Ok(self.lend(container, slot, site)),
-                Ok(Err(Closed)) => Err(self.closed()),
+                Ok(Err(Unserved::Closed)) => Err(self.closed()),
+                Ok(Err(Unserved::CannotCreate(error))) => Err(Error::engine("create a container", None, error)),
                 Err(_) => {
                     core.idle.timed_out();
                     Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
@@ -274,9 +291,12 @@ impl Pool {
     #[inline]
     fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
         container.shared().begin_use();
-        let Deadlines { lifetime, watchdog } = &self.inner.core.deadlines;
+        let Core {
+            reusable, deadlines, ..
+        } = &*self.inner.core;
+        let Deadlines { lifetime, watchdog } = deadlines;
         if lifetime.is_none() && watchdog.is_none() {
-            return PooledContainer::new(container, Some(slot), None, self.inner.reusable);
+            return PooledContainer::new(container, Some(slot), None, *reusable);
         }
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());
@@ -289,7 +309,7 @@ impl Pool {
             lifetime: lifetime.clone(),
             lease,
         });
-        PooledContainer::new(container, slot, Some(watched), self.inner.reusable)
+        PooledContainer::new(container, slot, Some(watched), *reusable)
     }
 
     /// Says why nothing is lent any more.

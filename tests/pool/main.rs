@@ -14,6 +14,7 @@ mod lifetime;
 mod limit;
 mod panic;
 mod recovery;
+mod refused;
 mod returns;
 mod shutdown;
 mod stress;

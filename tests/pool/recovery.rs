@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::eventually_now;
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Pool};
 use futures_util::future::join_all;
@@ -125,4 +126,76 @@ async fn what_is_idle_is_lent_while_the_engine_is_down_and_it_is_not_hammered() 
     assert!((10..=70).contains(&attempts), "{attempts}");
     drop(held);
     pool.shutdown_timeout(Duration::ZERO).await.unwrap_err();
+}
+
+const DISCARDED: usize = 3;
+
+/// A pool of which so many containers are being removed, in vain, for nine minutes.
+async fn removed_in_vain(hang: impl FnOnce(&FakeEngine)) -> (FakeEngine, Pool, usize) {
+    let engine = FakeEngine::new();
+    let pool = pool_of_four(&engine, 0).await;
+    let all = join_all((0..DISCARDED).map(|_| pool.acquire())).await;
+    let before = engine.calls(Call::Check);
+    hang(&engine);
+    all.into_iter().for_each(|c| c.unwrap().discard());
+    sleep(Duration::from_secs(540)).await;
+    assert_eq!(pool.status().recycling, DISCARDED);
+    let checks = engine.calls(Call::Check) - before;
+    (engine, pool, checks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_hangs_is_asked_once_for_each_removal() {
+    let (engine, pool, checks) = removed_in_vain(|engine| {
+        for call in CALLS {
+            engine.answer(call, Answer::Hold);
+        }
+    })
+    .await;
+    assert_eq!(engine.calls(Call::Remove), DISCARDED);
+    // After 30, 60, 120, 120 and 120 s without an answer to the removal, each with 30 s for the check.
+    assert!((DISCARDED..=5 * DISCARDED).contains(&checks), "{checks}");
+    for call in CALLS {
+        engine.answer(call, Answer::Ok);
+    }
+    let begun = Instant::now();
+    eventually_now("all is removed", || pool.status().total() == 0).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!((engine.calls(Call::Remove), engine.containers().len()), (DISCARDED, 0));
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_alone_is_never_answered_is_repeated_with_growing_pauses() {
+    let (engine, pool, _) = removed_in_vain(|engine| engine.answer(Call::Remove, Answer::Never)).await;
+    // At 0, 30, 90, 210, 330 and 450 s, and a little later for the back-off.
+    assert_eq!(engine.calls(Call::Remove), 6 * DISCARDED);
+    engine.answer(Call::Remove, Answer::Ok);
+    // The last request is given up after 120 s.
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(
+        (engine.calls(Call::Remove), engine.containers().len()),
+        (7 * DISCARDED, 0)
+    );
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_comes_back_without_its_requests_is_asked_again() {
+    let (engine, pool, _) = removed_in_vain(|engine| {
+        for call in CALLS {
+            engine.answer(call, Answer::Never);
+        }
+    })
+    .await;
+    assert_eq!(engine.calls(Call::Remove), DISCARDED);
+    for call in CALLS {
+        engine.answer(call, Answer::Ok);
+    }
+    sleep(Duration::from_secs(125)).await;
+    assert_eq!(
+        (engine.calls(Call::Remove), engine.containers().len()),
+        (2 * DISCARDED, 0)
+    );
+    pool.shutdown().await.unwrap();
 }

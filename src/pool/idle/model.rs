@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
+use crate::error::EngineErrorKind;
 
 /// What stands for a container.
 #[derive(Clone, Debug)]
@@ -71,8 +72,10 @@ enum Step {
     TakeOut(usize),
     Reserve,
     Created(usize),
-    /// The slot is freed at once, or after a removal.
+    /// The creation fails: its slot is freed at once, or after a removal.
     NotCreated(usize),
+    /// The creation fails so that no retry helps. Items on loan may be lent again, or not.
+    Hopeless(usize, bool),
     Die(usize),
     /// An item becomes unusable, wherever it is, and nobody has looked yet.
     Spoil(usize),
@@ -96,6 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Reserve),
         5 => n.clone().prop_map(Step::Created),
         2 => n.clone().prop_map(Step::NotCreated),
+        2 => (n.clone(), any::<bool>()).prop_map(|(n, reusable)| Step::Hopeless(n, reusable)),
         2 => n.clone().prop_map(Step::Die),
         4 => n.clone().prop_map(Step::Spoil),
         5 => Just(Step::Removed),
@@ -146,6 +150,8 @@ struct World {
     served: Vec<(usize, usize)>,
     recycling: usize,
     closed: bool,
+    /// Tickets that were told that no item can be created for them, and have not heard it yet.
+    told: Vec<usize>,
 }
 
 impl World {
@@ -175,6 +181,7 @@ impl World {
             served: Vec::new(),
             recycling: 0,
             closed: false,
+            told: Vec::new(),
         }
     }
 
@@ -314,8 +321,21 @@ impl World {
             Step::NotCreated(n) => {
                 if let Some(mut slot) = pick(&mut self.creating, n) {
                     if n % 2 == 0 {
-                        slot.failed();
+                        slot.failed(None);
                     }
+                    drop(slot);
+                    self.rung = true;
+                }
+            }
+            Step::Hopeless(n, reusable) => {
+                if let Some(mut slot) = pick(&mut self.creating, n) {
+                    // Nobody is told while an item on loan may come back. Each item in creation is for the first in the queue.
+                    if !reusable || self.in_use() == 0 {
+                        let served = self.creating.len().min(self.queue.len());
+                        self.told.extend(self.queue.drain(served..));
+                    }
+                    let error = &EngineError::new(EngineErrorKind::Rejected, "wrong");
+                    slot.failed(Some(super::Hopeless { error, reusable }));
                     drop(slot);
                     self.rung = true;
                 }
@@ -391,6 +411,12 @@ impl World {
         }
         let n = n % self.waiting.len();
         let number = self.waiting[n].number;
+        if self.told.contains(&number) {
+            let turn = self.waiting[n].ticket.turn().now_or_never();
+            assert!(matches!(turn, Some(Err(Unserved::CannotCreate(_)))), "{turn:?}");
+            self.waiting.remove(n);
+            return;
+        }
         let served = self.served.iter().position(|(ticket, _)| *ticket == number);
         let mut expected = served.map(|i| self.served.remove(i).1);
         if expected.is_some_and(|id| self.flags[id].is_spoilt()) {
@@ -408,7 +434,8 @@ impl World {
                 assert_eq!(Some(item.id), expected, "it was this one's turn, and this item's");
                 self.held.push((item, slot));
             }
-            Some(Err(Closed)) => assert!(self.closed && expected.is_none()),
+            Some(Err(Unserved::Closed)) => assert!(self.closed && expected.is_none()),
+            Some(Err(unexpected)) => panic!("{unexpected:?}"),
             None => {
                 assert!(expected.is_none() && !self.closed);
                 return;
