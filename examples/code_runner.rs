@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dockerpool::{Container, ContainerSpec, DockerEngine, Engine, Error, Output, Pool, Progress, Reuse};
+use dockerpool::{Container, ContainerSpec, DockerEngine, Engine, Error, ExitStatus, Output, Pool, Progress, Reuse};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
@@ -210,7 +210,7 @@ async fn run(pool: Pool, program: Program) -> Result<Row, Error> {
         .await;
     Ok(match result {
         Ok(output) => Row {
-            outcome: output.status.to_string(),
+            outcome: outcome(output.status),
             time: output.usage.wall,
             bytes: output.stdout.len() + output.stderr.len(),
             first_line: first_line(&output),
@@ -231,10 +231,18 @@ async fn run(pool: Pool, program: Program) -> Result<Row, Error> {
     })
 }
 
+/// Names the end of a program as the files of expectations do: an output limit without its size.
+fn outcome(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::OutputLimit { .. } => "output limit".to_owned(),
+        status => status.to_string(),
+    }
+}
+
 impl Expected {
     /// What is otherwise than expected, if anything is.
     fn difference(&self, output: &Output) -> Option<String> {
-        let outcome = output.status.to_string();
+        let outcome = outcome(output.status);
         let outcomes = self.outcome.all();
         if !outcomes.is_empty() && !outcomes.contains(&outcome) {
             return Some(format!("expected {}", outcomes.join(" or ")));

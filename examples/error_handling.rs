@@ -55,7 +55,7 @@ async fn main() -> Result<(), Error> {
 
         // A program that is not there is one: nothing was run, and the container is as good as before.
         match c.command("no-such-program").output().await {
-            Err(Error::CannotStart { program, .. }) => println!("cannot start: {program}"),
+            Err(error @ Error::CannotStart { .. }) => println!("cannot start: {}", error.program().unwrap_or_default()),
             other => println!("unexpected: {other:?}"),
         }
 

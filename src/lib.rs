@@ -46,12 +46,12 @@
 //! | have one without a pool | [`Container`], whose [`State`] is a type: [`Created`], [`Running`], [`Paused`], [`Exited`] |
 //! | say what containers are like | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too; [`Network`] |
 //! | have the image there | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for it |
-//! | run a command | [`Command`] with [`Stdio`]; all at once by [`output`](Command::output), by the line with [`OutputLines`], or as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`] |
+//! | run a command | [`Command`] with [`Stdio`]; all at once by [`output`](Command::output), by the line with [`OutputLines`], or as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`]; as an [`OwnedChild`], which keeps its [`Guard`] |
 //! | choose how it is run | [`ExecVia`]; [`ActiveExec`] tells what came of that |
 //! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`]; [`Cgroups`] say how exactly that is known |
 //! | bound its time and its output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
 //! | bound any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
-//! | know what went wrong | [`Error`] and, inside of it, [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`EngineError`] with its [`EngineErrorKind`] |
+//! | know what went wrong | [`Error`] and, inside of it, [`FieldError`], [`AcquireTimeout`], [`CommandError`]; the [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
 //! | say what one lease sees of another | [`Reuse`], [`Taint`] |
 //! | bound a container's life | [`max_lifetime`](PoolBuilder::max_lifetime), [`max_uses`](PoolBuilder::max_uses), [`idle_timeout`](PoolBuilder::idle_timeout); [`Pool::refresh`] replaces all |
 //! | get back what is held too long | the watchdog, [`max_lease`](PoolBuilder::max_lease) |
@@ -171,17 +171,19 @@ pub mod testing {
 }
 
 pub use agent::ExecVia;
-pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
+pub use container::{Container, Created, Exited, Guard, Paused, Running, State, Taint};
 pub use engine::{DockerEngine, Endpoint, Engine, Network, Progress, PullPolicy, RegistryAuth};
 pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
-    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, LimitReached, Limited, OnLimit, OutputLines, Stdio,
+    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, LimitReached, Limited, OnLimit, OutputLines,
+    OwnedChild, Stdio,
 };
 pub use pool::{Adopt, Pool, PoolBuilder, PooledContainer, Reuse};
 pub use spec::ContainerSpec;
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};
+pub use values::subject::Subject;
 
 /// Has the README's program compiled by a test.
 #[cfg(doctest)]

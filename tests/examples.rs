@@ -146,7 +146,7 @@ fn error_handling() {
             "no container in time (retry: true)",
             r#"too slow: timed out, printed "before\n", the container is not lent again: Some(TimedOut)"#,
             "and on: true",
-            "after the end: the pool `errors` is shut down",
+            "after the end: pool errors is shut down and lends no more containers; build another",
         ],
     );
 }
@@ -213,7 +213,7 @@ fn resource_limits() {
             "memory: out of memory",
             "processes: refused true",
             "time: timed out",
-            r#"output: output limit, kept "y\ny\ny\ny\ny\n""#,
+            r#"output: output limit of 10 bytes, kept "y\ny\ny\ny\ny\n""#,
             r#"truncated: exited 0, kept "1\n2\n""#,
         ],
     );

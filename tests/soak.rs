@@ -99,7 +99,13 @@ impl Soak {
         let (script, expected) = match rng.u8(..10) {
             0..3 => (format!("echo {number}"), ExitStatus::Exited(0)),
             3..5 => (format!("echo {number}; exit 7"), ExitStatus::Exited(7)),
-            5..7 => (format!("echo {number}; yes"), ExitStatus::OutputLimit),
+            5..7 => (
+                format!("echo {number}; yes"),
+                ExitStatus::OutputLimit {
+                    limit: 4096,
+                    is_default: false,
+                },
+            ),
             7..9 => (format!("echo {number}; kill -9 $$"), ExitStatus::Signaled(9)),
             _ => {
                 // Abandoned: it must be ended, and its container with it unless the agent ends it alone.

@@ -14,6 +14,7 @@
 
 mod commands;
 mod create;
+mod guard;
 mod handle;
 mod identity;
 mod life;
@@ -32,6 +33,7 @@ mod typestate;
 use std::time::Duration;
 
 pub(crate) use commands::Unfinished;
+pub use guard::Guard;
 pub(crate) use handle::Handle;
 pub(crate) use life::Plan;
 pub(crate) use memory_kills::OomKills;

@@ -46,7 +46,7 @@ impl GiveUp {
         let error = Error::engine("remove the container", Some(container), error);
         match &self.0 {
             Some(tell) => tell(error),
-            None => tracing::error!(%error, cause = ?error.engine_error(), "gave up removing a container"),
+            None => tracing::error!(%error, "gave up the removal of a container"),
         }
     }
 }

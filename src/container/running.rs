@@ -98,9 +98,11 @@ impl Container<Running> {
 
     fn agent(&self) -> Result<&Client, Error> {
         let agent = self.shared().agent();
-        agent.ok_or(Error::Unsupported(
-            "this needs the agent, which is not PID 1 of this container: see Container::lifeline",
-        ))
+        agent.ok_or_else(|| Error::Unsupported {
+            subject: self.shared().subject(),
+            reason: "this needs the agent as PID 1, and PID 1 is another program (see Container::lifeline())"
+                .to_owned(),
+        })
     }
 
     async fn bounded<T>(

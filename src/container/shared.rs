@@ -19,6 +19,8 @@ use crate::agent::Client;
 use crate::engine::{Engine, EngineError};
 use crate::runtime::{Home, bounded};
 use crate::spec::Resolved;
+use crate::values::labels;
+use crate::values::subject::Subject;
 
 /// One container, apart from its state as a type: each field is one concern.
 #[derive(Debug)]
@@ -67,6 +69,16 @@ impl Shared {
     /// Returns the container's name, also while the container still has its fresh name.
     pub(crate) fn name(&self) -> &str {
         self.identity.name()
+    }
+
+    /// Returns the name of the pool that the container is from, also if the container was taken out of it.
+    pub(crate) fn pool(&self) -> Option<&str> {
+        self.spec.plan.labels.get(labels::POOL).map(String::as_str)
+    }
+
+    /// Returns the names of the container and its pool, for errors.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::new(self.pool(), Some(self.name()))
     }
 
     /// Returns the engine's id, or the name until the engine has given an id.

@@ -166,7 +166,7 @@ impl<S: State> Container<S> {
     }
 
     pub(super) fn error(&self, op: &'static str, error: EngineError) -> Error {
-        Error::engine(op, Some(self.name()), error)
+        Error::engine_about(op, self.shared().subject(), error)
     }
 
     pub(super) fn into_state<T: State>(self) -> Container<T> {

@@ -1,4 +1,4 @@
-//! Names one value that cannot be used.
+//! One value that cannot be used: [`FieldError`].
 
 use std::fmt;
 
@@ -23,23 +23,35 @@ use crate::values::text;
 pub struct FieldError {
     field: String,
     problem: String,
+    /// The pool that the value was for, in an error of its builder.
+    pool: Option<String>,
 }
 
 impl FieldError {
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
-            // Either may hold what stands in a file or an environment.
+            // Either may hold text from a file or from the environment.
             field: text::clean(&field.into()).into_owned(),
             problem: text::clean(&problem.into()).into_owned(),
+            pool: None,
         }
     }
 
-    /// The name of the builder's method, of the environment's variable, or the position in a command, e.g. `arg 2`.
+    /// Names the pool, where none is named.
+    pub(super) fn set_pool(&mut self, pool: &str) {
+        self.pool.get_or_insert_with(|| text::clean(pool).into_owned());
+    }
+
+    pub(super) fn pool(&self) -> Option<&str> {
+        self.pool.as_deref()
+    }
+
+    /// Returns the name of the builder's method or of the environment's variable, or the position in a command, e.g. `arg 2`.
     pub fn field(&self) -> &str {
         &self.field
     }
 
-    /// Returns the words for what is wrong with the value.
+    /// Returns the words for the problem with the value.
     pub fn problem(&self) -> &str {
         &self.problem
     }

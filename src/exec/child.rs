@@ -1,5 +1,6 @@
 //! A command that runs: [`Child`].
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,30 +8,31 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 
-use super::command::Setup;
-use super::driver::{self, Done, Driver, Started};
+use super::command::Command;
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached};
-use super::pump::pipe;
-use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout, Reader, Source};
+use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout};
 use super::verdict::Verdict;
-use crate::container::{Container, Running, Shared, Taint};
+use crate::container::{Container, Guard, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
 use crate::error::{Error, FieldError};
+use crate::runtime::Home;
 use crate::values::outcome::{ExitStatus, Output, Usage};
+use crate::values::subject::Subject;
 use crate::values::waker::guarded;
 
-/// A command that was started; made by [`Command::spawn`](crate::Command::spawn).
+/// A command that was started; made by [`Command::spawn`]. It borrows its container; an [`OwnedChild`] keeps its guard.
 ///
-/// Its streams are tokio's traits, so that `tokio::io::copy`, `BufReader::lines` and codecs work on them. Take them out
+/// The streams implement tokio's traits, so that `tokio::io::copy`, `BufReader::lines` and codecs work on them. Take them out
 /// of their fields to use them in tasks of their own.
 ///
 /// # Drop
 ///
-/// Dropping it ends the command, unlike `tokio::process::Child`: what runs on would reach into the next lease. Since
-/// the exec API cannot end a single command, its container is killed in the background and tainted
-/// ([`Taint::Cancelled`]). The agent ends the command alone, in the background; a container that is given back before that is done
-/// is replaced.
+/// Dropping a child ends the command, as if `kill_on_drop` were always set on a `tokio::process::Command`: a command that went on
+/// would reach into the next lease. [`detach`](Self::detach) lets it go on until the lease ends.
+///
+/// The agent ends the command alone, in the background; a container that is given back before that is done is replaced. The exec
+/// API cannot end a single command: its container is killed in the background and tainted ([`Taint::Cancelled`]).
 ///
 /// # Examples
 ///
@@ -62,130 +64,101 @@ use crate::values::waker::guarded;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "dropping a child ends its command"]
-pub struct Child<'c> {
-    /// Its standard input, if that was piped.
+pub struct Child<'c, G = &'c Container<Running>> {
+    /// The standard input, if that was piped.
     pub stdin: Option<ChildStdin>,
-    /// Its standard output.
+    /// The standard output, unless that is null.
     pub stdout: Option<ChildStdout>,
-    /// Its standard error.
+    /// The standard error, unless that is null.
     pub stderr: Option<ChildStderr>,
-    program: String,
-    shared: Arc<Shared>,
-    halt: Arc<Halt>,
-    done: oneshot::Receiver<Verdict>,
-    verdict: Option<Verdict>,
-    control: Option<Control>,
-    /// What is to be expected until the control is there.
-    ends_alone: bool,
-    detached: bool,
-    /// How much is collected, where no output limit was said.
-    collected: Option<u64>,
-    container: PhantomData<&'c Container<Running>>,
+    pub(super) program: String,
+    pub(super) shared: Arc<Shared>,
+    pub(super) halt: Arc<Halt>,
+    pub(super) done: oneshot::Receiver<Verdict>,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) control: Option<Arc<dyn ExecControl>>,
+    /// Whether the command can be ended alone, as far as that is known before there is a control.
+    pub(super) ends_alone: bool,
+    pub(super) detached: bool,
+    /// Whether no limit was set, so that the default one holds for collected output.
+    pub(super) limit_unset: bool,
+    /// There until the child is taken apart.
+    pub(super) guard: Option<G>,
+    pub(super) release: Release<G>,
+    pub(super) lease: PhantomData<&'c ()>,
 }
 
-/// What is said when the driver is gone without a word.
+/// A [`Child`] that keeps the guard of its container and borrows nothing; made by [`Command::spawn_owned`].
+///
+/// The guard is a [`PooledContainer`](crate::PooledContainer), an [`Arc`] of one, or any other [`Guard`].
+/// [`into_guard`](Child::into_guard) gives it back.
+///
+/// # Drop
+///
+/// Dropping an owned child ends the command as dropping a [`Child`] does. The guard is dropped in the background once the command
+/// has ended, so that a container whose command was ended alone can be lent again.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use dockerpool::Command;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+/// let lease = Arc::new(pool.acquire().await?); // shared by several commands
+/// let mut tasks = Vec::new();
+/// for program in ["first", "second"] {
+///     let mut child = Command::new(program).spawn_owned(lease.clone()).await?;
+///     tasks.push(tokio::spawn(async move { child.wait().await }));
+/// }
+/// for task in tasks {
+///     assert!(task.await.expect("it does not panic")?.success());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub type OwnedChild<G> = Child<'static, G>;
+
+/// Deals with the guard of a child that is dropped while its command runs. The receiver tells of the command's end.
+pub(super) type Release<G> = fn(G, oneshot::Receiver<Verdict>, &Home);
+
+/// Does nothing: the guard is a borrow.
+pub(super) fn keep_nothing(_: &Container<Running>, _: oneshot::Receiver<Verdict>, _: &Home) {}
+
+/// Drops the guard when the command has ended.
+pub(super) fn give_back_at_end<G: Guard>(guard: G, end: oneshot::Receiver<Verdict>, runtime: &Home) {
+    runtime.spawn(async move {
+        let _ = end.await;
+        drop(guard);
+    });
+}
+
+/// The verdict on a command whose background task is gone without one.
 const LOST: Verdict = Verdict::Ended(ExitStatus::Unknown, Usage::of_wall(Duration::ZERO));
 
-struct Control(Arc<dyn ExecControl>);
-
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").finish_non_exhaustive()
-    }
-}
-
-impl<'c> Child<'c> {
-    pub(super) async fn start(container: &'c Container<Running>, setup: Setup) -> Result<Self, Error> {
-        let shared = container.shared().clone();
-        let halt = Halt::new();
-        let budget = Budget::new(setup.limit.unwrap_or(u64::MAX));
-        let (stdout, stdout_pipe) = pipe();
-        let (stderr, stderr_pipe) = pipe();
-        let (started, is_started) = oneshot::channel();
-        let (verdict, done) = oneshot::channel();
-        let program = setup.request.argv[0].clone();
-        let reader = |pipe, own_limit| Reader::new(pipe, own_limit, budget.clone(), setup.on_limit, halt.clone());
-        // From here on dropping this future drops the child, which ends the command.
-        let mut child = Self {
-            stdin: None,
-            stdout: setup
-                .outputs
-                .stdout
-                .then(|| ChildStdout(reader(stdout_pipe, setup.stdout_limit))),
-            stderr: setup
-                .outputs
-                .stderr
-                .then(|| ChildStderr(reader(stderr_pipe, setup.stderr_limit))),
-            program,
-            shared: shared.clone(),
-            halt: halt.clone(),
-            done,
-            verdict: None,
-            control: None,
-            ends_alone: shared.ends_alone(&setup.request),
-            detached: false,
-            collected: None,
-            container: PhantomData,
-        };
-        let now = shared.runtime.now();
-        let driver = Driver {
-            shared: shared.clone(),
-            begun: now,
-            request: setup.request,
-            env_clear: setup.env_clear,
-            feed: match setup.stdin {
-                Source::Bytes(data) => Some(data),
-                Source::Null | Source::Piped => None,
-            },
-            deadline: setup.timeout.and_then(|timeout| now.checked_add(timeout)),
-            idle_timeout: setup.idle_timeout,
-            halt,
-            stdout,
-            stderr,
-            started,
-        };
-        shared
-            .runtime
-            .spawn(driver::run(driver, shared.begin_command(), Done::new(verdict)));
-
-        match guarded(is_started).await {
-            Ok(Started { stdin, control }) => {
-                child.stdin = stdin.map(|stdin| ChildStdin::new(stdin, shared.runtime.clone()));
-                child.control = Some(Control(control));
-            }
-            // It ended without being started: by an error, which is said here, or by its own limits, which is a status.
-            Err(_) => {
-                child.verdict().await;
-                child.outcome()?;
-            }
-        }
-        Ok(child)
-    }
-
-    pub(super) fn collecting_at_most(mut self, bytes: u64) -> Self {
-        self.collected = Some(bytes);
-        self
-    }
-
-    /// The name of its container.
+impl<G> Child<'_, G> {
+    /// Returns the name of the container.
     pub fn container(&self) -> &str {
         self.shared.name()
     }
 
-    /// Waits for its end. Closes its standard input first, so that a command that reads to the end can end.
+    /// Waits for the end of the command. Closes its standard input first, so that a command that reads to the end can end.
     ///
     /// Output that nobody reads keeps a command from ending: read it, or drop [`stdout`](Self::stdout) and
-    /// [`stderr`](Self::stderr). A command that leaves a background task which holds its output is waited for until the end
-    /// of that is known: two seconds with Docker's exec API, unless the task's output goes elsewhere (`server >log 2>&1 &`)
-    /// or nobody reads. Where the end does not come, the status is [`ExitStatus::Incomplete`]. A
-    /// [`timeout`](crate::Command::timeout) does not count that wait.
+    /// [`stderr`](Self::stderr).
+    ///
+    /// If the command leaves a background task that holds its output, the wait goes on until the end of the output is known:
+    /// two seconds with Docker's exec API, unless the task's output goes elsewhere (`server >log 2>&1 &`) or nobody reads.
+    /// Where the end does not come, the status is [`ExitStatus::Incomplete`]. A [`timeout`](Command::timeout) does not count
+    /// that wait.
     ///
     /// # Errors
     ///
-    /// [`Error::CannotStart`]; [`Error::Engine`] if nobody knows whether it was started. Asked again, it gives the same
-    /// answer.
+    /// [`Error::CannotStart`]; [`Error::ContainerGone`]; [`Error::Engine`] if it is not known whether the command was started.
+    /// Each further call gives the same answer.
     ///
     /// # Cancel safety
     ///
@@ -196,7 +169,7 @@ impl<'c> Child<'c> {
         self.outcome().map(|(status, _)| status)
     }
 
-    /// How it ended, if its end is known already.
+    /// Returns how the command ended, or `None` if its end is not known yet. Never waits.
     ///
     /// # Errors
     ///
@@ -212,50 +185,55 @@ impl<'c> Child<'c> {
         self.outcome().map(|(status, _)| Some(status))
     }
 
-    /// Sends its first process a signal, by number. One that has ended gets none.
+    /// Sends a signal, by number, to the command's first process. A command that has ended gets none.
     ///
     /// # Errors
     ///
     /// [`Error::BadCommand`] if there is no such signal. [`Error::Unsupported`] where the exec API runs the command, which
-    /// cannot: use [`kill`](Self::kill), or run `kill` as a command of its own. [`Error::Engine`].
+    /// cannot send signals: use [`kill`](Self::kill), or run `kill` as a command of its own. [`Error::Engine`].
     ///
     /// # Cancel safety
     ///
     /// Safe: the signal is sent or not.
     pub async fn signal(&mut self, signal: i32) -> Result<(), Error> {
         if !(1..=64).contains(&signal) {
-            let problem = format!("must be from 1 to 64, and is {signal}");
-            return Err(Error::BadCommand(FieldError::new("signal", problem)));
+            return Err(Error::BadCommand {
+                subject: self.subject(),
+                problem: FieldError::new("signal", format!("must be from 1 to 64, and is {signal}")),
+            });
         }
         match &self.control {
-            // It has ended by now.
+            // The command has ended.
             None => Ok(()),
-            Some(Control(control)) if control.can_kill() => {
+            Some(control) if control.can_kill() => {
                 let sent = self.shared.runtime.bounded(
                     "a signal to a command",
                     self.shared.call_timeout,
                     control.signal(signal),
                 );
                 sent.await
-                    .map_err(|error| Error::engine("signal a command in container", Some(self.shared.name()), error))
+                    .map_err(|error| Error::engine_about("signal", self.subject(), error))
             }
-            Some(_) => Err(Error::Unsupported(
-                "Docker's exec API cannot send a signal to a single command; use Child::kill, or run `kill` in the container",
-            )),
+            Some(_) => Err(Error::Unsupported {
+                subject: self.subject(),
+                reason: "the engine's exec API cannot send a signal to a single command; use Child::kill(), or run `kill` in \
+                         the container"
+                    .to_owned(),
+            }),
         }
     }
 
-    /// Gives its terminal another size. Without a [`tty`](crate::Command::tty) nothing happens.
+    /// Sets the size of the command's terminal, in characters. A no-op without a [`tty`](Command::tty).
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`]. When the command has ended, that is so by the exec API; by the agent it is a no-op.
+    /// [`Error::Engine`]; by the exec API also when the command has ended, where the call is a no-op by the agent.
     ///
     /// # Cancel safety
     ///
     /// Safe: the size is the old or the new one.
     pub async fn resize(&mut self, rows: u16, cols: u16) -> Result<(), Error> {
-        let Some(Control(control)) = &self.control else {
+        let Some(control) = &self.control else {
             return Ok(());
         };
         let resized = self.shared.runtime.bounded(
@@ -263,24 +241,28 @@ impl<'c> Child<'c> {
             self.shared.call_timeout,
             control.resize(TtySize { rows, cols }),
         );
-        resized.await.map_err(|error| {
-            Error::engine(
-                "resize the terminal of a command in container",
-                Some(self.shared.name()),
-                error,
-            )
-        })
+        resized
+            .await
+            .map_err(|error| Error::engine_about("resize the terminal of", self.subject(), error))
     }
 
-    /// Lets it run until the lease ends. Its output goes nowhere from now on, and its limits of time still hold.
+    /// Lets the command run until the lease ends, and returns the guard or the borrow. The output is dropped from now on; the
+    /// limits of time still hold.
     ///
     /// A container with a command that has not ended is not lent again: it is removed with the lease.
-    pub fn detach(mut self) {
+    pub fn detach(mut self) -> G {
         self.detached = true;
+        self.take_guard()
     }
 
-    /// Ends it now, by the exec API by killing its container, and waits until that is done. The status is
-    /// [`ExitStatus::Killed`], unless it ended before.
+    /// Begins to end the command, and returns at once. [`wait`](Self::wait) then gives [`ExitStatus::Killed`], unless the command
+    /// had ended before. Idempotent. Never fails: errors come from [`wait`](Self::wait).
+    pub fn start_kill(&mut self) {
+        self.halt.request(Stop::Killed);
+    }
+
+    /// Ends the command, by the exec API by killing its container, and waits until that is done:
+    /// [`start_kill`](Self::start_kill), then [`wait`](Self::wait).
     ///
     /// # Errors
     ///
@@ -290,13 +272,12 @@ impl<'c> Child<'c> {
     ///
     /// The kill goes on when the future is dropped.
     pub async fn kill(&mut self) -> Result<ExitStatus, Error> {
-        self.halt.request(Stop::Killed);
+        self.start_kill();
         self.wait().await
     }
 
-    /// Reads what is left of both outputs into memory, and waits for the end. Where no
-    /// [`output_limit`](crate::Command::output_limit) was said, that is limited to
-    /// [`DEFAULT_OUTPUT_LIMIT`](crate::Command::DEFAULT_OUTPUT_LIMIT).
+    /// Reads the rest of both outputs into memory, and waits for the end. Where no [`output_limit`](Command::output_limit) was
+    /// set, at most [`DEFAULT_OUTPUT_LIMIT`](Command::DEFAULT_OUTPUT_LIMIT) bytes are read.
     ///
     /// # Errors
     ///
@@ -312,10 +293,10 @@ impl<'c> Child<'c> {
 
     pub(super) async fn collect(&mut self) -> Result<Output, Error> {
         let (mut stdout, mut stderr) = (self.stdout.take(), self.stderr.take());
-        if let Some(bytes) = self.collected {
-            let budget = Budget::new(bytes);
-            stdout = stdout.map(|ChildStdout(reader)| ChildStdout(reader.under(budget.clone())));
-            stderr = stderr.map(|ChildStderr(reader)| ChildStderr(reader.under(budget)));
+        if self.limit_unset {
+            let budget = Budget::new(Command::DEFAULT_OUTPUT_LIMIT);
+            stdout = stdout.map(|ChildStdout(reader)| ChildStdout(reader.under_default(budget.clone())));
+            stderr = stderr.map(|ChildStderr(reader)| ChildStderr(reader.under_default(budget)));
         }
         let (stdout_data, stderr_data) = tokio::join!(read_all(stdout.as_mut()), read_all(stderr.as_mut()));
         let truncated = stdout.is_some_and(|out| out.is_truncated()) || stderr.is_some_and(|err| err.is_truncated());
@@ -328,60 +309,106 @@ impl<'c> Child<'c> {
             truncated,
             incomplete: !self.halt.is_whole(),
             usage,
-            container: self.shared.name().to_owned(),
+            subject: self.subject(),
         })
     }
 
-    async fn verdict(&mut self) {
+    /// Returns the names of the program and its container, for errors.
+    pub(super) fn subject(&self) -> Subject {
+        self.shared.subject().program_is(&self.program)
+    }
+
+    pub(super) async fn verdict(&mut self) {
         if self.verdict.is_none() {
-            // The task is gone without a word when it panics.
+            // A background task that panics is gone without a verdict.
             self.verdict = Some(guarded(&mut self.done).await.unwrap_or(LOST));
         }
     }
 
-    fn outcome(&self) -> Result<(ExitStatus, Usage), Error> {
-        let container = || self.shared.name().to_owned();
+    pub(super) fn outcome(&self) -> Result<(ExitStatus, Usage), Error> {
         match &self.verdict {
-            // It may have ended by itself while the output beyond its limit was still on the way.
-            Some(Verdict::Ended(
-                ExitStatus::Exited(_) | ExitStatus::Signaled(_) | ExitStatus::Incomplete(_),
-                usage,
-            )) if self.halt.reason() == Some(Stop::OutputLimit) => Ok((ExitStatus::OutputLimit, *usage)),
-            Some(Verdict::Ended(status, usage)) => Ok((*status, *usage)),
+            Some(Verdict::Ended(status, usage)) => {
+                use ExitStatus::{Exited, Incomplete, Signaled};
+
+                let status = match (status, self.halt.reason()) {
+                    // The command ended by itself while the output beyond its limit was still on its way.
+                    (Exited(_) | Signaled(_) | Incomplete(_), Some(stop @ Stop::OutputLimit { .. })) => stop.status(),
+                    (status, _) => *status,
+                };
+                Ok((status, *usage))
+            }
             Some(Verdict::CannotStart(reason)) => Err(Error::CannotStart {
-                container: container(),
-                program: self.program.clone(),
+                subject: self.subject(),
                 reason: reason.clone(),
             }),
             Some(Verdict::Gone(source)) => Err(Error::ContainerGone {
-                container: container(),
+                subject: self.subject(),
                 source: source.clone(),
             }),
-            Some(Verdict::Failed(source)) => Err(Error::engine(
-                "run a command in container",
-                Some(self.shared.name()),
-                source.clone(),
-            )),
+            Some(Verdict::Failed(source)) => Err(Error::engine_about("run", self.subject(), source.clone())),
             None => Ok((ExitStatus::Unknown, Usage::default())),
         }
     }
-}
 
-impl Drop for Child<'_> {
-    fn drop(&mut self) {
-        if !self.halt.is_finished() && !self.detached {
-            // At once, not in the background: the guard may be dropped next. One that can be ended alone leaves the container as
-            // good as it was, once that is done; until then it counts as unfinished.
-            let alone = self.control.as_ref().map(|Control(control)| control.can_kill());
-            if !alone.unwrap_or(self.ends_alone) {
-                self.shared.set_taint(Taint::Cancelled);
-            }
-            self.halt.request(Stop::Dropped);
+    fn take_guard(mut self) -> G {
+        match self.guard.take() {
+            Some(guard) => guard,
+            None => unreachable!("only this and Drop take the guard, and both end the child"),
         }
     }
 }
 
-/// Reads one output to its end into memory. The limit's end is an end, and so is where it broke off: the status tells of it.
+impl<G: Guard> OwnedChild<G> {
+    /// Returns the guard. A command that has not ended is ended in the background, as by dropping the child.
+    ///
+    /// Call [`wait`](Child::wait) or [`kill`](Child::kill) before: a container whose command has not ended when its lease ends is
+    /// not lent again.
+    pub fn into_guard(self) -> G {
+        self.take_guard()
+    }
+
+    /// Returns the guard, e.g. to run further commands in the same container.
+    pub fn guard(&self) -> &G {
+        match &self.guard {
+            Some(guard) => guard,
+            None => unreachable!("only into_guard, detach and Drop take the guard, and each ends the child"),
+        }
+    }
+}
+
+impl<G> Drop for Child<'_, G> {
+    fn drop(&mut self) {
+        if self.halt.is_finished() || self.detached {
+            return;
+        }
+        // At once, not in the background: the guard may be dropped next. A command that can be ended alone leaves the container
+        // as it was, once that is done; until then it counts as unfinished.
+        let alone = self.control.as_ref().map(|control| control.can_kill());
+        if !alone.unwrap_or(self.ends_alone) {
+            self.shared.set_taint(Taint::Cancelled);
+        }
+        self.halt.request(Stop::Dropped);
+        // A guard that is dropped by a panic must see that.
+        if !std::thread::panicking()
+            && let Some(guard) = self.guard.take()
+        {
+            let (_, nothing) = oneshot::channel();
+            (self.release)(guard, std::mem::replace(&mut self.done, nothing), &self.shared.runtime);
+        }
+    }
+}
+
+impl<G> fmt::Debug for Child<'_, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child")
+            .field("program", &self.program)
+            .field("container", &self.container())
+            .field("verdict", &self.verdict)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads one output to its end into memory. A limit and a break of the output count as its end: the status tells of them.
 async fn read_all(reader: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut data = Vec::new();
     if let Some(mut reader) = reader
@@ -389,7 +416,7 @@ async fn read_all(reader: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
         && !LimitReached::is(&error)
         && !BrokeOff::is(&error)
     {
-        // The pipes themselves cannot fail; what the engine failed in is in the status.
+        // The pipes themselves cannot fail, and the status tells of an error of the engine.
         tracing::debug!(%error, "the output of a command could not be read");
     }
     data

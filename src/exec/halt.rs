@@ -15,7 +15,11 @@ pub(super) enum Stop {
     TimedOut,
     /// It printed nothing for too long.
     IdleTimedOut,
-    OutputLimit,
+    /// It printed more than this many bytes.
+    OutputLimit {
+        limit: u64,
+        is_default: bool,
+    },
     /// Nobody waits for it any more.
     Dropped,
     /// On request.
@@ -26,7 +30,7 @@ impl Stop {
     pub(super) fn taint(self) -> Taint {
         match self {
             Self::TimedOut | Self::IdleTimedOut => Taint::TimedOut,
-            Self::OutputLimit => Taint::OutputLimit,
+            Self::OutputLimit { .. } => Taint::OutputLimit,
             Self::Dropped => Taint::Cancelled,
             Self::Killed => Taint::Killed,
         }
@@ -36,7 +40,7 @@ impl Stop {
         match self {
             Self::TimedOut => ExitStatus::TimedOut,
             Self::IdleTimedOut => ExitStatus::IdleTimedOut,
-            Self::OutputLimit => ExitStatus::OutputLimit,
+            Self::OutputLimit { limit, is_default } => ExitStatus::OutputLimit { limit, is_default },
             Self::Dropped | Self::Killed => ExitStatus::Killed,
         }
     }

@@ -298,9 +298,13 @@ impl LimitReached {
         self.limit
     }
 
-    /// Whether this is what an I/O error is about.
+    /// Returns whether an I/O error holds this.
     pub fn is(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+        Self::of(error).is_some()
+    }
+
+    pub(super) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
     }
 }
 

@@ -11,12 +11,15 @@ mod halt;
 mod limit;
 mod memory_kills;
 mod pump;
+mod run;
+mod setup;
 mod shorthands;
+mod start;
 mod stdio;
 mod verdict;
 
 pub use crate::values::outcome::{ExitStatus, Output, Usage};
-pub use child::Child;
+pub use child::{Child, OwnedChild};
 pub use command::Command;
 pub use limit::{Budget, LimitReached, Limited};
 pub use shorthands::OutputLines;

@@ -15,7 +15,7 @@ use crate::values::outcome::{ExitStatus, Output};
 impl Container<Running> {
     /// Begins a command in it; see [`Command`].
     pub fn command(&self, program: impl Into<String>) -> Command<'_> {
-        Command::new(self, program.into())
+        Command::in_container(self, program.into())
     }
 
     /// Runs a command and collects its output, with no limit of time: `c.exec(["sh", "-c", "..."])`.
@@ -110,7 +110,7 @@ impl<'c> OutputLines<'c> {
     pub async fn next_line(&mut self) -> Result<Option<String>, Error> {
         let line = self.read_line().await;
         line.map_err(|source| Error::Read {
-            container: self.child.container().to_owned(),
+            subject: self.child.subject(),
             source,
         })
     }
@@ -189,8 +189,8 @@ where
     match copied {
         Ok(_) => Ok(()),
         Err((stream, source)) => Err(Error::Write {
-            container: child.container().to_owned(),
-            stream,
+            subject: child.subject(),
+            stream: stream.into(),
             source,
         }),
     }

@@ -280,6 +280,8 @@ pub(super) struct Reader {
     on_limit: OnLimit,
     halt: Arc<Halt>,
     truncated: bool,
+    /// Whether the limit of both outputs is the library's default.
+    is_default: bool,
     waker: Guarded,
 }
 
@@ -301,14 +303,16 @@ impl Reader {
             on_limit,
             halt,
             truncated: false,
+            is_default: false,
             waker: Guarded::default(),
         }
     }
 
-    /// The same, under another limit for what is left of both outputs.
-    pub(super) fn under(self, shared: Budget) -> Self {
+    /// Replaces the limit of both outputs by the library's default.
+    pub(super) fn under_default(self, shared: Budget) -> Self {
         Self {
             inner: Limited::with_budget(self.inner.into_inner(), shared),
+            is_default: true,
             ..self
         }
     }
@@ -332,7 +336,10 @@ impl Reader {
         }
         match self.on_limit {
             OnLimit::Kill => {
-                self.halt.request(Stop::OutputLimit);
+                // Either of two limits was reached: that of both outputs, or that of this one.
+                let is_default = self.is_default && self.inner.is_truncated();
+                let limit = LimitReached::of(&reached).map_or(0, LimitReached::limit);
+                self.halt.request(Stop::OutputLimit { limit, is_default });
                 Poll::Ready(Err(reached))
             }
             OnLimit::Truncate => Poll::Ready(Ok(())),

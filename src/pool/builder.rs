@@ -256,6 +256,12 @@ impl PoolBuilder {
     ///
     /// Dropping the future removes what was created, in the background.
     pub async fn build(self) -> Result<Pool, Error> {
+        let name = self.name.clone();
+        self.build_unnamed().await.map_err(|error| error.of_pool(&name))
+    }
+
+    /// Builds the pool; errors do not name it yet.
+    async fn build_unnamed(self) -> Result<Pool, Error> {
         let limits = self.check()?;
         let owner = owner::label().map_err(|error| {
             let source = EngineError::of_system(EngineErrorKind::Internal, "this process cannot be named", error);
@@ -290,9 +296,7 @@ impl PoolBuilder {
         own_labels.insert(labels::OWNER.to_owned(), owner);
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
-            Arc::new(
-                move |error: Error| tracing::error!(pool, %error, cause = ?error.engine_error(), "an error of a background task"),
-            )
+            Arc::new(move |error: Error| tracing::error!(pool, %error, "an error of a background task"))
         });
         let mut on_error = without_panics(self.name.clone(), on_error);
         if !runtime.is_given() {
@@ -821,6 +825,7 @@ fn check_limits(can: LimitSupport, plan: &Plan) -> Result<(), Error> {
 /// Whatever the user's function does, the background task goes on.
 fn without_panics(pool: String, on_error: ErrorFn) -> ErrorFn {
     Arc::new(move |error| {
+        let error = error.of_pool(&pool);
         let words = error.to_string();
         if catch_unwind(AssertUnwindSafe(|| on_error(error))).is_err() {
             tracing::error!(pool, error = words, "the function given to on_error() panicked");

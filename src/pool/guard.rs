@@ -8,7 +8,7 @@ use super::idle::Slot;
 use super::item::Item;
 use super::lifetime::Lifetime;
 use super::watchdog::Lease;
-use crate::container::{Container, Running, Taint};
+use crate::container::{Container, Guard, Running, Taint};
 
 /// Guards one lease: holds a borrowed container, and gives it back when dropped. Made by
 /// [`Pool::acquire`](crate::Pool::acquire). Derefs to [`Container`]`<`[`Running`]`>`.
@@ -138,6 +138,12 @@ impl Deref for PooledContainer {
             Some(container) => container,
             None => unreachable!("only into_inner and Drop take the container, and both end the guard"),
         }
+    }
+}
+
+impl Guard for PooledContainer {
+    fn running(&self) -> &Container<Running> {
+        self
     }
 }
 

@@ -268,6 +268,7 @@ impl Pool {
                 Err(_) => {
                     core.idle.timed_out();
                     Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
+                        pool: self.name().to_owned(),
                         waited: begun.elapsed(),
                         status: self.status(),
                         last_create_error: core.creations.last_error(),

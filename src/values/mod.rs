@@ -1,4 +1,4 @@
-//! Plain values that every room uses: what containers are labelled with, how a command ended, what a pool counts.
+//! Plain values that every room uses: labels of containers, the end of a command, the counts of a pool.
 
 pub(crate) mod backoff;
 pub mod labels;
@@ -6,5 +6,6 @@ pub(crate) mod outcome;
 pub(crate) mod owner;
 pub(crate) mod shown;
 pub(crate) mod status;
+pub(crate) mod subject;
 pub(crate) mod text;
 pub(crate) mod waker;

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::shown::Bytes;
+use super::subject::Subject;
+
 /// Tells how a command ended.
 ///
 /// By the exec API a program killed by signal *n* and a program that exits with code 128 + *n* look the same: both are
@@ -23,7 +26,7 @@ use std::time::Duration;
 ///     ExitStatus::Exited(0) => "accepted",
 ///     ExitStatus::TimedOut => "time limit exceeded",
 ///     ExitStatus::OutOfMemory => "memory limit exceeded",
-///     ExitStatus::OutputLimit => "output limit exceeded",
+///     ExitStatus::OutputLimit { .. } => "output limit exceeded",
 ///     ExitStatus::Exited(_) | ExitStatus::Signaled(_) => "runtime error",
 ///     _ => "judge again", // nothing is known of the answer itself
 /// };
@@ -51,8 +54,14 @@ pub enum ExitStatus {
     TimedOut,
     /// The command printed nothing for the length of its idle timeout, and was killed as at its time limit.
     IdleTimedOut,
-    /// The command printed more than its output limit, and was killed as at its time limit.
-    OutputLimit,
+    /// The command printed more than an output limit, and was killed as at its time limit.
+    OutputLimit {
+        /// The limit that was reached, in bytes.
+        limit: u64,
+        /// Whether that was [`Command::DEFAULT_OUTPUT_LIMIT`](crate::Command::DEFAULT_OUTPUT_LIMIT), which holds where no limit
+        /// was set: see [`Command::output_limit`](crate::Command::output_limit).
+        is_default: bool,
+    },
     /// The kernel killed the command, or a process that the command had started, because a memory limit was reached. The command
     /// itself may have gone on and ended well, as a shell does when a member of a pipeline is killed.
     ///
@@ -132,7 +141,14 @@ impl fmt::Display for ExitStatus {
             Self::Incomplete(code) => write!(f, "exited {code} with the end of its output missing"),
             Self::TimedOut => f.write_str("timed out"),
             Self::IdleTimedOut => f.write_str("idle timed out"),
-            Self::OutputLimit => f.write_str("output limit"),
+            Self::OutputLimit {
+                limit,
+                is_default: false,
+            } => write!(f, "output limit of {}", Bytes(*limit)),
+            Self::OutputLimit {
+                limit,
+                is_default: true,
+            } => write!(f, "default output limit of {}", Bytes(*limit)),
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::ContainerGone => f.write_str("container gone"),
             Self::Killed => f.write_str("killed"),
@@ -174,7 +190,7 @@ pub struct Output {
     pub incomplete: bool,
     /// What the command used.
     pub usage: Usage,
-    pub(crate) container: String,
+    pub(crate) subject: Subject,
 }
 
 impl Output {

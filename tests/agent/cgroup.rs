@@ -121,7 +121,7 @@ async fn limits_of_commands_are_refused_where_they_cannot_be() {
             } else {
                 command.pids(10)
             };
-            let Err(Error::BadCommand(problem)) = command.output().await else {
+            let Err(Error::BadCommand { problem, .. }) = command.output().await else {
                 panic!("it ran")
             };
             assert_eq!(problem.field(), field);
@@ -243,7 +243,7 @@ async fn a_command_has_its_own_limit_of_processes() {
             let mut command = c.command("sh");
             let status = command.args(sh("true & wait")).pids(limit).status().await;
             match limit {
-                0 => assert!(matches!(status, Err(Error::BadCommand(_))), "{status:?}"),
+                0 => assert!(matches!(status, Err(Error::BadCommand { .. })), "{status:?}"),
                 _ => assert!(!status.unwrap().success()),
             }
         }
@@ -492,7 +492,13 @@ async fn thousands_of_commands_leave_no_group_behind() {
                     }
                     2 => {
                         command.args(sh("yes")).output_limit(1000).on_limit(OnLimit::Kill);
-                        assert_eq!(command.output().await.unwrap().status, ExitStatus::OutputLimit);
+                        assert_eq!(
+                            command.output().await.unwrap().status,
+                            ExitStatus::OutputLimit {
+                                limit: 1000,
+                                is_default: false
+                            }
+                        );
                     }
                     3 => assert!(
                         command

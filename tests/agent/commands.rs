@@ -171,7 +171,16 @@ async fn output_limits_end_the_command_alone() {
             .output()
             .await
             .unwrap();
-        assert_eq!((out.status, out.stdout.len()), (ExitStatus::OutputLimit, 100_000));
+        assert_eq!(
+            (out.status, out.stdout.len()),
+            (
+                ExitStatus::OutputLimit {
+                    limit: 100_000,
+                    is_default: false
+                },
+                100_000
+            )
+        );
         assert_eq!(c.process_count().await.unwrap(), 0);
         assert_eq!(c.taint(), None);
     })
@@ -185,7 +194,7 @@ async fn a_child_can_be_signalled() {
         let mut child = c.command("sh").args(sh(script)).spawn().await.unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "ready");
-        assert!(matches!(child.signal(65).await, Err(Error::BadCommand(_))));
+        assert!(matches!(child.signal(65).await, Err(Error::BadCommand { .. })));
         child.signal(10).await.unwrap();
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "got");
         assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(7));

@@ -123,7 +123,13 @@ async fn a_command_whose_much_output_is_cut_off_ends_alone() {
         let out = c.command("yes").output_limit(limit).output().await.unwrap();
         assert_eq!(
             (out.status, out.stdout.len()),
-            (ExitStatus::OutputLimit, limit as usize)
+            (
+                ExitStatus::OutputLimit {
+                    limit,
+                    is_default: false
+                },
+                limit as usize
+            )
         );
         // Without a limit of its size, one of time.
         let out = c

@@ -234,7 +234,7 @@ async fn outside_of_a_pool_there_is_no_volume_and_the_error_says_so() {
         .unwrap();
     let c = c.start().await.unwrap();
     assert!(c.command("true").status().await.unwrap().success());
-    assert!(matches!(c.process_count().await, Err(Error::Unsupported(_))));
+    assert!(matches!(c.process_count().await, Err(Error::Unsupported { .. })));
     c.remove().await.unwrap();
 }
 

@@ -142,7 +142,16 @@ async fn each_stream_can_have_a_limit_of_its_own() {
         assert_eq!(c.taint(), None);
 
         let out = c.command("sh").args(script).stderr_limit(9).output().await.unwrap();
-        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(
+            (out.status, out.truncated),
+            (
+                ExitStatus::OutputLimit {
+                    limit: 9,
+                    is_default: false
+                },
+                true
+            )
+        );
         assert_eq!(
             (out.stdout_lossy(), out.stderr_lossy()),
             ("123456789\n".into(), "abcdefghi".into())
@@ -239,7 +248,7 @@ async fn a_child_can_be_asked_without_waiting() {
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         assert_eq!(child.try_wait().unwrap(), None);
         if exec_via() == ExecVia::Docker {
-            assert!(matches!(child.signal(15).await, Err(Error::Unsupported(_))));
+            assert!(matches!(child.signal(15).await, Err(Error::Unsupported { .. })));
         }
         drop(child.stdin.take());
         let mut status = None;
@@ -262,11 +271,13 @@ async fn the_shorthands() {
             (out.status, out.stdout_lossy()),
             (ExitStatus::Exited(0), "a-b c\n".into())
         );
-        assert!(matches!(c.exec([""; 0]).await, Err(Error::BadCommand(problem)) if problem.field() == "program"));
+        assert!(
+            matches!(c.exec([""; 0]).await, Err(Error::BadCommand { problem, .. }) if problem.field() == "program")
+        );
         for name in ["", "a=b"] {
             let result = c.command("true").env(name, "c").status().await;
             assert!(
-                matches!(&result, Err(Error::BadCommand(problem)) if problem.field() == "env 1"),
+                matches!(&result, Err(Error::BadCommand { problem, .. }) if problem.field() == "env 1"),
                 "{name}: {result:?}"
             );
         }
@@ -279,12 +290,10 @@ async fn the_shorthands() {
             .await
             .unwrap_err();
         assert!(matches!(&error, Error::Command(failed) if failed.output.status == ExitStatus::Exited(4)));
-        assert!(error.to_string().ends_with("exited 4: why"), "{error}");
+        assert!(error.to_string().ends_with(" exited with 4: why"), "{error}");
         let error = c.command("printf").arg("a\\377").output_string().await.unwrap_err();
-        assert!(
-            matches!(&error, Error::NotUtf8 { container, .. } if container == c.name()),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::NotUtf8 { .. }), "{error:?}");
+        assert_eq!(error.container(), Some(c.name()));
 
         let mut lines = c
             .command("sh")
@@ -452,10 +461,15 @@ async fn what_is_collected_is_limited_unless_that_is_said_also_of_a_child() {
     with_container("collected", async |c| {
         let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
         let script = format!("head -c {more} /dev/zero");
+        let limit = ExitStatus::OutputLimit {
+            limit: Command::DEFAULT_OUTPUT_LIMIT,
+            is_default: true,
+        };
         let child = c.command("sh").args(["-c", &script]).spawn().await.unwrap();
         let out = child.wait_with_output().await.unwrap();
-        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!((out.status, out.truncated), (limit, true));
         assert_eq!(out.stdout.len() as u64, Command::DEFAULT_OUTPUT_LIMIT);
+        assert_eq!(out.status.to_string(), "default output limit of 16 MiB");
     })
     .await;
     with_container("collected-all", async |c| {
@@ -483,10 +497,7 @@ async fn a_writer_that_fails_ends_the_command_with_a_typed_error() {
         assert!(
             matches!(
                 &error,
-                Error::Write {
-                    stream: "standard output",
-                    ..
-                }
+                Error::Write { stream, .. } if stream == "standard output"
             ),
             "{error:?}"
         );
@@ -511,7 +522,13 @@ async fn lines_stop_at_the_limit_and_at_what_is_no_text() {
             .await
             .unwrap();
         assert!(matches!(lines.next_line().await, Err(Error::Read { .. })));
-        assert_eq!(lines.wait().await.unwrap(), ExitStatus::OutputLimit);
+        assert_eq!(
+            lines.wait().await.unwrap(),
+            ExitStatus::OutputLimit {
+                limit: 100_000,
+                is_default: false
+            }
+        );
     })
     .await;
 }
@@ -614,7 +631,7 @@ async fn too_many_arguments_are_refused_by_position_before_any_call() {
         .output()
         .await
         .unwrap_err();
-    let Error::BadCommand(problem) = &error else {
+    let Error::BadCommand { problem, .. } = &error else {
         panic!("{error:?}")
     };
     assert_eq!(problem.field(), "arg 21");
@@ -624,7 +641,7 @@ async fn too_many_arguments_are_refused_by_position_before_any_call() {
     }
     let error = command.output().await.unwrap_err();
     assert!(
-        matches!(&error, Error::BadCommand(problem) if problem.field() == "env 21"),
+        matches!(&error, Error::BadCommand { problem, .. } if problem.field() == "env 21"),
         "{error:?}"
     );
     assert_eq!(engine.calls(Call::Exec), 0);
@@ -660,7 +677,16 @@ async fn streams_can_be_read_in_turn_after_the_command_was_ended() {
     let flood = ["-c", "yes out & yes err >&2"];
     let ended = async |c: &PooledContainer| {
         let out = c.command("sh").args(flood).output_limit(1000).output().await.unwrap();
-        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(
+            (out.status, out.truncated),
+            (
+                ExitStatus::OutputLimit {
+                    limit: 1000,
+                    is_default: false
+                },
+                true
+            )
+        );
         assert_eq!(out.stdout.len() + out.stderr.len(), 1000);
     };
     let turns = async |c: &PooledContainer| {

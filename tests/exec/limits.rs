@@ -173,7 +173,13 @@ async fn an_output_limit_ends_all_of_it() {
     assert!(LimitReached::is(&error), "{error:?}");
     assert!(stdout.is_truncated());
     assert!(read == "0123456789\n".repeat(3000).as_bytes()[..30_000]);
-    assert_eq!(child.wait().await.unwrap(), ExitStatus::OutputLimit);
+    assert_eq!(
+        child.wait().await.unwrap(),
+        ExitStatus::OutputLimit {
+            limit: 30_000,
+            is_default: false
+        }
+    );
     assert_eq!(processes(&mark), [0; 0]);
     drop(child);
     assert_eq!(c.taint(), taint_of_ended(Taint::OutputLimit));
@@ -287,7 +293,17 @@ async fn exactly_the_limit_is_no_limit_and_one_more_is() {
     for (script, limit) in over {
         let c = pool.acquire().await.unwrap();
         let out = limited(&c, script, limit).await;
-        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true), "{script}");
+        assert_eq!(
+            (out.status, out.truncated),
+            (
+                ExitStatus::OutputLimit {
+                    limit,
+                    is_default: false
+                },
+                true
+            ),
+            "{script}"
+        );
         assert_eq!((out.stdout.len() + out.stderr.len()) as u64, limit, "{script}");
     }
     pool.shutdown().await.unwrap();
@@ -300,7 +316,14 @@ async fn many_small_writes_do_not_slip_the_limit() {
         let out = limited(c, script, 16).await;
         assert_eq!(
             (out.status, out.stdout_lossy(), out.truncated),
-            (ExitStatus::OutputLimit, "0123456789\n01234".into(), true)
+            (
+                ExitStatus::OutputLimit {
+                    limit: 16,
+                    is_default: false
+                },
+                "0123456789\n01234".into(),
+                true
+            )
         );
     })
     .await;
@@ -311,7 +334,16 @@ async fn both_outputs_together_do_not_pass_the_limit() {
     with_container(pool("both"), async |c| {
         let script = "while true; do echo out; echo err >&2; done";
         let out = limited(c, script, 10_001).await;
-        assert_eq!((out.status, out.truncated), (ExitStatus::OutputLimit, true));
+        assert_eq!(
+            (out.status, out.truncated),
+            (
+                ExitStatus::OutputLimit {
+                    limit: 10_001,
+                    is_default: false
+                },
+                true
+            )
+        );
         assert_eq!(out.stdout.len() + out.stderr.len(), 10_001);
         assert!(out.stdout == "out\n".repeat(10_000).as_bytes()[..out.stdout.len()]);
         assert!(out.stderr == "err\n".repeat(10_000).as_bytes()[..out.stderr.len()]);

@@ -5,6 +5,7 @@ mod cancel;
 mod command;
 mod ends;
 mod limits;
+mod owned;
 mod stdin;
 #[path = "../support/mod.rs"]
 mod support;

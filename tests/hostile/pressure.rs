@@ -152,7 +152,7 @@ async fn a_program_whose_path_has_an_equals_sign_runs_without_an_environment_or_
             if way.is_agent() {
                 assert_eq!(out.unwrap().stdout_lossy(), "echo 2 .\n", "{way:?} {user} {program}");
             } else {
-                let Err(Error::BadCommand(problem)) = out else { panic!("{way:?} {user}: {out:?}") };
+                let Err(Error::BadCommand { problem, .. }) = out else { panic!("{way:?} {user}: {out:?}") };
                 assert_eq!(problem.field(), "program");
             }
         }

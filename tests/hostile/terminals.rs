@@ -297,7 +297,13 @@ async fn all_limits_hold_at_a_terminal() {
                     let out = yes.output_limit(10_000).on_limit(OnLimit::Kill).output().await.unwrap();
                     assert_eq!(
                         (out.status, out.stdout.len()),
-                        (ExitStatus::OutputLimit, 10_000),
+                        (
+                            ExitStatus::OutputLimit {
+                                limit: 10_000,
+                                is_default: false
+                            },
+                            10_000
+                        ),
                         "{what}"
                     );
                 }

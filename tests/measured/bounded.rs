@@ -48,7 +48,16 @@ async fn a_frame_that_claims_four_gibibytes_meets_the_output_limit() {
     stub.fault(Route::ExecInspect, Fault::Running);
     let before = peak();
     let output = c.command("program").output_limit(1 << 20).output().await.unwrap();
-    assert_eq!((output.status, output.stdout.len()), (ExitStatus::OutputLimit, 1 << 20));
+    assert_eq!(
+        (output.status, output.stdout.len()),
+        (
+            ExitStatus::OutputLimit {
+                limit: 1 << 20,
+                is_default: false
+            },
+            1 << 20
+        )
+    );
     assert_bounded(before);
     drop(c);
     pool.shutdown().await.unwrap();
@@ -189,7 +198,16 @@ async fn what_a_program_writes_to_its_terminal_cannot_pass_for_a_frame() {
         .output()
         .await
         .unwrap();
-    assert_eq!((output.status, output.stdout.len()), (ExitStatus::OutputLimit, 1 << 20));
+    assert_eq!(
+        (output.status, output.stdout.len()),
+        (
+            ExitStatus::OutputLimit {
+                limit: 1 << 20,
+                is_default: false
+            },
+            1 << 20
+        )
+    );
     assert_eq!(output.stdout[..8], [1, 0, 0, 0, 255, 255, 255, 255]);
     assert_bounded(before);
     drop(c);

@@ -68,7 +68,16 @@ async fn own() {
         let mut command = all[2].command("head");
         let command = command.args(["-c", &PRINTED.to_string(), "/dev/zero"]);
         let output = command.output_limit(MIB as u64).output().await.unwrap();
-        assert_eq!((output.status, output.stdout.len()), (ExitStatus::OutputLimit, MIB));
+        assert_eq!(
+            (output.status, output.stdout.len()),
+            (
+                ExitStatus::OutputLimit {
+                    limit: MIB as u64,
+                    is_default: false
+                },
+                MIB
+            )
+        );
     };
     let on_a_terminal = async {
         let mut command = all[3].command("head");

@@ -375,7 +375,7 @@ async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
                 expected.split('\n').nth(1).unwrap().to_owned() + "\n"
             );
         }
-        assert!(matches!(c.kill_all().await, Err(Error::Unsupported(_))));
+        assert!(matches!(c.kill_all().await, Err(Error::Unsupported { .. })));
         drop(c);
         pool.shutdown().await.unwrap();
     }

@@ -81,7 +81,7 @@ async fn failed_creations_are_counted_and_told_and_a_panic_of_the_listener_ends_
     let pool = builder(&engine)
         .on_error(move |error| {
             listener.lock().push(error.to_string());
-            assert!(matches!(error, Error::Engine { container: Some(_), .. }));
+            assert!(matches!(error, Error::Engine { .. }) && error.container().is_some());
             panic!("what a listener does is its own affair");
         })
         .build()
@@ -120,7 +120,9 @@ async fn a_removal_that_is_given_up_is_told_whoever_began_it() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = told.clone();
     let tell = move |error: &Error| match error {
-        Error::Engine { op, container, .. } => listener.lock().push((*op, container.clone().unwrap())),
+        Error::Engine { op, .. } => listener
+            .lock()
+            .push((op.to_string(), error.container().unwrap().to_owned())),
         error => panic!("{error:?}"),
     };
     let pool = builder(&engine).on_error(tell).build().await.unwrap();
@@ -143,7 +145,10 @@ async fn a_removal_that_is_given_up_is_told_whoever_began_it() {
     let mut given_up: Vec<_> = told.lock().drain(..).collect();
     given_up.sort();
     names.sort();
-    let expected: Vec<_> = names.into_iter().map(|name| ("remove the container", name)).collect();
+    let expected: Vec<_> = names
+        .into_iter()
+        .map(|name| ("remove the container".to_owned(), name))
+        .collect();
     assert_eq!(given_up, expected);
     engine.answer(Call::Remove, Answer::Ok);
     pool.shutdown().await.unwrap();

@@ -1,0 +1,70 @@
+//! Why no container could be had in time: [`AcquireTimeout`].
+
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use super::engine::EngineError;
+use super::hint::hint;
+use crate::values::shown::Rounded;
+use crate::values::status::Status;
+
+/// Tells what was known when the deadline of an acquire passed.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use dockerpool::Error;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").max_total(1).engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// let only = pool.acquire().await?;
+/// match pool.acquire_timeout(Duration::ZERO).await {
+///     Err(Error::AcquireTimeout(timeout)) => {
+///         // All of them are lent, and none failed to be created: the pool is too small for this load.
+///         assert_eq!(timeout.status.in_use, timeout.status.max_total);
+///         assert!(timeout.last_create_error.is_none());
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AcquireTimeout {
+    /// The pool's name.
+    pub pool: String,
+    /// How long the acquire waited.
+    pub waited: Duration,
+    /// The pool at that moment.
+    pub status: Status,
+    /// Why the last attempt to create a container failed, if it did.
+    pub last_create_error: Option<EngineError>,
+}
+
+/// Names the last failed creation with all of its causes. That failure is not the source of the timeout: the wait is what failed.
+impl fmt::Display for AcquireTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pool,
+            waited,
+            status,
+            last_create_error,
+        } = self;
+        write!(f, "no container of pool {pool} within {} ({status})", Rounded(*waited))?;
+        if let Some(error) = last_create_error {
+            write!(f, "; the last attempt to create one failed: {error}")?;
+            let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+            causes.try_for_each(|cause| write!(f, ": {cause}"))?;
+            return f.write_str(hint(error.kind()));
+        }
+        if status.in_use >= status.max_total {
+            f.write_str("; all are lent: give them back sooner, or raise max_total()")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! A command that did not end well: [`CommandError`].
+
+use std::fmt;
+
+use super::Error;
+use crate::values::outcome::{ExitStatus, Output};
+use crate::values::shown::Bytes;
+use crate::values::text;
+
+/// A command that did not end with exit code 0.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Error;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # engine.on_exec(|_| FakeProcess::exit(1).stdout("1 of 2\n").stderr("no space left\n"));
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let error = c.exec(["make", "all"]).await?.check().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     format!("`make` in container {} of pool docs exited with 1: no space left", c.name())
+/// );
+/// let Error::Command(failed) = error else { panic!("check() makes no other") };
+/// assert_eq!(failed.output.stdout, b"1 of 2\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommandError {
+    /// How the command ended, and everything that it had printed by then.
+    pub output: Output,
+}
+
+/// Writes the program, the container, the end, and the last line of standard error.
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { output } = self;
+        write!(f, "{} {}", output.subject, End(output.status))?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        match words.lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(line) => write!(f, ": {}", text::clean(line.trim())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A status, as a predicate.
+struct End(ExitStatus);
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ExitStatus::Exited(code) => write!(f, "exited with {code}"),
+            ExitStatus::Signaled(signal) => write!(f, "was ended by signal {signal}"),
+            ExitStatus::Incomplete(code) => write!(f, "exited with {code}, with the end of its output missing"),
+            ExitStatus::TimedOut => f.write_str("was killed at its time limit"),
+            ExitStatus::IdleTimedOut => f.write_str("was killed at its idle timeout: it printed nothing for so long"),
+            ExitStatus::OutputLimit {
+                limit,
+                is_default: false,
+            } => write!(f, "was killed at its output limit of {}", Bytes(limit)),
+            ExitStatus::OutputLimit {
+                limit,
+                is_default: true,
+            } => write!(
+                f,
+                "was killed at the default output limit of {} (see output_limit())",
+                Bytes(limit)
+            ),
+            ExitStatus::OutOfMemory => f.write_str("was killed because a memory limit was reached"),
+            ExitStatus::ContainerGone => f.write_str("ended with its container, which is gone"),
+            ExitStatus::Killed => f.write_str("was killed on request"),
+            ExitStatus::Unknown => f.write_str("may have ended: the engine does not tell"),
+        }
+    }
+}
+
+impl Output {
+    /// Turns every end but exit code 0 into an [`Error::Command`] that carries the output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Command`] unless [`ExitStatus::success`].
+    pub fn check(self) -> Result<Self, Error> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        Err(Error::Command(Box::new(CommandError { output: self })))
+    }
+}

@@ -1,0 +1,362 @@
+//! The words of an [`Error`].
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use super::hint::hint;
+use super::{Error, FieldError};
+use crate::labels;
+use crate::values::text;
+
+/// The words of [`Error::RuntimeEnded`].
+pub(crate) const RUNTIME_ENDED: &str = "the runtime given to PoolBuilder::tokio_runtime() or Container::create_on() has ended, \
+     and their work with it; build them on a runtime that outlives them";
+
+/// Where an operation ends with this word, the name of the container follows.
+const CONTAINER: &str = "container";
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(problems) => config(problems, f),
+            Self::BadCommand { subject, problem } => write!(f, "cannot run {subject} as it was given: {problem}"),
+            Self::Engine { op, subject, source } => {
+                write!(f, "could not {op}")?;
+                match (subject.program(), subject.container()) {
+                    (Some(_), _) => write!(f, " {subject}")?,
+                    (None, Some(container)) if op.ends_with(CONTAINER) => {
+                        write!(f, " {container}")?;
+                        if let Some(pool) = subject.pool() {
+                            write!(f, " of pool {pool}")?;
+                        }
+                    }
+                    (None, None) if subject.pool().is_none() => {}
+                    (None, _) => write!(f, " for {subject}")?,
+                }
+                write!(f, ": {source}{}", hint(source.kind()))
+            }
+            Self::AcquireTimeout(timeout) => timeout.fmt(f),
+            Self::Shutdown { pool } => write!(
+                f,
+                "pool {pool} is shut down and lends no more containers; build another"
+            ),
+            Self::RuntimeEnded => f.write_str(RUNTIME_ENDED),
+            Self::ShutdownIncomplete { pool, instance, source } => {
+                write!(f, "the shutdown of pool {pool} could not remove everything")?;
+                if let Some(source) = source {
+                    write!(f, ": {source}")?;
+                }
+                write!(
+                    f,
+                    "; look for containers with the label {}={instance}",
+                    labels::INSTANCE
+                )
+            }
+            Self::CannotStart { subject, reason } => write!(f, "cannot start {subject}: {reason}"),
+            Self::ContainerGone { subject, source } => {
+                write!(
+                    f,
+                    "cannot start {subject}: the container is gone: {source}; discard it and acquire another"
+                )
+            }
+            Self::NotUtf8 { subject, source } => {
+                write!(
+                    f,
+                    "the output of {subject} is not UTF-8: {}; take it as bytes with output()",
+                    source.utf8_error()
+                )
+            }
+            Self::Write {
+                subject,
+                stream,
+                source,
+            } => {
+                write!(
+                    f,
+                    "could not write the {stream} of {subject} to the given writer: {}",
+                    text::clean(&source.to_string())
+                )
+            }
+            Self::Read { subject, source } => {
+                write!(
+                    f,
+                    "could not read the output of {subject}: {}",
+                    text::clean(&source.to_string())
+                )
+            }
+            Self::Unsupported { subject, reason } => write!(f, "not possible for {subject}: {reason}"),
+            Self::Command(failed) => failed.fmt(f),
+        }
+    }
+}
+
+fn config(problems: &[FieldError], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("bad configuration")?;
+    if let Some(pool) = problems.first().and_then(FieldError::pool) {
+        write!(f, " of pool {pool}")?;
+    }
+    for (i, problem) in problems.iter().enumerate() {
+        write!(f, "{} {problem}", if i == 0 { ":" } else { ";" })?;
+    }
+    Ok(())
+}
+
+impl StdError for Error {
+    /// Returns the cause of the cause, whose words are in `Display`.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Engine { source, .. } | Self::ContainerGone { source, .. } => source.source(),
+            Self::ShutdownIncomplete { source, .. } => source.as_ref()?.source(),
+            Self::Write { source, .. } | Self::Read { source, .. } => source.source(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::super::{AcquireTimeout, CommandError, EngineError, EngineErrorKind};
+    use super::*;
+    use crate::values::outcome::{ExitStatus, Output, Usage};
+    use crate::values::status::Status;
+    use crate::values::subject::Subject;
+
+    /// An error with a cause, which must not be in the words.
+    fn engine(kind: EngineErrorKind) -> EngineError {
+        EngineError::new(kind, "the engine's words").with_source(io::Error::other("below"))
+    }
+
+    fn container() -> Subject {
+        Subject::new(Some("judge"), Some("box"))
+    }
+
+    fn command() -> Subject {
+        container().program_is("python")
+    }
+
+    fn ended(status: ExitStatus, stderr: &str) -> Error {
+        let output = Output {
+            status,
+            stdout: Vec::new(),
+            stderr: stderr.into(),
+            truncated: false,
+            incomplete: false,
+            usage: Usage::default(),
+            subject: command(),
+        };
+        Error::Command(Box::new(CommandError { output }))
+    }
+
+    #[test]
+    fn each_error_is_a_sentence_that_stands_alone() {
+        use EngineErrorKind::{Internal, NotFound, RuntimeEnded, Unreachable};
+
+        let no_text = String::from_utf8(vec![b'a', 0xff]).unwrap_err();
+        let timeout = |in_use, last_create_error| {
+            Error::AcquireTimeout(Box::new(AcquireTimeout {
+                pool: "judge".to_owned(),
+                waited: Duration::new(30, 123_000),
+                status: Status {
+                    in_use,
+                    max_total: 4,
+                    waiting: 1,
+                    ..Status::default()
+                },
+                last_create_error,
+            }))
+        };
+        let incomplete = |source| Error::ShutdownIncomplete {
+            pool: "judge".to_owned(),
+            instance: "00ff".to_owned(),
+            source,
+        };
+        let bad = |field| FieldError::new(field, "must be at least 1");
+        for (error, words) in [
+            (
+                Error::Config(vec![bad("max_total"), bad("pids_limit")]).of_pool("judge"),
+                "bad configuration of pool judge: max_total: must be at least 1; pids_limit: must be at least 1",
+            ),
+            (
+                Error::Config(vec![bad("memory")]),
+                "bad configuration: memory: must be at least 1",
+            ),
+            (
+                Error::BadCommand {
+                    subject: command(),
+                    problem: FieldError::new("arg 2", "must not contain NUL"),
+                },
+                "cannot run `python` in container box of pool judge as it was given: arg 2: must not contain NUL",
+            ),
+            (
+                Error::engine_about("start the container", container(), engine(Internal)),
+                "could not start the container box of pool judge: the engine's words",
+            ),
+            (
+                Error::engine_about("run", command(), engine(Internal)),
+                "could not run `python` in container box of pool judge: the engine's words",
+            ),
+            (
+                Error::engine("reach the engine", None, engine(Unreachable)).of_pool("judge"),
+                "could not reach the engine for pool judge: the engine's words \
+                 (is the engine running, and may this user reach it? see DOCKER_HOST)",
+            ),
+            (
+                Error::engine("warn", Some("box"), engine(Internal)),
+                "could not warn for container box: the engine's words",
+            ),
+            (
+                Error::engine("start the container", None, engine(RuntimeEnded)),
+                RUNTIME_ENDED,
+            ),
+            (
+                timeout(4, None),
+                "no container of pool judge within 30 s (0 idle, 4 in use, 0 creating, 0 recycling, at most 4; 1 waiting); \
+                 all are lent: give them back sooner, or raise max_total()",
+            ),
+            (
+                timeout(1, Some(engine(Unreachable))),
+                "no container of pool judge within 30 s (0 idle, 1 in use, 0 creating, 0 recycling, at most 4; 1 waiting); \
+                 the last attempt to create one failed: the engine's words: below \
+                 (is the engine running, and may this user reach it? see DOCKER_HOST)",
+            ),
+            (
+                Error::Shutdown {
+                    pool: "judge".to_owned(),
+                },
+                "pool judge is shut down and lends no more containers; build another",
+            ),
+            (
+                incomplete(None),
+                "the shutdown of pool judge could not remove everything; \
+                 look for containers with the label dockerpool.instance=00ff",
+            ),
+            (
+                incomplete(Some(engine(Internal))),
+                "the shutdown of pool judge could not remove everything: the engine's words; \
+                 look for containers with the label dockerpool.instance=00ff",
+            ),
+            (
+                Error::CannotStart {
+                    subject: command(),
+                    reason: "not found".to_owned(),
+                },
+                "cannot start `python` in container box of pool judge: not found",
+            ),
+            (
+                Error::ContainerGone {
+                    subject: command(),
+                    source: engine(NotFound),
+                },
+                "cannot start `python` in container box of pool judge: the container is gone: the engine's words; \
+                 discard it and acquire another",
+            ),
+            (
+                Error::NotUtf8 {
+                    subject: command(),
+                    source: no_text,
+                },
+                "the output of `python` in container box of pool judge is not UTF-8: \
+                 invalid utf-8 sequence of 1 bytes from index 1; take it as bytes with output()",
+            ),
+            (
+                Error::Write {
+                    subject: command(),
+                    stream: "standard output".into(),
+                    source: io::Error::other("full\x1b"),
+                },
+                "could not write the standard output of `python` in container box of pool judge to the given writer: \
+                 full\\u{1b}",
+            ),
+            (
+                Error::Read {
+                    subject: command(),
+                    source: io::Error::other("too long"),
+                },
+                "could not read the output of `python` in container box of pool judge: too long",
+            ),
+            (
+                Error::Unsupported {
+                    subject: container(),
+                    reason: "this needs the agent".to_owned(),
+                },
+                "not possible for container box of pool judge: this needs the agent",
+            ),
+        ] {
+            assert_eq!(error.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn each_end_of_a_command_is_told_by_a_verb_and_the_last_line_of_standard_error() {
+        for (status, words) in [
+            (ExitStatus::Exited(1), "exited with 1"),
+            (ExitStatus::Signaled(9), "was ended by signal 9"),
+            (
+                ExitStatus::Incomplete(0),
+                "exited with 0, with the end of its output missing",
+            ),
+            (ExitStatus::TimedOut, "was killed at its time limit"),
+            (
+                ExitStatus::IdleTimedOut,
+                "was killed at its idle timeout: it printed nothing for so long",
+            ),
+            (
+                ExitStatus::OutputLimit {
+                    limit: 100_000,
+                    is_default: false,
+                },
+                "was killed at its output limit of 100000 bytes",
+            ),
+            (
+                ExitStatus::OutputLimit {
+                    limit: 16 << 20,
+                    is_default: true,
+                },
+                "was killed at the default output limit of 16 MiB (see output_limit())",
+            ),
+            (ExitStatus::OutOfMemory, "was killed because a memory limit was reached"),
+            (ExitStatus::ContainerGone, "ended with its container, which is gone"),
+            (ExitStatus::Killed, "was killed on request"),
+            (ExitStatus::Unknown, "may have ended: the engine does not tell"),
+        ] {
+            let error = ended(status, "first\n  no space\x1b[31m left \n\n");
+            let place = "`python` in container box of pool judge";
+            assert_eq!(
+                error.to_string(),
+                format!("{place} {words}: no space\\u{{1b}}[31m left")
+            );
+            assert_eq!(ended(status, "").to_string(), format!("{place} {words}"));
+        }
+    }
+
+    #[test]
+    fn a_chain_of_sources_says_nothing_twice() {
+        let error = Error::engine("start the container", Some("box"), engine(EngineErrorKind::Internal));
+        assert!(error.to_string().contains("the engine's words"));
+        assert_eq!(error.source().unwrap().to_string(), "below");
+        assert_eq!(error.engine_error().unwrap().to_string(), "the engine's words");
+    }
+
+    #[test]
+    fn check_gives_the_output_back_either_way() {
+        let Error::Command(failed) = ended(ExitStatus::TimedOut, "why") else {
+            panic!("it is one")
+        };
+        let output = |status| Output {
+            status,
+            stdout: b"partial".to_vec(),
+            ..failed.output.clone()
+        };
+        assert_eq!(output(ExitStatus::Exited(0)).check().unwrap().stdout, b"partial");
+        let error = output(ExitStatus::TimedOut).check().unwrap_err();
+        assert!(error.is_timeout());
+        assert_eq!((error.container(), error.program()), (Some("box"), Some("python")));
+        let Error::Command(failed) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(failed.output.stdout, b"partial");
+    }
+}

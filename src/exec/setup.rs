@@ -1,0 +1,196 @@
+//! The settings of a command, and what is wrong with them: [`Setup`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::stdio::{OnLimit, Source};
+use crate::container::{Container, Running};
+use crate::engine::ExecRequest;
+use crate::error::FieldError;
+use crate::values::status::Cgroups;
+
+/// The longest argument or environment variable that Linux takes, in bytes (`MAX_ARG_STRLEN`, less the final NUL). The engine
+/// would end a command with a longer one with exit code 1, and would not say why.
+const MAX_ARG: usize = 128 * 1024 - 1;
+
+/// How much arguments and environment may have together, in bytes: a quarter of the usual 8 MiB stack, which is Linux's
+/// limit, less some room for the container's own environment.
+const MAX_ARGS: usize = 2 * 1024 * 1024 - 64 * 1024;
+
+/// What each argument counts beside its bytes: the final NUL, and its place in the list.
+const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
+
+/// The settings of a command.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) request: ExecRequest,
+    pub(super) env_clear: bool,
+    pub(super) stdin: Source,
+    pub(super) outputs: Outputs,
+    pub(super) timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    /// The limit of both outputs together.
+    pub(super) limit: Limit,
+    pub(super) stdout_limit: Option<u64>,
+    pub(super) stderr_limit: Option<u64>,
+    pub(super) on_limit: OnLimit,
+    /// The position of the first variable with an unusable name, counted from 1.
+    pub(super) bad_name: Option<usize>,
+}
+
+/// The limit of both outputs together, as it was set.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Limit {
+    /// No limit was set: the default holds where the library collects the output.
+    #[default]
+    Unset,
+    None,
+    Bytes(u64),
+}
+
+impl Limit {
+    /// Returns the limit for a reader of the caller's.
+    pub(super) fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Unset | Self::None => None,
+            Self::Bytes(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// Which outputs are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outputs {
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+}
+
+impl Setup {
+    pub(super) fn new(program: String) -> Self {
+        Self {
+            request: ExecRequest {
+                argv: vec![program],
+                ..Default::default()
+            },
+            env_clear: false,
+            stdin: Source::Null,
+            outputs: Outputs {
+                stdout: true,
+                stderr: true,
+            },
+            timeout: None,
+            idle_timeout: None,
+            limit: Limit::default(),
+            stdout_limit: None,
+            stderr_limit: None,
+            on_limit: OnLimit::Kill,
+            bad_name: None,
+        }
+    }
+
+    pub(super) fn program(&self) -> &str {
+        &self.request.argv[0]
+    }
+
+    /// Returns a copy of the settings to run once, with only these outputs.
+    pub(super) fn once(&self, outputs: Outputs) -> Self {
+        let mut once = self.clone();
+        // A terminal without input must be given its end: nothing else ends the input there.
+        if matches!(once.stdin, Source::Null) && once.request.tty.is_some() {
+            once.stdin = Source::Bytes(Bytes::new());
+        }
+        once.request.stdin = !matches!(once.stdin, Source::Null);
+        once.request.env = unique(once.request.env);
+        once.outputs = outputs;
+        once
+    }
+
+    /// Returns the first setting that the engine would fail on without a word, or with words that look like the program's own
+    /// output.
+    pub(super) fn problem(&self, container: &Container<Running>) -> Option<FieldError> {
+        self.problem_of_texts()
+            .or_else(|| self.problem_of_limits(container.cgroups()))
+            .or_else(|| {
+                let request = &self.request;
+                let program = self.program();
+                let run_by_env = self.env_clear && !container.shared().ends_alone(request);
+                if run_by_env && (program.contains('=') || program == "-") {
+                    let problem =
+                        "must not contain '=' nor be '-' where the exec API runs it and env_clear() was called";
+                    return Some(FieldError::new("program", problem));
+                }
+                let dir = request.current_dir.as_deref()?;
+                (!dir.starts_with('/')).then(|| FieldError::new("current_dir", "must be an absolute path"))
+            })
+    }
+
+    fn problem_of_texts(&self) -> Option<FieldError> {
+        let request = &self.request;
+        if self.program().is_empty() {
+            return Some(FieldError::new("program", "must not be empty"));
+        }
+        if let Some(i) = self.bad_name {
+            return Some(FieldError::new(
+                format!("env {i}"),
+                "a name must not be empty nor contain '='",
+            ));
+        }
+        let mut texts = Vec::with_capacity(request.argv.len() + request.env.len() + 2);
+        for (i, arg) in request.argv.iter().enumerate() {
+            let field = match i {
+                0 => "program".to_owned(),
+                i => format!("arg {i}"),
+            };
+            texts.push((field, arg));
+        }
+        for (i, var) in request.env.iter().enumerate() {
+            texts.push((format!("env {}", i + 1), var));
+        }
+        texts.extend(request.current_dir.iter().map(|dir| ("current_dir".to_owned(), dir)));
+        texts.extend(request.user.iter().map(|user| ("user".to_owned(), user)));
+        let mut total = 0;
+        for (field, text) in texts {
+            if text.contains('\0') {
+                return Some(FieldError::new(field, "must not contain NUL"));
+            }
+            if text.len() > MAX_ARG {
+                let problem = format!("must have at most {MAX_ARG} bytes, and has {}", text.len());
+                return Some(FieldError::new(field, problem));
+            }
+            total += text.len() + ARG_OVERHEAD;
+            if total > MAX_ARGS {
+                let problem = format!("the arguments and the environment have more than {MAX_ARGS} bytes from here on");
+                return Some(FieldError::new(field, problem));
+            }
+        }
+        None
+    }
+
+    fn problem_of_limits(&self, cgroups: Cgroups) -> Option<FieldError> {
+        let request = &self.request;
+        let limits = [("memory", request.memory), ("pids", request.pids.map(u64::from))];
+        limits.into_iter().find_map(|(field, limit)| {
+            let problem = match limit? {
+                0 => "must be at least 1",
+                _ if cgroups != Cgroups::V2Writable => {
+                    "commands have limits of their own only in containers with writable_cgroups()"
+                }
+                limit if i64::try_from(limit).is_err() => "must fit in 63 bits",
+                _ => return None,
+            };
+            Some(FieldError::new(field, problem))
+        })
+    }
+}
+
+/// Returns the last variable of each name, in the order of the names.
+fn unique(vars: Vec<String>) -> Vec<String> {
+    let name = |var: &str| var.split_once('=').map_or(var.len(), |(name, _)| name.len());
+    let mut last = BTreeMap::new();
+    for var in vars {
+        last.insert(var[..name(&var)].to_owned(), var);
+    }
+    last.into_values().collect()
+}

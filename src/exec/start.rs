@@ -1,0 +1,89 @@
+//! Starting a command: the background task, its pipes, and the [`Child`] that holds their other ends.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::child::{Child, Release};
+use super::driver::{self, Done, Driver, Started};
+use super::halt::Halt;
+use super::limit::Budget;
+use super::pump::pipe;
+use super::setup::{Limit, Setup};
+use super::stdio::{ChildStderr, ChildStdin, ChildStdout, Reader, Source};
+use crate::container::Shared;
+use crate::error::Error;
+use crate::values::waker::guarded;
+
+impl<G> Child<'_, G> {
+    /// Starts a command in the background, and returns when it runs. `release` deals with the guard of a child that is dropped
+    /// before its command has ended.
+    pub(super) async fn start(guard: G, shared: Arc<Shared>, release: Release<G>, setup: Setup) -> Result<Self, Error> {
+        let halt = Halt::new();
+        let budget = Budget::new(setup.limit.bytes().unwrap_or(u64::MAX));
+        let (stdout, stdout_pipe) = pipe();
+        let (stderr, stderr_pipe) = pipe();
+        let (started, is_started) = oneshot::channel();
+        let (verdict, done) = oneshot::channel();
+        let reader = |pipe, own_limit| Reader::new(pipe, own_limit, budget.clone(), setup.on_limit, halt.clone());
+        // From here on, dropping this future drops the child, which ends the command.
+        let mut child = Self {
+            stdin: None,
+            stdout: setup
+                .outputs
+                .stdout
+                .then(|| ChildStdout(reader(stdout_pipe, setup.stdout_limit))),
+            stderr: setup
+                .outputs
+                .stderr
+                .then(|| ChildStderr(reader(stderr_pipe, setup.stderr_limit))),
+            program: setup.program().to_owned(),
+            shared: shared.clone(),
+            halt: halt.clone(),
+            done,
+            verdict: None,
+            control: None,
+            ends_alone: shared.ends_alone(&setup.request),
+            detached: false,
+            limit_unset: matches!(setup.limit, Limit::Unset),
+            guard: Some(guard),
+            release,
+            lease: PhantomData,
+        };
+        let now = shared.runtime.now();
+        let driver = Driver {
+            shared: shared.clone(),
+            begun: now,
+            request: setup.request,
+            env_clear: setup.env_clear,
+            feed: match setup.stdin {
+                Source::Bytes(data) => Some(data),
+                Source::Null | Source::Piped => None,
+            },
+            deadline: setup.timeout.and_then(|timeout| now.checked_add(timeout)),
+            idle_timeout: setup.idle_timeout,
+            halt,
+            stdout,
+            stderr,
+            started,
+        };
+        shared
+            .runtime
+            .spawn(driver::run(driver, shared.begin_command(), Done::new(verdict)));
+
+        match guarded(is_started).await {
+            Ok(Started { stdin, control }) => {
+                child.stdin = stdin.map(|stdin| ChildStdin::new(stdin, shared.runtime.clone()));
+                child.control = Some(control);
+            }
+            // The command ended without being started: by an error, which is returned here, or by its own limits, which is a
+            // status.
+            Err(_) => {
+                child.verdict().await;
+                child.outcome()?;
+            }
+        }
+        Ok(child)
+    }
+}
