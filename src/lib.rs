@@ -161,6 +161,7 @@ pub mod exec;
 pub mod fuzzing;
 pub mod pool;
 mod runtime;
+mod spec;
 mod values;
 
 /// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
@@ -171,12 +172,13 @@ pub mod testing {
 
 pub use agent::ExecVia;
 pub use container::{Container, Created, Exited, Paused, Running, State, Taint};
-pub use engine::{ContainerSpec, DockerEngine, Endpoint, Engine, Network, Progress, PullPolicy, RegistryAuth};
+pub use engine::{DockerEngine, Endpoint, Engine, Network, Progress, PullPolicy, RegistryAuth};
 pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
     Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, LimitReached, Limited, OnLimit, OutputLines, Stdio,
 };
 pub use pool::{Adopt, Pool, PoolBuilder, PooledContainer, Reuse};
+pub use spec::ContainerSpec;
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};

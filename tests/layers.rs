@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const ROOMS: [&str; 8] = [
+const ROOMS: [&str; 9] = [
     "values",
     "error",
     "runtime",
     "engine",
     "agent",
+    "spec",
     "container",
     "exec",
     "pool",
 ];
-
-/// Arrows against the order that are still there. The engine is given the user's wishes with the agent among them.
-const TO_GO: [(&str, &str); 1] = [("engine", "agent")];
 
 /// Files that see the whole house: the public interface and what fuzz targets need.
 const OUTSIDE: [&str; 2] = ["lib", "fuzzing"];
@@ -64,6 +62,5 @@ fn no_room_knows_one_that_comes_after_it() {
             }
         }
     }
-    let arrows: Vec<_> = against.keys().map(|(from, to)| (&**from, &**to)).collect();
-    assert_eq!(arrows, TO_GO, "{against:#?}");
+    assert!(against.is_empty(), "{against:#?}");
 }

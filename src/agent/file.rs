@@ -1,20 +1,22 @@
 //! Where the agent's program is, for the engine to mount it: a file on its machine, or a volume.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use bollard::models::{Mount, MountType, MountVolumeOptions};
 use parking_lot::Mutex;
 
+use super::EMBEDDED;
 use super::dir::OwnDir;
 use super::socket::Socket;
+use crate::engine::{Mount, MountSource, ProgramVolume};
 
 /// Where a file is in a container.
 pub(crate) const TARGET: &str = "/.dockerpool-agent";
 
 /// Where a volume is in a container, and the program in it.
 const VOLUME_TARGET: &str = "/.dockerpool";
+const VOLUME_FILE: &str = "agent";
 const VOLUME_PROGRAM: &str = "/.dockerpool/agent";
 
 /// The program. Cheap to clone; the library's own file is removed when nobody needs it any more, which takes it from no
@@ -28,7 +30,7 @@ enum Place {
     Elsewhere(PathBuf),
     /// The library's. Shared by clones, so that one of them can let go for all.
     Own(Arc<Mutex<Option<Arc<Own>>>>),
-    Volume(AgentVolume),
+    Volume(String),
 }
 
 /// The library's own program, and where it is now.
@@ -43,30 +45,19 @@ struct Own {
 #[derive(Debug, Default)]
 pub(crate) struct InUse(#[allow(dead_code)] Option<Arc<OwnDir>>);
 
-/// A volume for the program, which the engine fills before it is used.
-#[derive(Clone, Debug)]
-pub(crate) struct AgentVolume {
-    pub(crate) name: String,
-    /// Whether it was, as far as we know; locked by whoever fills it.
-    pub(crate) filled: Arc<tokio::sync::Mutex<bool>>,
-}
-
 impl AgentFile {
     /// One built elsewhere.
-    pub(super) fn elsewhere(path: PathBuf) -> Self {
+    pub(crate) fn elsewhere(path: PathBuf) -> Self {
         Self(Place::Elsewhere(path))
     }
 
     /// In a volume of this name.
     pub(crate) fn in_volume(name: String) -> Self {
-        Self(Place::Volume(AgentVolume {
-            name,
-            filled: Arc::default(),
-        }))
+        Self(Place::Volume(name))
     }
 
     /// The embedded one, written once for all who use it at the same time.
-    pub(super) fn embedded(program: &'static [u8]) -> io::Result<Self> {
+    pub(crate) fn embedded(program: &'static [u8]) -> io::Result<Self> {
         static CURRENT: Mutex<Weak<Own>> = Mutex::new(Weak::new());
 
         let mut current = CURRENT.lock();
@@ -97,14 +88,6 @@ impl AgentFile {
         Ok(InUse(own.map(|own| own.ensure()).transpose()?))
     }
 
-    /// The volume that it is in, if it is.
-    pub(crate) fn volume(&self) -> Option<&AgentVolume> {
-        match &self.0 {
-            Place::Volume(volume) => Some(volume),
-            _ => None,
-        }
-    }
-
     /// A socket for the agent of one container, where it is the library's own. Without one all goes through the engine.
     pub(crate) fn socket(&self) -> Option<Socket> {
         let own = self.own()?;
@@ -118,11 +101,6 @@ impl AgentFile {
         }
     }
 
-    /// Whether it is a file of the library's own, of which nobody else has any use.
-    pub(crate) fn is_own(&self) -> bool {
-        matches!(self.0, Place::Own(_))
-    }
-
     fn own(&self) -> Option<Arc<Own>> {
         match &self.0 {
             Place::Own(own) => own.lock().clone(),
@@ -132,7 +110,7 @@ impl AgentFile {
 
     /// Where it is on this machine, for what is remembered of that: the place of the library's own directories, of which
     /// each has another name.
-    pub(super) fn place(&self) -> Option<PathBuf> {
+    pub(crate) fn place(&self) -> Option<PathBuf> {
         match &self.0 {
             Place::Elsewhere(path) => Some(path.clone()),
             Place::Own(_) => Some(self.own()?.dir.lock().path().parent()?.to_owned()),
@@ -140,19 +118,20 @@ impl AgentFile {
         }
     }
 
-    /// How it comes into a container.
+    /// Returns how the program comes into a container.
     pub(crate) fn mount(&self) -> Mount {
+        let file = |path, is_own| Mount::new(TARGET, MountSource::File { path, is_own });
         match &self.0 {
-            Place::Elsewhere(path) => bind(path, TARGET),
+            Place::Elsewhere(path) => file(path.clone(), false),
             Place::Own(_) => {
                 let path = self.own().map(|own| own.dir.lock().program());
-                // When it was let go of nothing is started with it any more.
-                bind(&path.unwrap_or_default(), TARGET)
+                // Once the file is let go of, no container is started with it.
+                file(path.unwrap_or_default(), true)
             }
-            Place::Volume(volume) => Mount {
-                read_only: Some(true),
-                ..volume.mount()
-            },
+            Place::Volume(name) => {
+                let volume = ProgramVolume::new(name, VOLUME_FILE, EMBEDDED);
+                Mount::new(VOLUME_TARGET, MountSource::Volume(volume))
+            }
         }
     }
 
@@ -173,46 +152,6 @@ impl Own {
             *dir = Arc::new(OwnDir::new(self.program)?);
         }
         Ok(dir.clone())
-    }
-}
-
-/// A file of the engine's machine in a container, where nobody can change it.
-pub(crate) fn bind(source: &Path, target: &str) -> Mount {
-    Mount {
-        typ: Some(MountType::BIND),
-        source: Some(source.to_string_lossy().into_owned()),
-        target: Some(target.to_owned()),
-        read_only: Some(true),
-        ..Default::default()
-    }
-}
-
-impl AgentVolume {
-    /// How it is mounted where it is filled.
-    pub(crate) fn mount(&self) -> Mount {
-        Mount {
-            typ: Some(MountType::VOLUME),
-            source: Some(self.name.clone()),
-            target: Some(VOLUME_TARGET.to_owned()),
-            // What an image has there is none of ours.
-            volume_options: Some(MountVolumeOptions {
-                no_copy: Some(true),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }
-    }
-
-    /// Where it is then.
-    pub(crate) const TARGET: &str = VOLUME_TARGET;
-
-    /// The name of the program in it.
-    pub(crate) const PROGRAM: &str = "agent";
-}
-
-impl PartialEq for AgentFile {
-    fn eq(&self, other: &Self) -> bool {
-        self.mount() == other.mount()
     }
 }
 

@@ -7,8 +7,8 @@ use super::decode::{Decoder, Malformed, Message};
 use super::wire::{
     Cause, Exit, Fields, HEADER, Header, MAX_DATA, NO_COUNT, Size, Spawn, Stage, V1, V2, from_agent, to_agent,
 };
-use super::{EMBEDDED, PROBLEM, check_cgroups, why_weak};
-use crate::engine::{ContainerSpec, EngineInfo, OutputStream};
+use super::{EMBEDDED, PROBLEM};
+use crate::engine::OutputStream;
 
 #[path = "../../agent/sessions.rs"]
 mod sessions;
@@ -442,82 +442,4 @@ fn users_and_groups_are_found_as_the_engines_find_them() {
     assert_eq!(find("me:none"), Err(Stage::Group));
     let nobody = users::find(b"", b"", b"12:34").unwrap();
     assert_eq!((nobody.uid, nobody.gid), (12, 34));
-}
-
-#[test]
-fn writable_cgroups_are_refused_by_what_the_engine_says_of_itself() {
-    let refused = |engine: &str, api: &str, cgroups: Option<u8>| {
-        let mut info = EngineInfo::new(engine, api, "linux/amd64");
-        info.cgroup_version = cgroups;
-        let spec = ContainerSpec::new("any");
-        assert!(super::check_cgroups(&spec, &info).is_ok(), "nobody asks");
-        let checked = super::check_cgroups(&spec.writable_cgroups(true), &info);
-        checked.err().map(|error| error.to_string())
-    };
-    let mut rootless = EngineInfo::new("Docker 28.5.2", "1.51", "linux/amd64");
-    rootless.remaps_users = true;
-    let spec = ContainerSpec::new("any").writable_cgroups(true);
-    let error = super::check_cgroups(&spec, &rootless).unwrap_err();
-    assert!(error.to_string().contains("rootless"), "{error}");
-    let refused_for = |why: &str, refused: Option<String>| {
-        let refused = refused.unwrap();
-        assert!(
-            refused.contains("writable_cgroups") && refused.contains(why),
-            "{refused}"
-        );
-    };
-    refused_for("cgroup v1", refused("Docker 28.5.2", "1.51", Some(1)));
-    refused_for("cgroup v1", refused("Podman 5.8.6", "1.41", Some(1)));
-    refused_for(
-        "Docker 28 or later, and this is Docker 26.1.5",
-        refused("Docker 26.1.5", "1.45", Some(2)),
-    );
-    refused_for("Docker 28", refused("Docker 27.5.1", "1.47", None));
-    assert_eq!(refused("Docker 28.0.0", "1.48", Some(2)), None);
-    // What an engine does not say its containers will.
-    assert_eq!(refused("Podman 5.8.6", "1.41", None), None);
-    assert_eq!(refused("Mine 1", "1", None), None);
-    assert_eq!(refused("Docker 30", "2.0", None), None);
-}
-
-#[test]
-fn settings_that_open_the_control_groups_to_commands_are_known() {
-    let info = |version: &str| crate::engine::EngineInfo::new(version, "1.51", "linux/amd64");
-    let with = |option: &str| {
-        crate::engine::ContainerSpec::new("any").host_config(bollard::models::HostConfig {
-            security_opt: Some(vec![option.to_owned()]),
-            ..Default::default()
-        })
-    };
-    let (docker, podman) = (info("Docker 28.5.2"), info("Podman 5.8.6"));
-    for option in [
-        "seccomp=unconfined",
-        "seccomp:unconfined",
-        "writable-cgroups",
-        "writable-cgroups=true",
-        "unmask=ALL",
-        "unmask=/proc/x:/sys/fs/cgroup",
-    ] {
-        assert!(why_weak(&with(option), &docker).is_some(), "{option}");
-    }
-    for option in [
-        "seccomp={}",
-        "writable-cgroups=false",
-        "unmask=/proc/acpi",
-        "label=disable",
-    ] {
-        assert_eq!(why_weak(&with(option), &docker), None, "{option}");
-        assert!(why_weak(&with(option), &podman).is_some(), "{option}");
-    }
-    // No command is root there.
-    let groups = crate::engine::ContainerSpec::new("any")
-        .user("nobody")
-        .writable_cgroups(true);
-    assert_eq!(why_weak(&groups, &podman), None);
-    let kept = bollard::models::HostConfig {
-        userns_mode: Some("keep-id".to_owned()),
-        ..Default::default()
-    };
-    check_cgroups(&groups.clone(), &podman).unwrap();
-    check_cgroups(&groups.host_config(kept), &podman).unwrap_err();
 }

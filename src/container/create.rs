@@ -1,5 +1,6 @@
 //! Making a container outside of a pool.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::FutureExt;
@@ -9,10 +10,11 @@ use super::DEFAULT_CALL_TIMEOUT;
 use super::handle::Handle;
 use super::state::{Created, Running};
 use super::typestate::Container;
-use crate::agent::{self, ExecVia, Keep};
-use crate::engine::{ContainerSpec, Engine};
+use crate::agent::ExecVia;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::runtime::{Home, bounded};
+use crate::spec::{ContainerSpec, Decided, Keep, Resolved, bring, check_cgroups, decide, find_command, resolve};
 use crate::values::labels;
 
 impl Container<Created> {
@@ -55,18 +57,21 @@ impl Container<Created> {
 
     async fn create_in(
         engine: Arc<dyn Engine>,
-        mut spec: ContainerSpec,
+        spec: ContainerSpec,
         runtime: Option<RuntimeHandle>,
     ) -> Result<Self, Error> {
         let problems = spec.problems();
         if !problems.is_empty() {
             return Err(Error::Config(problems));
         }
-        spec.own_labels
-            .insert(labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
+        let managed = (labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());
+        let mut decided = Decided {
+            own_labels: BTreeMap::from([managed]),
+            ..Decided::default()
+        };
         let runtime = Home::of(runtime)?;
         let create = async {
-            let new_handle = |spec| {
+            let new_handle = |spec: Resolved| {
                 let name = format!("dockerpool-{:032x}", fastrand::u128(..));
                 Handle::new(
                     engine.clone(),
@@ -76,17 +81,39 @@ impl Container<Created> {
                     runtime.clone(),
                 )
             };
-            if spec.has_lifeline() && engine.capabilities().agent || spec.exec_via != ExecVia::Docker {
+            let mut resolved = resolve(&spec, decided.clone());
+            if spec.has_lifeline() && engine.capabilities().programs || spec.exec_via != ExecVia::Docker {
                 let info = bounded("the check of the engine", DEFAULT_CALL_TIMEOUT, engine.check())
                     .await
                     .map_err(|error| Error::engine("reach the engine", None, error))?;
-                agent::check_cgroups(&spec, &info)?;
-                let ways = agent::decide(&spec, None, &*engine, &info)?;
-                agent::find_command(&mut spec, &*engine, DEFAULT_CALL_TIMEOUT).await?;
-                let bring_up = |spec, _| new_handle(spec).bring_up(Keep(false)).boxed();
-                agent::bring(&mut spec, ways, &*engine, &info, DEFAULT_CALL_TIMEOUT, bring_up).await?;
+                check_cgroups(&spec, &info)?;
+                let ways = decide(&spec, None, &*engine, &info)?;
+                let image = engine.image(&resolved.plan);
+                let image = bounded("the description of the image", DEFAULT_CALL_TIMEOUT, image).await;
+                decided.supervised = match &image {
+                    Ok(image) => find_command(&spec, image)?,
+                    Err(error) if spec.supervise => {
+                        return Err(Error::engine("find the image's command", None, error.clone()));
+                    }
+                    // The creation of the container tells.
+                    Err(_) => None,
+                };
+                resolved = resolve(&spec, decided);
+                let bring_up = |resolved, _| new_handle(resolved).bring_up(Keep(false)).boxed();
+                let (image, timeout) = (image.ok(), DEFAULT_CALL_TIMEOUT);
+                bring(
+                    &spec,
+                    &mut resolved,
+                    image.as_ref(),
+                    ways,
+                    &*engine,
+                    &info,
+                    timeout,
+                    bring_up,
+                )
+                .await?;
             }
-            let handle = new_handle(spec);
+            let handle = new_handle(resolved);
             match handle.create(true).await {
                 Ok(warnings) => {
                     for warning in warnings {

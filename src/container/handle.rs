@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::identity::Identity;
 use super::removal::GiveUp;
 use super::shared::Shared;
-use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind};
+use crate::engine::{Engine, EngineError, EngineErrorKind};
 use crate::runtime::{Home, bounded};
+use crate::spec::Resolved;
 
 /// The one owner of a container. Dropping the owner removes the container in the background.
 ///
@@ -23,7 +24,7 @@ impl Handle {
     pub(crate) fn new(
         engine: Arc<dyn Engine>,
         name: String,
-        spec: Arc<ContainerSpec>,
+        spec: Arc<Resolved>,
         call_timeout: Duration,
         runtime: Home,
     ) -> Self {
@@ -35,7 +36,7 @@ impl Handle {
         engine: Arc<dyn Engine>,
         name: String,
         fresh_name: Option<String>,
-        spec: Arc<ContainerSpec>,
+        spec: Arc<Resolved>,
         call_timeout: Duration,
         runtime: Home,
         give_up: GiveUp,

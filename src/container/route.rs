@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::agent::{self, Client, Place};
-use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession, raw};
+use crate::agent::{Client, Place};
+use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
+use crate::spec::GUARD_USER;
 
 impl Shared {
     /// Returns the agent, where the agent runs the commands.
@@ -40,14 +41,19 @@ impl Shared {
         }
         if let (Some(agent), Some(place)) = (self.agent(), place) {
             // PID 1 runs as another user than the commands.
-            let own_user = self.spec.command_user.as_ref().filter(|_| request.user.is_none());
+            let own_user = self
+                .spec
+                .decided
+                .command_user
+                .as_ref()
+                .filter(|_| request.user.is_none());
             return match own_user {
                 Some(user) => agent.exec(place, &as_user(request, user), env_clear, time),
                 None => agent.exec(place, request, env_clear, time),
             };
         }
         // The engine would run the command as root, in the control group of PID 1.
-        if self.spec.writable_cgroups || !raw::limits_of_commands(&self.spec).is_empty() {
+        if self.spec.plan.security.writable_cgroups || !self.spec.command_limits.is_empty() {
             if let Some(lost) = self.runner().and_then(Client::lost) {
                 // PID 1 has ended, or is about to. Until then the engine would run the command without its limits.
                 let message = "the agent, which is PID 1, has ended";
@@ -63,12 +69,12 @@ impl Shared {
     }
 
     async fn exec_by_engine(&self, request: &ExecRequest) -> Result<ExecSession, EngineError> {
-        let Some(own_user) = &self.spec.command_user else {
+        let Some(own_user) = &self.spec.decided.command_user else {
             return self.engine.exec(self.id(), request).await;
         };
         // The container's user is that of PID 1 alone.
         let user = request.user.as_ref().unwrap_or(own_user);
-        if user.split(':').next() == agent::GUARD_USER.split(':').next() {
+        if user.split(':').next() == GUARD_USER.split(':').next() {
             let message = format!("the user {user} is reserved for PID 1 of the container");
             return Err(EngineError::new(EngineErrorKind::CannotStart, message));
         }

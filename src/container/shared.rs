@@ -16,14 +16,15 @@ use super::startup::Startup;
 use super::supervise::Supervised;
 use super::taint::{FirstTaint, Taint};
 use crate::agent::Client;
-use crate::engine::{ContainerSpec, Engine, EngineError};
+use crate::engine::{Engine, EngineError};
 use crate::runtime::{Home, bounded};
+use crate::spec::Resolved;
 
 /// One container, apart from its state as a type: each field is one concern.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) spec: Arc<ContainerSpec>,
+    pub(crate) spec: Arc<Resolved>,
     /// The deadline of one engine call.
     pub(crate) call_timeout: Duration,
     pub(crate) runtime: Home,
@@ -42,7 +43,7 @@ impl Shared {
     pub(super) fn new(
         engine: Arc<dyn Engine>,
         identity: Identity,
-        spec: Arc<ContainerSpec>,
+        spec: Arc<Resolved>,
         call_timeout: Duration,
         runtime: Home,
         give_up: GiveUp,
@@ -158,7 +159,7 @@ impl Shared {
 
     /// Returns whether the agent runs a command of the container's own.
     pub(crate) fn is_supervised(&self) -> bool {
-        self.spec.supervised.is_some()
+        self.spec.decided.supervised.is_some()
     }
 
     /// Returns how the container's own command ended, if it has: the container ends with it.

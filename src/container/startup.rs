@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::handle::Handle;
 use super::pid1::echo;
 use super::shared::Shared;
-use crate::agent::{AgentFile, Client, ExecVia, InUse, Keep, Socket};
-use crate::engine::{ContainerSpec, ContainerState, EngineError, EngineErrorKind, raw};
+use crate::agent::{AgentFile, Client, InUse, SOCKET_TARGET, Socket};
+use crate::engine::{ContainerState, EngineError, EngineErrorKind, Identity, Mount, MountSource};
 use crate::runtime::bounded;
+use crate::spec::Keep;
 
 /// How long after its start a program of the caller's own must still run.
 pub(super) const SETTLE: Duration = Duration::from_millis(50);
@@ -53,7 +54,7 @@ impl Handle {
             startup,
             ..
         } = &**self.shared();
-        match spec.agent.as_ref().map(AgentFile::ensure).transpose() {
+        match spec.decided.agent.as_ref().map(AgentFile::ensure).transpose() {
             Ok(in_use) => *startup.program.lock() = in_use.unwrap_or_default(),
             Err(error) => {
                 // The engine was not asked for anything.
@@ -63,21 +64,21 @@ impl Handle {
             }
         }
         // The socket is for commands. The lifeline does not use it.
-        let without_socket = spec.without_agent_socket || spec.exec_via == ExecVia::Docker;
-        let agent = spec.agent.as_ref().filter(|_| !without_socket);
-        let socket = agent.and_then(AgentFile::socket);
-        let own_spec = socket.as_ref().map(|socket| ContainerSpec {
-            agent_socket: Some(socket.path().to_owned()),
-            ..(**spec).clone()
-        });
+        let socket = spec.agent_with_socket().and_then(AgentFile::socket);
+        let mut named = Identity::new(identity.first_name());
+        named.mounts.extend(socket.as_ref().map(|socket| {
+            let path = socket.path().to_owned();
+            Mount::new(SOCKET_TARGET, MountSource::File { path, is_own: true })
+        }));
         *startup.socket.lock() = socket;
-        let create = engine.create(identity.first_name(), own_spec.as_ref().unwrap_or(spec));
+        let plan = spec.present_plan();
+        let create = engine.create(&named, &plan);
         match bounded("the creation of a container", *call_timeout, create).await {
             Ok(created) => {
                 identity.set_id(created.id);
                 let mut discarded = created.discarded;
                 if look && discarded.is_empty() {
-                    let missing = engine.missing_limits(identity.id(), spec);
+                    let missing = engine.missing_limits(identity.id(), &spec.plan);
                     discarded = bounded("an inspect", *call_timeout, missing).await?;
                 }
                 if !discarded.is_empty() {
@@ -103,7 +104,7 @@ impl Handle {
     /// Fails where the engine has ignored a setting of isolation that was asked for.
     async fn refuse_ignored_settings(&self) -> Result<(), EngineError> {
         let shared = &**self.shared();
-        let ignored = shared.engine.ignored_settings(shared.id(), &shared.spec);
+        let ignored = shared.engine.ignored_settings(shared.id(), &shared.spec.plan);
         let ignored = bounded("an inspect", shared.call_timeout, ignored).await?;
         if ignored.is_empty() {
             return Ok(());
@@ -159,20 +160,19 @@ impl Handle {
         // The engine has mounted the agent's program.
         drop(std::mem::take(&mut *startup.program.lock()));
         let what = "the first sign of life of a container";
-        if spec.agent.is_none() {
+        if spec.decided.agent.is_none() {
             bounded(what, *call_timeout, echo(&mut streams)).await?;
             pid1.hold_streams(streams);
             return Ok(());
         }
         let socket = startup.socket.lock().take();
-        let limits = raw::limits_of_commands(spec);
-        let greeting = Client::connect(streams, socket, &limits, runtime.handle());
+        let greeting = Client::connect(streams, socket, &spec.command_limits, runtime.handle());
         let mut agent = bounded(what, *call_timeout, greeting).await?;
-        if spec.writable_cgroups {
+        if spec.plan.security.writable_cgroups {
             bounded("the making of control groups", *call_timeout, agent.make_cgroups()).await?;
         }
         let agent = pid1.hold_agent(agent);
-        match &spec.supervised {
+        match &spec.decided.supervised {
             Some(argv) => self.supervise(agent, argv).await,
             None => Ok(()),
         }
@@ -207,7 +207,7 @@ impl Handle {
         let code = report
             .exit_code
             .map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
-        let program = shared.spec.cmd.iter().flatten().next();
+        let program = shared.spec.plan.pid1.program.iter().flatten().next();
         let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
         Err(EngineError::new(
             EngineErrorKind::CannotStart,

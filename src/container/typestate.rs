@@ -89,12 +89,13 @@ impl<S: State> Container<S> {
 
     /// The image it was made from.
     pub fn image(&self) -> &str {
-        self.shared().spec.image()
+        &self.shared().spec.plan.image.name
     }
 
     /// Its labels, the library's own and those it was given.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.shared().spec.labels()
+        let labels = self.shared().spec.plan.labels.iter();
+        labels.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether it ends with this process, however that ends, unless it is paused at the time: its PID 1 is the library's own
@@ -106,7 +107,7 @@ impl<S: State> Container<S> {
 
     /// Tells how sure it is that the container ends with this process.
     pub fn lifeline(&self) -> Lifeline {
-        Lifeline::of(&self.shared().spec)
+        self.shared().spec.lifeline()
     }
 
     /// Why it must not be used for anything else, if something happened that forbids it.

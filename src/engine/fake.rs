@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
-    EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecRequest, ExecSession, Frame, LimitSupport,
-    OutputStream, ProgressFn, Selector, TtySize, network::NetworkKind, raw,
+    Attachment, Capabilities, ContainerReport, ContainerState, Creation, Engine, EngineError, EngineErrorKind,
+    EngineInfo, Event, EventKind, ExecControl, ExecRequest, ExecSession, Frame, Identity, ImageInfo, LimitSupport,
+    Network, OutputStream, Plan, ProgressFn, Selector, TtySize,
 };
 
 /// How many events a subscriber may be behind before it loses the oldest.
@@ -83,7 +83,7 @@ pub enum Call {
     Check,
     Prepare,
     Release,
-    Fingerprint,
+    Image,
     Create,
     Attach,
     Start,
@@ -226,7 +226,7 @@ struct State {
     missing_limits: Vec<String>,
     ignored_settings: Vec<String>,
     limits: LimitSupport,
-    pretends_agent: bool,
+    pretends_programs: bool,
 }
 
 struct FakeContainer {
@@ -268,7 +268,7 @@ impl FakeEngine {
             missing_limits: Vec::new(),
             ignored_settings: Vec::new(),
             limits: LimitSupport::all(),
-            pretends_agent: false,
+            pretends_programs: false,
         };
         Self {
             shared: Arc::new(Shared {
@@ -295,10 +295,10 @@ impl FakeEngine {
         self.shared.state.lock().program = Arc::new(program);
     }
 
-    /// Says from now on that it can run the agent, which turns out to be wrong when that is tried.
+    /// Says from now on that it can run programs that are mounted, which turns out to be wrong when that is tried.
     #[doc(hidden)]
-    pub fn pretend_agent(&self) {
-        self.shared.state.lock().pretends_agent = true;
+    pub fn pretend_programs(&self) {
+        self.shared.state.lock().pretends_programs = true;
     }
 
     /// The containers there are, in any state.
@@ -463,7 +463,7 @@ impl State {
 impl Engine for FakeEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            agent: self.shared.state.lock().pretends_agent,
+            programs: self.shared.state.lock().pretends_programs,
             ..Capabilities::all()
         }
     }
@@ -476,18 +476,14 @@ impl Engine for FakeEngine {
         }))
     }
 
-    fn prepare<'a>(
-        &'a self,
-        spec: &'a ContainerSpec,
-        _progress: &'a ProgressFn,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
+    fn prepare<'a>(&'a self, plan: &'a Plan, _progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Prepare, move |shared| {
             let networks = &mut shared.state.lock().networks;
-            match spec.network.as_ref().map(|network| &network.kind) {
-                Some(NetworkKind::Create(new)) => {
+            match &plan.network {
+                Some(Network::Create(new)) => {
                     networks.insert(new.name.clone());
                 }
-                Some(NetworkKind::Existing(name)) if !networks.contains(name) => {
+                Some(Network::Existing(name)) if !networks.contains(name) => {
                     let message = format!("there is no network {name}");
                     return Err(EngineError::new(EngineErrorKind::NetworkNotFound, message));
                 }
@@ -497,29 +493,31 @@ impl Engine for FakeEngine {
         }))
     }
 
-    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Release, move |shared| {
-            if let (true, Some(network)) = (spec.removes_network(), &spec.network) {
-                let name = network.name().unwrap_or_default();
-                shared.state.lock().networks.remove(name);
+            if let Some(Network::Create(new)) = &plan.network
+                && new.remove_on_shutdown
+            {
+                shared.state.lock().networks.remove(&new.name);
             }
             Ok(())
         }))
     }
 
-    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-        Box::pin(self.answered(Call::Fingerprint, move |_| Ok(raw::fingerprint(spec, ""))))
+    fn sweep<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(async { Ok(()) })
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
+    fn image<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+        Box::pin(self.answered(Call::Image, |_| Ok(ImageInfo::default())))
+    }
+
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
         Box::pin(self.answered(Call::Create, move |shared| {
             let mut state = shared.state.lock();
             let said = state.said.clone();
             let creation = |id| Creation { id, ..said };
-            let labels: BTreeMap<_, _> = spec
-                .labels()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect();
+            let (name, labels) = (&*identity.name, plan.labels.clone());
             if let Some(key) = state.key_of(name) {
                 let same = state.get(&key)?.labels == labels;
                 return if same { Ok(creation(key)) } else { Err(taken(name)) };
@@ -527,12 +525,12 @@ impl Engine for FakeEngine {
             let id = format!("{:016x}", state.next_id);
             state.next_id += 1;
             let mut report = ContainerReport::new(&id, name, ContainerState::Created);
-            report.image = spec.image().to_owned();
+            report.image = plan.image.name.clone();
             report.labels = labels.clone().into_iter().collect();
             let container = FakeContainer {
                 report,
                 labels,
-                auto_remove: spec.has_lifeline(),
+                auto_remove: plan.auto_remove,
                 alive: watch::Sender::new(true),
             };
             state.containers.insert(id.clone(), container);
@@ -541,11 +539,7 @@ impl Engine for FakeEngine {
         }))
     }
 
-    fn missing_limits<'a>(
-        &'a self,
-        _id: &'a str,
-        _spec: &'a ContainerSpec,
-    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+    fn missing_limits<'a>(&'a self, _id: &'a str, _plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         let missing = self.shared.state.lock().missing_limits.clone();
         Box::pin(async move { Ok(missing) })
     }
@@ -553,7 +547,7 @@ impl Engine for FakeEngine {
     fn ignored_settings<'a>(
         &'a self,
         _id: &'a str,
-        _spec: &'a ContainerSpec,
+        _plan: &'a Plan,
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         let ignored = self.shared.state.lock().ignored_settings.clone();
         Box::pin(async move { Ok(ignored) })

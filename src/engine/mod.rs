@@ -1,17 +1,15 @@
 //! What runs containers: the object-safe [`Engine`] trait and its plain types.
 //!
 //! The library ships [`DockerEngine`]; anything that implements [`Engine`] can stand in its place. An engine knows
-//! nothing of pools, guards or typestates: it takes a [`ContainerSpec`], names and ids, and answers in the plain types
-//! of this module.
+//! nothing of pools, guards or typestates: it takes a [`Plan`], names and ids, and answers in the plain types of this module.
 
 pub mod docker;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
-pub(crate) mod network;
-pub(crate) mod raw;
+mod network;
+mod plan;
 pub(crate) mod reference;
 mod registry_auth;
-mod spec;
 mod tty;
 
 use std::fmt;
@@ -28,10 +26,11 @@ use crate::runtime::bounded;
 use crate::values::labels;
 use crate::values::shown;
 pub use docker::{DockerEngine, Endpoint};
-pub use network::Network;
+pub use network::{Network, NewNetwork};
+pub(crate) use plan::OWN_TARGETS;
+pub use plan::{Identity, Image, Limits, Mount, MountSource, Pid1, Plan, ProgramVolume, PullPolicy, Security, Ulimit};
 pub(crate) use registry_auth::AuthKind;
 pub use registry_auth::RegistryAuth;
-pub use spec::{ContainerSpec, PullPolicy};
 pub(crate) use tty::TtyInput;
 
 /// Runs containers for pools. Object-safe: a pool holds an `Arc<dyn Engine>`.
@@ -42,7 +41,7 @@ pub(crate) use tty::TtyInput;
 ///   finds out by [`inspect`](Engine::inspect) or makes it undone by [`remove`](Engine::remove).
 /// - No deadline is asked of the engine: the library puts its own around every call and every read.
 /// - [`remove`](Engine::remove) of something that is not there is success.
-/// - [`create`](Engine::create) is idempotent by name: a container of that name that carries the spec's
+/// - [`create`](Engine::create) is idempotent by name: a container of that name that carries the plan's
 ///   labels is success, any other is an [`EngineErrorKind::Conflict`]. Of several who create one of the same name at the
 ///   same time, in whatever process, one succeeds.
 ///
@@ -64,15 +63,15 @@ pub(crate) use tty::TtyInput;
 /// }
 ///
 /// impl Engine for Quota {
-///     fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
+///     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
 ///         let one_less = |left: usize| left.checked_sub(1);
 ///         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
-///             Ok(_) => self.inner.create(name, spec),
+///             Ok(_) => self.inner.create(identity, plan),
 ///             Err(_) => Box::pin(async { Err(EngineError::new(EngineErrorKind::Rejected, "the quota is used up")) }),
 ///         }
 ///     }
 ///
-///     // What it does not change is passed on. That goes for methods with a default, too.
+///     // The rest is passed on.
 ///     fn capabilities(&self) -> Capabilities {
 ///         self.inner.capabilities()
 ///     }
@@ -80,32 +79,23 @@ pub(crate) use tty::TtyInput;
 /// #     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
 /// #         self.inner.check()
 /// #     }
-/// #     fn prepare<'a>(&'a self, spec: &'a ContainerSpec, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
-/// #         self.inner.prepare(spec, progress)
+/// #     fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.prepare(plan, progress)
 /// #     }
-/// #     fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-/// #         self.inner.release(spec)
+/// #     fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.release(plan)
 /// #     }
-/// #     fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-/// #         self.inner.sweep(spec)
+/// #     fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+/// #         self.inner.sweep(plan)
 /// #     }
-/// #     fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-/// #         self.inner.fingerprint(spec)
+/// #     fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+/// #         self.inner.image(plan)
 /// #     }
-/// #     fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-/// #         self.inner.own_command(spec)
+/// #     fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+/// #         self.inner.missing_limits(id, plan)
 /// #     }
-/// #     fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-/// #         self.inner.image_volumes(spec)
-/// #     }
-/// #     fn missing_limits<'a>(&'a self, id: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-/// #         self.inner.missing_limits(id, spec)
-/// #     }
-/// #     fn ignored_settings<'a>(&'a self, id: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-/// #         self.inner.ignored_settings(id, spec)
-/// #     }
-/// #     fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-/// #         self.inner.own_user(spec)
+/// #     fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+/// #         self.inner.ignored_settings(id, plan)
 /// #     }
 /// #     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
 /// #         self.inner.attach(id)
@@ -163,88 +153,41 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Asks the engine for its version and its properties.
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
 
-    /// Prepares everything that containers of this spec need: the image, the network, the agent's volume. Called for each
+    /// Prepares everything that containers of this plan need: the image, the network, volumes with programs. Called for each
     /// pool. Idempotent.
-    fn prepare<'a>(
-        &'a self,
-        spec: &'a ContainerSpec,
-        progress: &'a ProgressFn,
-    ) -> BoxFuture<'a, Result<(), EngineError>>;
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Removes what [`prepare`](Engine::prepare) made for this pool alone (the agent's volume), and the network if the spec asks
-    /// for that. Called when the pool's last container is gone. Idempotent: nothing to remove is success, and so is a network
-    /// that others use. The default is a no-op.
-    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-        let _ = spec;
-        Box::pin(async { Ok(()) })
-    }
+    /// Removes what [`prepare`](Engine::prepare) made for this pool alone (volumes with programs), and the network if the plan
+    /// asks for that. Called when the pool's last container is gone. Idempotent: nothing to remove is success, and so is a
+    /// network that others use. A no-op for an engine whose `prepare` leaves nothing.
+    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Removes what [`prepare`](Engine::prepare) made for dead owners of this pool name (the agent's volume); see
-    /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. The default is a no-op.
-    fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-        let _ = spec;
-        Box::pin(async { Ok(()) })
-    }
+    /// Removes what [`prepare`](Engine::prepare) made for dead owners of this pool name (volumes with programs); see
+    /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. A no-op for an engine whose `prepare` leaves
+    /// nothing.
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Returns a short text for what containers of this spec would be made from now, the image's content included. Two
-    /// containers with the same text are alike but for the library's own labels. The text must be the same in every process: it
-    /// must not depend on addresses, hashers or the order of maps. The default knows the image by its name only.
-    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-        Box::pin(async { Ok(raw::fingerprint(spec, "")) })
-    }
-
-    /// Returns the program and arguments that a container of this spec would run if the library had no PID 1 of its own: the
-    /// spec's, or else the image's. Empty: none. Needed for
-    /// [`supervise_command`](ContainerSpec::supervise_command) only; [`EngineErrorKind::Unsupported`] unless implemented.
-    fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        let message = format!("this engine cannot tell the command of the image {}", spec.image());
-        Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
-    }
-
-    /// Returns the directories that the image of this spec declares as volumes (`VOLUME`), for which the engine would make
-    /// anonymous volumes. Asked when the image is there, before anything is created. None unless implemented.
-    fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        let _ = spec;
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    /// Returns the user that the image's commands run as: its `USER`, as `user[:group]`, and empty for root. Needed where the
-    /// library's own PID 1 is to be another user than the commands in the container; where it is not known
-    /// ([`EngineErrorKind::Unsupported`] unless implemented), PID 1 is the same.
-    fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-        let message = format!("this engine cannot tell the user of the image {}", spec.image());
-        Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
-    }
+    /// Describes the image of this plan, which is there. Called before anything is created. What the engine cannot tell is left
+    /// out: [`ImageInfo::default`].
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>>;
 
     /// Creates a container without starting it, and returns its id and the engine's warnings.
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>>;
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>>;
 
-    /// Returns the limits that the spec asks for and that this container does not have, each in words. Called for the first
-    /// container of a pool, once it was created; the pool refuses a container that lacks one. None unless implemented.
-    fn missing_limits<'a>(
-        &'a self,
-        id: &'a str,
-        spec: &'a ContainerSpec,
-    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        let _ = (id, spec);
-        Box::pin(async { Ok(Vec::new()) })
-    }
+    /// Returns the limits that the plan asks for and that this container does not have, each in words. Called for the first
+    /// container of a pool, once it was created; the pool refuses a container that lacks one. An engine that refuses at
+    /// [`create`](Engine::create) what it cannot set returns none.
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
-    /// Returns the settings of isolation that the spec asks for (the runtime, the read-only root, dropped capabilities and so on) and
-    /// that this container does not have, each in words. Called as [`missing_limits`](Engine::missing_limits) is, and again when
-    /// the container has started; the pool refuses a container that lacks one, with [`EngineErrorKind::SettingIgnored`]. None unless implemented.
-    fn ignored_settings<'a>(
-        &'a self,
-        id: &'a str,
-        spec: &'a ContainerSpec,
-    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        let _ = (id, spec);
-        Box::pin(async { Ok(Vec::new()) })
-    }
+    /// Returns the settings of isolation that the plan asks for (the runtime, the read-only root, dropped capabilities and so
+    /// on) and that this container does not have, each in words. Called as [`missing_limits`](Engine::missing_limits) is, and
+    /// again when the container has started; the pool refuses a container that lacks one, with
+    /// [`EngineErrorKind::SettingIgnored`]. An engine that refuses at [`create`](Engine::create) what it does not know returns
+    /// none.
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
-    /// Attaches to the standard streams of PID 1 of a created container. Where the spec asks for a lifeline, PID 1 gives
-    /// back what it reads (or is the agent), and sees end-of-file when the [`Attachment`] is dropped or this process ends
-    /// in any way.
+    /// Attaches to the standard streams of PID 1 of a created container, where the plan asks for a
+    /// [lifeline](Pid1::lifeline). PID 1 sees end-of-file when the [`Attachment`] is dropped or this process ends in any way.
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>>;
 
     /// Starts a created or stopped container; returns when it runs.
@@ -324,9 +267,11 @@ pub struct Capabilities {
     pub networks: bool,
     /// Containers can be renamed.
     pub rename: bool,
-    /// PID 1 can be the library's agent, where the spec asks for it: mounted as a file of this machine where there are
+    /// PID 1 can be a program that is mounted: as a file of this machine where there are
     /// [`local_files`](Self::local_files), else from a volume that [`prepare`](Engine::prepare) has filled.
-    pub agent: bool,
+    pub programs: bool,
+    /// Configuration in the engine's own terms is merged over the plan: [`Plan::engine_config`].
+    pub engine_config: bool,
     /// Files of this machine can be mounted into containers.
     pub local_files: bool,
 }
@@ -343,7 +288,8 @@ impl Capabilities {
             oom_events: true,
             networks: true,
             rename: true,
-            agent: true,
+            programs: true,
+            engine_config: true,
             local_files: true,
         }
     }
@@ -422,6 +368,36 @@ impl LimitSupport {
     }
 }
 
+/// Describes an image, as far as the engine tells.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::ImageInfo;
+///
+/// // An engine of one's own tells that commands run as root, and nothing else.
+/// let mut image = ImageInfo::default();
+/// image.user = Some(String::new());
+/// assert!(image.id.is_none() && image.volumes.is_empty());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImageInfo {
+    /// The identity of the image's content. `None`: containers of one name count as made from the same image.
+    pub id: Option<String>,
+    /// The user that the image's commands run as (`USER`): `user[:group]`, and empty for root. Where it is not known, the
+    /// library's own PID 1 cannot be another user than the commands.
+    pub user: Option<String>,
+    /// The image's `ENTRYPOINT`, empty for none. Needed for
+    /// [`supervise_command`](crate::ContainerSpec::supervise_command) only.
+    pub entrypoint: Option<Vec<String>>,
+    /// The image's `CMD`, empty for none. Needed as [`entrypoint`](Self::entrypoint) is.
+    pub cmd: Option<Vec<String>>,
+    /// The directories that the image declares as volumes (`VOLUME`), for which the engine would make anonymous volumes, in an
+    /// order that is the same each time.
+    pub volumes: Vec<String>,
+}
+
 /// Holds an engine's answer to [`Engine::create`].
 ///
 /// # Examples
@@ -438,7 +414,7 @@ impl LimitSupport {
 pub struct Creation {
     /// The container's id.
     pub id: String,
-    /// Limits that the spec asks for and the engine does not set, in its words. The library refuses such a container, with
+    /// Limits that the plan asks for and the engine does not set, in its words. The library refuses such a container, with
     /// [`EngineErrorKind::LimitDiscarded`], and removes it.
     pub discarded: Vec<String>,
     /// The engine's warnings. A pool tells each text once to [`on_error`](crate::PoolBuilder::on_error), as an
@@ -488,9 +464,10 @@ impl EngineInfo {
 /// use tokio::io::AsyncWriteExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # use dockerpool::{ContainerSpec, Engine};
+/// # use dockerpool::Engine;
+/// # use dockerpool::engine::{Identity, Plan};
 /// # let engine = dockerpool::testing::FakeEngine::new();
-/// # let id = engine.create("box", &ContainerSpec::new("any")).await?.id;
+/// # let id = engine.create(&Identity::new("box"), &Plan::new("any")).await?.id;
 /// # engine.start(&id).await?;
 /// // A PID 1 that gives back what it reads is alive.
 /// let mut pid1 = engine.attach(&id).await?;
@@ -604,9 +581,10 @@ pub struct TtySize {
 /// use futures_util::StreamExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
-/// # use dockerpool::{ContainerSpec, Engine};
+/// # use dockerpool::Engine;
+/// # use dockerpool::engine::{Identity, Plan};
 /// # let engine = dockerpool::testing::FakeEngine::new();
-/// # let id = engine.create("box", &ContainerSpec::new("any")).await?.id;
+/// # let id = engine.create(&Identity::new("box"), &Plan::new("any")).await?.id;
 /// # engine.start(&id).await?;
 /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("hello"));
 /// let request = ExecRequest { argv: vec!["greet".to_owned()], ..Default::default() };
@@ -662,9 +640,10 @@ pub enum StreamEnd {
 /// use dockerpool::engine::ExecRequest;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
-/// # use dockerpool::{ContainerSpec, Engine};
+/// # use dockerpool::Engine;
+/// # use dockerpool::engine::{Identity, Plan};
 /// # let engine = dockerpool::testing::FakeEngine::new();
-/// # let id = engine.create("box", &ContainerSpec::new("any")).await?.id;
+/// # let id = engine.create(&Identity::new("box"), &Plan::new("any")).await?.id;
 /// # engine.start(&id).await?;
 /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::forever());
 /// let request = ExecRequest { argv: vec!["sleep".to_owned(), "60".to_owned()], ..Default::default() };

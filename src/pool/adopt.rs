@@ -11,8 +11,9 @@ use super::core::Core;
 use super::identity::{is_marked_unused, owner_of};
 use super::item::Item;
 use crate::container::{Container, GIVE_UP, Removal};
-use crate::engine::{ContainerReport, ContainerSpec, ContainerState, EngineError, EngineErrorKind};
+use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Identity};
 use crate::error::Error;
+use crate::spec::{ContainerSpec, Decided, resolve};
 use crate::values::labels;
 use crate::values::owner::Owner;
 
@@ -130,7 +131,7 @@ async fn share_out(core: &Core, at_most: usize, found: &mut Found) -> Result<(),
     let left = left_by_the_dead(core).await?;
     found.leftovers.clear();
     for report in left {
-        let spec = core.backend.spec.own_labels.get(labels::SPEC);
+        let spec = core.backend.spec.plan.labels.get(labels::SPEC);
         if !is_unused(&report) {
             found.leftovers.push(report);
         } else if found.adopted.len() < at_most && report.labels.get(labels::SPEC) == spec {
@@ -180,13 +181,18 @@ impl<'a> Lock<'a> {
         let backend = &core.backend;
         let name = core.identity.lock_name();
         // Only what an engine must have, so that the creation needs neither network nor volume.
-        let mut spec = ContainerSpec::new(backend.spec.image());
-        spec.platform = backend.spec.platform.clone();
-        spec.own_labels = backend.spec.own_labels.clone();
+        let image = &backend.spec.plan.image;
+        let mut spec = ContainerSpec::new(&image.name);
+        spec.platform = image.platform.clone();
+        let decided = Decided {
+            own_labels: backend.spec.decided.own_labels.clone(),
+            ..Decided::default()
+        };
+        let (identity, plan) = (Identity::new(&name), resolve(&spec, decided).plan);
         let begun = Instant::now();
         loop {
             let mut lock = Self::asked_for(core, &name);
-            let create = backend.engine.create(&name, &spec);
+            let create = backend.engine.create(&identity, &plan);
             let error = match backend.call("the creation of a lock", create).await {
                 Ok(created) => {
                     lock.removal = backend.removal(created.id);
@@ -254,13 +260,9 @@ async fn adopt(core: &Core, report: &ContainerReport) -> Result<Option<Item>, En
     let Some(owner) = owner else { return Ok(None) };
     let (name, fresh) = core.identity.adopted_names(&owner);
     // Its labels stay those with which it was made.
-    let mut spec = (*core.backend.spec).clone();
-    spec.own_labels = report
-        .labels
-        .iter()
-        .filter(|(name, _)| labels::is_reserved(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+    let labels = report.labels.iter().filter(|(name, _)| labels::is_reserved(name));
+    let labels = labels.map(|(name, value)| (name.clone(), value.clone()));
+    let spec = (*core.backend.spec).clone().with_own_labels(labels.collect());
     let give_up = core.reporter.give_up();
     let handle = core.backend.handle(name, Some(fresh), spec, give_up);
     match handle.take_over(&report.name, report.id.clone()).await {
@@ -281,7 +283,7 @@ async fn remove_all(core: Arc<Core>, leftovers: Vec<ContainerReport>) {
             }
         })
         .await;
-    let sweep = core.backend.engine.sweep(&core.backend.spec);
+    let sweep = core.backend.engine.sweep(&core.backend.spec.plan);
     match core.backend.call("a look for what dead owners have left", sweep).await {
         // The engine has no such things, or lets nobody see them.
         Err(error) if matches!(error.kind(), EngineErrorKind::Rejected | EngineErrorKind::Unsupported) => {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::container::{GiveUp, Handle, Removal};
-use crate::engine::{ContainerReport, ContainerSpec, Engine, EngineError, Selector, listed};
+use crate::engine::{ContainerReport, Engine, EngineError, Selector, listed};
 use crate::runtime::{Home, bounded};
+use crate::spec::Resolved;
 use crate::values::status::ActiveExec;
 
 /// The deadline of a preparation. A pull may take long on a slow line, and has a shorter deadline of its own for standing
@@ -16,7 +17,7 @@ pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// lives.
 pub(super) struct Backend {
     pub(super) engine: Arc<dyn Engine>,
-    pub(super) spec: Arc<ContainerSpec>,
+    pub(super) spec: Arc<Resolved>,
     pub(super) exec: ActiveExec,
     /// The deadline of each call.
     pub(super) call_timeout: Duration,
@@ -39,7 +40,7 @@ impl Backend {
     }
 
     /// Makes the owner of a container that the engine is not asked for yet. `fresh` is its name until its first lease.
-    pub(super) fn handle(&self, name: String, fresh: Option<String>, spec: ContainerSpec, give_up: GiveUp) -> Handle {
+    pub(super) fn handle(&self, name: String, fresh: Option<String>, spec: Resolved, give_up: GiveUp) -> Handle {
         Handle::with_mark(
             self.engine.clone(),
             name,

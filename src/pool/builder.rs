@@ -1,6 +1,6 @@
 //! Making a pool: [`PoolBuilder`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -29,18 +29,18 @@ use super::pool::{Inner, Pool};
 use super::report::Reporter;
 use super::reuse::Reuse;
 use super::roster::Roster;
-use crate::agent::{self, ExecVia};
+use crate::agent::ExecVia;
 use crate::container::{DEFAULT_CALL_TIMEOUT, GiveUp, Handle};
 use crate::engine::{
-    ContainerSpec, DockerEngine, Engine, EngineError, EngineErrorKind, EngineInfo, LimitSupport, Network, Progress,
-    ProgressFn, PullPolicy, RegistryAuth, raw,
+    DockerEngine, Engine, EngineError, EngineErrorKind, EngineInfo, ImageInfo, LimitSupport, Network, Plan, Progress,
+    ProgressFn, PullPolicy, RegistryAuth,
 };
 use crate::error::{Error, ErrorFn, FieldError};
 use crate::runtime::Home;
 use crate::runtime::bounded;
+use crate::spec::{self, ContainerSpec, Decided, Resolved, resolve};
 use crate::values::labels;
 use crate::values::owner;
-use crate::values::status::ActiveExec;
 
 /// The settings of a [`Pool`]; made by [`Pool::builder`]. All of them are checked in [`build`](Self::build), and every
 /// bad one is reported by its name.
@@ -277,17 +277,17 @@ impl PoolBuilder {
         let info = bounded("the check of the engine", self.call_timeout, engine.check())
             .await
             .map_err(failed("reach the engine"))?;
-        check_capabilities(&*engine, &self.spec, self.adopt)?;
-        check_limits(info.limits, &self.spec)?;
-        agent::check_cgroups(&self.spec, &info)?;
+        let wishes = resolve(&self.spec, Decided::default()).plan;
+        check_capabilities(&*engine, &wishes, self.adopt)?;
+        check_limits(info.limits, &wishes)?;
+        spec::check_cgroups(&self.spec, &info)?;
         let instance = format!("{:032x}", fastrand::u128(..));
         // Code in the containers can read it: it says nothing. The volume's labels tell whose it is.
         let volume = format!("dockerpool-{:032x}", fastrand::u128(..));
-        let ways = agent::decide(&self.spec, Some(volume), &*engine, &info)?;
-        let mut spec = self.spec;
-        spec.own_labels = labels::of_pool(&self.name);
-        spec.own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
-        spec.own_labels.insert(labels::OWNER.to_owned(), owner);
+        let ways = spec::decide(&self.spec, Some(volume), &*engine, &info)?;
+        let mut own_labels = labels::of_pool(&self.name);
+        own_labels.insert(labels::INSTANCE.to_owned(), instance.clone());
+        own_labels.insert(labels::OWNER.to_owned(), owner);
         let on_error = self.on_error.unwrap_or_else(|| {
             let pool = self.name.clone();
             Arc::new(
@@ -300,9 +300,15 @@ impl PoolBuilder {
             on_error = on_a_thread(on_error);
         }
         // What it makes ready may have to be undone, also when this future is dropped.
-        let mut prepared = Prepared::new(engine.clone(), spec, self.call_timeout, runtime.clone());
+        let mut prepared = Prepared::new(
+            engine.clone(),
+            self.spec,
+            own_labels,
+            self.call_timeout,
+            runtime.clone(),
+        );
         let number = AtomicU64::new(1);
-        let new_handle = |spec| {
+        let new_handle = |spec: Resolved| {
             let name = identity::numbered_name(&self.name, &instance, number.fetch_add(1, Ordering::Relaxed));
             let give_up = GiveUp(Some(on_error.clone()));
             Handle::with_mark(
@@ -315,14 +321,15 @@ impl PoolBuilder {
                 give_up,
             )
         };
-        let (exec, first) = match Box::pin(prepared.prepare(ways, &info, &self.progress, new_handle)).await {
+        let first = match Box::pin(prepared.prepare(ways, &info, &self.progress, new_handle)).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 prepared.undo().await;
                 return Err(error);
             }
         };
-        let spec = prepared.spec.clone();
+        let spec = prepared.resolved.clone();
+        let exec = spec.active_exec();
 
         let (idle, to_remove) = Idle::new(limits, JUDGE);
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
@@ -506,7 +513,7 @@ impl PoolBuilder {
     }
 
     /// See [`ContainerSpec::network`].
-    pub fn network(self, network: Network) -> Self {
+    pub fn network(self, network: impl Into<Network>) -> Self {
         self.map_spec(|spec| spec.network(network))
     }
 
@@ -615,6 +622,8 @@ type First = (Handle, Vec<String>);
 struct Prepared {
     engine: Arc<dyn Engine>,
     spec: ContainerSpec,
+    /// The spec with what is decided so far.
+    resolved: Resolved,
     call_timeout: Duration,
     runtime: Home,
     handed_over: bool,
@@ -628,9 +637,20 @@ const UNDO_AGAIN: [Duration; 3] = [
 ];
 
 impl Prepared {
-    fn new(engine: Arc<dyn Engine>, spec: ContainerSpec, call_timeout: Duration, runtime: Home) -> Self {
+    fn new(
+        engine: Arc<dyn Engine>,
+        spec: ContainerSpec,
+        own_labels: BTreeMap<String, String>,
+        call_timeout: Duration,
+        runtime: Home,
+    ) -> Self {
+        let decided = Decided {
+            own_labels,
+            ..Decided::default()
+        };
         Self {
             engine,
+            resolved: resolve(&spec, decided),
             spec,
             call_timeout,
             runtime,
@@ -638,52 +658,46 @@ impl Prepared {
         }
     }
 
-    /// Makes ready all that the pool's containers need, and has the spec say what is known of them only then. Gives the
-    /// first container back, where one was needed for that.
+    /// Makes ready all that the pool's containers need, and resolves the spec with what is known only then. Gives the first
+    /// container back, where one was needed for that.
     async fn prepare(
         &mut self,
-        ways: agent::Ways,
+        ways: spec::Ways,
         info: &EngineInfo,
         progress: &ProgressFn,
-        new_handle: impl Fn(ContainerSpec) -> Handle + Send + Sync,
-    ) -> Result<(ActiveExec, Option<First>), Error> {
-        let failed = |op| move |error| Error::engine(op, None, error);
+        new_handle: impl Fn(Resolved) -> Handle + Send + Sync,
+    ) -> Result<Option<First>, Error> {
         let Self {
             engine,
             spec,
+            resolved,
             call_timeout,
             ..
         } = self;
+        let (engine, call_timeout) = (&**engine, *call_timeout);
         bounded(
             "the preparation of image and network",
             PREPARE_TIMEOUT,
-            engine.prepare(spec, progress),
+            engine.prepare(&resolved.plan, progress),
         )
         .await
         .map_err(|error| Error::engine(error.doing().unwrap_or("prepare image and network"), None, error))?;
-        spec.image_volumes = bounded(
-            "the description of the image",
-            *call_timeout,
-            engine.image_volumes(spec),
-        )
-        .await
-        .map_err(failed("describe the image"))?;
-        agent::find_command(spec, &**engine, *call_timeout).await?;
-        let (engine, call_timeout) = (&**engine, *call_timeout);
-        let bring_up = |spec: ContainerSpec, keep| {
-            let new_handle = &new_handle;
-            let up = async move {
-                let mut spec = creating::created_now(&spec);
-                describe(&mut spec, engine, call_timeout).await?;
-                new_handle(spec).bring_up(keep).await
-            };
-            up.boxed()
-        };
-        let brought = agent::bring(spec, ways, engine, info, call_timeout, bring_up).await?;
-        describe(spec, engine, call_timeout)
+        let image = engine.image(&resolved.plan);
+        let image = bounded("the description of the image", call_timeout, image)
             .await
-            .map_err(failed("describe the image"))?;
-        Ok(brought)
+            .map_err(|error| Error::engine("describe the image", None, error))?;
+        let mut decided = resolved.decided.clone();
+        decided.image_volumes.clone_from(&image.volumes);
+        decided.supervised = spec::find_command(spec, &image)?;
+        *resolved = resolve(spec, decided);
+        let bring_up = |resolved: Resolved, keep| {
+            let resolved = described(creating::created_now(&resolved), &image);
+            new_handle(resolved).bring_up(keep).boxed()
+        };
+        let known = Some(&image);
+        let first = spec::bring(spec, resolved, known, ways, engine, info, call_timeout, bring_up).await?;
+        *resolved = described(resolved.clone(), &image);
+        Ok(first)
     }
 
     /// The pool's own end undoes it.
@@ -694,42 +708,41 @@ impl Prepared {
     /// The build has failed.
     async fn undo(mut self) {
         // Until that is done it stays the task of `drop`.
-        self.handed_over = !needs_release(&self.spec) || release(&*self.engine, &self.spec, self.call_timeout).await;
+        self.handed_over =
+            !needs_release(&self.resolved) || release(&*self.engine, &self.resolved.plan, self.call_timeout).await;
     }
 }
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        if self.handed_over || !needs_release(&self.spec) {
+        if self.handed_over || !needs_release(&self.resolved) {
             return;
         }
-        let (engine, spec, call_timeout) = (self.engine.clone(), self.spec.clone(), self.call_timeout);
+        let (engine, plan, call_timeout) = (self.engine.clone(), self.resolved.plan.clone(), self.call_timeout);
         self.runtime.spawn(async move {
-            release(&*engine, &spec, call_timeout).await;
+            release(&*engine, &plan, call_timeout).await;
             for pause in UNDO_AGAIN {
                 tokio::time::sleep(pause).await;
-                release(&*engine, &spec, call_timeout).await;
+                release(&*engine, &plan, call_timeout).await;
             }
         });
     }
 }
 
-/// Has a spec carry what tells containers of it from those of others.
-async fn describe(spec: &mut ContainerSpec, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
-    let described = engine.fingerprint(spec);
-    let fingerprint = bounded("the description of the image", call_timeout, described).await?;
-    spec.own_labels.insert(labels::SPEC.to_owned(), fingerprint);
-    Ok(())
+/// Labels containers with what tells them from those of other specs.
+fn described(resolved: Resolved, image: &ImageInfo) -> Resolved {
+    let fingerprint = resolved.fingerprint(image.id.as_deref().unwrap_or_default());
+    resolved.with_label(labels::SPEC, fingerprint)
 }
 
 /// Whether there is something to be undone.
-fn needs_release(spec: &ContainerSpec) -> bool {
-    spec.removes_network() || spec.agent.as_ref().is_some_and(|agent| agent.volume().is_some())
+fn needs_release(resolved: &Resolved) -> bool {
+    resolved.removes_network() || resolved.plan.volumes().next().is_some()
 }
 
 /// `true` if it was done.
-async fn release(engine: &dyn Engine, spec: &ContainerSpec, call_timeout: Duration) -> bool {
-    let released = bounded("the release of what was made ready", call_timeout, engine.release(spec)).await;
+async fn release(engine: &dyn Engine, plan: &Plan, call_timeout: Duration) -> bool {
+    let released = bounded("the release of what was made ready", call_timeout, engine.release(plan)).await;
     if let Err(error) = &released {
         tracing::error!(%error, "what a build has made ready may be left");
     }
@@ -737,23 +750,30 @@ async fn release(engine: &dyn Engine, spec: &ContainerSpec, call_timeout: Durati
 }
 
 /// Refuses what was asked for and the engine cannot do.
-fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec, adopt: Adopt) -> Result<(), Error> {
+fn check_capabilities(engine: &dyn Engine, plan: &Plan, adopt: Adopt) -> Result<(), Error> {
     let can = engine.capabilities();
     let mut missing = Vec::new();
-    if spec.has_lifeline() && !can.lifeline {
+    let is_without_network = plan.network == Some(Network::None);
+    if plan.pid1.lifeline && !can.lifeline {
         missing.push(FieldError::new(
             "cmd",
             "this engine cannot hold a lifeline: give PID 1 a command of its own",
         ));
     }
-    if spec.limits_pids() && !can.pids_limit {
+    if plan.limits.pids.is_some() && !can.pids_limit {
         missing.push(FieldError::new("pids_limit", "this engine cannot limit processes"));
     }
-    if !spec.is_without_network() && !can.networks {
+    if !is_without_network && !can.networks {
         missing.push(FieldError::new("network", "this engine cannot choose a network"));
     }
-    if spec.is_without_network() && !can.no_network {
+    if is_without_network && !can.no_network {
         missing.push(FieldError::new("network", "this engine cannot do without a network"));
+    }
+    if !plan.engine_config.is_null() && !can.engine_config {
+        missing.push(FieldError::new(
+            "docker_config",
+            "this engine takes no configuration but that of the typed setters",
+        ));
     }
     if adopt != Adopt::Never && !can.rename {
         missing.push(FieldError::new("adopt", "this engine cannot hand containers over"));
@@ -766,21 +786,22 @@ fn check_capabilities(engine: &dyn Engine, spec: &ContainerSpec, adopt: Adopt) -
 }
 
 /// Refuses limits that the engine says it cannot set.
-fn check_limits(can: LimitSupport, spec: &ContainerSpec) -> Result<(), Error> {
-    let host = raw::merge(spec).0.host_config.unwrap_or_default();
-    let is_set = |limit: Option<i64>| limit.is_some_and(|limit| limit > 0);
+fn check_limits(can: LimitSupport, plan: &Plan) -> Result<(), Error> {
+    let limits = &plan.limits;
+    // Docker's other way to say the same.
+    let quota = plan.engine_config["HostConfig"]["CpuQuota"].as_i64();
     let asked = [
-        ("memory", is_set(host.memory), can.memory, "memory"),
+        ("memory", limits.memory.is_some(), can.memory, "memory"),
         (
             "host_config.memory_swap",
-            is_set(host.memory_swap),
+            limits.memory_and_swap.is_some(),
             can.swap,
             "swap (which counts as limited wherever memory is; -1 asks for no limit)",
         ),
-        ("pids_limit", is_set(host.pids_limit), can.pids, "processes"),
+        ("pids_limit", limits.pids.is_some(), can.pids, "processes"),
         (
             "cpus",
-            is_set(host.nano_cpus) || is_set(host.cpu_quota),
+            limits.nano_cpus.is_some() || quota.is_some_and(|quota| quota > 0),
             can.cpu,
             "processor time",
         ),

@@ -8,17 +8,15 @@ use super::deaths::{died_early, lost};
 use super::idle::Slot;
 use super::item::Item;
 use crate::container::{Container, Handle};
-use crate::engine::{ContainerSpec, EngineError, EventKind};
+use crate::engine::{EngineError, EventKind};
 use crate::error::Error;
+use crate::spec::Resolved;
 use crate::values::labels;
 
 /// Returns a spec for a container that is created now.
-pub(super) fn created_now(spec: &ContainerSpec) -> ContainerSpec {
-    let mut spec = spec.clone();
+pub(super) fn created_now(spec: &Resolved) -> Resolved {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    spec.own_labels
-        .insert(labels::CREATED.to_owned(), now.as_secs().to_string());
-    spec
+    spec.clone().with_label(labels::CREATED, now.as_secs().to_string())
 }
 
 /// Creates and starts one container, and hands it to the pool. Returns whether the pool has it.

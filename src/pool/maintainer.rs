@@ -99,7 +99,7 @@ pub(super) async fn run(core: Arc<Core>, mut to_remove: mpsc::UnboundedReceiver<
     watches.shutdown().await;
     // The sweep finds containers whose creation or removal is under way, or the `Drop` of their owners removes them.
     tasks.shutdown().await;
-    if let Some(agent) = &core.backend.spec.agent {
+    if let Some(agent) = &core.backend.spec.decided.agent {
         agent.release();
     }
     let outcome = sweep(&core).await;

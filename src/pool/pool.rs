@@ -17,7 +17,7 @@ use super::sweep::SWEEP_TIMEOUT;
 use crate::engine::ProgressFn;
 use crate::error::{AcquireTimeout, Error};
 use crate::runtime::Ended;
-use crate::values::status::{Lifeline, Status};
+use crate::values::status::Status;
 use crate::values::waker::guarded;
 
 /// Keeps containers warm and lends them out. Cheap to clone: all clones are one pool. Works from any runtime and any thread
@@ -159,7 +159,7 @@ impl Pool {
         let core = &self.inner.core;
         Status {
             exec: core.backend.exec,
-            lifeline: Lifeline::of(&core.backend.spec),
+            lifeline: core.backend.spec.lifeline(),
             cgroups: core.creations.cgroups(),
             ..core.idle.status()
         }

@@ -34,7 +34,10 @@ impl Pool {
         if core.idle.is_closed() {
             return Err(self.closed());
         }
-        let prepare = core.backend.engine.prepare(&core.backend.spec, &self.inner.progress);
+        let prepare = core
+            .backend
+            .engine
+            .prepare(&core.backend.spec.plan, &self.inner.progress);
         bounded("the preparation of the image", PREPARE_TIMEOUT, prepare)
             .await
             .map_err(|error| Error::engine("prepare the image", None, error))?;

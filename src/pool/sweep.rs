@@ -69,7 +69,7 @@ async fn round(core: &Core) -> Result<bool, EngineError> {
         })
         .await?;
     if ids.is_empty() {
-        let release = backend.engine.release(&backend.spec);
+        let release = backend.engine.release(&backend.spec.plan);
         backend.call("the release of what was made ready", release).await?;
     }
     Ok(ids.is_empty())

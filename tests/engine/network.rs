@@ -297,7 +297,7 @@ async fn a_bad_name_is_said_before_anything_is_done() {
 #[tokio::test]
 async fn a_build_that_fails_or_is_dropped_takes_its_network_away() {
     for answer in [Answer::Fail(EngineErrorKind::Rejected), Answer::Never] {
-        for call in [Call::Fingerprint, Call::Create] {
+        for call in [Call::Image, Call::Create] {
             let engine = FakeEngine::new();
             engine.answer(call, answer);
             let build = Pool::builder("name")

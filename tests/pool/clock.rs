@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use crate::support::{containers_of, engine, eventually_now, is_podman, pool};
 use dockerpool::engine::{
     Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, EventKind, ExecRequest, ExecSession,
-    ProgressFn, Selector,
+    Identity, ImageInfo, Plan, ProgressFn, Selector,
 };
 use dockerpool::testing::{FakeEngine, FakeProcess};
-use dockerpool::{ContainerSpec, Engine, EngineError, ExitStatus, Pool, Taint};
+use dockerpool::{Engine, EngineError, ExitStatus, Pool, Taint};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
@@ -73,16 +73,32 @@ impl Engine for Clocked {
         self.inner.check()
     }
 
-    fn prepare<'a>(
-        &'a self,
-        spec: &'a ContainerSpec,
-        progress: &'a ProgressFn,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.prepare(spec, progress)
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.prepare(plan, progress)
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
-        self.inner.create(name, spec)
+    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.release(plan)
+    }
+
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.sweep(plan)
+    }
+
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+        self.inner.image(plan)
+    }
+
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
+        self.inner.create(identity, plan)
+    }
+
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.missing_limits(id, plan)
+    }
+
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.ignored_settings(id, plan)
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
@@ -103,6 +119,10 @@ impl Engine for Clocked {
 
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
         self.inner.list(selector)
+    }
+
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.rename(id, name)
     }
 
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {

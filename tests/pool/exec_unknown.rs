@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use dockerpool::engine::{
     Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, ExecControl, ExecRequest, ExecSession,
-    Frame, OutputStream, ProgressFn, Selector, TtySize,
+    Frame, Identity, ImageInfo, OutputStream, Plan, ProgressFn, Selector, TtySize,
 };
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
-use dockerpool::{ContainerSpec, Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
+use dockerpool::{Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
@@ -127,16 +127,32 @@ impl Engine for Odd {
         self.inner.check()
     }
 
-    fn prepare<'a>(
-        &'a self,
-        spec: &'a ContainerSpec,
-        progress: &'a ProgressFn,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.prepare(spec, progress)
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.prepare(plan, progress)
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
-        self.inner.create(name, spec)
+    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.release(plan)
+    }
+
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.sweep(plan)
+    }
+
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+        self.inner.image(plan)
+    }
+
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
+        self.inner.create(identity, plan)
+    }
+
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.missing_limits(id, plan)
+    }
+
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.ignored_settings(id, plan)
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
@@ -153,6 +169,10 @@ impl Engine for Odd {
 
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
         self.inner.list(selector)
+    }
+
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.rename(id, name)
     }
 
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {

@@ -39,7 +39,7 @@ const CALLS: [Call; 11] = [
     Call::List,
     Call::Rename,
     Call::Prepare,
-    Call::Fingerprint,
+    Call::Image,
     Call::Release,
 ];
 
@@ -325,7 +325,7 @@ async fn a_build_that_tries_the_agent() {
         for moment in MOMENTS {
             let what = format!("{answers:?} dropped at {moment}");
             let engine = FakeEngine::new();
-            engine.pretend_agent();
+            engine.pretend_programs();
             for (call, answer) in &answers {
                 engine.answer(*call, *answer);
             }
@@ -417,7 +417,10 @@ impl Builds {
         let engine = FakeEngine::new();
         for name in ["left.fresh", "left", "dockerpool-gates.adopting"] {
             let id = engine
-                .create(name, &ContainerSpec::new("any").cmd(["any"]))
+                .create(
+                    &dockerpool::engine::Identity::new(name),
+                    &ContainerSpec::new("any").cmd(["any"]).plan().unwrap(),
+                )
                 .await
                 .unwrap()
                 .id;
@@ -480,7 +483,7 @@ async fn a_build_that_adopts_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_build_that_makes_a_network() {
-    let calls = [Call::Prepare, Call::Fingerprint, Call::Release, Call::Start];
+    let calls = [Call::Prepare, Call::Image, Call::Release, Call::Start];
     let builds = Builds::new().await;
     let network = || Network::create("gates").remove_on_shutdown();
     builds

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::stub::{Fault, Route, Stub};
 use crate::support::eventually_now;
-use dockerpool::engine::{ExecRequest, ProgressFn, Selector};
+use dockerpool::engine::{ExecRequest, Identity, ProgressFn, Selector};
 use dockerpool::{
     Child, ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer,
     PullPolicy, Stdio, Taint,
@@ -649,7 +649,7 @@ async fn a_pull_that_failed_in_any_form_is_a_failure() {
         // An image of that name is there, from before.
         let spec = ContainerSpec::new("any").pull(PullPolicy::Always);
         let error = engine
-            .prepare(&spec, &(Arc::new(|_| ()) as ProgressFn))
+            .prepare(&spec.plan().unwrap(), &(Arc::new(|_| ()) as ProgressFn))
             .await
             .unwrap_err();
         assert_eq!(error.kind(), kind, "{line}: {error:?}");
@@ -738,11 +738,16 @@ async fn words_without_end_cost_little_wherever_an_engine_says_them() {
     let request = any_command();
     let mut kinds = Vec::new();
     let errors = [
-        engine.create("any", &spec).await.map(drop),
+        engine
+            .create(&Identity::new("any"), &spec.plan().unwrap())
+            .await
+            .map(drop),
         engine.start("1").await,
         engine.inspect("1").await.map(drop),
         engine.exec("1", &request).await.map(drop),
-        engine.prepare(&spec, &(Arc::new(|_| ()) as ProgressFn)).await,
+        engine
+            .prepare(&spec.plan().unwrap(), &(Arc::new(|_| ()) as ProgressFn))
+            .await,
     ];
     for error in errors {
         let error = error.unwrap_err();
@@ -775,7 +780,12 @@ async fn what_is_refused_for_its_version_alone_is_asked_again_in_the_new_one() {
             let engine = engine_of(&stub).await;
             stub.speaks(Some(second));
             match creates {
-                Some(Route::Create) => drop(engine.create("any", &ContainerSpec::new("any")).await.unwrap()),
+                Some(Route::Create) => drop(
+                    engine
+                        .create(&Identity::new("any"), &ContainerSpec::new("any").plan().unwrap())
+                        .await
+                        .unwrap(),
+                ),
                 Some(_) => drop(engine.exec("1", &any_command()).await.unwrap()),
                 None => drop(engine.inspect("1").await.unwrap()),
             }
@@ -807,7 +817,10 @@ async fn what_an_older_engine_would_ignore_is_not_sent_to_it_again() {
         ..Default::default()
     };
     let spec = ContainerSpec::new("any").host_config(host);
-    let error = engine.create("any", &spec).await.unwrap_err();
+    let error = engine
+        .create(&Identity::new("any"), &spec.plan().unwrap())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), EngineErrorKind::Unsupported, "{error:?}");
     assert!(error.to_string().contains("Annotations"), "{error}");
     assert_eq!(stub.bodies(Route::Create).len(), 1);
@@ -819,7 +832,10 @@ async fn a_bad_request_is_not_made_again_though_the_engine_was_replaced() {
     stub.speaks(Some((24, 41)));
     let engine = engine_of(&stub).await;
     stub.bad_request_in(Some(47));
-    let error = engine.create("any", &ContainerSpec::new("any")).await.unwrap_err();
+    let error = engine
+        .create(&Identity::new("any"), &ContainerSpec::new("any").plan().unwrap())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), EngineErrorKind::Rejected, "{error:?}");
     assert_eq!(stub.calls(Route::Create), 1);
 }
@@ -848,7 +864,10 @@ async fn what_an_engine_is_is_asked_again_once_another_may_be_there() {
     let spec = ContainerSpec::new("any");
     let asked_by_creation = async || {
         let before = stub.calls(Route::Info);
-        engine.create("any", &spec).await.unwrap();
+        engine
+            .create(&Identity::new("any"), &spec.plan().unwrap())
+            .await
+            .unwrap();
         stub.calls(Route::Info) - before
     };
     assert_eq!(asked_by_creation().await, 0, "nobody has asked before");

@@ -12,32 +12,28 @@ use super::credentials::{self, Login};
 use super::pull_words::{self, Failure};
 use super::{DockerEngine, versions, words};
 use crate::engine::reference::Reference;
-use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Progress, ProgressFn, PullPolicy};
+use crate::engine::{Engine, EngineError, EngineErrorKind, Image, Progress, ProgressFn, PullPolicy};
 use crate::values::text;
 
 /// A pull may take as long as it makes progress; after this long without any it has failed.
 const PULL_SILENCE: Duration = Duration::from_secs(60);
 
 /// Makes sure that the image is there and fits the engine.
-pub(super) async fn prepare(
-    engine: &DockerEngine,
-    spec: &ContainerSpec,
-    progress: &ProgressFn,
-) -> Result<(), EngineError> {
-    let image = &spec.image;
-    let wanted = match &spec.platform {
+pub(super) async fn prepare(engine: &DockerEngine, asked: &Image, progress: &ProgressFn) -> Result<(), EngineError> {
+    let image = &asked.name;
+    let wanted = match &asked.platform {
         Some(platform) => platform.clone(),
         None => engine.check().await?.platform,
     };
-    let there = match spec.pull {
+    let there = match asked.pull {
         PullPolicy::Always => None,
-        PullPolicy::Never | PullPolicy::IfMissing => find(engine, spec).await?,
+        PullPolicy::Never | PullPolicy::IfMissing => find(engine, asked).await?,
     };
-    let found = match (there, spec.pull) {
+    let found = match (there, asked.pull) {
         // One that is there for another platform than was asked for is not the one that was asked for. Where a pull adds to
         // what the name stands for, and takes nothing from it, no platform need have been asked for.
         (Some(found), PullPolicy::IfMissing)
-            if (spec.platform.is_some() || is_index(&found)) && !fits(&found, &wanted) =>
+            if (asked.platform.is_some() || is_index(&found)) && !fits(&found, &wanted) =>
         {
             None
         }
@@ -53,8 +49,8 @@ pub(super) async fn prepare(
     let found = match found {
         Some(found) => found,
         None => {
-            pull(engine, spec, progress).await?;
-            describe(engine, spec).await?
+            pull(engine, asked, progress).await?;
+            describe(engine, asked).await?
         }
     };
     // Found out here, since a container of the wrong architecture starts, and its PID 1 then dies with few words.
@@ -71,27 +67,27 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-/// Returns what the engine has of the spec's image, for the platform that is meant, where it can be asked for one. `None`:
+/// Returns what the engine has of the image, for the platform that is meant, where it can be asked for one. `None`:
 /// it is not there, or not for that platform.
-async fn find(engine: &DockerEngine, spec: &ContainerSpec) -> Result<Option<ImageInspect>, EngineError> {
-    match describe(engine, spec).await {
+async fn find(engine: &DockerEngine, asked: &Image) -> Result<Option<ImageInspect>, EngineError> {
+    match describe(engine, asked).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind(), EngineErrorKind::ImageNotFound | EngineErrorKind::NotFound) => Ok(None),
         // A name in containerd's store may be there for other platforms. A pull adds this one.
-        Err(error) if error.kind() == EngineErrorKind::WrongPlatform && spec.pull != PullPolicy::Never => Ok(None),
+        Err(error) if error.kind() == EngineErrorKind::WrongPlatform && asked.pull != PullPolicy::Never => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn) -> Result<(), EngineError> {
-    let image = &spec.image;
+async fn pull(engine: &DockerEngine, asked: &Image, progress: &ProgressFn) -> Result<(), EngineError> {
+    let image = &asked.name;
     let reference = Reference::parse(image).map_err(|problem| {
         EngineError::new(
             EngineErrorKind::Rejected,
             format!("`{image}` does not name an image: {problem}"),
         )
     })?;
-    let Login { credentials, trouble } = credentials::of(&spec.registry_auth, reference.registry()).await;
+    let Login { credentials, trouble } = credentials::of(&asked.registry_auth, reference.registry()).await;
     let with_login = credentials.is_some();
     let failed = |begun, error| with_trouble(pull_error(image, with_login, begun, error), trouble.as_deref());
     // Without a tag the engine would pull every tag there is.
@@ -99,7 +95,7 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     let options = CreateImageOptions {
         from_image: Some(image.clone()),
         tag,
-        platform: spec.platform.clone().unwrap_or_default(),
+        platform: asked.platform.clone().unwrap_or_default(),
         ..Default::default()
     };
     let mut steps = engine.lines(|docker| docker.create_image(Some(options), None, credentials));
@@ -150,13 +146,13 @@ async fn pull(engine: &DockerEngine, spec: &ContainerSpec, progress: &ProgressFn
     }
 }
 
-/// What the engine says of the spec's image, which it has, for the platform of the spec.
-pub(super) async fn describe(engine: &DockerEngine, spec: &ContainerSpec) -> Result<ImageInspect, EngineError> {
+/// What the engine says of the image, which it has, for the platform of the asked.
+pub(super) async fn describe(engine: &DockerEngine, asked: &Image) -> Result<ImageInspect, EngineError> {
     const WHAT: &str = "the engine did not describe the image";
-    let image = &spec.image;
+    let image = &asked.name;
     let version = engine.agreed.get();
     let knows_platforms = !engine.is_podman && version.is_some_and(|version| version >= versions::IMAGE_PLATFORM);
-    let platform = spec
+    let platform = asked
         .platform
         .as_deref()
         .filter(|_| knows_platforms)
@@ -176,7 +172,7 @@ pub(super) async fn describe(engine: &DockerEngine, spec: &ContainerSpec) -> Res
     let found = found.map_err(|error| engine_error(WHAT, error))?;
     // The descriptor is told by containerd's store only. It has the name, and nothing for the engine's own platform.
     if found.descriptor.is_some() && found.config.is_none() {
-        let wanted = spec.platform.as_deref().unwrap_or("the engine's platform");
+        let wanted = asked.platform.as_deref().unwrap_or("the engine's platform");
         let words = format!("{WHAT}: what is there of {image} is not for {wanted}");
         return Err(EngineError::new(EngineErrorKind::WrongPlatform, words));
     }

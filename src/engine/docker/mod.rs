@@ -2,6 +2,7 @@
 
 mod budget;
 mod convert;
+pub(crate) mod create_body;
 mod credentials;
 mod discover;
 mod endpoint;
@@ -42,10 +43,9 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use parking_lot::Mutex;
 
 use super::{
-    Attachment, Capabilities, ContainerReport, ContainerSpec, ContainerState, Creation, Engine, EngineError,
-    EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, ProgressFn, Selector, raw,
+    Attachment, Capabilities, ContainerReport, ContainerState, Creation, Engine, EngineError, EngineErrorKind,
+    EngineInfo, Event, ExecRequest, ExecSession, Identity, ImageInfo, Mount, MountSource, Plan, ProgressFn, Selector,
 };
-use crate::agent;
 use crate::error::Error;
 use crate::runtime::bounded;
 use crate::runtime::{Home, stream_within, within};
@@ -109,6 +109,7 @@ pub struct DockerEngine {
     is_podman: bool,
     agreed: Agreed,
     said: Arc<Mutex<Option<Heard>>>,
+    volumes: volume::Filled,
     runtime: Home,
 }
 
@@ -213,6 +214,7 @@ impl DockerEngine {
             is_podman,
             agreed,
             said: Arc::default(),
+            volumes: volume::Filled::default(),
             runtime,
         })
     }
@@ -255,6 +257,7 @@ impl DockerEngine {
             is_podman,
             agreed,
             said: Arc::default(),
+            volumes: volume::Filled::default(),
             runtime,
         })
     }
@@ -324,26 +327,22 @@ impl DockerEngine {
         }
     }
 
-    /// Returns what the engine is asked to create, but for the network.
-    fn body_of(&self, spec: &ContainerSpec) -> ContainerCreateBody {
-        let (mut body, _) = raw::merge(spec);
-        if spec.agent_runs_commands() {
-            // The agent sets the other limits, for each command.
-            raw::spare_pid_1(&mut body);
-        }
+    /// Returns what the engine is asked to create, but for the network and what is of one container alone.
+    fn body_of(&self, plan: &Plan) -> Result<ContainerCreateBody, EngineError> {
+        let mut body = create_body::of(plan)?;
         if self.is_podman {
             podman::adapt(&mut body);
         }
-        body
+        Ok(body)
     }
 
     /// Refuses what the engine would ignore, since it is newer than the version of the API that is spoken.
-    fn refuse_unknown(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
+    fn refuse_unknown(&self, plan: &Plan) -> Result<(), EngineError> {
         let Some(version) = self.agreed.get() else {
             return Ok(());
         };
-        let mut unknown = versions::unknown(&self.body_of(spec), version);
-        if spec.platform.is_some() && version < versions::PLATFORM {
+        let mut unknown = versions::unknown(&self.body_of(plan)?, version);
+        if plan.image.platform.is_some() && version < versions::PLATFORM {
             unknown.push(format!("platform() needs version {}", versions::PLATFORM));
         }
         if unknown.is_empty() {
@@ -418,36 +417,38 @@ impl DockerEngine {
         }
     }
 
-    async fn create_once(&self, name: &str, spec: &ContainerSpec) -> Result<Creation, EngineError> {
+    async fn create_once(&self, identity: &Identity, plan: &Plan) -> Result<Creation, EngineError> {
         let options = query::CreateContainerOptions {
-            name: Some(name.to_owned()),
-            platform: spec.platform.clone().unwrap_or_default(),
+            name: Some(identity.name.clone()),
+            platform: plan.image.platform.clone().unwrap_or_default(),
         };
         // Again, since another engine may be there by now.
-        self.refuse_unknown(spec)?;
-        let mut body = self.body_of(spec);
-        if spec.writable_cgroups
-            && let Some(host) = &mut body.host_config
-        {
-            let option = if self.is_podman {
-                "unmask=/sys/fs/cgroup"
-            } else {
-                "writable-cgroups=true"
-            };
-            host.security_opt.get_or_insert_default().push(option.to_owned());
+        self.refuse_unknown(plan)?;
+        let mut body = self.body_of(plan)?;
+        create_body::add_identity(identity, &mut body);
+        if plan.security.writable_cgroups {
+            create_body::writable_cgroups(&mut body, self.is_podman);
         }
-        if let (Some(id), Some(network)) = (network::ensure(self, spec).await?, &spec.network) {
+        if let (Some(id), Some(network)) = (network::ensure(self, plan).await?, &plan.network) {
             network::pin(&mut body, network.name().unwrap_or_default(), id);
         }
-        volume::ensure(self, spec).await?;
+        volume::ensure(self, plan).await?;
+        let mounts = || plan.mounts.iter().chain(&identity.mounts);
         if self.said().await.is_some_and(|said| said.selinux) {
-            said::label_agent(&mut body, spec);
+            said::label_own(&mut body, mounts());
         }
         let asked = body.host_config.clone().unwrap_or_default();
-        let mounts = asked.mounts.iter().flatten();
-        let own: Vec<String> = mounts
-            .filter(|mount| mount.target.as_deref().is_some_and(agent::is_own_target))
-            .filter_map(|mount| mount.source.clone())
+        // What the library itself has mounted, where that has not been labelled.
+        let is_mounted = |target: &str| {
+            let mut mounts = asked.mounts.iter().flatten();
+            mounts.any(|mount| mount.target.as_deref() == Some(target))
+        };
+        let own: Vec<String> = mounts()
+            .filter(|mount| is_mounted(&mount.target))
+            .filter_map(|mount| match &mount.source {
+                MountSource::File { path, .. } => Some(path.to_string_lossy().into_owned()),
+                _ => None,
+            })
             .collect();
         let created = self
             .docker
@@ -472,10 +473,9 @@ impl DockerEngine {
             }
             // An earlier, abandoned call of ours may have made it: the name is ours alone.
             Err(error) if error.kind() == EngineErrorKind::Conflict => {
-                let there = self.inspect(name).await?;
-                let ours = spec
-                    .labels()
-                    .all(|(key, value)| there.labels.get(key).is_some_and(|found| found == value));
+                let there = self.inspect(&identity.name).await?;
+                let mut labels = plan.labels.iter();
+                let ours = labels.all(|(key, value)| there.labels.get(key) == Some(value));
                 if ours { Ok(Creation::new(there.id)) } else { Err(error) }
             }
             Err(error) => Err(error),
@@ -503,6 +503,11 @@ impl DockerEngine {
             }
         }
     }
+}
+
+/// The path of a file that the library mounts in a container.
+fn own_file(mount: &Mount) -> Option<&str> {
+    matches!(mount.source, MountSource::File { .. }).then_some(&*mount.target)
 }
 
 /// Bounds all that connecting takes, the reading of files included.
@@ -566,98 +571,73 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn prepare<'a>(
-        &'a self,
-        spec: &'a ContainerSpec,
-        progress: &'a ProgressFn,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
             let failed = |doing| move |error: EngineError| error.while_doing(doing);
-            self.refuse_unknown(spec).map_err(failed(USE_SETTINGS))?;
-            read_back::check_runtime(self, &self.body_of(spec))
+            self.refuse_unknown(plan).map_err(failed(USE_SETTINGS))?;
+            let body = self.body_of(plan).map_err(failed(USE_SETTINGS))?;
+            read_back::check_runtime(self, &body)
                 .await
                 .map_err(failed("use the runtime"))?;
-            image::prepare(self, spec, progress)
+            image::prepare(self, &plan.image, progress)
                 .await
                 .map_err(failed("prepare the image"))?;
-            network::ensure(self, spec)
+            network::ensure(self, plan)
                 .await
                 .map_err(failed("prepare the network"))?;
-            volume::ensure(self, spec)
+            volume::ensure(self, plan)
                 .await
-                .map_err(failed("prepare the agent's volume"))
+                .map_err(failed("prepare the volume of the library's program"))
         })
     }
 
-    fn release<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
+    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
-            let volume = volume::release(self, spec).await;
-            network::release(self, spec).await.and(volume)
+            let volume = volume::release(self, plan).await;
+            network::release(self, plan).await.and(volume)
         })
     }
 
-    fn sweep<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.here(volume::sweep(self, spec))
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.here(volume::sweep(self, plan))
     }
 
-    fn fingerprint<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
         self.here(async move {
-            let image = image::describe(self, spec).await?;
-            Ok(raw::fingerprint(spec, &image.id.unwrap_or_default()))
-        })
-    }
-
-    fn own_command<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.here(async move {
-            let image = image::describe(self, spec).await?;
+            let image = image::describe(self, &plan.image).await?;
             let config = image.config.unwrap_or_default();
-            let (entrypoint, cmd) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
-            Ok(raw::own_command(spec, entrypoint, cmd))
-        })
-    }
-
-    fn own_user<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<String, EngineError>> {
-        Box::pin(async move {
-            let image = image::describe(self, spec).await?;
-            Ok(image.config.and_then(|config| config.user).unwrap_or_default())
-        })
-    }
-
-    fn image_volumes<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        Box::pin(async move {
-            let config = image::describe(self, spec).await?.config.unwrap_or_default();
             let mut volumes = config.volumes.unwrap_or_default();
             // A map in the answer; the fingerprint is to be the same each time.
             volumes.sort();
-            Ok(volumes)
+            Ok(ImageInfo {
+                id: image.id,
+                user: Some(config.user.unwrap_or_default()),
+                entrypoint: Some(config.entrypoint.unwrap_or_default()),
+                cmd: Some(config.cmd.unwrap_or_default()),
+                volumes,
+            })
         })
     }
 
-    fn create<'a>(&'a self, name: &'a str, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<Creation, EngineError>> {
-        self.here(self.again_if_replaced(move || self.create_once(name, spec)))
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
+        self.here(self.again_if_replaced(move || self.create_once(identity, plan)))
     }
 
-    fn missing_limits<'a>(
-        &'a self,
-        id: &'a str,
-        spec: &'a ContainerSpec,
-    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
-            let asked = self.body_of(spec);
+            let asked = self.body_of(plan)?;
             let found = self.description(id).await?;
             let (asked, found) = (asked.host_config.unwrap_or_default(), found.host_config);
             Ok(found.map_or_else(Vec::new, |found| limits::missing(&asked, &found, self.is_podman)))
         })
     }
 
-    fn ignored_settings<'a>(
-        &'a self,
-        id: &'a str,
-        spec: &'a ContainerSpec,
-    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         self.here(async move {
+            let asked = self.body_of(plan)?;
             let found = self.description(id).await?;
-            Ok(read_back::ignored(&self.body_of(spec), &found, self.is_podman))
+            let own: Vec<_> = plan.mounts.iter().filter_map(own_file).collect();
+            Ok(read_back::ignored(&asked, &found, &own, self.is_podman))
         })
     }
 

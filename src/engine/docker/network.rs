@@ -7,8 +7,7 @@ use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 
 use super::DockerEngine;
 use super::convert::{checked, engine_error};
-use crate::engine::network::{NetworkKind, NewNetwork};
-use crate::engine::{ContainerSpec, EngineError, EngineErrorKind};
+use crate::engine::{EngineError, EngineErrorKind, Network, NewNetwork, Plan};
 use crate::values::labels;
 
 /// How often a network is created anew when others create one of the same name at the same time.
@@ -22,24 +21,24 @@ const LEAVING: Duration = Duration::from_secs(3);
 
 /// Makes sure that the network is there, and gives its id. Asked before every creation of a container too, since anybody may remove a
 /// network that has no containers.
-pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Result<Option<String>, EngineError> {
-    match spec.network.as_ref().map(|network| &network.kind) {
-        None | Some(NetworkKind::None | NetworkKind::Misused(..)) => Ok(None),
-        Some(NetworkKind::Existing(name)) => match find(engine, name).await? {
+pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<Option<String>, EngineError> {
+    match &plan.network {
+        None | Some(Network::None) => Ok(None),
+        Some(Network::Existing(name)) => match find(engine, name).await? {
             Some(found) => Ok(found.id),
             None => Err(EngineError::new(
                 EngineErrorKind::NetworkNotFound,
                 format!("the network {name} is not on the engine"),
             )),
         },
-        Some(NetworkKind::Create(new)) => create(engine, spec, new).await,
+        Some(Network::Create(new)) => create(engine, plan, new).await,
     }
 }
 
 /// Names are not unique to the engine, and it may not even look (its `CheckDuplicate` came late and is a check without a
 /// lock). Of those who create at the same time each looks afterwards, and whoever sees another one takes its own away:
 /// the last one to be visible sees all the others, so two never stay.
-async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -> Result<Option<String>, EngineError> {
+async fn create(engine: &DockerEngine, plan: &Plan, new: &NewNetwork) -> Result<Option<String>, EngineError> {
     for _ in 0..ATTEMPTS {
         match find(engine, &new.name).await {
             Ok(Some(found)) => return fits(new, &found).map(|()| found.id),
@@ -53,7 +52,7 @@ async fn create(engine: &DockerEngine, spec: &ContainerSpec, new: &NewNetwork) -
         let own_labels = [labels::MANAGED_BY, labels::POOL, labels::INSTANCE];
         let own_labels = own_labels
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), spec.own_labels.get(name)?.clone())));
+            .filter_map(|name| Some((name.to_owned(), plan.labels.get(name)?.clone())));
         let request = NetworkCreateRequest {
             name: new.name.clone(),
             driver: new.driver.clone(),
@@ -105,8 +104,8 @@ fn fits(new: &NewNetwork, found: &NetworkInspect) -> Result<(), EngineError> {
 }
 
 /// Removes the network if that was asked for, a pool of this name made it, and nobody else uses it.
-pub(super) async fn release(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
-    let Some(NetworkKind::Create(new)) = spec.network.as_ref().map(|network| &network.kind) else {
+pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
+    let Some(Network::Create(new)) = &plan.network else {
         return Ok(());
     };
     if !new.remove_on_shutdown {
@@ -117,7 +116,7 @@ pub(super) async fn release(engine: &DockerEngine, spec: &ContainerSpec) -> Resu
         let labels = found.labels.unwrap_or_default();
         let ours = [labels::MANAGED_BY, labels::POOL]
             .iter()
-            .all(|name| labels.contains_key(*name) && labels.get(*name) == spec.own_labels.get(*name));
+            .all(|name| labels.contains_key(*name) && labels.get(*name) == plan.labels.get(*name));
         let used_by_others = found.containers.is_some_and(|containers| !containers.is_empty());
         if !ours || used_by_others {
             tracing::debug!(network = new.name, ours, used_by_others, "the network stays");

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::DockerEngine;
 use super::convert::engine_error;
-use crate::agent;
 use crate::engine::{EngineError, EngineErrorKind};
 
 /// One setting: where it is, in the request and in the description alike, and whether what was found is what was asked for.
@@ -68,8 +67,14 @@ const ROWS: [Row; 26] = [
 const NOT_DESCRIBED_AT_ALL: &str =
     "the engine's description of the container has no HostConfig, so that neither limits nor isolation can be verified";
 
-/// The settings that were asked for and that the container does not have, each in words.
-pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectResponse, is_podman: bool) -> Vec<String> {
+/// Returns the settings that were asked for and that the container does not have, each in words. `own` are the paths of
+/// files that the library mounts.
+pub(super) fn ignored(
+    asked: &ContainerCreateBody,
+    found: &ContainerInspectResponse,
+    own: &[&str],
+    is_podman: bool,
+) -> Vec<String> {
     let host = asked.host_config.clone().unwrap_or_default();
     let Some(found_host) = &found.host_config else {
         // Nothing of what was asked for is known to be so.
@@ -97,7 +102,7 @@ pub(super) fn ignored(asked: &ContainerCreateBody, found: &ContainerInspectRespo
     // What two rows have found is told once.
     ignored.dedup();
     if !is_podman {
-        ignored.extend(ignored_mounts(&host, found_host));
+        ignored.extend(ignored_mounts(&host, found_host, own));
     }
     ignored.extend(writable(&host, &is["Mounts"]));
     ignored
@@ -272,13 +277,12 @@ fn at_least(asked: &Value, found: &Value) -> bool {
 }
 
 /// Mounts that are not there as they were asked for. Podman describes them in other fields.
-fn ignored_mounts(asked: &HostConfig, found: &HostConfig) -> Vec<String> {
+fn ignored_mounts(asked: &HostConfig, found: &HostConfig, own: &[&str]) -> Vec<String> {
     let mut ignored = Vec::new();
     for wish in asked.mounts.iter().flatten() {
         let target = wish.target.as_deref().unwrap_or_default();
-        // Whether the agent's program and socket are there, is seen by its running. Under SELinux they are asked for in
-        // another form.
-        if agent::is_own_target(target) {
+        // Whether the library's own program is there is seen by its running. Under SELinux it is asked for in another form.
+        if own.contains(&target) {
             continue;
         }
         let is_this = |mount: &&bollard::models::Mount| mount.target.as_deref().map(bare) == Some(bare(target));
@@ -378,8 +382,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::engine::ContainerSpec;
-    use crate::engine::raw;
+    use crate::engine::Plan;
+    use crate::engine::docker::create_body;
 
     /// All that can be asked for.
     fn asked() -> ContainerCreateBody {
@@ -402,16 +406,19 @@ mod tests {
             }]),
             ..Default::default()
         };
-        let spec = ContainerSpec::new("any")
-            .host_config(host)
-            .runtime("runsc")
-            .read_only_root(true)
-            .user("7:7")
-            .label("team", "judges")
-            .cap_drop_all()
-            .cap_add("KILL")
-            .tmpfs("/tmp", 1 << 20);
-        raw::merge(&spec).0
+        let mut plan = Plan::new("any");
+        plan.engine_config = json!({"HostConfig": host});
+        plan.security.runtime = Some("runsc".to_owned());
+        plan.security.read_only_root = true;
+        plan.security.cap_drop = vec!["ALL".to_owned()];
+        plan.security.cap_add = vec!["KILL".to_owned()];
+        plan.security.no_new_privileges = true;
+        plan.user = Some("7:7".to_owned());
+        plan.labels.insert("team".to_owned(), "judges".to_owned());
+        plan.tmpfs.insert("/tmp".to_owned(), "size=1048576".to_owned());
+        plan.limits.oom_score_adj = Some(500);
+        plan.auto_remove = true;
+        create_body::of(&plan).unwrap()
     }
 
     /// What an engine says of a container that is as it was asked for, with this changed.
@@ -433,7 +440,7 @@ mod tests {
     #[test]
     fn what_is_as_it_was_asked_for_is_not_ignored() {
         for is_podman in [false, true] {
-            assert_eq!(ignored(&asked(), &described(|_| ()), is_podman), [""; 0]);
+            assert_eq!(ignored(&asked(), &described(|_| ()), &[], is_podman), [""; 0]);
         }
         // Other words for the same.
         let found = described(|found| {
@@ -446,7 +453,7 @@ mod tests {
             host["Mounts"][0]["Target"] = json!("/mounted");
             found["Config"]["Labels"]["of"] = json!("the image");
         });
-        assert_eq!(ignored(&asked(), &found, false), [""; 0]);
+        assert_eq!(ignored(&asked(), &found, &[], false), [""; 0]);
     }
 
     #[test]
@@ -454,7 +461,7 @@ mod tests {
         let partly = described(|found| found["HostConfig"] = Value::Null);
         for found in [ContainerInspectResponse::default(), partly] {
             for is_podman in [false, true] {
-                assert_eq!(ignored(&asked(), &found, is_podman), [NOT_DESCRIBED_AT_ALL]);
+                assert_eq!(ignored(&asked(), &found, &[], is_podman), [NOT_DESCRIBED_AT_ALL]);
             }
         }
     }
@@ -466,7 +473,7 @@ mod tests {
                 let (parent, name) = at.rsplit_once('/').unwrap();
                 found.pointer_mut(parent).unwrap()[name] = value;
             });
-            ignored(&asked(), &found, is_podman)
+            ignored(&asked(), &found, &[], is_podman)
         };
         for (at, value, in_podman) in [
             ("/HostConfig/Runtime", json!("runc"), false),
@@ -507,7 +514,7 @@ mod tests {
             for (place, target) in [(0, "/bound"), (1, "/mounted/")] {
                 let found = described(|found| found["Mounts"][place]["RW"] = json!(true));
                 let words = format!("the mount on {target} can be written to where a read-only one was asked for");
-                assert_eq!(ignored(&asked(), &found, is_podman), [words]);
+                assert_eq!(ignored(&asked(), &found, &[], is_podman), [words]);
             }
         }
         for change in [json!([]), json!([{"Target": "/mounted", "Type": "bind"}])] {
@@ -538,9 +545,9 @@ mod tests {
             vec!["noexec".to_owned()],
             vec!["uid".to_owned(), "7".to_owned()],
         ]));
-        assert_eq!(ignored_mounts(&asked, &asked), [""; 0]);
+        assert_eq!(ignored_mounts(&asked, &asked, &[]), [""; 0]);
         // An older Docker.
-        assert_eq!(ignored_mounts(&asked, &options(None)).len(), 1);
+        assert_eq!(ignored_mounts(&asked, &options(None), &[]).len(), 1);
     }
 
     #[test]

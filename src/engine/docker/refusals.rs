@@ -4,8 +4,7 @@
 //! in the table fails again each time, so it is [`Rejected`](EngineErrorKind::Rejected), and no retry is advised. Collected by
 //! provoking each on Docker 20.10, Docker 28 and Podman 5.8, and from the sources of Moby, runc, crun and Podman.
 
-use crate::agent;
-use crate::engine::{EngineError, EngineErrorKind};
+use crate::engine::{EngineError, EngineErrorKind, OWN_TARGETS};
 
 /// All of these phrases, in lower case, are in the words; and the setting that they are about.
 struct Row {
@@ -192,7 +191,7 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     use EngineErrorKind as Kind;
 
     let words = error.to_string();
-    let is_own = words.contains(agent::OWN_TARGETS)
+    let is_own = words.contains(OWN_TARGETS)
         || words.contains(OWN_DIRECTORY)
         || own.iter().any(|source| words.contains(&**source));
     let setting = setting(&words);

@@ -3,8 +3,7 @@
 use bollard::models::{ContainerCreateBody, MountType, SystemInfo};
 
 use super::limits;
-use crate::agent::SOCKET_TARGET;
-use crate::engine::{ContainerSpec, LimitSupport};
+use crate::engine::{LimitSupport, Mount, MountSource};
 
 /// What is known of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,22 +71,23 @@ fn own_kernel() -> Option<String> {
     Some(release.trim().to_owned())
 }
 
-/// Has the engine give the agent's program and socket the label under which all containers may use them. Only the
-/// library's own files get one: a file of the user's keeps what it has, since a label takes it from other programs.
+/// Has the engine give the library's own files, such as a program and its socket, the label under which all containers may
+/// use them. A file of the user's keeps what it has, since a label takes it from other programs.
 ///
 /// The API has labels for mounts of the older form only.
-pub(super) fn label_agent(body: &mut ContainerCreateBody, spec: &ContainerSpec) {
-    let Some(file) = spec.agent.as_ref().filter(|file| file.is_own()) else {
+pub(super) fn label_own<'a>(body: &mut ContainerCreateBody, mounts: impl Iterator<Item = &'a Mount>) {
+    let own = mounts.filter(|mount| matches!(mount.source, MountSource::File { is_own: true, .. }));
+    let own: Vec<&str> = own.map(|mount| &*mount.target).collect();
+    let Some(host) = body.host_config.as_mut().filter(|_| !own.is_empty()) else {
         return;
     };
-    let Some(host) = &mut body.host_config else { return };
     let mounts = host.mounts.take().unwrap_or_default();
     let mut binds = host.binds.take().unwrap_or_default();
     let (own, others) = mounts.into_iter().partition::<Vec<_>, _>(|mount| {
         let target = mount.target.as_deref().unwrap_or_default();
         let source = mount.source.as_deref().unwrap_or_default();
         // With a colon in it the older form cannot say it.
-        mount.typ == Some(MountType::BIND) && [file.program(), SOCKET_TARGET].contains(&target) && !source.contains(':')
+        mount.typ == Some(MountType::BIND) && own.contains(&target) && !source.contains(':')
     });
     binds.extend(own.into_iter().map(|mount| {
         let (source, target) = (mount.source.unwrap_or_default(), mount.target.unwrap_or_default());

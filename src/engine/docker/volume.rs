@@ -1,17 +1,19 @@
-//! The agent's program in a volume, for an engine that does not see this machine's files.
+//! Volumes with programs in them, for an engine that does not see this machine's files.
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::body_full;
 use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters as query;
+use parking_lot::Mutex;
 
 use super::DockerEngine;
 use super::convert::{checked, engine_error};
-use crate::agent::{self, AgentVolume};
-use crate::engine::{ContainerSpec, Engine, EngineError, EngineErrorKind, Selector};
+use super::create_body;
+use crate::engine::{Engine, EngineError, EngineErrorKind, Plan, ProgramVolume, Selector};
 use crate::values::labels;
 use crate::values::owner::Owner;
 
@@ -19,53 +21,73 @@ use crate::values::owner::Owner;
 const LEAVING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Makes sure that the agent's volume is there, with the program in it, where the spec has one. Asked before every
-/// creation of a container too, since anybody may prune volumes that are in no container, and the engine then makes an
-/// empty one.
-pub(super) async fn ensure(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
-    let Some(volume) = volume_of(spec) else { return Ok(()) };
-    let mut filled = volume.filled.lock().await;
-    if *filled && is_there(engine, volume).await? {
-        return Ok(());
+/// Where a volume is mounted while it is filled.
+const FILLED_AT: &str = "/.dockerpool";
+
+/// The volumes that were asked for, by name: whether each was filled, as far as is known. Locked by the task that fills it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filled(Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<bool>>>>>);
+
+impl Filled {
+    fn of(&self, volume: &ProgramVolume) -> Arc<tokio::sync::Mutex<bool>> {
+        self.0.lock().entry(volume.name.clone()).or_default().clone()
     }
-    *filled = false;
-    let request = VolumeCreateRequest {
-        name: Some(volume.name.clone()),
-        labels: Some(own_labels(spec)),
-        ..Default::default()
-    };
-    // One of that name that is there is success.
-    engine
-        .docker
-        .create_volume(request)
-        .await
-        .map_err(|error| engine_error("the engine did not create the agent's volume", error))?;
-    fill(engine, spec, volume).await?;
-    *filled = true;
+
+    fn forget(&self, volume: &ProgramVolume) {
+        self.0.lock().remove(&volume.name);
+    }
+}
+
+/// Makes sure that the plan's volumes are there, with their programs in them. Asked before every creation of a container too,
+/// since anybody may prune volumes that are in no container, and the engine then makes an empty one.
+pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
+    for volume in plan.volumes() {
+        let filled = engine.volumes.of(volume);
+        let mut filled = filled.lock().await;
+        if *filled && is_there(engine, volume).await? {
+            continue;
+        }
+        *filled = false;
+        let request = VolumeCreateRequest {
+            name: Some(volume.name.clone()),
+            labels: Some(own_labels(plan)),
+            ..Default::default()
+        };
+        // One of that name that is there is success.
+        engine
+            .docker
+            .create_volume(request)
+            .await
+            .map_err(|error| engine_error("the engine did not create the volume of the library's program", error))?;
+        fill(engine, plan, volume).await?;
+        *filled = true;
+    }
     Ok(())
 }
 
-/// Removes the agent's volume, where the spec has one. In use for longer than by what is leaving:
-/// [`EngineErrorKind::Conflict`].
-pub(super) async fn release(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
-    let Some(volume) = volume_of(spec) else { return Ok(()) };
-    engine.remove(&filler(volume)).await?;
-    let begun = tokio::time::Instant::now();
-    loop {
-        match remove(engine, &volume.name).await {
-            Err(error) if error.kind() == EngineErrorKind::Conflict && begun.elapsed() < LEAVING => {
-                tokio::time::sleep(PAUSE).await;
+/// Removes the plan's volumes. In use for longer than by what is leaving: [`EngineErrorKind::Conflict`].
+pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
+    for volume in plan.volumes() {
+        engine.remove(&filler(volume)).await?;
+        let begun = tokio::time::Instant::now();
+        loop {
+            match remove(engine, &volume.name).await {
+                Err(error) if error.kind() == EngineErrorKind::Conflict && begun.elapsed() < LEAVING => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                removed => break removed?,
             }
-            removed => return removed,
         }
+        engine.volumes.forget(volume);
     }
+    Ok(())
 }
 
-/// Removes the volumes that dead owners of pools of this spec's name have left, and what still uses them.
-pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result<(), EngineError> {
+/// Removes the volumes that dead owners of pools of this plan's name have left, and what still uses them.
+pub(super) async fn sweep(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
     let of_pool: Vec<_> = [labels::MANAGED_BY, labels::POOL]
         .into_iter()
-        .filter_map(|name| Some((name, spec.own_labels.get(name)?)))
+        .filter_map(|name| Some((name, plan.labels.get(name)?)))
         .collect();
     let filters = of_pool.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let options = query::ListVolumesOptions {
@@ -106,19 +128,18 @@ pub(super) async fn sweep(engine: &DockerEngine, spec: &ContainerSpec) -> Result
     Ok(())
 }
 
-fn volume_of(spec: &ContainerSpec) -> Option<&AgentVolume> {
-    spec.agent.as_ref()?.volume()
+/// Returns the labels that tell whose a volume is.
+fn own_labels(plan: &Plan) -> HashMap<String, String> {
+    let labels = plan.own_labels();
+    labels
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
-/// Whose it is.
-fn own_labels(spec: &ContainerSpec) -> HashMap<String, String> {
-    spec.own_labels.clone().into_iter().collect()
-}
-
-async fn is_there(engine: &DockerEngine, volume: &AgentVolume) -> Result<bool, EngineError> {
+async fn is_there(engine: &DockerEngine, volume: &ProgramVolume) -> Result<bool, EngineError> {
     match engine.docker.inspect_volume(&volume.name).await {
         Ok(_) => Ok(true),
-        Err(error) => match engine_error("the engine did not describe the agent's volume", error) {
+        Err(error) => match engine_error("the engine did not describe the volume of the library's program", error) {
             error if error.kind() == EngineErrorKind::NotFound => Ok(false),
             error => Err(error),
         },
@@ -126,39 +147,39 @@ async fn is_there(engine: &DockerEngine, volume: &AgentVolume) -> Result<bool, E
 }
 
 /// The name of the container through which a volume is filled.
-fn filler(volume: &AgentVolume) -> String {
+fn filler(volume: &ProgramVolume) -> String {
     format!("{}-filler", volume.name)
 }
 
 /// Puts the program in, through a container that is never started.
-async fn fill(engine: &DockerEngine, spec: &ContainerSpec, volume: &AgentVolume) -> Result<(), EngineError> {
+async fn fill(engine: &DockerEngine, plan: &Plan, volume: &ProgramVolume) -> Result<(), EngineError> {
     let name = filler(volume);
     // Of a call that was given up.
     engine.remove(&name).await?;
     let body = ContainerCreateBody {
-        image: Some(spec.image.clone()),
+        image: Some(plan.image.name.clone()),
         // It must have one, whatever the image says.
-        entrypoint: Some(vec![AgentVolume::PROGRAM.to_owned()]),
-        labels: Some(own_labels(spec)),
+        entrypoint: Some(vec![volume.file.clone()]),
+        labels: Some(own_labels(plan)),
         host_config: Some(HostConfig {
             network_mode: Some("none".to_owned()),
-            mounts: Some(vec![volume.mount()]),
+            mounts: Some(vec![create_body::volume_mount(volume, FILLED_AT.to_owned())]),
             ..Default::default()
         }),
         ..Default::default()
     };
     let options = query::CreateContainerOptions {
         name: Some(name.clone()),
-        platform: spec.platform.clone().unwrap_or_default(),
+        platform: plan.image.platform.clone().unwrap_or_default(),
     };
     let docker = &engine.docker;
-    let archive = archive(agent::EMBEDDED).map_err(|error| {
-        EngineError::new(EngineErrorKind::Internal, "the agent's program could not be archived").with_source(error)
+    let archive = archive(&volume.file, &volume.content).map_err(|error| {
+        EngineError::new(EngineErrorKind::Internal, "the library's program could not be archived").with_source(error)
     })?;
     let filled = async {
         docker.create_container(Some(options), body).await?;
         let options = query::UploadToContainerOptions {
-            path: AgentVolume::TARGET.to_owned(),
+            path: FILLED_AT.to_owned(),
             ..Default::default()
         };
         docker
@@ -167,18 +188,18 @@ async fn fill(engine: &DockerEngine, spec: &ContainerSpec, volume: &AgentVolume)
     };
     let filled = filled
         .await
-        .map_err(|error| engine_error("the agent's program could not be put into its volume", error));
+        .map_err(|error| engine_error("the library's program could not be put into its volume", error));
     let removed = engine.remove(&name).await;
     filled.and(removed)
 }
 
 /// The program as a file that every user can run, in a tar.
-fn archive(program: &[u8]) -> io::Result<Vec<u8>> {
+fn archive(name: &str, program: &[u8]) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_size(program.len() as u64);
     header.set_mode(0o555);
     let mut archive = tar::Builder::new(Vec::with_capacity(program.len() + 4096));
-    archive.append_data(&mut header, AgentVolume::PROGRAM, program)?;
+    archive.append_data(&mut header, name, program)?;
     archive.into_inner()
 }
 
@@ -217,7 +238,7 @@ async fn remove(engine: &DockerEngine, name: &str) -> Result<(), EngineError> {
         .await
     {
         Ok(()) => Ok(()),
-        Err(error) => match engine_error("the engine did not remove the agent's volume", error) {
+        Err(error) => match engine_error("the engine did not remove the volume of the library's program", error) {
             error if error.kind() == EngineErrorKind::NotFound => Ok(()),
             error => Err(error),
         },
@@ -232,11 +253,11 @@ mod tests {
 
     #[test]
     fn every_user_can_run_the_program_of_the_archive() {
-        let bytes = archive(b"program").unwrap();
+        let bytes = archive("agent", b"program").unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut entries = archive.entries().unwrap();
         let mut entry = entries.next().unwrap().unwrap();
-        assert_eq!(entry.path_bytes(), AgentVolume::PROGRAM.as_bytes());
+        assert_eq!(entry.path_bytes(), "agent".as_bytes());
         assert_eq!(entry.header().mode().unwrap(), 0o555);
         let mut content = Vec::new();
         entry.read_to_end(&mut content).unwrap();

@@ -1,4 +1,4 @@
-//! What a container is to be like, in plain data.
+//! The user's wishes for a container: [`ContainerSpec`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,38 +6,11 @@ use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 
-use super::network::Network;
-use super::raw;
-use super::reference::Reference;
-use super::{AuthKind, RegistryAuth};
-use crate::agent::{AgentFile, ExecVia};
-use crate::error::FieldError;
-use crate::values::labels;
+use super::resolve::{Decided, resolve};
+use crate::agent::ExecVia;
+use crate::engine::{Network, Plan, PullPolicy, RegistryAuth};
+use crate::error::Error;
 use crate::values::shown::{Argv, Fields};
-
-/// When to pull the image.
-///
-/// # Examples
-///
-/// ```
-/// use dockerpool::{ContainerSpec, PullPolicy};
-///
-/// // On a machine without a registry an image that is not there should be an error at once.
-/// let offline = ContainerSpec::new("busybox:1.36").pull(PullPolicy::Never);
-/// assert_ne!(offline, ContainerSpec::new("busybox:1.36"));
-/// assert_eq!(PullPolicy::default(), PullPolicy::IfMissing);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum PullPolicy {
-    /// Never: it must be on the engine.
-    Never,
-    /// Only if it is not on the engine yet.
-    #[default]
-    IfMissing,
-    /// Every time a pool is built, so that a moved tag is followed.
-    Always,
-}
 
 /// A value of a typed setter that has a default. The default gives way to the raw configuration; what was given does not.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,30 +129,14 @@ pub struct ContainerSpec {
     pub(crate) working_dir: Option<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Labels under the reserved prefix, set by the library.
-    pub(crate) own_labels: BTreeMap<String, String>,
     pub(crate) docker_config: ContainerCreateBody,
     pub(crate) host_config: Option<HostConfig>,
     pub(crate) exec_via: ExecVia,
     pub(crate) agent_path: Option<PathBuf>,
     pub(crate) writable_cgroups: bool,
-    /// PID 1, when it is decided that the agent is it.
-    pub(crate) agent: Option<AgentFile>,
     pub(crate) supervise: bool,
-    /// The command that the agent runs beside those of leases, when it is known.
-    pub(crate) supervised: Option<Vec<String>>,
-    /// The directories that the image declares as volumes, when they are known.
-    pub(crate) image_volumes: Vec<String>,
-    /// Its socket, of one container only.
-    pub(crate) agent_socket: Option<PathBuf>,
-    /// There is to be none.
+    /// Whether agents have no socket.
     pub(crate) without_agent_socket: bool,
-    /// Why PID 1 is not the agent, when it is decided that it is not.
-    pub(crate) why_no_agent: Option<&'static str>,
-    /// Why the agent is not out of commands' reach.
-    pub(crate) why_weak: Option<&'static str>,
-    /// The user of commands that name none, where PID 1 is another one.
-    pub(crate) command_user: Option<String>,
 }
 
 impl ContainerSpec {
@@ -214,21 +171,13 @@ impl ContainerSpec {
             working_dir: None,
             env: Vec::new(),
             labels: BTreeMap::new(),
-            own_labels: BTreeMap::new(),
             docker_config: ContainerCreateBody::default(),
             host_config: None,
             exec_via: ExecVia::default(),
             agent_path: None,
             writable_cgroups: false,
-            agent: None,
             supervise: false,
-            supervised: None,
-            image_volumes: Vec::new(),
-            agent_socket: None,
             without_agent_socket: false,
-            why_no_agent: None,
-            why_weak: None,
-            command_user: None,
         }
     }
 
@@ -436,8 +385,8 @@ impl ContainerSpec {
 
     /// The network. Default: [`Network::none`].
     #[must_use]
-    pub fn network(mut self, network: Network) -> Self {
-        self.network = Some(network);
+    pub fn network(mut self, network: impl Into<Network>) -> Self {
+        self.network = Some(network.into());
         self
     }
 
@@ -552,12 +501,36 @@ impl ContainerSpec {
         &self.image
     }
 
-    /// All labels a container of this spec carries, by name.
+    /// Returns the labels that were given, by name.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.labels
-            .iter()
-            .chain(&self.own_labels)
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Resolves the wishes into the plan that an engine is given, as far as it is known without an engine: PID 1 is `cat` where it
+    /// is the library's own, and what the image declares is left out. A pool adds labels of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] with every bad value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use dockerpool::ContainerSpec;
+    ///
+    /// # fn main() -> Result<(), dockerpool::Error> {
+    /// let plan = ContainerSpec::new("busybox:1.36").env("TOKEN", "secret").plan()?;
+    /// assert_eq!(plan.limits.memory, Some(ContainerSpec::DEFAULT_MEMORY));
+    /// assert!(plan.pid1.lifeline && plan.auto_remove);
+    /// assert!(!format!("{plan:?}").contains("secret"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn plan(&self) -> Result<Plan, Error> {
+        match self.problems() {
+            problems if problems.is_empty() => Ok(resolve(self, Decided::default()).plan),
+            problems => Err(Error::Config(problems)),
+        }
     }
 
     /// Whether containers of this spec end with their owner: no PID 1 of the user's own was given, or the agent runs that
@@ -565,137 +538,6 @@ impl ContainerSpec {
     pub fn has_lifeline(&self) -> bool {
         let given = [&self.cmd, &self.docker_config.cmd, &self.docker_config.entrypoint];
         self.supervise || given.iter().all(|given| given.is_none())
-    }
-
-    /// Everything that is wrong with it, by field.
-    pub(crate) fn problems(&self) -> Vec<FieldError> {
-        let mut found = Vec::new();
-        let mut bad = |field: &str, problem: &str| found.push(FieldError::new(field, problem));
-
-        if let Err(problem) = Reference::parse(&self.image) {
-            bad("image", &problem);
-        }
-        match &self.registry_auth.0 {
-            AuthKind::Password { username, .. } if username.is_empty() => {
-                bad("registry_auth", "the user name must not be empty");
-            }
-            AuthKind::IdentityToken(token) if token.is_empty() => bad("registry_auth", "the token must not be empty"),
-            _ => {}
-        }
-        match self.cmd.as_deref() {
-            Some([]) => bad("cmd", "must not be empty"),
-            Some([program, ..]) if program.is_empty() => bad("cmd", "the program must not be empty"),
-            Some(words) if words.iter().any(|word| word.contains('\0')) => bad("cmd", "must not contain NUL"),
-            _ => {}
-        }
-        if self.memory.value().is_some_and(|bytes| bytes < Self::MIN_MEMORY) {
-            bad("memory", "must be at least 6 MiB");
-        }
-        if self.memory.value().is_some_and(|bytes| i64::try_from(bytes).is_err()) {
-            bad("memory", "must fit in 63 bits");
-        }
-        if self
-            .cpus
-            .is_some_and(|cpus| !(cpus.is_finite() && (0.01..=1e6).contains(&cpus)))
-        {
-            bad("cpus", "must be a number from 0.01 up");
-        }
-        if self.pids.value() == Some(0) {
-            bad("pids_limit", "must be at least 1");
-        }
-        for (path, options) in &self.tmpfs {
-            if !path.starts_with('/') || path.trim_end_matches('/').is_empty() {
-                bad("tmpfs", "must be an absolute path, and not the root");
-            }
-            if path.contains(['\0', ':']) || options.contains('\0') {
-                bad("tmpfs", "must not contain NUL, nor the path a ':'");
-            }
-            if options.split(',').any(|option| option == "size=0") {
-                bad("tmpfs", "a size of 0 would mean no limit");
-            }
-        }
-        if let Some(runtime) = &self.runtime {
-            check_text(&mut bad, "runtime", runtime);
-        }
-        if self
-            .shm_size
-            .is_some_and(|bytes| bytes == 0 || i64::try_from(bytes).is_err())
-        {
-            bad("shm_size", "must be at least 1, and fit in 63 bits");
-        }
-        for (name, limit) in &self.ulimits {
-            check_text(&mut bad, "ulimit", name);
-            if !name.is_empty() && !ULIMITS.contains(&&*name.to_ascii_lowercase()) {
-                bad(
-                    "ulimit",
-                    "there is no limit of that name: see setrlimit(2), in lower case and without RLIMIT_",
-                );
-            }
-            if limit.soft > limit.hard || i64::try_from(limit.hard).is_err() {
-                bad(
-                    "ulimit",
-                    "the soft limit must not be above the hard one, which must fit in 63 bits",
-                );
-            }
-        }
-        for name in &self.cap_add {
-            check_text(&mut bad, "cap_add", name);
-        }
-        if let Some(network) = &self.network {
-            network.check(&mut bad);
-        }
-        if let Some(user) = &self.user {
-            check_text(&mut bad, "user", user);
-        }
-        if let Some(platform) = &self.platform {
-            let parts: Vec<_> = platform.split('/').collect();
-            if !(2..=3).contains(&parts.len()) || parts.iter().any(|part| part.is_empty()) {
-                bad(
-                    "platform",
-                    "must be os/architecture or os/architecture/variant, e.g. linux/arm64",
-                );
-            }
-        }
-        if let Some(dir) = &self.working_dir {
-            check_text(&mut bad, "working_dir", dir);
-            if !dir.starts_with('/') {
-                bad("working_dir", "must be an absolute path");
-            }
-        }
-        if self.agent_path.as_ref().is_some_and(|path| !path.is_absolute()) {
-            bad("agent_path", "must be an absolute path");
-        }
-        if self.writable_cgroups && self.exec_via == ExecVia::Docker {
-            bad("writable_cgroups", "needs the agent: see exec_via()");
-        }
-        if self.writable_cgroups && !self.has_lifeline() {
-            bad("writable_cgroups", "does not go with a PID 1 of your own: see cmd()");
-        }
-        if self.writable_cgroups && self.supervise {
-            bad("writable_cgroups", "does not go with supervise_command()");
-        }
-        if self.supervise && self.exec_via == ExecVia::Docker {
-            bad("supervise_command", "needs the agent: see exec_via()");
-        }
-        for (name, value) in &self.env {
-            if name.is_empty() || name.contains('=') {
-                bad("env", "a name must not be empty nor contain '='");
-            }
-            if name.contains('\0') || value.contains('\0') {
-                bad("env", "must not contain NUL");
-            }
-        }
-        for (name, value) in &self.labels {
-            check_text(&mut bad, "label", name);
-            if value.contains('\0') {
-                bad("label", "must not contain NUL");
-            }
-            if name.starts_with(labels::PREFIX) {
-                bad("label", "names that begin with `dockerpool.` are reserved");
-            }
-        }
-        found.extend(raw::merge(self).1);
-        found
     }
 }
 
@@ -723,21 +565,13 @@ impl fmt::Debug for ContainerSpec {
             working_dir,
             env,
             labels,
-            own_labels,
             docker_config,
             host_config,
             exec_via,
             agent_path,
             writable_cgroups,
-            agent,
             supervise,
-            supervised,
-            image_volumes,
-            agent_socket,
             without_agent_socket,
-            why_no_agent,
-            why_weak,
-            command_user,
         } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("ContainerSpec")
@@ -761,98 +595,13 @@ impl fmt::Debug for ContainerSpec {
             .field("working_dir", working_dir)
             .field("env", &env)
             .field("labels", labels)
-            .field("own_labels", own_labels)
             .field("docker_config", &Fields(docker_config))
             .field("host_config", &host_config.as_ref().map(Fields))
             .field("exec_via", exec_via)
             .field("agent_path", agent_path)
             .field("writable_cgroups", writable_cgroups)
-            .field("agent", agent)
             .field("supervise_command", supervise)
-            .field("supervised", &supervised.as_deref().map(Argv))
-            .field("image_volumes", image_volumes)
-            .field("agent_socket", agent_socket)
             .field("without_agent_socket", without_agent_socket)
-            .field("why_no_agent", why_no_agent)
-            .field("why_weak", why_weak)
-            .field("command_user", command_user)
             .finish()
-    }
-}
-
-/// The limits of `setrlimit(2)` that Linux has, as engines name them.
-const ULIMITS: [&str; 16] = [
-    "as",
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
-/// An empty text, or one with a NUL in it.
-fn check_text(bad: &mut impl FnMut(&str, &str), field: &str, text: &str) {
-    if text.is_empty() {
-        bad(field, "must not be empty");
-    }
-    if text.contains('\0') {
-        bad(field, "must not contain NUL");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_are_valid_and_those_of_a_sandbox() {
-        let spec = ContainerSpec::new("busybox");
-        assert!(spec.problems().is_empty());
-        assert_eq!(spec.memory.value(), Some(512 << 20));
-        assert_eq!(spec.pids.value(), Some(512));
-        assert!(spec.has_lifeline());
-        assert!(!spec.cmd(["sleep", "1"]).has_lifeline());
-    }
-
-    #[test]
-    fn every_bad_value_is_named() {
-        let spec = ContainerSpec::new("a b")
-            .cmd(Vec::<String>::new())
-            .memory(1)
-            .cpus(-1.0)
-            .pids_limit(0)
-            .user("")
-            .working_dir("tmp")
-            .ulimit("nofiles", 1, 1)
-            .env("A=B", "x\0")
-            .label("dockerpool.pool", "x");
-        let problems = spec.problems();
-        let fields: Vec<_> = problems.iter().map(FieldError::field).collect();
-        assert_eq!(
-            fields,
-            [
-                "image",
-                "cmd",
-                "memory",
-                "cpus",
-                "pids_limit",
-                "ulimit",
-                "user",
-                "working_dir",
-                "env",
-                "env",
-                "label"
-            ]
-        );
     }
 }

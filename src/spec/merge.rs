@@ -1,0 +1,426 @@
+//! What a [`ContainerSpec`] comes to in Docker's terms: the raw configuration, with what the typed setters were given
+//! written into it, completed by the defaults of a sandbox. The rule is told at [`ContainerSpec`].
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, ResourcesUlimits, RestartPolicyNameEnum,
+};
+
+use super::container_spec::{ContainerSpec, Setting};
+use super::pid1::GUARD_USER;
+use super::resolve::Decided;
+use crate::engine::docker::create_body;
+use crate::error::FieldError;
+use crate::values::labels;
+use crate::values::shown::{Argv, variable};
+
+/// PID 1 of a container with a lifeline: reads its standard input to the end, and ends.
+const LIFELINE_PID1: &str = "cat";
+
+/// Capabilities of root's that engines leave to containers and that hardly any program in a sandbox needs. The rest stays:
+/// the agent starts commands as other users (`SETUID`, `SETGID`) and ends them (`KILL`).
+pub(super) const DROPPED_CAPABILITIES: [&str; 6] = [
+    "NET_RAW",
+    "MKNOD",
+    "AUDIT_WRITE",
+    "SETFCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+];
+
+/// Where the kernel has to kill something for memory, it takes a container's process before one of the host's.
+const OOM_SCORE_ADJ: i64 = 500;
+
+/// Returns what the spec says of a container, the defaults filled in, and every conflict met on the way. What the library
+/// mounts itself is not in it.
+pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreateBody, Vec<FieldError>) {
+    let mut conflicts = Conflicts(Vec::new());
+    let mut body = spec.docker_config.clone();
+    let inner = body.host_config.take();
+    let mut host = match (&spec.host_config, inner) {
+        (Some(host), Some(inner)) if *host != inner => {
+            conflicts.add(
+                "docker_config.host_config",
+                "host_config() was given too, and is different",
+            );
+            host.clone()
+        }
+        (Some(host), _) => host.clone(),
+        (None, inner) => inner.unwrap_or_default(),
+    };
+
+    refuse(spec, &body, &host, &mut conflicts);
+    set_identity(spec, decided, &mut body, &mut conflicts);
+    set_limits(spec, &mut host, &mut conflicts);
+    set_isolation(spec, &mut body, &mut host, &mut conflicts);
+    set_pid1(spec, decided, &mut body, &mut host, &mut conflicts);
+    if !spec.supervise {
+        // The server that the image's own check asks does not run here.
+        body.healthcheck.get_or_insert_with(create_body::no_health_check);
+    }
+    host.log_config.get_or_insert_with(create_body::no_output);
+    body.host_config = Some(host);
+    (body, conflicts.0)
+}
+
+struct Conflicts(Vec<FieldError>);
+
+impl Conflicts {
+    fn add(&mut self, field: &str, problem: impl Into<String>) {
+        self.0.push(FieldError::new(field, problem));
+    }
+
+    /// Writes what a setter was given into a field, where nothing else may stand.
+    fn set<T: PartialEq + Debug>(&mut self, field: &str, setter: &str, raw: &mut Option<T>, value: T) {
+        if let Some(old) = raw.replace(value)
+            && raw.as_ref() != Some(&old)
+        {
+            self.differ(field, setter, &old);
+        }
+    }
+
+    /// The same for one name in a list of names.
+    fn insert(&mut self, field: &str, setter: &str, raw: &mut HashMap<String, String>, name: &str, value: &str) {
+        if let Some(old) = raw.insert(name.to_owned(), value.to_owned())
+            && old != value
+        {
+            self.differ_in(field, setter, name);
+        }
+    }
+
+    /// The same for a command.
+    fn set_command(&mut self, field: &str, setter: &str, raw: &mut Option<Vec<String>>, value: &[String]) {
+        if let Some(old) = raw.replace(value.to_vec())
+            && old != value
+        {
+            self.differ(field, setter, &Argv(&old));
+        }
+    }
+
+    /// Two values of one name; neither is told, since it may be a secret.
+    fn differ_in(&mut self, field: &str, setter: &str, name: &str) {
+        self.add(
+            field,
+            format!("says something else of {name:?} than {setter}(): say it in one place"),
+        );
+    }
+
+    /// A setter has said that there is no limit.
+    fn unlimited(&mut self, field: &str, setter: &str, raw: Option<i64>) {
+        if let Some(limit) = raw.filter(|limit| *limit > 0) {
+            self.differ(field, setter, &limit);
+        }
+    }
+
+    fn differ(&mut self, field: &str, setter: &str, raw: &dyn Debug) {
+        self.add(
+            field,
+            format!("is {raw:?}, and {setter}() says something else: say it in one place"),
+        );
+    }
+}
+
+/// What would break the library's own work.
+fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, conflicts: &mut Conflicts) {
+    let lifeline = spec.has_lifeline();
+    if body
+        .labels
+        .iter()
+        .flatten()
+        .any(|(name, _)| name.starts_with(labels::PREFIX))
+    {
+        conflicts.add(
+            "docker_config.labels",
+            "names that begin with `dockerpool.` are reserved",
+        );
+    }
+    let restarts = |name| !matches!(name, RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO);
+    if host
+        .restart_policy
+        .as_ref()
+        .and_then(|policy| policy.name)
+        .is_some_and(restarts)
+    {
+        conflicts.add(
+            "host_config.restart_policy",
+            "a container that has died is replaced by the pool, and must not come back by itself",
+        );
+    }
+    match host.auto_remove {
+        Some(true) if !lifeline => conflicts.add(
+            "host_config.auto_remove",
+            "the library removes containers with a command of their own itself, and may ask for their exit code first",
+        ),
+        Some(false) if lifeline => conflicts.add(
+            "host_config.auto_remove",
+            "a container that ends with its owner has nobody else to remove it; give it a cmd() of its own",
+        ),
+        _ => {}
+    }
+    if !lifeline {
+        return;
+    }
+    let reason = match spec.supervise {
+        true => "the agent needs its standard input",
+        false => "the library's own PID 1 needs its standard input; give it a cmd() of its own",
+    };
+    for (field, refused) in [
+        ("docker_config.open_stdin", body.open_stdin == Some(false)),
+        ("docker_config.stdin_once", body.stdin_once == Some(false)),
+        ("docker_config.tty", body.tty == Some(true)),
+    ] {
+        if refused {
+            conflicts.add(field, reason);
+        }
+    }
+}
+
+/// Image, user, directory, environment, labels.
+fn set_identity(spec: &ContainerSpec, decided: &Decided, body: &mut ContainerCreateBody, conflicts: &mut Conflicts) {
+    conflicts.set("docker_config.image", "image", &mut body.image, spec.image.clone());
+    if let Some(user) = &spec.user {
+        conflicts.set("docker_config.user", "user", &mut body.user, user.clone());
+    }
+    if let Some(dir) = &spec.working_dir {
+        conflicts.set(
+            "docker_config.working_dir",
+            "working_dir",
+            &mut body.working_dir,
+            dir.clone(),
+        );
+    }
+    if !spec.env.is_empty() {
+        let env = body.env.get_or_insert_default();
+        for (name, value) in &spec.env {
+            let typed = format!("{name}={value}");
+            let same_name = |raw: &&String| raw.split('=').next() == Some(name);
+            if let Some(raw) = env.iter().find(same_name).filter(|raw| **raw != typed) {
+                conflicts.differ_in("docker_config.env", "env", variable(raw));
+            }
+            env.retain(|raw| !same_name(&raw));
+            env.push(typed);
+        }
+    }
+    let labels = body.labels.get_or_insert_default();
+    for (name, value) in &spec.labels {
+        conflicts.insert("docker_config.labels", "label", labels, name, value);
+    }
+    labels.extend(decided.own_labels.clone());
+}
+
+/// Memory, cpus, processes.
+fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Conflicts) {
+    // The checks of the spec have seen to it that the numbers fit.
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    match spec.memory {
+        Setting::Given(Some(bytes)) => {
+            conflicts.set("host_config.memory", "memory", &mut host.memory, signed(bytes));
+        }
+        Setting::Given(None) => conflicts.unlimited("host_config.memory", "memory", host.memory),
+        Setting::Default(bytes) => host.memory = host.memory.or(bytes.map(signed)),
+    }
+    if let Some(limit) = host.memory.filter(|limit| *limit > 0) {
+        // The engine's default would allow as much swap again.
+        host.memory_swap.get_or_insert(limit);
+    }
+    match spec.pids {
+        Setting::Given(Some(pids)) => {
+            conflicts.set(
+                "host_config.pids_limit",
+                "pids_limit",
+                &mut host.pids_limit,
+                i64::from(pids),
+            );
+        }
+        Setting::Given(None) => conflicts.unlimited("host_config.pids_limit", "pids_limit", host.pids_limit),
+        Setting::Default(pids) => host.pids_limit = host.pids_limit.or(pids.map(i64::from)),
+    }
+    if let Some(cpus) = spec.cpus {
+        conflicts.set(
+            "host_config.nano_cpus",
+            "cpus",
+            &mut host.nano_cpus,
+            (cpus * 1e9) as i64,
+        );
+        // Another way to say the same; the engine takes only one of them.
+        conflicts.unlimited("host_config.cpu_quota", "cpus", host.cpu_quota);
+        conflicts.unlimited("host_config.cpu_period", "cpus", host.cpu_period);
+    }
+    if let Some(bytes) = spec.shm_size {
+        conflicts.set("host_config.shm_size", "shm_size", &mut host.shm_size, signed(bytes));
+    }
+    if !spec.ulimits.is_empty() {
+        let ulimits = host.ulimits.get_or_insert_default();
+        for (name, limit) in &spec.ulimits {
+            let typed = ResourcesUlimits {
+                name: Some(name.clone()),
+                soft: Some(signed(limit.soft)),
+                hard: Some(signed(limit.hard)),
+            };
+            let same_name = |raw: &&ResourcesUlimits| raw.name.as_ref() == Some(name);
+            if let Some(raw) = ulimits.iter().find(same_name).filter(|raw| **raw != typed) {
+                conflicts.differ("host_config.ulimits", "ulimit", raw);
+            }
+            ulimits.retain(|raw| !same_name(&raw));
+            ulimits.push(typed);
+        }
+    }
+    // The kernel may write a program's memory to where it likes, on the engine's machine too (`core_pattern`).
+    let ulimits = host.ulimits.get_or_insert_default();
+    if !ulimits.iter().any(|limit| limit.name.as_deref() == Some("core")) {
+        ulimits.push(ResourcesUlimits {
+            name: Some("core".to_owned()),
+            soft: Some(0),
+            hard: Some(0),
+        });
+    }
+    host.oom_score_adj.get_or_insert(OOM_SCORE_ADJ);
+}
+
+/// Network, files, privileges, runtime.
+fn set_isolation(
+    spec: &ContainerSpec,
+    body: &mut ContainerCreateBody,
+    host: &mut HostConfig,
+    conflicts: &mut Conflicts,
+) {
+    if let Some(network) = &spec.network {
+        // Also where both mean the same network: who reads either should not have to look for the other.
+        if let Some(mode) = &host.network_mode {
+            conflicts.add(
+                "host_config.network_mode",
+                format!("is {mode:?}, and network() was called: say it in one place"),
+            );
+        }
+        if network.name().is_some() && body.network_disabled == Some(true) {
+            conflicts.add(
+                "docker_config.network_disabled",
+                "is true, and network() names a network",
+            );
+        }
+        host.network_mode = Some(network.name().unwrap_or("none").to_owned());
+    }
+    host.network_mode.get_or_insert_with(|| "none".to_owned());
+
+    if !spec.tmpfs.is_empty() {
+        let tmpfs = host.tmpfs.get_or_insert_default();
+        for (path, options) in &spec.tmpfs {
+            conflicts.insert("host_config.tmpfs", "tmpfs", tmpfs, path, options);
+        }
+    }
+    if let Some(read_only) = spec.read_only_root {
+        conflicts.set(
+            "host_config.readonly_rootfs",
+            "read_only_root",
+            &mut host.readonly_rootfs,
+            read_only,
+        );
+    }
+    if let Some(runtime) = &spec.runtime {
+        conflicts.set("host_config.runtime", "runtime", &mut host.runtime, runtime.clone());
+    }
+    if spec.writable_cgroups {
+        // The groups of others are not to be seen, let alone written to.
+        conflicts.set(
+            "host_config.cgroupns_mode",
+            "writable_cgroups",
+            &mut host.cgroupns_mode,
+            HostConfigCgroupnsModeEnum::PRIVATE,
+        );
+    }
+    if spec.cap_drop_all {
+        conflicts.set(
+            "host_config.cap_drop",
+            "cap_drop_all",
+            &mut host.cap_drop,
+            vec!["ALL".to_owned()],
+        );
+    }
+    if !spec.cap_add.is_empty() {
+        conflicts.set(
+            "host_config.cap_add",
+            "cap_add",
+            &mut host.cap_add,
+            spec.cap_add.clone(),
+        );
+    }
+    drop_capabilities(host);
+    gain_no_privileges(host);
+}
+
+/// Forbids programs to gain privileges, unless the raw configuration says something of that. An empty list does.
+fn gain_no_privileges(host: &mut HostConfig) {
+    const OPTION: &str = "no-new-privileges";
+    match &mut host.security_opt {
+        Some(options) if options.is_empty() || options.iter().any(|option| option.starts_with(OPTION)) => {}
+        options => options.get_or_insert_default().push(OPTION.to_owned()),
+    }
+}
+
+/// Takes away what nobody has given, where nobody has said what is to be taken away.
+fn drop_capabilities(host: &mut HostConfig) {
+    if host.cap_drop.is_some() || host.privileged == Some(true) {
+        return;
+    }
+    // Engines take the names in both cases, with and without the prefix.
+    let bare = |name: &String| {
+        let name = name.to_ascii_uppercase();
+        name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
+    };
+    let given: Vec<_> = host.cap_add.iter().flatten().map(bare).collect();
+    if given.iter().any(|name| name == "ALL") {
+        return;
+    }
+    let dropped = DROPPED_CAPABILITIES
+        .iter()
+        .filter(|name| !given.iter().any(|given| given == *name));
+    host.cap_drop = Some(dropped.map(|name| (*name).to_owned()).collect());
+}
+
+/// What runs as PID 1.
+fn set_pid1(
+    spec: &ContainerSpec,
+    decided: &Decided,
+    body: &mut ContainerCreateBody,
+    host: &mut HostConfig,
+    conflicts: &mut Conflicts,
+) {
+    // Reaps the zombies that a PID 1 not made for it leaves, which would count against the pids limit.
+    host.init.get_or_insert(true);
+    // An entrypoint, not a command: the image's own entrypoint must not be put before it.
+    if let Some(cmd) = &spec.cmd {
+        conflicts.set_command("docker_config.entrypoint", "cmd", &mut body.entrypoint, cmd);
+        if let Some(raw) = body.cmd.take().filter(|raw| raw != cmd) {
+            conflicts.differ("docker_config.cmd", "cmd", &Argv(&raw));
+        }
+    }
+    if spec.has_lifeline() {
+        let pid1 = match &decided.agent {
+            Some(file) => {
+                if spec.writable_cgroups {
+                    body.user = Some("0:0".to_owned());
+                }
+                // It reaps for itself, and must be PID 1.
+                host.init = Some(false);
+                // The only signal that it knows from outside, whatever the image says; else a stop takes all its time.
+                body.stop_signal = Some("SIGTERM".to_owned());
+                file.program()
+            }
+            None => {
+                if decided.command_user.is_some() {
+                    body.user = Some(GUARD_USER.to_owned());
+                }
+                LIFELINE_PID1
+            }
+        };
+        // In place of a command that is supervised.
+        body.entrypoint = Some(vec![pid1.to_owned()]);
+        body.cmd = None;
+        body.open_stdin = Some(true);
+        body.stdin_once = Some(true);
+        body.tty = Some(false);
+        host.auto_remove = Some(true);
+    }
+}
