@@ -279,8 +279,8 @@ run_in_vm() {
         if [ $SECONDS -ge $until ]; then
             echo "error: not run: the engine's $ENGINES_RUN_DEADLINE s are used up" && rc=1 && continue
         fi
-        # Two at once on one processor: most tests wait most of the time. The examples have limits of seconds.
-        threads=2
+        # Some at once on one processor: most tests wait most of the time. The examples have limits of seconds.
+        threads=$VM_THREADS
         [ "$file" != tests/examples.rs ] || threads=1
         vm_run $ENGINES_FILE_DEADLINE "$binary" --test-threads $threads "${harness[@]}" </dev/null 2>&1 ||
             { rc=$? && echo "error: $file: exit $rc" && rc=1; }

@@ -10,6 +10,7 @@
 VM_DIR=${VM_DIR:-$PWD/target/vm} # the images, the kernel, the disk and the log of the console
 VM_MEMORY=${VM_MEMORY:-4G}       # taken from this machine as it is used
 VM_NICE=${VM_NICE:-10}         # below zero keeps the timing of tests in it when the machine does other work
+VM_THREADS=${VM_THREADS:-2}       # tests at once in it
 VM_BOOT_DEADLINE=180  # seconds for the machine, and for the engine in it, to answer
 VM_BUILD_DEADLINE=900 # seconds for an image
 
