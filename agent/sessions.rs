@@ -1,7 +1,7 @@
 //! The sessions of commands that have ended, for as long as something is in them. What an ended command has left behind
 //! belongs to no other command.
 
-use super::tree::Process;
+use crate::tree::Process;
 
 /// The most sessions that are remembered. Beyond that the oldest are forgotten, and an orphan of such a session counts as any
 /// other.

@@ -1,7 +1,7 @@
 //! Which processes belong to a command, by their parents and sessions. This has no system calls: it is given what `/proc`
 //! says.
 
-use super::users::number;
+use crate::users::number;
 
 /// One process.
 #[derive(Clone, Copy, Default)]

@@ -1,7 +1,7 @@
 //! Looks up `user[:group]` in the container's own files, by the rules of the engines: a number is always an id, which need
 //! not be in the files, and the user's other groups count unless a group is given. This has no system calls.
 
-use super::protocol::Stage;
+use crate::protocol::Stage;
 
 /// The most groups of a user. Further ones are left out.
 pub const MAX_GROUPS: usize = 1024;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 mod buffers;
 mod commands;
+mod lists;
 
 /// Runs a test beside none of the others: processes that they start hold copies of its pipes until they execute their program.
 fn alone() -> MutexGuard<'static, ()> {
