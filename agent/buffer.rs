@@ -8,10 +8,10 @@ const KEEP: usize = 8 * 1024;
 /// A queue of bytes in one piece of memory.
 pub struct Buffer {
     bytes: Bytes,
-    /// What is queued is `bytes[start..end]`.
+    /// The queue is `bytes[start..end]`.
     start: usize,
     end: usize,
-    /// How many bytes have been touched since the last trim.
+    /// The number of bytes that have been touched since the last trim.
     touched: usize,
 }
 
@@ -25,7 +25,7 @@ impl Buffer {
         })
     }
 
-    /// Returns what is queued.
+    /// Returns the queued bytes.
     pub fn queued(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -34,17 +34,17 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Returns the free bytes after what is queued. [`add`](Self::add) queues the first of them.
+    /// Returns the free bytes after the queue. [`add`](Self::add) queues the first of them.
     pub fn free(&mut self) -> &mut [u8] {
         &mut self.bytes[self.end..]
     }
 
-    /// Returns how many free bytes there are after what is queued.
+    /// Returns the number of free bytes after the queue.
     pub fn room(&self) -> usize {
         self.bytes.len() - self.end
     }
 
-    /// Returns how many bytes before what is queued were taken, and would be free after [`move_to_front`](Self::move_to_front).
+    /// Returns the number of bytes before the queue. They are free after [`move_to_front`](Self::move_to_front).
     pub fn taken(&self) -> usize {
         self.start
     }
@@ -73,7 +73,7 @@ impl Buffer {
         }
     }
 
-    /// Moves what is queued to the front, so that all free bytes are after it.
+    /// Moves the queue to the front, so that all free bytes are after it.
     #[inline(never)]
     pub fn move_to_front(&mut self) {
         if self.start > 0 {

@@ -42,7 +42,7 @@ impl OomKills {
     }
 }
 
-/// What all processes that ever were in a command's group have used.
+/// The usage of all processes that ever were in a command's group.
 pub struct Used {
     /// Processor time, in microseconds.
     pub user: u64,

@@ -27,7 +27,7 @@ const AGAIN: u64 = 500_000;
 const NOISY: u8 = 2;
 const NOISY_AGAIN: u64 = 50_000;
 
-/// How many clean looks in a row prove the death, unless everything was stopped.
+/// The number of clean looks in a row that prove the death, unless everything was stopped.
 const CLEAN_LOOKS: u8 = 2;
 
 /// A kill that goes on. Times are in microseconds.
@@ -44,7 +44,7 @@ pub struct Killing {
     stopped: Option<u64>,
 }
 
-/// What came of a round.
+/// The state of a kill after a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     GoesOn,
@@ -148,7 +148,7 @@ pub struct Target<'a> {
     pub others: &'a [u32],
 }
 
-/// What a look has found among the living.
+/// The result of a look at the living processes.
 #[derive(Clone, Copy)]
 struct Look {
     /// Processes of the command, which were killed.

@@ -46,17 +46,18 @@ const CANNOT_RUN: i32 = 124;
 /// The exit code where the library breaks the protocol, or something was taken from the agent that it needs.
 const BROKEN: i32 = 123;
 
-/// How often kills that go on are looked after, in microseconds.
+/// The time between two rounds of kills that go on, in microseconds.
 const KILL_ROUND: u64 = 1000;
 
-/// How long killing everything may take, in microseconds.
+/// The most time that killing everything may take, in microseconds.
 const KILL_ALL_LIMIT: u64 = 10_000_000;
 
-/// How long the agent waits for children in one turn, in microseconds, and after how many of them it looks at the clock.
+/// The most time that the agent waits for children in one turn, in microseconds, and the number of children between two looks at
+/// the clock.
 const REAP_TURN: u64 = 1000;
 const REAP_CLOCK_CHECK: u32 = 16;
 
-/// How many stopped children that the agent traces go on in one turn. The others are killed: programs have themselves traced
+/// The number of stopped children that the agent traces and lets go on in one turn. The others are killed: programs have themselves traced
 /// once, if at all, and those that do so again and again would hide the ends of others.
 const STOPS: u32 = 64;
 
@@ -95,7 +96,7 @@ enum Wiping {
     Over(u32, wipe::Outcome),
 }
 
-/// What [`Agent::wait`] has seen.
+/// The events that [`Agent::wait`] has seen.
 struct Ready {
     signals: bool,
     input: bool,
@@ -261,8 +262,8 @@ impl Agent {
         self.table.commands().any(|command| command.is_being_killed())
     }
 
-    /// Waits for children that have ended: commands, and what they have left behind. Not for long: children that end or stop
-    /// without end must not keep the agent from its other work.
+    /// Waits for children that have ended: first processes of commands, and orphans. The turn is short, since children that end
+    /// or stop without end must not keep the agent from its other work.
     fn reap(&mut self) {
         let begun = sys::now();
         let (mut stops, mut turns) = (0, 0);

@@ -1,4 +1,4 @@
-//! What each message of the library does, see "To the agent" in PROTOCOL.md. Each returns `None` if it makes no sense, which
+//! The messages of the library, see "To the agent" in PROTOCOL.md. Each function returns `None` if its message makes no sense, which
 //! breaks the connection.
 
 use crate::kill;
@@ -25,7 +25,7 @@ const COUNT_TURNS: u32 = 100;
 const SIGNALS: core::ops::RangeInclusive<u32> = 1..=64;
 
 impl Agent {
-    /// Does what the library has asked for. Not for long: some of it takes its time, and commands wait.
+    /// Obeys the messages that have come. The turn is short, since some of them take their time, and commands wait.
     pub fn take_frames(&mut self) {
         let begun = sys::now();
         let mut now = begun;
@@ -81,7 +81,7 @@ impl Agent {
         Fields(self.input.payload(header))
     }
 
-    /// Answers with what the agent can. The library judges the version, from the answer.
+    /// Answers with the abilities of the agent. The library judges the version, from the answer.
     fn hello(&mut self, header: Header) -> Option<()> {
         let mut fields = self.fields(header);
         protocol::hello_version(&mut fields)?;

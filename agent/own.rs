@@ -5,8 +5,8 @@ use core::ffi::CStr;
 
 use crate::sys::{self, Errno, OwnedFd, Processors, Scheduling};
 
-/// How much higher than the agent's the `oom_score_adj` of a command is, in thousandths of all memory, and the kernel's
-/// highest.
+/// The difference between the `oom_score_adj` of a command and the agent's, in thousandths of all memory, and the kernel's
+/// highest value.
 const OOM_STEP: i32 = 100;
 const OOM_MOST: i32 = 1000;
 
@@ -21,7 +21,7 @@ struct File {
     fd: OwnedFd,
     text: [u8; 16],
     len: usize,
-    /// What must be written before the text that was read.
+    /// The text that must be written before the one that was read.
     prefix: &'static [u8],
 }
 

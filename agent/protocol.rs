@@ -21,7 +21,7 @@ pub const HEADER: usize = 9;
 /// The most bytes of input or output in one frame.
 pub const MAX_DATA: usize = 64 * 1024;
 
-/// How many bytes of standard input of one command may be on their way before the agent gives credit.
+/// The most bytes of standard input of one command that may be on their way before the agent gives credit.
 pub const STDIN_WINDOW: u32 = 64 * 1024;
 
 /// After so many bytes of output in frames the agent offers the pipe of a stream, where there is the socket.
@@ -52,7 +52,7 @@ pub const CLEAR_ENV: u32 = 2;
 /// A flag in [`Spawn::flags`]: the command has a terminal in place of pipes.
 pub const WITH_TTY: u32 = 4;
 
-/// How many limits of a process Linux has.
+/// The number of limits that Linux has for a process.
 pub const LIMITS: usize = 16;
 
 /// The bytes of one limit: its number, and the soft and the hard limit.
@@ -137,7 +137,7 @@ pub mod from_agent {
     }
 }
 
-/// What comes before the payload of a frame.
+/// The part of a frame before its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The length of the payload.
@@ -256,7 +256,7 @@ impl Size {
 #[derive(Clone, Copy, Debug)]
 pub struct Spawn<'a> {
     pub flags: u32,
-    /// How many bytes of output may be on their way before there is credit.
+    /// The most bytes of output that may be on their way before there is credit.
     pub window: u32,
     /// The time to run, in milliseconds, or 0 for no deadline.
     pub deadline: u64,
@@ -344,7 +344,7 @@ pub enum Cause {
 const ALL_DEAD: u8 = 1;
 const FOR_MEMORY: u8 = 2;
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exit {
     /// The signal that ended the first process, or 0.
@@ -361,9 +361,9 @@ pub struct Exit {
     pub system: u64,
     /// The largest resident size of one of these processes, in KiB.
     pub peak_kib: u64,
-    /// How many processes of the container the kernel killed for memory meanwhile, or [`UNKNOWN`].
+    /// The number of processes of the container that the kernel killed for memory meanwhile, or [`UNKNOWN`].
     pub oom_kills: u32,
-    /// One of the processes that were killed for memory was the command's.
+    /// A process of the command was killed for memory.
     pub for_memory: bool,
     /// The most memory that all its processes had at once, in bytes, or [`NO_COUNT`] without a control group of its own.
     pub own_peak: u64,

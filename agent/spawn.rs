@@ -1,4 +1,4 @@
-//! What a child does between the fork and the exec.
+//! The work of a child between the fork and the exec.
 
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -12,10 +12,10 @@ use crate::users;
 /// The longest path the kernel takes.
 const PATH_MAX: usize = 4096;
 
-/// How much of a file of users or groups is read.
+/// The most bytes of a file of users or groups that are read.
 const USERS_FILE: usize = 1 << 20;
 
-/// How the agent was started, and so how commands are to start.
+/// The attributes that the agent was started with, and that commands start with.
 pub struct Given {
     pub env: Env,
     pub signal_mask: u64,
@@ -29,7 +29,7 @@ pub struct Given {
 impl Given {
     pub fn new(env: Env, signal_mask: u64) -> sys::Result<Self> {
         let mut cwd = [0; PATH_MAX];
-        // In place of a directory that has no path, the root.
+        // A directory without a path is replaced by the root.
         if sys::cwd(&mut cwd[..PATH_MAX - 1]).is_err() {
             cwd[0] = b'/';
         }

@@ -1,6 +1,6 @@
-//! Where the kernel enters, and what compiled code takes for granted.
+//! The entry point, and the functions that compiled code takes for granted.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 
 use crate::sys::{Env, exit, guard};
 
@@ -53,7 +53,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     crate::run(pid1, env)
 }
 
-// What the compiler calls for copies and comparisons. The crate is `no_builtins`, so these loops stay loops. Their callers
+// The compiler calls these functions for copies and comparisons. The crate is `no_builtins`, so these loops stay loops. Their callers
 // promise what those of C's functions of the same names promise.
 
 #[unsafe(no_mangle)]
@@ -61,7 +61,7 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction copies `len` bytes upwards, which the caller has at both addresses.
     unsafe {
-        asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
+        core::arch::asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
             options(nostack, preserves_flags));
     }
     #[cfg(target_arch = "aarch64")]
@@ -103,7 +103,7 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction writes `len` bytes, which the caller has there.
     unsafe {
-        asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8,
+        core::arch::asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte as u8,
             options(nostack, preserves_flags));
     }
     #[cfg(target_arch = "aarch64")]

@@ -18,7 +18,7 @@ pub struct Process {
     pub started: u64,
 }
 
-/// Whether a process belongs to the command that is looked at.
+/// The owner of a process, as seen from one command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mark {
     #[default]

@@ -5,17 +5,17 @@ use core::ffi::CStr;
 use crate::protocol::Fields;
 use crate::sys::{self, Bytes, Errno, Fd, OwnedFd};
 
-/// How long one turn may take, in microseconds, and how many entries are removed between two looks at the clock.
+/// The most time of one turn, in microseconds, and the number of entries that are removed between two looks at the clock.
 const TURN: u64 = 1000;
 const CLOCK_CHECK: u32 = 16;
 
-/// How many names are tried for a directory that is moved up.
+/// The most names that are tried for a directory that is moved up.
 const NAMES: u32 = 64;
 
 /// The longest name of an entry, with its NUL.
 const NAME: usize = 256;
 
-/// How many bytes of a directory are read at once.
+/// The most bytes of a directory that are read at once.
 const LISTED: usize = 1024;
 
 /// A wipe that goes on. It removes everything in its directories, but not the directories themselves, follows no symbolic link
@@ -26,7 +26,7 @@ pub struct Wipe {
     until: u64,
     /// The [`Buffers`], and then the paths.
     memory: Bytes,
-    /// Where the next path begins, and how many were begun.
+    /// The place of the next path, and the number of paths that were begun.
     at: usize,
     begun: u32,
     /// The directory of the last path that was begun, until it is empty.
@@ -37,7 +37,7 @@ pub struct Wipe {
     failure: Option<(Errno, u32)>,
 }
 
-/// What came of a wipe, or the first failure and the number of its path, from 0 on.
+/// The result of a wipe: the first failure and the number of its path, from 0 on.
 pub type Outcome = Result<(), (Errno, u32)>;
 
 /// A directory that is being emptied. Directories two levels below are moved up into it before they are emptied, so that no
@@ -46,8 +46,9 @@ struct Top {
     list: Listing,
     /// A directory in it that is being emptied.
     inner: Option<Inner>,
-    /// Whether anything was removed or moved in this pass over it, and the last failure.
+    /// Something was removed or moved in this pass over it.
     moved: bool,
+    /// The last failure in this pass.
     left: Option<Errno>,
 }
 
@@ -57,7 +58,7 @@ struct Inner {
     left: Option<Errno>,
 }
 
-/// What has been read of both directories, and the name of the inner one.
+/// The entries that were read of both directories, and the name of the inner one.
 struct Buffers<'a> {
     top: &'a mut [u8],
     inner: &'a mut [u8],
@@ -101,7 +102,7 @@ impl Wipe {
         }))
     }
 
-    /// Goes on for a while. Returns what came of the wipe once it is over.
+    /// Goes on for a turn. Returns the result once the wipe is over.
     pub fn turn(&mut self) -> Option<Outcome> {
         let begun = sys::now();
         loop {
@@ -161,7 +162,7 @@ impl Wipe {
 }
 
 impl Top {
-    /// Removes one entry. Passes over the directory go on until nothing is left or nothing moves, which is returned then.
+    /// Removes one entry. Passes over the directory go on until nothing is left or nothing moves. Then the result is returned.
     fn step(&mut self, buffers: &mut Buffers<'_>, next_name: &mut u32) -> Option<sys::Result<()>> {
         let top = self.list.dir.fd();
         if let Some(inner) = &mut self.inner {

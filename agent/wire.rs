@@ -60,7 +60,7 @@ impl Out {
         self.buffer.is_empty()
     }
 
-    /// Goes on through this socket after what is queued.
+    /// Goes on through this socket after the queue.
     pub fn switch(&mut self, socket: Fd) {
         sys::set_nonblocking(socket);
         self.next = Some(socket);
@@ -172,7 +172,7 @@ impl Out {
         Ok(())
     }
 
-    /// Sends what is queued, with the file descriptor that goes with the first frame. Withdraws the frame where the descriptor
+    /// Sends the queue, with the file descriptor that goes with the first frame. Withdraws the frame where the descriptor
     /// cannot be sent.
     fn send_passing(&mut self) -> sys::Result<usize> {
         let queued = self.buffer.queued();
@@ -214,11 +214,11 @@ pub struct In {
 struct Big {
     header: Header,
     payload: Bytes,
-    /// How much of the payload has come.
+    /// The number of bytes of the payload that have come.
     len: usize,
 }
 
-/// What comes next from the library.
+/// The next frame from the library.
 pub enum Next {
     /// No whole frame.
     Wait,

@@ -168,7 +168,7 @@ pub fn read_dir(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     unsafe { memory_call!(GETDENTS64, fd, buf.as_mut_ptr(), buf.len()) }
 }
 
-/// Returns the names in what [`read_dir`] has read.
+/// Returns the names among the bytes that [`read_dir`] has read.
 pub fn entries(buf: &[u8]) -> impl Iterator<Item = &CStr> {
     let mut rest = buf;
     core::iter::from_fn(move || {
@@ -178,7 +178,7 @@ pub fn entries(buf: &[u8]) -> impl Iterator<Item = &CStr> {
     })
 }
 
-/// Returns the first name in what [`read_dir`] has read, and the length of its entry.
+/// Returns the first name among the bytes that [`read_dir`] has read, and the length of its entry.
 pub fn entry(buf: &[u8]) -> Option<(&CStr, usize)> {
     let len = u16::from_ne_bytes([*buf.get(16)?, *buf.get(17)?]).max(20) as usize;
     let name = CStr::from_bytes_until_nul(buf.get(19..len)?).ok()?;
@@ -218,7 +218,7 @@ const S_IFREG: u16 = 0o100000;
 fn mode(dir: Fd, path: &CStr) -> Result<u16> {
     const AT_EMPTY_PATH: usize = 0x1000;
     const STATX_TYPE_AND_MODE: usize = 3;
-    // Where the answer has the mode, in halves of words.
+    // The place of the mode in the answer, in units of 16 bits.
     const STATX_MODE: usize = 14;
     let flags = if path.is_empty() { AT_EMPTY_PATH } else { 0 };
     let mut stat = [0u16; 128];

@@ -49,8 +49,8 @@ impl<T> Pages<T> {
 impl<T> Drop for Pages<T> {
     fn drop(&mut self) {
         if let Some(bytes @ 1..) = Self::bytes(self.count) {
-            // SAFETY: these pages were mapped by `map` and are unmapped once. Whoever borrows from them borrows from the
-            // owner that is dropped.
+            // SAFETY: these pages were mapped by `map` and are unmapped once. All borrows from them are borrows of
+            // `self`, and so have ended.
             let _ = unsafe { memory_call!(MUNMAP, self.at.as_ptr(), bytes) };
         }
     }

@@ -1,4 +1,4 @@
-//! What a process may use, and how soon it gets it.
+//! Limits and priorities of a process.
 
 use super::Result;
 use super::call::{call, memory_call};

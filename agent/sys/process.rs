@@ -109,7 +109,7 @@ pub fn is_process(pid: i32) -> bool {
     call!(TGKILL, pid, pid, 0) != Err(Errno::SRCH)
 }
 
-/// How a child ended, and what it used.
+/// The end of a child, and its usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waited {
     /// The signal that ended the child, or 0.
@@ -210,7 +210,7 @@ impl Env {
 
     pub fn texts(self) -> impl Iterator<Item = &'static CStr> {
         self.0.iter().map(|text| {
-            // SAFETY: whoever called `new` has promised such texts.
+            // SAFETY: the caller of `new` has promised such texts.
             unsafe { CStr::from_ptr((*text).cast()) }
         })
     }

@@ -1,4 +1,4 @@
-//! To which command a process belonged that PID 1 has waited for, and which command was killed for memory.
+//! The blame: to which command an orphan belongs, and which command was killed for memory.
 
 use super::Table;
 use super::command::{Command, Ended, State};
@@ -17,7 +17,7 @@ pub(super) enum Owner {
     Command(usize),
     /// No command whose end is to be told.
     Nobody,
-    /// One of several.
+    /// It may be one of several commands.
     Unknown,
 }
 

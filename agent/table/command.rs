@@ -41,12 +41,11 @@ pub(super) struct Ended {
     at: u64,
     /// Set if the command did not begin.
     failure: Option<Failure>,
-    /// How many bytes of each output are certainly from before the end, and were not read.
+    /// The bytes of each output that are certainly from before the end, and were not read.
     unread: [usize; 2],
-    /// How many kills for memory there were in the container while the first process ran, or [`UNKNOWN`]. Later ones are of
-    /// others.
+    /// The kills for memory in the container while the first process ran, or [`UNKNOWN`]. Later ones are of others.
     pub kills: u32,
-    /// Whether the command was killed for memory, once that is judged.
+    /// Set once it is judged whether the command was killed for memory.
     for_memory: Option<bool>,
 }
 
@@ -57,7 +56,7 @@ pub(super) struct First {
     _slave: Option<OwnedFd>,
 }
 
-/// What the exit is made of, until it is told.
+/// The facts for the exit, until it is told.
 pub(super) struct Life {
     /// The number of the first process, and so of the command's session.
     pub session: i32,
@@ -66,21 +65,22 @@ pub(super) struct Life {
     /// When the command was started, in the kernel's ticks. It is looked up once that matters.
     pub ticks: Option<u64>,
     deadline: Option<u64>,
-    /// What those of its processes have used that PID 1 has waited for.
+    /// The usage of those of its processes that PID 1 has waited for.
     used: Used,
     /// The container's count of kills for memory at the start, or [`UNKNOWN`].
     kills_before: u32,
-    /// How many kills for memory since then had a victim of the command, and one of others.
+    /// The kills for memory since the start whose victim was of the command.
     pub kills_own: u32,
+    /// The kills for memory since the start whose victim was of others.
     pub kills_elsewhere: u32,
     /// There were processes of others while the command ran.
     pub has_company: bool,
     fate: Fate,
 }
 
-/// Whether the agent ends a command.
+/// The agent's part in the end of a command.
 enum Fate {
-    /// Nobody has asked for that.
+    /// Nobody has asked the agent to kill it.
     Own,
     Killing(Cause, Killing),
     /// Everything is dead, or the kill was given up.
@@ -105,7 +105,7 @@ pub struct Started {
     pub oom_before: u32,
 }
 
-/// What the library is to be told of a command's end.
+/// The frame by which the library is told of a command's end, if it is to be told.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Report {
     None,
@@ -294,8 +294,7 @@ impl Command {
         Some(())
     }
 
-    /// Returns what the library is to be told of the end, once it is to be told. That is after all output from before the end, or
-    /// after the kill.
+    /// Returns the report of the end once it is due: after all output from before the end, or after the kill.
     #[inline(never)]
     pub fn report(&mut self, cgroups: &Cgroups) -> Report {
         match &mut self.state {

@@ -18,14 +18,14 @@ use crate::spawn::{self, Failure, Given, Stdio};
 use crate::sys::{self, Errno, Fd, List, OwnedFd, Pid1, SharedNumbers};
 use blame::Owner;
 
-/// How soon after a command's end the processes that it has left are looked for: long before the kernel can have given all
-/// numbers, and not after each of many commands.
+/// The time from a command's end to the look for the processes that it has left, in microseconds: long before the kernel can
+/// have given all numbers, and not after each of many commands.
 const SETTLE: u64 = 20_000;
 
 /// After how many microseconds of rounds of kills everything else has its turn. At least one round is made.
 const KILL_TURN: u64 = 1000;
 
-/// How often the agent looks whether others have taken the rest of an output.
+/// The time between two looks whether others have taken the rest of an output, in microseconds.
 const LOOK_AT_OUTPUT: u64 = 20_000;
 
 /// All commands.
@@ -43,7 +43,7 @@ pub struct Table {
     failures: SharedNumbers,
 }
 
-/// What the start of a command depends on, beside the request.
+/// The facts that the start of a command depends on, beside the request.
 pub struct Start<'a> {
     pub given: &'a Given,
     pub own: &'a mut Own,
@@ -173,7 +173,7 @@ impl Table {
         if let Some(pid) = command.pid() {
             self.sessions.forget(pid as u32);
         }
-        // What one of several commands leaves behind can begin processes that look like another's.
+        // Processes that one of several commands leaves behind can begin others that look like another command's.
         let mut has_company = !is_alone;
         for life in self.lives_mut() {
             life.has_company = true;
@@ -259,7 +259,7 @@ impl Table {
         true
     }
 
-    /// Looks at what the commands have left behind that have ended a little while ago.
+    /// Looks for the processes that commands have left behind, a while after these have ended.
     pub fn settle(&mut self, pid1: &Pid1, proc: Proc, now: u64) {
         let Some(at) = self.settle_at else {
             return;

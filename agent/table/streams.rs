@@ -8,7 +8,7 @@ use crate::wire::Out;
 /// The longest packet of a pipe of packets (`O_DIRECT`), which a command can make of its output (`PIPE_BUF`).
 const PACKET: u32 = 4096;
 
-/// How much is read at once of output that nobody wants.
+/// The most bytes that are read at once of output that nobody wants.
 const SCRATCH: usize = 4096;
 
 /// More bytes than a terminal holds. They cannot be counted: some are on the way within the kernel.
@@ -17,12 +17,12 @@ const TTY_ROOM: usize = 64 * 1024;
 /// The room of a pipe that the library reads.
 const PIPE_SIZE: usize = 256 * 1024;
 
-/// How often one stream is read before the others have their turn.
+/// The number of reads of one stream before the others have their turn.
 const READS: usize = 4;
 
 /// Standard input of a command.
 pub struct Stdin {
-    /// How much more the library may send.
+    /// The number of bytes that the library may still send.
     window: u32,
     input: Input,
 }
@@ -36,11 +36,11 @@ enum Input {
 
 struct Open {
     pipe: OwnedFd,
-    /// What is to be written. It has memory once there was any.
+    /// The bytes that are to be written. It is made for the first of them.
     buffer: Option<Buffer>,
     /// Nothing more is to come.
     is_ending: bool,
-    /// How much was written that the library does not know of yet.
+    /// The number of bytes that were written and that the library does not know of yet.
     to_credit: u32,
 }
 
@@ -61,7 +61,7 @@ impl Stdin {
         }
     }
 
-    /// Queues what the library has sent. Returns `None` if there was no credit for it or there is no memory.
+    /// Queues bytes that the library has sent. Returns `None` if there was no credit for it or there is no memory.
     pub fn take(&mut self, data: &[u8]) -> Option<()> {
         self.window = self.window.checked_sub(data.len() as u32)?;
         let Input::Open(open) = &mut self.input else {
@@ -155,9 +155,9 @@ impl Open {
 /// Both outputs of a command, or its terminal as the first and no second.
 pub struct Outputs {
     outputs: [Output; 2],
-    /// How much the library has room for.
+    /// The number of bytes that the library has room for.
     credit: u32,
-    /// Nobody wants the output any more. It is read all the same, since a server that was left behind goes on printing.
+    /// Nobody wants the output any more. The agent reads it all the same, since a server that was left behind goes on printing.
     discards: bool,
 }
 
@@ -167,24 +167,24 @@ struct Output {
     way: Way,
 }
 
-/// How the library gets an output.
+/// The way by which the library gets an output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// In frames, since it is a terminal.
+    /// Frames: it is a terminal.
     Terminal,
-    /// In frames. So many bytes have come.
+    /// Frames, in which so many bytes have come.
     Frames(usize),
-    /// In whatever way the library answers: its pipe was offered.
+    /// The pipe was offered, and the library has not answered yet.
     Offered,
-    /// By its pipe. The reading end stays open here too, so that no command gets a signal for printing.
+    /// The pipe. Its reading end stays open here too, so that no process gets SIGPIPE for printing.
     Pipe,
-    /// In frames, since the library cannot take the pipe.
+    /// Frames: the library cannot take the pipe.
     Refused,
 }
 
-/// What came of reading an output.
+/// The result of reading an output.
 pub struct Read {
-    /// How many bytes were read.
+    /// The number of bytes that were read.
     pub len: usize,
     /// Nothing more could be read now.
     pub is_empty: bool,
