@@ -23,7 +23,8 @@ const MAX_PROCESSES: usize = 16 * 1024;
 const MANY: u32 = 64;
 const AGAIN: u64 = 500_000;
 
-/// After so many looks in a row during which processes were begun, everything is stopped too, and again after a shorter while.
+/// After so many looks in a row during which processes were begun, everything is stopped too, and again after a shorter
+/// while.
 const NOISY: u8 = 2;
 const NOISY_AGAIN: u64 = 50_000;
 

@@ -52,13 +52,13 @@ const KILL_ROUND: u64 = 1000;
 /// The most time that killing everything may take, in microseconds.
 const KILL_ALL_LIMIT: u64 = 10_000_000;
 
-/// The most time that the agent waits for children in one turn, in microseconds, and the number of children between two looks at
-/// the clock.
+/// The most time that the agent waits for children in one turn, in microseconds, and the number of children between two
+/// looks at the clock.
 const REAP_TURN: u64 = 1000;
 const REAP_CLOCK_CHECK: u32 = 16;
 
-/// The number of stopped children that the agent traces and lets go on in one turn. The others are killed: programs have themselves traced
-/// once, if at all, and those that do so again and again would hide the ends of others.
+/// The number of stopped children that the agent traces and lets go on in one turn. The others are killed: programs have
+/// themselves traced once, if at all, and those that do so again and again would hide the ends of others.
 const STOPS: u32 = 64;
 
 /// The signals, the library's streams and socket, and three streams of each command.
@@ -262,8 +262,8 @@ impl Agent {
         self.table.commands().any(|command| command.is_being_killed())
     }
 
-    /// Waits for children that have ended: first processes of commands, and orphans. The turn is short, since children that end
-    /// or stop without end must not keep the agent from its other work.
+    /// Waits for children that have ended: first processes of commands, and orphans. The turn is short, since children that
+    /// end or stop without end must not keep the agent from its other work.
     fn reap(&mut self) {
         let begun = sys::now();
         let (mut stops, mut turns) = (0, 0);

@@ -1,5 +1,5 @@
-//! The messages of the library, see "To the agent" in PROTOCOL.md. Each function returns `None` if its message makes no sense, which
-//! breaks the connection.
+//! The messages of the library, see "To the agent" in PROTOCOL.md. Each function returns `None` if its message makes no
+//! sense, which breaks the connection.
 
 use crate::kill;
 use crate::protocol::{self, ANY_USER, BY_SOCKET, Cause, Fields, Header, Size, Spawn, UNKNOWN, VERSION};

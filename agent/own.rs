@@ -112,8 +112,8 @@ impl Own {
         Ok(())
     }
 
-    /// Gives this child, which still has the agent's user, the attributes of the agent's start, but an `oom_score_adj` by which
-    /// the kernel kills it before the agent.
+    /// Gives this child, which still has the agent's user, the attributes of the agent's start, but an `oom_score_adj` by
+    /// which the kernel kills it before the agent.
     pub fn begin_child(&mut self) -> sys::Result<()> {
         self.hold_process()?;
         if self.is_root
@@ -125,8 +125,8 @@ impl Own {
         Ok(())
     }
 
-    /// Raises the agent's own `oom_score_adj` for the moment of the fork, where a child could not raise its own: the files of
-    /// a hidden process belong to root.
+    /// Raises the agent's own `oom_score_adj` for the moment of the fork, where a child could not raise its own: the files
+    /// of a hidden process belong to root.
     pub fn before_fork(&self) {
         if !self.is_root
             && let (Some(file), Some(score)) = (&self.oom_score, self.childs_score())

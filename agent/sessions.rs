@@ -3,8 +3,8 @@
 
 use crate::tree::Process;
 
-/// The most sessions that are remembered. Beyond that the oldest are forgotten, and an orphan of such a session counts as any
-/// other.
+/// The most sessions that are remembered. Beyond that the oldest are forgotten, and an orphan of such a session counts as
+/// any other.
 pub const MOST: usize = 64;
 
 /// Sessions by number. The number of an empty session is free again, and the next process to get it may be hostile. So a
@@ -71,8 +71,8 @@ impl Sessions {
         self.known[..self.len].iter().any(|session| session.number == number)
     }
 
-    /// Takes all processes of now, ordered by pid. Forgets the sessions whose witness has gone or in which nothing lives, and
-    /// finds a living witness for each of the others.
+    /// Takes all processes of now, ordered by pid. Forgets the sessions whose witness has gone or in which nothing lives,
+    /// and finds a living witness for each of the others.
     pub fn look(&mut self, processes: &[Process]) {
         self.retain(|session| {
             let is_there = |(pid, started)| {

@@ -192,8 +192,8 @@ fn become_command(
     let mut found = [0; PATH_MAX];
     let program = look_up(program, path, &mut found)?;
     sys::set_signal_mask(given.signal_mask);
-    // At the end, since they are not meant for what was done before. A process that may change the agent's limits has changed
-    // those that this process began with.
+    // At the end, since they are not meant for what was done before. A process that may change the agent's limits has
+    // changed those that this process began with.
     (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
     Err((Stage::Exec, sys::exec(program, args, env)))
 }

@@ -53,8 +53,8 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     crate::run(pid1, env)
 }
 
-// The compiler calls these functions for copies and comparisons. The crate is `no_builtins`, so these loops stay loops. Their callers
-// promise what those of C's functions of the same names promise.
+// The compiler calls these functions for copies and comparisons. The crate is `no_builtins`, so these loops stay loops.
+// Their callers promise what those of C's functions of the same names promise.
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {

@@ -60,12 +60,12 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// Marks all processes, which are ordered by pid: those of the command whose first process is or was `root` and was started at
-/// `started`, and those of others. `others` are the sessions of other commands, by the numbers of their first processes.
+/// Marks all processes, which are ordered by pid: those of the command whose first process is or was `root` and was started
+/// at `started`, and those of others. `others` are the sessions of other commands, by the numbers of their first processes.
 ///
 /// Descendants of `root` and processes in its session are the command's. A process whose parents have gone and that has left
-/// all these sessions could be any command's. It counts as this one's unless it is older, since nothing of a command is older
-/// than the command.
+/// all these sessions could be any command's. It counts as this one's unless it is older, since nothing of a command is
+/// older than the command.
 pub fn mark(processes: &mut [Process], root: u32, started: u64, others: &[u32]) {
     for i in 0..processes.len() {
         // Climb to a process whose mark is known or that has no parent here.

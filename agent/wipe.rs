@@ -18,8 +18,8 @@ const NAME: usize = 256;
 /// The most bytes of a directory that are read at once.
 const LISTED: usize = 1024;
 
-/// A wipe that goes on. It removes everything in its directories, but not the directories themselves, follows no symbolic link
-/// and enters no mount.
+/// A wipe that goes on. It removes everything in its directories, but not the directories themselves, follows no symbolic
+/// link and enters no mount.
 pub struct Wipe {
     pub id: u32,
     /// When it is given up, in microseconds.
@@ -162,7 +162,8 @@ impl Wipe {
 }
 
 impl Top {
-    /// Removes one entry. Passes over the directory go on until nothing is left or nothing moves. Then the result is returned.
+    /// Removes one entry. Passes over the directory go on until nothing is left or nothing moves. Then the result is
+    /// returned.
     fn step(&mut self, buffers: &mut Buffers<'_>, next_name: &mut u32) -> Option<sys::Result<()>> {
         let top = self.list.dir.fd();
         if let Some(inner) = &mut self.inner {
@@ -222,8 +223,8 @@ impl Top {
     }
 }
 
-/// Opens a directory by a path in which nothing is a symbolic link. It opens one name after the other, since not every kernel
-/// has `openat2`.
+/// Opens a directory by a path in which nothing is a symbolic link. It opens one name after the other, since not every
+/// kernel has `openat2`.
 fn open_path(path: &CStr) -> sys::Result<OwnedFd> {
     let mut names = path.to_bytes().strip_prefix(b"/").ok_or(Errno::INVAL)?;
     let mut dir = sys::open_dir_path(None, c"/")?;

@@ -135,8 +135,8 @@ impl Out {
         self.frame(from_agent::WIPED, id, &payload);
     }
 
-    /// Queues a frame of what one read gives, at most `most` bytes. Returns its length, or 0 at the end. The caller has asked
-    /// [`has_data_room`](Self::has_data_room).
+    /// Queues a frame of what one read gives, at most `most` bytes. Returns its length, or 0 at the end. The caller has
+    /// asked [`has_data_room`](Self::has_data_room).
     pub fn data(&mut self, kind: u8, id: u32, from: Fd, most: usize) -> sys::Result<usize> {
         let most = most.min(MAX_DATA).min(self.data_room());
         let (header, payload) = self.buffer.free().split_at_mut(HEADER);

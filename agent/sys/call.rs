@@ -1,4 +1,5 @@
-//! Calls of the kernel. The type of a call's number says what its arguments are, and so whether a caller must vouch for them.
+//! Calls of the kernel. The type of a call's number says what its arguments are, and so whether a caller must vouch for
+//! them.
 
 use core::arch::asm;
 use core::ffi::CStr;

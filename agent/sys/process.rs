@@ -39,7 +39,8 @@ pub(super) fn getpid() -> usize {
     call!(GETPID).unwrap_or(0)
 }
 
-/// Starts a child, which runs `child` and exits, and returns its pid. The agent has one thread, so a child may do all that it may.
+/// Starts a child, which runs `child` and exits, and returns its pid. The agent has one thread, so a child may do all that
+/// it may.
 pub fn fork(child: impl FnOnce()) -> Result<i32> {
     // SAFETY: without further flags the child has a copy of all memory, its stack too.
     match unsafe { memory_call!(CLONE, SIGCHLD, 0, 0, 0, 0) }? {

@@ -56,8 +56,8 @@ impl Table {
         owner
     }
 
-    /// Counts a process that was killed by SIGKILL for each command that may have lost one for memory. Where there was a kill
-    /// for memory that no process of others is known to have died of, the command's own process did.
+    /// Counts a process that was killed by SIGKILL for each command that may have lost one for memory. Where there was a
+    /// kill for memory that no process of others is known to have died of, the command's own process did.
     pub(super) fn victim(&mut self, owner: Owner, orphan: Option<Process>, oom_kills: u32) {
         if let Owner::Command(place) = owner
             && self.life(place).is_some_and(|life| life.cause() != Cause::Own)

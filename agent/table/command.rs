@@ -180,8 +180,8 @@ impl Command {
         self.life().is_some_and(|life| matches!(life.fate, Fate::Killing(..)))
     }
 
-    /// Returns the deadline, if something is to be done then: a command that runs is killed, and the end of one that has ended
-    /// is told, whatever is still to be read.
+    /// Returns the deadline, if something is to be done then: a command that runs is killed, and the end of one that has
+    /// ended is told, whatever is still to be read.
     pub fn due(&self) -> Option<u64> {
         let life = match &self.state {
             State::Running(running) => &running.life,
@@ -196,7 +196,8 @@ impl Command {
         matches!(&self.state, State::Ended(ended) if ended.unread != [0, 0]) && self.outputs.may_print()
     }
 
-    /// Looks up when the command was started. Its first process must not have been waited for, since the pid could be another's.
+    /// Looks up when the command was started. Its first process must not have been waited for, since the pid could be
+    /// another's.
     pub(super) fn look_at_start(&mut self, proc: Proc) {
         if let State::Running(Running { first, life }) = &mut self.state
             && life.ticks.is_none()
@@ -212,7 +213,8 @@ impl Command {
         }
     }
 
-    /// Begins to kill the command. If the command has ended by itself, its end is told at once, whatever is still to be read.
+    /// Begins to kill the command. If the command has ended by itself, its end is told at once, whatever is still to be
+    /// read.
     #[inline(never)]
     pub fn begin_kill(&mut self, proc: Proc, cause: Cause) {
         self.look_at_start(proc);

@@ -185,8 +185,8 @@ impl Table {
         self.places[place] = Some(command);
     }
 
-    /// Waits for a child that has ended: a command's first process, or an orphan. `oom_kills` counts the container's kills for
-    /// memory. Returns `false` if the child cannot be waited for.
+    /// Waits for a child that has ended: a command's first process, or an orphan. `oom_kills` counts the container's kills
+    /// for memory. Returns `false` if the child cannot be waited for.
     pub fn reap(&mut self, proc: Proc, pid: i32, oom_kills: impl Fn() -> u32) -> bool {
         match self.position(|command| command.pid() == Some(pid)) {
             Some(place) => self.reap_first(proc, place, pid, oom_kills()),

@@ -157,7 +157,8 @@ pub struct Outputs {
     outputs: [Output; 2],
     /// The number of bytes that the library has room for.
     credit: u32,
-    /// Nobody wants the output any more. The agent reads it all the same, since a server that was left behind goes on printing.
+    /// Nobody wants the output any more. The agent reads it all the same, since a server that was left behind goes on
+    /// printing.
     discards: bool,
 }
 
