@@ -187,10 +187,10 @@ impl<T> State<T> {
         handed
     }
 
-    /// Takes the waiters that no item can serve which is on loan or in creation.
+    /// Takes the waiters out of the queue that no item on loan or in creation can serve.
     ///
-    /// An item on loan may serve every waiter in turn, if it may be lent again. Each item in creation serves one waiter, in the
-    /// order of the queue.
+    /// An item on loan serves every waiter in turn, if it may be lent again. Each item in creation serves one waiter, in the order
+    /// of the queue.
     fn hopeless(&mut self, reusable: bool) -> VecDeque<Waiter<T>> {
         if reusable && self.in_use() > 0 {
             return VecDeque::new();
@@ -354,6 +354,7 @@ impl<T> Idle<T> {
         surplus.then(|| state.idle.iter().filter_map(key).min()).flatten()
     }
 
+    /// Takes the idle items that `which` chooses, from the oldest, until `keep` are left.
     fn evict_but(self: &Arc<Self>, keep: usize, mut which: impl FnMut(&T) -> bool) -> Vec<Retired<T>> {
         let mut state = self.state.lock();
         let outdated = state.outdated;
@@ -555,6 +556,7 @@ impl<T> Idle<T> {
         drop(self.retired.send((item, slot)));
     }
 
+    /// Takes a waiter out of the queue, if it is still there.
     fn leave_queue(&self, number: u64) {
         let mut state = self.state.lock();
         let found = state.waiters.binary_search_by_key(&number, |waiter| waiter.number);
@@ -608,6 +610,7 @@ impl<T> Slot<T> {
         self.leave(Phase::Recycling, |counters| counters.discarded += 1);
     }
 
+    /// Moves the slot to a phase that counts as recycling.
     fn leave(&mut self, phase: Phase, count: impl FnOnce(&mut Counters)) {
         if let Some(idle) = &self.idle {
             let mut state = idle.state.lock();

@@ -3,6 +3,7 @@
 use super::idle::Judge;
 use crate::container::{Container, Running};
 
+/// A container between its creation and its removal.
 pub(super) type Item = Container<Running>;
 
 /// Judges a container by its flags alone.

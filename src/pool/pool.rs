@@ -264,7 +264,10 @@ impl Pool {
             match tokio::time::timeout(limit, ticket.turn()).await {
                 Ok(Ok((container, slot))) => Ok(self.lend(container, slot, site)),
                 Ok(Err(Unserved::Closed)) => Err(self.closed()),
-                Ok(Err(Unserved::CannotCreate(error))) => Err(Error::engine("create a container", None, error)),
+                Ok(Err(Unserved::CannotCreate(error))) => {
+                    let error = Error::engine("create a container", None, error);
+                    Err(error.of_pool(self.name()))
+                }
                 Err(_) => {
                     core.idle.timed_out();
                     Err(Error::AcquireTimeout(Box::new(AcquireTimeout {

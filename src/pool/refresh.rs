@@ -40,7 +40,7 @@ impl Pool {
             .prepare(&core.backend.spec.plan, &self.inner.progress);
         bounded("the preparation of the image", PREPARE_TIMEOUT, prepare)
             .await
-            .map_err(|error| Error::engine("prepare the image", None, error))?;
+            .map_err(|error| Error::engine("prepare the image", None, error).of_pool(self.name()))?;
 
         let mut outcome = core.creations.subscribe();
         begin_generation(core);
@@ -53,7 +53,8 @@ impl Pool {
                         break;
                     }
                     if let Some(error) = outcome.borrow_and_update().last_error.clone() {
-                        return Err(Error::engine("create the successor of a container", None, error));
+                        let error = Error::engine("create the successor of a container", None, error);
+                        return Err(error.of_pool(self.name()));
                     }
                 }
             }

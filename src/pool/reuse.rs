@@ -1,4 +1,4 @@
-//! What happens to a container between two leases: [`Reuse`].
+//! The fate of a container between two leases: [`Reuse`].
 
 /// Decides what happens to a container between two leases.
 ///
@@ -28,11 +28,11 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reuse {
-    /// The container goes straight back: the next lease finds the files, background processes and shared memory of the last one.
-    /// Right for trusted work only. The default, until the library can clean a container.
+    /// Lends the container again as it is: the next lease finds the files, background processes and shared memory of the last
+    /// one. Right for trusted work only. The default, until the library can clean a container.
     #[default]
     AsIs,
-    /// Each lease gets a fresh container; a used one is removed and replaced in the background. Right for hostile code and for
-    /// tenants that must not see each other.
+    /// Gives each lease a fresh container. A used container is removed and replaced in the background. Right for hostile code
+    /// and for tenants that must not see each other.
     Never,
 }

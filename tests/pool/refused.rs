@@ -37,7 +37,11 @@ fn assert_refused(result: Result<PooledContainer, Error>, kind: EngineErrorKind)
     assert!(matches!(error, Error::Engine { .. }), "{error:?}");
     assert_eq!(error.engine_error().map(EngineError::kind), Some(kind));
     assert!(!error.is_timeout() && !error.is_retryable(), "{error:?}");
-    assert!(error.to_string().starts_with("could not create a container"), "{error}");
+    let words = error.to_string();
+    assert!(
+        words.starts_with("could not create a container for pool refused: "),
+        "{words}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The heart of the pool, driven by random sequences, against a model that is too simple to be wrong.
+//! Drives the heart of the pool by random sequences, beside a model that is too simple to be wrong.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 use crate::error::EngineErrorKind;
 
-/// What stands for a container.
+/// Stands for a container.
 #[derive(Clone, Debug)]
 struct Item {
     id: usize,
     flags: Arc<Flags>,
 }
 
-/// What became of an item, whoever has it.
+/// The flags of an item, wherever the item is.
 #[derive(Debug, Default)]
 struct Flags {
     outdated: AtomicBool,
@@ -27,7 +27,7 @@ struct Flags {
     pause: Mutex<Option<Pause>>,
 }
 
-/// Has something happen just after an item was looked at.
+/// Makes something happen just after the judge has looked at an item.
 #[derive(Debug)]
 struct Pause {
     looked: mpsc::Sender<()>,
@@ -43,11 +43,11 @@ impl Flags {
         self.spoilt.load(Ordering::Relaxed)
     }
 
-    /// What was seen may not be so any more.
+    /// Lets the flags change between the look at them and what follows from it.
     fn after_a_look(&self) {
         if let Some(Pause { looked, happened }) = self.pause.lock().take() {
             looked.send(()).unwrap();
-            // It cannot happen while the lock is held: then the time is up, and it happens afterwards.
+            // The other thread waits where this one holds the lock. The time is up then, and the change comes afterwards.
             let _ = happened.recv_timeout(Duration::from_millis(50));
         }
     }
@@ -57,27 +57,27 @@ impl Flags {
     }
 }
 
-/// One step. The numbers choose one of those there are.
+/// One step. The number chooses among the items, waiters or slots there are.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Acquire,
     TryAcquire,
-    /// A waiter is polled.
+    /// Polls a waiter.
     Take(usize),
-    /// A waiter leaves, served or not.
+    /// Drops a waiter, served or not.
     Cancel(usize),
     Return(usize),
     Discard(usize),
-    /// A container leaves the pool with its holder.
+    /// Takes a container out of the pool for good.
     TakeOut(usize),
     Reserve,
     Created(usize),
-    /// The creation fails: its slot is freed at once, or after a removal.
+    /// Fails a creation: its slot is freed at once, or after a removal.
     NotCreated(usize),
-    /// The creation fails so that no retry helps. Items on loan may be lent again, or not.
+    /// Fails a creation so that no retry helps. The flag says whether items on loan may be lent again.
     Hopeless(usize, bool),
     Die(usize),
-    /// An item becomes unusable, wherever it is, and nobody has looked yet.
+    /// Makes an item unusable, wherever it is, without a look at it.
     Spoil(usize),
     Removed,
     Outdate(usize),
@@ -122,13 +122,13 @@ fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// A waiter as the model sees it.
+/// A waiter, and its number in the model.
 struct Waiting {
     ticket: Ticket<Item>,
     number: usize,
 }
 
-/// The real thing, what is held of it, and the model beside it.
+/// The real pool, the items and slots taken from it, and the model beside it.
 struct World {
     limits: Limits,
     real: Arc<Idle<Item>>,
@@ -136,21 +136,21 @@ struct World {
     waiting: Vec<Waiting>,
     held: Vec<(Item, Slot<Item>)>,
     creating: Vec<Slot<Item>>,
-    /// Of every item there ever was, by number.
+    /// The flags of every item there ever was, by number.
     flags: Vec<Arc<Flags>>,
     next_ticket: usize,
-    /// Whoever creates has been told to look.
+    /// The background task was notified, and has not looked since.
     rung: bool,
 
     // The model.
     idle: Vec<usize>,
     outdated: usize,
     queue: VecDeque<usize>,
-    /// Served, but not taken yet: ticket and item.
+    /// Waiters that were handed an item and were not polled since: ticket and item.
     served: Vec<(usize, usize)>,
     recycling: usize,
     closed: bool,
-    /// Tickets that were told that no item can be created for them, and have not heard it yet.
+    /// Waiters that were told that no item can be created for them, and were not polled since.
     told: Vec<usize>,
 }
 
@@ -205,7 +205,7 @@ impl World {
             && self.creating.len() < self.limits.max_creating
     }
 
-    /// An item comes in.
+    /// Returns an item, or adds a new one.
     fn model_put(&mut self, id: usize) {
         if !self.flags[id].is_good() {
             self.recycling += 1;
@@ -231,7 +231,7 @@ impl World {
         self.recycling += 1;
     }
 
-    /// The usable one that became idle last; those that are not usable go.
+    /// Takes the usable item that became idle last, and removes unusable ones on the way to it.
     fn model_pop(&mut self) -> Option<usize> {
         while let Some(id) = self.idle.pop() {
             self.outdated = self.outdated.min(self.idle.len());
@@ -329,7 +329,7 @@ impl World {
             }
             Step::Hopeless(n, reusable) => {
                 if let Some(mut slot) = pick(&mut self.creating, n) {
-                    // Nobody is told while an item on loan may come back. Each item in creation is for the first in the queue.
+                    // No waiter is told while an item on loan may come back. Items in creation are for the first in the queue.
                     if !reusable || self.in_use() == 0 {
                         let served = self.creating.len().min(self.queue.len());
                         self.told.extend(self.queue.drain(served..));
@@ -356,7 +356,7 @@ impl World {
             }
             Step::Spoil(n) => {
                 if !self.flags.is_empty() {
-                    // Those made last are those that are still there.
+                    // The newest items are the ones that are still there.
                     let id = self.flags.len() - 1 - n % self.flags.len();
                     self.flags[id].spoilt.store(true, Ordering::Relaxed);
                 }
@@ -420,12 +420,12 @@ impl World {
         let served = self.served.iter().position(|(ticket, _)| *ticket == number);
         let mut expected = served.map(|i| self.served.remove(i).1);
         if expected.is_some_and(|id| self.flags[id].is_spoilt()) {
-            // Refused: an idle one, or the old place in the queue.
+            // The waiter refuses the item. It gets an idle one, or its old place in the queue.
             self.recycling += 1;
             expected = self.model_pop();
             if expected.is_none() && !self.closed {
                 self.queue.push_back(number);
-                // The order of arrival.
+                // Sorted by arrival.
                 self.queue.make_contiguous().sort_unstable();
             }
         }
@@ -441,11 +441,11 @@ impl World {
                 return;
             }
         }
-        // Its ticket is used up.
+        // The ticket is used up.
         self.waiting.remove(n);
     }
 
-    /// Every `n`th container becomes outdated, wherever it is.
+    /// Makes the items outdated that `n` chooses, wherever they are.
     fn outdate(&mut self, n: usize) {
         let is_meant = |id: usize| id % 8 <= n;
         for flag in self.flags.iter().enumerate().filter(|(id, _)| is_meant(*id)) {
@@ -465,7 +465,7 @@ impl World {
         self.real.outdate();
     }
 
-    /// What holds whenever nobody is at work.
+    /// Asserts the rules that hold between two steps.
     fn check(&mut self) {
         let status = self.real.status();
         let expected = Status {
@@ -499,12 +499,12 @@ impl World {
         assert_eq!(self.real.state.lock().outdated, self.outdated);
         assert_eq!(self.real.renewed().now_or_never().is_some(), self.outdated == 0);
 
-        // Whoever creates is told when there is something to create: it hears rings, and sees what is to be removed.
+        // The background task looks when it is notified, and when there is an item to be removed.
         self.rung |= self.real.demand().now_or_never().is_some() || !self.to_remove.is_empty();
         assert!(self.rung || !self.may_create(), "nobody was told: {status}");
     }
 
-    /// Everybody goes home: every slot comes back.
+    /// Drops all that was taken, and asserts that every slot comes back.
     fn end(mut self) {
         self.waiting.clear();
         self.held.clear();
@@ -518,7 +518,7 @@ impl World {
     }
 }
 
-/// Takes out one of those there are, if there is any.
+/// Takes one element, if there is any.
 fn pick<T>(from: &mut Vec<T>, n: usize) -> Option<T> {
     (!from.is_empty()).then(|| from.remove(n % from.len()))
 }
@@ -538,7 +538,7 @@ proptest! {
     }
 }
 
-/// An item comes back, and is spoilt by `spoil` just after it was looked at. Nothing is idle afterwards.
+/// Returns an item that `spoil` spoils just after the judge has looked at it. No item is idle afterwards.
 fn spoilt_as_it_comes_back(phase: Phase, spoil: fn(&Arc<Idle<Item>>, &Item)) {
     let limits = Limits {
         min_idle: 1,
@@ -568,7 +568,7 @@ fn spoilt_as_it_comes_back(phase: Phase, spoil: fn(&Arc<Idle<Item>>, &Item)) {
         move || {
             look.recv().unwrap();
             spoil(&real, &item);
-            // Nobody waits for it any more where the lock was held.
+            // The receiver is gone where the other thread held the lock.
             let _ = happened.send(());
         }
     });
@@ -585,7 +585,7 @@ fn spoilt_as_it_comes_back(phase: Phase, spoil: fn(&Arc<Idle<Item>>, &Item)) {
 #[test]
 fn a_death_is_seen_by_one_of_both_sides() {
     for phase in [Phase::Creating, Phase::InUse] {
-        // As the pool does when the engine tells of it.
+        // As the pool does when the engine reports the death.
         spoilt_as_it_comes_back(phase, |idle, item| {
             item.flags.spoilt.store(true, Ordering::Release);
             for (item, slot) in idle.evict(|other| other.id == item.id) {
