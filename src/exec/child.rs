@@ -227,22 +227,22 @@ impl<'c> Child<'c> {
             let problem = format!("must be from 1 to 64, and is {signal}");
             return Err(Error::BadCommand(FieldError::new("signal", problem)));
         }
-        match &self.control {
-            // It has ended by now.
-            None => Ok(()),
-            Some(Control(control)) if control.can_kill() => {
-                let sent = self.shared.runtime.bounded(
-                    "a signal to a command",
-                    self.shared.call_timeout,
-                    control.signal(signal),
-                );
-                sent.await
-                    .map_err(|error| Error::engine("signal a command in container", Some(self.shared.name()), error))
-            }
-            Some(_) => Err(Error::Unsupported(
+        // A command without a control has ended.
+        let Some(Control(control)) = &self.control else {
+            return Ok(());
+        };
+        let Some(killing) = control.killing() else {
+            return Err(Error::Unsupported(
                 "Docker's exec API cannot send a signal to a single command; use Child::kill, or run `kill` in the container",
-            )),
-        }
+            ));
+        };
+        let sent = self.shared.runtime.bounded(
+            "a signal to a command",
+            self.shared.call_timeout,
+            killing.signal(signal),
+        );
+        sent.await
+            .map_err(|error| Error::engine("signal a command in container", Some(self.shared.name()), error))
     }
 
     /// Gives its terminal another size. Without a [`tty`](crate::Command::tty) nothing happens.
@@ -372,7 +372,10 @@ impl Drop for Child<'_> {
         if !self.halt.is_finished() && !self.detached {
             // At once, not in the background: the guard may be dropped next. One that can be ended alone leaves the container as
             // good as it was, once that is done; until then it counts as unfinished.
-            let alone = self.control.as_ref().map(|Control(control)| control.can_kill());
+            let alone = self
+                .control
+                .as_ref()
+                .map(|Control(control)| control.killing().is_some());
             if !alone.unwrap_or(self.ends_alone) {
                 self.shared.set_taint(Taint::Cancelled);
             }

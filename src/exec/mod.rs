@@ -15,7 +15,6 @@ mod shorthands;
 mod stdio;
 mod verdict;
 
-pub use crate::values::outcome::{ExitStatus, Output, Usage};
 pub use child::Child;
 pub use command::Command;
 pub use limit::{Budget, LimitReached, Limited};
