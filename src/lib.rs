@@ -152,14 +152,14 @@
 #![deny(missing_docs)]
 
 mod agent;
-pub mod container;
+mod container;
 pub mod engine;
 mod error;
-pub mod exec;
+mod exec;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod pool;
+mod pool;
 mod runtime;
 mod spec;
 mod values;
@@ -172,7 +172,12 @@ pub mod testing {
 
 pub use agent::ExecVia;
 pub use container::{Container, Created, Exited, Guard, Paused, Running, State, Taint};
-pub use engine::{DockerEngine, Endpoint, Engine, Network, Progress, PullPolicy, RegistryAuth};
+pub use engine::calls::Engine;
+pub use engine::docker::{DockerEngine, Endpoint};
+pub use engine::network::Network;
+pub use engine::plan::PullPolicy;
+pub use engine::progress::Progress;
+pub use engine::registry_auth::RegistryAuth;
 pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
     Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, LimitReached, Limited, OnLimit, OutputLines,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dockerpool::engine::{ContainerState, Selector};
-use dockerpool::{Container, DockerEngine, Engine, Error, ExecVia, ExitStatus, Output, Pool, Running};
+use dockerpool::engine::{ContainerState, Lifecycle, Observation, Pausing, Selector};
+use dockerpool::{Container, DockerEngine, Error, ExecVia, ExitStatus, Output, Pool, Running};
 use fastrand::Rng;
 use futures_util::future::join_all;
 use parking_lot::Mutex;

@@ -21,8 +21,8 @@ use super::decode::Message;
 use super::socket::{Descriptor, Pipe};
 use super::wire::{self, Cause, Exit, Stage, to_agent};
 use crate::engine::{
-    EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, OutputStream, StreamEnd,
-    TtyInput, TtySize,
+    EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Killing, OutputStream,
+    StreamEnd, TtyInput, TtySize,
 };
 use crate::runtime::bounded;
 
@@ -645,10 +645,12 @@ impl ExecControl for Control {
         })
     }
 
-    fn can_kill(&self) -> bool {
-        true
+    fn killing(&self) -> Option<&dyn Killing> {
+        Some(self)
     }
+}
 
+impl Killing for Control {
     fn kill(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(self.end())
     }

@@ -14,7 +14,7 @@ use crate::agent::ExecVia;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::runtime::{Home, bounded};
-use crate::spec::{ContainerSpec, Decided, Keep, Resolved, bring, check_cgroups, decide, find_command, resolve};
+use crate::spec::{ContainerSpec, Decided, Keep, On, Resolved, bring, check_cgroups, decide, find_command, resolve};
 use crate::values::labels;
 
 impl Container<Created> {
@@ -100,18 +100,14 @@ impl Container<Created> {
                 };
                 resolved = resolve(&spec, decided);
                 let bring_up = |resolved, _| new_handle(resolved).bring_up(Keep(false)).boxed();
-                let (image, timeout) = (image.ok(), DEFAULT_CALL_TIMEOUT);
-                bring(
-                    &spec,
-                    &mut resolved,
-                    image.as_ref(),
-                    ways,
-                    &*engine,
-                    &info,
-                    timeout,
-                    bring_up,
-                )
-                .await?;
+                let image = image.ok();
+                let on = On {
+                    engine: &*engine,
+                    info: &info,
+                    image: image.as_ref(),
+                    call_timeout: DEFAULT_CALL_TIMEOUT,
+                };
+                bring(&spec, &mut resolved, ways, on, bring_up).await?;
             }
             let handle = new_handle(resolved);
             match handle.create(true).await {

@@ -74,9 +74,11 @@ impl Pid1 {
         }
         let mut streams = self.streams.lock();
         *streams = match streams.take() {
-            Some(Streams::Unwatched(mut attachment)) => {
+            Some(Streams::Unwatched(Attachment { stdin, mut output, .. })) => {
                 let task = runtime.spawn(async move {
-                    while let Some(Ok(_)) = attachment.output.next().await {
+                    // Named, so that the task holds it: closed, it ends PID 1.
+                    let _lifeline = stdin;
+                    while let Some(Ok(_)) = output.next().await {
                         tokio::time::sleep(OUTPUT_PAUSE).await;
                     }
                     broke();

@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Attachment, Capabilities, ContainerReport, ContainerState, Creation, Engine, EngineError, EngineErrorKind,
-    EngineInfo, Event, EventKind, ExecControl, ExecRequest, ExecSession, Frame, Identity, ImageInfo, LimitSupport,
-    Network, OutputStream, Plan, ProgressFn, Selector, TtySize,
+    Attachment, Capabilities, Commands, ContainerReport, ContainerState, Creation, Engine, EngineError,
+    EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Identity,
+    ImageInfo, Killing, Lifecycle, LimitSupport, Network, Observation, OutputStream, Parts, Pausing, Plan, ProgressFn,
+    Renaming, Selector, StreamEnd, TtySize,
 };
 
 /// How many events a subscriber may be behind before it loses the oldest.
@@ -460,22 +461,7 @@ impl State {
     }
 }
 
-impl Engine for FakeEngine {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            programs: self.shared.state.lock().pretends_programs,
-            ..Capabilities::all()
-        }
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
-        Box::pin(self.answered(Call::Check, |shared| {
-            let mut info = EngineInfo::new("Fake 1", "1", "linux/amd64");
-            info.limits = shared.state.lock().limits;
-            Ok(info)
-        }))
-    }
-
+impl Lifecycle for FakeEngine {
     fn prepare<'a>(&'a self, plan: &'a Plan, _progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Prepare, move |shared| {
             let networks = &mut shared.state.lock().networks;
@@ -508,10 +494,6 @@ impl Engine for FakeEngine {
         Box::pin(async { Ok(()) })
     }
 
-    fn image<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        Box::pin(self.answered(Call::Image, |_| Ok(ImageInfo::default())))
-    }
-
     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
         Box::pin(self.answered(Call::Create, move |shared| {
             let mut state = shared.state.lock();
@@ -537,20 +519,6 @@ impl Engine for FakeEngine {
             state.peak = state.peak.max(state.containers.len());
             Ok(creation(id))
         }))
-    }
-
-    fn missing_limits<'a>(&'a self, _id: &'a str, _plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        let missing = self.shared.state.lock().missing_limits.clone();
-        Box::pin(async move { Ok(missing) })
-    }
-
-    fn ignored_settings<'a>(
-        &'a self,
-        _id: &'a str,
-        _plan: &'a Plan,
-    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        let ignored = self.shared.state.lock().ignored_settings.clone();
-        Box::pin(async move { Ok(ignored) })
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
@@ -582,34 +550,6 @@ impl Engine for FakeEngine {
         }))
     }
 
-    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        Box::pin(self.answered(Call::Exec, move |shared| {
-            shared.change(id, &[ContainerState::Running], ContainerState::Running)?;
-            let mut state = shared.state.lock();
-            let program = state.program.clone();
-            let alive = state.get(id)?.alive.subscribe();
-            drop(state);
-            Ok(session(program(request), request, alive))
-        }))
-    }
-
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        Box::pin(self.answered(Call::Inspect, move |shared| {
-            Ok(shared.state.lock().get(id)?.report.clone())
-        }))
-    }
-
-    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
-        Box::pin(self.answered(Call::List, move |shared| {
-            let state = shared.state.lock();
-            let matching = state
-                .containers
-                .values()
-                .filter(|c| matches(selector, &c.report.id, &c.labels));
-            Ok(matching.map(|container| container.report.clone()).collect())
-        }))
-    }
-
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Kill, move |shared| {
             shared.end(id, 137);
@@ -620,17 +560,6 @@ impl Engine for FakeEngine {
     fn stop<'a>(&'a self, id: &'a str, _grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Stop, move |shared| {
             shared.end(id, 143);
-            Ok(())
-        }))
-    }
-
-    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(self.answered(Call::Rename, move |shared| {
-            let mut state = shared.state.lock();
-            if state.key_of(name).is_some() {
-                return Err(taken(name));
-            }
-            state.get(id)?.report.name = name.to_owned();
             Ok(())
         }))
     }
@@ -650,20 +579,55 @@ impl Engine for FakeEngine {
             Ok(())
         }))
     }
+}
 
-    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(self.answered(Call::Pause, move |shared| {
-            shared.change(id, &[ContainerState::Running], ContainerState::Paused)?;
+impl Commands for FakeEngine {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        Box::pin(self.answered(Call::Exec, move |shared| {
+            shared.change(id, &[ContainerState::Running], ContainerState::Running)?;
             let mut state = shared.state.lock();
-            shared.tell(state.get(id)?, EventKind::Paused);
-            Ok(())
+            let program = state.program.clone();
+            let alive = state.get(id)?.alive.subscribe();
+            drop(state);
+            Ok(session(program(request), request, alive))
+        }))
+    }
+}
+
+impl Observation for FakeEngine {
+    fn image<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+        Box::pin(self.answered(Call::Image, |_| Ok(ImageInfo::default())))
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        Box::pin(self.answered(Call::Inspect, move |shared| {
+            Ok(shared.state.lock().get(id)?.report.clone())
         }))
     }
 
-    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        Box::pin(self.answered(Call::Unpause, move |shared| {
-            shared.change(id, &[ContainerState::Paused], ContainerState::Running)
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        Box::pin(self.answered(Call::List, move |shared| {
+            let state = shared.state.lock();
+            let matching = state
+                .containers
+                .values()
+                .filter(|c| matches(selector, &c.report.id, &c.labels));
+            Ok(matching.map(|container| container.report.clone()).collect())
         }))
+    }
+
+    fn missing_limits<'a>(&'a self, _id: &'a str, _plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let missing = self.shared.state.lock().missing_limits.clone();
+        Box::pin(async move { Ok(missing) })
+    }
+
+    fn ignored_settings<'a>(
+        &'a self,
+        _id: &'a str,
+        _plan: &'a Plan,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        let ignored = self.shared.state.lock().ignored_settings.clone();
+        Box::pin(async move { Ok(ignored) })
     }
 
     fn events(
@@ -687,16 +651,63 @@ impl Engine for FakeEngine {
     }
 }
 
+impl Engine for FakeEngine {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            programs: self.shared.state.lock().pretends_programs,
+            ..Capabilities::all()
+        }
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+        Box::pin(self.answered(Call::Check, |shared| {
+            let mut info = EngineInfo::new("Fake 1", "1", "linux/amd64");
+            info.limits = shared.state.lock().limits;
+            Ok(info)
+        }))
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts::none().with_pausing(self).with_renaming(self)
+    }
+}
+
+impl Pausing for FakeEngine {
+    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Pause, move |shared| {
+            shared.change(id, &[ContainerState::Running], ContainerState::Paused)?;
+            let mut state = shared.state.lock();
+            shared.tell(state.get(id)?, EventKind::Paused);
+            Ok(())
+        }))
+    }
+
+    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Unpause, move |shared| {
+            shared.change(id, &[ContainerState::Paused], ContainerState::Running)
+        }))
+    }
+}
+
+impl Renaming for FakeEngine {
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.answered(Call::Rename, move |shared| {
+            let mut state = shared.state.lock();
+            if state.key_of(name).is_some() {
+                return Err(taken(name));
+            }
+            state.get(id)?.report.name = name.to_owned();
+            Ok(())
+        }))
+    }
+}
+
 fn taken(name: &str) -> EngineError {
     EngineError::new(EngineErrorKind::Conflict, format!("there is another container {name}"))
 }
 
 fn matches(selector: &Selector, id: &str, labels: &BTreeMap<String, String>) -> bool {
-    selector.id.as_ref().is_none_or(|wanted| wanted == id)
-        && selector
-            .labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
+    selector.selects(id, |name| labels.get(name))
 }
 
 /// A command that prints what it has to, and ends by itself or with its container.
@@ -734,5 +745,21 @@ impl ExecControl for FakeControl {
 
     fn resize(&self, _size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(pending())
+    }
+
+    fn stream_end(&self) -> StreamEnd {
+        StreamEnd::GivenUp
+    }
+
+    fn report(&self) -> Option<ExecReport> {
+        None
+    }
+
+    fn killing(&self) -> Option<&dyn Killing> {
+        None
     }
 }

@@ -202,25 +202,25 @@ impl<G> Child<'_, G> {
                 problem: FieldError::new("signal", format!("must be from 1 to 64, and is {signal}")),
             });
         }
-        match &self.control {
-            // The command has ended.
-            None => Ok(()),
-            Some(control) if control.can_kill() => {
-                let sent = self.shared.runtime.bounded(
-                    "a signal to a command",
-                    self.shared.call_timeout,
-                    control.signal(signal),
-                );
-                sent.await
-                    .map_err(|error| Error::engine_about("signal", self.subject(), error))
-            }
-            Some(_) => Err(Error::Unsupported {
+        // A command without a control has ended.
+        let Some(control) = &self.control else {
+            return Ok(());
+        };
+        let Some(killing) = control.killing() else {
+            return Err(Error::Unsupported {
                 subject: self.subject(),
                 reason: "the engine's exec API cannot send a signal to a single command; use Child::kill(), or run `kill` in \
                          the container"
                     .to_owned(),
-            }),
-        }
+            });
+        };
+        let sent = self.shared.runtime.bounded(
+            "a signal to a command",
+            self.shared.call_timeout,
+            killing.signal(signal),
+        );
+        sent.await
+            .map_err(|error| Error::engine_about("signal", self.subject(), error))
     }
 
     /// Sets the size of the command's terminal, in characters. A no-op without a [`tty`](Command::tty).
@@ -383,7 +383,7 @@ impl<G> Drop for Child<'_, G> {
         }
         // At once, not in the background: the guard may be dropped next. A command that can be ended alone leaves the container
         // as it was, once that is done; until then it counts as unfinished.
-        let alone = self.control.as_ref().map(|control| control.can_kill());
+        let alone = self.control.as_ref().map(|control| control.killing().is_some());
         if !alone.unwrap_or(self.ends_alone) {
             self.shared.set_taint(Taint::Cancelled);
         }

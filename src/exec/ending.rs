@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::container::{Shared, Taint};
-use crate::engine::{EngineError, EngineErrorKind, ExecControl};
+use crate::engine::{EngineError, EngineErrorKind, ExecControl, Killing};
 use crate::runtime::bounded;
 use crate::values::outcome::ExitStatus;
 
@@ -30,13 +30,13 @@ pub(super) enum Proof {
 
 /// Ends a command: alone where that can be, and all of it is proven to be dead; else with everything in the container.
 pub(super) async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint) -> Proof {
-    if control.can_kill() {
+    if let Some(killing) = control.killing() {
         tokio::select! {
-            killed = bounded("the end of a command", KILL_TIMEOUT, control.kill()) => match killed {
+            killed = bounded("the end of a command", KILL_TIMEOUT, killing.kill()) => match killed {
                 Ok(()) => return Proof::Ended,
                 Err(error) => tracing::debug!(container = shared.name(), %error, "could not end a command alone"),
             },
-            () = silence(control) => {
+            () = silence(killing) => {
                 tracing::warn!(container = shared.name(), "no answer when a command is to be ended: its container is killed");
             }
         }
@@ -46,10 +46,10 @@ pub(super) async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint
 
 /// Comes when whoever is to end a command no longer answers: the container's other processes may take all the time there
 /// is.
-async fn silence(control: &dyn ExecControl) {
+async fn silence(killing: &dyn Killing) {
     let mut unanswered = 0;
     while unanswered < 2 {
-        if timeout(ANSWER_DUE, control.sign_of_life()).await.is_ok() {
+        if timeout(ANSWER_DUE, killing.sign_of_life()).await.is_ok() {
             unanswered = 0;
             sleep(ANSWER_DUE / 2).await;
         } else {

@@ -18,7 +18,6 @@ mod start;
 mod stdio;
 mod verdict;
 
-pub use crate::values::outcome::{ExitStatus, Output, Usage};
 pub use child::{Child, OwnedChild};
 pub use command::Command;
 pub use limit::{Budget, LimitReached, Limited};

@@ -698,8 +698,13 @@ impl Prepared {
             let resolved = described(creating::created_now(&resolved), &image);
             new_handle(resolved).bring_up(keep).boxed()
         };
-        let known = Some(&image);
-        let first = spec::bring(spec, resolved, known, ways, engine, info, call_timeout, bring_up).await?;
+        let on = spec::On {
+            engine,
+            info,
+            image: Some(&image),
+            call_timeout,
+        };
+        let first = spec::bring(spec, resolved, ways, on, bring_up).await?;
         *resolved = described(resolved.clone(), &image);
         Ok(first)
     }
@@ -779,7 +784,7 @@ fn check_capabilities(engine: &dyn Engine, plan: &Plan, adopt: Adopt) -> Result<
             "this engine takes no configuration but that of the typed setters",
         ));
     }
-    if adopt != Adopt::Never && !can.rename {
+    if adopt != Adopt::Never && engine.parts().renaming.is_none() {
         missing.push(FieldError::new("adopt", "this engine cannot hand containers over"));
     }
     if missing.is_empty() {

@@ -42,7 +42,6 @@ mod roster;
 mod sweep;
 mod watchdog;
 
-pub use crate::values::status::{Counters, Status};
 pub use adopt::Adopt;
 pub use builder::PoolBuilder;
 pub use guard::PooledContainer;

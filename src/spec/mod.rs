@@ -9,5 +9,5 @@ mod resolve;
 mod tests;
 
 pub use container_spec::ContainerSpec;
-pub(crate) use pid1::{GUARD_USER, Keep, Ways, bring, check_cgroups, decide, find_command};
+pub(crate) use pid1::{GUARD_USER, Keep, On, Ways, bring, check_cgroups, decide, find_command};
 pub(crate) use resolve::{Decided, Resolved, resolve};

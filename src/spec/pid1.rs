@@ -142,8 +142,18 @@ fn must_have_agent(spec: &ContainerSpec) -> bool {
     spec.exec_via == ExecVia::Agent || spec.supervise || spec.writable_cgroups
 }
 
-/// Makes PID 1 ready in the best way that works, and leaves `resolved` with it. The image must be there; `image` says what is
-/// known of it. `bring_up` makes a container, in which PID 1 has shown that it runs, and keeps it if it is told to; it must not
+/// Where PID 1 is to run.
+#[derive(Clone, Copy)]
+pub(crate) struct On<'a> {
+    pub(crate) engine: &'a dyn Engine,
+    pub(crate) info: &'a EngineInfo,
+    /// What is known of the image.
+    pub(crate) image: Option<&'a ImageInfo>,
+    pub(crate) call_timeout: Duration,
+}
+
+/// Makes PID 1 ready in the best way that works, and leaves `resolved` with it. The image must be
+/// there. `bring_up` makes a container, in which PID 1 has shown that it runs, and keeps it if it is told to; it must not
 /// leave one that failed. The first container that works is given back, where one was needed to know: where there is nothing
 /// to choose, or the answer is remembered, none is made. What was made before an error is in `resolved`, for the caller to
 /// release.
@@ -153,14 +163,17 @@ fn must_have_agent(spec: &ContainerSpec) -> bool {
 pub(crate) async fn bring<'a, T: Send>(
     spec: &ContainerSpec,
     resolved: &mut Resolved,
-    image: Option<&ImageInfo>,
     ways: Ways,
-    engine: &dyn Engine,
-    info: &EngineInfo,
-    call_timeout: Duration,
+    on: On<'_>,
     bring_up: impl Fn(Resolved, Keep) -> BoxFuture<'a, Result<Option<T>, EngineError>> + Send + Sync,
 ) -> Result<Option<T>, Error> {
     let Ways { ways, why_no_agent } = ways;
+    let On {
+        engine,
+        info,
+        image,
+        call_timeout,
+    } = on;
     let mut base = resolved.decided.clone();
     base.why_no_agent = why_no_agent;
     base.why_weak = why_weak(spec, info);

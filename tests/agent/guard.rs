@@ -3,7 +3,7 @@
 
 use crate::support::{containers_of_instance, engine, pool};
 use bollard::models::HostConfig;
-use dockerpool::engine::{Engine, ExecRequest};
+use dockerpool::engine::{Commands, ExecRequest};
 use dockerpool::{ActiveExec, Error, ExecVia, ExitStatus, PoolBuilder};
 use futures_util::StreamExt;
 
@@ -22,11 +22,8 @@ async fn it_ends_at_once_unless_it_is_pid_1() {
         let out = c.command("sh").args(["-c", &script]).user(user).output().await.unwrap();
         assert_eq!(out.stdout_lossy(), "125\n125\n");
         // The engine runs it.
-        let request = ExecRequest {
-            argv: ["sh", "-c", &script].map(str::to_owned).to_vec(),
-            user: Some(user.to_owned()),
-            ..ExecRequest::default()
-        };
+        let mut request = ExecRequest::new(["sh", "-c", &script]);
+        request.user = Some(user.to_owned());
         let session = engine().await.exec(c.id(), &request).await.unwrap();
         let printed: Vec<_> = session.output.map(|frame| frame.unwrap().data).collect().await;
         assert_eq!(printed.concat(), b"125\n125\n");

@@ -8,7 +8,7 @@ use crate::proxy::Proxy;
 use crate::support::{Owner, busybox, engine, eventually, finish, is_podman, own_test, unique_name};
 use crate::teller::{Changes, Teller};
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
-use dockerpool::engine::Selector;
+use dockerpool::engine::{Lifecycle, Observation, Selector};
 use dockerpool::{
     ActiveExec, Container, ContainerSpec, DockerEngine, Endpoint, Engine, Error, ExecVia, Lifeline, Pool, PoolBuilder,
 };

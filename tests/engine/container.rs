@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{busybox, eventually, eventually_now};
-use dockerpool::engine::{ContainerState, Selector};
+use dockerpool::engine::{ContainerState, Lifecycle, Observation, Pausing, Selector};
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{
-    Container, ContainerSpec, Created, DockerEngine, Engine, EngineErrorKind, Error, Exited, Paused, Running, State,
-    labels,
+    Container, ContainerSpec, Created, DockerEngine, EngineErrorKind, Error, Exited, Paused, Running, State, labels,
 };
 use tokio::runtime::Handle;
 

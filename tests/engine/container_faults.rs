@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{MARK, containers_of, engine, eventually_now, pool, processes, unique_mark};
-use dockerpool::engine::{EventKind, Selector};
-use dockerpool::{Container, DockerEngine, Engine, Error, ExitStatus, Output, Pool, Running, Taint};
+use dockerpool::engine::{EventKind, Lifecycle, Observation, Pausing, Selector};
+use dockerpool::{Container, DockerEngine, Error, ExitStatus, Output, Pool, Running, Taint};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::private_engine::PrivateEngine;
 use crate::support::{Capability, containers_of, eventually_now, lacks, pool};
-use dockerpool::engine::Selector;
-use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PoolBuilder, PullPolicy};
+use dockerpool::engine::{Lifecycle, Observation, Selector};
+use dockerpool::{DockerEngine, EngineErrorKind, Error, ExitStatus, Output, Pool, PoolBuilder, PullPolicy};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 

@@ -263,11 +263,9 @@ async fn secrets_are_in_no_debug_no_error_and_no_trace() {
         annotations: Some([("key".to_owned(), SECRET.to_owned())].into()),
         ..Default::default()
     }));
-    look!(ExecRequest {
-        argv: vec!["program".into(), SECRET.into()],
-        env: vec![format!("NAME={SECRET}")],
-        ..Default::default()
-    });
+    let mut request = ExecRequest::new(["program", SECRET]);
+    request.env.push(format!("NAME={SECRET}"));
+    look!(request);
     look!(Stdio::bytes(SECRET));
     let shown = format!("{spec:?}");
     for part in ["TYPED", "\"serve\" and 1 arguments", "\"Env\""] {

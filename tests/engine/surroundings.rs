@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::{containers_of, engine, eventually, eventually_now, pool};
 use bollard::Docker;
+use dockerpool::engine::{Lifecycle, Observation, Pausing};
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{DockerEngine, Engine, EngineErrorKind, Error, ExecVia, Pool, PullPolicy};
 use futures_util::StreamExt;

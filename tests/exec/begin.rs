@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::support::{engine, pool, with_container};
-use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Taint};
+use dockerpool::engine::{Lifecycle, Pausing};
+use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Taint};
 
 async fn by_engine(name: &str) -> Pool {
     pool(name).exec_via(ExecVia::Docker).max_total(1).build().await.unwrap()

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{engine, eventually_now, is_crun, is_podman, pool, processes, unique_mark, with_container};
+use dockerpool::engine::{Lifecycle, Pausing};
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
+use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
 use tokio::io::AsyncReadExt;
 
 /// What a shell makes of a script.

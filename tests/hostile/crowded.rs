@@ -1,6 +1,7 @@
 //! No room for another process in the container, and no container any more.
 
-use dockerpool::{Engine, EngineErrorKind, Error, ExitStatus, Taint};
+use dockerpool::engine::Lifecycle;
+use dockerpool::{EngineErrorKind, Error, ExitStatus, Taint};
 
 use crate::ways::{WAYS, Way};
 

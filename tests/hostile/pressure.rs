@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use dockerpool::{Engine as _, Error, ExitStatus, Pool, PooledContainer, Stdio};
+use dockerpool::engine::Pausing;
+use dockerpool::{Error, ExitStatus, Pool, PooledContainer, Stdio};
 use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 

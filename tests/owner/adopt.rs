@@ -7,9 +7,9 @@ use std::process::{Child, ChildStdout, Stdio};
 use crate::support::{busybox, engine, eventually, eventually_now, finish, itself, own_test, unique_name};
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::CreateContainerOptions;
-use dockerpool::engine::{ContainerReport, Selector};
+use dockerpool::engine::{ContainerReport, Lifecycle, Observation, Pausing, Selector};
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{Adopt, DockerEngine, Engine, EngineErrorKind, Pool, PoolBuilder, labels};
+use dockerpool::{Adopt, DockerEngine, EngineErrorKind, Pool, PoolBuilder, labels};
 
 /// Makes a run of this binary, in a process of its own, an owner that is to be killed: its value is the pool's name, and
 /// perhaps a memory limit.

@@ -12,9 +12,9 @@ use crate::support::{
     own_test, pool, python, unique_name,
 };
 use bollard::models::HostConfig;
-use dockerpool::engine::{ContainerState, Selector};
+use dockerpool::engine::{ContainerState, Lifecycle, Observation, Pausing, Selector};
 use dockerpool::{
-    ActiveExec, DockerEngine, Endpoint, Engine, EngineErrorKind, Error, ExecVia, Lifeline, Pool, PoolBuilder, Taint,
+    ActiveExec, DockerEngine, Endpoint, EngineErrorKind, Error, ExecVia, Lifeline, Pool, PoolBuilder, Taint,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};

@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::support::{containers_of, engine, eventually_now, is_podman, pool};
 use dockerpool::engine::{
-    Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, EventKind, ExecRequest, ExecSession,
-    Identity, ImageInfo, Plan, ProgressFn, Selector,
+    Attachment, BoxFuture, BoxStream, Capabilities, Commands, ContainerReport, Creation, EngineInfo, Event, EventKind,
+    ExecRequest, ExecSession, Identity, ImageInfo, Lifecycle, Observation, Parts, Pausing, Plan, ProgressFn, Selector,
 };
 use dockerpool::testing::{FakeEngine, FakeProcess};
 use dockerpool::{Engine, EngineError, ExitStatus, Pool, Taint};
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
@@ -48,7 +47,71 @@ impl Clocked {
     }
 }
 
-impl Engine for Clocked {
+impl Lifecycle for Clocked {
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.prepare(plan, progress)
+    }
+
+    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.release(plan)
+    }
+
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.sweep(plan)
+    }
+
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
+        self.inner.create(identity, plan)
+    }
+
+    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
+        self.inner.attach(id)
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.start(id)
+    }
+
+    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.kill(id)
+    }
+
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.stop(id, grace)
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.inner.remove(id)
+    }
+}
+
+impl Commands for Clocked {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        self.inner.exec(id, request)
+    }
+}
+
+impl Observation for Clocked {
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+        self.inner.image(plan)
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        self.inner.inspect(id)
+    }
+
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        self.inner.list(selector)
+    }
+
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.missing_limits(id, plan)
+    }
+
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.ignored_settings(id, plan)
+    }
+
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
         if since.is_some()
             && let Some(id) = self.dies_untold.lock().take()
@@ -64,7 +127,9 @@ impl Engine for Clocked {
             .take_until(async move { cut.recv().await })
             .boxed()
     }
+}
 
+impl Engine for Clocked {
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }
@@ -73,76 +138,8 @@ impl Engine for Clocked {
         self.inner.check()
     }
 
-    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.prepare(plan, progress)
-    }
-
-    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.release(plan)
-    }
-
-    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.sweep(plan)
-    }
-
-    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        self.inner.image(plan)
-    }
-
-    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
-        self.inner.create(identity, plan)
-    }
-
-    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.missing_limits(id, plan)
-    }
-
-    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.ignored_settings(id, plan)
-    }
-
-    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
-        self.inner.attach(id)
-    }
-
-    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.start(id)
-    }
-
-    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        self.inner.exec(id, request)
-    }
-
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        self.inner.inspect(id)
-    }
-
-    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
-        self.inner.list(selector)
-    }
-
-    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.rename(id, name)
-    }
-
-    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.kill(id)
-    }
-
-    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.stop(id, grace)
-    }
-
-    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.remove(id)
-    }
-
-    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.pause(id)
-    }
-
-    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.unpause(id)
+    fn parts(&self) -> Parts<'_> {
+        self.inner.parts()
     }
 }
 

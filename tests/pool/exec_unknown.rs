@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use dockerpool::engine::{
-    Attachment, Capabilities, ContainerReport, Creation, EngineInfo, Event, ExecControl, ExecRequest, ExecSession,
-    Frame, Identity, ImageInfo, OutputStream, Plan, ProgressFn, Selector, TtySize,
+    Attachment, BoxFuture, BoxStream, Capabilities, Commands, ContainerReport, Creation, EngineInfo, Event,
+    ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Identity, ImageInfo, Killing, Lifecycle, Observation,
+    OutputStream, Parts, Plan, ProgressFn, Selector, StreamEnd, TtySize,
 };
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
 use dockerpool::{Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -86,47 +85,21 @@ impl ExecControl for OddControl {
     fn resize(&self, _size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn stream_end(&self) -> StreamEnd {
+        StreamEnd::GivenUp
+    }
+
+    fn report(&self) -> Option<ExecReport> {
+        None
+    }
+
+    fn killing(&self) -> Option<&dyn Killing> {
+        None
+    }
 }
 
-impl Engine for Odd {
-    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        Box::pin(async move {
-            let mut session = self.inner.exec(id, request).await?;
-            session.control = Box::new(OddControl(self.questions.clone()));
-            // A byte at a time, so that a reader can hold it up.
-            let pieces = session.output.map(move |frame| match frame {
-                Ok(Frame { stream, data }) => {
-                    let byte = |at| {
-                        Ok(Frame {
-                            stream,
-                            data: data.slice(at..=at),
-                        })
-                    };
-                    (0..data.len()).map(byte).collect()
-                }
-                Err(error) => vec![Err(error)],
-            });
-            session.output = pieces.flat_map(stream::iter).boxed();
-            if self.breaks_off {
-                let frame = Frame {
-                    stream: OutputStream::Stdout,
-                    data: Bytes::from_static(b"partial"),
-                };
-                let error = EngineError::new(EngineErrorKind::Protocol, "the connection broke");
-                session.output = stream::iter([Ok(frame), Err(error)]).boxed();
-            }
-            Ok(session)
-        })
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
-        self.inner.check()
-    }
-
+impl Lifecycle for Odd {
     fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
         self.inner.prepare(plan, progress)
     }
@@ -139,20 +112,8 @@ impl Engine for Odd {
         self.inner.sweep(plan)
     }
 
-    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        self.inner.image(plan)
-    }
-
     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
         self.inner.create(identity, plan)
-    }
-
-    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.missing_limits(id, plan)
-    }
-
-    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.ignored_settings(id, plan)
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
@@ -161,18 +122,6 @@ impl Engine for Odd {
 
     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.inner.start(id)
-    }
-
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        self.inner.inspect(id)
-    }
-
-    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
-        self.inner.list(selector)
-    }
-
-    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.rename(id, name)
     }
 
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
@@ -186,17 +135,69 @@ impl Engine for Odd {
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.inner.remove(id)
     }
+}
 
-    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.pause(id)
+impl Commands for Odd {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        Box::pin(async move {
+            let mut session = self.inner.exec(id, request).await?;
+            session.control = Box::new(OddControl(self.questions.clone()));
+            // A byte at a time, so that a reader can hold it up.
+            let pieces = session.output.map(move |frame| match frame {
+                Ok(Frame { stream, data, .. }) => {
+                    let byte = |at| Ok(Frame::new(stream, data.slice(at..=at)));
+                    (0..data.len()).map(byte).collect()
+                }
+                Err(error) => vec![Err(error)],
+            });
+            session.output = pieces.flat_map(stream::iter).boxed();
+            if self.breaks_off {
+                let frame = Frame::new(OutputStream::Stdout, "partial");
+                let error = EngineError::new(EngineErrorKind::Protocol, "the connection broke");
+                session.output = stream::iter([Ok(frame), Err(error)]).boxed();
+            }
+            Ok(session)
+        })
+    }
+}
+
+impl Observation for Odd {
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+        self.inner.image(plan)
     }
 
-    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.unpause(id)
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        self.inner.inspect(id)
+    }
+
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        self.inner.list(selector)
+    }
+
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.missing_limits(id, plan)
+    }
+
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.inner.ignored_settings(id, plan)
     }
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
         self.inner.events(selector, since)
+    }
+}
+
+impl Engine for Odd {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+        self.inner.check()
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        self.inner.parts()
     }
 }
 

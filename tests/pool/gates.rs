@@ -9,9 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::support::eventually_now;
+use dockerpool::engine::Lifecycle;
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{
-    Adopt, ContainerSpec, Engine, EngineErrorKind, Error, Lifeline, Network, Pool, PoolBuilder, PooledContainer, labels,
+    Adopt, ContainerSpec, EngineErrorKind, Error, Lifeline, Network, Pool, PoolBuilder, PooledContainer, labels,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::stub::{Fault, Route, Stub};
 use crate::support::eventually_now;
-use dockerpool::engine::{ExecRequest, Identity, ProgressFn, Selector};
+use dockerpool::engine::{Commands, ExecRequest, Identity, Lifecycle, Observation, Pausing, ProgressFn, Selector};
 use dockerpool::{
     Child, ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExitStatus, Output, Pool, PooledContainer,
     PullPolicy, Stdio, Taint,
@@ -800,10 +800,7 @@ async fn what_is_refused_for_its_version_alone_is_asked_again_in_the_new_one() {
 }
 
 fn any_command() -> ExecRequest {
-    ExecRequest {
-        argv: vec!["any".to_owned()],
-        ..Default::default()
-    }
+    ExecRequest::new(["any"])
 }
 
 #[tokio::test]

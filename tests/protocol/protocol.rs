@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::stub::{Fault, Route, Stub};
 use crate::support::eventually_now;
-use dockerpool::engine::Selector;
+use dockerpool::engine::{Observation, Selector};
 use dockerpool::testing::FakeEngine;
 use dockerpool::{
-    DockerEngine, Engine, EngineErrorKind as Kind, Error, ExitStatus, Network, Pool, PoolBuilder, PooledContainer,
-    Taint, labels,
+    DockerEngine, EngineErrorKind as Kind, Error, ExitStatus, Network, Pool, PoolBuilder, PooledContainer, Taint,
+    labels,
 };
 use futures_util::StreamExt;
 

@@ -8,8 +8,8 @@ use crate::support::{engine, is_podman, pool, unique_name};
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountType,
 };
-use dockerpool::engine::Selector;
-use dockerpool::{Engine, EngineErrorKind, Error, ExecVia, PoolBuilder, labels};
+use dockerpool::engine::{Observation, Selector};
+use dockerpool::{EngineErrorKind, Error, ExecVia, PoolBuilder, labels};
 use futures_util::{StreamExt, stream};
 
 /// One bad setting, and what the error must name.

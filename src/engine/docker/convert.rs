@@ -17,12 +17,16 @@ use crate::error::is_too_many_open_files;
 /// The filters of list and event calls; they name an id differently.
 pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, Vec<String>> {
     let mut filters = HashMap::new();
-    if !selector.labels.is_empty() {
-        let labels = selector.labels.iter().map(|(key, value)| format!("{key}={value}"));
-        filters.insert("label".to_owned(), labels.collect());
-    }
-    if let Some(id) = &selector.id {
-        filters.insert(id_filter.to_owned(), vec![id.clone()]);
+    match selector {
+        // Without a filter all are meant.
+        Selector::Labels(labels) if labels.is_empty() => {}
+        Selector::Labels(labels) => {
+            let labels = labels.iter().map(|(key, value)| format!("{key}={value}"));
+            filters.insert("label".to_owned(), labels.collect());
+        }
+        Selector::Id(id) => {
+            filters.insert(id_filter.to_owned(), vec![id.clone()]);
+        }
     }
     filters
 }

@@ -24,8 +24,8 @@ use super::upgrade::{self, Connection};
 use super::words::{self, Named, Why};
 use super::{DockerEngine, frames, lost_end, versions};
 use crate::engine::{
-    EngineError, EngineErrorKind, ExecControl, ExecRequest, ExecSession, Frame, OutputStream, StreamEnd, TtyInput,
-    TtySize,
+    EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Killing, OutputStream,
+    StreamEnd, TtyInput, TtySize,
 };
 use crate::runtime::{Home, stream_within, within};
 
@@ -526,6 +526,19 @@ impl ExecControl for Control {
 
     fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>> {
         within(&self.asked.runtime, self.asked.resize(size))
+    }
+
+    /// Docker's API does not tell.
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn report(&self) -> Option<ExecReport> {
+        None
+    }
+
+    fn killing(&self) -> Option<&dyn Killing> {
+        None
     }
 
     /// Podman 5.8 had all of it 12 seconds after the end.

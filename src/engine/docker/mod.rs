@@ -43,8 +43,9 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use parking_lot::Mutex;
 
 use super::{
-    Attachment, Capabilities, ContainerReport, ContainerState, Creation, Engine, EngineError, EngineErrorKind,
-    EngineInfo, Event, ExecRequest, ExecSession, Identity, ImageInfo, Mount, MountSource, Plan, ProgressFn, Selector,
+    Attachment, Capabilities, Commands, ContainerReport, ContainerState, Creation, Engine, EngineError,
+    EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, Identity, ImageInfo, Lifecycle, Mount, MountSource,
+    Observation, Parts, Pausing, Plan, ProgressFn, Renaming, Selector,
 };
 use crate::error::Error;
 use crate::runtime::bounded;
@@ -108,9 +109,15 @@ pub struct DockerEngine {
     /// Podman speaks the same API, with differences of its own.
     is_podman: bool,
     agreed: Agreed,
-    said: Arc<Mutex<Option<Heard>>>,
-    volumes: volume::Filled,
+    shared: Arc<Shared>,
     runtime: Home,
+}
+
+/// What clones of an engine have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    said: Mutex<Option<Heard>>,
+    volumes: volume::Filled,
 }
 
 /// An answer to `/info`, and how often another engine may have come to be there before it.
@@ -213,8 +220,7 @@ impl DockerEngine {
             endpoint: Some(endpoint),
             is_podman,
             agreed,
-            said: Arc::default(),
-            volumes: volume::Filled::default(),
+            shared: Arc::default(),
             runtime,
         })
     }
@@ -256,8 +262,7 @@ impl DockerEngine {
             endpoint: None,
             is_podman,
             agreed,
-            said: Arc::default(),
-            volumes: volume::Filled::default(),
+            shared: Arc::default(),
             runtime,
         })
     }
@@ -278,7 +283,7 @@ impl DockerEngine {
     /// Returns the last answer to `/info`. Asks again where another engine may be there since. `None` where nothing was asked so
     /// far: nobody is kept waiting for that.
     async fn said(&self) -> Option<Arc<Said>> {
-        let heard = self.said.lock().clone()?;
+        let heard = self.shared.said.lock().clone()?;
         if heard.changes == self.agreed.changes() {
             return Some(heard.said);
         }
@@ -292,7 +297,7 @@ impl DockerEngine {
         match self.docker.info().await {
             Ok(info) => {
                 let said = Arc::new(Said::of(&info, self.is_podman));
-                *self.said.lock() = Some(Heard {
+                *self.shared.said.lock() = Some(Heard {
                     said: said.clone(),
                     changes,
                 });
@@ -307,7 +312,7 @@ impl DockerEngine {
 
     /// Returns the last answer to `/info`, without a question.
     fn last_said(&self) -> Option<Arc<Said>> {
-        self.said.lock().as_ref().map(|heard| heard.said.clone())
+        self.shared.said.lock().as_ref().map(|heard| heard.said.clone())
     }
 
     /// Makes a call that looks at what the engine takes before it asks for anything, and makes it again where the engine turns
@@ -534,43 +539,7 @@ async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str, at: &str
     .map_err(|error| Error::engine(REACH, None, error))
 }
 
-impl Engine for DockerEngine {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            // Of a connection made by the caller nothing is known.
-            local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix)
-                && self.last_said().is_none_or(|said| said.elsewhere.is_none()),
-            // Podman has no event for it.
-            oom_events: !self.is_podman,
-            ..Capabilities::all()
-        }
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
-        self.here(async move {
-            let version = self
-                .docker
-                .version()
-                .await
-                .map_err(|error| engine_error("the engine's version cannot be read", error))?;
-            let name = if self.is_podman { "Podman" } else { "Docker" };
-            let part = |told: Option<String>| text::clean(&told.unwrap_or_default()).into_owned();
-            let mut info = EngineInfo::new(
-                format!("{name} {}", part(version.version)),
-                part(version.api_version),
-                format!("{}/{}", part(version.os), part(version.arch)),
-            );
-            // Where there is no answer, the containers will tell.
-            if let Some(said) = self.ask_what_it_is().await {
-                info.limits = said.limits;
-                info.cgroup_version = said.cgroup_version;
-                info.remaps_users = said.remaps_users;
-            }
-            info.id = self.endpoint.as_ref().map(ToString::to_string);
-            Ok(info)
-        })
-    }
-
+impl Lifecycle for DockerEngine {
     fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
             let failed = |doing| move |error: EngineError| error.while_doing(doing);
@@ -602,43 +571,8 @@ impl Engine for DockerEngine {
         self.here(volume::sweep(self, plan))
     }
 
-    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        self.here(async move {
-            let image = image::describe(self, &plan.image).await?;
-            let config = image.config.unwrap_or_default();
-            let mut volumes = config.volumes.unwrap_or_default();
-            // A map in the answer; the fingerprint is to be the same each time.
-            volumes.sort();
-            Ok(ImageInfo {
-                id: image.id,
-                user: Some(config.user.unwrap_or_default()),
-                entrypoint: Some(config.entrypoint.unwrap_or_default()),
-                cmd: Some(config.cmd.unwrap_or_default()),
-                volumes,
-            })
-        })
-    }
-
     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
         self.here(self.again_if_replaced(move || self.create_once(identity, plan)))
-    }
-
-    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.here(async move {
-            let asked = self.body_of(plan)?;
-            let found = self.description(id).await?;
-            let (asked, found) = (asked.host_config.unwrap_or_default(), found.host_config);
-            Ok(found.map_or_else(Vec::new, |found| limits::missing(&asked, &found, self.is_podman)))
-        })
-    }
-
-    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.here(async move {
-            let asked = self.body_of(plan)?;
-            let found = self.description(id).await?;
-            let own: Vec<_> = plan.mounts.iter().filter_map(own_file).collect();
-            Ok(read_back::ignored(&asked, &found, &own, self.is_podman))
-        })
     }
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
@@ -682,31 +616,6 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        self.here(self.again_if_replaced(move || exec::start(self, id, request)))
-    }
-
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        self.here(async move { report_of_inspect(self.description(id).await?) })
-    }
-
-    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
-        self.here(async move {
-            let options = query::ListContainersOptions {
-                all: true,
-                filters: Some(convert::filters(selector, "id")),
-                ..Default::default()
-            };
-            let found = self
-                .docker
-                .list_containers(Some(options))
-                .await
-                .or_else(convert::with_other_states)
-                .map_err(|error| engine_error("the engine did not list containers", error))?;
-            found.into_iter().map(report_of_summary).collect()
-        })
-    }
-
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
             let options = query::KillContainerOptions {
@@ -739,16 +648,6 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.here(async move {
-            let options = query::RenameContainerOptions { name: name.to_owned() };
-            self.docker
-                .rename_container(id, options)
-                .await
-                .map_err(|error| engine_error("the engine did not rename the container", error))
-        })
-    }
-
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
             // Without `v` the anonymous volumes of the image would stay behind.
@@ -772,7 +671,119 @@ impl Engine for DockerEngine {
             }
         })
     }
+}
 
+impl Commands for DockerEngine {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
+        self.here(self.again_if_replaced(move || exec::start(self, id, request)))
+    }
+}
+
+impl Observation for DockerEngine {
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
+        self.here(async move {
+            let image = image::describe(self, &plan.image).await?;
+            let config = image.config.unwrap_or_default();
+            let mut volumes = config.volumes.unwrap_or_default();
+            // A map in the answer; the fingerprint is to be the same each time.
+            volumes.sort();
+            Ok(ImageInfo {
+                id: image.id,
+                user: Some(config.user.unwrap_or_default()),
+                entrypoint: Some(config.entrypoint.unwrap_or_default()),
+                cmd: Some(config.cmd.unwrap_or_default()),
+                volumes,
+            })
+        })
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
+        self.here(async move { report_of_inspect(self.description(id).await?) })
+    }
+
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
+        self.here(async move {
+            let options = query::ListContainersOptions {
+                all: true,
+                filters: Some(convert::filters(selector, "id")),
+                ..Default::default()
+            };
+            let found = self
+                .docker
+                .list_containers(Some(options))
+                .await
+                .or_else(convert::with_other_states)
+                .map_err(|error| engine_error("the engine did not list containers", error))?;
+            found.into_iter().map(report_of_summary).collect()
+        })
+    }
+
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.here(async move {
+            let asked = self.body_of(plan)?;
+            let found = self.description(id).await?;
+            let (asked, found) = (asked.host_config.unwrap_or_default(), found.host_config);
+            Ok(found.map_or_else(Vec::new, |found| limits::missing(&asked, &found, self.is_podman)))
+        })
+    }
+
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        self.here(async move {
+            let asked = self.body_of(plan)?;
+            let found = self.description(id).await?;
+            let own: Vec<_> = plan.mounts.iter().filter_map(own_file).collect();
+            Ok(read_back::ignored(&asked, &found, &own, self.is_podman))
+        })
+    }
+
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+        stream_within(&self.runtime, events::subscribe(self, selector, since))
+    }
+}
+
+impl Engine for DockerEngine {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            // Of a connection made by the caller nothing is known.
+            local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix)
+                && self.last_said().is_none_or(|said| said.elsewhere.is_none()),
+            // Podman has no event for it.
+            oom_events: !self.is_podman,
+            ..Capabilities::all()
+        }
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
+        self.here(async move {
+            let version = self
+                .docker
+                .version()
+                .await
+                .map_err(|error| engine_error("the engine's version cannot be read", error))?;
+            let name = if self.is_podman { "Podman" } else { "Docker" };
+            let part = |told: Option<String>| text::clean(&told.unwrap_or_default()).into_owned();
+            let mut info = EngineInfo::new(
+                format!("{name} {}", part(version.version)),
+                part(version.api_version),
+                format!("{}/{}", part(version.os), part(version.arch)),
+            );
+            // Where there is no answer, the containers will tell.
+            if let Some(said) = self.ask_what_it_is().await {
+                info.limits = said.limits;
+                info.cgroup_version = said.cgroup_version;
+                info.remaps_users = said.remaps_users;
+            }
+            info.id = self.endpoint.as_ref().map(ToString::to_string);
+            Ok(info)
+        })
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts::none().with_pausing(self).with_renaming(self)
+    }
+}
+
+impl Pausing for DockerEngine {
     fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
             let result = self.docker.pause_container(id).await;
@@ -800,8 +811,16 @@ impl Engine for DockerEngine {
             }
         })
     }
+}
 
-    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
-        stream_within(&self.runtime, events::subscribe(self, selector, since))
+impl Renaming for DockerEngine {
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.here(async move {
+            let options = query::RenameContainerOptions { name: name.to_owned() };
+            self.docker
+                .rename_container(id, options)
+                .await
+                .map_err(|error| engine_error("the engine did not rename the container", error))
+        })
     }
 }

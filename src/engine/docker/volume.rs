@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::DockerEngine;
 use super::convert::{checked, engine_error};
 use super::create_body;
-use crate::engine::{Engine, EngineError, EngineErrorKind, Plan, ProgramVolume, Selector};
+use crate::engine::{EngineError, EngineErrorKind, Lifecycle, Plan, ProgramVolume, Selector};
 use crate::values::labels;
 use crate::values::owner::Owner;
 
@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FILLED_AT: &str = "/.dockerpool";
 
 /// The volumes that were asked for, by name: whether each was filled, as far as is known. Locked by the task that fills it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Filled(Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<bool>>>>>);
+#[derive(Debug, Default)]
+pub(super) struct Filled(Mutex<HashMap<String, Arc<tokio::sync::Mutex<bool>>>>);
 
 impl Filled {
     fn of(&self, volume: &ProgramVolume) -> Arc<tokio::sync::Mutex<bool>> {
@@ -42,7 +42,7 @@ impl Filled {
 /// since anybody may prune volumes that are in no container, and the engine then makes an empty one.
 pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
     for volume in plan.volumes() {
-        let filled = engine.volumes.of(volume);
+        let filled = engine.shared.volumes.of(volume);
         let mut filled = filled.lock().await;
         if *filled && is_there(engine, volume).await? {
             continue;
@@ -78,7 +78,7 @@ pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), En
                 removed => break removed?,
             }
         }
-        engine.volumes.forget(volume);
+        engine.shared.volumes.forget(volume);
     }
     Ok(())
 }
@@ -116,10 +116,7 @@ pub(super) async fn sweep(engine: &DockerEngine, plan: &Plan) -> Result<(), Engi
         let own = own
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), volume.labels.get(name)?.clone())));
-        let selector = Selector {
-            labels: own.collect(),
-            id: None,
-        };
+        let selector = Selector::Labels(own.collect());
         for user in users(engine, &name, &selector).await? {
             engine.remove(&user).await?;
         }
@@ -218,7 +215,10 @@ async fn users(engine: &DockerEngine, volume: &str, selector: &Selector) -> Resu
         .map_err(|error| engine_error("the engine did not list containers", error))?;
     found
         .into_iter()
-        .filter(|container| container.labels.as_ref().is_some_and(|labels| selector.fits(labels)))
+        .filter(|container| {
+            let labels = container.labels.as_ref();
+            selector.selects("", |name| labels?.get(name))
+        })
         .filter(|container| mounts(container, volume))
         .filter_map(|container| container.id)
         .map(checked)

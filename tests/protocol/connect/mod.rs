@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::proxy::{Authority, Proxy};
 use crate::support::pool;
-use dockerpool::engine::ExecRequest;
+use dockerpool::engine::{Commands, ExecRequest};
 use dockerpool::{DockerEngine, Endpoint, Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Taint};
 use futures_util::StreamExt;
 use tempfile::TempDir;
@@ -166,11 +166,8 @@ async fn what_is_sent_over_tls_does_not_wait_for_an_acknowledgement() {
     let pool = pool("connect").engine(engine.clone()).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let argv = ["sh", "-c", "while read line; do echo $line; done"];
-    let request = ExecRequest {
-        argv: argv.map(str::to_owned).into(),
-        stdin: true,
-        ..Default::default()
-    };
+    let mut request = ExecRequest::new(argv);
+    request.stdin = true;
     let mut session = engine.exec(c.id(), &request).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     // Without TCP_NODELAY the second half of a line waits until the first is acknowledged, which nothing but the other

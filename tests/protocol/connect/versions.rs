@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::{HealthConfig, HostConfig};
-use dockerpool::engine::{ContainerReport, Selector};
+use dockerpool::engine::{ContainerReport, Observation, Selector};
 use dockerpool::{
     Container, ContainerSpec, DockerEngine, Endpoint, Engine, EngineErrorKind, Error, ExecVia, Network, Pool,
     PullPolicy,

@@ -1,0 +1,304 @@
+//! The traits that an engine implements: [`Engine`] and those it consists of.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+#[cfg(doc)]
+use super::Pid1;
+use super::{
+    Attachment, BoxFuture, BoxStream, Capabilities, ContainerReport, Creation, EngineError, EngineErrorKind,
+    EngineInfo, Event, ExecRequest, ExecSession, Identity, ImageInfo, Plan, ProgressFn, Selector,
+};
+#[cfg(doc)]
+use crate::values::labels;
+
+/// Runs containers for pools. Object-safe: a pool holds an `Arc<dyn Engine>`. The calls are grouped by what a caller needs:
+/// [`Lifecycle`], [`Commands`], [`Observation`], and the [`Parts`] that an engine may lack.
+///
+/// No method has a default: an engine that passes calls on to another one does not compile before it says what becomes of each.
+///
+/// # Contract
+///
+/// - Every future may be dropped at any await point; what it had begun may then have happened or not, and the caller
+///   finds out by [`inspect`](Observation::inspect) or makes it undone by [`remove`](Lifecycle::remove).
+/// - No deadline is asked of the engine: the library puts its own around every call and every read.
+/// - [`remove`](Lifecycle::remove) of something that is not there is success.
+/// - [`create`](Lifecycle::create) is idempotent by name: a container of that name that carries the plan's
+///   labels is success, any other is an [`EngineErrorKind::Conflict`]. Of several who create one of the same name at the
+///   same time, in whatever process, one succeeds.
+///
+/// # Examples
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicUsize, Ordering};
+/// # use std::time::{Duration, SystemTime};
+/// # use dockerpool::engine::*;
+/// # use dockerpool::{Engine, EngineError, EngineErrorKind, Pool};
+/// # type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
+/// /// Another engine, under a quota of containers made.
+/// #[derive(Debug)]
+/// struct Quota {
+///     inner: Arc<dyn Engine>,
+///     left: AtomicUsize,
+/// }
+///
+/// impl Lifecycle for Quota {
+///     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
+///         let one_less = |left: usize| left.checked_sub(1);
+///         match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
+///             Ok(_) => self.inner.create(identity, plan),
+///             Err(_) => Box::pin(async { Err(EngineError::new(EngineErrorKind::Rejected, "the quota is used up")) }),
+///         }
+///     }
+///
+///     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+///         self.inner.remove(id)
+///     }
+///     // ... and so on: all else is passed on.
+/// #     fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> Answer<'a, ()> {
+/// #         self.inner.prepare(plan, progress)
+/// #     }
+/// #     fn release<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
+/// #         self.inner.release(plan)
+/// #     }
+/// #     fn sweep<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
+/// #         self.inner.sweep(plan)
+/// #     }
+/// #     fn attach<'a>(&'a self, id: &'a str) -> Answer<'a, Attachment> {
+/// #         self.inner.attach(id)
+/// #     }
+/// #     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+/// #         self.inner.start(id)
+/// #     }
+/// #     fn kill<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+/// #         self.inner.kill(id)
+/// #     }
+/// #     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {
+/// #         self.inner.stop(id, grace)
+/// #     }
+/// }
+/// # impl Commands for Quota {
+/// #     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> Answer<'a, ExecSession> {
+/// #         self.inner.exec(id, request)
+/// #     }
+/// # }
+/// # impl Observation for Quota {
+/// #     fn image<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ImageInfo> {
+/// #         self.inner.image(plan)
+/// #     }
+/// #     fn inspect<'a>(&'a self, id: &'a str) -> Answer<'a, ContainerReport> {
+/// #         self.inner.inspect(id)
+/// #     }
+/// #     fn list<'a>(&'a self, selector: &'a Selector) -> Answer<'a, Vec<ContainerReport>> {
+/// #         self.inner.list(selector)
+/// #     }
+/// #     fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
+/// #         self.inner.missing_limits(id, plan)
+/// #     }
+/// #     fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
+/// #         self.inner.ignored_settings(id, plan)
+/// #     }
+/// #     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+/// #         self.inner.events(selector, since)
+/// #     }
+/// # }
+///
+/// impl Engine for Quota {
+///     fn parts(&self) -> Parts<'_> {
+///         self.inner.parts()
+///     }
+///
+///     fn capabilities(&self) -> Capabilities {
+///         self.inner.capabilities()
+///     }
+/// #     fn check(&self) -> Answer<'_, EngineInfo> {
+/// #         self.inner.check()
+/// #     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # let inner = Arc::new(dockerpool::testing::FakeEngine::new());
+/// let engine = Arc::new(Quota { inner, left: AtomicUsize::new(1) });
+/// let pool = Pool::builder("frugal").image("busybox:1.36").engine(engine.clone()).build().await?;
+/// assert_eq!(engine.left.load(Ordering::Relaxed), 0);
+/// # pool.shutdown().await?;
+/// let second = Pool::builder("frugal").image("busybox:1.36").engine(engine).build().await;
+/// assert_eq!(second.unwrap_err().engine_error().map(EngineError::kind), Some(EngineErrorKind::Rejected));
+/// # Ok(())
+/// # }
+/// ```
+pub trait Engine: Lifecycle + Commands + Observation {
+    /// Returns what this engine can do. A pool refuses at `build()` what was asked for and cannot be had.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Asks the engine for its version and its properties.
+    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
+
+    /// Returns the parts that this engine has beside what every engine must have. An engine that passes calls on to another one
+    /// returns the parts of that one, or its own in their place.
+    fn parts(&self) -> Parts<'_>;
+}
+
+/// Makes and removes containers.
+pub trait Lifecycle: fmt::Debug + Send + Sync + 'static {
+    /// Prepares everything that containers of this plan need: the image, the network, volumes with programs. Called for each
+    /// pool. Idempotent.
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Removes what [`prepare`](Lifecycle::prepare) made for this pool alone (volumes with programs), and the network if the plan
+    /// asks for that. Called when the pool's last container is gone. Idempotent: nothing to remove is success, and so is a
+    /// network that others use. A no-op for an engine whose `prepare` leaves nothing.
+    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Removes what [`prepare`](Lifecycle::prepare) made for dead owners of this pool name (volumes with programs); see
+    /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. A no-op for an engine whose `prepare` leaves
+    /// nothing.
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Creates a container without starting it, and returns its id and the engine's warnings.
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>>;
+
+    /// Attaches to the standard streams of PID 1 of a created container, where the plan asks for a
+    /// [lifeline](Pid1::lifeline). PID 1 sees end-of-file when the [`Attachment`] is dropped or this process ends in any way.
+    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>>;
+
+    /// Starts a created or stopped container; returns when it runs.
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Ends PID 1 with SIGKILL, and every other process of the container with it. Not running or not there: success.
+    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Asks PID 1 to end (SIGTERM, or the image's stop signal), and kills it after `grace`, in whole seconds.
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Removes a container by id or name, running or not, with its anonymous volumes. Not there: success.
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+}
+
+/// Runs commands in containers.
+pub trait Commands: Send + Sync + 'static {
+    /// Runs a command in a running container.
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>>;
+}
+
+/// Tells how images and containers are.
+pub trait Observation: Send + Sync + 'static {
+    /// Describes the image of this plan, which is there. Called before anything is created. What the engine cannot tell is left
+    /// out: [`ImageInfo::default`].
+    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>>;
+
+    /// Returns what the engine says of one container now. Not there: [`EngineErrorKind::NotFound`].
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>>;
+
+    /// Returns all containers that match, in any state.
+    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>>;
+
+    /// Returns the limits that the plan asks for and that this container does not have, each in words. Called for the first
+    /// container of a pool, once it was created; the pool refuses a container that lacks one. An engine that refuses at
+    /// [`create`](Lifecycle::create) what it cannot set returns none.
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
+
+    /// Returns the settings of isolation that the plan asks for (the runtime, the read-only root, dropped capabilities and so
+    /// on) and that this container does not have, each in words. Called as [`missing_limits`](Observation::missing_limits) is, and
+    /// again when the container has started; the pool refuses a container that lacks one, with
+    /// [`EngineErrorKind::SettingIgnored`]. An engine that refuses at [`create`](Lifecycle::create) what it does not know returns
+    /// none.
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
+
+    /// Streams what happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an
+    /// error and ends, when the connection breaks; the caller then lists and subscribes again.
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>>;
+}
+
+/// The parts that an engine may have, and may lack. A part that is not there is not called: the pool refuses at `build()` what
+/// needs one, and [`Container::pause`](crate::Container::pause) fails with [`EngineErrorKind::Unsupported`].
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Engine;
+///
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// assert!(engine.parts().pausing.is_some());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Parts<'a> {
+    /// Containers can be paused.
+    pub pausing: Option<&'a dyn Pausing>,
+    /// Containers can be renamed.
+    pub renaming: Option<&'a dyn Renaming>,
+}
+
+impl<'a> Parts<'a> {
+    /// Returns no part at all.
+    pub const fn none() -> Self {
+        Self {
+            pausing: None,
+            renaming: None,
+        }
+    }
+
+    /// Returns the same with this part.
+    #[must_use]
+    pub const fn with_pausing(mut self, pausing: &'a dyn Pausing) -> Self {
+        self.pausing = Some(pausing);
+        self
+    }
+
+    /// Returns the same with this part.
+    #[must_use]
+    pub const fn with_renaming(mut self, renaming: &'a dyn Renaming) -> Self {
+        self.renaming = Some(renaming);
+        self
+    }
+}
+
+/// Freezes containers and thaws them.
+pub trait Pausing: fmt::Debug + Send + Sync {
+    /// Freezes all processes of a running container.
+    fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+
+    /// Thaws a paused container.
+    fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+}
+
+/// Renames containers. Needed for [`Adopt`](crate::Adopt) only.
+pub trait Renaming: fmt::Debug + Send + Sync {
+    /// Renames a container, given by id or by its present name. A name that is taken: [`EngineErrorKind::Conflict`].
+    ///
+    /// Nothing is decided by it: of two who rename the same container at the same time both may succeed, one after the
+    /// other, even if both gave its old name.
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+}
+
+impl<'e> dyn Engine + 'e {
+    /// Renames a container, where the engine can.
+    pub(crate) fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        match self.parts().renaming {
+            Some(renaming) => renaming.rename(id, name),
+            None => lacks(format!("this engine cannot rename the container {id}")),
+        }
+    }
+
+    /// Freezes a container, where the engine can.
+    pub(crate) fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        match self.parts().pausing {
+            Some(pausing) => pausing.pause(id),
+            None => lacks(format!("this engine cannot pause the container {id}")),
+        }
+    }
+
+    /// Thaws a container, where the engine can.
+    pub(crate) fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        match self.parts().pausing {
+            Some(pausing) => pausing.unpause(id),
+            None => lacks(format!("this engine cannot unpause the container {id}")),
+        }
+    }
+}
+
+fn lacks<'a>(message: String) -> BoxFuture<'a, Result<(), EngineError>> {
+    Box::pin(async { Err(EngineError::new(EngineErrorKind::Unsupported, message)) })
+}

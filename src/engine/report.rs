@@ -1,0 +1,306 @@
+//! What an engine tells of images and containers.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Engine, EngineError};
+#[cfg(doc)]
+use super::{EngineErrorKind, Lifecycle};
+use crate::runtime::bounded;
+use crate::values::labels;
+
+/// Describes an image, as far as the engine tells.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::ImageInfo;
+///
+/// // An engine of one's own tells that commands run as root, and nothing else.
+/// let mut image = ImageInfo::default();
+/// image.user = Some(String::new());
+/// assert!(image.id.is_none() && image.volumes.is_empty());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImageInfo {
+    /// The identity of the image's content. `None`: containers of one name count as made from the same image.
+    pub id: Option<String>,
+    /// The user that the image's commands run as (`USER`): `user[:group]`, and empty for root. Where it is not known, the
+    /// library's own PID 1 cannot be another user than the commands.
+    pub user: Option<String>,
+    /// The image's `ENTRYPOINT`, empty for none. Needed for
+    /// [`supervise_command`](crate::ContainerSpec::supervise_command) only.
+    pub entrypoint: Option<Vec<String>>,
+    /// The image's `CMD`, empty for none. Needed as [`entrypoint`](Self::entrypoint) is.
+    pub cmd: Option<Vec<String>>,
+    /// The directories that the image declares as volumes (`VOLUME`), for which the engine would make anonymous volumes, in an
+    /// order that is the same each time.
+    pub volumes: Vec<String>,
+}
+
+/// Holds an engine's answer to [`Lifecycle::create`].
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::Creation;
+///
+/// let mut creation = Creation::new("4f53cda18c2b");
+/// creation.warnings.push("the clock of this machine is wrong".to_owned());
+/// assert!(creation.discarded.is_empty());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Creation {
+    /// The container's id.
+    pub id: String,
+    /// Limits that the plan asks for and the engine does not set, in its words. The library refuses such a container, with
+    /// [`EngineErrorKind::LimitDiscarded`], and removes it.
+    pub discarded: Vec<String>,
+    /// The engine's warnings. A pool tells each text once to [`on_error`](crate::PoolBuilder::on_error), as an
+    /// [`EngineErrorKind::Warning`].
+    pub warnings: Vec<String>,
+}
+
+impl Creation {
+    /// An id, and nothing said about it; the other fields are public.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            discarded: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// A container's state as the engine reports it. The typestates of [`Container`](crate::Container) are what the library
+/// knows; this is what the engine says.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::ContainerState;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// // Somebody else may have paused it since it was lent.
+/// let report = c.inspect().await?;
+/// assert_eq!(report.state, ContainerState::Running);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ContainerState {
+    /// Created, never started.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Being restarted by the engine.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Its PID 1 has ended.
+    Exited,
+    /// Half removed; the engine can do nothing with it but remove it.
+    Dead,
+    /// A word this library does not know.
+    Unknown,
+}
+
+/// Describes a container in the engine's words.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::labels;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let report = c.inspect().await?;
+/// assert_eq!((&*report.id, &*report.name), (c.id(), c.name()));
+/// assert_eq!(report.labels[labels::POOL], pool.name());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerReport {
+    /// Its id.
+    pub id: String,
+    /// Its name, without a leading slash.
+    pub name: String,
+    /// The image it was made from, as it was asked for; Podman adds the registry.
+    pub image: String,
+    /// Its state.
+    pub state: ContainerState,
+    /// PID 1's exit code, once it has ended.
+    pub exit_code: Option<i64>,
+    /// Its labels, ours and others'.
+    pub labels: std::collections::HashMap<String, String>,
+}
+
+impl ContainerReport {
+    /// Makes the report of an engine of your own; the other fields are public.
+    pub fn new(id: impl Into<String>, name: impl Into<String>, state: ContainerState) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            image: String::new(),
+            state,
+            exit_code: None,
+            labels: Default::default(),
+        }
+    }
+}
+
+/// Which containers are meant: those that carry all of these labels, or the one of this id.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::Observation;
+/// use dockerpool::engine::Selector;
+/// use dockerpool::labels;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").min_idle(2).engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// // What this very pool has, and what all pools of its name have, in whatever process.
+/// let its_own = engine.list(&Selector::label(labels::INSTANCE, pool.instance())).await?;
+/// let all = engine.list(&Selector::pool(pool.name())).await?;
+/// assert_eq!((its_own.len(), all.len()), (2, 2));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Selector {
+    /// Containers that carry all of these labels, each with its value.
+    Labels(Vec<(String, String)>),
+    /// The container with this id.
+    Id(String),
+}
+
+impl Default for Selector {
+    /// Selects every container.
+    fn default() -> Self {
+        Self::Labels(Vec::new())
+    }
+}
+
+impl Selector {
+    /// Selects containers with this label.
+    pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self::Labels(vec![(key.into(), value.into())])
+    }
+
+    /// Selects the containers of all pools of this name, in any process.
+    pub fn pool(name: impl Into<String>) -> Self {
+        Self::Labels(labels::of_pool(name).into_iter().collect())
+    }
+
+    /// Selects the container with this id.
+    pub fn id(id: impl Into<String>) -> Self {
+        Self::Id(id.into())
+    }
+
+    /// Returns whether a container is selected, by its id and its labels. `label` returns the value of a label.
+    pub fn selects<'a>(&self, id: &str, label: impl Fn(&str) -> Option<&'a String>) -> bool {
+        match self {
+            Self::Labels(labels) => labels.iter().all(|(name, value)| label(name) == Some(value)),
+            Self::Id(wanted) => wanted == id,
+        }
+    }
+}
+
+/// Returns the containers with the labels of a selector, by what the answer says of each: an engine, or a proxy before it,
+/// that does not know the filter gives all there are. What is to be removed is listed so.
+pub(crate) async fn listed(
+    engine: &dyn Engine,
+    selector: &Selector,
+    limit: Duration,
+) -> Result<Vec<ContainerReport>, EngineError> {
+    let mut found = bounded("a list of containers", limit, engine.list(selector)).await?;
+    found.retain(|report| match selector {
+        // An engine takes the beginning of an id for it, and knows best.
+        Selector::Id(_) => true,
+        labels => labels.selects(&report.id, |name| report.labels.get(name)),
+    });
+    Ok(found)
+}
+
+/// Something that happened to a container.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::Observation;
+/// use dockerpool::engine::{EventKind, Selector};
+/// use futures_util::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let engine = dockerpool::testing::FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// let mut events = engine.events(&Selector::pool("docs"), None);
+/// let c = pool.acquire().await?;
+/// let id = c.id().to_owned();
+/// c.discard();
+/// let event = events.next().await.expect("the engine is there")?;
+/// assert_eq!((event.id, event.kind), (id, EventKind::Died));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The container's id.
+    pub id: String,
+    /// The kind of event.
+    pub kind: EventKind,
+    /// When, by the engine's clock, if it says so.
+    pub at: Option<SystemTime>,
+}
+
+impl Event {
+    /// Makes the report of an engine of your own; the other fields are public.
+    pub fn new(id: impl Into<String>, kind: EventKind) -> Self {
+        Self {
+            id: id.into(),
+            kind,
+            at: None,
+        }
+    }
+}
+
+/// The kinds of [`Event`] a pool acts on.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{Event, EventKind};
+///
+/// // What an engine of one's own reports of a container that it was told to remove.
+/// let told = [EventKind::Died, EventKind::Removed].map(|kind| Event::new("4f53cda18c2b", kind));
+/// assert!(told.iter().all(|event| event.id == "4f53cda18c2b" && event.at.is_none()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The kernel killed a process of the container because it was over its memory limit.
+    OutOfMemory,
+    /// PID 1 ended.
+    Died,
+    /// The container was removed.
+    Removed,
+    /// The container was paused.
+    Paused,
+}
