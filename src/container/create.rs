@@ -24,7 +24,7 @@ impl Container<Created> {
     /// The first time in a process, for an engine, image, runtime and user, another container is started and removed, to see
     /// whether the [agent](ExecVia) runs there.
     ///
-    /// The image must be on the engine: see [`Engine::prepare`].
+    /// The image must be on the engine: see [`Engine`](crate::Engine).
     ///
     /// # Errors
     ///

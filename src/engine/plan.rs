@@ -124,13 +124,13 @@ pub struct Pid1 {
     pub program: Option<Vec<String>>,
     /// Arguments in place of the image's `CMD`.
     pub arguments: Option<Vec<String>>,
-    /// Whether the library holds the standard input of PID 1 attached: see [`Engine::attach`](super::Engine::attach). PID 1
+    /// Whether the library holds the standard input of PID 1 attached: see [`Lifecycle::attach`](super::Lifecycle::attach). PID 1
     /// then sees end-of-file when the attachment is dropped, or the library's process ends in any way. The program ends at
     /// end-of-file.
     pub lifeline: bool,
     /// Whether the engine's own small init is PID 1, and starts the program. It reaps zombies.
     pub init: bool,
-    /// The signal by which [`Engine::stop`](super::Engine::stop) asks PID 1 to end. `None`: the image's.
+    /// The signal by which [`Lifecycle::stop`](super::Lifecycle::stop) asks PID 1 to end. `None`: the image's.
     pub stop_signal: Option<String>,
 }
 
@@ -177,7 +177,7 @@ pub enum MountSource {
 }
 
 /// A volume with one program in it, for an engine that does not see the files of this machine.
-/// [`Engine::prepare`](super::Engine::prepare) makes and fills the volume, [`Engine::release`](super::Engine::release) removes it.
+/// [`Lifecycle::prepare`](super::Lifecycle::prepare) makes and fills the volume, [`Lifecycle::release`](super::Lifecycle::release) removes it.
 ///
 /// `Debug` shows the size of the program.
 #[derive(Clone, PartialEq, Eq)]
