@@ -1,6 +1,6 @@
-//! The agent for aarch64 on a machine of another kind: compiled and linked with Rust's core library for it (`rustup target
-//! add aarch64-unknown-linux-gnu`), and run under an emulator (Debian's `qemu-user-static`). `./dev test` sees to both as far
-//! as it can. It is only ever run in a container.
+//! Tests the agent for aarch64 on a machine of another architecture. Rust's core library for aarch64 (`rustup target
+//! add aarch64-unknown-linux-gnu`) lets the compiler build the agent, and an emulator (Debian's `qemu-user-static`)
+//! runs the agent. `./dev test` installs both where it can. The agent runs in containers only.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use dockerpool::{ActiveExec, ExecVia, ExitStatus};
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const EMULATOR: &str = "qemu-aarch64-static";
 
-/// Builds the agent as `build.rs` does, but for the linker, which is Rust's own.
+/// Builds the agent as `build.rs` does, but links with Rust's own linker.
 fn build(out: &Path) {
     let linked = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))
         .args(["--edition", "2024", "--crate-type", "bin"])
@@ -28,12 +28,12 @@ fn build(out: &Path) {
         .arg(out)
         .arg("agent/main.rs")
         .output()
-        .expect("there is a compiler");
+        .expect("the compiler can be run");
     assert!(linked.status.success(), "{linked:?}");
 }
 
 #[test]
-fn it_compiles_and_is_small_and_needs_nothing() {
+fn the_aarch64_agent_is_small_and_statically_linked() {
     if lacks(Capability::Aarch64) {
         return;
     }
@@ -44,7 +44,7 @@ fn it_compiles_and_is_small_and_needs_nothing() {
     // ELF: 64 bits, little-endian; an executable, for aarch64.
     assert_eq!(program[..6], *b"\x7fELF\x02\x01");
     assert_eq!(program[16..20], [2, 0, 183, 0]);
-    // No segment is the name of an interpreter (3), which would load libraries.
+    // A segment of type 3 would name an interpreter, which loads libraries.
     let number = |at: usize, len: usize| {
         let bytes = program[at..at + len].iter().rev();
         bytes.fold(0, |number, byte| number << 8 | usize::from(*byte))
@@ -62,17 +62,17 @@ fn emulator() -> PathBuf {
     files
         .into_iter()
         .find(|file| file.exists())
-        .expect("there is an emulator")
+        .expect("the emulator is on the PATH")
 }
 
 #[tokio::test]
-async fn it_runs_commands_under_an_emulator() {
+async fn the_aarch64_agent_runs_commands_under_an_emulator() {
     if lacks(Capability::Aarch64) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     build(&folder.path().join("agent"));
-    // PID 1 is the emulator with the agent in it; the programs that it starts are the image's.
+    // PID 1 is the emulator with the agent in it. The commands are the image's own programs.
     std::fs::copy(emulator(), folder.path().join(EMULATOR)).unwrap();
     let pid1 = folder.path().join("pid1");
     std::fs::write(&pid1, format!("#!/emulated/{EMULATOR} /emulated/agent\n")).unwrap();
@@ -111,7 +111,7 @@ async fn it_runs_commands_under_an_emulator() {
     let mut id = c.command("id");
     assert_eq!(id.arg("-u").user("nobody").output_string().await.unwrap(), "65534\n");
 
-    // What is ended, is ended with all it has started; a server of before goes on.
+    // Ending a command ends all that the command started. A server that an earlier command started stays.
     c.command("sh")
         .args(["-c", "setsid sleep 1001 &"])
         .status()

@@ -1,5 +1,5 @@
-//! What a hostile command can do to the agent, as root of the container and as somebody else: it is refused, or the
-//! container is tainted and replaced; never a wrong result, never a hang.
+//! Attacks of a hostile command on the agent, as root of the container and as another user. The kernel refuses the
+//! attack, or the container is tainted and replaced. No attack leads to a wrong result or a hang.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PooledContainer, Tain
 
 const USERS: [&str; 2] = ["root", "nobody"];
 
-/// Far more than anything here takes, also on a busy machine.
+/// Bounds each attack far above its normal duration, also on a busy machine.
 const HANG: Duration = Duration::from_secs(60);
 
 async fn hostile(name: &str) -> Pool {
@@ -22,8 +22,7 @@ async fn hostile(name: &str) -> Pool {
     by_transport(pool).build().await.unwrap()
 }
 
-/// Runs an attack and, whatever came of it, sees that the container works as before, or is out of use and the next one
-/// works.
+/// Runs an attack. Afterwards either the container works as before, or the container is tainted and the next one works.
 async fn attack(pool: &Pool, user: &str, script: &str) -> Result<Output, Error> {
     let begun = Instant::now();
     let c = pool.acquire().await.unwrap();
@@ -46,7 +45,7 @@ async fn attack(pool: &Pool, user: &str, script: &str) -> Result<Output, Error> 
     result
 }
 
-/// Whether it does as it should. A wrong answer fails the test.
+/// Returns whether the container runs a command properly. A wrong answer fails the test.
 async fn answers(c: &PooledContainer) -> bool {
     let script = "echo out; echo err >&2; read x; echo $x; ulimit -n; exit 7";
     let timeout = Duration::from_secs(10);
@@ -60,13 +59,16 @@ async fn answers(c: &PooledContainer) -> bool {
     {
         Ok(out) if out.status == ExitStatus::Exited(7) => {
             let stdout = out.stdout_lossy();
-            let limit = stdout.strip_prefix("out\nin\n").expect("what it printed").trim();
+            let limit = stdout
+                .strip_prefix("out\nin\n")
+                .expect("the command printed its input")
+                .trim();
             assert!(limit == "unlimited" || limit.parse::<u64>().unwrap() > 1000, "{limit}");
             assert_eq!(out.stderr_lossy(), "err\n");
             true
         }
         Ok(out) => {
-            // Ended with its container, or for its memory.
+            // The command ended with its container, or was killed for memory.
             let known = [
                 ExitStatus::ContainerGone,
                 ExitStatus::OutOfMemory,
@@ -80,7 +82,7 @@ async fn answers(c: &PooledContainer) -> bool {
     }
 }
 
-/// Every attempt must be refused; the script prints those that were not.
+/// Runs a script of attempts, each of which must be refused. The script prints the attempts that succeeded.
 async fn all_refused(name: &str, attempts: &str) {
     let script = format!(
         "import os, ctypes, signal, resource, errno\n\
@@ -110,7 +112,7 @@ async fn all_refused(name: &str, attempts: &str) {
 }
 
 #[tokio::test]
-async fn its_descriptors_and_its_memory_are_closed() {
+async fn no_command_opens_the_agents_descriptors_or_memory() {
     all_refused(
         "descriptors",
         "for fd in range(12):\n\
@@ -136,7 +138,7 @@ async fn its_descriptors_and_its_memory_are_closed() {
 }
 
 #[tokio::test]
-async fn its_file_cannot_be_changed() {
+async fn no_command_changes_the_agents_program_file() {
     all_refused(
         "file",
         "agent = '/.dockerpool-agent'\n\
@@ -155,10 +157,10 @@ async fn its_file_cannot_be_changed() {
     .await;
 }
 
-/// Nobody listens there any more, since before anything but the agent ran in the container. Where it is reached through the
-/// engine alone there is no such file.
+/// The agent closes its listening socket before any other program runs in the container. Where the library reaches the
+/// agent through the engine alone, the socket file does not exist.
 #[tokio::test]
-async fn its_socket_is_of_no_use_to_others() {
+async fn no_command_can_use_the_agents_socket() {
     all_refused(
         "socket",
         "import socket\n\
@@ -184,7 +186,7 @@ async fn its_socket_is_of_no_use_to_others() {
 }
 
 #[tokio::test]
-async fn no_signal_reaches_it() {
+async fn no_signal_of_a_command_harms_the_agent() {
     let pool = hostile("signals").await;
     let script = "import os, ctypes\n\
                   libc = ctypes.CDLL(None)\n\
@@ -206,8 +208,8 @@ async fn no_signal_reaches_it() {
             "{user}"
         );
     }
-    assert_eq!(pool.status().total(), 1, "it was the same container all the time");
-    // Nor does killing everything.
+    assert_eq!(pool.status().total(), 1, "no container was replaced");
+    // Killing every process does not harm the agent either.
     for user in USERS {
         let out = attack(
             &pool,
@@ -216,14 +218,14 @@ async fn no_signal_reaches_it() {
         )
         .await
         .unwrap();
-        // Not even the one that does it, says the kernel.
+        // `kill(-1)` spares the caller too.
         assert_eq!(out.status, ExitStatus::Exited(0), "{user}");
     }
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn its_limits_and_its_priority_are_not_the_next_ones() {
+async fn resource_limits_set_on_the_agent_harm_no_later_command() {
     for limit in 0..16 {
         let pool = hostile("limits").await;
         for user in USERS {
@@ -233,7 +235,7 @@ async fn its_limits_and_its_priority_are_not_the_next_ones() {
                      try: resource.prlimit(1, {limit}, ({value}, {value}))\n\
                      except OSError as e: print(e)"
                 );
-                // What came of it is looked at in there.
+                // `attack` checks the outcome.
                 let _ = attack(&pool, user, &script).await;
             }
         }
@@ -251,7 +253,7 @@ async fn a_limit_of_no_processor_time_for_the_agent_ends_no_command_without_a_re
         let _ = attack(&pool, user, script).await;
         let c = pool.acquire().await.unwrap();
         let _ = c.command("python3").args(["-c", script]).user(user).output().await;
-        // The kernel ends what has the limit, be it the agent, at any of its ticks.
+        // The kernel may end any process with the limit, the agent too, at any tick.
         for _ in 0..300 {
             if !answers(&c).await {
                 break;
@@ -262,10 +264,10 @@ async fn a_limit_of_no_processor_time_for_the_agent_ends_no_command_without_a_re
 }
 
 #[tokio::test]
-async fn memory_runs_out_around_it() {
+async fn the_agent_survives_memory_exhaustion_or_the_container_is_replaced() {
     let pool = hostile("memory").await;
     for user in USERS {
-        // It is made the first to be killed, where that can be.
+        // In the second round the script tries to make the agent the kernel's first victim.
         for first in [false, true] {
             let script = format!(
                 "if {}:\n\
@@ -283,7 +285,7 @@ async fn memory_runs_out_around_it() {
                 assert!(out.usage.oom_kills > Some(0), "{out:?}");
             }
         }
-        // A file system of memory counts too.
+        // Files in a tmpfs count as memory of the container.
         let script = "f = open('/dev/shm/x', 'wb')\n\
                       try:\n\
                       \x20   while True: f.write(bytes(1 << 20))\n\
@@ -298,9 +300,9 @@ async fn memory_runs_out_around_it() {
 }
 
 #[tokio::test]
-async fn its_frames_cannot_be_forged() {
+async fn no_command_can_forge_the_agents_frames() {
     let pool = hostile("forged").await;
-    // An exit of the first commands, with code 0, an end of their output, and an answer to everything.
+    // For each of the first commands: output, an end of the output, an exit with code 0 and an answer to each request.
     let script = "import os, struct\n\
                   def frame(kind, id, payload=b''): return struct.pack('<IBI', len(payload), kind, id) + payload\n\
                   forged = b''\n\
@@ -316,7 +318,7 @@ async fn its_frames_cannot_be_forged() {
     for user in USERS {
         let out = attack(&pool, user, script).await.unwrap();
         assert_eq!(out.status, ExitStatus::Exited(9), "{user}");
-        // It was all taken as what the command has printed, on the only two descriptors that it can write to.
+        // The command can write to two descriptors only, and the library takes all forged bytes as output.
         let forged = &out.stdout;
         assert_eq!(
             forged.windows(6).filter(|bytes| bytes == b"forged").count(),
@@ -329,7 +331,7 @@ async fn its_frames_cannot_be_forged() {
 }
 
 #[tokio::test]
-async fn descriptors_run_out_around_it() {
+async fn a_command_that_exhausts_descriptors_does_not_harm_the_agent() {
     let pool = hostile("fds").await;
     let script = "import os, resource\n\
                   hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n\
@@ -347,7 +349,7 @@ async fn descriptors_run_out_around_it() {
 }
 
 const BOMBS: [(&str, &str); 4] = [
-    // Plain; with sessions of their own; that hide their parents; that are stopped.
+    // Kinds of fork bombs: plain; in sessions of their own; orphans; stopped.
     (
         "plain",
         "import os\nwhile True:\n try: os.fork()\n except OSError: pass",
@@ -384,13 +386,16 @@ async fn a_fork_bomb_at_the_limit_dies_and_the_container_is_usable_again() {
                 .spawn()
                 .await
                 .unwrap();
-            eventually("it is at the limit", async || c.process_count().await.unwrap() >= 500).await;
+            eventually("the bomb is at the limit", async || {
+                c.process_count().await.unwrap() >= 500
+            })
+            .await;
             let begun = Instant::now();
             assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed);
             println!("{kind} as {user}: dead after {:?}", begun.elapsed());
             drop(child);
             assert!(begun.elapsed() < HANG, "{kind} as {user}");
-            // On a busy machine the agent may not get to run for a second, which costs the container.
+            // On a busy machine the agent may get no processor time for a second. Then the container is tainted.
             if c.taint().is_none() {
                 assert_eq!(c.process_count().await.unwrap(), 0, "{kind} as {user}");
                 assert!(answers(&c).await);
@@ -403,12 +408,15 @@ async fn a_fork_bomb_at_the_limit_dies_and_the_container_is_usable_again() {
 }
 
 #[tokio::test]
-async fn a_bomb_beside_another_command_leaves_that_alone_or_is_ended_with_the_container() {
+async fn killing_a_fork_bomb_spares_another_command_or_ends_the_container() {
     let pool = hostile("beside").await;
     let c = pool.acquire().await.unwrap();
     let mut other = c.command("sleep").arg("1000").spawn().await.unwrap();
     let mut child = c.command("python3").args(["-c", BOMBS[2].1]).spawn().await.unwrap();
-    eventually("it is at the limit", async || c.process_count().await.unwrap() >= 95).await;
+    eventually("the bomb is at the limit", async || {
+        c.process_count().await.unwrap() >= 95
+    })
+    .await;
     let begun = Instant::now();
     assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed);
     assert!(begun.elapsed() < HANG);
@@ -425,10 +433,10 @@ async fn a_bomb_beside_another_command_leaves_that_alone_or_is_ended_with_the_co
 }
 
 #[tokio::test]
-async fn processes_run_out_around_it() {
+async fn stopped_processes_at_the_limit_do_not_harm_the_agent() {
     let pool = hostile("pids").await;
     for user in USERS {
-        // Left behind, and stopped.
+        // The script leaves stopped processes.
         let script = "import os, signal\n\
                       try:\n\
                       \x20   while True:\n\
@@ -442,7 +450,7 @@ async fn processes_run_out_around_it() {
             "{user}"
         );
     }
-    // Who knows of it can have it back.
+    // `kill_all` makes the container usable again.
     let c = pool.acquire().await.unwrap();
     c.kill_all().await.unwrap();
     assert!(answers(&c).await);
@@ -451,7 +459,7 @@ async fn processes_run_out_around_it() {
 }
 
 #[tokio::test]
-async fn where_the_agent_is_not_root_the_same_holds() {
+async fn an_agent_that_is_not_root_withstands_the_same_attacks() {
     let pool = Pool::builder("same-user")
         .image(python())
         .min_idle(0)
@@ -472,8 +480,8 @@ async fn where_the_agent_is_not_root_the_same_holds() {
     ] {
         let c = pool.acquire().await.unwrap();
         let out = c.command("python3").args(["-c", script]).output().await.unwrap();
-        // Two take from PID 1 what it needs and what commands begin with; nobody can trust it then. Podman may take its time
-        // to see that it has ended.
+        // Two scripts take limits or priority from PID 1, which all commands inherit. Such a container cannot be
+        // trusted. Podman may be late to notice that the container has ended.
         let takes = script.contains("NOFILE") || script.contains("setpriority");
         let gone = takes && matches!(out.status, ExitStatus::ContainerGone | ExitStatus::Unknown);
         assert!(gone || out.status == ExitStatus::Exited(1), "{script}: {out:?}");

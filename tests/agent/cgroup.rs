@@ -1,6 +1,7 @@
-//! Control groups: what of them there is, and one for each command where the container's own can be written to.
+//! Control groups: which ones a container has, and one group for each command where the container can write to its own.
 //!
-//! What an engine has is found out, and where it has less the test holds that `build()` says so.
+//! The tests ask the engine for its kind of control groups. Where groups for commands are impossible, the tests assert
+//! that `build()` reports it.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use dockerpool::{
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
-/// Who commands are: nobody, with a group of that kind.
+/// The user and group of the commands: nobody.
 const NOBODY: &str = "65534:65534";
 
 fn sh(script: &str) -> [String; 2] {
@@ -30,7 +31,7 @@ async fn text(c: &PooledContainer, script: &str) -> String {
     out.stdout_lossy().trim().to_owned()
 }
 
-/// Has the kernel count so many bytes for a process that has read them, and ends well.
+/// Returns a script that reads so many bytes into the memory of one process and exits with code 0.
 fn takes(bytes: u32) -> String {
     format!("head -c {bytes} /dev/zero | tail >/dev/null; exit 0")
 }
@@ -43,7 +44,8 @@ fn wanted(name: &str) -> PoolBuilder {
     plain(name).user(NOBODY).writable_cgroups(true)
 }
 
-/// A container with a control group for each command. `None` where there can be none; `build()` has then said why.
+/// Runs a test in a container with a control group for each command. Where the engine cannot have such groups, asserts
+/// that `build()` says why.
 async fn with_groups(name: &str, run: impl AsyncFnOnce(&PooledContainer)) {
     with_groups_of(wanted(name), run).await;
 }
@@ -67,7 +69,7 @@ async fn with_groups_of(builder: PoolBuilder, run: impl AsyncFnOnce(&PooledConta
     pool.shutdown().await.unwrap();
 }
 
-/// Why this engine can have no writable groups, in the words of the error.
+/// Returns why this engine cannot have writable groups, in the words of the error.
 async fn why_not() -> Option<&'static str> {
     let info = engine().await.check().await.unwrap();
     if info.cgroup_version == Some(1) {
@@ -80,15 +82,15 @@ async fn why_not() -> Option<&'static str> {
     (info.version.starts_with("Docker") && minor < 48).then_some("Docker 28")
 }
 
-/// The file of the running shell's own group.
+/// The directory of the running shell's own group.
 const OWN: &str = "/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)";
 
 #[tokio::test]
-async fn status_says_which_there_are_and_the_containers_peak_is_told() {
+async fn the_status_tells_the_kind_of_groups_and_usage_the_containers_peak() {
     let pool = plain("cgroup-plain").build().await.unwrap();
     assert_eq!(pool.status().cgroups, Cgroups::Unknown, "there is no container yet");
     let c = pool.acquire().await.unwrap();
-    // By the mounts: the library's own look is at files.
+    // The mounts are an independent source: the library looks at files.
     let mounts = text(&c, "cat /proc/self/mounts").await;
     let expected = match mounts.lines().any(|line| line.contains(" /sys/fs/cgroup cgroup2 ro,")) {
         true => Cgroups::V2ReadOnly,
@@ -102,17 +104,17 @@ async fn status_says_which_there_are_and_the_containers_peak_is_told() {
     }
 
     let out = output(&c, &takes(20_000_000)).await;
-    assert_eq!(out.usage.total_peak_memory, None, "it has no group of its own");
-    let peak = out.usage.container_peak_memory.expect("the kernel tells");
+    assert_eq!(out.usage.total_peak_memory, None, "the command has no group of its own");
+    let peak = out.usage.container_peak_memory.expect("the kernel counts the peak");
     assert!((20_000_000..=64 << 20).contains(&peak), "{peak}");
     let later = output(&c, "true").await.usage.container_peak_memory;
-    assert!(later >= Some(peak), "it is the container's: {later:?}");
+    assert!(later >= Some(peak), "the peak is the container's: {later:?}");
     drop(c);
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn limits_of_commands_are_refused_where_they_cannot_be() {
+async fn limits_of_commands_are_refused_without_writable_groups() {
     with_container(plain("cgroup-refused"), async |c| {
         for (set, field) in [(true, "memory"), (false, "pids")] {
             let mut command = c.command("true");
@@ -122,11 +124,11 @@ async fn limits_of_commands_are_refused_where_they_cannot_be() {
                 command.pids(10)
             };
             let Err(Error::BadCommand { problem, .. }) = command.output().await else {
-                panic!("it ran")
+                panic!("the command ran")
             };
             assert_eq!(problem.field(), field);
             assert!(problem.to_string().contains("writable_cgroups()"), "{problem}");
-            // What is taken back is not asked for.
+            // A limit that was taken back is not asked for.
             if set {
                 command.memory(None)
             } else {
@@ -139,7 +141,7 @@ async fn limits_of_commands_are_refused_where_they_cannot_be() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_by_name() {
+async fn impossible_combinations_are_refused_by_name() {
     let refused = async |builder: PoolBuilder, words: &str| {
         let error = builder.build().await.expect_err(words);
         let Error::Config(problems) = &error else {
@@ -165,7 +167,7 @@ async fn what_cannot_be_is_refused_by_name() {
     for user in ["0", "root", "0:65534"] {
         refused(wanted("cgroup-root").user(user), root).await;
     }
-    // And without a pool.
+    // The same holds without a pool.
     let spec = ContainerSpec::new(busybox())
         .exec_via(ExecVia::Agent)
         .writable_cgroups(true);
@@ -183,7 +185,7 @@ async fn a_command_has_its_own_limit_of_memory() {
         let file = |name| format!("cat {OWN}/{name}");
         assert_eq!(limited(&file("memory.max")).await.stdout_lossy().trim(), "16777216");
         assert_eq!(text(c, &file("memory.max")).await, "max");
-        // Only one of a pipeline is killed, and the shell ends well.
+        // The kernel kills one process of the pipeline, and the shell ends well.
         let out = limited(&takes(40_000_000)).await;
         assert_eq!(out.status, ExitStatus::OutOfMemory);
         assert_eq!(out.usage.oom_kills, Some(1));
@@ -193,18 +195,22 @@ async fn a_command_has_its_own_limit_of_memory() {
         assert_eq!(out.status, ExitStatus::Exited(0));
         assert_eq!(out.usage.oom_kills, Some(0));
         assert!(out.usage.total_peak_memory > Some(40_000_000), "{:?}", out.usage);
-        // Nothing is left of the limit, nor of the peak.
+        // The limit and the peak end with the command.
         let out = output(c, "true").await;
         assert!(out.usage.total_peak_memory < Some(16 << 20), "{:?}", out.usage);
-        assert_eq!(c.taint(), Some(Taint::OutOfMemory), "as ever");
+        assert_eq!(
+            c.taint(),
+            Some(Taint::OutOfMemory),
+            "a kill for memory taints the container"
+        );
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_kill_for_memory_is_told_of_who_died_among_many() {
+async fn a_kill_for_memory_is_attributed_to_its_own_command_among_many() {
     with_groups_of(wanted("cgroup-whose").memory(256 << 20), async |c| {
-        // Both are pipelines whose shells end well, and know of each other's processes.
+        // All four commands are pipelines whose shells end well, and each can see the others' processes.
         let (script, calm) = (takes(60_000_000), "sleep 0.2 | cat; exit 0".to_owned());
         for _ in 0..3 {
             let run = |limit: Option<u64>, script: &str| {
@@ -220,7 +226,7 @@ async fn a_kill_for_memory_is_told_of_who_died_among_many() {
             let (killed, own) = (ExitStatus::OutOfMemory, ExitStatus::Exited(0));
             assert_eq!(ends.await, [killed, own, killed, own]);
         }
-        // The limit of the container holds as well.
+        // The limit of the container still holds.
         let out = output(c, &takes(300_000_000)).await;
         assert_eq!(out.status, ExitStatus::OutOfMemory);
         assert_eq!(text(c, "echo there").await, "there");
@@ -251,7 +257,7 @@ async fn a_command_has_its_own_limit_of_processes() {
     .await;
 }
 
-/// A child that takes a second of processor time, and that nobody waits for.
+/// A child that takes a second of processor time and whose parent never reaps it.
 const UNSEEN: &str = "
 import os, signal
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -266,7 +272,7 @@ except ChildProcessError:
 ";
 
 #[tokio::test]
-async fn all_that_a_command_has_started_is_counted() {
+async fn usage_counts_all_processes_of_a_command() {
     let spent = async |c: &PooledContainer| {
         let out = c.command("python3").args(["-c", UNSEEN]).output().await.unwrap();
         assert!(out.status.success(), "{}: {}", out.status, out.stderr_lossy());
@@ -276,7 +282,10 @@ async fn all_that_a_command_has_started_is_counted() {
     let second = Duration::from_secs(1);
     with_container(plain("cgroup-unseen").image(python()), async |c| {
         let spent = spent(c).await;
-        assert!(spent < second, "the kernel tells nobody: {spent:?}");
+        assert!(
+            spent < second,
+            "without a group the kernel does not report it: {spent:?}"
+        );
     })
     .await;
     with_groups_of(wanted("cgroup-usage").image(python()), async |c| {
@@ -286,11 +295,12 @@ async fn all_that_a_command_has_started_is_counted() {
     .await;
 }
 
-/// Each of these ends with its command, and nothing else does.
+/// Each attack ends with its command, and no process of another command does.
 #[tokio::test]
-async fn whatever_a_command_has_started_dies_with_it_and_nothing_else() {
+async fn a_killed_command_dies_with_all_it_started_and_nothing_else() {
     with_groups_of(wanted("cgroup-kill").pids_limit(200), async |c| {
-        // What an earlier command has left, and one that begins daemons in sessions of their own meanwhile.
+        // An earlier command leaves a process. Another command starts daemons in sessions of their own during each
+        // attack.
         let left = c
             .command("sh")
             .args(sh("sleep 1000 >/dev/null 2>&1 & exit 0"))
@@ -303,7 +313,7 @@ async fn whatever_a_command_has_started_dies_with_it_and_nothing_else() {
         let mut other = command.args(sh(other)).stdin(Stdio::piped()).spawn().await.unwrap();
         let (mut input, output) = (other.stdin.take().unwrap(), other.stdout.take().unwrap());
         let mut lines = tokio_util::codec::FramedRead::new(output, tokio_util::codec::LinesCodec::new());
-        // The sleep that was left, and the other's shell.
+        // The sleep of the earlier command, and the other command's shell.
         let mut expected = 2;
         let attacks = [
             "sleep 1000",
@@ -318,7 +328,7 @@ async fn whatever_a_command_has_started_dies_with_it_and_nothing_else() {
             let mut command = c.command("sh");
             command.args(sh(attack)).timeout(Duration::from_millis(500));
             let mut child = command.spawn().await.unwrap();
-            // In the midst of it, in a session of its own and without a parent.
+            // During the attack, the other command starts an orphan in a session of its own.
             tokio::io::AsyncWriteExt::write_all(&mut input, b"\n").await.unwrap();
             match lines.next().await {
                 Some(Ok(line)) => assert_eq!(line, "begun", "{attack}"),
@@ -329,10 +339,11 @@ async fn whatever_a_command_has_started_dies_with_it_and_nothing_else() {
             if status == ExitStatus::TimedOut {
                 assert_eq!(c.process_count().await.unwrap(), expected, "{attack}");
             } else {
-                // It has ended by itself, and the one process that it left lives on as ever. Its parents end after that.
+                // The command ended by itself and left one process, which stays. The parents of that process end a
+                // little later.
                 assert_eq!(status, ExitStatus::Exited(0), "{attack}");
                 expected += 1;
-                eventually(&format!("one is left: {attack}"), async || {
+                eventually(&format!("one process is left: {attack}"), async || {
                     c.process_count().await.unwrap() == expected
                 })
                 .await;
@@ -341,17 +352,17 @@ async fn whatever_a_command_has_started_dies_with_it_and_nothing_else() {
         }
         c.kill_all().await.unwrap();
         assert_eq!(c.process_count().await.unwrap(), 0);
-        assert_eq!(groups(c).await, 1, "its own");
+        assert_eq!(groups(c).await, 1, "the group of this command");
     })
     .await;
 }
 
-/// How many groups of commands there are.
+/// Counts the groups of commands.
 async fn groups(c: &PooledContainer) -> usize {
     text(c, "ls -d /sys/fs/cgroup/c[0-9]* | wc -l").await.parse().unwrap()
 }
 
-/// The kernel's own kill of a group spares it.
+/// `cgroup.kill` does not reach such a process.
 #[tokio::test]
 async fn a_process_whose_first_thread_has_ended_dies_with_its_command() {
     let wanted = wanted("cgroup-thread").image(crate::support::python());
@@ -405,7 +416,7 @@ async fn no_command_can_write_to_any_group() {
             grep NoNewPrivs /proc/self/status";
         let out = output(c, attack).await;
         let said = out.stdout_lossy();
-        // A signal to PID 1 from inside is taken and does nothing, or refused.
+        // The kernel accepts a signal to PID 1 from inside and ignores it, or refuses it.
         let said: Vec<_> = said.lines().filter(|line| *line != "killed").collect();
         assert_eq!(said, ["65534", "NoNewPrivs:\t1"], "{}", out.stderr_lossy());
         assert!(out.stderr_lossy().lines().count() > 300, "{}", out.stderr_lossy());
@@ -422,7 +433,7 @@ async fn no_command_is_root() {
             assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
             assert!(error.to_string().contains("must not run as root"), "{error}");
         }
-        // Another user is fine, and one of root's group can do no more.
+        // Another user may run commands. A user with root's group has no more rights than others.
         let script =
             "id -u; id -g; mkdir /sys/fs/cgroup/x; echo 1 >/sys/fs/cgroup/dockerpool-agent/cgroup.freeze; exit 0";
         let out = c.command("sh").args(sh(script)).user("1234:0").output().await.unwrap();
@@ -434,7 +445,7 @@ async fn no_command_is_root() {
     .await;
 }
 
-/// What was asked for is read back: `build()` fails, also where it keeps no container.
+/// The library reads back whether the groups can be made. `build()` fails also with `min_idle(0)`.
 #[tokio::test]
 async fn groups_that_cannot_be_made_after_all_fail_the_build() {
     let over = HostConfig {
@@ -460,7 +471,7 @@ async fn groups_that_cannot_be_made_after_all_fail_the_build() {
     }
 }
 
-/// What the engine's own option says counts for nothing here.
+/// The engine's own option `no-new-privileges` makes no difference here.
 #[tokio::test]
 async fn no_command_gains_privileges_whatever_the_security_options_are() {
     let raw = HostConfig {
@@ -483,7 +494,7 @@ async fn thousands_of_commands_leave_no_group_behind() {
         for round in 0..1000 {
             let ends = (0..AT_ONCE).map(|i| async move {
                 let mut command = c.command("sh");
-                // Some of them fail to start, are killed, or leave something for a moment.
+                // Some of the commands fail to start, are killed, or leave a process for a moment.
                 match (round + i) % 25 {
                     0 => assert!(c.command("no-such-program").status().await.is_err()),
                     1 => {
@@ -516,19 +527,22 @@ async fn thousands_of_commands_leave_no_group_behind() {
         c.kill_all().await.unwrap();
         assert_eq!(groups(c).await, 1);
         let there = text(c, "grep nr_descendants /sys/fs/cgroup/cgroup.stat").await;
-        assert_eq!(there, "nr_descendants 2", "the agent's, and that of who asks");
+        assert_eq!(
+            there, "nr_descendants 2",
+            "the agent's group, and the one of this command"
+        );
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_keeps_its_group_for_as_long_as_it_lives() {
+async fn a_group_stays_until_the_last_process_in_it_ends() {
     with_groups("cgroup-left", async |c| {
         let left = "sh -c 'read _ </tmp/end' >/dev/null 2>&1 & exit 0";
         text(c, &format!("mkfifo /tmp/end; {left}")).await;
         assert_eq!(groups(c).await, 2);
         text(c, "echo >/tmp/end").await;
-        eventually("its group is removed", async || groups(c).await == 1).await;
+        eventually("the group is removed", async || groups(c).await == 1).await;
         assert_eq!(c.taint(), None);
     })
     .await;
@@ -537,7 +551,7 @@ async fn what_a_command_leaves_keeps_its_group_for_as_long_as_it_lives() {
 #[tokio::test]
 async fn a_container_with_groups_is_paused_and_goes_on() {
     if why_not().await.is_some() {
-        // That is said by the other tests.
+        // The other tests assert that `build()` says why.
         return with_groups("cgroup-paused", async |_| ()).await;
     }
     let pool: Pool = wanted("cgroup-paused").build().await.unwrap();

@@ -1,4 +1,4 @@
-//! Commands run by the agent: what it adds to what the exec API can.
+//! Commands run by the agent: the features that the exec API lacks.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn sh(script: &str) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn a_command_runs_and_both_outputs_come() {
+async fn a_command_returns_its_status_both_outputs_and_its_usage() {
     with_agent("runs", async |c| {
         let out = c
             .command("sh")
@@ -67,7 +67,7 @@ async fn exit_codes_and_signals_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_command_out_of_time_ends_alone() {
+async fn a_timeout_ends_the_command_alone() {
     with_agent("timeout", async |c| {
         let mut other = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         let begun = Instant::now();
@@ -84,7 +84,7 @@ async fn a_command_out_of_time_ends_alone() {
         );
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         assert_eq!(c.taint(), None);
-        // Only the other one is left, and it is well.
+        // Only the other command is left, and it still works.
         assert_eq!(c.process_count().await.unwrap(), 1);
         let mut stdin = other.stdin.take().unwrap();
         stdin.write_all(b"hello").await.unwrap();
@@ -99,9 +99,9 @@ async fn a_command_out_of_time_ends_alone() {
 }
 
 #[tokio::test]
-async fn what_has_left_its_group_and_its_session_ends_with_its_command() {
+async fn processes_that_left_their_group_and_session_end_with_their_command() {
     with_agent("stragglers", async |c| {
-        // A server of an earlier command, and one of another that runs.
+        // A server of an earlier command, and a server of a command that still runs.
         c.command("sh").args(sh("setsid sleep 1001 &")).status().await.unwrap();
         eventually("the server runs", async || processes(c).await.contains("sleep 1001")).await;
         let other = c
@@ -110,8 +110,12 @@ async fn what_has_left_its_group_and_its_session_ends_with_its_command() {
             .spawn()
             .await
             .unwrap();
-        eventually("the other one runs", async || processes(c).await.contains("sleep 1003")).await;
-        // The kernel counts in hundredths of a second: what was started in the same one could be either's.
+        eventually("the other command runs", async || {
+            processes(c).await.contains("sleep 1003")
+        })
+        .await;
+        // The kernel's start times have a resolution of 10 ms. Processes started in the same tick could belong to
+        // either command.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let out = c
             .command("sh")
@@ -150,7 +154,7 @@ async fn processes(c: &PooledContainer) -> String {
 }
 
 #[tokio::test]
-async fn a_dropped_child_ends_behind_and_the_container_stays_good() {
+async fn a_dropped_child_ends_in_the_background_and_the_container_stays_usable() {
     with_agent("dropped", async |c| {
         let child = c.command("sleep").arg("1000").spawn().await.unwrap();
         drop(child);
@@ -204,7 +208,7 @@ async fn a_child_can_be_signalled() {
 }
 
 #[tokio::test]
-async fn much_goes_in_and_comes_out_again() {
+async fn megabytes_of_input_come_back_as_output() {
     with_agent("much", async |c| {
         let data: Vec<u8> = (0..8_000_000u32)
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -218,7 +222,7 @@ async fn much_goes_in_and_comes_out_again() {
             .unwrap();
         assert_eq!(out.status, ExitStatus::Exited(0));
         assert!(out.stdout == data);
-        // What is not read is dropped.
+        // Input that the command does not read is discarded.
         let out = c.command("head").args(["-c", "3"]).stdin(data).output().await.unwrap();
         assert_eq!((out.status, out.stdout.len()), (ExitStatus::Exited(0), 3));
     })
@@ -226,7 +230,7 @@ async fn much_goes_in_and_comes_out_again() {
 }
 
 #[tokio::test]
-async fn many_commands_run_at_once_and_each_gets_its_own() {
+async fn concurrent_commands_each_get_their_own_input_output_and_status() {
     with_agent("many", async |c| {
         for _ in 0..5 {
             let outs = join_all((0..50).map(async |i| {
@@ -246,7 +250,7 @@ async fn many_commands_run_at_once_and_each_gets_its_own() {
                 assert_eq!(out.stderr.len(), i as usize * 1000);
             }
         }
-        // More than the agent can run at once wait for one of those to end.
+        // Further commands wait until one of the agent's places is free.
         let mut children = Vec::new();
         for _ in 0..64 {
             children.push(c.command("sleep").arg("1000").spawn().await.unwrap());
@@ -264,7 +268,7 @@ async fn many_commands_run_at_once_and_each_gets_its_own() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_holds_up_nobody_else() {
+async fn a_reader_that_does_not_read_holds_up_no_other_command() {
     with_agent("slow", async |c| {
         let mut slow = c
             .command("head")
@@ -289,7 +293,7 @@ async fn a_reader_that_does_not_read_holds_up_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_server_left_behind_goes_on_printing_to_nobody() {
+async fn a_server_left_by_a_command_can_go_on_printing() {
     with_agent("server", async |c| {
         let script = "(while :; do echo 0123456789012345678901234567890123456789 || exit; done) & echo $!";
         let out = c
@@ -301,7 +305,7 @@ async fn a_server_left_behind_goes_on_printing_to_nobody() {
             .unwrap();
         assert_eq!(out.status, ExitStatus::Exited(0));
         assert_eq!(c.process_count().await.unwrap(), 1);
-        // Far more than any pipe holds.
+        // More bytes than any pipe can hold.
         let server = out
             .stdout_lossy()
             .lines()
@@ -319,7 +323,7 @@ async fn a_server_left_behind_goes_on_printing_to_nobody() {
             line.parse::<u64>().unwrap()
         };
         let before = written().await;
-        eventually("it prints", async || written().await > before + 1_000_000).await;
+        eventually("the server prints", async || written().await > before + 1_000_000).await;
         c.kill_all().await.unwrap();
         assert_eq!(c.process_count().await.unwrap(), 0);
     })
@@ -327,7 +331,7 @@ async fn a_server_left_behind_goes_on_printing_to_nobody() {
 }
 
 #[tokio::test]
-async fn everything_can_be_killed_and_wiped() {
+async fn kill_all_and_wipe_remove_all_processes_and_files() {
     with_agent("reset", async |c| {
         let script = "mkdir -p /tmp/a/b/c/d /dev/shm/x; echo 1 >/tmp/a/b/c/d/f; echo 2 >/dev/shm/x/y; ln -s /bin /tmp/a/bin; \
                       mkdir /tmp/locked; touch /tmp/locked/f; chmod 0 /tmp/locked; \
@@ -335,7 +339,7 @@ async fn everything_can_be_killed_and_wiped() {
                       touch /tmp/.hidden '/tmp/with space'; for i in $(seq 500); do echo $i >/tmp/$i; done; \
                       setsid sleep 1000 & sleep 1000 &";
         assert!(c.command("sh").args(sh(script)).status().await.unwrap().success());
-        eventually("they run", async || c.process_count().await.unwrap() == 2).await;
+        eventually("both processes run", async || c.process_count().await.unwrap() == 2).await;
         c.kill_all().await.unwrap();
         assert_eq!(c.process_count().await.unwrap(), 0);
         c.wipe(&["/tmp", "/dev/shm"]).await.unwrap();
@@ -373,9 +377,9 @@ async fn a_long_command_line_and_a_large_environment_arrive() {
 #[tokio::test]
 async fn the_agent_takes_little_memory_also_after_much_work() {
     with_agent("memory", async |c| {
-        // What is its own. Its program, of at most 64 KiB (`src/agent/tests.rs`), is mapped from one file, which all containers
-        // share in memory; how much of that is mapped at a time is the kernel's to decide. Where the file is in a tmpfs, that
-        // counts as shared memory.
+        // Counts the agent's own memory. Its program, of at most 64 KiB (`src/agent/tests.rs`), is mapped from one
+        // file, which all containers share in memory. The kernel decides how much of the file is mapped at a time.
+        // Where the file is in a tmpfs, the mapping counts as shared memory.
         const PROGRAM: u64 = 64;
         let resident = async || {
             let status = c.command("cat").arg("/proc/1/status").output_string().await.unwrap();
@@ -397,9 +401,9 @@ async fn the_agent_takes_little_memory_also_after_much_work() {
     .await;
 }
 
-/// Its PID 1 knows but one signal from outside.
+/// The agent as PID 1 reacts to a single stop signal.
 #[tokio::test]
-async fn a_container_whose_image_says_another_stop_signal_ends_at_once_too() {
+async fn a_container_whose_image_sets_another_stop_signal_stops_at_once() {
     let config = ContainerCreateBody {
         stop_signal: Some("SIGQUIT".to_owned()),
         ..Default::default()
@@ -413,13 +417,17 @@ async fn a_container_whose_image_says_another_stop_signal_ends_at_once_too() {
     let container = pool.acquire().await.unwrap().into_inner();
     let stop = container.stop(Duration::from_secs(600));
     let stopped = tokio::time::timeout(Duration::from_secs(60), stop).await;
-    drop(stopped.expect("long before it is killed").unwrap());
+    drop(
+        stopped
+            .expect("the container stops long before it would be killed")
+            .unwrap(),
+    );
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
 async fn nothing_is_left_on_this_machine_after_a_shutdown() {
-    // All pools of a process have one directory.
+    // All pools of a process share one directory.
     if !is_alone(&own_test!("nothing_is_left_on_this_machine_after_a_shutdown")) {
         return;
     }
@@ -430,15 +438,15 @@ async fn nothing_is_left_on_this_machine_after_a_shutdown() {
     let dir = crate::support::agent_dir(&mounts);
     drop(c);
     pool.shutdown().await.unwrap();
-    eventually("it is gone", async || !dir.exists()).await;
+    eventually("the directory is gone", async || !dir.exists()).await;
 }
 
 #[tokio::test]
-async fn the_end_of_one_command_spares_what_another_one_has_left_in_its_session() {
+async fn killing_a_command_spares_processes_that_another_command_left() {
     with_agent("sessions", async |c| {
         let count = async || c.process_count().await.unwrap();
         let mut long = c.command("sleep").arg("1000").spawn().await.unwrap();
-        // A server that is younger than the command that is killed, and one that begins its own orphans later.
+        // A server that is younger than the killed command, and a server that starts its own orphans later.
         let script = "sleep 500 >/dev/null 2>&1 &\n\
                       (until [ -e /tmp/go ]; do sleep 0.05; done; (sleep 777 &); exec sleep 888) >/dev/null 2>&1 &";
         assert!(c.command("sh").args(sh(script)).status().await.unwrap().success());
@@ -453,7 +461,7 @@ async fn the_end_of_one_command_spares_what_another_one_has_left_in_its_session(
 
         let mut long = c.command("sleep").arg("1000").spawn().await.unwrap();
         assert!(c.command("touch").arg("/tmp/go").status().await.unwrap().success());
-        eventually("the orphan is there", async || count().await == 4).await;
+        eventually("the orphan runs", async || count().await == 4).await;
         assert_eq!(long.kill().await.unwrap(), ExitStatus::Killed);
         assert_eq!((count().await, c.taint()), (3, None));
     })
@@ -461,7 +469,7 @@ async fn the_end_of_one_command_spares_what_another_one_has_left_in_its_session(
 }
 
 #[tokio::test]
-async fn what_was_stopped_stays_so_when_another_command_is_killed() {
+async fn a_stopped_process_stays_stopped_when_another_command_is_killed() {
     with_agent("stopped", async |c| {
         let state = async |what: &str| {
             let script =
@@ -469,12 +477,12 @@ async fn what_was_stopped_stays_so_when_another_command_is_killed() {
             c.command("sh").args(sh(&script)).output_string().await.unwrap()
         };
         let mut stopped = c.command("sleep").arg("1111").spawn().await.unwrap();
-        // Before that it is not yet the program.
-        eventually("it runs", async || state("[1]111").await.trim() == "S").await;
+        // Before `exec` the process is not yet the program.
+        eventually("the program runs", async || state("[1]111").await.trim() == "S").await;
         stopped.signal(19).await.unwrap();
-        eventually("it is stopped", async || state("[1]111").await.trim() == "T").await;
+        eventually("the program is stopped", async || state("[1]111").await.trim() == "T").await;
         let mut goes_on = c.command("sleep").arg("2222").spawn().await.unwrap();
-        // More than are killed without stopping everything.
+        // With so many processes the agent stops all processes before it kills these.
         let mut many = c
             .command("sh")
             .args(sh("for i in $(seq 80); do sleep 3333 & done; echo; wait"))

@@ -1,10 +1,10 @@
-//! The same commands by the exec API and by the agent: the same result.
+//! The same commands by the exec API and by the agent, with the same result.
 
 use crate::support::{is_crun, is_podman, pool};
 use bollard::models::{HostConfig, ResourcesUlimits};
 use dockerpool::{Command, Error, ExecVia, ExitStatus, Pool, PoolBuilder, PooledContainer};
 
-/// What can be seen of a command from outside.
+/// The result of a command as seen from outside.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Ended(ExitStatus, String, String),
@@ -23,7 +23,7 @@ fn sh(script: &'static str) -> Case {
     )
 }
 
-/// A shell script with something more to be told.
+/// Returns a shell script with further settings of the command.
 fn sh_with(script: &'static str, more: impl Fn(&mut Command<'_>) + 'static) -> Case {
     let tell = move |command: &mut Command<'_>| {
         command.args(["-c", script]);
@@ -37,7 +37,7 @@ async fn see(c: &PooledContainer, program: &str, tell: &dyn Fn(&mut Command<'_>)
     tell(&mut command);
     match command.output().await {
         Ok(out) => {
-            // The exec API cannot tell them apart.
+            // The exec API reports a signal as an exit code.
             let status = match out.status {
                 ExitStatus::Exited(code @ 129..=192) => ExitStatus::Signaled(code - 128),
                 status => status,
@@ -50,8 +50,8 @@ async fn see(c: &PooledContainer, program: &str, tell: &dyn Fn(&mut Command<'_>)
     }
 }
 
-/// Whether a process's group is among its supplementary groups as well makes no difference, and Podman does it for PID 1,
-/// and not for what it executes.
+/// Removes a process's own group from its supplementary groups. The difference has no effect: Podman adds it for PID 1,
+/// but not for commands.
 fn without_own_group(text: &str) -> String {
     let own = |line: &str, from: &str| -> Option<String> {
         let rest = &line[line.find(from)? + from.len()..];
@@ -62,7 +62,7 @@ fn without_own_group(text: &str) -> String {
         group = own(line, " gid=").or_else(|| own(line, "Gid:\t")).or(group.take());
         let Some(group) = &group else { return line.to_owned() };
         if let Some((ids, groups)) = line.split_once(" groups=") {
-            // With its name in brackets.
+            // `id` prints the name of the group in parentheses.
             let others: Vec<_> = groups.split(',').filter(|other| other != group).collect();
             if others.is_empty() {
                 ids.to_owned()
@@ -79,14 +79,14 @@ fn without_own_group(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether commands by the exec API differ as Podman with crun has it. `podman exec` gives no limits but those that were asked for,
-/// so that crun leaves the others as those of Podman's service, while PID 1 has Podman's defaults. To a user that is not in
-/// `passwd` it gives an empty HOME, where PID 1 gets `/`, as with every other engine.
+/// Returns whether commands by the exec API differ as on Podman with crun. `podman exec` sets only the limits that were
+/// asked for, and crun leaves the others as those of Podman's service, while PID 1 has Podman's defaults. For a user
+/// that is not in `passwd`, `podman exec` sets an empty HOME, where PID 1 gets `/`, as with every other engine.
 async fn is_podmans_crun() -> bool {
     is_podman().await && is_crun().await
 }
 
-/// Takes the limits away that a command by the agent has by Podman's default alone.
+/// Removes the limits that a command by the agent has by Podman's default alone.
 fn without_default_limits(agent: &mut Seen, docker: &mut Seen) {
     let (Seen::Ended(_, agent, _), Seen::Ended(_, docker, _)) = (agent, docker) else {
         return;
@@ -109,8 +109,8 @@ fn without_default_limits(agent: &mut Seen, docker: &mut Seen) {
     }
 }
 
-/// Whether this is told to be the same with the end of its output missing: Podman may lose that where a command ends with some of
-/// its input unread, be it the end of input that is typed at a terminal.
+/// Returns whether the two results are the same but for a missing end of output. Podman may lose the end when a command
+/// ends with unread input, also with the unread end of input at a terminal.
 fn lacks_its_end(seen: &Seen, whole: &Seen) -> bool {
     let (Seen::Ended(ExitStatus::Incomplete(code), out, err), Seen::Ended(status, all, all_err)) = (seen, whole) else {
         return false;
@@ -122,7 +122,7 @@ fn lacks_its_end(seen: &Seen, whole: &Seen) -> bool {
     is_same && all.starts_with(out.as_str()) && all_err.starts_with(err.as_str())
 }
 
-/// Runs them all both ways.
+/// Runs all cases by the agent and by the exec API.
 async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec<Case>)]) {
     let build = async |name, via| -> Pool { setup(pool(name)).exec_via(via).build().await.unwrap() };
     let (by_agent, by_docker) = (
@@ -153,7 +153,7 @@ async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// What a process has from its parent, asked of itself and without a shell that could change it.
+/// Cases for all that a process inherits. The process reports it without a shell that could change it.
 fn inherited() -> Vec<(&'static str, Vec<Case>)> {
     let plain = |name: &'static str, args: &'static [&'static str]| -> Case {
         (
@@ -166,7 +166,7 @@ fn inherited() -> Vec<(&'static str, Vec<Case>)> {
     vec![
         ("id", vec![plain("all", &[]), plain("-G", &["-G"])]),
         ("pwd", vec![plain("", &[])]),
-        // Three streams and the one of the listing.
+        // The three standard streams, and the descriptor of the listing itself.
         ("ls", vec![plain("fds", &["/proc/self/fd"])]),
         (
             "grep",
@@ -284,7 +284,7 @@ async fn a_command_of_root() {
             }),
         ],
     ));
-    // Podman ends the output with the command, and may complain in it of input that nobody read.
+    // Podman ends the output with the command, and may add a complaint about unread input to the output.
     if !is_podman().await {
         cases.push(("sh", vec![sh("echo now; (sleep 0.03; echo late) &")]));
         let much = sh_with("head -c 1", |c| {
@@ -294,7 +294,7 @@ async fn a_command_of_root() {
     }
     cases.push(("sh", at_a_terminal(is_podmans_crun().await)));
     let home = if is_podmans_crun().await { "${HOME:-/}" } else { "$HOME" };
-    // Users, by every way to say them.
+    // All spellings of users.
     for user in [
         "root",
         "0",
@@ -322,7 +322,7 @@ async fn a_command_of_root() {
         };
         cases.push(("sh", vec![(user, Box::new(tell))]));
     }
-    // Programs that are none.
+    // Programs that cannot be executed.
     let nothing = || -> Vec<Case> { vec![("", Box::new(|_| {}))] };
     for program in [
         "no-such-program",
@@ -349,8 +349,8 @@ async fn a_command_of_root() {
     compare(|pool| pool.env("FROM", "container").env("OTHER", "a=b"), &cases).await;
 }
 
-/// A terminal in place of pipes. By the exec API it gets its size only when the command has begun, so that is not compared;
-/// nor its number, since an engine closes those of earlier commands when it comes to it.
+/// Cases at a terminal. By the exec API the terminal gets its size only after the command has begun, so the size is not
+/// compared. The number of the terminal is not compared either: an engine closes terminals of earlier commands late.
 fn at_a_terminal(may_lack_home: bool) -> Vec<Case> {
     let tty = |script: &'static str, more: fn(&mut Command<'_>)| -> Case {
         sh_with(script, move |c| {
@@ -369,7 +369,8 @@ fn at_a_terminal(may_lack_home: bool) -> Vec<Case> {
             |_| {},
         ),
         tty(
-            // Whether it was opened as large, and to be closed on exec, which newer kernels show though the descriptor is none such.
+            // The flags of the descriptors may differ in O_LARGEFILE and O_CLOEXEC. Newer kernels show the latter also
+            // for descriptors that stay open on exec.
             "for fd in 0 1 2; do grep flags /proc/$$/fdinfo/$fd | sed -E 's/0(100|2000|2100)002/02/'; done; : </dev/tty; echo $?",
             |_| {},
         ),
@@ -412,9 +413,9 @@ fn at_a_terminal(may_lack_home: bool) -> Vec<Case> {
     ]
 }
 
-/// Where they differ, the agent knows better: an executable file that the kernel does not execute.
+/// The one intended difference: the agent reports an executable file that the kernel does not execute.
 #[tokio::test]
-async fn a_file_that_cannot_be_executed_is_told_from_a_program_that_fails_only_by_the_agent() {
+async fn only_the_agent_tells_a_file_that_cannot_be_executed_from_a_program_that_fails() {
     let files =
         "cd /tmp; echo text >bad; touch empty; printf '#!/no/such/interpreter\\n' >lost; chmod 755 bad empty lost";
     for (via, agent) in [(ExecVia::Agent, true), (ExecVia::Docker, false)] {
@@ -460,7 +461,7 @@ async fn a_command_of_a_container_with_limits_and_fewer_rights() {
     let host = HostConfig {
         ulimits: Some(vec![ResourcesUlimits {
             name: Some("nofile".to_owned()),
-            // Some versions of runc give a command the hard limit as its soft one, whatever was asked for.
+            // Some versions of runc set a command's soft limit to its hard limit, whatever was asked for.
             soft: Some(60),
             hard: Some(60),
         }]),

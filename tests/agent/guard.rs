@@ -1,5 +1,5 @@
-//! The agent ends at once unless it is PID 1 of a container: elsewhere its `kill(-1)` would end everything. It is never run
-//! on this machine itself, not here either.
+//! The agent ends at once unless it is PID 1 of a container: on a host, its `kill(-1)` would end every process. These
+//! tests run it in containers only.
 
 use crate::support::{containers_of_instance, engine, pool};
 use bollard::models::HostConfig;
@@ -10,18 +10,18 @@ use futures_util::StreamExt;
 const AGENT: &str = "/.dockerpool-agent";
 
 #[tokio::test]
-async fn it_ends_at_once_unless_it_is_pid_1() {
+async fn the_agent_ends_at_once_unless_it_is_pid_1() {
     let pool = pool("guard").exec_via(ExecVia::Agent).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let mut bystander = c.command("sleep").arg("1000").spawn().await.unwrap();
-    // As a child of PID 1, as a grandchild, and as one that has come from outside; with and without arguments.
+    // The agent runs as a child of PID 1, as a grandchild and as a process from outside, with and without arguments.
     let script = format!("{AGENT}; echo $?; {AGENT} --version </dev/null; echo $?");
     for user in ["root", "nobody"] {
         let out = c.command(AGENT).user(user).stdin("dpag").output().await.unwrap();
         assert_eq!((out.status, &out.stdout[..]), (ExitStatus::Exited(125), &b""[..]));
         let out = c.command("sh").args(["-c", &script]).user(user).output().await.unwrap();
         assert_eq!(out.stdout_lossy(), "125\n125\n");
-        // The engine runs it.
+        // Here the engine starts it, from outside of the container.
         let mut request = ExecRequest::new(["sh", "-c", &script]);
         request.user = Some(user.to_owned());
         let session = engine().await.exec(c.id(), &request).await.unwrap();
@@ -36,7 +36,7 @@ async fn it_ends_at_once_unless_it_is_pid_1() {
 }
 
 #[tokio::test]
-async fn it_is_refused_where_it_would_not_be_safe() {
+async fn the_agent_is_refused_where_it_would_not_be_safe() {
     let host = |change: fn(&mut HostConfig)| {
         let mut host = HostConfig::default();
         change(&mut host);
@@ -76,7 +76,7 @@ async fn it_is_refused_where_it_would_not_be_safe() {
 }
 
 #[tokio::test]
-async fn without_it_the_exec_api_is_used_and_the_status_says_why() {
+async fn auto_falls_back_to_the_exec_api_and_the_status_says_why() {
     let own = pool("own")
         .cmd(["sleep", "1000"])
         .exec_via(ExecVia::Auto)
@@ -102,7 +102,7 @@ async fn without_it_the_exec_api_is_used_and_the_status_says_why() {
     );
     asked.shutdown().await.unwrap();
 
-    // The engine is asked whether it sees the file, and nothing is left of that.
+    // The library tests with a container whether the engine sees the agent's file, and removes that container.
     let auto = pool("auto").exec_via(ExecVia::Auto).build().await.unwrap();
     assert_eq!(auto.status().exec, ActiveExec::Agent);
     assert_eq!(containers_of_instance(&*engine().await, auto.instance()).await, 0);
@@ -121,7 +121,7 @@ async fn without_it_the_exec_api_is_used_and_the_status_says_why() {
 }
 
 #[tokio::test]
-async fn what_is_no_agent_is_told_by_its_words() {
+async fn a_program_that_is_not_the_agent_fails_the_build() {
     let pool = pool("no-agent")
         .agent_path("/bin/false")
         .min_idle(1)

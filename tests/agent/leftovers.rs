@@ -1,5 +1,5 @@
-//! The directory with the agent's program on this machine: what an owner that was killed leaves is removed by the next one,
-//! and what others have cleaned away is made anew.
+//! The directory with the agent's program on this machine. The next owner removes the directory of a killed owner. A
+//! pool makes its directory anew where other programs removed it.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -9,20 +9,20 @@ use std::process::Command;
 use crate::support::{Owner, itself, own_test, pool};
 use dockerpool::{ActiveExec, ExecVia, PooledContainer};
 
-/// Makes a run of this binary, in a process of its own, an owner.
+/// Makes a run of this binary an owner, in a process of its own.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
-/// Makes a test the process whose directory is harmed.
+/// Makes a run of this binary the process whose directory is harmed.
 const HARMED: &str = "DOCKERPOOL_TEST_HARMED";
 
-/// An owner that has a pool, and its files in that folder.
+/// Starts an owner that has a pool and keeps its files in that folder.
 fn owner(folder: &Path) -> Owner {
     Owner::start(&own_test!("an_owner"), |command| {
         command.env(OWNER, "1").env("XDG_RUNTIME_DIR", folder)
     })
 }
 
-/// Not a test of its own: what the owners do.
+/// Runs as an owner. This is not a test of its own.
 #[tokio::test]
 async fn an_owner() {
     if std::env::var_os(OWNER).is_none() {
@@ -43,7 +43,7 @@ fn entries(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn directories_of_dead_owners_are_removed_by_the_next_one_and_no_others() {
+fn the_next_owner_removes_directories_of_dead_owners_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let mut dead = owner(folder);
@@ -53,7 +53,8 @@ fn directories_of_dead_owners_are_removed_by_the_next_one_and_no_others() {
     dead.kill();
     assert_eq!(entries(folder), [of_dead.clone(), of_living.clone()].into());
 
-    // Of the dead one by what is in it, but somebody else's, and a link to that; of another machine; of nobody.
+    // Directories that must stay: one that names the dead owner but belongs to another user, a link to that one, one of
+    // another machine, and some without an owner.
     let whose = std::fs::read_to_string(folder.join(&of_dead).join("owner")).unwrap();
     let make = |name: &str, owner: Option<&str>| {
         std::fs::create_dir(folder.join(name)).unwrap();
@@ -76,13 +77,13 @@ fn directories_of_dead_owners_are_removed_by_the_next_one_and_no_others() {
     let left = entries(folder);
     assert!(left.is_superset(&expected), "{left:?}");
     assert!(!left.contains(&of_dead), "{left:?}");
-    // Its own.
+    // The next owner has added its own directory.
     assert_eq!(left.len(), expected.len() + 1, "{left:?}");
     assert!(folder.join("dockerpool-foreign").join("owner").exists());
     drop((living, next));
 }
 
-/// Something that somebody who cleans up does to the library's directory.
+/// Damages that a clean-up program can do to the library's directory.
 type Harm = (&'static str, fn(&Path));
 
 const HARMS: [Harm; 6] = [
@@ -109,7 +110,8 @@ const HARMS: [Harm; 6] = [
     }),
 ];
 
-/// Pools in a process of their own, whose directory is harmed in every way, and at last its place is gone too.
+/// Builds pools in a process of their own. Their directory is harmed in every way, and at last its parent is removed
+/// too.
 async fn harmed(folder: &Path) {
     for (via, attached) in [
         (ExecVia::Docker, false),
@@ -140,7 +142,7 @@ async fn harmed(folder: &Path) {
             let dir = works(&c, what).await;
             assert_eq!(dir.parent(), Some(folder));
             harm(&dir);
-            // The one that is there goes on.
+            // The running container goes on.
             assert_eq!(
                 c.command("echo").arg("x").output_string().await.unwrap(),
                 "x\n",
@@ -169,14 +171,14 @@ async fn harmed(folder: &Path) {
 }
 
 #[tokio::test]
-async fn a_pool_whose_directory_was_cleaned_away_goes_on() {
+async fn a_pool_whose_directory_was_removed_goes_on() {
     if let Some(folder) = std::env::var_os(HARMED) {
         harmed(Path::new(&folder)).await;
         println!("\nall well");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let output = itself(&own_test!("a_pool_whose_directory_was_cleaned_away_goes_on"))
+    let output = itself(&own_test!("a_pool_whose_directory_was_removed_goes_on"))
         .env("XDG_RUNTIME_DIR", folder.path())
         .env(HARMED, folder.path())
         .output()
@@ -185,13 +187,13 @@ async fn a_pool_whose_directory_was_cleaned_away_goes_on() {
         String::from_utf8_lossy(&output.stdout).contains("all well"),
         "{output:?}"
     );
-    // One that is gone cannot be cleaned up.
+    // A process that has ended cannot remove the directory again.
     assert!(!folder.path().exists());
 }
 
-/// Where the session's directory will not do, root's is taken.
+/// The library uses root's directory where the session's directory is not suitable.
 #[tokio::test]
-async fn a_place_that_others_can_write_to_is_not_taken() {
+async fn a_directory_that_others_can_write_to_is_not_used() {
     if std::env::var_os(HARMED).is_some() {
         let pool = pool("open").exec_via(ExecVia::Agent).build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -209,7 +211,7 @@ async fn a_place_that_others_can_write_to_is_not_taken() {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let link = folder.path().join("link");
     std::os::unix::fs::symlink("/run", &link).unwrap();
-    let test = "a_place_that_others_can_write_to_is_not_taken";
+    let test = "a_directory_that_others_can_write_to_is_not_used";
     let run = |command: &mut Command, session: &Path| {
         let command = command.args(["--exact", &own_test!(test), "--nocapture"]);
         let output = command
@@ -226,7 +228,7 @@ async fn a_place_that_others_can_write_to_is_not_taken() {
     for session in [folder.path(), &link, Path::new("relative"), Path::new("/no/such/place")] {
         run(&mut Command::new(&this), session);
     }
-    // Nor one in which nothing can be executed. Nobody else sees the mount.
+    // A file system mounted with `noexec` is not suitable either. The mount is private to this process.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let script = r#"mount -t tmpfs -o noexec,mode=700 none "$XDG_RUNTIME_DIR" && exec "$@""#;
     let mut alone = Command::new("unshare");

@@ -9,7 +9,7 @@ mod guard;
 mod leftovers;
 mod output;
 #[path = "../support/proxy.rs"]
-#[allow(dead_code)] // the engine seen from elsewhere, in part
+#[allow(dead_code)] // only a part of the proxy is used here
 mod proxy;
 mod socket;
 mod supervise;

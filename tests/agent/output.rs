@@ -1,4 +1,4 @@
-//! Much output of commands that the agent runs: whole, in order and bounded, whoever holds it.
+//! Large output of commands that the agent runs: complete, in order and bounded, whatever process holds the pipe.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use dockerpool::{ExecVia, ExitStatus, PooledContainer, Stdio};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Far more than goes through frames before it comes through a pipe, where there is a socket.
+/// So many lines are far more than the agent sends in frames before it hands the pipe over, where there is a socket.
 const MANY_LINES: u32 = 200_000;
 
 async fn with_agent<T>(name: &str, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
@@ -18,13 +18,13 @@ fn sh(script: &str) -> [String; 2] {
     ["-c".to_owned(), script.to_owned()]
 }
 
-/// What `seq` prints.
+/// Returns the output of `seq`.
 fn numbers(to: u32) -> String {
     (1..=to).map(|i| format!("{i}\n")).collect()
 }
 
 #[tokio::test]
-async fn both_streams_come_whole_and_each_in_its_order() {
+async fn both_streams_arrive_complete_and_in_order() {
     with_agent("both", async |c| {
         let script = format!("seq {MANY_LINES} >&2 & seq {MANY_LINES}; wait; echo end; echo end >&2; exit 3");
         let expected = numbers(MANY_LINES) + "end\n";
@@ -45,9 +45,9 @@ async fn both_streams_come_whole_and_each_in_its_order() {
     .await;
 }
 
-/// Just below and above where pipes begin, and what a pipe holds.
+/// Sizes just below and above the one at which the agent hands pipes over, and around the capacity of a pipe.
 #[tokio::test]
-async fn no_size_is_a_special_one() {
+async fn output_of_any_size_arrives_complete() {
     with_agent("sizes", async |c| {
         for size in [
             65_535,
@@ -78,7 +78,7 @@ async fn no_size_is_a_special_one() {
 }
 
 #[tokio::test]
-async fn many_that_print_much_at_once_each_get_their_own() {
+async fn concurrent_commands_with_large_output_each_get_their_own() {
     with_agent("many-much", async |c| {
         let outs = join_all((0..20u32).map(async |i| {
             let script = format!("i=0; while [ $i -lt 40000 ]; do echo {i} $i; i=$((i+1)); done | tee /dev/stderr");
@@ -96,9 +96,9 @@ async fn many_that_print_much_at_once_each_get_their_own() {
 }
 
 #[tokio::test]
-async fn what_a_killed_command_had_printed_comes() {
+async fn output_printed_before_a_kill_arrives() {
     with_agent("killed", async |c| {
-        // A half that is read while it runs, and a rest that nobody reads before the end: a little one, since it must not
+        // The test reads most of the output while the command runs. The rest is small, since unread output must not
         // keep the other stream from being read.
         let script = format!("seq {MANY_LINES}; echo ready >&2; sleep 1000");
         let mut child = c.command("sh").args(sh(&script)).spawn().await.unwrap();
@@ -117,7 +117,7 @@ async fn what_a_killed_command_had_printed_comes() {
 }
 
 #[tokio::test]
-async fn a_command_whose_much_output_is_cut_off_ends_alone() {
+async fn cutting_off_large_output_ends_the_command_alone() {
     with_agent("cut", async |c| {
         let limit = 2_000_000;
         let out = c.command("yes").output_limit(limit).output().await.unwrap();
@@ -131,7 +131,7 @@ async fn a_command_whose_much_output_is_cut_off_ends_alone() {
                 limit as usize
             )
         );
-        // Without a limit of its size, one of time.
+        // The second command has a timeout in place of an output limit.
         let out = c
             .command("yes")
             .output_limit(None)
@@ -148,13 +148,13 @@ async fn a_command_whose_much_output_is_cut_off_ends_alone() {
 }
 
 #[tokio::test]
-async fn nobody_need_read_it() {
+async fn a_command_whose_output_is_dropped_runs_to_its_end() {
     with_agent("unread", async |c| {
         let mut child = c.command("seq").arg("2000000").spawn().await.unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let mut some = vec![0; 1_000_000];
         stdout.read_exact(&mut some).await.unwrap();
-        // It goes on, with nobody to read, and ends well.
+        // The command goes on without a reader and ends well.
         drop(stdout);
         assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
     })
@@ -162,9 +162,9 @@ async fn nobody_need_read_it() {
 }
 
 #[tokio::test]
-async fn one_that_is_left_behind_with_much_output_holds_up_nobody_and_is_not_ended() {
+async fn a_server_left_with_much_output_delays_no_exit_and_is_not_ended() {
     with_agent("left", async |c| {
-        // Much with each call, since calls are slow on some kernels.
+        // Each write is large, since system calls are slow on some kernels.
         let server = "more=$(seq 10000); while :; do echo \"$more\" || exit; done";
         let script = format!("seq {MANY_LINES}; ({server}) & echo $! >/tmp/server; exit 5");
         let begun = Instant::now();
@@ -181,20 +181,20 @@ async fn one_that_is_left_behind_with_much_output_holds_up_nobody_and_is_not_end
         let written = async || {
             let script = "sed -n 's/^wchar: //p' /proc/$(cat /tmp/server)/io";
             let count = c.command("sh").args(sh(script)).output_string().await.unwrap();
-            count.trim().parse::<u64>().expect("it runs")
+            count.trim().parse::<u64>().expect("the server runs")
         };
         let before = written().await;
-        // Far more than any pipe holds.
-        eventually("it prints", async || written().await > before + 3_000_000).await;
+        // More bytes than any pipe can hold.
+        eventually("the server prints", async || written().await > before + 3_000_000).await;
         c.kill_all().await.unwrap();
         assert_eq!(c.process_count().await.unwrap(), 0);
     })
     .await;
 }
 
-/// It has its output as its own descriptors, and can do to them what it likes.
+/// The command owns its output descriptors and can change them.
 #[tokio::test]
-async fn what_a_command_does_to_its_output_harms_nobody() {
+async fn changes_of_a_command_to_its_output_pipes_harm_no_other_command() {
     let python = pool("pipes")
         .image(crate::support::python())
         .exec_via(ExecVia::Agent)
@@ -205,12 +205,12 @@ async fn what_a_command_does_to_its_output_harms_nobody() {
                      \x20   for _ in range(40): os.write(fd, bytes(10000))\n\
                      time.sleep(0.2)\n";
         for (what, status) in [
-            // Larger, as small as can be, in packets, and without waiting for the reader.
+            // Makes the pipe larger, as small as possible, a packet pipe and non-blocking.
             ("fcntl.fcntl(1, 1031, 1 << 20); os.write(1, bytes(1 << 20))", 0),
             ("fcntl.fcntl(1, 1031, 4096); os.write(1, bytes(1 << 20))", 0),
             ("fcntl.fcntl(1, 4, os.O_WRONLY | 0o40000); os.write(1, bytes(1 << 20))", 0),
             ("os.set_blocking(1, False); [os.write(1, b'x') for _ in range(1000)]", 0),
-            // Reads what it has printed itself, or tries to.
+            // Tries to read its own output.
             (
                 "os.set_blocking(1, True); r = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK); os.write(1, b'x')\n\
                  try: os.read(r, 100)\n\
@@ -239,11 +239,11 @@ async fn what_a_command_does_to_its_output_harms_nobody() {
 }
 
 #[tokio::test]
-async fn input_and_output_go_their_ways_at_once() {
+async fn input_and_output_flow_at_the_same_time() {
     with_agent("echo", async |c| {
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        // An answer to each question, long after it has become much.
+        // The agent must keep answering each question after the output has become large enough for a pipe.
         for i in 0..200u32 {
             let piece = vec![i as u8; 5000];
             stdin.write_all(&piece).await.unwrap();

@@ -1,4 +1,4 @@
-//! The agent's socket: where it is, who can have it, and what goes on without.
+//! The agent's socket: its place, its access rights, and commands without it.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use dockerpool::{Container, ContainerSpec, ExecVia, ExitStatus, PooledContainer,
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// How many sockets the agent of this container has, as seen from outside.
+/// Counts the open sockets of this container's agent, as seen from the host.
 async fn sockets_of_agent(id: &str) -> usize {
     let found = engine().await.bollard().inspect_container(id, None).await.unwrap();
     let pid = found.state.unwrap().pid.unwrap();
@@ -21,19 +21,19 @@ async fn sockets_of_agent(id: &str) -> usize {
     links.filter(is_socket).count()
 }
 
-/// The library's directory with the agent, and so with its sockets, on this machine.
+/// Returns the library's directory on this machine, which holds the agent and its sockets.
 async fn directory(c: &PooledContainer) -> PathBuf {
     crate::support::agent_dir(&crate::support::mounts(c).await)
 }
 
 #[tokio::test]
-async fn it_is_used_and_gone_from_this_machine_as_soon_as_it_is() {
+async fn the_socket_is_used_and_removed_from_this_machine_once_connected() {
     with_container(pool("socket").exec_via(ExecVia::Agent), async |c| {
         assert_eq!(sockets_of_agent(c.id()).await, 1);
         let script = "grep -c ' /.dockerpool-agent-socket ro,' /proc/self/mountinfo; test -S /.dockerpool-agent-socket";
         let out = c.command("sh").args(["-c", script]).output().await.unwrap();
         assert_eq!((out.status, out.stdout_lossy()), (ExitStatus::Exited(0), "1\n".into()));
-        // Containers of other tests may be starting: their sockets are not this one's.
+        // Containers of other tests may be starting. Their sockets are not this container's.
         let own = c
             .command("stat")
             .args(["-c", "%i", "/.dockerpool-agent-socket"])
@@ -51,7 +51,7 @@ async fn it_is_used_and_gone_from_this_machine_as_soon_as_it_is() {
 }
 
 #[tokio::test]
-async fn without_it_the_agent_is_reached_through_the_engine() {
+async fn the_agent_without_a_socket_is_reached_through_the_engine() {
     let spec = ContainerSpec::new(busybox()).exec_via(ExecVia::Agent);
     let created = Container::create(engine().await, spec.without_agent_socket())
         .await
@@ -62,9 +62,9 @@ async fn without_it_the_agent_is_reached_through_the_engine() {
     c.remove().await.unwrap();
 }
 
-/// The container's user must be able to connect, whoever that is.
+/// Any user of the container must be able to connect to the socket.
 #[tokio::test]
-async fn any_user_and_a_read_only_root_will_do() {
+async fn the_socket_works_for_any_user_and_with_a_read_only_root() {
     for user in ["nobody", "1234:4321"] {
         let pool = pool("socket-user")
             .user(user)
@@ -85,12 +85,12 @@ async fn any_user_and_a_read_only_root_will_do() {
     }
 }
 
-/// Pipes cannot be taken over then, and the output comes all the same.
+/// Without a free descriptor the library cannot take pipes over, and the output arrives in frames.
 #[tokio::test]
-async fn much_output_comes_also_when_this_process_has_no_descriptor_left() {
-    // The limit is that of the whole process.
+async fn large_output_arrives_also_when_this_process_has_no_free_descriptor() {
+    // The limit of descriptors holds for the whole process.
     if !is_alone(&own_test!(
-        "much_output_comes_also_when_this_process_has_no_descriptor_left"
+        "large_output_arrives_also_when_this_process_has_no_free_descriptor"
     )) {
         return;
     }

@@ -1,4 +1,4 @@
-//! The containers' own command, which the agent runs beside those of leases.
+//! The container's own command, which the agent runs beside the commands of leases.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use dockerpool::{Error, ExecVia, ExitStatus, PoolBuilder, PooledContainer, Reuse
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 
-/// An image with these as its own; removed when it is dropped.
+/// An image with the given entrypoint and command. Drop removes it.
 struct Image(String);
 
 impl Image {
@@ -27,7 +27,7 @@ impl Image {
         Self::new(&["sh", "-c"], &[script]).await
     }
 
-    /// One of files alone.
+    /// Makes an image that has files but no command.
     async fn without_command() -> Self {
         let image = Self::with_new_name();
         let (repo, tag) = image.0.rsplit_once(':').unwrap();
@@ -89,7 +89,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // By the command line, since a drop cannot wait for an engine's answer in any other way.
+        // The command line is synchronous, and `drop` cannot wait for an answer of the engine.
         let _ = Command::new("docker")
             .args(["image", "rm", "--force", &self.0])
             .output();
@@ -107,7 +107,7 @@ async fn sh(c: &PooledContainer, script: &str) -> String {
     c.command("sh").args(["-c", script]).output_string().await.unwrap()
 }
 
-/// How a command fails in a container that is gone, in all words.
+/// Returns the error of a command in a container that is gone, as text.
 async fn why_gone(c: &PooledContainer) -> String {
     match c.command("true").status().await.unwrap_err() {
         Error::ContainerGone { source, .. } => source.to_string(),
@@ -115,14 +115,15 @@ async fn why_gone(c: &PooledContainer) -> String {
     }
 }
 
-/// Why there is no container, as the build or, on a machine that is so busy that the command seems to run, an acquire tells.
+/// Returns why there is no container. The build fails with the reason. On a busy machine, where the command still seems
+/// to run at the build, an acquire fails with it.
 async fn why_none(builder: PoolBuilder) -> String {
     let pool = match builder.min_idle(1).build().await {
         Ok(pool) => pool,
         Err(error) => return error.engine_error().unwrap().to_string(),
     };
     let failure = Mutex::new(None);
-    eventually("its end is told", async || {
+    eventually("the end is told", async || {
         let error = pool.acquire_timeout(Duration::from_millis(10)).await.err();
         *failure.lock() = error.and_then(|error| error.engine_error().map(ToString::to_string));
         failure.lock().is_some()
@@ -134,7 +135,7 @@ async fn why_none(builder: PoolBuilder) -> String {
 
 #[tokio::test]
 async fn the_images_server_serves_the_commands_of_leases() {
-    // The entrypoint and its arguments, as an engine puts them together.
+    // The engine joins the entrypoint and its arguments.
     let image = Image::new(&["httpd", "-f"], &["-p", "8080", "-h", "/etc"]).await;
     let pool = supervised("server", &image)
         .env("GREETING", "hello")
@@ -144,7 +145,7 @@ async fn the_images_server_serves_the_commands_of_leases() {
     let c = pool.acquire().await.unwrap();
     assert!(c.has_lifeline());
     assert_eq!(c.process_count().await.unwrap(), 1);
-    eventually("it serves", async || {
+    eventually("the server answers", async || {
         let mut wget = c.command("wget");
         let out = wget
             .args(["-q", "-O", "-", "http://127.0.0.1:8080/passwd"])
@@ -154,8 +155,8 @@ async fn the_images_server_serves_the_commands_of_leases() {
         out.stdout_lossy().contains("root:")
     })
     .await;
-    // As the container's user, in its environment.
-    // The server is the agent's child; beside it there may be a child of its own, which serves a connection that is ending.
+    // The server runs as the container's user, in its environment. The server is the agent's child. A child of the
+    // server may serve a connection that is ending.
     let server = "for p in $(pidof httpd); do\n\
                   if grep -q '^PPid:.1$' /proc/$p/status; then tr '\\0' '\\n' </proc/$p/environ; fi; done";
     let environ = sh(&c, server).await;
@@ -165,7 +166,7 @@ async fn the_images_server_serves_the_commands_of_leases() {
 }
 
 #[tokio::test]
-async fn a_command_of_ones_own_can_be_supervised_too() {
+async fn a_command_set_on_the_builder_can_be_supervised() {
     let command = [
         "python3",
         "-u",
@@ -188,7 +189,7 @@ async fn a_command_of_ones_own_can_be_supervised_too() {
         .await
         .unwrap();
     let c = pool.acquire().await.unwrap();
-    eventually("it serves", async || {
+    eventually("the server answers", async || {
         let script =
             "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:8080/passwd').read().decode())";
         let out = c.command("python3").args(["-c", script]).output().await.unwrap();
@@ -200,18 +201,19 @@ async fn a_command_of_ones_own_can_be_supervised_too() {
 }
 
 #[tokio::test]
-async fn it_is_spared_when_a_command_is_ended_with_all_it_has_started() {
+async fn the_supervised_command_is_spared_when_a_command_is_killed() {
     let image = Image::shell("sleep 1001 & (setsid sh -c 'sleep 1002 & sleep 1003' &); exec sleep 1004").await;
     let pool = supervised("spared", &image).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let sleeps = "ps -o args | grep '^sleep' | sort | tr '\\n' ' '";
     let all = "sleep 1001 sleep 1002 sleep 1003 sleep 1004 ";
     eventually("all runs", async || sh(&c, sleeps).await == all).await;
-    // The kernel counts in hundredths of a second: what was started in the same one could be either's.
+    // The kernel's start times have a resolution of 10 ms. Processes started in the same tick could belong to either
+    // command.
     tokio::time::sleep(Duration::from_millis(20)).await;
     for script in [
         "sleep 2000 & setsid sleep 2001 & sleep 2002",
-        // So many that all processes are stopped for the look.
+        // With so many processes the agent stops all processes before it looks.
         "for i in $(seq 100); do sleep 2000 & setsid sleep 2001 & done; sleep 2002",
     ] {
         let mut command = c.command("sh");
@@ -234,7 +236,7 @@ async fn it_is_spared_when_a_command_is_ended_with_all_it_has_started() {
 }
 
 #[tokio::test]
-async fn its_end_ends_the_container_and_a_lease_is_told_why() {
+async fn the_end_of_the_supervised_command_ends_the_container_and_a_lease_is_told_why() {
     let image =
         Image::shell("echo $$ >/pid; while [ ! -e /stop ]; do sleep 0.01; done; echo out of coal >&2; exit 7").await;
     let pool = supervised("end", &image).build().await.unwrap();
@@ -251,9 +253,9 @@ async fn its_end_ends_the_container_and_a_lease_is_told_why() {
     drop(c);
 
     let c = pool.acquire().await.unwrap();
-    // It is asked by itself, so that the one who kills it may end with the container.
+    // The command that kills may end with the container, so its status is ignored.
     let _ = c.command("sh").args(["-c", "kill -9 $(cat /pid)"]).status().await;
-    eventually_now("its end is seen", || c.taint() == Some(Taint::Died)).await;
+    eventually_now("the end is seen", || c.taint() == Some(Taint::Died)).await;
     assert_eq!(
         why_gone(&c).await,
         "the container's command, `sh`, was ended by signal 9"
@@ -274,11 +276,11 @@ async fn an_idle_container_whose_command_has_ended_is_replaced() {
         .unwrap();
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
-    // It goes back before its command ends.
+    // The container is returned before its command ends.
     let script = "(sleep 0.5; touch /stop) >/dev/null 2>&1 &";
     assert!(c.command("sh").args(["-c", script]).status().await.unwrap().success());
     drop(c);
-    eventually("another one is there", async || {
+    eventually("another container is there", async || {
         let c = pool.acquire().await.unwrap();
         c.id() != id
     })
@@ -287,7 +289,7 @@ async fn an_idle_container_whose_command_has_ended_is_replaced() {
 }
 
 #[tokio::test]
-async fn killing_everything_ends_it_and_the_container() {
+async fn kill_all_ends_the_supervised_command_and_the_container() {
     let image = Image::shell("sleep 1000").await;
     let pool = supervised("kill-all", &image).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -304,7 +306,7 @@ async fn killing_everything_ends_it_and_the_container() {
 }
 
 #[tokio::test]
-async fn a_flood_of_output_goes_nowhere_and_holds_up_nobody() {
+async fn output_of_the_supervised_command_is_discarded_and_blocks_nothing() {
     let image = Image::new(&["yes"], &["0123456789012345678901234567890123456789"]).await;
     let pool = supervised("flood", &image).reuse(Reuse::AsIs).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -314,14 +316,14 @@ async fn a_flood_of_output_goes_nowhere_and_holds_up_nobody() {
         line.parse::<u64>().unwrap()
     };
     let before = written().await;
-    // Far more than the pipe and the wire hold.
-    eventually("it prints", async || written().await > before + 4_000_000).await;
+    // More bytes than the pipe and the connection can hold.
+    eventually("the command prints", async || written().await > before + 4_000_000).await;
     drop(c);
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn one_that_does_not_run_is_told_when_the_pool_is_built() {
+async fn a_supervised_command_that_does_not_run_fails_the_build() {
     for (image, words) in [
         (
             Image::shell("echo no coal; exit 3").await,
@@ -335,7 +337,7 @@ async fn one_that_does_not_run_is_told_when_the_pool_is_built() {
         let found = why_none(supervised("broken", &image)).await;
         assert!(found.contains(words), "{found}");
     }
-    // Podman gives what is imported no name.
+    // Podman gives an imported image no name.
     if is_podman().await {
         return;
     }
@@ -352,7 +354,7 @@ async fn one_that_does_not_run_is_told_when_the_pool_is_built() {
 }
 
 #[tokio::test]
-async fn without_the_agent_it_cannot_be_had() {
+async fn supervising_a_command_needs_the_agent() {
     let without = |builder: PoolBuilder| builder.cmd(["sleep", "1000"]).supervise_command(true);
     let privileged = HostConfig {
         privileged: Some(true),
@@ -363,19 +365,19 @@ async fn without_the_agent_it_cannot_be_had() {
         without(pool("b")).exec_via(ExecVia::Auto).host_config(privileged),
     ] {
         let Error::Config(problems) = builder.build().await.unwrap_err() else {
-            panic!("a bad configuration")
+            panic!("the configuration was accepted")
         };
         assert_eq!(problems[0].field(), "supervise_command");
         assert!(problems[0].problem().starts_with("needs the agent"), "{problems:?}");
     }
-    // Its program does not come to the engine.
+    // This agent's program does not exist on the engine's machine.
     let builder = without(pool("c")).exec_via(ExecVia::Auto).agent_path("/no/such/agent");
     let error = builder.build().await.unwrap_err();
     assert!(error.to_string().contains("bring the agent"), "{error}");
 }
 
 #[tokio::test]
-async fn the_last_words_of_the_command_are_one_harmless_line() {
+async fn the_last_line_of_the_supervised_command_is_escaped_in_the_error() {
     let image = Image::shell("printf 'dying\\033]0;owned\\007\\nlast line\\n'; exit 7").await;
     let words = why_none(supervised("supervise-words", &image)).await;
     assert!(

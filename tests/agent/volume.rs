@@ -1,4 +1,5 @@
-//! The agent on engines that do not see this machine's files: it comes to them in a volume, and goes with its pool.
+//! The agent on engines that do not see this machine's files. A volume brings the agent to such an engine and is
+//! removed with its pool.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use serde_json::Value;
 /// Makes a run of this binary, in a process of its own, the owner of a pool of this name.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
-/// A name nobody else has, and the end of all that carries it when the test is over, however it ends.
+/// A unique name. Drop removes all containers and volumes with that name, also when the test fails.
 struct Name(String);
 
 impl Name {
@@ -42,7 +43,7 @@ impl Drop for Name {
     }
 }
 
-/// The volumes of pools of this name.
+/// Returns the volumes of pools of this name.
 async fn volumes(engine: &DockerEngine, name: &str) -> Vec<String> {
     let of_pool = format!("{}={name}", labels::POOL);
     let options = ListVolumesOptions {
@@ -59,13 +60,13 @@ async fn remove_volume(engine: &DockerEngine, volume: &str) -> Result<(), bollar
         .await
 }
 
-/// All that the engine has of pools of this name.
+/// Counts the containers and volumes of pools of this name.
 async fn all(engine: &DockerEngine, name: &str) -> (usize, usize) {
     let containers = engine.list(&Selector::pool(name)).await.unwrap();
     (containers.len(), volumes(engine, name).await.len())
 }
 
-/// The real engine as one that may be on another machine.
+/// The real engine, reached as if it were on another machine.
 struct Remote {
     engine: Arc<DockerEngine>,
     _proxy: Proxy,
@@ -92,7 +93,7 @@ async fn runs_commands(pool: &Pool) {
     let input = "over the wire\n".repeat(10_000);
     let out = c.command("cat").stdin(input.clone()).output().await.unwrap();
     assert!(out.status.success() && out.stdout_lossy() == input, "{}", out.status);
-    // Only where the agent is PID 1.
+    // Only the agent as PID 1 supports this call.
     assert_eq!(c.process_count().await.unwrap(), 0);
 }
 
@@ -114,7 +115,7 @@ async fn a_remote_engine_runs_the_agent_from_a_volume_that_goes_with_the_pool() 
         let c = pool.acquire().await.unwrap();
         let mounts = crate::support::mounts(&c).await;
         assert!(mounts.contains(" /.dockerpool ro,"), "{mounts}");
-        // What code in the container can read says nothing of whose it is.
+        // Code in the container can read the mounts. They must not reveal the owner.
         for secret in [&*name.0, &pool.instance()[..12]] {
             assert!(!mounts.contains(secret), "{secret}: {mounts}");
         }
@@ -125,7 +126,7 @@ async fn a_remote_engine_runs_the_agent_from_a_volume_that_goes_with_the_pool() 
 }
 
 #[tokio::test]
-async fn a_read_only_root_and_a_user_without_rights_do_with_it() {
+async fn the_volume_works_with_a_read_only_root_and_an_unprivileged_user() {
     let (name, remote) = (Name::new(), Remote::new().await);
     let pool = remote
         .pool(&name)
@@ -152,7 +153,7 @@ async fn pools_of_one_name_have_a_volume_each() {
     assert_eq!(volumes(&remote.engine, &name.0).await.len(), 2);
     tokio::join!(runs_commands(&one), runs_commands(&two));
     one.shutdown().await.unwrap();
-    // A new container as well.
+    // A further container uses the volume too.
     let kept = two.acquire().await.unwrap();
     runs_commands(&two).await;
     drop(kept);
@@ -161,13 +162,13 @@ async fn pools_of_one_name_have_a_volume_each() {
 }
 
 #[tokio::test]
-async fn a_container_that_was_taken_out_of_the_pool_does_not_keep_its_volume() {
+async fn a_container_taken_out_of_the_pool_does_not_keep_the_volume() {
     let (name, remote) = (Name::new(), Remote::new().await);
     let pool = remote.pool(&name).build().await.unwrap();
     let mine = pool.acquire().await.unwrap().into_inner();
     pool.shutdown().await.unwrap();
     assert_eq!(all(&remote.engine, &name.0).await, (0, 0));
-    eventually("it is known to be gone", async || {
+    eventually("the container is known to be gone", async || {
         mine.taint() == Some(Taint::Died) || mine.inspect().await.is_err()
     })
     .await;
@@ -191,7 +192,7 @@ async fn a_pool_that_is_dropped_or_not_built_leaves_no_volume() {
     assert!(matches!(error, Error::Engine { .. }), "{error:?}");
     assert_eq!(all(&remote.engine, &name.0).await, (0, 0));
 
-    // Given up at any time. Podman 4.3 cannot list its containers any more after some such calls.
+    // The build is dropped after different times. After some such calls Podman 4.3 can no longer list its containers.
     if is_podman().await {
         return;
     }
@@ -203,12 +204,12 @@ async fn a_pool_that_is_dropped_or_not_built_leaves_no_volume() {
 }
 
 #[tokio::test]
-async fn a_volume_that_others_have_pruned_is_filled_again() {
+async fn a_pruned_volume_is_filled_again() {
     let (name, remote) = (Name::new(), Remote::new().await);
     let pool = remote.pool(&name).build().await.unwrap();
     let volume = volumes(&remote.engine, &name.0).await.remove(0);
-    // Some engines let go of it a little late.
-    eventually("it is pruned", async || {
+    // Some engines release the volume a little late.
+    eventually("the volume is pruned", async || {
         remove_volume(&remote.engine, &volume).await.is_ok()
     })
     .await;
@@ -222,7 +223,7 @@ async fn a_volume_that_others_have_pruned_is_filled_again() {
 }
 
 #[tokio::test]
-async fn outside_of_a_pool_there_is_no_volume_and_the_error_says_so() {
+async fn a_container_without_a_pool_gets_no_volume_and_the_error_says_so() {
     let remote = Remote::new().await;
     let spec = |via| ContainerSpec::new(busybox()).memory(64 << 20).exec_via(via);
     let error = Container::create(remote.engine.clone(), spec(ExecVia::Agent))
@@ -238,12 +239,12 @@ async fn outside_of_a_pool_there_is_no_volume_and_the_error_says_so() {
     c.remove().await.unwrap();
 }
 
-/// A process with a pool on a remote engine.
+/// Starts a process with a pool on a remote engine.
 fn owner(name: &Name) -> Owner {
     Owner::start(&own_test!("an_owner"), |command| command.env(OWNER, &name.0))
 }
 
-/// Not a test of its own: what the owners do.
+/// Runs as an owner. This is not a test of its own.
 #[tokio::test]
 async fn an_owner() {
     let Ok(name) = std::env::var(OWNER) else { return };
@@ -258,24 +259,30 @@ async fn an_owner() {
 }
 
 #[tokio::test]
-async fn what_a_killed_owner_leaves_is_removed_by_the_next_one_of_its_name() {
+async fn the_next_owner_of_the_name_removes_the_volume_of_a_killed_owner() {
     let (name, engine) = (Name::new(), engine().await);
     let (mut dead, living) = (owner(&name), owner(&name));
     let before = volumes(&engine, &name.0).await;
     assert_eq!(before.len(), 2);
     dead.kill();
-    eventually("its container is gone", async || all(&engine, &name.0).await.0 == 1).await;
+    eventually("the dead owner's container is gone", async || {
+        all(&engine, &name.0).await.0 == 1
+    })
+    .await;
     assert_eq!(volumes(&engine, &name.0).await.len(), 2);
 
-    // Also by one that has none itself.
+    // A pool without a volume removes volumes of dead owners too.
     let pool = crate::support::pool(&name.0)
         .exec_via(ExecVia::Docker)
         .build()
         .await
         .unwrap();
-    eventually("its volume is gone", async || all(&engine, &name.0).await == (1, 1)).await;
+    eventually("the dead owner's volume is gone", async || {
+        all(&engine, &name.0).await == (1, 1)
+    })
+    .await;
     drop(living);
-    eventually("that of the other stays", async || {
+    eventually("the living owner's volume stays", async || {
         all(&engine, &name.0).await == (0, 1)
     })
     .await;
@@ -286,14 +293,17 @@ async fn what_a_killed_owner_leaves_is_removed_by_the_next_one_of_its_name() {
         .build()
         .await
         .unwrap();
-    eventually("until it is dead", async || all(&engine, &name.0).await == (0, 0)).await;
+    eventually("the other owner's volume is gone after its death", async || {
+        all(&engine, &name.0).await == (0, 0)
+    })
+    .await;
     pool.shutdown().await.unwrap();
 }
 
-/// Where a socket leads to an engine that does not see the same files, as in a container that was lent it: this test again,
-/// in a process whose directory nobody else sees.
+/// A socket can lead to an engine that does not see the same files, as in a container with the engine's socket mounted.
+/// This test runs itself again in a process whose directory no other process sees.
 #[tokio::test]
-async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volume() {
+async fn a_local_engine_that_does_not_see_our_files_gets_a_volume() {
     if let Ok(name) = std::env::var(OWNER) {
         for via in [ExecVia::Agent, ExecVia::Auto] {
             let pool = crate::support::pool(&name).exec_via(via).build().await.unwrap();
@@ -305,14 +315,14 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
         return;
     }
     let (name, engine, folder) = (Name::new(), engine().await, tempfile::tempdir().unwrap());
-    // Others than root need a user namespace for it, in which they are root.
+    // Users other than root need a user namespace in which they are root.
     let is_root = Command::new("unshare")
         .args(["--mount", "true"])
         .status()
         .unwrap()
         .success();
     let own = ["--mount", "--map-root-user"];
-    let test = "an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volume";
+    let test = "a_local_engine_that_does_not_see_our_files_gets_a_volume";
     let output = Command::new("unshare")
         .args(&own[..if is_root { 1 } else { 2 }])
         .args([
@@ -335,16 +345,16 @@ async fn an_engine_behind_a_socket_that_does_not_see_our_files_is_brought_a_volu
     assert_eq!(all(&engine, &name.0).await, (0, 0));
 }
 
-/// A pool on the real engine, as an engine that says and does something else.
+/// Builds a pool on the real engine through a proxy that changes some answers.
 async fn as_if(name: &Name, changes: Changes) -> (Teller, PoolBuilder) {
     let teller = Teller::start(crate::proxy::real_socket().await, changes);
     let engine = Arc::new(DockerEngine::connect_to(Endpoint::unix(teller.socket())).await.unwrap());
-    // Each engine is remembered apart, by its socket.
+    // The library remembers each engine by its socket.
     let builder = crate::support::pool(&name.0).engine(engine).exec_via(ExecVia::Auto);
     (teller, builder)
 }
 
-/// A pool on such an engine that has run commands by the agent, and is gone.
+/// Runs commands by the agent in a pool on a changed engine, and shuts the pool down.
 async fn runs_by_agent_as_if(name: &Name, changes: Changes) -> Teller {
     let (teller, builder) = as_if(name, changes).await;
     let pool = builder.build().await.unwrap();
@@ -355,7 +365,7 @@ async fn runs_by_agent_as_if(name: &Name, changes: Changes) -> Teller {
     teller
 }
 
-/// What of this machine containers were to see, in either form, by where it was to be.
+/// Returns the targets of all bind mounts that were asked for, in either form.
 fn targets(created: &[Value]) -> Vec<String> {
     let mut targets = Vec::new();
     for body in created {
@@ -370,7 +380,7 @@ fn targets(created: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_engine_in_a_virtual_machine_is_asked_for_no_file_of_this_machine() {
+async fn an_engine_in_a_virtual_machine_is_not_asked_to_mount_files() {
     let name = Name::new();
     let desktop: fn(&mut Value) = |said| said["OperatingSystem"] = "Docker Desktop".into();
     let colima: fn(&mut Value) = |said| {
@@ -386,7 +396,7 @@ async fn an_engine_in_a_virtual_machine_is_asked_for_no_file_of_this_machine() {
         assert_eq!(targets(&teller.created()), [""; 0]);
         assert!(teller.created().len() >= 2, "one of them fills the volume");
     }
-    // Outside of a pool there is no volume, and it says why.
+    // A container without a pool has no volume, and its lifeline says why.
     let changes = Changes {
         info: desktop,
         ..Default::default()
@@ -402,18 +412,18 @@ async fn an_engine_in_a_virtual_machine_is_asked_for_no_file_of_this_machine() {
     assert_eq!(targets(&teller.created()), [""; 0]);
 }
 
-/// Whether it asks for a container with a file of this machine.
+/// Returns whether the request creates a container with a file of this machine.
 fn is_with_file(line: &str, asked: &Value) -> bool {
     line.contains("/containers/create") && !targets(std::slice::from_ref(asked)).is_empty()
 }
 
-/// An answer of Docker's to a mount of a file that it does not have.
+/// Docker's answer to a mount of a file that it does not see.
 type Refusal = fn(&str, &Value) -> Option<(u16, String)>;
 
 #[tokio::test]
-async fn where_a_file_of_this_machine_is_not_to_be_had_the_agent_comes_in_a_volume() {
+async fn a_refused_file_mount_brings_the_agent_in_a_volume() {
     let name = Name::new();
-    // An engine that does not say that it is in a virtual machine, in the words of Docker and of Docker Desktop.
+    // An engine that does not report its virtual machine, in the words of Docker and of Docker Desktop.
     let missing: Refusal = |line, asked| {
         let words = r#"invalid mount config for type "bind": bind source path does not exist: /run/x/agent"#;
         is_with_file(line, asked).then(|| (400, words.to_owned()))
@@ -435,7 +445,7 @@ async fn where_a_file_of_this_machine_is_not_to_be_had_the_agent_comes_in_a_volu
     }
 }
 
-/// Has the engine look for what is mounted where nothing is: in place of that it makes an empty directory.
+/// Redirects a mount to a path that does not exist. Docker then makes an empty directory in its place.
 fn empty_directories(line: &str, asked: &mut Value, of: &str) {
     if !line.contains("/containers/create") {
         return;
@@ -458,11 +468,11 @@ fn empty_directories(line: &str, asked: &mut Value, of: &str) {
 #[tokio::test]
 async fn an_empty_directory_in_place_of_the_program_or_of_the_socket_is_noticed() {
     if is_podman().await {
-        println!("Podman makes no directory for what is not there: it refuses, as in the test before");
+        println!("Podman refuses to mount a missing file, as in the test before");
         return;
     }
     let name = Name::new();
-    // Of the program: PID 1 cannot be started, and the volume is tried.
+    // An empty directory in place of the program: PID 1 cannot be started, and the volume is tried.
     let changes = Changes {
         asked: |line, asked| empty_directories(line, asked, "/.dockerpool-agent"),
         ..Default::default()
@@ -474,7 +484,7 @@ async fn an_empty_directory_in_place_of_the_program_or_of_the_socket_is_noticed(
     runs_commands(&pool).await;
     pool.shutdown().await.unwrap();
     assert!(teller.asked().iter().any(|(line, _)| line.contains("/volumes/create")));
-    // Of the socket: all goes through the attached streams.
+    // An empty directory in place of the socket: all traffic goes through the attached streams.
     let changes = Changes {
         asked: |line, asked| empty_directories(line, asked, "/.dockerpool-agent-socket"),
         ..Default::default()
@@ -488,7 +498,7 @@ async fn an_empty_directory_in_place_of_the_program_or_of_the_socket_is_noticed(
 }
 
 #[tokio::test]
-async fn where_there_is_selinux_the_library_labels_its_own_files_and_no_others() {
+async fn with_selinux_the_library_relabels_its_own_files_and_no_others() {
     let (name, folder) = (Name::new(), tempfile::tempdir().unwrap());
     let info: fn(&mut Value) = |said| said["SecurityOptions"] = serde_json::json!(["name=seccomp", "name=selinux"]);
     let (teller, builder) = as_if(
@@ -510,7 +520,7 @@ async fn where_there_is_selinux_the_library_labels_its_own_files_and_no_others()
         binds: Some(vec![format!("{}:/too:ro", folder.path().display())]),
         ..Default::default()
     };
-    // The real engine has no SELinux, to which a label means nothing: all else is as it will be.
+    // The real engine has no SELinux and ignores the label. All other steps are the same.
     let pool = builder
         .host_config(host)
         .exec_via(ExecVia::Agent)
@@ -525,7 +535,7 @@ async fn where_there_is_selinux_the_library_labels_its_own_files_and_no_others()
         let labelled = ["/.dockerpool-agent:ro,z", "/.dockerpool-agent-socket:ro,z"];
         assert_eq!(targets(&[body]), [&["/users", "/too:ro"], &labelled[..]].concat());
     }
-    // One of the user's is used as it is.
+    // An agent file that the caller names is not relabelled.
     let folder = tempfile::tempdir().unwrap();
     let (teller, builder) = as_if(
         &name,
@@ -541,7 +551,7 @@ async fn where_there_is_selinux_the_library_labels_its_own_files_and_no_others()
         .min_idle(1)
         .build()
         .await;
-    error.expect_err("there is no such file");
+    error.expect_err("the file does not exist");
     assert!(!teller.created().is_empty());
     for target in targets(&teller.created()) {
         assert_eq!(target, "/.dockerpool-agent");
@@ -549,10 +559,10 @@ async fn where_there_is_selinux_the_library_labels_its_own_files_and_no_others()
 }
 
 #[tokio::test]
-async fn an_agent_that_may_not_be_executed_is_told_of() {
+async fn an_agent_that_may_not_be_executed_is_reported() {
     let name = Name::new();
     let changes = Changes {
-        // What SELinux, AppArmor and a file system without execution come to.
+        // SELinux, AppArmor and `noexec` file systems all lead to this error.
         asked: |line, asked| {
             let argv = &mut asked["Entrypoint"];
             if line.contains("/containers/create") && argv[0].as_str().is_some_and(|it| it.starts_with("/.dockerpool"))
@@ -578,7 +588,7 @@ async fn an_agent_that_may_not_be_executed_is_told_of() {
     let (_teller, builder) = as_if(&name, changes).await;
     let error = builder.exec_via(ExecVia::Agent).min_idle(1).build().await.unwrap_err();
     let source = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
-    // runc's words, and crun's.
+    // The words of runc and of crun.
     let words = source.to_string().to_lowercase();
     let said = ["permission denied", "operation not permitted"];
     assert!(said.iter().any(|said| words.contains(said)), "{source}");
