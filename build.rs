@@ -1,5 +1,5 @@
-//! Builds the agent from `agent/`, with the compiler and the linker that build the library. Where that cannot be done the
-//! library is built without one, and says why.
+//! Builds the agent from `agent/` with the compiler and the linker that build the library. Where the build fails, the
+//! library is built without the agent, and a warning says why.
 
 use std::env;
 use std::fs;
@@ -10,7 +10,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=agent");
     let out = Path::new(&env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("agent");
-    // An empty file stands for none: what is embedded must be there.
+    // `include_bytes!` needs a file. An empty one means that there is no agent.
     let is_wanted = env::var_os("CARGO_FEATURE_AGENT").is_some();
     let built = match is_wanted {
         true => build(&out),
@@ -62,9 +62,9 @@ fn build(out: &Path) -> Result<(), String> {
             "strip=symbols",
         ])
         .args(["-C", "relocation-model=static", "-C", "debuginfo=0"])
-        // Some 6 KB less of it, and so of the memory of each container.
+        // Saves some 6 KB of the program, and so of each container's memory.
         .args(["-C", "lto=fat"])
-        // Nothing unwinds in it.
+        // The agent aborts on a panic and never unwinds.
         .args(["-C", "force-unwind-tables=no"]);
     for arg in [
         "-nostartfiles",

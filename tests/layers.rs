@@ -1,4 +1,4 @@
-//! The rooms of `src/`, each of which knows only those before it. This is the one place where their order stands.
+//! The rooms of `src/`. Each room may use only the rooms before it. This is the one place that defines their order.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const ROOMS: [&str; 9] = [
     "pool",
 ];
 
-/// Files that see the whole house: the public interface and what fuzz targets need.
+/// Files outside of the order: the public interface, and the entry points of the fuzz targets.
 const OUTSIDE: [&str; 2] = ["lib", "fuzzing"];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -28,7 +28,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The rooms that the code of a file names, comments left out.
+/// Returns the rooms that the code of a file names. Comments do not count.
 fn named(code: &str) -> Vec<String> {
     let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code = code.collect::<Vec<_>>().join("\n");
@@ -42,7 +42,7 @@ fn named(code: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_room_knows_one_that_comes_after_it() {
+fn no_room_uses_a_later_room() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let place = |room: &str| ROOMS.iter().position(|known| *known == room);
     let mut found = Vec::new();
@@ -54,7 +54,7 @@ fn no_room_knows_one_that_comes_after_it() {
         if OUTSIDE.contains(&room) {
             continue;
         }
-        let own = place(room).unwrap_or_else(|| panic!("{room} is no room"));
+        let own = place(room).unwrap_or_else(|| panic!("{room} is not in ROOMS"));
         for other in named(&std::fs::read_to_string(file).unwrap()) {
             if place(&other).is_some_and(|other| other > own) {
                 let arrow = (room.to_owned(), other);

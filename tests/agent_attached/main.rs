@@ -1,4 +1,5 @@
-//! The agent, reached through the engine alone: `support::by_transport` knows this binary by its name.
+//! Runs tests of the agent again with the agent reached through the engine alone. `support::by_transport` recognizes
+//! this binary by its name.
 
 #[path = "../agent/commands.rs"]
 mod commands;

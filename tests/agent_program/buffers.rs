@@ -1,4 +1,4 @@
-//! The memory and the buffers of the agent, and frames through them.
+//! The agent's memory, its buffers, and frames through them.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::sys::{self, Bytes, Errno, List};
 use crate::wire::{In, Next, Out};
 
 #[test]
-fn a_list_has_room_for_what_it_was_made_for_and_drops_each_value_once() {
+fn a_list_holds_its_capacity_and_drops_each_value_once() {
     let value = Rc::new(());
     let mut list = List::new(3).unwrap();
     for _ in 0..3 {
@@ -31,9 +31,9 @@ fn a_list_has_room_for_what_it_was_made_for_and_drops_each_value_once() {
 }
 
 #[test]
-fn memory_that_cannot_be_is_refused_and_none_is_not() {
+fn an_impossible_allocation_is_refused_and_an_empty_one_is_not() {
     assert_eq!(List::<u64>::new(usize::MAX).err(), Some(Errno::NOMEM));
-    // In bytes this is 8 after an overflow.
+    // The size in bytes overflows to 8.
     assert_eq!(List::<u64>::new(usize::MAX / 8 + 2).err(), Some(Errno::NOMEM));
     assert_eq!(sys::shared_numbers(usize::MAX / 4 + 2).err(), Some(Errno::NOMEM));
     assert!(Bytes::new(isize::MAX as usize).is_err());
@@ -44,7 +44,7 @@ fn memory_that_cannot_be_is_refused_and_none_is_not() {
 }
 
 #[test]
-fn bytes_are_zero_at_first_and_once_given_back() {
+fn bytes_are_zero_at_first_and_after_they_were_released() {
     let mut bytes = Bytes::new(10_000).unwrap();
     assert!(bytes.len() == 10_000 && bytes.iter().all(|byte| *byte == 0));
     bytes.fill(7);
@@ -63,7 +63,7 @@ fn a_buffer_that_was_trimmed_can_be_used_again() {
     buffer.take(1);
     buffer.trim();
     assert!(buffer.is_empty() && buffer.room() == 64 * 1024);
-    assert!(buffer.free().iter().all(|byte| *byte == 0), "the memory was given back");
+    assert!(buffer.free().iter().all(|byte| *byte == 0), "the memory was released");
     buffer.push(b"again");
     assert_eq!(buffer.queued(), b"again");
 }
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn frames_are_read_as_they_were_written_however_they_are_cut(
+    fn frames_are_read_as_written_however_the_stream_is_cut(
         lens in prop::collection::vec(prop_oneof![0usize..40, 60_000..=MAX_DATA], 1..6),
         cut in 1usize..70_000,
     ) {
@@ -110,7 +110,7 @@ proptest! {
     }
 }
 
-/// A frame of a kind that has a payload.
+/// Returns a frame of a kind that has a payload.
 fn frame(kind: u8, len: usize) -> Vec<u8> {
     let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
     [
@@ -125,14 +125,14 @@ fn frame(kind: u8, len: usize) -> Vec<u8> {
     .concat()
 }
 
-/// Sends bytes to the agent's reader in pieces, and returns the frames that it makes of them.
+/// Sends bytes to the agent's reader in pieces, and returns the frames that the reader finds in them.
 fn read_in(bytes: &[u8], cut: usize) -> Vec<Vec<u8>> {
     let _alone = alone();
     let (reader, mut writer) = std::io::pipe().unwrap();
     sys::set_nonblocking(reader.as_raw_fd());
     let mut input = In::of(reader.as_raw_fd()).unwrap();
     let mut frames = Vec::new();
-    // A pipe has room for less.
+    // Pieces fit into the pipe, so that writing does not block.
     for piece in bytes.chunks(cut.min(32 * 1024)) {
         writer.write_all(piece).unwrap();
         while let Ok(1..) = input.fill() {
@@ -144,7 +144,7 @@ fn read_in(bytes: &[u8], cut: usize) -> Vec<Vec<u8>> {
     }
     assert!(matches!(input.next(), Next::Wait));
     drop(writer);
-    assert_eq!(input.fill(), Ok(0), "the library has gone");
+    assert_eq!(input.fill(), Ok(0), "the library closed the connection");
     frames
 }
 
@@ -159,7 +159,7 @@ fn a_frame_that_is_larger_than_the_buffer_is_read_whole() {
 }
 
 #[test]
-fn a_frame_that_cannot_be_breaks_the_connection() {
+fn an_invalid_frame_breaks_the_connection() {
     for bad in [
         frame(to_agent::SPAWN, MAX_SPAWN + 1),
         frame(to_agent::STDIN, MAX_DATA + 1),
@@ -174,7 +174,7 @@ fn a_frame_that_cannot_be_breaks_the_connection() {
     }
 }
 
-/// The frames that were written to a pipe, of which the writing end is closed.
+/// Returns the frames written to a pipe whose writing end is closed.
 pub fn frames_of(mut reader: impl Read) -> Vec<(u8, u32, Vec<u8>)> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).unwrap();
@@ -189,14 +189,14 @@ pub fn frames_of(mut reader: impl Read) -> Vec<(u8, u32, Vec<u8>)> {
 }
 
 #[test]
-fn output_leaves_room_for_other_frames_and_nothing_is_lost_or_changes_places() {
+fn output_leaves_room_for_other_frames_and_keeps_all_frames_in_order() {
     let _alone = alone();
     let (reader, writer) = std::io::pipe().unwrap();
     sys::set_nonblocking(writer.as_raw_fd());
     let mut out = Out::of(writer.as_raw_fd()).unwrap();
     let zero = std::fs::File::open("/dev/zero").unwrap();
     let (mut sent, mut id) = (Vec::new(), 0);
-    // Nobody reads: first the pipe is full, and then the buffer.
+    // Without a reader first the pipe becomes full, then the buffer.
     while out.has_data_room() {
         id += 1;
         let len = out.data(from_agent::STDOUT, id, zero.as_raw_fd(), 50_000).unwrap();
@@ -225,7 +225,7 @@ fn output_leaves_room_for_other_frames_and_nothing_is_lost_or_changes_places() {
 #[test]
 fn a_frame_whose_file_descriptor_cannot_be_sent_is_withdrawn_alone() {
     let _alone = alone();
-    // No socket, so no descriptor goes through.
+    // A pipe cannot carry a file descriptor.
     let (reader, writer) = std::io::pipe().unwrap();
     let mut out = Out::of(writer.as_raw_fd()).unwrap();
     out.frame(from_agent::PONG, 1, &[0; 4]);
@@ -254,7 +254,7 @@ fn a_file_descriptor_goes_through_a_socket_with_its_frame() {
     out.flush().unwrap();
     assert!(out.is_empty() && out.take_withdrawn().is_none());
     drop((agent, out, writer));
-    // The copy that is on its way holds the pipe open until whoever has the socket is gone.
+    // The copy in flight holds the pipe open until the socket is closed.
     let read = |reader: &mut std::io::PipeReader| {
         sys::set_nonblocking(reader.as_raw_fd());
         reader.read(&mut [0; 1]).map_err(|error| error.kind())

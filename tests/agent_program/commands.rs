@@ -1,6 +1,6 @@
-//! The table of commands. Their processes are started by the standard library.
+//! The table of commands. The standard library starts the processes.
 
-// The table waits for them.
+// The table reaps them.
 #![allow(clippy::zombie_processes)]
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -22,7 +22,7 @@ use crate::sys::{self, Errno, OwnedFd};
 use crate::table::{Command, Outputs, Report, Started, Stdin, Table};
 use crate::wire::Out;
 
-/// No process has such a number: the kernel gives less than 2^22.
+/// A number of no process: the kernel's numbers are below 2^22.
 const NO_PID: i32 = 1 << 30;
 
 const WINDOW: u32 = 64 * 1024;
@@ -52,7 +52,7 @@ impl Fixture {
         }
     }
 
-    /// Has a shell run a script as a command, with `window` bytes of credit.
+    /// Runs a script by a shell as a command, with `window` bytes of credit.
     fn shell(&mut self, id: u32, script: &str, window: u32, deadline: Duration) -> Child {
         let ((stdout, to_stdout), (stderr, to_stderr)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
         let child = std::process::Command::new("sh")
@@ -74,7 +74,7 @@ impl Fixture {
         child
     }
 
-    /// A command without a process.
+    /// Adds a command without a process.
     fn without_process(&mut self, id: u32) {
         let started = Started {
             pid: NO_PID + id as i32,
@@ -95,7 +95,8 @@ impl Fixture {
         self.table.find(id).unwrap()
     }
 
-    /// Waits for a child as PID 1 does, once it has ended. `oom_kills` is the container's count by then.
+    /// Waits until the child has ended, and then reaps it as PID 1 does. `oom_kills` is the container's count at that
+    /// time.
     fn reap(&mut self, child: &Child, oom_kills: u32) {
         let pid = child.id() as i32;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -103,7 +104,7 @@ impl Fixture {
             .unwrap()
             .unwrap();
         assert!(self.table.reap(self.proc, pid, || oom_kills));
-        assert!(!self.table.reap(self.proc, pid, || oom_kills), "it was waited for");
+        assert!(!self.table.reap(self.proc, pid, || oom_kills), "the child was reaped");
     }
 
     fn read_output(&mut self, id: u32) {
@@ -125,7 +126,7 @@ impl Fixture {
         }
     }
 
-    /// The frames that the library has got.
+    /// Returns the frames that the library received.
     fn frames(mut self) -> Vec<(u8, u32, Vec<u8>)> {
         self.out.flush().unwrap();
         assert!(self.out.is_empty());
@@ -150,7 +151,7 @@ fn spawn(deadline: Duration) -> Spawn<'static> {
     }
 }
 
-/// A copy of its own for the agent.
+/// Duplicates the descriptor for the agent.
 fn duplicate(fd: &impl AsRawFd) -> OwnedFd {
     let copy = sys::duplicate(fd.as_raw_fd()).unwrap();
     sys::set_nonblocking(copy.fd());
@@ -162,11 +163,11 @@ fn outputs(ends: [&PipeReader; 2], window: u32) -> Outputs {
 }
 
 #[test]
-fn an_exit_is_told_after_what_the_command_has_printed() {
+fn an_exit_is_reported_after_the_output() {
     let mut fixture = Fixture::new();
     let child = fixture.shell(7, "echo out; echo err >&2; exit 3", 0, Duration::ZERO);
     assert_eq!(fixture.command(7).pid(), Some(child.id() as i32));
-    assert_eq!(fixture.report(7), Report::None, "it runs, or nobody has looked");
+    assert_eq!(fixture.report(7), Report::None, "the process was not reaped yet");
     fixture.reap(&child, 0);
     assert_eq!(fixture.command(7).pid(), None);
     fixture.read_output(7);
@@ -211,7 +212,7 @@ fn output_that_another_process_has_taken_is_not_waited_for() {
 }
 
 #[test]
-fn a_command_that_is_killed_is_told_of_when_all_of_it_is_dead() {
+fn a_killed_command_is_reported_once_all_of_it_is_dead() {
     let mut fixture = Fixture::new();
     let mut child = fixture.shell(1, "exec sleep 60", WINDOW, Duration::ZERO);
     let proc = fixture.proc;
@@ -222,7 +223,11 @@ fn a_command_that_is_killed_is_told_of_when_all_of_it_is_dead() {
     fixture.command(1).has_killed(killing, Progress::GoesOn);
     child.kill().unwrap();
     fixture.reap(&child, 0);
-    assert_eq!(fixture.report(1), Report::None, "there may be more of it");
+    assert_eq!(
+        fixture.report(1),
+        Report::None,
+        "other processes of the command may live"
+    );
     fixture.command(1).has_killed(killing, Progress::AllDead);
     let exit = fixture.exit(1);
     assert_eq!((exit.signal, exit.code, exit.cause), (9, 0, Cause::Kill));
@@ -230,7 +235,7 @@ fn a_command_that_is_killed_is_told_of_when_all_of_it_is_dead() {
 }
 
 #[test]
-fn a_command_that_does_not_die_is_told_of_and_keeps_its_place() {
+fn a_command_that_does_not_die_is_reported_and_keeps_its_place() {
     let mut fixture = Fixture::new();
     let mut child = fixture.shell(1, "exec sleep 60", WINDOW, Duration::ZERO);
     let proc = fixture.proc;
@@ -243,7 +248,7 @@ fn a_command_that_does_not_die_is_told_of_and_keeps_its_place() {
     fixture.table.free();
     let command = fixture.command(1);
     assert!(command.is_reported() && !command.is_over());
-    assert_eq!(command.pid(), Some(child.id() as i32), "it is still waited for");
+    assert_eq!(command.pid(), Some(child.id() as i32), "the process is not reaped yet");
     command.begin_kill(proc, Cause::Kill);
     assert!(!command.is_being_killed() && command.due().is_none());
     child.kill().unwrap();
@@ -255,19 +260,19 @@ fn a_command_that_does_not_die_is_told_of_and_keeps_its_place() {
 }
 
 #[test]
-fn a_deadline_kills_what_runs_and_tells_the_end_of_what_does_not() {
+fn a_deadline_kills_a_running_command_and_reports_an_ended_one() {
     let mut fixture = Fixture::new();
     let child = fixture.shell(1, "echo unread", 0, Duration::from_secs(1000));
     let due = fixture.command(1).due().unwrap();
     assert!(due > sys::now() && fixture.table.due(sys::now()) == Some(due));
     fixture.reap(&child, 0);
-    assert_eq!(fixture.command(1).due(), Some(due), "there is output that nobody reads");
+    assert_eq!(fixture.command(1).due(), Some(due), "unread output is left");
     assert_eq!(fixture.report(1), Report::None);
     let proc = fixture.proc;
     fixture.command(1).begin_kill(proc, Cause::Deadline);
     assert_eq!(fixture.command(1).due(), None);
     let exit = fixture.exit(1);
-    assert_eq!((exit.code, exit.cause), (0, Cause::Own), "it has ended by itself");
+    assert_eq!((exit.code, exit.cause), (0, Cause::Own), "the command ended by itself");
 
     let mut child = fixture.shell(2, "exec sleep 60", 0, Duration::from_secs(1000));
     assert!(fixture.command(2).due().is_some());
@@ -278,12 +283,12 @@ fn a_deadline_kills_what_runs_and_tells_the_end_of_what_does_not() {
 }
 
 #[test]
-fn only_what_was_killed_for_memory_is_said_to_be() {
+fn only_a_command_killed_for_memory_is_reported_as_such() {
     let mut fixture = Fixture::new();
     let mut running = fixture.shell(1, "exec sleep 60", WINDOW, Duration::ZERO);
     let victim = fixture.shell(2, "kill -9 $$", WINDOW, Duration::ZERO);
     let shell = fixture.shell(3, "exit 137", WINDOW, Duration::ZERO);
-    // The kernel has killed one process so far: whose it was tells the signal.
+    // The kernel has killed one process so far. The signal tells whose process it was.
     fixture.reap(&victim, 1);
     let exit = fixture.exit(2);
     assert_eq!((exit.signal, exit.oom_kills, exit.for_memory), (9, 1, true));
@@ -294,7 +299,8 @@ fn only_what_was_killed_for_memory_is_said_to_be() {
         (137, 1, false),
         "explained"
     );
-    // Another one, and nobody died of a signal: the shell says that its last command did.
+    // The kernel has killed another process, and no child died of a signal: the shell reports that its last command
+    // did.
     let shell = fixture.shell(4, "exit 137", WINDOW, Duration::ZERO);
     fixture.reap(&shell, 2);
     let exit = fixture.exit(4);
@@ -319,7 +325,7 @@ fn a_command_begun_after_a_kill_for_memory_is_not_blamed_for_it() {
 }
 
 #[test]
-fn there_are_so_many_places_and_output_that_nobody_wants_gives_way() {
+fn the_table_has_a_fixed_size_and_unwanted_output_gives_its_place_up() {
     let mut fixture = Fixture::new();
     for id in 1..=MAX_COMMANDS as u32 {
         fixture.without_process(id);
@@ -327,7 +333,7 @@ fn there_are_so_many_places_and_output_that_nobody_wants_gives_way() {
     let full = Err((Stage::Table, Errno::AGAIN));
     assert_eq!(fixture.table.free_place(), full);
     fixture.command(5).outputs.discard();
-    assert_eq!(fixture.table.free_place(), full, "its end was not told");
+    assert_eq!(fixture.table.free_place(), full, "the end was not reported");
     let proc = fixture.proc;
     for id in [5, 6] {
         fixture.command(id).begin_kill(proc, Cause::Kill);
@@ -342,7 +348,7 @@ fn there_are_so_many_places_and_output_that_nobody_wants_gives_way() {
 }
 
 #[test]
-fn input_comes_whole_and_no_more_than_there_is_credit_for() {
+fn input_arrives_complete_and_within_its_credit() {
     let mut fixture = Fixture::new();
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut stdin = Stdin::new(Some(duplicate(&writer)));
@@ -367,7 +373,7 @@ fn input_comes_whole_and_no_more_than_there_is_credit_for() {
 }
 
 #[test]
-fn credit_for_input_is_what_was_written() {
+fn credit_for_input_is_granted_for_written_bytes() {
     let mut fixture = Fixture::new();
     let (_reader, writer) = std::io::pipe().unwrap();
     let mut stdin = Stdin::new(Some(duplicate(&writer)));
@@ -381,7 +387,7 @@ fn credit_for_input_is_what_was_written() {
 }
 
 #[test]
-fn a_command_that_reads_no_more_is_told_of_once() {
+fn a_closed_input_is_reported_once() {
     let mut fixture = Fixture::new();
     let (reader, writer) = std::io::pipe().unwrap();
     let mut stdin = Stdin::new(Some(duplicate(&writer)));
@@ -394,7 +400,7 @@ fn a_command_that_reads_no_more_is_told_of_once() {
 }
 
 #[test]
-fn much_output_is_offered_as_a_pipe_and_goes_on_in_frames_where_that_is_refused() {
+fn large_output_is_offered_as_a_pipe_and_goes_on_in_frames_if_refused() {
     let _alone = alone();
     let (library, agent) = std::os::unix::net::UnixStream::pair().unwrap();
     sys::set_nonblocking(agent.as_raw_fd());
@@ -403,7 +409,7 @@ fn much_output_is_offered_as_a_pipe_and_goes_on_in_frames_where_that_is_refused(
     let ((reader, mut writer), (_stderr, _to_stderr)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
     let mut outputs = outputs([&reader, &_stderr], u32::MAX);
     drop(reader);
-    assert_eq!(outputs.answer_pipe(0, true), None, "none was offered");
+    assert_eq!(outputs.answer_pipe(0, true), None, "no pipe was offered");
     assert_eq!(outputs.answer_pipe(2, true), None, "there is no such stream");
     let mut printed = 0;
     let mut print = |outputs: &mut Outputs, out: &mut Out, len: usize| {
@@ -419,7 +425,11 @@ fn much_output_is_offered_as_a_pipe_and_goes_on_in_frames_where_that_is_refused(
         print(&mut outputs, &mut out, 32 * 1024);
     }
     assert!(outputs.waits_for_hang_up(0).is_none(), "there is no answer yet");
-    assert_eq!(outputs.answer_pipe(1, true), None, "the other was offered");
+    assert_eq!(
+        outputs.answer_pipe(1, true),
+        None,
+        "the other stream's pipe was offered"
+    );
     outputs.answer_pipe(0, false).unwrap();
     print(&mut outputs, &mut out, 32 * 1024);
     drop(writer);
@@ -450,7 +460,7 @@ fn a_pipe_that_the_library_reads_is_only_held_open() {
     }
     outputs.answer_pipe(0, true).unwrap();
     assert!(outputs.waits_for_hang_up(0).is_some());
-    assert_eq!(outputs.unread(0), 0, "the library looks for itself");
+    assert_eq!(outputs.unread(0), 0, "the library reads the pipe itself");
     writer.write_all(b"for the library").unwrap();
     assert_eq!(outputs.read(1, 0, &mut fixture.out).len, 0);
     assert!(!outputs.are_closed());
@@ -466,7 +476,7 @@ fn a_pipe_that_the_library_reads_is_only_held_open() {
 }
 
 #[test]
-fn output_that_nobody_wants_is_read_to_nowhere() {
+fn discarded_output_is_read_and_dropped() {
     let mut fixture = Fixture::new();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut outputs = Outputs::new([Some(duplicate(&reader)), None], false, 0);

@@ -1,5 +1,5 @@
-//! Parts of the agent, compiled for the test's own process, on its pipes. Nothing here is PID 1, starts a command by the agent
-//! or kills anything: the agent itself only ever runs in containers.
+//! Parts of the agent, compiled into the test's process, on its pipes. No code here is PID 1, starts a command by the
+//! agent or kills a process: the agent itself runs in containers only.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -7,13 +7,14 @@ mod buffers;
 mod commands;
 mod lists;
 
-/// Runs a test beside none of the others: processes that they start hold copies of its pipes until they execute their program.
+/// Keeps other tests from running at the same time: the processes that they start hold copies of this test's pipes
+/// until `exec`.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The agent's files, which name each other as in their own crate.
+/// The agent's files. They name each other as in their own crate.
 macro_rules! agent {
     ($($name:ident: $path:literal),* $(,)?) => {
         $(

@@ -1,4 +1,4 @@
-//! What many agents cost their owner in memory. What one takes in its container is in `agent/commands.rs`.
+//! The memory that many agents cost their owner. `agent/commands.rs` measures the memory of one agent in its container.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use crate::support::{engine, itself, own_test, pool};
 use dockerpool::{ActiveExec, ExecVia};
 use futures_util::future::join_all;
 
-/// Makes this test, run by itself in a process of its own, the owner: what else a process has done is then not counted.
+/// Makes this test, run in a process of its own, the owner, so that the memory of other tests does not count.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
 const AGENTS: usize = 50;
 
-/// In KiB.
+/// Returns the resident memory of this process, in KiB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -67,6 +67,6 @@ async fn own() {
         warm.saturating_sub(before),
         used.saturating_sub(before)
     );
-    // That many are a lot for a slow machine.
+    // Creating so many containers takes long on a slow machine.
     pool.shutdown_timeout(Duration::from_secs(120)).await.unwrap();
 }

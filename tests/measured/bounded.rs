@@ -1,4 +1,4 @@
-//! The memory of the library is bounded, whatever comes over the wire.
+//! The memory of the library is bounded, whatever the engine or a command sends.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use crate::support::eventually_now;
 use dockerpool::{DockerEngine, EngineErrorKind, Error, ExitStatus, Pool};
 use tokio::sync::Mutex;
 
-/// The process's memory is looked at: one at a time.
+/// Runs the tests one at a time, since they measure the memory of the whole process.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// The most memory this process ever had, in bytes.
+/// Returns the peak of this process's memory, in bytes.
 ///
-/// The kernel keeps parts of the sum for each processor, so a later answer can be a little less.
+/// The kernel keeps parts of the sum for each processor, so a later answer can be a little smaller.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Asserts that no more than the bound came on top of this peak.
+/// Asserts that the peak has grown by less than the bound.
 #[track_caller]
 fn assert_bounded(before: u64) {
     let more = peak().saturating_sub(before);
     assert!(more < BOUND, "{more} more");
 }
 
-/// Far more than a few pieces of output, and far less than what was sent.
+/// Far more than a few pieces of output, and far less than the bytes sent.
 const BOUND: u64 = 48 << 20;
 
 async fn pool_on(stub: &Stub) -> Pool {
@@ -64,7 +64,7 @@ async fn a_frame_that_claims_four_gibibytes_meets_the_output_limit() {
 }
 
 #[tokio::test]
-async fn a_frame_that_claims_four_gibibytes_is_not_taken_before_it_is_read() {
+async fn a_frame_that_claims_four_gibibytes_is_not_received_before_it_is_read() {
     let _alone = ALONE.lock().await;
     let stub = Stub::start();
     let pool = pool_on(&stub).await;
@@ -74,7 +74,7 @@ async fn a_frame_that_claims_four_gibibytes_is_not_taken_before_it_is_read() {
     let before = peak();
     let child = c.command("program").spawn().await.unwrap();
     eventually_now("output comes", || stub.taken() > 0).await;
-    // Nobody reads: it comes to a stand.
+    // Without a reader the transfer stops.
     let mut last = 0;
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -110,7 +110,7 @@ async fn a_head_that_does_not_end_is_cut_off() {
     pool.shutdown().await.unwrap();
 }
 
-/// Of what the engine answered without end: how it is told.
+/// Asserts that the error reports an answer of unbounded length.
 fn assert_too_long(error: &Error) {
     let said = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
     assert_eq!(said.kind(), EngineErrorKind::Protocol, "{error:?}");
@@ -137,7 +137,7 @@ async fn an_answer_that_does_not_end_is_cut_off() {
     assert_too_long(&error);
     assert_bounded(before);
     stub.heal();
-    // Nor is a connection worse for it that was kept.
+    // The connections that were kept still work.
     assert!(pool.acquire().await.unwrap().inspect().await.is_ok());
     pool.shutdown().await.unwrap();
 }
@@ -149,12 +149,12 @@ async fn a_line_that_does_not_end_is_cut_off() {
     stub.fault(Route::Events, Fault::EndlessBody);
     let before = peak();
     let pool = pool_on(&stub).await;
-    eventually_now("it subscribes again", || stub.calls(Route::Events) >= 3).await;
+    eventually_now("the pool subscribes again", || stub.calls(Route::Events) >= 3).await;
     assert!(stub.taken() < BOUND, "{} taken", stub.taken());
     assert!(pool.acquire().await.unwrap().inspect().await.is_ok());
     pool.shutdown().await.unwrap();
 
-    // Of a pull as well.
+    // The same holds for a pull.
     stub.fault(Route::Image, Fault::Status(404));
     stub.fault(Route::Pull, Fault::EndlessBody);
     let endpoint = format!("unix://{}", stub.socket().display());
@@ -169,25 +169,28 @@ async fn a_line_that_does_not_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn events_may_come_without_end() {
+async fn an_endless_stream_of_events_needs_bounded_memory() {
     let _alone = ALONE.lock().await;
     let stub = Stub::start();
     stub.fault(Route::Events, Fault::EndlessEvents);
     let before = peak();
     let pool = pool_on(&stub).await;
-    eventually_now("more is taken than any one line may have", || stub.taken() > 8 << 20).await;
+    eventually_now("more bytes are received than any one line may have", || {
+        stub.taken() > 8 << 20
+    })
+    .await;
     assert_eq!(stub.calls(Route::Events), 1);
     assert_bounded(before);
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_a_program_writes_to_its_terminal_cannot_pass_for_a_frame() {
+async fn terminal_output_that_looks_like_a_frame_is_not_taken_for_one() {
     let _alone = ALONE.lock().await;
     let pool = crate::support::pool("bounded-tty").build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let before = peak();
-    // What would be the head of a frame of 4 GiB, and then a quarter of a gigabyte.
+    // Prints bytes that look like the head of a frame of 4 GiB, and then 256 MiB.
     let script = r"printf '\001\000\000\000\377\377\377\377'; sleep 0.3; head -c 268435456 /dev/zero";
     let output = c
         .command("sh")

@@ -1,4 +1,5 @@
-//! The owner runs out of file descriptors: errors that say so, nothing lost, and the pool whole again once there are some.
+//! The owner runs out of file descriptors. Errors say so, nothing is lost, and the pool recovers once descriptors are
+//! free.
 
 use std::error::Error as _;
 use std::fs::File;
@@ -12,15 +13,15 @@ use dockerpool::{EngineErrorKind, Error, ExecVia, Pool};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-/// Makes the test, run by itself in a process of its own, the owner that may have few files open.
+/// Makes the test, run in a process of its own, the owner with a small limit of open files.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
-/// More than a pool of this size needs, and so few that they are soon used up.
+/// More descriptors than a pool of this size needs, and so few that they are soon used up.
 const LIMIT: usize = 100;
 
 const TOTAL: usize = 3;
 
-/// Far more than any call here takes, and far less than a hang.
+/// Bounds each call far above its normal duration.
 const NO_HANG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -32,22 +33,22 @@ async fn an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing(
 }
 
 #[tokio::test]
-async fn whatever_the_descriptor_that_is_missing_was_for_the_error_says_so() {
+async fn any_missing_descriptor_leads_to_an_error_that_says_so() {
     if std::env::var_os(OWNER).is_some() {
         return timeout(5 * NO_HANG, one_less_each_time()).await.unwrap();
     }
-    in_a_process_of_its_own("whatever_the_descriptor_that_is_missing_was_for_the_error_says_so").await;
+    in_a_process_of_its_own("any_missing_descriptor_leads_to_an_error_that_says_so").await;
 }
 
 #[tokio::test]
-async fn a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can() {
+async fn a_pool_that_cannot_identify_its_owner_is_not_built_and_a_later_one_is() {
     if std::env::var_os(OWNER).is_some() {
         return timeout(5 * NO_HANG, build_without_descriptors()).await.unwrap();
     }
-    in_a_process_of_its_own("a_pool_that_cannot_tell_its_owner_is_not_built_and_a_later_one_can").await;
+    in_a_process_of_its_own("a_pool_that_cannot_identify_its_owner_is_not_built_and_a_later_one_is").await;
 }
 
-/// Runs a test of this name in a process that may have few files open, and sees that nothing of its pool is left.
+/// Runs this test in a process with a small limit of open files, and asserts that no container of its pool is left.
 async fn in_a_process_of_its_own(test: &str) {
     let owner = Command::new("sh")
         .args(["-c", &format!(r#"ulimit -n {LIMIT} && exec "$0" "$@""#)])
@@ -62,7 +63,7 @@ async fn in_a_process_of_its_own(test: &str) {
     print!("{said}");
     assert!(owner.status.success(), "{said}");
     let instance = said.lines().find_map(|line| line.strip_prefix("instance "));
-    let instance = instance.expect("the owner says its instance");
+    let instance = instance.expect("the owner prints its instance");
     assert_eq!(containers_of_instance(&*engine().await, instance).await, 0);
 }
 
@@ -73,7 +74,7 @@ async fn build_without_descriptors() {
     let builder = Pool::builder("any").image("any").engine(Arc::new(fake.clone()));
     let refused = builder.build().await.unwrap_err();
     assert_says_so(&refused);
-    assert_eq!(fake.calls(Call::Check), 0, "before anything is done");
+    assert_eq!(fake.calls(Call::Check), 0, "the engine was not called");
     drop(hoard);
 
     let pool = pool("descriptors").build().await.unwrap();
@@ -87,7 +88,7 @@ async fn build_without_descriptors() {
 }
 
 async fn own() {
-    // The agent has a connection for all its commands, and would not notice.
+    // With the agent one connection serves all commands, which would need no new descriptor.
     let builder = pool("descriptors").exec_via(ExecVia::Docker);
     let pool = builder.max_total(TOTAL).build().await.unwrap();
     println!("\ninstance {}", pool.instance());
@@ -96,7 +97,7 @@ async fn own() {
     let creation = begun.elapsed();
 
     let mut hoard = Vec::new();
-    // Connections that were kept still serve: as many commands as there are of them.
+    // Kept connections need no new descriptor, so a few commands still start.
     let mut running = Vec::new();
     let refused = loop {
         take_all(&mut hoard);
@@ -113,7 +114,7 @@ async fn own() {
     assert_eq!(refused.container(), Some(busy.name()));
     assert!(busy.taint().is_some());
 
-    // What commands that are given up leave free is taken as well, but perhaps not before an acquire.
+    // Discarded containers free descriptors, which this loop takes too. An acquire may be faster, so the loop repeats.
     let refused = loop {
         take_all(&mut hoard);
         match timeout(NO_HANG, pool.acquire_timeout(Duration::from_secs(1)))
@@ -128,12 +129,12 @@ async fn own() {
     assert_says_so(&refused);
     assert!(refused.to_string().contains("Too many open files"), "{refused}");
 
-    // Guards can be dropped, also one whose container has to go.
+    // Dropping a guard works, also when its container must be removed.
     drop(running);
     drop(idle);
     drop(busy);
     take_all(&mut hoard);
-    assert!(pool.try_acquire().unwrap().is_some(), "what is idle is lent");
+    assert!(pool.try_acquire().unwrap().is_some(), "an idle container is lent");
 
     drop(hoard);
     whole_again(&pool, creation).await;
@@ -141,8 +142,8 @@ async fn own() {
     assert_eq!(pool.status().total(), 0);
 }
 
-/// Creates containers with one free descriptor, with two, and so on, until there are enough: the agent's socket is among what
-/// lacks one.
+/// Creates containers with one free descriptor, with two, and so on, until there are enough. The agent's socket is
+/// among the things that lack one.
 async fn one_less_each_time() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let builder = pool("descriptors-agent").exec_via(ExecVia::Agent).max_total(1);
@@ -151,7 +152,7 @@ async fn one_less_each_time() {
     });
     let pool = builder.build().await.unwrap();
     println!("\ninstance {}", pool.instance());
-    // The connections that one takes are there afterwards.
+    // Creating and removing one container first opens the connections that are kept.
     pool.acquire().await.unwrap().discard();
     let mut failures = 0;
     for free in 0..LIMIT {
@@ -171,7 +172,7 @@ async fn one_less_each_time() {
             matches!(failure, Some((EngineErrorKind::TooManyOpenFiles, _))),
             "with {free}: {failure:?}"
         );
-        // Whatever is left of that one, and the back-off after it.
+        // Waits for the rest of the failed creation and its backoff.
         pool.acquire_timeout(NO_HANG).await.unwrap().discard();
         while let Ok(failure) = told.try_recv() {
             assert!(
@@ -180,11 +181,11 @@ async fn one_less_each_time() {
             );
         }
     }
-    assert!(failures > 0, "there was never one too few");
+    assert!(failures > 0, "no creation failed");
     pool.shutdown().await.unwrap();
 }
 
-/// Takes every descriptor that is free.
+/// Opens files until no descriptor is free.
 fn take_all(hoard: &mut Vec<File>) {
     loop {
         match File::open("/dev/null") {
@@ -209,7 +210,7 @@ fn assert_says_so(error: &Error) {
     );
 }
 
-/// All there may be can be had, and every one of them works.
+/// Asserts that all containers can be acquired and that each one works.
 async fn whole_again(pool: &Pool, creation: Duration) {
     let free = Instant::now();
     let all = join_all((0..TOTAL).map(|_| pool.acquire_timeout(NO_HANG))).await;
@@ -218,6 +219,6 @@ async fn whole_again(pool: &Pool, creation: Duration) {
         assert!(c.unwrap().command("true").status().await.unwrap().success());
     }
     println!("full capacity {took:.2?} after there were descriptors; a creation takes {creation:.2?}");
-    // Promised are 5 s and the time of a creation, on a machine with nothing else to do.
+    // The promise is 5 s and the time of a creation, on an idle machine.
     assert!(took < Duration::from_secs(5) + 10 * creation, "{took:?}");
 }

@@ -1,4 +1,5 @@
-//! Much output and many commands: memory stays flat, a slow reader slows the command down, and nothing is mixed up.
+//! Large output and many commands: memory stays flat, a slow reader slows the command down, and outputs are not mixed
+//! up.
 
 use std::time::Duration;
 
@@ -11,33 +12,33 @@ use tokio::time::Instant;
 
 const MIB: usize = 1 << 20;
 
-/// How much memory this process may take in addition, whatever a command prints.
+/// The memory that this process may use in addition, whatever a command prints.
 const FLAT: usize = 64 * MIB;
 
-/// How far a command can be ahead of its reader: what the library, the engine and the kernel hold of its output, with much
-/// to spare.
+/// The bytes by which a command can be ahead of its reader: all buffers of the library, the engine and the kernel, with
+/// a large margin.
 const AHEAD: usize = 8 * MIB;
 
-/// One at a time: they measure the memory of the whole process.
+/// Runs the tests one at a time, since they measure the memory of the whole process.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// A value of `/proc/self/status`, in bytes.
+/// Returns a value of `/proc/self/status`, in bytes.
 fn memory(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Runs something and gives by how much this process was larger at most than before.
+/// Runs a function and returns by how much the peak of this process's memory exceeded the memory before.
 async fn growth(run: impl AsyncFnOnce()) -> usize {
-    // Forgets the highest memory so far.
+    // Resets the kernel's peak.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS:");
     run().await;
     memory("VmHWM:").saturating_sub(before)
 }
 
-/// Reads to the end, and says how much that was; all of it must be zeros.
+/// Reads to the end, asserts that all bytes are zero, and returns their count.
 async fn count_zeros(stdout: &mut ChildStdout) -> usize {
     let zeros = vec![0; 64 * 1024];
     let mut buffer = vec![0; 64 * 1024];
@@ -65,7 +66,7 @@ async fn a_gibibyte_of_output_goes_through_flat_memory() {
         .await;
         assert!(grown < FLAT, "{grown} bytes");
 
-        // And to nowhere.
+        // The same holds for output that is discarded.
         let grown = growth(async || {
             let mut command = c.command("head");
             let status = command.args(["-c", "1073741824", "/dev/zero"]).status().await.unwrap();
@@ -99,7 +100,7 @@ async fn a_slow_reader_slows_the_command_down() {
                     break;
                 }
                 total += read;
-                // It has not written what is far ahead of the reader, so it still runs.
+                // The command cannot be far ahead of the reader, so it still runs.
                 if total % PER_SECOND < read && total < TOTAL - AHEAD {
                     assert!(!processes(&mark).is_empty(), "ended when {total} bytes were read");
                     assert_eq!(child.try_wait().unwrap(), None);
@@ -128,15 +129,15 @@ async fn a_reader_that_does_not_read_stalls_the_command() {
             command.args(["-c", &TOTAL.to_string(), "/dev/zero"]).env(MARK, &mark);
             let mut child = command.spawn().await.unwrap();
             let mut pid = None;
-            eventually_now("it runs", || {
+            eventually_now("the command runs", || {
                 pid = processes(&mark).first().copied();
                 pid.is_some_and(|pid| written_by(pid) > 0)
             })
             .await;
             let pid = pid.unwrap();
-            // It stands still once every buffer on the way is full.
+            // The command stalls once every buffer on the way is full.
             let (mut last, mut since) = (0, Instant::now());
-            eventually_now("it stalls", || {
+            eventually_now("the command stalls", || {
                 let written = written_by(pid);
                 if written != last {
                     (last, since) = (written, Instant::now());
@@ -144,9 +145,12 @@ async fn a_reader_that_does_not_read_stalls_the_command() {
                 since.elapsed() > Duration::from_millis(500)
             })
             .await;
-            assert!(0 < last && last < AHEAD, "{last} bytes were written, and none was read");
+            assert!(
+                0 < last && last < AHEAD,
+                "{last} bytes were written although none was read"
+            );
             assert_eq!(child.try_wait().unwrap(), None);
-            // Nothing is lost by that.
+            // No byte is lost.
             assert_eq!(count_zeros(child.stdout.as_mut().unwrap()).await, TOTAL);
             assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
         })
@@ -156,7 +160,7 @@ async fn a_reader_that_does_not_read_stalls_the_command() {
     .await;
 }
 
-/// How much a process has written so far, by the kernel's account; 0 when it is gone.
+/// Returns how many bytes a process has written, by the kernel's account, or 0 when the process is gone.
 fn written_by(pid: u32) -> usize {
     let account = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     let written = account.lines().find_map(|line| line.strip_prefix("wchar: "));
@@ -179,11 +183,11 @@ async fn two_hundred_commands_at_once_over_eight_containers_are_not_mixed_up() {
             let mut command = c.command("sh");
             command.args(["-c", script, &number.to_string()]);
             let out = command.stdin(Stdio::from(input.clone())).output().await.unwrap();
-            // The engine names a container's host by its id.
+            // The engine uses the container's id as its host name.
             let expected = format!("out {number} {}\n{input}", &c.id()[..12]);
             let (stdout, stderr) = (out.stdout_lossy(), out.stderr_lossy());
             if is_podman && out.status == ExitStatus::Incomplete(number as i32 % 120) {
-                // Podman says at times that it has lost the end.
+                // Podman sometimes reports that it has lost the end of the output.
                 assert!(expected.starts_with(&*stdout), "{number}: {out:?}");
                 assert!(
                     ["", &format!("err {number}\n")].contains(&&*stderr),

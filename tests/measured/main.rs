@@ -1,4 +1,4 @@
-//! What the memory and the file descriptors of this process show. One test at a time.
+//! Tests that measure the memory and the file descriptors of their own process. One test runs at a time.
 
 mod agent_memory;
 mod bounded;

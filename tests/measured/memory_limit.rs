@@ -1,4 +1,4 @@
-//! An owner that may use little memory, and commands that print far more than that: it lives, and loses nothing.
+//! An owner with little memory, and commands that print far more than that. The owner lives and loses no output.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -11,15 +11,15 @@ use futures_util::future::join_all;
 use tokio::io::AsyncReadExt;
 use tokio::time::sleep;
 
-/// Makes the test, run by itself in a process of its own, the owner under the limit.
+/// Makes the test, run in a process of its own, the owner under the limit.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
 const MIB: usize = 1 << 20;
 
-/// What the owner may use from when it is told to go on. Without a bound it would need what all commands print.
+/// The memory that the owner may use once it was told to go on. Without bounds it would need memory for all output.
 const LIMIT: usize = 48 * MIB;
 
-/// What each command prints, or would.
+/// The number of bytes that each command prints, or would print.
 const PRINTED: usize = 128 * MIB;
 
 #[tokio::test]
@@ -43,10 +43,10 @@ async fn an_owner_with_little_memory_outlives_commands_that_print_half_a_gibibyt
     let owner = owner.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&owner.stdout);
     print!("{said}");
-    // The kernel has not killed it.
+    // The kernel did not kill the owner.
     assert!(owner.status.success(), "{:?}: {said}", owner.status);
     let instance = said.lines().find_map(|line| line.strip_prefix("instance "));
-    let instance = instance.expect("the owner says its instance");
+    let instance = instance.expect("the owner prints its instance");
     assert_eq!(containers_of_instance(&*engine().await, instance).await, 0);
 }
 
@@ -57,7 +57,7 @@ async fn own() {
     let all = join_all((0..4).map(|_| pool.acquire())).await;
     let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
 
-    // One that nobody reads until the others have ended.
+    // The output of the first command is read only after the others have ended.
     let mut unread = print_zeros(&all[0]).await;
     let slowly = async {
         let mut child = print_zeros(&all[1]).await;
@@ -85,7 +85,7 @@ async fn own() {
         assert_eq!(command.status().await.unwrap(), ExitStatus::Exited(0));
     };
     tokio::join!(slowly, limited, on_a_terminal);
-    assert_eq!(unread.try_wait().unwrap(), None, "it waits for its reader");
+    assert_eq!(unread.try_wait().unwrap(), None, "the command waits for its reader");
     assert_eq!(count(&mut unread, Duration::ZERO).await, PRINTED);
     assert_eq!(unread.wait().await.unwrap(), ExitStatus::Exited(0));
 

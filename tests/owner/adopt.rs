@@ -1,4 +1,4 @@
-//! What becomes of the containers of dead owners, and of those of living ones.
+//! What happens to the containers of dead owners and of living ones.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
@@ -11,14 +11,14 @@ use dockerpool::engine::{ContainerReport, Lifecycle, Observation, Pausing, Selec
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{Adopt, DockerEngine, EngineErrorKind, Pool, PoolBuilder, labels};
 
-/// Makes a run of this binary, in a process of its own, an owner that is to be killed: its value is the pool's name, and
-/// perhaps a memory limit.
+/// Makes a run of this binary, in a process of its own, an owner that will be killed. The value is the pool's name,
+/// optionally followed by a memory limit.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
-/// How many are idle in an owner.
+/// Number of idle containers of an owner.
 const IDLE: usize = 4;
 
-/// A name nobody else has, and the end of all containers that carry it when the test is over, however it ends.
+/// A unique name. Drop removes all containers with that name, also when the test fails.
 struct Name(String);
 
 impl Name {
@@ -47,7 +47,7 @@ fn plain(name: &str) -> PoolBuilder {
     builder(name, 64 << 20)
 }
 
-/// All containers of pools of this name, in any state.
+/// Returns all containers of pools of this name, in any state.
 async fn all(engine: &DockerEngine, name: &str) -> Vec<ContainerReport> {
     engine.list(&Selector::pool(name)).await.unwrap()
 }
@@ -65,8 +65,8 @@ struct Owner {
 }
 
 impl Owner {
-    /// Starts one, and waits until it has [`IDLE`] idle ones, one that was lent without a use, one in use, and one that
-    /// has come back.
+    /// Starts an owner, and waits until it has [`IDLE`] idle containers, one lent and never used, one lent and used,
+    /// and one returned.
     fn start(name: &str, memory: u64) -> Self {
         let mut process = itself(&own_test!("an_owner"))
             .env(OWNER, format!("{name} {memory}"))
@@ -89,7 +89,7 @@ impl Owner {
         let mut lines = (&mut self.lines).map(Result::unwrap);
         lines
             .find_map(|line| line.strip_prefix(what).map(|rest| rest.trim().to_owned()))
-            .unwrap_or_else(|| panic!("the owner says its {what}"))
+            .unwrap_or_else(|| panic!("the owner prints its {what}"))
     }
 
     fn kill(&mut self) {
@@ -105,7 +105,7 @@ impl Owner {
         found.into_iter().map(|report| report.id).collect()
     }
 
-    /// Those that nobody was lent.
+    /// Returns the containers that were never lent.
     async fn unused(&self, engine: &DockerEngine) -> Vec<String> {
         let mut found = self.containers(engine).await;
         found.retain(|id| !self.lent.contains(id));
@@ -120,7 +120,7 @@ impl Drop for Owner {
     }
 }
 
-/// Not a test of its own: what the owners do.
+/// Runs as an owner. This is not a test of its own.
 #[tokio::test]
 async fn an_owner() {
     let Ok(setting) = std::env::var(OWNER) else { return };
@@ -137,22 +137,22 @@ async fn an_owner() {
     assert!(used.exec(["true"]).await.unwrap().status.success());
     println!("\none {}\ntwo {}\nthree {}", unused.id(), used.id(), returned.id());
     let name = unused.name().to_owned();
-    eventually("the one that was only lent has lost its mark", async || {
+    eventually("the container that was only lent has lost its mark", async || {
         unused.inspect().await.unwrap().name == name
     })
     .await;
-    eventually_now("all are up", || {
+    eventually_now("all containers are up", || {
         pool.status().idle == IDLE && pool.status().creating == 0
     })
     .await;
     drop(returned);
     println!("\ninstance {}", pool.instance());
-    // Killed here.
+    // The test kills this process here.
     let _ = used.command("sleep").arg("1000").status().await;
 }
 
 #[tokio::test]
-async fn only_what_is_clean_alike_and_of_a_dead_owner_is_adopted_and_the_living_are_left_alone() {
+async fn only_clean_equal_containers_of_dead_owners_are_adopted_and_living_owners_keep_theirs() {
     let (engine, name) = (engine().await, Name::new());
     let mut dead = Owner::start(&name.0, 64 << 20);
     let mut different = Owner::start(&name.0, 65 << 20);
@@ -174,7 +174,7 @@ async fn only_what_is_clean_alike_and_of_a_dead_owner_is_adopted_and_the_living_
     expected.insert(foreign.clone());
     eventually("the rest is removed", async || ids(&engine, &name.0).await == expected).await;
 
-    // They are the pool's own now: lent, used, seen to die, replaced.
+    // The adopted containers are the pool's own now: it lends them, sees them die and replaces them.
     let c = pool.acquire().await.unwrap();
     assert!(adopted.contains(c.id()));
     assert!(c.exec(["true"]).await.unwrap().status.success());
@@ -187,20 +187,20 @@ async fn only_what_is_clean_alike_and_of_a_dead_owner_is_adopted_and_the_living_
     assert!(own_words.is_subset(&engines_words), "{own_words:?} {engines_words:?}");
     let idle = adopted.iter().find(|id| *id != c.id()).unwrap();
     engine.kill(idle).await.unwrap();
-    eventually("a dead one is replaced", async || {
+    eventually("a dead container is replaced", async || {
         pool.idle_count() == 1 && !ids(&engine, &name.0).await.contains(idle)
     })
     .await;
     drop(c);
 
-    // A shutdown takes the adopted ones with it, and nothing of others.
+    // A shutdown removes the adopted containers and no container of another owner.
     pool.shutdown().await.unwrap();
     expected = of_the_living;
     expected.insert(foreign);
     assert_eq!(ids(&engine, &name.0).await, expected);
 }
 
-/// One of an owner on another machine; all else speaks for its being adopted.
+/// Creates a container of an owner on another machine, which otherwise meets all conditions for adoption.
 async fn foreign(engine: &DockerEngine, name: &str) -> String {
     let mut of_another = labels::of_pool(name);
     of_another.insert(
@@ -223,7 +223,7 @@ async fn foreign(engine: &DockerEngine, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn two_that_start_at_once_adopt_each_container_once() {
+async fn two_pools_built_at_once_adopt_each_container_once() {
     let (engine, name) = (engine().await, Name::new());
     let mut dead = Owner::start(&name.0, 64 << 20);
     let unused: BTreeSet<_> = dead.unused(&engine).await.into_iter().collect();
@@ -244,25 +244,28 @@ async fn two_that_start_at_once_adopt_each_container_once() {
             seen.push(c.id().to_owned());
         }
     }
-    assert_eq!(seen.len(), IDLE, "no one twice");
+    assert_eq!(seen.len(), IDLE, "no container is adopted twice");
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), unused);
     for pool in pools {
         pool.shutdown().await.unwrap();
     }
-    eventually("all is gone", async || all(&engine, &name.0).await.is_empty()).await;
+    eventually("all containers are gone", async || {
+        all(&engine, &name.0).await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn an_adopted_one_is_adopted_again_when_its_second_owner_dies_too() {
+async fn an_adopted_container_is_adopted_again_when_its_second_owner_dies() {
     let (engine, name) = (engine().await, Name::new());
     let mut first = Owner::start(&name.0, 64 << 20);
     let of_the_first = first.unused(&engine).await;
     first.kill();
-    // It lends three of the four it adopts.
+    // The second owner lends three of its four adopted containers.
     let mut second = Owner::start(&name.0, 64 << 20);
     let kept: Vec<_> = of_the_first.iter().filter(|id| !second.lent.contains(id)).collect();
     assert_eq!(kept.len(), 1);
-    // While it lives they are its own, whatever their labels say.
+    // While the second owner lives it keeps its containers, although their labels name the first owner.
     let pool = plain(&name.0).adopt(Adopt::Clean).build().await.unwrap();
     assert_eq!(pool.status().lifetime.adopted, 0);
     pool.shutdown().await.unwrap();
@@ -278,23 +281,29 @@ async fn an_adopted_one_is_adopted_again_when_its_second_owner_dies_too() {
     let found = ids(&engine, &name.0).await;
     assert!(found.contains(kept[0]));
     pool.shutdown().await.unwrap();
-    eventually("all is gone", async || all(&engine, &name.0).await.is_empty()).await;
+    eventually("all containers are gone", async || {
+        all(&engine, &name.0).await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn without_adoption_all_of_a_dead_owner_is_removed() {
+async fn without_adoption_all_containers_of_a_dead_owner_are_removed() {
     let (engine, name) = (engine().await, Name::new());
     let mut dead = Owner::start(&name.0, 64 << 20);
     dead.kill();
     assert_eq!(dead.containers(&engine).await.len(), IDLE + 3);
     let pool = plain(&name.0).build().await.unwrap();
     assert_eq!(pool.status().lifetime.adopted, 0);
-    eventually("all is gone", async || all(&engine, &name.0).await.is_empty()).await;
+    eventually("all containers are gone", async || {
+        all(&engine, &name.0).await.is_empty()
+    })
+    .await;
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn no_command_is_begun_before_the_mark_is_off() {
+async fn no_command_begins_before_the_mark_is_removed() {
     let engine = FakeEngine::new();
     let pool = Pool::builder("marked")
         .image("any")
@@ -319,14 +328,14 @@ async fn no_command_is_begun_before_the_mark_is_off() {
     for _ in 0..3 {
         assert!(c.exec(["true"]).await.unwrap().status.success());
     }
-    assert_eq!(engine.calls(Call::Rename), renames + 1, "once a container");
+    assert_eq!(engine.calls(Call::Rename), renames + 1, "one rename for each container");
     assert!(engine.containers().iter().any(|report| report.name == c.name()));
     drop(c);
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_pool_that_hands_nothing_over_makes_no_mark() {
+async fn a_pool_whose_containers_cannot_be_adopted_sets_no_mark() {
     for (cmd, adopt) in [(true, Adopt::Never), (false, Adopt::Clean)] {
         let engine = FakeEngine::new();
         let builder = Pool::builder("plain")

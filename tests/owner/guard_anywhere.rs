@@ -1,4 +1,4 @@
-//! A guard is dropped where there is no runtime, in another runtime, and after its runtime is gone.
+//! A guard is dropped without a runtime, in another runtime, and after its runtime has ended.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::support::{containers_of_instance, engine, pool};
 use dockerpool::PooledContainer;
 use tokio::runtime::{Handle, Runtime};
 
-/// Waits, on a runtime made for it, until the engine has no container of this instance any more.
+/// Waits, on a runtime made for it, until the engine has no container of this instance.
 fn assert_all_gone(instance: &str) {
     let runtime = Runtime::new().unwrap();
     let engine = runtime.block_on(engine());
@@ -18,7 +18,7 @@ fn assert_all_gone(instance: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_plain_thread_it_goes_back() {
+async fn a_guard_dropped_on_a_plain_thread_returns_its_container() {
     let pool = pool("thread").build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
@@ -29,7 +29,7 @@ async fn on_a_plain_thread_it_goes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_another_runtime_it_goes_back() {
+async fn a_guard_dropped_in_another_runtime_returns_its_container() {
     let pool = pool("other-runtime").build().await.unwrap();
     let c: PooledContainer = pool.acquire().await.unwrap();
     let out = std::thread::spawn(move || {
@@ -47,10 +47,10 @@ async fn in_another_runtime_it_goes_back() {
 }
 
 #[test]
-fn after_its_runtime_is_gone_the_container_is_removed() {
+fn a_guard_dropped_after_its_runtime_removes_its_container() {
     let runtime = Runtime::new().unwrap();
     let (pool, c) = runtime.block_on(async {
-        // A command of its own: no lifeline, so that nothing but the guard's own `Drop` can remove it.
+        // A custom command has no lifeline, so that only the guard's `Drop` can remove the container.
         let builder = pool("gone").cmd(["sleep", "1000"]).tokio_runtime(Handle::current());
         let pool = builder.build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -64,7 +64,7 @@ fn after_its_runtime_is_gone_the_container_is_removed() {
 }
 
 #[test]
-fn after_its_runtime_is_gone_a_clean_guard_and_its_pool_leave_nothing() {
+fn a_clean_guard_and_its_pool_leave_nothing_after_their_runtime() {
     let runtime = Runtime::new().unwrap();
     let (pool, c) = runtime.block_on(async {
         let builder = pool("gone").min_idle(1).cmd(["sleep", "1000"]);
@@ -91,7 +91,7 @@ fn a_guard_outlives_every_handle_of_its_pool() {
         assert!(c.command("true").status().await.unwrap().success());
         drop(c);
         let engine = engine().await;
-        crate::support::eventually("it is removed", async || {
+        crate::support::eventually("the container is removed", async || {
             containers_of_instance(&*engine, &instance).await == 0
         })
         .await;

@@ -1,4 +1,4 @@
-//! The lifeline: containers end with their owner, however it ended, and are replaced when it breaks.
+//! The lifeline: containers end with their owner, however it ends, and a container whose lifeline breaks is replaced.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -20,11 +20,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-/// Makes a test, run by itself in a process of its own, the owner that comes to an end.
+/// Makes a test, run in a process of its own, the owner that ends.
 const OWNER: &str = "DOCKERPOOL_TEST_OWNER";
 
-/// Runs this test again in another process, which has one container idle and one busy, and ends it by `end`; or is that
-/// process, and then comes to its end by `own_end` if that returns.
+/// Runs this test again as an owner with one idle and one busy container, and ends that process by `end`. In the
+/// owner's process it waits for a line on standard input and then calls `own_end`.
 async fn ended(test: &str, own_end: fn(), end: impl FnOnce(&mut Child)) -> Option<ExitStatus> {
     if std::env::var_os(OWNER).is_some() {
         own(own_end).await;
@@ -41,19 +41,19 @@ async fn ended(test: &str, own_end: fn(), end: impl FnOnce(&mut Child)) -> Optio
         .lines()
         .map(Result::unwrap)
         .find_map(|line| line.strip_prefix("instance ").map(str::to_owned))
-        .expect("the owner says its instance");
+        .expect("the owner prints its instance");
     let engine = engine().await;
     assert!(containers_of_instance(&*engine, &instance).await >= 2);
 
     end(&mut owner);
     let status = owner.wait().unwrap();
     let ended = Instant::now();
-    eventually("its containers are gone", async || {
+    eventually("the owner's containers are gone", async || {
         containers_of_instance(&*engine, &instance).await == 0
     })
     .await;
     println!("{test}: gone after {:.0?}", ended.elapsed());
-    // Within a second, as promised, on a machine with nothing else to do; ten times that here.
+    // The promise is one second on an idle machine. This test allows ten times that.
     assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());
     Some(status)
 }
@@ -62,15 +62,18 @@ async fn own(end: fn()) {
     let pool = pool("owner").min_idle(2).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     assert!(c.has_lifeline());
-    // Not while one is being created: until its start it has no PID 1 that could see its owner go.
-    eventually_now("all are up", || pool.status().idle == 2 && pool.status().creating == 0).await;
+    // A container that is being created has no PID 1 yet that could notice the owner's end.
+    eventually_now("all containers are up", || {
+        pool.status().idle == 2 && pool.status().creating == 0
+    })
+    .await;
     println!("\ninstance {}", pool.instance());
     std::thread::spawn(move || {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).unwrap();
         end();
     });
-    // Ended here, with one container idle and one busy.
+    // The process ends here, with one container idle and one busy.
     let _ = c.command("sleep").arg("1000").status().await;
 }
 
@@ -89,20 +92,16 @@ async fn a_killed_owner_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_owner_that_is_asked_to_end_and_does_nothing_about_it_leaves_nothing() {
-    let status = ended(
-        "an_owner_that_is_asked_to_end_and_does_nothing_about_it_leaves_nothing",
-        never,
-        |owner| {
-            let pid = owner.id().to_string();
-            assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        },
-    )
+async fn an_owner_ended_by_sigterm_leaves_nothing() {
+    let status = ended("an_owner_ended_by_sigterm_leaves_nothing", never, |owner| {
+        let pid = owner.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    })
     .await;
     assert!(status.is_none_or(|status| status.signal() == Some(15)));
 }
 
-/// What a panic comes to in a program built with `panic = "abort"`.
+/// A panic in a program built with `panic = "abort"` aborts the process.
 #[tokio::test]
 async fn an_owner_that_aborts_leaves_nothing() {
     let status = ended(
@@ -142,11 +141,11 @@ async fn an_owner_that_runs_out_of_memory_leaves_nothing() {
         },
     )
     .await;
-    // By the kernel.
+    // The kernel kills the owner.
     assert!(status.is_none_or(|status| status.signal() == Some(9)), "{status:?}");
 }
 
-/// Removes what there still is of pools of this name: also where the test has failed.
+/// Removes all containers of pools of this name when dropped, also when the test has failed.
 struct RemovedAtLast(String);
 
 impl Drop for RemovedAtLast {
@@ -161,10 +160,10 @@ impl Drop for RemovedAtLast {
     }
 }
 
-/// What is paused does not see its owner go.
+/// A paused PID 1 cannot notice its owner's end.
 #[tokio::test]
-async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_pool_of_its_name_comes() {
-    const TEST: &str = "a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_pool_of_its_name_comes";
+async fn a_paused_container_outlives_its_owner_until_unpaused_or_the_next_pool() {
+    const TEST: &str = "a_paused_container_outlives_its_owner_until_unpaused_or_the_next_pool";
     if let Ok(name) = std::env::var(OWNER) {
         let pool = pool(&name).build().await.unwrap();
         let _running = pool.acquire().await.unwrap();
@@ -201,13 +200,13 @@ async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_
             .map(|id| (id, ContainerState::Paused))
             .collect::<Vec<_>>()
     };
-    eventually("the one that runs is gone", async || left().await == paused(&ids)).await;
-    // It ends as soon as it goes on. `runc` may find its control group gone when it looks whether it does.
+    eventually("the running container is gone", async || left().await == paused(&ids)).await;
+    // The container ends as soon as it is unpaused. `runc` may then find that its control group is gone.
     if let Err(error) = engine.unpause(&ids[0]).await {
         use EngineErrorKind::{Conflict, NotFound};
         assert!(matches!(error.kind(), Conflict | NotFound), "{error:?}");
     }
-    eventually("so is the one that was unpaused", async || {
+    eventually("the unpaused container is gone", async || {
         left().await == paused(&ids[1..])
     })
     .await;
@@ -217,7 +216,7 @@ async fn a_paused_container_outlives_its_owner_until_it_is_unpaused_or_the_next_
 }
 
 #[tokio::test]
-async fn a_command_of_ones_own_has_none_and_says_so() {
+async fn a_container_with_a_custom_command_has_no_lifeline_and_says_so() {
     let pool = pool("own-command").cmd(["sleep", "1000"]).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     assert!(!c.has_lifeline());
@@ -230,13 +229,13 @@ async fn a_command_of_ones_own_has_none_and_says_so() {
     pool.shutdown().await.unwrap();
 }
 
-/// What an owner is told of its pool: the name, and how it is made.
+/// Tells an owner its pool: the name, and the way to set it up.
 const ATTACKED: &str = "DOCKERPOOL_TEST_ATTACKED";
 
-/// The ways in which PID 1 and commands are had.
+/// The ways to run PID 1 and commands.
 const ATTACKED_WAYS: [&str; 5] = ["exec", "exec-init", "socket", "attached", "cat"];
 
-/// Does all that may keep PID 1 from seeing its owner go, says so, and never ends.
+/// Tries everything that may keep PID 1 from noticing its owner's end, reports it, and never ends.
 const ATTACK: &str = r#"
 import ctypes, os, signal, sys, time
 for s in (1, 2, 3, 15, 17, 18): signal.signal(s, signal.SIG_IGN)
@@ -272,13 +271,13 @@ fn attacked(name: &str, way: &str) -> PoolBuilder {
         }),
         "socket" => builder.exec_via(ExecVia::Agent),
         "attached" => builder.exec_via(ExecVia::Agent).without_agent_socket(),
-        // The agent cannot be had, and the commands are not root's.
+        // The agent is not available, and the commands do not run as root.
         "cat" => builder.agent_path("/no/such/agent").user("nobody"),
         other => panic!("{other}"),
     }
 }
 
-/// Not a test of its own: what the owners do whose containers attack their lifeline.
+/// Runs as an owner whose containers attack their lifeline. This is not a test of its own.
 #[tokio::test]
 async fn an_owner() {
     let Ok(told) = std::env::var(ATTACKED) else { return };
@@ -313,7 +312,7 @@ async fn an_owner() {
 }
 
 #[tokio::test]
-async fn an_owner_that_is_killed_leaves_nothing_though_its_containers_attack_their_lifeline() {
+async fn a_killed_owner_leaves_nothing_though_its_containers_attack_their_lifeline() {
     let engine = engine().await;
     for way in ATTACKED_WAYS {
         let name = unique_name("attacked");
@@ -325,7 +324,7 @@ async fn an_owner_that_is_killed_leaves_nothing_though_its_containers_attack_the
         assert_eq!(left().await, 2, "{way}");
         owner.kill();
         let ended = Instant::now();
-        eventually(&format!("{way}: they are gone"), async || left().await == 0).await;
+        eventually(&format!("{way}: the containers are gone"), async || left().await == 0).await;
         println!("{way}: gone after {:.0?}", ended.elapsed());
         assert!(
             ended.elapsed() < Duration::from_secs(10),
@@ -335,7 +334,8 @@ async fn an_owner_that_is_killed_leaves_nothing_though_its_containers_attack_the
     }
 }
 
-/// Where the agent cannot run, PID 1 is a user that no command is; unless commands are root's, who can be that too.
+/// Without the agent, PID 1 runs as a user that no command may use. Where commands run as root, they can become any
+/// user.
 #[tokio::test]
 async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
     let bare = |name| pool(name).exec_via(ExecVia::Docker).agent_path("/no/such/agent");
@@ -360,7 +360,7 @@ async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
             command.args(["-c", identities]).output_string().await.unwrap(),
             expected
         );
-        // A user of the command's own is still that.
+        // A command may still have a user of its own.
         assert_eq!(
             c.command("id").arg("-u").user("7").output_string().await.unwrap(),
             "7\n"
@@ -379,7 +379,7 @@ async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
         drop(c);
         pool.shutdown().await.unwrap();
     }
-    // Neither may be PID 1's equal where it is not PID 1 that says who is in the container's groups.
+    // Where the settings, and not PID 1, define the container's groups, commands have these groups too.
     let groups = HostConfig {
         group_add: Some(vec!["4242".to_owned()]),
         ..Default::default()
@@ -397,9 +397,9 @@ async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
     pool.shutdown().await.unwrap();
 }
 
-/// The first container tells whether the agent runs: it is the pool's own, or is removed where the pool is to have none yet.
+/// The first container shows whether the agent runs. The pool keeps it, or removes it where `min_idle` is 0.
 #[tokio::test]
-async fn what_the_first_container_tells_is_remembered() {
+async fn the_result_of_the_first_container_is_remembered() {
     let number = async |user: &str, min_idle| {
         let pool = pool("first").user(user).min_idle(min_idle).build().await.unwrap();
         assert_eq!(containers_of(&*engine().await, &pool).await, min_idle);
@@ -410,14 +410,14 @@ async fn what_the_first_container_tells_is_remembered() {
         pool.shutdown().await.unwrap();
         number
     };
-    // Of a user that no other test has.
+    // No other test uses this user.
     assert_eq!(number("4201", 0).await, "2");
     assert_eq!(number("4201", 0).await, "1");
     assert_eq!(number("4202", 1).await, "1");
     assert_eq!(number("4202", 0).await, "1");
 }
 
-/// An image of busybox whose commands are not root's. Removed when it is dropped.
+/// An image of busybox whose commands do not run as root. Drop removes it.
 struct UserImage(String);
 
 impl UserImage {
@@ -461,7 +461,7 @@ async fn the_user_of_the_image_is_kept_apart_from_pid_1_too() {
     }
 }
 
-/// The agent is PID 1 also where commands are run by the engine, and what it can do it does there too.
+/// The agent is PID 1 also where the engine runs the commands, and still counts, kills and wipes.
 #[tokio::test]
 async fn commands_by_the_engine_have_the_agent_as_pid_1() {
     for user in ["root", "nobody"] {
@@ -486,13 +486,16 @@ async fn commands_by_the_engine_have_the_agent_as_pid_1() {
         assert_eq!(sleeper.wait().await.unwrap(), dockerpool::ExitStatus::Signaled(9));
         drop(sleeper);
         assert_eq!(c.process_count().await.unwrap(), 0);
-        // Orphans do not stay as zombies.
+        // PID 1 reaps orphans.
         let script = "for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; touch /job/file; ls /job";
         assert_eq!(
             c.command("sh").args(["-c", script]).output_string().await.unwrap(),
             "file\n"
         );
-        eventually("all are waited for", async || c.process_count().await.unwrap() == 0).await;
+        eventually("all processes are reaped", async || {
+            c.process_count().await.unwrap() == 0
+        })
+        .await;
         c.wipe(&["/job"]).await.unwrap();
         assert_eq!(c.command("ls").arg("/job").output_string().await.unwrap(), "");
         drop(c);
@@ -500,18 +503,18 @@ async fn commands_by_the_engine_have_the_agent_as_pid_1() {
     }
 }
 
-/// Between the library and the engine: passes everything on, and can let go of the attached connections.
+/// A proxy between the library and the engine. It forwards everything and can cut the attached connections.
 struct Proxy {
     cut: watch::Sender<bool>,
     folder: tempfile::TempDir,
 }
 
-/// What becomes of the engine's side of a connection that is cut.
+/// The engine's side of a connection that is cut.
 #[derive(Clone, Copy)]
 enum Side {
-    /// It is cut as well, so that the engine sees the end.
+    /// The engine's side is cut as well, so that the engine sees the end.
     Cut,
-    /// It stays, as where a machine in the middle has forgotten the connection: PID 1 lives on.
+    /// The engine's side stays open, as where a machine in the middle has forgotten the connection. PID 1 lives on.
     Kept,
 }
 
@@ -555,7 +558,7 @@ async fn pass_on(mut client: UnixStream, mut engine: UnixStream, mut cut: watch:
                     return;
                 }
             }
-            // Those that are there now; not those made after it.
+            // Cuts the connections that exist now, and none that is made later.
             Ok(()) = cut.changed(), if attached => break,
             else => return,
         }
@@ -577,7 +580,7 @@ async fn replaced_unnoticed(side: Side) {
         .await
         .unwrap();
     let c = pool.acquire().await.unwrap();
-    eventually_now("all are up", || pool.status().idle == 2).await;
+    eventually_now("all containers are up", || pool.status().idle == 2).await;
     let mut before = vec![c.id().to_owned()];
     {
         let idle = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
@@ -585,23 +588,23 @@ async fn replaced_unnoticed(side: Side) {
     }
 
     proxy.cut.send_replace(true);
-    // Of each: the second may be lent until then.
-    eventually_now("it is noticed", || {
+    // One removed container of each kind: idle, and lent for a moment.
+    eventually_now("the cut is noticed", || {
         pool.status().lifetime.removed == 2 && c.taint() == Some(Taint::Died)
     })
     .await;
-    // No one who has no lease on a broken one sees anything of it.
+    // No other lease sees the broken containers.
     for _ in 0..10 {
         let other = pool.acquire().await.unwrap();
         assert!(!before.iter().any(|id| id == other.id()));
         assert!(other.command("true").status().await.unwrap().success());
     }
     if matches!(side, Side::Kept) {
-        // Nor does a lease whose container goes on.
+        // A lease whose container goes on is not disturbed.
         assert!(c.command("true").status().await.unwrap().success());
     }
     drop(c);
-    eventually_now("all are replaced", || {
+    eventually_now("all containers are replaced", || {
         pool.status().idle == 2 && pool.status().recycling == 0
     })
     .await;
@@ -615,13 +618,13 @@ async fn containers_whose_lifeline_breaks_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn containers_whose_lifeline_is_lost_on_the_way_are_replaced_though_they_live_on() {
+async fn containers_whose_lifeline_is_lost_in_transit_are_replaced_though_they_live_on() {
     replaced_unnoticed(Side::Kept).await;
 }
 
-/// Settings by which root of the container gets at its control groups, and so at PID 1.
+/// With these settings, root of the container can reach its control groups, and so freeze PID 1.
 #[tokio::test]
-async fn settings_that_open_the_control_groups_to_commands_make_it_weak() {
+async fn settings_that_open_the_control_groups_to_commands_make_the_lifeline_weak() {
     let host = bollard::models::HostConfig {
         security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
         ..Default::default()

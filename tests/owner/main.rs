@@ -1,4 +1,4 @@
-//! What becomes of containers when their owner, its runtime or its process ends.
+//! Tests of containers whose owner, its runtime or its process ends.
 
 mod adopt;
 mod guard_anywhere;

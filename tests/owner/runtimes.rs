@@ -1,4 +1,4 @@
-//! A pool works from any runtime and any thread for as long as it lives, by every way of running commands.
+//! A pool works from any runtime and any thread for its whole life, by each way to run commands.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,10 +18,10 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Longer than anything here takes.
+/// Bounds each call far above its normal duration.
 const LONG: Duration = Duration::from_secs(60);
 
-/// An executor that has nothing to do with tokio.
+/// Runs a future without tokio.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(thread::Thread);
 
@@ -47,7 +47,7 @@ fn runtimes() -> [Runtime; 2] {
         .map(|mut builder| builder.enable_all().build().unwrap())
 }
 
-/// Ways to run commands, by name.
+/// The ways to run commands, by name.
 const WAYS: [&str; 3] = ["exec API", "agent", "agent, attached"];
 
 fn by(way: &str, builder: PoolBuilder) -> PoolBuilder {
@@ -58,7 +58,7 @@ fn by(way: &str, builder: PoolBuilder) -> PoolBuilder {
     }
 }
 
-/// Does all that can be done with a pool that has one container.
+/// Uses all calls of a pool that has one container.
 async fn use_all(pool: &Pool, way: &str) {
     let c = pool.acquire().await.unwrap();
     let out = c.command("cat").stdin("hello").output().await.unwrap();
@@ -84,19 +84,19 @@ async fn use_all(pool: &Pool, way: &str) {
         assert_eq!(c.process_count().await.unwrap(), 0);
     }
     drop(c);
-    // A limit of time, by the clock of whoever keeps it.
+    // A timeout holds in every runtime, and without one.
     let c = pool.acquire().await.unwrap();
     let mut forever = c.command("sleep");
     let status = forever.arg("1000").timeout(Duration::from_millis(100)).status().await;
     assert_eq!(status.unwrap(), ExitStatus::TimedOut, "{way}");
-    // All are lent: this one waits, for nothing and then for what comes back.
+    // The only container is lent. The first acquire times out. The second gets the replacement of the discarded container.
     let error = pool.acquire_timeout(Duration::from_millis(50)).await.unwrap_err();
     assert!(error.is_timeout(), "{way}: {error:?}");
     let (next, ()) = futures_util::join!(pool.acquire_timeout(LONG), async { c.discard() });
     assert!(next.unwrap().command("true").status().await.unwrap().success(), "{way}");
 }
 
-/// Waits, on a runtime made for it, until the engine has no container of this instance any more.
+/// Waits, on a runtime made for it, until the engine has no container of this instance.
 fn assert_all_gone(instance: &str) {
     let give_up = Instant::now() + LONG;
     let engine = block_on(DockerEngine::connect()).unwrap();
@@ -110,7 +110,7 @@ fn assert_all_gone(instance: &str) {
 fn a_static_pool_is_shared_by_runtimes_that_come_and_go() {
     static POOLS: [OnceLock<Pool>; 3] = [const { OnceLock::new() }; 3];
     for (way, shared) in WAYS.iter().zip(&POOLS) {
-        // Each runtime is gone before the next one is made; the first builds the pool.
+        // Each runtime ends before the next one is made. The first one builds the pool.
         for runtime in runtimes().into_iter().chain(runtimes()) {
             runtime.block_on(async {
                 if shared.get().is_none() {
@@ -120,7 +120,7 @@ fn a_static_pool_is_shared_by_runtimes_that_come_and_go() {
                 use_all(shared.get().unwrap(), way).await;
             });
         }
-        // And where there is none at all.
+        // The pool also works without any runtime.
         let pool = shared.get().unwrap();
         block_on(use_all(pool, way));
         assert_eq!(pool.status().total(), 1);
@@ -173,7 +173,7 @@ impl Wake for Panics {
     }
 }
 
-/// Polls a future once with such a waker, and waits until that was called.
+/// Polls a future once with such a waker, and waits until the waker was called.
 fn wake_in_panic(mut future: impl Future + Unpin, cause: impl FnOnce()) {
     let panics = Arc::new(Panics(AtomicUsize::new(0)));
     let waker = Waker::from(panics.clone());
@@ -188,15 +188,15 @@ fn wake_in_panic(mut future: impl Future + Unpin, cause: impl FnOnce()) {
 }
 
 #[test]
-fn a_waker_that_panics_harms_nobody() {
-    // A timer, which only the library's runtime can have run out.
+fn a_waker_that_panics_harms_no_other_call() {
+    // A timer of the library's runtime calls the waker.
     let engine = FakeEngine::new();
     let builder = || Pool::builder("panics").image("any").min_idle(1).max_total(1);
     let builder = || builder().engine(Arc::new(engine.clone()));
     let fake = block_on(builder().build()).unwrap();
     let held = block_on(fake.acquire()).unwrap();
     wake_in_panic(Box::pin(fake.acquire_timeout(Duration::from_millis(50))), || ());
-    // A container that comes back, in this thread.
+    // A container returned in this thread calls the waker.
     wake_in_panic(Box::pin(fake.acquire_timeout(LONG)), || drop(held));
     drop(block_on(fake.acquire_timeout(LONG)).unwrap());
     let other = block_on(builder().build()).unwrap();
@@ -205,7 +205,7 @@ fn a_waker_that_panics_harms_nobody() {
     wake_in_panic(Box::pin(fake.shutdown()), || ());
     block_on(fake.shutdown()).unwrap();
 
-    // Commands and their streams, which tasks of the library's serve.
+    // The library's background tasks serve commands and streams, and call the waker.
     for way in WAYS {
         let pool = block_on(by(way, pool("panics").max_total(1)).build()).unwrap();
         let c = block_on(pool.acquire()).unwrap();
@@ -235,7 +235,7 @@ fn a_pool_is_built_used_and_shut_down_where_there_is_no_runtime() {
         let pool = block_on(by(way, pool("plain").max_total(1)).build()).unwrap();
         block_on(use_all(&pool, way));
         block_on(pool.refresh()).unwrap();
-        // On yet another thread.
+        // Shuts down on yet another thread.
         let c = block_on(pool.acquire()).unwrap();
         thread::spawn(move || drop(c)).join().unwrap();
         assert_eq!(pool.status().idle, 1);
@@ -262,13 +262,13 @@ fn an_acquire_on_a_plain_thread_is_served_by_a_guard_dropped_on_another() {
 }
 
 #[test]
-fn a_limit_of_time_holds_though_nobody_drives_the_runtime_in_which_the_pool_was_built() {
+fn a_timeout_holds_though_the_runtime_of_the_build_is_not_driven() {
     for way in WAYS {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let pool = runtime
             .block_on(by(way, pool("undriven").max_total(1)).build())
             .unwrap();
-        // It is there, and stands still.
+        // The runtime exists, but no thread drives it.
         let c = block_on(pool.acquire()).unwrap();
         let mut command = c.command("sleep");
         let status = block_on(command.arg("1000").timeout(Duration::from_millis(100)).status());
@@ -331,7 +331,7 @@ fn a_container_without_a_pool_needs_no_runtime() {
     }
 }
 
-/// The address of a way to the default engine by TCP, which goes with this process.
+/// Starts a relay by TCP to the default engine, and returns its address. The relay ends with this process.
 fn relay() -> String {
     use std::net::{Shutdown, TcpListener};
     use std::os::unix::net::UnixStream;
@@ -362,12 +362,12 @@ fn an_engine_is_used_after_the_runtime_in_which_it_was_connected() {
     let mut engines = Vec::new();
     for runtime in runtimes() {
         engines.push(runtime.block_on(DockerEngine::connect()).unwrap());
-        // One whose connections the library makes all the same.
+        // The library makes the connections also for an engine made from bollard's client.
         let docker = bollard::Docker::connect_with_http(&relay(), 120, bollard::API_DEFAULT_VERSION).unwrap();
         engines.push(runtime.block_on(DockerEngine::from_bollard(docker)).unwrap());
     }
     for engine in engines {
-        // Kept connections are used by each of them.
+        // Each runtime uses the kept connections.
         for runtime in runtimes() {
             let version = runtime.block_on(engine.check()).unwrap().version;
             assert_eq!(block_on(engine.check()).unwrap().version, version);
@@ -383,7 +383,7 @@ fn an_engine_is_used_after_the_runtime_in_which_it_was_connected() {
     }
 }
 
-/// Does something that must not wait for any of the pool's limits of time.
+/// Makes a call that must not wait for any timeout of the pool.
 fn at_once<T>(what: &str, call: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = call();
@@ -396,7 +396,7 @@ fn at_once<T>(what: &str, call: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn when_the_given_runtime_has_ended_all_calls_say_so_at_once() {
+fn all_calls_fail_at_once_when_the_given_runtime_has_ended() {
     for way in WAYS {
         let runtime = Runtime::new().unwrap();
         let builder = by(way, pool("ended").min_idle(1).max_total(3).acquire_timeout(LONG));
@@ -463,7 +463,7 @@ fn when_the_given_runtime_has_ended_all_calls_say_so_at_once() {
 }
 
 #[test]
-fn a_runtime_that_has_ended_before_is_no_place_for_a_pool_or_a_container() {
+fn a_runtime_that_has_ended_is_refused_for_a_pool_or_a_container() {
     let runtime = Runtime::new().unwrap();
     let handle = runtime.handle().clone();
     drop(runtime);
@@ -483,7 +483,7 @@ fn a_runtime_that_has_ended_before_is_no_place_for_a_pool_or_a_container() {
 fn a_given_runtime_does_the_work() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let engine = FakeEngine::new();
-    // Processes are asked for on the thread of the task.
+    // The engine in memory asks for processes on the thread of the task.
     let threads = Arc::new(Mutex::new(Vec::new()));
     engine.on_exec({
         let threads = threads.clone();
@@ -511,7 +511,7 @@ fn a_given_runtime_does_the_work() {
 }
 
 #[test]
-fn a_function_that_blocks_or_panics_holds_up_neither_commands_nor_other_pools() {
+fn an_on_error_function_that_blocks_or_panics_delays_no_command_and_no_pool() {
     let engine = FakeEngine::new();
     let (told, tells) = mpsc::channel();
     let release = Arc::new(Barrier::new(2));
@@ -539,7 +539,7 @@ fn a_function_that_blocks_or_panics_holds_up_neither_commands_nor_other_pools() 
     let error = block_on(pool.acquire_timeout(Duration::from_millis(10))).unwrap_err();
     assert!(error.is_timeout());
     tells.recv_timeout(LONG).expect("the function is called");
-    // It blocks now, and nothing else does: not this pool, and no other one.
+    // The function blocks now. Neither this pool nor another one does.
     engine.answer(Call::Create, Answer::Ok);
     let c = block_on(pool.acquire_timeout(LONG)).unwrap();
     assert!(block_on(c.command("any").status()).unwrap().success());
@@ -547,7 +547,7 @@ fn a_function_that_blocks_or_panics_holds_up_neither_commands_nor_other_pools() 
     let other = Pool::builder("other").image("any").engine(Arc::new(FakeEngine::new()));
     let other = block_on(other.build()).unwrap();
     block_on(other.shutdown()).unwrap();
-    // Nor does its panic keep it from being told of what comes next.
+    // The function is called for later errors although it panicked.
     release.wait();
     engine.answer(Call::Create, Answer::Fail(EngineErrorKind::Internal));
     let _all: Vec<_> = std::iter::from_fn(|| pool.try_acquire().unwrap()).collect();
@@ -563,7 +563,7 @@ fn a_build_that_is_dropped_on_a_plain_thread_leaves_nothing() {
     let engine = FakeEngine::new();
     engine.answer(Call::Start, Answer::Hold);
     let builder = Pool::builder("dropped").image("any").engine(Arc::new(engine.clone()));
-    // What is under way when it is dropped is waited for.
+    // The engine's timeout bounds the start that is under way when the build is dropped.
     let builder = builder.engine_timeout(Duration::from_millis(100));
     {
         let mut build = pin!(builder.build());
@@ -571,7 +571,7 @@ fn a_build_that_is_dropped_on_a_plain_thread_leaves_nothing() {
         let give_up = Instant::now() + LONG;
         while engine.containers().is_empty() {
             assert!(build.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
-            assert!(Instant::now() < give_up, "a container is being created");
+            assert!(Instant::now() < give_up, "no container was created");
             thread::yield_now();
         }
     }
@@ -584,7 +584,7 @@ fn a_build_that_is_dropped_on_a_plain_thread_leaves_nothing() {
 
 #[test]
 fn a_process_that_has_a_pool_can_end() {
-    // Another run of this test binary, which leaves its pool in a static and ends.
+    // Another run of this test binary leaves its pool in a static and ends.
     if std::env::var_os("DOCKERPOOL_TEST_ENDS").is_some() {
         static POOL: OnceLock<Pool> = OnceLock::new();
         let pool = block_on(pool("ends").min_idle(1).build()).unwrap();
@@ -602,7 +602,7 @@ fn a_process_that_has_a_pool_can_end() {
 }
 
 #[test]
-fn handles_of_runtimes_are_not_needed_for_a_guard_that_outlives_them() {
+fn a_guard_that_outlives_its_runtimes_works_without_them() {
     let [first, second] = runtimes();
     let pool = first.block_on(pool("outlives").max_total(1).build()).unwrap();
     let c = second.block_on(pool.acquire()).unwrap();
