@@ -1,5 +1,5 @@
-//! What a lease can do to its container so that no command can be started in it any more: the next lease gets another one.
-//! What a command names wrong itself is its own matter, and costs no container.
+//! A lease can damage its container so that no command can start in it any more. The next lease then gets another
+//! container. A command with a wrong program, directory or user costs no container.
 
 use dockerpool::{Error, Pool, PooledContainer, Reuse, Taint};
 
@@ -8,13 +8,13 @@ use crate::ways::{USERS, WAYS, Way, lease_is_sound, works};
 const NO_NULL: &str = "rm /dev/null";
 const DIRECTORY: &str = "/srv/dir";
 
-/// A pool whose containers have this user and a directory of their own.
+/// Builds a pool whose containers have this user and a working directory of their own.
 async fn pool(way: Way, user: &str) -> Pool {
     let builder = way.builder("broken").user(user).working_dir(DIRECTORY);
     builder.reuse(Reuse::AsIs).build().await.unwrap()
 }
 
-/// Runs a script as root, wherever the working directory has gone.
+/// Runs a script as root, with `/` as the working directory.
 async fn as_root(c: &PooledContainer, script: &str) {
     let mut command = c.command("sh");
     command.args(["-c", script]).user("0").current_dir("/");
@@ -29,8 +29,8 @@ async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
         "rmdir /srv/dir; echo >/srv/dir",
         "rm -r /srv; ln -s /nowhere /srv",
     ];
-    // The agent has what it needs of these since its start, and the engine needs the second for some users only. The first
-    // `runc` before 1.3 needs for every command, later ones and `crun` for none.
+    // The agent reads these files at its start. The engine needs `/etc/passwd` for some users only. `runc` before 1.3
+    // needs `/dev/null` for every command; later versions and `crun` do not.
     let others = [NO_NULL, "rm /etc/passwd; mkdir /etc/passwd", "rm /etc/passwd"];
     for way in WAYS {
         for user in USERS {
@@ -54,7 +54,7 @@ async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
                     other => panic!("{attack}: {other:?}"),
                 }
                 lease_is_sound(&pool, c, &attack).await;
-                // The next attack is on a container as it was made.
+                // The next attack gets an undamaged container.
                 pool.acquire().await.unwrap().discard();
             }
             pool.shutdown().await.unwrap();
@@ -63,16 +63,16 @@ async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
 }
 
 #[tokio::test]
-async fn a_terminal_that_is_gone_taints_where_the_engine_needs_it() {
+async fn a_missing_ptmx_taints_where_the_engine_needs_it() {
     let pool = pool(Way::ExecApi, "root").await;
     let c = pool.acquire().await.unwrap();
     as_root(&c, "rm /dev/ptmx").await;
     let script = "test -t 0 && test -t 1";
     match c.command("sh").args(["-c", script]).tty(24, 80).status().await {
         Err(Error::CannotStart { .. }) => assert_eq!(c.taint(), Some(Taint::Broken)),
-        // `runc` from 1.3 on opens the device of the mount itself.
+        // `runc` 1.3 and later opens the device within the devpts mount.
         Ok(status) => {
-            assert!(status.success(), "no terminal, and not a word of it: {status}");
+            assert!(status.success(), "the command got no terminal and no error: {status}");
             assert_eq!(c.taint(), None);
         }
         other => panic!("{other:?}"),
@@ -82,7 +82,7 @@ async fn a_terminal_that_is_gone_taints_where_the_engine_needs_it() {
 }
 
 #[tokio::test]
-async fn what_a_command_names_wrong_itself_taints_nothing() {
+async fn a_wrong_program_directory_or_user_taints_nothing() {
     for way in WAYS {
         let pool = pool(way, "root").await;
         let c = pool.acquire().await.unwrap();

@@ -1,4 +1,4 @@
-//! No room for another process in the container, and no container any more.
+//! The container has no room for another process, or is gone.
 
 use dockerpool::engine::Lifecycle;
 use dockerpool::{EngineErrorKind, Error, ExitStatus, Taint};
@@ -6,7 +6,7 @@ use dockerpool::{EngineErrorKind, Error, ExitStatus, Taint};
 use crate::ways::{WAYS, Way};
 
 #[tokio::test]
-async fn a_command_for_which_there_is_no_process_left_harms_no_other() {
+async fn a_command_beyond_the_process_limit_harms_no_other() {
     for way in WAYS.into_iter().filter(|way| way.is_agent()) {
         let pool = way.builder("crowded").pids_limit(12).build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -22,7 +22,11 @@ async fn a_command_for_which_there_is_no_process_left_harms_no_other() {
                 "{way:?}: {error:?}"
             );
         }
-        assert_eq!(c.process_count().await.unwrap(), 11, "{way:?}: the others go on");
+        assert_eq!(
+            c.process_count().await.unwrap(),
+            11,
+            "{way:?}: the other commands go on"
+        );
         for mut child in children {
             child.kill().await.unwrap();
             assert_eq!(child.wait().await.unwrap(), ExitStatus::Killed, "{way:?}");
@@ -34,12 +38,12 @@ async fn a_command_for_which_there_is_no_process_left_harms_no_other() {
     assert_eq!(
         WAYS[0],
         Way::ExecApi,
-        "the exec API's process is the runtime's, which says what it likes"
+        "by the exec API the OCI runtime starts the process, and its error varies"
     );
 }
 
 #[tokio::test]
-async fn a_container_that_is_gone_is_told_as_such_also_where_commands_have_limits() {
+async fn a_removed_container_is_reported_as_gone_also_with_ulimits() {
     for way in WAYS {
         let pool = way.builder("gone").ulimit("cpu", 100, 100).build().await.unwrap();
         let c = pool.acquire().await.unwrap();

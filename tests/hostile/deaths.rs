@@ -1,4 +1,4 @@
-//! Programs that hide from who looks for them: after a command was ended nothing of it runs.
+//! Programs that hide from a search for their processes. Once a command was ended, none of them runs.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::support::{MARK, eventually, eventually_now, processes, unique_mark};
 use crate::ways::{each, lease_is_sound, run};
 
-/// Keeps `lock` for as long as any process lives that has inherited it.
+/// Holds `lock` while any process lives that has inherited it.
 const HOLD: &str = "import ctypes, fcntl, os, sys, threading, time\n\
                     libc = ctypes.CDLL(None)\n\
                     lock = open(sys.argv[1], 'w')\n\
@@ -19,7 +19,7 @@ const HOLD: &str = "import ctypes, fcntl, os, sys, threading, time\n\
                     \x20   print('ready', flush=True)\n\
                     \x20   while True: time.sleep(1)\n";
 
-/// A daemon whose first thread ends alone: it shows as a zombie while its other thread works.
+/// A daemon whose first thread ends alone. The kernel shows the process as a zombie while its other thread works.
 const ZOMBIE: &str = "if os.fork() == 0:\n\
                       \x20   os.setsid()\n\
                       \x20   if os.fork() == 0:\n\
@@ -29,12 +29,12 @@ const ZOMBIE: &str = "if os.fork() == 0:\n\
                       \x20   os._exit(0)\n\
                       while True: time.sleep(1)\n";
 
-/// The same of the command's own first process.
+/// The command's own first process, whose first thread ends alone.
 const ZOMBIE_ITSELF: &str = "threading.Thread(target=ready).start()\n\
                              libc.syscall(60, 0)\n";
 
-/// A process that begins the next one in a new session and ends, for ever: each lives for some microseconds. The program
-/// is `loop: if fork() <= 0 { setsid(); goto loop } exit(0)`, without a library, so that its fork is fast.
+/// A process that starts the next one in a new session and ends, forever. Each process lives for some microseconds. The
+/// program is `loop: if fork() <= 0 { setsid(); goto loop } exit(0)`, without a library, so that its fork is fast.
 const CHAIN: &str = "import struct\n\
                      code = bytes.fromhex('b839000000 0f05 85c0 7f09 b870000000 0f05 ebec b83c000000 31ff 0f05')\n\
                      base, size = 0x400000, 120 + len(code)\n\
@@ -55,7 +55,7 @@ enum End {
     Drop,
 }
 
-/// Begins such a program, and waits until it says that it is ready.
+/// Starts such a program, and waits until it prints that it is ready.
 async fn begin<'a>(c: &'a PooledContainer, user: &str, program: &str, end: End, [lock, mark]: [&str; 2]) -> Child<'a> {
     let script = [HOLD, program].concat();
     let mut command = c.command("python3");
@@ -77,7 +77,7 @@ async fn stop(mut child: Child<'_>, end: End) {
     }
 }
 
-/// Whether a process lives that has inherited the lock.
+/// Returns whether a process lives that has inherited the lock.
 async fn is_held(c: &PooledContainer, lock: &str) -> bool {
     let script = format!(
         "import fcntl\n\
@@ -92,8 +92,8 @@ async fn is_held(c: &PooledContainer, lock: &str) -> bool {
     }
 }
 
-/// Ends such a program in each way, and sees that nothing of it lives. `beside`: another command runs meanwhile, and goes
-/// on.
+/// Ends such a program in each way, and asserts that none of its processes lives. With `beside`, another command runs
+/// meanwhile and must go on.
 async fn nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) {
     each(name, async |way, user, pool| {
         for (round, end) in ends.iter().enumerate() {
@@ -107,7 +107,7 @@ async fn nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) 
             let child = begin(&c, user, program, *end, [&lock, &mark]).await;
             assert!(
                 !processes(&mark).is_empty(),
-                "{attack}: the test sees what it looks for"
+                "{attack}: the test finds the processes while they run"
             );
             stop(child, *end).await;
             if way.is_agent() {
@@ -117,7 +117,7 @@ async fn nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) 
                 })
                 .await;
                 if c.taint().is_none() {
-                    assert!(!is_held(&c, &lock).await, "{attack}: something of it lives");
+                    assert!(!is_held(&c, &lock).await, "{attack}: a process of the command lives");
                     assert_eq!(
                         other.as_mut().and_then(|other| other.try_wait().unwrap()),
                         None,
@@ -125,7 +125,7 @@ async fn nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) 
                     );
                 }
             }
-            eventually_now("nothing of it lives", || processes(&mark).is_empty()).await;
+            eventually_now("no process of the command lives", || processes(&mark).is_empty()).await;
             drop(other);
             lease_is_sound(pool, c, &attack).await;
         }

@@ -1,4 +1,4 @@
-//! Programs that blur how and when a command has ended, and what it has used: that is told as it was.
+//! Programs that obscure how and when a command has ended, or its usage. The library reports the real end and usage.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::support::{MARK, eventually_now, processes, unique_mark};
 use crate::ways::{HANG, each, lease_is_sound, run, run_for};
 
-/// Asks to be traced by its parent, which is PID 1 by the agent, and then does something for which it is stopped.
+/// Returns a script that asks to be traced by its parent, which is PID 1 with the agent, and then stops.
 fn traced(then: &str) -> String {
     format!(
         "import ctypes, os, signal, threading, time\n\
@@ -30,13 +30,13 @@ async fn a_stop_of_a_traced_process_is_not_its_end() {
              while True: time.sleep(1)",
             ExitStatus::Exited(7),
         ),
-        // Of another thread than the first.
+        // A thread other than the first one stops.
         (
             "def other(): trace(); libc.syscall(234, os.getpid(), threading.get_native_id(), signal.SIGUSR1); time.sleep(60)\n\
              threading.Thread(target=other).start()",
             ExitStatus::Signaled(10),
         ),
-        // Stopped for good.
+        // The process stays stopped.
         ("trace(); os.kill(os.getpid(), signal.SIGSTOP)", ExitStatus::TimedOut),
     ];
     each("traced", async |way, user, pool| {
@@ -86,7 +86,7 @@ async fn orphans_that_are_traced_by_pid_1_die_with_their_command() {
             for _ in 0..3 {
                 assert!(lines.next_line().await.unwrap().is_some());
             }
-            // The agent goes on with its work.
+            // The agent still answers.
             assert!(c.process_count().await.unwrap() >= 3, "{way:?} {user}");
         }
         assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed, "{way:?} {user}");
@@ -98,18 +98,19 @@ async fn orphans_that_are_traced_by_pid_1_die_with_their_command() {
                 "{way:?} {user}"
             );
         }
-        eventually_now("nothing of it lives", || processes(&mark).is_empty()).await;
+        eventually_now("no process of the command lives", || processes(&mark).is_empty()).await;
         lease_is_sound(pool, c, &format!("{way:?} {user}")).await;
     })
     .await;
 }
 
-/// Another process holds the command's own pipe, and reads from it around its end. The bytes are lost, as its owner wanted; the end is not.
+/// Another process holds the command's own pipe and reads from it around the command's end. The library loses these
+/// bytes, but not the end of the output.
 #[tokio::test]
-async fn bytes_that_another_process_takes_from_the_output_are_not_waited_for() {
+async fn output_bytes_taken_by_another_process_do_not_delay_the_end() {
     each("thief", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
-        // Less than goes in frames, and so much that it goes through the pipe itself.
+        // The smaller size goes through frames, the larger one through the pipe itself.
         for (round, size) in [60_000, 600_000].into_iter().cycle().take(10).enumerate() {
             let script = format!(
                 "import os, time\n\
@@ -139,7 +140,7 @@ async fn bytes_that_another_process_takes_from_the_output_are_not_waited_for() {
     .await;
 }
 
-/// Prints as much as fits, without a reader, and ends then.
+/// Prints without a reader until the pipe is full, and then ends.
 const FILL: &str = "import os, sys, time\n\
                     os.set_blocking(1, False)\n\
                     last = time.monotonic()\n\
@@ -150,7 +151,7 @@ const FILL: &str = "import os, sys, time\n\
                     \x20   except BlockingIOError: time.sleep(0.01)\n";
 
 #[tokio::test]
-async fn output_that_was_taken_before_it_was_read_does_not_hold_up_the_end() {
+async fn output_taken_before_it_was_read_does_not_delay_the_end() {
     let script = "if os.fork() == 0:\n\
                   \x20   os.setsid()\n\
                   \x20   thief = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n\
@@ -163,7 +164,7 @@ async fn output_that_was_taken_before_it_was_read_does_not_hold_up_the_end() {
                   \x20   time.sleep(60)\n";
     each("taken", async |way, user, pool| {
         if !way.is_agent() {
-            // The engine counts nothing.
+            // The exec API does not count unread output.
             return;
         }
         let c = pool.acquire().await.unwrap();
@@ -173,7 +174,7 @@ async fn output_that_was_taken_before_it_was_read_does_not_hold_up_the_end() {
         command.args(["-c", &script, &stolen]).user(user);
         command.output_limit(None).stdout(Stdio::piped());
         let mut child = command.spawn().await.unwrap();
-        // Its end, and then the theft, come before anybody reads.
+        // The command ends, and then the bytes are taken, before the library reads.
         let wait = format!(
             "import os, time\n\
              while not os.path.exists('{stolen}-ready'): time.sleep(0.01)\n\
@@ -204,10 +205,10 @@ async fn output_that_was_taken_before_it_was_read_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_command_that_has_ended_and_that_nobody_reads_can_be_killed() {
+async fn an_ended_command_with_unread_output_can_be_killed() {
     each("unread", async |way, user, pool| {
         if !way.is_agent() {
-            // The engine counts nothing.
+            // The exec API does not count unread output.
             return;
         }
         let c = pool.acquire().await.unwrap();
@@ -232,7 +233,8 @@ async fn a_command_that_has_ended_and_that_nobody_reads_can_be_killed() {
     .await;
 }
 
-/// Leaves a process that waits for a file and then takes all memory, and has the kernel kill it first.
+/// Returns a script that leaves a process. The process waits for a file and then takes all memory, as the kernel's
+/// first victim.
 fn leave_glutton(go: &str, glutton: &str) -> String {
     format!(
         "import os, time\n\
@@ -253,7 +255,7 @@ fn leave_glutton(go: &str, glutton: &str) -> String {
 
 #[tokio::test]
 async fn a_kill_for_memory_is_not_blamed_on_another_leases_command() {
-    // By itself, and as the child of one that goes on.
+    // The glutton runs alone, or as the child of a process that goes on.
     let gluttons = [
         "eat()",
         "child = os.fork()\n\
@@ -262,7 +264,7 @@ async fn a_kill_for_memory_is_not_blamed_on_another_leases_command() {
          \x20       open('/tmp/eaten', 'w').close()\n\
          \x20       time.sleep(60)",
     ];
-    // One that waits until the kernel has killed: then there is one less that can be read, or that is no zombie.
+    // Waits until the kernel has killed: the glutton is then unreadable or a zombie.
     let wait = "import glob, os, time\n\
                 def gluttons():\n\
                 \x20   count = 0\n\
@@ -300,7 +302,7 @@ async fn a_kill_for_memory_is_not_blamed_on_another_leases_command() {
             );
             if way.is_agent() {
                 assert_eq!(out.usage.oom_kills, Some(1), "{attack}");
-                // While something of another lease is there, its own kill is still its own.
+                // A command's own kill is reported while a process of another lease is present.
                 let out = run(&c, user, "hold = []\nwhile True: hold.append(bytearray(1 << 20))")
                     .await
                     .unwrap();
@@ -328,7 +330,7 @@ async fn a_killed_commands_usage_is_that_of_all_it_started() {
                   while True: time.sleep(1)";
     each("usage", async |way, user, pool| {
         if !way.is_agent() {
-            // It tells of no usage.
+            // The exec API reports no usage.
             return;
         }
         let c = pool.acquire().await.unwrap();

@@ -1,11 +1,11 @@
-//! What code in a container can read about the machine and the process it belongs to.
+//! The information about the machine and the owner that code in a container can read.
 
 use dockerpool::labels;
 
 use crate::support::pool;
 use crate::ways::{each, run};
 
-/// All that tells something, as whoever may read it.
+/// Prints all files and links that may reveal the owner, as far as the user may read them.
 const LOOK: &str = r#"
 import os, socket
 def show(name, read):
@@ -21,13 +21,13 @@ for pid in ['self'] + [p for p in os.listdir('/proc') if p.isdigit()]:
 show('unix', lambda: open('/proc/net/unix').read())
 "#;
 
-/// The words of a text in which a number stands for itself.
+/// Splits a text into words, so that a number is found only as a whole word.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric())
 }
 
 #[tokio::test]
-async fn nothing_in_a_container_tells_whose_it_is() {
+async fn a_container_does_not_reveal_its_owner() {
     let owner = {
         let pool = pool("whose").build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -53,12 +53,12 @@ async fn nothing_in_a_container_tells_whose_it_is() {
             out.status.success() && seen.contains("selfmountinfo"),
             "{way:?} {user}: {out:?}"
         );
-        // The agent is mounted in each, and nobody is told from where.
+        // Each container mounts the agent. The mount must not reveal its source.
         assert!(seen.contains("/.dockerpool-agent"), "{way:?} {user}: {seen}");
         let what = format!("{way:?} {user}: {seen}");
         assert!(!seen.contains(boot), "the boot: {what}");
         assert!(!words(&seen).any(|word| word == start), "the start: {what}");
-        // A number as small as a pid may stand for other things, but in paths.
+        // A number as small as a pid can have other meanings, so only paths are searched.
         let paths = seen.split_whitespace().filter(|word| word.contains("dockerpool"));
         for path in paths {
             assert!(!words(path).any(|word| word == pid), "the pid in {path}: {what}");

@@ -1,6 +1,6 @@
-//! Hostile programs in the container, each tried by every way of running commands, as root of the container and as a user
-//! that owns nothing in it. What a lease does may cost its own container; it never gives a wrong result, never hangs, and
-//! never reaches the next lease.
+//! Hostile programs in the container. Each attack runs by every way of running commands, as root of the container and
+//! as a user that owns no files in it. An attack may cost its own container. An attack never leads to a wrong result,
+//! never hangs, and never reaches the next lease.
 
 mod broken;
 mod crowded;

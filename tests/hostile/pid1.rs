@@ -1,4 +1,4 @@
-//! Programs that keep PID 1 from its work, or take from it what it works with.
+//! Programs that keep PID 1 from its work, or take away the resources that PID 1 needs.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::ways::{HANG, each, lease_is_sound, run};
 
-/// Leaves children of PID 1 that are traced by it and stop again and again.
+/// Leaves children of PID 1 that it traces and that stop again and again.
 const STOPS: &str = "import ctypes, os, signal, sys, time\n\
     libc = ctypes.CDLL(None)\n\
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)\n\
@@ -27,7 +27,7 @@ const STOPS: &str = "import ctypes, os, signal, sys, time\n\
     print('left')\n";
 
 #[tokio::test]
-async fn children_that_stop_without_end_hide_no_ends_of_others() {
+async fn children_that_stop_endlessly_hide_no_end_of_another_command() {
     each("stops", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
         let out = run(&c, user, STOPS).await.unwrap();
@@ -37,10 +37,10 @@ async fn children_that_stop_without_end_hide_no_ends_of_others() {
             "{way:?} {user}"
         );
         for _ in 0..10 {
-            // Without a limit of time of its own: nobody kills the container for a silent agent.
+            // The command has no timeout of its own, since a timeout would kill the container of a silent agent.
             let ended = tokio::time::timeout(HANG / 2, c.command("true").status()).await;
             let ended = ended
-                .unwrap_or_else(|_| panic!("{way:?} {user}: no end is told"))
+                .unwrap_or_else(|_| panic!("{way:?} {user}: no end is reported"))
                 .unwrap();
             assert_eq!(ended, ExitStatus::Exited(0), "{way:?} {user}");
         }
@@ -50,7 +50,7 @@ async fn children_that_stop_without_end_hide_no_ends_of_others() {
 }
 
 #[tokio::test]
-async fn packets_are_whole() {
+async fn output_in_packets_arrives_complete() {
     let script = |count: u32, size: u32| {
         format!(
             "import fcntl, os\n\
@@ -75,7 +75,7 @@ async fn packets_are_whole() {
 }
 
 #[tokio::test]
-async fn who_takes_memory_from_pid_1_cuts_no_input() {
+async fn a_memory_limit_on_pid_1_cuts_no_input_short() {
     each("input", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
         let mut command = c.command("cat");
@@ -101,7 +101,8 @@ async fn who_takes_memory_from_pid_1_cuts_no_input() {
     .await;
 }
 
-/// Leaves a daemon in its session, which later begins a process that has left all sessions and takes all memory.
+/// Leaves a daemon in the command's session. Later the daemon starts a process that leaves all sessions and takes all
+/// memory.
 const LATER: &str = "import os, time\n\
     if os.fork() == 0:\n\
     \x20   for fd in range(3): os.dup2(os.open('/dev/null', os.O_RDWR), fd)\n\
@@ -119,10 +120,10 @@ const LATER: &str = "import os, time\n\
     \x20   os._exit(0)\n";
 
 #[tokio::test]
-async fn what_an_ended_command_begins_later_is_not_blamed_on_another() {
+async fn a_kill_for_memory_after_a_commands_end_is_not_blamed_on_another() {
     each("later", async |way, user, pool| {
         if !way.is_agent() {
-            // The engine's event names the container only, see `ExitStatus::OutOfMemory`.
+            // The engine's event names only the container, see `ExitStatus::OutOfMemory`.
             return;
         }
         let c = pool.acquire().await.unwrap();
@@ -144,7 +145,7 @@ async fn what_an_ended_command_begins_later_is_not_blamed_on_another() {
         );
         assert!(
             out.usage.oom_kills.is_some_and(|kills| kills > 0),
-            "the attack came: {:?}",
+            "the attack took place: {:?}",
             out.usage
         );
         c.discard();

@@ -1,4 +1,4 @@
-//! What code in a container does to PID 1 from outside, and to what the agent shares with other containers.
+//! Attacks on PID 1 from outside of the agent, and on resources that the agent shares with other containers.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ async fn more_commands_than_the_agent_has_places_queue() {
     }
 }
 
-/// Takes all places, and none is free before one of these ends.
+/// Takes all places. A place becomes free once one of these commands ends.
 async fn take_all_places(c: &PooledContainer) -> Vec<dockerpool::Child<'_>> {
     let mut children = Vec::new();
     for _ in 0..64 {
@@ -60,12 +60,12 @@ async fn take_all_places(c: &PooledContainer) -> Vec<dockerpool::Child<'_>> {
 }
 
 #[tokio::test]
-async fn the_queue_is_fair_and_who_gives_up_leaves_it() {
+async fn the_queue_is_fair_and_a_dropped_command_leaves_it() {
     for way in AGENT {
         let pool = way.builder("queue-fair").build().await.unwrap();
         let c = pool.acquire().await.unwrap();
         let mut children = take_all_places(&c).await;
-        // Out of time before it could begin: the time counts from the call.
+        // The timeout counts from the call, so that this command never begins.
         let begun = Instant::now();
         let mut late = c.command("true");
         assert_eq!(
@@ -73,7 +73,7 @@ async fn the_queue_is_fair_and_who_gives_up_leaves_it() {
             ExitStatus::TimedOut
         );
         assert!(begun.elapsed() < HANG);
-        // Given up.
+        // This call is dropped while it waits.
         let mut dropped = c.command("touch");
         dropped.arg("/tmp/dropped");
         assert!(
@@ -95,7 +95,7 @@ async fn the_queue_is_fair_and_who_gives_up_leaves_it() {
             join_all(queued).await
         };
         let free_one = async {
-            // The commands are in the queue once the other future has been polled.
+            // The commands are in the queue once the other future was polled.
             tokio::task::yield_now().await;
             drop(children.pop());
         };
@@ -114,7 +114,7 @@ async fn the_queue_is_fair_and_who_gives_up_leaves_it() {
 }
 
 #[tokio::test]
-async fn places_of_ended_commands_whose_output_others_hold_are_free() {
+async fn ended_commands_whose_output_others_hold_take_no_place() {
     for way in AGENT {
         let pool = way.builder("queue-held").build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -148,7 +148,7 @@ async fn a_program_whose_path_has_an_equals_sign_runs_without_an_environment_or_
         for program in ["/tmp/a=b/program", "x=y"] {
             let mut command = c.command(program);
             command.user(user).env("PATH", "/tmp/bin:/bin").env("A", "1").env("A", "2").env_clear();
-            // As the first argument it would run.
+            // With a wrong order of arguments `echo` would run as the program.
             let out = command.args(["echo", "second"]).output().await;
             if way.is_agent() {
                 assert_eq!(out.unwrap().stdout_lossy(), "echo 2 .\n", "{way:?} {user} {program}");
@@ -157,7 +157,7 @@ async fn a_program_whose_path_has_an_equals_sign_runs_without_an_environment_or_
                 assert_eq!(problem.field(), "program");
             }
         }
-        // Names that the program that clears could take for its own.
+        // Names that the program that clears the environment could take for its own options.
         let mut command = c.command("/usr/bin/python3");
         command.user(user).args(["-c", "import os; print(sorted(os.environ.items()))"]);
         let out = command.env("-u", "1").env("Z", "2").env_clear().output().await.unwrap();
@@ -180,7 +180,7 @@ const IN_FLIGHT: &str = "import os, socket, sys\n\
     sys.stdin.read()\n";
 
 #[tokio::test]
-async fn descriptors_in_flight_of_one_container_end_no_other() {
+async fn descriptors_in_flight_of_one_container_harm_no_other() {
     for user in USERS {
         for way in AGENT {
             let attackers = way.builder("in-flight-by").user(user).build().await.unwrap();
@@ -224,7 +224,7 @@ fn c_head(c: &PooledContainer, bytes: usize) -> dockerpool::Command<'_> {
     command
 }
 
-/// All that a process has from the one that has started it, and that can be changed from outside.
+/// Prints the attributes that a process inherits from its parent and that other processes can change.
 const INHERITED: &str = "import os, ctypes, platform\n\
     print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), sorted(os.sched_getaffinity(0)))\n\
     print(ctypes.CDLL(None).syscall(252 if platform.machine() == 'x86_64' else 31, 1, 0))\n\
@@ -243,7 +243,7 @@ const CHANGES: [&str; 7] = [
 ];
 
 #[tokio::test]
-async fn what_a_command_changes_of_pid_1_reaches_no_other_command() {
+async fn changes_of_pid_1_by_a_command_reach_no_other_command() {
     each("pid1", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
         let values = async |c: &PooledContainer| run(c, "root", INHERITED).await.unwrap().stdout_lossy().into_owned();
@@ -253,7 +253,7 @@ async fn what_a_command_changes_of_pid_1_reaches_no_other_command() {
         for change in CHANGES {
             let c = pool.acquire().await.unwrap();
             let script = format!("import os, ctypes, platform\n{change}\n");
-            // Whether it may, and whether the container goes on, is not the question.
+            // The change may be refused, or may end the container. Both are acceptable.
             let _ = run(&c, user, &script).await;
             let attack = format!("{way:?} {user} {change}");
             if c.taint().is_none() && works(&c).await {
@@ -268,7 +268,7 @@ async fn what_a_command_changes_of_pid_1_reaches_no_other_command() {
 }
 
 #[tokio::test]
-async fn the_kernel_takes_commands_before_the_agent() {
+async fn the_oom_killer_prefers_commands_to_the_agent() {
     each("oom-score", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
         let mut command = c.command("sh");
@@ -280,7 +280,7 @@ async fn the_kernel_takes_commands_before_the_agent() {
         assert!(!way.is_agent() || scores[1] > scores[0], "{way:?} {user}: {scores:?}");
     })
     .await;
-    // Where the agent has no power over files of root's.
+    // Here the agent does not run as root and cannot write files of root.
     for way in AGENT {
         let pool = way.builder("oom-score-user").user("nobody").build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -293,7 +293,7 @@ async fn the_kernel_takes_commands_before_the_agent() {
 }
 
 #[tokio::test]
-async fn a_fork_bomb_that_takes_all_memory_is_not_the_end_of_pid_1() {
+async fn a_fork_bomb_that_takes_all_memory_does_not_end_pid_1() {
     let script = "import os\nkeep = []\nwhile True:\n\
                   \x20   try: os.fork()\n\
                   \x20   except OSError: pass\n\
@@ -332,7 +332,7 @@ async fn an_agent_that_does_not_answer_when_a_deadline_is_due_costs_its_containe
         child.stdout.as_mut().unwrap().read_exact(&mut ready).await.unwrap();
         engine.pause(c.id()).await.unwrap();
         assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut, "{way:?}");
-        // The agent would be given fifteen seconds to end it.
+        // The usual limit for the agent to end a command is fifteen seconds.
         assert!(
             begun.elapsed() < Duration::from_secs(12),
             "{way:?}: {:?}",
@@ -345,7 +345,7 @@ async fn an_agent_that_does_not_answer_when_a_deadline_is_due_costs_its_containe
 }
 
 #[tokio::test]
-async fn spinners_beside_a_pid_1_of_no_priority_end_in_time() {
+async fn busy_loops_beside_a_pid_1_of_low_priority_end_in_time() {
     let script = "import os\n\
                   for _ in range(60):\n\
                   \x20   if os.fork() == 0:\n\
@@ -371,7 +371,7 @@ async fn spinners_beside_a_pid_1_of_no_priority_end_in_time() {
 }
 
 #[tokio::test]
-async fn a_fifo_in_place_of_the_list_of_users_delays_nobody() {
+async fn a_fifo_in_place_of_passwd_delays_no_command() {
     for way in AGENT {
         let pool = way.builder("fifo").build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -405,7 +405,7 @@ async fn a_fifo_in_place_of_the_list_of_users_delays_nobody() {
 }
 
 #[tokio::test]
-async fn the_last_of_many_variables_of_a_name_counts() {
+async fn the_last_variable_of_a_name_counts() {
     each("variables", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
         let mut command = c.command("sh");
@@ -423,8 +423,8 @@ async fn the_last_of_many_variables_of_a_name_counts() {
 }
 
 #[tokio::test]
-async fn limits_of_the_spec_are_for_commands() {
-    // Podman's interface for Docker's clients does not know the limit `as`.
+async fn ulimits_of_the_spec_apply_to_commands() {
+    // Podman's Docker-compatible API does not know the limit `as`.
     let has_space = !is_podman().await;
     let script = format!(
         "import resource as r\n\
@@ -463,12 +463,12 @@ async fn limits_of_the_spec_are_for_commands() {
                 )
             };
             let seen = out.stdout_lossy();
-            // Some versions of runc raise the soft limit of descriptors to the hard one, which is a race of their own.
+            // Some versions of runc raise the soft limit of descriptors to the hard one. The cause is a race in runc.
             let is_runcs = way == Way::ExecApi && seen == expected("(30, 30)");
             assert!(is_runcs || seen == expected("(20, 30)"), "{way:?} {user}: {seen}");
         }
         if way.is_agent() {
-            // More at once than the limit of descriptors would let the agent run.
+            // More commands at once than the limit of descriptors would allow if it applied to the agent.
             let outs = join_all((0..30).map(async |_| c.command("true").status().await)).await;
             assert!(
                 outs.into_iter().all(|out| out.unwrap() == ExitStatus::Exited(0)),
@@ -482,7 +482,7 @@ async fn limits_of_the_spec_are_for_commands() {
 }
 
 #[tokio::test]
-async fn a_limit_of_time_does_not_end_the_agent() {
+async fn a_limit_of_processor_time_does_not_end_the_agent() {
     let pool = Way::AgentSocket
         .builder("cpu")
         .ulimit("cpu", 1, 1)
@@ -490,13 +490,13 @@ async fn a_limit_of_time_does_not_end_the_agent() {
         .await
         .unwrap();
     let c = pool.acquire().await.unwrap();
-    // In hundredths of a second.
+    // Returns the agent's processor time, in units of 10 ms.
     let used = async || {
         let stat = sh(&c, "cat /proc/1/stat").await;
         let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     };
-    // Each signal wakes the agent up. The command may use no more than a second either.
+    // Each signal wakes the agent up. The limit of one second also ends the command that sends the signals.
     let wake = "import os\nwhile True: os.kill(1, 15)\n";
     let begun = Instant::now();
     while used().await <= 150 {

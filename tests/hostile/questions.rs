@@ -1,5 +1,5 @@
-//! Questions to the agent: asked many times at once, in any order, and given up; and `wipe`, which goes through what a
-//! tenant has made.
+//! Requests to the agent: many at once, in any order, and dropped before their answer. And `wipe` in directories that a
+//! tenant has prepared.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio::io::AsyncReadExt;
 
 use crate::ways::{each, lease_is_sound, run, works};
 
-/// What the engine's side says of an error.
+/// Returns the engine's part of an error as text.
 fn words(error: &Error) -> String {
     error.engine_error().unwrap_or_else(|| panic!("{error:?}")).to_string()
 }
 
-/// Runs a Python program that must succeed.
+/// Runs a Python program, which must succeed.
 async fn must(c: &PooledContainer, user: &str, script: &str) -> String {
     let out = run(c, user, script).await.unwrap();
     assert!(out.status.success(), "{} {}", out.status, out.stderr_lossy());
@@ -23,7 +23,7 @@ async fn must(c: &PooledContainer, user: &str, script: &str) -> String {
 }
 
 #[tokio::test]
-async fn kill_all_can_be_asked_many_times_at_once() {
+async fn concurrent_kill_alls_are_all_answered() {
     each("kill-all", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
         let script = "import os, time\nfor _ in range(4): os.fork()\nprint('up', flush=True)\ntime.sleep(1000)";
@@ -40,7 +40,7 @@ async fn kill_all_can_be_asked_many_times_at_once() {
             })),
         )
         .await
-        .expect("all eight are answered");
+        .expect("all eight calls are answered");
         for answer in answers {
             assert_eq!(answer.unwrap(), 0, "{way:?} {user}");
         }
@@ -52,7 +52,7 @@ async fn kill_all_can_be_asked_many_times_at_once() {
 }
 
 #[tokio::test]
-async fn questions_in_any_order_and_given_up_are_all_answered() {
+async fn requests_in_any_order_are_answered_also_when_others_are_dropped() {
     each("questions", async |way, user, pool| {
         if !way.is_agent() {
             return;
@@ -66,7 +66,7 @@ async fn questions_in_any_order_and_given_up_are_all_answered() {
                     1 => c.wipe(&["/tmp", "/dev/shm"]).boxed(),
                     _ => c.process_count().map(|count| count.map(drop)).boxed(),
                 };
-                // Some are asked, and nobody waits for the answer.
+                // Some requests are sent and then dropped.
                 if i % 3 == round % 3 {
                     if let Some(answer) = question.as_mut().now_or_never() {
                         answer.unwrap_or_else(|error| panic!("{way:?} {user}: {error:?}"));
@@ -76,7 +76,7 @@ async fn questions_in_any_order_and_given_up_are_all_answered() {
                 }
             }
             let answers = tokio::time::timeout(Duration::from_secs(20), join_all(questions)).await;
-            for answer in answers.expect("all are answered") {
+            for answer in answers.expect("all requests are answered") {
                 answer.unwrap_or_else(|error| panic!("{way:?} {user}: {error:?}"));
             }
         }
@@ -86,8 +86,8 @@ async fn questions_in_any_order_and_given_up_are_all_answered() {
 }
 
 #[tokio::test]
-async fn a_long_wipe_holds_up_neither_commands_nor_their_deadlines() {
-    // Many names of one file: as much work as many files, in little memory.
+async fn a_long_wipe_delays_no_command_and_no_deadline() {
+    // Many hard links to one file are as much work as many files, and need little memory.
     let fill = "import os\n\
                 os.makedirs('/dev/shm/many/deep')\n\
                 for top in ('/dev/shm/many', '/dev/shm/many/deep'):\n\
@@ -112,7 +112,7 @@ async fn a_long_wipe_holds_up_neither_commands_nor_their_deadlines() {
             done = wipe.as_mut() => panic!("{way:?} {user}: commands waited for the wipe ({done:?})"),
             () = commands => {}
         }
-        // Two at once take turns, and one that is given up ends all the same.
+        // Concurrent wipes take turns.
         let (first, second) = tokio::join!(wipe, c.wipe(&["/tmp", "/dev/shm"]));
         first.unwrap();
         second.unwrap();
@@ -125,7 +125,7 @@ async fn a_long_wipe_holds_up_neither_commands_nor_their_deadlines() {
 }
 
 #[tokio::test]
-async fn wipe_follows_no_symbolic_link_wherever_in_its_path() {
+async fn wipe_follows_no_symbolic_link_anywhere_in_its_path() {
     each("wipe-link", async |way, user, pool| {
         let c = pool.acquire().await.unwrap();
         must(
@@ -158,7 +158,7 @@ async fn wipe_follows_no_symbolic_link_wherever_in_its_path() {
                 "{way:?} {user}: {text}"
             );
         }
-        // What has no link in it is emptied all the same.
+        // A path without a link is emptied although another path of the same call is refused.
         let left = must(
             &c,
             "root",
@@ -187,8 +187,8 @@ async fn wipe_follows_no_symbolic_link_wherever_in_its_path() {
 }
 
 #[tokio::test]
-async fn wipe_follows_no_link_that_is_put_in_its_way_while_it_goes() {
-    // The directories on the way and within are exchanged with links, as fast as can be.
+async fn wipe_follows_no_link_that_appears_while_it_runs() {
+    // Exchanges directories above and below the wiped one with links, as fast as possible.
     let exchange = "import ctypes, os\n\
                     libc = ctypes.CDLL(None)\n\
                     os.makedirs('/tmp/job/out/in/deep'); os.symlink('/victim', '/tmp/link')\n\
@@ -218,7 +218,7 @@ async fn wipe_follows_no_link_that_is_put_in_its_way_while_it_goes() {
         let stdout = child.stdout.as_mut().unwrap();
         tokio::io::AsyncReadExt::read_exact(stdout, &mut up).await.unwrap();
         for _ in 0..300 {
-            // Mostly it fails, since something is always in its way.
+            // Most of these calls fail, since a link is usually in the way.
             let _ = c.wipe(&["/tmp/job/out"]).await;
         }
         child.kill().await.unwrap();

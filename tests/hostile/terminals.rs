@@ -1,4 +1,4 @@
-//! Commands with a terminal: its input and its end, its size, its signals, and all that ends a command.
+//! Commands at a terminal: input and its end, size, signals, and all limits.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use crate::support::{eventually, is_podman};
 use crate::ways::{Way, each, ended, lease_is_sound, run};
 
-/// A shell script at a terminal, with a limit of time against which nothing here comes.
+/// Returns a shell script at a terminal, with a timeout that no test here reaches.
 fn sh<'c>(c: &'c PooledContainer, user: &str, script: &str) -> Command<'c> {
     let mut command = c.command("sh");
     command
@@ -24,10 +24,10 @@ async fn lease(pool: &Pool) -> PooledContainer {
 }
 
 #[tokio::test]
-async fn end_of_input_is_typed_and_the_output_goes_on() {
+async fn the_end_of_input_is_typed_and_the_output_goes_on() {
     each("tty-end", async |way, user, pool| {
         let c = lease(pool).await;
-        // The terminal prints what is typed too.
+        // The terminal echoes the input.
         let late = "read x; echo got $x; sleep 1; echo more; exit 3";
         for (script, stdin, printed, code) in [
             ("cat", "hello\n", "hello\r\nhello\r\n", 0),
@@ -42,7 +42,7 @@ async fn end_of_input_is_typed_and_the_output_goes_on() {
             (late, "hello\n", "hello\r\ngot hello\r\nmore\r\n", 3),
             (late, "", "got\r\nmore\r\n", 3),
             ("exec cat >/dev/null", "x\r", "x\r\n", 0),
-            // To close it is not its end.
+            // Closing the terminal does not end the command.
             ("exec <&- >&- 2>&-; sleep 0.3; exit 7", "", "", 7),
             (
                 "t=$(tty); exec <&- >&- 2>&-; sleep 0.3; echo back >$t; exit 7",
@@ -59,7 +59,7 @@ async fn end_of_input_is_typed_and_the_output_goes_on() {
             );
             assert_eq!(out.stdout_lossy(), printed, "{way:?} {user} {script} {stdin:?}");
         }
-        // No input is an end at once.
+        // Without input the command sees the end of input at once.
         assert_eq!(
             sh(&c, user, "cat; exit 4").status().await.unwrap(),
             ExitStatus::Exited(4),
@@ -90,8 +90,8 @@ async fn end_of_input_is_typed_and_the_output_goes_on() {
 }
 
 #[tokio::test]
-async fn a_terminal_has_its_size_and_tells_of_another_and_is_the_commands_own() {
-    // The signal is blocked and fetched: a handler could run between its last look and the wait.
+async fn a_terminal_has_the_given_size_signals_a_new_one_and_belongs_to_the_command() {
+    // The signal is blocked and fetched by `sigwait`: a handler could run between the last check and the wait.
     let script = "import os, signal\n\
                   signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])\n\
                   def size(): os.write(1, b'%d %d\\n' % os.get_terminal_size()[::-1])\n\
@@ -112,7 +112,7 @@ async fn a_terminal_has_its_size_and_tells_of_another_and_is_the_commands_own() 
             .await
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // The exec API gives a terminal its first size only when the command has begun.
+        // By the exec API a terminal gets its size only after the command has begun.
         let mut before = if way.is_agent() {
             String::new()
         } else {
@@ -124,11 +124,11 @@ async fn a_terminal_has_its_size_and_tells_of_another_and_is_the_commands_own() 
                 child.resize(rows, cols).await.unwrap();
             }
             loop {
-                let line = lines.next_line().await.unwrap().expect("it runs");
+                let line = lines.next_line().await.unwrap().expect("the program runs");
                 if line == wanted {
                     break;
                 }
-                // A signal may come after its size was printed.
+                // The signal may arrive after the program has already printed the new size.
                 assert_eq!(line, before, "{way:?} {user}");
             }
             before = wanted;
@@ -160,10 +160,10 @@ async fn control_c_interrupts_the_program_in_the_foreground() {
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
             assert_eq!(lines.next_line().await.unwrap().unwrap(), "ready");
             let mut stdin = child.stdin.take().unwrap();
-            // The shell may not have come to the sleep yet.
+            // The shell may not have started `sleep` yet, so Ctrl-C is repeated.
             let mut printed = vec!["ready".to_owned()];
             let status_seen = loop {
-                // One that has ended takes nothing.
+                // Writing fails once the command has ended.
                 let _ = stdin.write_all(b"\x03").await;
                 tokio::select! {
                     line = lines.next_line() => match line.unwrap() {
@@ -185,7 +185,7 @@ async fn control_c_interrupts_the_program_in_the_foreground() {
 }
 
 #[tokio::test]
-async fn much_goes_through_a_terminal_both_ways() {
+async fn megabytes_pass_through_a_terminal_in_both_directions() {
     let line = "x".repeat(79) + "\n";
     let much = line.repeat(5000);
     each("tty-much", async |way, user, pool| {
@@ -200,7 +200,8 @@ async fn much_goes_through_a_terminal_both_ways() {
             "{way:?} {user}"
         );
 
-        // Podman's conmon does nothing else while it writes to a terminal, and the program may be waiting for it to read.
+        // Podman's conmon does not read while it writes to a terminal, and the program may be waiting for conmon to
+        // read.
         let may_hang = way == Way::ExecApi && is_podman().await;
         let limit = Duration::from_secs(if may_hang { 10 } else { 30 });
         let mut child = sh(&c, user, "stty -echo; echo ready; cat")
@@ -235,7 +236,7 @@ async fn much_goes_through_a_terminal_both_ways() {
         assert_eq!(status, ExitStatus::Exited(0));
         assert!(printed == expected, "{way:?} {user}: {} bytes", printed.len());
 
-        // Nobody reads: neither lines, nor a line that is too long for a terminal.
+        // The command reads neither many lines nor a line that is too long for a terminal.
         for stdin in [much.clone(), "y".repeat(200_000)] {
             let out = sh(&c, user, "stty -echo; sleep 0.3; echo over; exit 5")
                 .stdin(stdin)
@@ -257,7 +258,7 @@ async fn much_goes_through_a_terminal_both_ways() {
     .await;
 }
 
-/// What ended a command has taken its container by the exec API, and nothing else by the agent.
+/// Asserts the scope of the kill: by the exec API the container is gone, by the agent only the command is.
 async fn ended_alone(way: Way, c: &PooledContainer, what: &str) {
     if way.is_agent() {
         assert_eq!(c.taint(), None, "{what}");
@@ -316,7 +317,7 @@ async fn all_limits_hold_at_a_terminal() {
                     }
                     drop(child);
                     if way.is_agent() {
-                        eventually("it ends", async || c.process_count().await.unwrap() == 0).await;
+                        eventually("the command ends", async || c.process_count().await.unwrap() == 0).await;
                     }
                 }
             }
@@ -329,7 +330,7 @@ async fn all_limits_hold_at_a_terminal() {
 }
 
 #[tokio::test]
-async fn who_keeps_a_terminal_open_does_not_keep_its_command() {
+async fn a_process_that_keeps_the_terminal_open_does_not_delay_the_end() {
     each("tty-kept", async |way, user, pool| {
         let c = lease(pool).await;
         let script = "import os, signal, time\n\
@@ -363,7 +364,7 @@ async fn who_keeps_a_terminal_open_does_not_keep_its_command() {
 }
 
 #[tokio::test]
-async fn what_is_put_in_place_of_the_terminals_is_not_used() {
+async fn a_replaced_ptmx_is_not_used() {
     each("tty-ptmx", async |way, user, pool| {
         if !way.is_agent() || user != "root" {
             return;

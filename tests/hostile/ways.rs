@@ -1,4 +1,4 @@
-//! The ways of running commands and the users that every attack is tried by.
+//! The ways of running commands and the users by which each attack is tried.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PoolBuilder, PooledCo
 
 use crate::support::{containers_of_instance, engine, is_podman, python};
 
-/// How a command reaches the container.
+/// The way by which a command reaches the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// By the engine's exec API.
+    /// The engine's exec API.
     ExecApi,
-    /// By the agent, over the container's own socket.
+    /// The agent, over the container's own socket.
     AgentSocket,
-    /// By the agent, over the attached streams of PID 1.
+    /// The agent, over the attached streams of PID 1.
     AgentAttached,
 }
 
 pub const WAYS: [Way; 3] = [Way::ExecApi, Way::AgentSocket, Way::AgentAttached];
 
-/// Root of the container, and a user that owns nothing in it.
+/// Root of the container, and a user that owns no files in it.
 pub const USERS: [&str; 2] = ["root", "nobody"];
 
-/// More than anything here takes, also on a busy machine.
+/// Bounds each call far above its normal duration, also on a busy machine.
 pub const HANG: Duration = Duration::from_secs(60);
 
 impl Way {
@@ -30,7 +30,7 @@ impl Way {
         self != Self::ExecApi
     }
 
-    /// Begins a pool of Python containers whose commands are run this way.
+    /// Begins a pool of Python containers whose commands run this way.
     pub fn builder(self, name: &str) -> PoolBuilder {
         let builder = Pool::builder(format!("hostile-{name}-{self:?}"))
             .image(python())
@@ -46,7 +46,8 @@ impl Way {
     }
 }
 
-/// Tries an attack by each way and as each user, on a pool for each way; sees that nothing of the pool is left.
+/// Runs an attack by each way and as each user, on one pool for each way. Asserts that no container of the pool is
+/// left.
 pub async fn each(name: &str, attack: impl AsyncFn(Way, &'static str, &Pool)) {
     for way in WAYS {
         let pool = way.builder(name).build().await.unwrap();
@@ -60,24 +61,24 @@ pub async fn each(name: &str, attack: impl AsyncFn(Way, &'static str, &Pool)) {
     }
 }
 
-/// Runs a Python program, for at most half a minute.
+/// Runs a Python program with a timeout of half a minute.
 pub async fn run(c: &PooledContainer, user: &str, script: &str) -> Result<Output, Error> {
     run_for(c, user, script, Duration::from_secs(30)).await
 }
 
-/// Runs a Python program, for at most this long.
+/// Runs a Python program with this timeout.
 pub async fn run_for(c: &PooledContainer, user: &str, script: &str, limit: Duration) -> Result<Output, Error> {
     let mut command = c.command("python3");
     command.args(["-c", script]).user(user).timeout(limit).output().await
 }
 
-/// Asserts how a command ended that may have left some of its input unread. By the exec API on Podman the end of its output may be
-/// lost then, which is told. Returns whether all of the output is there.
+/// Asserts the end of a command that may have left some of its input unread. By the exec API on Podman the end of its
+/// output may be lost, which the status reports. Returns whether the output is complete.
 pub async fn ended(way: Way, seen: ExitStatus, expected: ExitStatus, what: &str) -> bool {
     let incomplete = match expected {
         ExitStatus::Exited(code) => ExitStatus::Incomplete(code),
         ExitStatus::Signaled(signal) => ExitStatus::Incomplete(128 + signal),
-        other => panic!("{other:?} says nothing of the output"),
+        other => panic!("{other:?} does not say whether the output is complete"),
     };
     if seen == incomplete && way == Way::ExecApi && is_podman().await {
         return false;
@@ -86,8 +87,8 @@ pub async fn ended(way: Way, seen: ExitStatus, expected: ExitStatus, what: &str)
     true
 }
 
-/// Asserts what holds after any attack: the container of the lease works as before or is tainted, and the next lease
-/// works, on the same container only if that was not tainted. Ends the lease.
+/// Asserts the state after any attack: the lease's container works as before or is tainted, and the next lease works.
+/// The next lease gets the same container only if that is not tainted. Ends the lease.
 pub async fn lease_is_sound(pool: &Pool, c: PooledContainer, attack: &str) {
     let works = works(&c).await;
     let (id, taint) = (c.id().to_owned(), c.taint());
@@ -101,7 +102,7 @@ pub async fn lease_is_sound(pool: &Pool, c: PooledContainer, attack: &str) {
     );
 }
 
-/// Whether the container runs a command exactly as it should.
+/// Returns whether the container runs a command exactly as it should.
 pub async fn works(c: &PooledContainer) -> bool {
     let mut command = c.command("sh");
     let out = command

@@ -1,9 +1,9 @@
-//! Programs that write what a terminal obeys: errors about them are one harmless line of bounded length.
+//! Programs that print control sequences. An error about such a program is one harmless line of bounded length.
 
 use crate::ways::{each, lease_is_sound, run};
 
 #[tokio::test]
-async fn the_last_words_of_a_program_are_harmless_in_errors() {
+async fn control_sequences_of_a_program_are_escaped_in_errors() {
     let script = "import sys\n\
                   sys.stderr.write('first\\n\\x1b]0;owned\\x07\\u202e\\r\\x9b31m' + 'x' * 100000)\n\
                   sys.exit(3)\n";
@@ -12,7 +12,7 @@ async fn the_last_words_of_a_program_are_harmless_in_errors() {
         let output = run(&c, user, script).await.unwrap();
         assert!(
             output.stderr_lossy().contains("\x1b]0;owned"),
-            "the output stays as it is"
+            "the output is not escaped"
         );
         let error = output.check().unwrap_err();
         let words = error.to_string();

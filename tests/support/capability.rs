@@ -1,20 +1,20 @@
-//! What a test may need that not every engine and not every machine has.
+//! Capabilities that some tests need and that some engines or machines lack.
 //!
-//! Whether it is there is found out by trying. What a recipe of `./dev engines` declares to lack is in
-//! `DOCKERPOOL_TEST_LACKS`, by name, separated by commas. Both have to agree, so that neither a test is left out unseen, nor
-//! a reason outlives its cause.
+//! A probe finds out whether a capability is there. `DOCKERPOOL_TEST_LACKS` holds the capabilities that a recipe of
+//! `./dev engines` declares to lack, by name, separated by commas. Probe and declaration must agree, so that no test is
+//! left out unseen and no declaration outlives its cause.
 
 use std::process::{Command, Stdio};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// Networks that are kept apart, and names of containers in them.
+    /// Networks that are separated from each other, and names of containers within them.
     Iptables,
     /// Cargo, a compiler and a linker on the machine that runs the tests.
     Toolchain,
     /// The tests run as root.
     Root,
-    /// The agent for aarch64 can be built, and run under an emulator.
+    /// The agent for aarch64 can be built, and an emulator can run it.
     Aarch64,
 }
 
@@ -30,7 +30,7 @@ impl Capability {
         }
     }
 
-    /// Why a test cannot do without it, for the table.
+    /// Returns why a test needs the capability, for the table.
     fn reason(self) -> &'static str {
         match self {
             Self::Iptables => {
@@ -46,7 +46,7 @@ impl Capability {
 
     fn is_there(self) -> bool {
         match self {
-            // In a network namespace that is gone with it.
+            // The probe's chain is gone with its network namespace.
             Self::Iptables => succeeds(
                 "PATH=$PATH:/usr/sbin:/sbin; [ $(id -u) = 0 ] || as=--map-root-user; \
                  unshare $as --net iptables -A INPUT -j DROP",
@@ -64,14 +64,16 @@ impl Capability {
 fn succeeds(script: &str) -> bool {
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null());
-    shell.status().expect("there is a shell").success()
+    shell.status().expect("a shell can be run").success()
 }
 
-/// Whether this is not to be had here. If so, the test that asks is told apart, and leaves out what needs it.
+/// Returns whether the capability is missing here. If so, the test reports it as a test that is left out, and must not
+/// use the capability.
 ///
 /// # Panics
 ///
-/// If what is declared is not so: a lack that nobody has declared fails the test, and so does one that is none.
+/// Panics where probe and declaration disagree: if a capability is missing undeclared, or is declared missing but is
+/// there.
 #[track_caller]
 pub fn lacks(capability: Capability) -> bool {
     let declared = declared_lacks().contains(&capability);
@@ -80,18 +82,18 @@ pub fn lacks(capability: Capability) -> bool {
         (false, true) => false,
         (true, false) => {
             let thread = std::thread::current();
-            let test = thread.name().expect("it is asked on the test's own thread");
-            // The test harness does not keep this to itself, as it does with `println!`; and what it has begun a line with
-            // is not taken for a part of this one.
-            let line = format!("\ntold apart: {test}: {name}: {}\n", capability.reason());
+            let test = thread.name().expect("`lacks` is called on the test's own thread");
+            // The test harness captures `println!`, but not this. The leading newline keeps the line apart from a line
+            // that the harness has begun.
+            let line = format!("\nleft out: {test}: {name}: {}\n", capability.reason());
             std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
             true
         }
         (false, false) => panic!(
-            "`{name}` is missing here: {}. If that is as it should be, DOCKERPOOL_TEST_LACKS has to say so",
+            "`{name}` is missing here: {}. If that is intended, name it in DOCKERPOOL_TEST_LACKS",
             capability.reason()
         ),
-        (true, true) => panic!("DOCKERPOOL_TEST_LACKS says that `{name}` is missing, and it is there"),
+        (true, true) => panic!("DOCKERPOOL_TEST_LACKS says that `{name}` is missing, but it is there"),
     }
 }
 
@@ -101,7 +103,7 @@ fn declared_lacks() -> Vec<Capability> {
     names
         .map(|name| {
             let known = Capability::ALL.into_iter().find(|known| known.name() == name);
-            known.unwrap_or_else(|| panic!("DOCKERPOOL_TEST_LACKS names `{name}`, which is no capability"))
+            known.unwrap_or_else(|| panic!("DOCKERPOOL_TEST_LACKS names `{name}`, which is not a capability"))
         })
         .collect()
 }

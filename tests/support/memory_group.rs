@@ -1,12 +1,12 @@
-//! A limit on the memory of processes of a test's. Needs root.
+//! Limits the memory of a test's processes. Needs root.
 
 use std::path::PathBuf;
 
-/// A control group of its own, in either version of them. It goes when this is dropped and its processes have ended.
+/// A control group of its own, in version 1 or 2. Drop removes the group once its processes have ended.
 pub struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
-    /// One in which there is only this process, which may use so many bytes from now on, of what it has not used before.
+    /// Moves the process into a new group, in which it may use so many further bytes.
     pub fn with(pid: u32, limit: usize) -> Self {
         let v1 = PathBuf::from("/sys/fs/cgroup/memory");
         let (root, file) = if v1.is_dir() {

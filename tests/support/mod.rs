@@ -1,5 +1,5 @@
-//! What the tests on the real engine share.
-#![allow(dead_code, unused_imports)] // each test binary uses its part of it
+//! Helpers shared by the tests on the real engine.
+#![allow(dead_code, unused_imports)] // each test binary uses a part of this module
 
 mod capability;
 
@@ -9,12 +9,12 @@ use std::time::Duration;
 pub use capability::{Capability, lacks};
 use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Taint};
 
-/// A small image with a shell; `./dev` says which.
+/// Returns a small image with a shell. `./dev` sets it.
 pub fn busybox() -> String {
     image("DOCKERPOOL_BUSYBOX_IMAGE", "dockerpool-local/busybox:1")
 }
 
-/// An image with a real Python.
+/// Returns an image with a real Python.
 pub fn python() -> String {
     image("DOCKERPOOL_PYTHON_IMAGE", "dockerpool-local/python:1")
 }
@@ -23,7 +23,7 @@ fn image(variable: &str, default: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| default.to_owned())
 }
 
-/// A pool of busybox containers, none of which is made before it is asked for.
+/// Begins a pool of busybox containers with `min_idle` of 0.
 pub fn pool(name: &str) -> PoolBuilder {
     let pool = Pool::builder(name)
         .image(busybox())
@@ -33,7 +33,7 @@ pub fn pool(name: &str) -> PoolBuilder {
     by_transport(pool)
 }
 
-/// Has the agent reached through the engine alone in the test binaries that are named for that.
+/// Has the library reach the agent through the engine alone in the test binaries named for that.
 pub fn by_transport(pool: PoolBuilder) -> PoolBuilder {
     if env!("CARGO_CRATE_NAME").ends_with("_attached") {
         pool.without_agent_socket()
@@ -42,10 +42,10 @@ pub fn by_transport(pool: PoolBuilder) -> PoolBuilder {
     }
 }
 
-/// How commands are run where a test does not say: by the library's default, or as `DOCKERPOOL_TEST_EXEC` says.
+/// Returns the default way to run commands: the library's default, or the value of `DOCKERPOOL_TEST_EXEC`.
 pub fn exec_via() -> ExecVia {
     match std::env::var("DOCKERPOOL_TEST_EXEC").as_deref() {
-        // Where it can: some tests have containers that it does not go with.
+        // `Auto`, since some tests have containers in which the agent cannot run.
         Ok("agent") => ExecVia::Auto,
         Ok("docker") => ExecVia::Docker,
         Ok(other) => panic!("DOCKERPOOL_TEST_EXEC is `agent` or `docker`, not `{other}`"),
@@ -53,13 +53,12 @@ pub fn exec_via() -> ExecVia {
     }
 }
 
-/// What a command that was ended leaves behind: the exec API takes its whole container, the agent leaves that as good as
-/// it was.
+/// Returns the taint after a command was ended: the exec API ends the whole container, the agent only the command.
 pub fn taint_of_ended(taint: Taint) -> Option<Taint> {
     (exec_via() == ExecVia::Docker).then_some(taint)
 }
 
-/// The real engine.
+/// Connects to the real engine.
 pub async fn engine() -> Arc<DockerEngine> {
     Arc::new(
         DockerEngine::connect()
@@ -68,12 +67,12 @@ pub async fn engine() -> Arc<DockerEngine> {
     )
 }
 
-/// Whether that is Podman, with its differences.
+/// Returns whether the engine is Podman.
 pub async fn is_podman() -> bool {
     engine().await.check().await.unwrap().version.starts_with("Podman")
 }
 
-/// Whether PID 1 is the agent, and as far out of commands' reach as the engine lets it be.
+/// Returns whether PID 1 is the agent and is as far out of commands' reach as the engine allows.
 pub async fn is_strong(lifeline: dockerpool::Lifeline) -> bool {
     match lifeline {
         dockerpool::Lifeline::Agent => true,
@@ -82,18 +81,18 @@ pub async fn is_strong(lifeline: dockerpool::Lifeline) -> bool {
     }
 }
 
-/// Whether the engine's default runtime is crun, with its differences.
+/// Returns whether the engine's default runtime is crun.
 pub async fn is_crun() -> bool {
     let info = engine().await.bollard().info().await.unwrap();
     info.default_runtime.as_deref() == Some("crun")
 }
 
-/// How many containers of this pool the engine has, in any state.
+/// Counts this pool's containers on the engine, in any state.
 pub async fn containers_of(engine: &dyn Engine, pool: &Pool) -> usize {
     containers_of_instance(engine, pool.instance()).await
 }
 
-/// The same, when the pool itself is gone.
+/// Counts the containers of a pool by its instance, for pools that are gone.
 pub async fn containers_of_instance(engine: &dyn Engine, instance: &str) -> usize {
     let selector = dockerpool::engine::Selector::label(dockerpool::labels::INSTANCE, instance);
     engine
@@ -103,7 +102,7 @@ pub async fn containers_of_instance(engine: &dyn Engine, instance: &str) -> usiz
         .len()
 }
 
-/// Waits until a condition holds; fails after half a minute, which is far more than anything here takes.
+/// Waits until a condition holds. Fails after half a minute, which is far above normal durations.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
     while !holds().await {
@@ -112,12 +111,12 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
     }
 }
 
-/// The same for a condition that needs no engine.
+/// Waits until a condition holds that needs no call to the engine.
 pub async fn eventually_now(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || std::future::ready(holds())).await;
 }
 
-/// Runs something with one container of a pool of its own, and shuts that down.
+/// Runs a function with one container of a pool of its own, and shuts the pool down.
 pub async fn with_container<T>(pool: PoolBuilder, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
     let pool = pool.build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -127,43 +126,45 @@ pub async fn with_container<T>(pool: PoolBuilder, run: impl AsyncFnOnce(&PooledC
     result
 }
 
-/// What is mounted in a container, as the kernel lists it.
+/// Returns the mounts of a container, as the kernel lists them.
 pub async fn mounts(c: &PooledContainer) -> String {
     let mut command = c.command("cat");
     command.arg("/proc/self/mountinfo").output_string().await.unwrap()
 }
 
-/// The library's directory on this machine, with the agent and the sockets of agents, by what is mounted in a container.
+/// Finds the library's directory on this machine, with the agent and its sockets, by the mounts of a container.
 pub fn agent_dir(mounts: &str) -> std::path::PathBuf {
     let mount = mounts.lines().find(|line| line.contains(" /.dockerpool-agent "));
-    // The path is that within its file system, whose place on this machine is not told.
+    // The mount names the directory within its file system, but not the place of that file system on this machine.
     let name = mount.and_then(|line| line.split(['/', ' ']).find(|part| part.starts_with("dockerpool-")));
-    let name = name.expect("it is in the mount's root");
+    let name = name.expect("the mount's root names the directory");
     let session = std::env::var_os("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
     let places = [session, Some("/run/dockerpool".into()), Some(std::env::temp_dir())];
     let mut found = places.into_iter().flatten().map(|place| place.join(name));
-    found.find(|dir| dir.is_dir()).expect("it is on this machine")
+    found
+        .find(|dir| dir.is_dir())
+        .expect("the directory is on this machine")
 }
 
-/// The name by which a test binary knows a test of this module, for another run of it with that test alone.
+/// Returns the full name of a test in this module, for another run of the binary with that test alone.
 #[allow(unused_macros)]
 macro_rules! own_test {
     ($name:expr) => {{
         let path = [module_path!(), $name].join("::");
-        // The first is the binary's.
-        path.split_once("::").expect("it has a module").1.to_owned()
+        // The first part is the name of the binary.
+        path.split_once("::").expect("the test is in a module").1.to_owned()
     }};
 }
 pub(crate) use own_test;
 
-/// This test binary once more, for one test alone, which is named by [`own_test`].
+/// Returns a command that runs this test binary with one test, named by [`own_test`].
 pub fn itself(test: &str) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]);
     command
 }
 
-/// Returns whether this process runs that test alone, as nextest has it. Where it does not, starts one that does, which must
+/// Returns whether this process runs that test alone, as with nextest. Otherwise starts such a process, which must
 /// succeed.
 pub fn is_alone(test: &str) -> bool {
     const ALONE: &str = "DOCKERPOOL_TEST_ALONE";
@@ -176,11 +177,11 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
-/// Another run of the test binary, of one test that is an owner, killed at the latest when this is dropped.
+/// Another run of the test binary with one test that is an owner. Drop kills it.
 pub struct Owner(std::process::Child);
 
 impl Owner {
-    /// One that has said that it is `ready`. Its environment tells it what it is.
+    /// Starts the owner and waits until it prints `ready`. Its environment selects its role.
     pub fn start(test: &str, tell: impl FnOnce(&mut std::process::Command) -> &mut std::process::Command) -> Self {
         use std::io::BufRead;
 
@@ -207,22 +208,22 @@ impl Drop for Owner {
     }
 }
 
-/// The variable by which [`processes`] finds a command and whatever it starts.
+/// The variable by which [`processes`] finds a command and all processes that it starts.
 pub const MARK: &str = "DOCKERPOOL_TEST_MARK";
 
-/// A text that nothing else on the machine has.
+/// Returns a text that is unique on this machine.
 pub fn unique_mark() -> String {
     format!("{}-end", unique_name("mark"))
 }
 
-/// A name that nothing else on the machine has.
+/// Returns a name that is unique on this machine.
 pub fn unique_name(prefix: &str) -> String {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     format!("{prefix}-{}-{number}", std::process::id())
 }
 
-/// Does this to its end, on a thread and a runtime of its own: for a `Drop`, which cannot wait in any other way.
+/// Runs a future to its end, on a thread and a runtime of its own: for a `Drop`, which cannot await.
 pub fn finish(work: impl Future<Output = ()> + Send + 'static) {
     let worker = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -234,15 +235,15 @@ pub fn finish(work: impl Future<Output = ()> + Send + 'static) {
     let _ = worker.join();
 }
 
-/// The processes on this machine, in containers or not, with this mark in their arguments or their environment. Needs
+/// Returns the processes on this machine, in containers or not, with this mark in their arguments or environment. Needs
 /// root, and an engine on this machine.
 pub fn processes(mark: &str) -> Vec<u32> {
     let has = |path: std::path::PathBuf| {
-        // One that has ended meanwhile has nothing any more.
+        // A process that has ended meanwhile has no such file.
         let text = std::fs::read(path).unwrap_or_default();
         text.windows(mark.len()).any(|part| part == mark.as_bytes())
     };
-    let entries = std::fs::read_dir("/proc").expect("there is a /proc");
+    let entries = std::fs::read_dir("/proc").expect("/proc is mounted");
     entries
         .filter_map(|entry| {
             Some((
@@ -251,7 +252,7 @@ pub fn processes(mark: &str) -> Vec<u32> {
             ))
         })
         .filter(|(path, _): &(std::path::PathBuf, u32)| {
-            // A first thread that has ended alone has neither, and the others do.
+            // The first thread has neither once it has ended alone, but the other threads do.
             let threads = std::fs::read_dir(path.join("task")).into_iter().flatten();
             threads
                 .filter_map(|thread| Some(thread.ok()?.path()))

@@ -1,8 +1,8 @@
-//! A Docker engine of a test's own, which may be stopped, killed, frozen and starved without harm to anybody.
+//! A Docker engine for one test, which the test may stop, kill, freeze and starve.
 //!
-//! It runs in namespaces of its own: of processes, so that ending the first of them ends everything that ever ran in it;
-//! of mounts, which go with it; and of the network, so that it cannot touch the interfaces of another engine. The first
-//! process is a shell that does what the test writes to it, and ends when the test does, however that ends.
+//! The engine runs in namespaces of its own. With a process namespace, ending its first process ends all others. Mounts
+//! go with their namespace. A network namespace keeps the engine from the interfaces of another engine. The first
+//! process is a shell that runs the lines that the test writes to it, and ends with the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,14 +19,15 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::support::{busybox, engine};
 
-/// Reads a line, does it, says how that ended; for ever. `bash`, since it reaps what it has not started itself.
+/// Reads a line, runs it and prints its status, forever. `bash` reaps orphans too.
 ///
-/// A dockerd takes the machine's containerd where it finds its socket, and with it the containers of another dockerd, since
-/// both keep theirs in one namespace of containerd's; where it finds none it starts its own.
+/// A dockerd uses the machine's containerd where it finds the socket. Both dockerds keep their containers in one
+/// namespace of containerd, so the private dockerd would take over containers of the other one. Without a socket it
+/// starts its own containerd.
 const SHELL: &str = r#"set -e; ip link set lo up; mkdir -p /run/containerd; mount -t tmpfs tmpfs /run/containerd; set +e
 while read -r line; do eval "$line" </dev/null >&2; echo "ended $?"; done"#;
 
-/// One engine at a time: each must be whole again within seconds.
+/// Runs one private engine at a time: each must recover within seconds.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A Docker engine of its own.
@@ -40,7 +41,7 @@ pub struct PrivateEngine {
 }
 
 impl PrivateEngine {
-    /// With the busybox image, and these options besides those that keep it apart.
+    /// Starts an engine with the busybox image. The options are added to those that keep it apart.
     pub async fn start(options: &str) -> Self {
         let mut engine = Self::not_started(options).await;
         engine.dockerd().await;
@@ -48,7 +49,7 @@ impl PrivateEngine {
         engine
     }
 
-    /// The namespaces and folders, and no engine yet.
+    /// Makes the namespaces and folders, without an engine.
     pub async fn not_started(options: &str) -> Self {
         let alone = ALONE.lock().await;
         let folder = TempDir::with_prefix("dockerpool-engine-").unwrap();
@@ -78,12 +79,12 @@ impl PrivateEngine {
         self.folder.path().join(name)
     }
 
-    /// Where images and containers are.
+    /// Returns the folder of images and containers.
     pub fn data(&self) -> PathBuf {
         self.path("data")
     }
 
-    /// What it has said so far.
+    /// Returns the log so far.
     fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
@@ -92,7 +93,7 @@ impl PrivateEngine {
         self.folder.path().file_name().unwrap().to_string_lossy().into_owned()
     }
 
-    /// Does a line of shell within its namespaces.
+    /// Runs a line of shell within the namespaces.
     pub async fn run(&mut self, line: &str) {
         let sent = self.input.write_all(format!("{line}\n").as_bytes()).await;
         let answer = match sent {
@@ -142,7 +143,7 @@ impl PrivateEngine {
         self.run(&format!("kill -{signal} $dockerd; wait $dockerd; true")).await;
     }
 
-    /// A connection to it.
+    /// Connects to the engine.
     pub async fn connect(&self) -> Arc<DockerEngine> {
         let endpoint = Endpoint::unix(self.path("socket").to_str().unwrap());
         Arc::new(
@@ -152,7 +153,7 @@ impl PrivateEngine {
         )
     }
 
-    /// Brings the busybox image from the shared engine.
+    /// Copies the busybox image from the shared engine.
     pub async fn load_image(&self) {
         let theirs = engine().await;
         let mut archive = Vec::new();
@@ -169,7 +170,7 @@ impl PrivateEngine {
         while let Some(step) = steps.next().await {
             told += &step.unwrap().stream.unwrap_or_default();
         }
-        // Podman names it in full, with a registry.
+        // Podman prints the full name, with a registry.
         let name = busybox();
         let loaded = told.split_once("Loaded image: ").map(|(_, name)| name.trim());
         if let Some(loaded) = loaded.filter(|loaded| **loaded != name) {
@@ -195,7 +196,7 @@ impl Drop for PrivateEngine {
         if std::thread::panicking() {
             eprintln!("the private engine's log:\n{}", self.log());
         }
-        // The first process of the namespace: the kernel ends all the others before it is gone itself.
+        // This is the first process of the namespace: the kernel ends all others before it is gone itself.
         let unshare = self.shell.id().map(|id| id.to_string()).unwrap_or_default();
         let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
         for first in children.iter().flat_map(|pids| pids.split_whitespace()) {
@@ -207,7 +208,7 @@ impl Drop for PrivateEngine {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        // The kernel keeps the empty groups of processes that have gone.
+        // The kernel keeps the empty groups of processes that have ended.
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             remove_groups(&hierarchy.path().join(self.cgroup()));
         }

@@ -1,5 +1,5 @@
-//! What stands between the tests and the real engine: a proxy on loopback, with TLS or without, that counts its
-//! connections and can cut them.
+//! A proxy on loopback between the tests and the real engine, with or without TLS. It counts its connections and can
+//! cut them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ impl Proxy {
         Self::start("127.0.0.1:0", None, None).await
     }
 
-    /// One that passes on the output of commands in a way of its own.
+    /// Starts a proxy that delays the output of commands as the relay says.
     pub async fn slow(relay: Relay) -> Self {
         Self::start("127.0.0.1:0", None, Some(relay)).await
     }
@@ -44,7 +44,7 @@ impl Proxy {
         Self::start("127.0.0.1:0", Some(TlsAcceptor::from(Arc::new(config))), None).await
     }
 
-    /// At an address of one that was there before.
+    /// Starts a proxy at the address of an earlier one.
     pub async fn plain_at(address: SocketAddr) -> Self {
         Self::start(&address.to_string(), None, None).await
     }
@@ -66,7 +66,7 @@ impl Proxy {
                         match tls {
                             None if relay.is_some() => relay_slowly(stream, &socket, relay.unwrap()).await,
                             None => forward(stream, &socket).await,
-                            // What a client makes of a failed handshake is its matter.
+                            // The client's test checks a failed handshake.
                             Some(tls) => {
                                 if let Ok(stream) = tls.accept(stream).await {
                                     forward(stream, &socket).await;
@@ -85,18 +85,18 @@ impl Proxy {
         }
     }
 
-    /// How many connections there have been.
+    /// Returns the number of connections so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Ends all connections there are.
+    /// Ends all current connections.
     pub async fn cut(&self) {
         let mut connections = std::mem::take(&mut *self.connections.lock());
         connections.shutdown().await;
     }
 
-    /// Ends it and all its connections.
+    /// Stops the proxy and ends all its connections.
     pub async fn stop(self) {
         self.accepting.abort();
         self.cut().await;
@@ -111,22 +111,23 @@ impl Drop for Proxy {
 
 async fn forward(mut client: impl AsyncRead + AsyncWrite + Unpin, socket: &str) {
     let mut engine = UnixStream::connect(socket).await.unwrap();
-    // A connection that is cut is cut.
+    // An error means that the connection was cut.
     let _ = copy_bidirectional(&mut client, &mut engine).await;
 }
 
-/// How the output of a command is passed on. Counted from the request that starts it, heads of answers included.
+/// The way to forward the output of a command. Bytes count from the request that starts the command, heads of answers
+/// included.
 #[derive(Clone, Copy, Debug)]
 pub struct Relay {
-    /// After so many bytes, and never more than once...
+    /// The number of bytes before the pause, which happens at most once.
     pub after: usize,
-    /// ... there is a pause; `None`: nothing comes any more, not even the end.
+    /// The pause. With `None` nothing follows, not even the end.
     pub pause: Option<Duration>,
-    /// The pause after each piece of 4 KiB that comes then.
+    /// The delay after each later piece of 4 KiB.
     pub then: Duration,
 }
 
-/// Forwards a connection, and gives what comes after the start of a command as the relay has it.
+/// Forwards a connection. Delays the bytes after the start of a command as the relay says.
 async fn relay_slowly(client: TcpStream, socket: &str, relay: Relay) {
     let (mut from_engine, mut to_engine) = UnixStream::connect(socket).await.unwrap().into_split();
     let (mut from_client, mut to_client) = client.into_split();
@@ -169,11 +170,11 @@ async fn relay_slowly(client: TcpStream, socket: &str, relay: Relay) {
             to_client.write_all(&data[..read]).await?;
         }
     };
-    // A connection that is cut is cut.
+    // An error means that the connection was cut.
     let _: (io::Result<()>, io::Result<()>) = tokio::join!(up, down);
 }
 
-/// The path of the real engine's socket.
+/// Returns the path of the real engine's socket.
 pub async fn real_socket() -> String {
     let endpoint = engine().await.endpoint().unwrap().to_string();
     endpoint
@@ -182,7 +183,7 @@ pub async fn real_socket() -> String {
         .to_owned()
 }
 
-/// An authority and what it signs.
+/// A certificate authority and its certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -210,7 +211,8 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// A server of these names that lets in only whom this authority has signed.
+    /// Returns the configuration of a server with these names, which accepts only clients with a certificate of this
+    /// authority.
     pub fn server(&self, names: &[&str]) -> ServerConfig {
         let provider = Arc::new(default_provider());
         let mut roots = RootCertStore::empty();
@@ -232,12 +234,12 @@ impl Authority {
             .unwrap()
     }
 
-    /// Docker's file that says whom to trust.
+    /// Writes Docker's file with the trusted authority.
     pub fn write_ca(&self, folder: &Path) {
         std::fs::write(folder.join("ca.pem"), &self.pem).unwrap();
     }
 
-    /// Docker's two files that say who one is.
+    /// Writes Docker's two files with the client's certificate and key.
     pub fn write_client(&self, folder: &Path) {
         let (certificate, key) = self.signed(&["client"], ExtendedKeyUsagePurpose::ClientAuth);
         std::fs::write(folder.join("cert.pem"), certificate).unwrap();

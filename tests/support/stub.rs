@@ -1,5 +1,5 @@
-//! A scripted Docker daemon on a Unix socket that speaks just enough HTTP/1.1, and misbehaves on request.
-#![allow(dead_code)] // each test binary uses its part of it
+//! A scripted Docker daemon on a Unix socket. It knows a small part of HTTP/1.1, and misbehaves on request.
+#![allow(dead_code)] // each test binary uses a part of this module
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-/// The calls the library makes.
+/// The calls that the library makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
     Version,
@@ -42,57 +42,57 @@ pub enum Route {
     VolumeList,
 }
 
-/// What the daemon does in place of an answer.
+/// The daemon's behaviour in place of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Closes the connection without a word.
+    /// Closes the connection without an answer.
     Close,
-    /// Closes it with the request unread, which resets it.
+    /// Closes the connection with the request unread, which resets it.
     Reset,
-    /// Answers in no language.
+    /// Answers with bytes that are not HTTP.
     Garbage,
-    /// An answer whose body is cut.
+    /// Cuts the answer within its body.
     CutBody,
-    /// An answer whose body is no JSON.
+    /// Answers with a body that is not JSON.
     GarbageBody,
     Status(u16),
-    /// The head of the answer, a byte now and then.
+    /// Sends the head of the answer byte by byte, with pauses.
     Drip,
-    /// A head that announces a body, and then nothing.
+    /// Sends a head that announces a body, and then nothing.
     HeadersThenSilence,
-    /// Nothing at all.
+    /// Sends nothing at all.
     Silence,
-    /// A head that does not end.
+    /// Sends a head without an end.
     EndlessHead,
-    /// A body that does not end, nor does its first line.
+    /// Sends a body without an end, and without an end of its first line.
     EndlessBody,
-    /// A body of events without end.
+    /// Sends events without an end.
     EndlessEvents,
-    /// An upgraded connection: a frame that is cut.
+    /// Upgrades the connection, and cuts a frame.
     CutFrame,
-    /// An upgraded connection: bytes that are no frame.
+    /// Upgrades the connection, and sends bytes that are not a frame.
     GarbageFrame,
-    /// An upgraded connection: a frame that claims 4 GiB, and as many zeros as are taken.
+    /// Upgrades the connection, and sends a frame that claims 4 GiB, with zeros for as long as the client reads.
     HugeFrame,
-    /// An upgraded connection: nothing comes over it.
+    /// Upgrades the connection, and sends nothing.
     SilentUpgrade,
-    /// An upgraded connection: these frames (the number of the stream, and what is in it), and the end.
+    /// Upgrades the connection, and sends these frames (number of the stream, data) and the end.
     Prints(&'static [(u8, &'static [u8])]),
-    /// The same when the command has been asked about.
+    /// Sends the frames once the library has inspected the command.
     PrintsLate(&'static [(u8, &'static [u8])]),
-    /// An upgraded connection: these bytes as they are, and the end.
+    /// Upgrades the connection, and sends these bytes without frames and the end.
     PrintsPlain(&'static [u8]),
-    /// An upgraded connection: these bytes as they are, and then nothing.
+    /// Upgrades the connection, and sends these bytes without frames and no end.
     PrintsOn(&'static [u8]),
-    /// A command that never ends.
+    /// Runs a command that never ends.
     Running,
-    /// A command that was not started, without a word why.
+    /// Reports a command that was not started, without a reason.
     NeverWas,
-    /// A container that has ended.
+    /// Reports a container that has ended.
     Ended,
 }
 
-/// The daemon. It ends, and its socket goes, when this is dropped.
+/// The daemon. Drop ends it and removes its socket.
 pub struct Stub {
     folder: PathBuf,
     shared: Arc<Shared>,
@@ -105,22 +105,22 @@ struct Shared {
     calls: Mutex<HashMap<Route, usize>>,
     /// Status and body of an answer, in place of the usual one.
     words: Mutex<HashMap<Route, (u16, String)>>,
-    /// What came with requests.
+    /// The bodies of requests.
     bodies: Mutex<Vec<(Route, Vec<u8>)>>,
-    /// The minor numbers of the oldest and the newest version of the API that it takes, if it looks at them.
+    /// The minor numbers of the oldest and the newest supported version of the API, if versions are checked.
     versions: Mutex<Option<(u32, u32)>>,
-    /// The newest version that it says with a 400 to a create call, which has another reason.
+    /// The newest version that a 400 to a create call reports, whose cause is another one.
     bad_request: Mutex<Option<u32>>,
-    /// All that was asked for: methods and paths.
+    /// Methods and paths of all requests.
     requests: Mutex<Vec<String>>,
-    /// How many bytes of an endless answer were taken.
+    /// How many bytes of an endless answer the client has read.
     taken: AtomicU64,
     next_id: AtomicU64,
     /// The last request to create a container.
     asked: Mutex<serde_json::Value>,
-    /// How what it describes differs from that.
+    /// Fields in which the description of containers differs from that request.
     described: Mutex<Option<serde_json::Value>>,
-    /// The ids and labels of those that were created and not removed.
+    /// The ids and labels of containers that were created and not removed.
     containers: Mutex<Vec<(String, serde_json::Value)>>,
 }
 
@@ -149,7 +149,7 @@ impl Stub {
                         Ok((stream, _)) = listener.accept() => {
                             let shared = shared.clone();
                             connections.spawn(async move {
-                                // A client that goes away is its own affair.
+                                // An error means that the client has gone.
                                 let _ = serve(stream, &shared).await;
                             });
                         }
@@ -178,12 +178,12 @@ impl Stub {
         self.shared.words.lock().clear();
     }
 
-    /// Has it answer in these words.
+    /// Makes the daemon answer with this status and body.
     pub fn say(&self, route: Route, status: u16, body: impl Into<String>) {
         self.shared.words.lock().insert(route, (status, body.into()));
     }
 
-    /// What came with the requests of one kind so far.
+    /// Returns the bodies of the requests of one kind so far.
     pub fn bodies(&self, route: Route) -> Vec<serde_json::Value> {
         let bodies = self.shared.bodies.lock();
         let of_route = bodies.iter().filter(|(of, _)| *of == route);
@@ -192,13 +192,13 @@ impl Stub {
             .collect()
     }
 
-    /// Has it describe containers as they were asked for, but for this: fields in the request, `null` for none.
+    /// Makes the daemon describe containers as requested but for these fields. `null` stands for no field.
     pub fn describe(&self, changes: serde_json::Value) {
         *self.shared.described.lock() = Some(changes);
     }
 
-    /// Has it take these versions of the API only, by their minor numbers, and refuse others as Docker does; with `None` it
-    /// takes no notice of them.
+    /// Makes the daemon support only these versions of the API, by their minor numbers, and refuse others as Docker
+    /// does. With `None` it ignores versions.
     pub fn speaks(&self, versions: Option<(u32, u32)>) {
         *self.shared.versions.lock() = versions;
         if let Some((oldest, newest)) = versions {
@@ -208,17 +208,17 @@ impl Stub {
         }
     }
 
-    /// Has it refuse every create call for what is in it, and say that this is its newest version.
+    /// Makes the daemon refuse every create call for its body, and report this newest version.
     pub fn bad_request_in(&self, newest: Option<u32>) {
         *self.shared.bad_request.lock() = newest;
     }
 
-    /// Every request so far, with its method and path, also those that are of no known kind.
+    /// Returns every request so far with its method and path, also unknown ones.
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().clone()
     }
 
-    /// Ends it as a daemon that crashed: connections break, and new ones are refused.
+    /// Stops the daemon as by a crash: connections break, and new ones are refused.
     pub async fn crash(&mut self) {
         self.server.abort();
         let _ = (&mut self.server).await;
@@ -228,7 +228,7 @@ impl Stub {
         self.shared.calls.lock().get(&route).copied().unwrap_or(0)
     }
 
-    /// How many bytes of endless answers the client has taken.
+    /// Returns how many bytes of endless answers the client has read.
     pub fn taken(&self) -> u64 {
         self.shared.taken.load(Ordering::Relaxed)
     }
@@ -236,7 +236,7 @@ impl Stub {
 
 fn route(method: &str, path: &str) -> Option<Route> {
     let path = path.split('?').next()?;
-    // The version of the API comes first, where one was agreed on.
+    // The path begins with the version of the API once one was agreed on.
     let mut parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
     if parts.first().is_some_and(|part| part.starts_with("v1.")) {
         parts.remove(0);
@@ -303,7 +303,8 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         if !body.is_empty() {
             shared.bodies.lock().push((route, body.clone()));
         }
-        // Also where the answer is scripted: the container is described by it, unless there is none.
+        // Remembers the request also where the answer is scripted, since later descriptions follow it. A refused
+        // request makes no container.
         if route == Route::Create
             && !matches!(fault, Some(Fault::Status(_)))
             && let Ok(asked) = serde_json::from_slice(&body)
@@ -323,7 +324,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             continue;
         }
         match (fault, words) {
-            // An engine keeps the connection over which it refuses something.
+            // An engine keeps the connection over which it refuses a request.
             (Some(Fault::Status(status)), _) => answer(&mut stream, status, r#"{"message":"scripted"}"#).await?,
             (Some(fault), _) => return misbehave(&mut stream, route, fault, shared).await,
             (None, Some((status, body))) => answer(&mut stream, status, &body).await?,
@@ -332,7 +333,7 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
-/// What Docker says to a request in a version that it does not take; with every answer it says which one is its newest.
+/// Docker's answer to a request in an unsupported version. Every such answer names the newest version.
 fn refusal((oldest, newest): (u32, u32), path: &str) -> Option<String> {
     let asked: u32 = path.strip_prefix("/v1.")?.split('/').next()?.parse().ok()?;
     let words = if asked < oldest {
@@ -356,7 +357,7 @@ fn refusal_in(newest: u32, words: &str) -> String {
     )
 }
 
-/// Reads to the end of a request's head; where that is, or `None` at the end of the connection.
+/// Reads to the end of a request's head. Returns the position of that end, or `None` at the end of the connection.
 async fn read_head(stream: &mut UnixStream, read: &mut Vec<u8>) -> io::Result<Option<usize>> {
     loop {
         if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -395,7 +396,7 @@ fn frame(data: &[u8]) -> Vec<u8> {
 
 async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8], shared: &Shared) -> io::Result<()> {
     match route {
-        // Of an architecture for which there is no agent, so that PID 1 is `cat`.
+        // An architecture without an agent, so that PID 1 is `cat`.
         Route::Version => {
             let body =
                 r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux","Arch":"riscv64"}"#;
@@ -419,7 +420,7 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             answer(stream, 201, &body).await
         }
         Route::Remove => {
-            // By id; what was never given one is not there anyway.
+            // Removes by id. An unknown id is not in the list anyway.
             shared.containers.lock().retain(|(id, _)| !path.contains(id.as_str()));
             answer(stream, 204, "").await
         }
@@ -459,7 +460,7 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
         }
         Route::Attach => {
             upgrade(stream).await?;
-            // What is written comes back, as from `cat`.
+            // Echoes the input, as `cat` does.
             let mut data = [0; 1024];
             loop {
                 let n = stream.read(&mut data).await?;
@@ -493,7 +494,7 @@ fn change(value: &mut serde_json::Value, by: &serde_json::Value) {
     }
 }
 
-/// Holds the connection until the client goes.
+/// Holds the connection until the client closes it.
 async fn drain(stream: &mut UnixStream) -> io::Result<()> {
     let mut data = [0; 1024];
     while stream.read(&mut data).await? > 0 {}
@@ -601,7 +602,7 @@ async fn misbehave(stream: &mut UnixStream, route: Route, fault: Fault, shared: 
         Fault::SilentUpgrade => {
             upgrade(stream).await?;
             match route {
-                // A command may be silent for as long as it likes: its end is asked for.
+                // A command may be silent for any time. The library asks whether it has ended.
                 Route::ExecStart | Route::Attach => drain(stream).await,
                 _ => Ok(()),
             }

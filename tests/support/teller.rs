@@ -1,5 +1,5 @@
-//! The real engine behind a socket that tells what passes, and may have it say or be told something else.
-#![allow(dead_code)] // each test binary uses its part of it
+//! A proxy before the real engine that records all requests and can change requests and answers.
+#![allow(dead_code)] // each test binary uses a part of this module
 
 use std::io;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What it changes. Each is given the first line of a request, such as `GET /v1.41/info HTTP/1.1`.
+/// The changes to make. Each function gets the first line of a request, such as `GET /v1.41/info HTTP/1.1`.
 #[derive(Clone, Copy)]
 pub struct Changes {
-    /// Of what is asked.
+    /// Changes the body of a request.
     pub asked: fn(&str, &mut Value),
-    /// An answer of its own, with its status, by what is asked.
+    /// Returns an answer with its status in place of the engine's, by the request.
     pub refused: fn(&str, &Value) -> Option<(u16, String)>,
-    /// Of what the engine says of itself.
+    /// Changes the engine's description of itself.
     pub info: fn(&mut Value),
 }
 
@@ -40,7 +40,7 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// Before the engine with this socket.
+    /// Starts a proxy before the engine with this socket.
     pub fn start(engine: String, changes: Changes) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
@@ -52,7 +52,7 @@ impl Teller {
                 while let Ok((client, _)) = listener.accept().await {
                     let (engine, asked) = (engine.clone(), asked.clone());
                     connections.spawn(async move {
-                        // A connection that is cut is cut.
+                        // An error means that the connection was cut.
                         let _ = serve(client, &engine, &asked, changes).await;
                     });
                 }
@@ -69,12 +69,12 @@ impl Teller {
         self.folder.path().join("docker.sock")
     }
 
-    /// The first line of each request so far, and what was asked in it, before any change.
+    /// Returns the first line and the body of each request so far, before any change.
     pub fn asked(&self) -> Vec<(String, Value)> {
         self.asked.lock().clone()
     }
 
-    /// What containers were to be.
+    /// Returns the bodies of all requests to create containers.
     pub fn created(&self) -> Vec<Value> {
         let asked = self.asked();
         let of_create = |(line, _): &(String, _)| line.contains("/containers/create");
@@ -88,7 +88,7 @@ impl Drop for Teller {
     }
 }
 
-/// One request for each connection, so that all are seen.
+/// Serves one request for each connection, so that all requests are recorded.
 async fn serve(
     mut client: UnixStream,
     engine: &str,
@@ -141,7 +141,7 @@ async fn serve(
         return Ok(());
     }
     if lower.contains("upgrade:") {
-        // Where it is refused, the connection would be kept, and what comes next not be seen.
+        // The engine would keep the connection after a refusal, and the next request would not be recorded.
         let mut answer = Vec::new();
         while !answer.contains(&b'\n') && engine.read_buf(&mut answer).await? > 0 {}
         if !answer.starts_with(b"HTTP/1.1 101 ") {
@@ -164,8 +164,8 @@ fn with_body(line: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The head of a message, and its body if its length is known or its end that of the connection; else what follows stays in
-/// `read`.
+/// Reads the head of a message. Also reads the body if its length is known or the connection ends with it; otherwise
+/// the following bytes stay in `read`.
 async fn message(stream: &mut UnixStream, read: &mut Vec<u8>) -> io::Result<Option<(String, Vec<u8>)>> {
     let end = loop {
         if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
