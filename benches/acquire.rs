@@ -1,10 +1,10 @@
-//! What an acquire costs, on the in-memory engine, beside a bare mutex and two well-known pools; [`contenders`] says how
-//! each is set up.
+//! The cost of an acquire on the engine in memory, beside a bare mutex and two well-known pools. [`contenders`]
+//! describes the setup of each.
 //!
-//! - `acquire_hit`: an acquire that finds an idle item. The guards are dropped outside of the time measured.
-//! - `acquire_drop`: the warm pair, an acquire that finds one and the `Drop` that gives it back.
-//! - `acquire_drop_8_tasks`: the same by eight tasks at once on two threads, an item for each.
-//! - `acquire_queued`: an acquire that finds none, waits, and is handed the one that comes back. All in one task, so
+//! - `acquire_hit`: an acquire that finds an idle item. Dropping the guards is not measured.
+//! - `acquire_drop`: the warm pair, an acquire that finds an idle item and the `Drop` that returns it.
+//! - `acquire_drop_8_tasks`: the warm pair by eight tasks at once on two threads, with an item for each task.
+//! - `acquire_queued`: an acquire that finds no item, waits, and gets the item that is returned. All in one task, so
 //!   that no scheduler is measured. A bare mutex has no queue.
 
 mod contenders;
@@ -19,7 +19,8 @@ use contenders::{Bb8, Contender, Deadpool, Dockerpool, MutexVec};
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use tokio::runtime::{Builder, Runtime};
 
-/// Guards held at once where only one half of the pair is measured: reading the clock once for so many costs nothing.
+/// Guards held at once where only one half of the pair is measured. One reading of the clock for so many guards costs
+/// nothing.
 const BATCH: usize = 64;
 
 const TASKS: usize = 8;
@@ -104,7 +105,7 @@ fn queued<C: Contender>(group: &mut Group<'_>) {
             let begun = Instant::now();
             for _ in 0..iterations {
                 let mut next = pin!(pool.acquire());
-                // It takes its place in the queue.
+                // The first poll puts the acquire into the queue.
                 poll_fn(|cx| {
                     assert!(next.as_mut().poll(cx).is_pending());
                     Poll::Ready(())

@@ -1,10 +1,10 @@
-//! What a pool saves, on the real engine.
+//! The time that a pool saves, on the real engine.
 //!
-//! - `create_start`: a cold container, created and started (and heard from: PID 1 has answered).
-//! - `acquire_drop`: a warm one, borrowed and given back.
-//! - `exec_true`: a command in one that is held.
-//! - `discard`: the call, after which the container is removed and replaced in the background.
-//! - `discard_replaced`: from that call until the next container can be had.
+//! - `create_start`: a cold container, created and started, whose PID 1 has answered.
+//! - `acquire_drop`: a warm container, acquired and returned.
+//! - `exec_true`: a command in a container that is held.
+//! - `discard`: the call alone. The container is removed and replaced in the background.
+//! - `discard_replaced`: the time from that call to the acquire of the next container.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

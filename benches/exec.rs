@@ -1,23 +1,25 @@
-//! Commands on the real engine: through this library (`exec_api`), through bollard as one would write it by hand
-//! (`raw_bollard`), and through the docker command line (`docker_cli`), all in the same container; and through this
-//! library with the agent (`agent`), in one of its own, and in another one where that is reached through the engine
-//! alone (`agent_attached`), as where its socket cannot be had.
+//! Commands on the real engine. Three ways run in the same container: this library (`exec_api`), bollard by hand
+//! (`raw_bollard`) and the docker command line (`docker_cli`). This library with the agent (`agent`) runs in a
+//! container of its own. With the agent reached through the engine alone (`agent_attached`), as where its socket is not
+//! available, it runs in another one.
 //!
-//! The agent's floor (`fork_floor`) is what it takes a shell in that container to start the same program and wait for it:
-//! the kernel's work for a fork, an exec and an exit. It is measured for `exec_true` only.
+//! The agent's floor (`fork_floor`) is the time that a shell in that container needs to start the same program and wait
+//! for it: the kernel's work for a fork, an exec and an exit. The floor is measured for `exec_true` only.
 //!
-//! By hand means the same work: create, start, collect both outputs, and ask until the command has provably ended.
+//! The code by hand does the same work: it creates and starts the command, collects both outputs, and asks until the
+//! command has provably ended.
 //!
-//! - `exec_true`, `exec_1kib`, `exec_100mib`: one command at a time that prints nothing, 1 KiB, 100 MiB.
-//! - `exec_true_8_at_once`: eight at once.
+//! - `exec_true`, `exec_1kib`, `exec_100mib`: one command at a time that prints nothing, 1 KiB or 100 MiB.
+//! - `exec_true_8_at_once`: eight commands at once that print nothing.
 //!
-//! Criterion measures one after the other, and a machine that does something else meanwhile is easily 5 % slower. What
-//! the library costs is therefore measured once more, in pairs: one command this way and one that way, by turns, and the
-//! median of the pairs' ratios. That table is printed at the end and kept in `target/tmp/exec_pairs.md`.
+//! Criterion measures one way after the other, and other work on the machine easily slows one of them down by 5 %. A
+//! second measurement of the library's cost therefore runs in pairs: one command each way, by turns, and the median of
+//! the pairs' ratios. Its table is printed at the end and kept in `target/tmp/exec_pairs.md`.
 //!
-//! A second table, in `target/tmp/runtime_pairs.md`, is what it costs that the library works on a runtime of its own:
-//! commands by the agent in a container whose background tasks are there (`own`), and in one where they are on the caller's
-//! runtime (`given`), for both flavors of that. It is made alone by `cargo bench --bench exec -- runtime_pairs`.
+//! A second table, in `target/tmp/runtime_pairs.md`, shows the cost of the library's own runtime. It compares commands
+//! by the agent in a container whose background tasks run there (`own`) with a container whose background tasks run on
+//! the caller's runtime (`given`), for both flavors of the caller's runtime. `cargo bench --bench exec --
+//! runtime_pairs` makes this table alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,18 +35,18 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 const SILENT: &[&str] = &["true"];
 const KIB: &[&str] = &["head", "-c", "1024", "/dev/zero"];
-/// In large pieces: busybox's `head` takes each byte by itself, which costs more than to move it.
+/// Prints in large pieces: busybox's `head` moves each byte by itself, which costs more than the transfer.
 const MIB_100: &[&str] = &["dd", "if=/dev/zero", "bs=65536", "count=1600", "status=none"];
 
-/// What is read from the connection at once; the library has the same.
+/// The size of a read from the connection, as in the library.
 const READ_CAPACITY: usize = 64 * 1024;
 
-/// A container, and the ways to run a command in it. Each gives the size of its output.
+/// The containers, and the ways to run a command. Each way returns the size of the output.
 struct Bench {
     container: Container<Running>,
-    /// One with the agent.
+    /// The container with the agent.
     by_agent: Container<Running>,
-    /// One with the agent, reached through the engine alone.
+    /// The container with the agent reached through the engine alone.
     attached: Container<Running>,
     docker: Docker,
 }
@@ -87,15 +89,20 @@ impl Bench {
             .output_limit(None)
             .output()
             .await;
-        output.expect("it runs").check().expect("it ends well").stdout.len()
+        output
+            .expect("the command runs")
+            .check()
+            .expect("it ends well")
+            .stdout
+            .len()
     }
 
-    /// How long a shell needs to start `true` this often.
+    /// Returns the time that a shell needs to start `true` this often.
     async fn forks(&self, count: u64) -> Duration {
         let script = format!("i=0; while [ $i -lt {count} ]; do /bin/true; i=$((i+1)); done");
         let begun = Instant::now();
         let status = self.by_agent.command("sh").args(["-c", &script]).status().await;
-        assert!(status.expect("it runs").success());
+        assert!(status.expect("the command runs").success());
         begun.elapsed()
     }
 
@@ -161,13 +168,13 @@ impl Bench {
         });
     }
 
-    /// Both ways by turns; a line of the table.
+    /// Measures both ways by turns. Returns a line of the table.
     async fn pairs(&self, name: &str, argv: &[&str], count: usize) -> String {
         let (mut api, mut raw, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..count {
             let begun = Instant::now();
             let (api_time, raw_time);
-            // Each goes first every other time.
+            // Each way goes first every other time.
             if i % 2 == 0 {
                 self.exec_api(argv).await;
                 api_time = begun.elapsed().as_secs_f64();
@@ -192,7 +199,7 @@ impl Bench {
     }
 }
 
-/// What a runtime of the library's own costs: one line of the table for each command.
+/// Measures the cost of the library's own runtime. Returns one line of the table for each command.
 async fn runtime_pairs(flavor: &str) -> String {
     let engine = Arc::new(DockerEngine::connect().await.expect("an engine: ./dev engine start"));
     let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or("dockerpool-local/busybox:1".to_owned());
@@ -214,7 +221,7 @@ async fn runtime_pairs(flavor: &str) -> String {
         };
         let (mut own_times, mut given_times, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..count {
-            // Each goes first every other time.
+            // Each way goes first every other time.
             let (own_time, given_time);
             if i % 2 == 0 {
                 own_time = run(&own).await;
@@ -239,7 +246,7 @@ async fn runtime_pairs(flavor: &str) -> String {
     lines
 }
 
-/// The second table.
+/// Makes the second table.
 fn runtime_table() {
     let mut table =
         "| caller's runtime | command | pairs | own | given | ratio |\n|---|---|---|---|---|---|\n".to_owned();
@@ -296,7 +303,7 @@ fn main() {
     bench.group(&runtime, &mut group, MIB_100, 1);
     group.finish();
 
-    // Not where only some of the above were asked for by name.
+    // Skips the pairs where the command line selects some of the benchmarks by name.
     if std::env::args().skip(1).all(|arg| arg == "--bench") {
         runtime.block_on(async {
             let mut table = "| in pairs | pairs | exec_api | raw_bollard | ratio |\n|---|---|---|---|---|\n".to_owned();

@@ -1,11 +1,11 @@
-//! Two OCI runtimes on one engine, `runc` and `crun`: what it takes to make a container that is ready for commands, and to
-//! run `true` in one by the exec API and by the agent.
+//! Two OCI runtimes on one engine, `runc` and `crun`: the time to make a container that is ready for commands, and to
+//! run `true` in it by the exec API and by the agent.
 //!
-//! It needs an engine that has both: for Docker, `"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in its `daemon.json`.
-//! Without them it says so, and measures nothing.
+//! The engine must have both: for Docker, `"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in `daemon.json`. Otherwise
+//! the benchmark reports that, and measures nothing.
 //!
-//! One is measured this way and one that way, by turns, and the median of the pairs' ratios counts: so a machine that does
-//! something else meanwhile slows both. The table is printed and kept in `target/tmp/oci_runtimes.md`.
+//! The two runtimes are measured by turns, and the median of the pairs' ratios counts, so that other work on the
+//! machine slows both. The table is printed and kept in `target/tmp/oci_runtimes.md`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use dockerpool::{Container, ContainerSpec, DockerEngine, Engine, ExecVia, Runnin
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
 
-/// Pairs of containers made, and of commands run.
+/// The number of pairs of containers, and of commands.
 const CONTAINERS: usize = 15;
 const COMMANDS: usize = 60;
 
@@ -25,7 +25,7 @@ async fn main() {
     let known = info.runtimes.unwrap_or_default();
     let missing: Vec<_> = RUNTIMES.into_iter().filter(|name| !known.contains_key(*name)).collect();
     let version = docker.check().await.expect("the engine's version").version;
-    // Podman lists more than can be asked for.
+    // Podman lists more runtimes than a container can ask for.
     if !missing.is_empty() || version.starts_with("Podman") {
         println!(
             "Nothing is measured: {version} does not let containers choose between {}.",

@@ -1,9 +1,9 @@
-//! What it costs to give a container back, and to get rid of one, on the in-memory engine; [`contenders`] says who the
-//! others are and how they are set up. The acquires are outside of the time measured.
+//! The cost to return a container, and to discard one, on the engine in memory. [`contenders`] describes the setup of
+//! the other pools. The time of the acquires is not measured.
 //!
 //! - `return`: the guard's `Drop`, which makes the item idle.
-//! - `discard`: the call that takes the item out of the pool instead. What `dockerpool` does in the background, the removal, is
-//!   no part of it; the others have nothing to remove.
+//! - `discard`: the call that takes the item out of the pool instead. `dockerpool` removes the container in the
+//!   background, which is not measured; the others have nothing to remove.
 
 mod contenders;
 
@@ -13,12 +13,12 @@ use contenders::{Bb8, Contender, Deadpool, Dockerpool, MutexVec};
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use tokio::runtime::{Builder, Runtime};
 
-/// Guards held at once: reading the clock once for so many costs nothing.
+/// Guards held at once. One reading of the clock for so many guards costs nothing.
 const BATCH: usize = 64;
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
-/// Acquires up to [`BATCH`] guards, and measures how long it takes to get rid of them in this way.
+/// Acquires up to [`BATCH`] guards, and measures the time to give them all up in this way.
 fn bench<C: Contender>(group: &mut Group<'_>, release: impl Fn(C::Guard<'_>)) {
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let pool = runtime.block_on(C::new(BATCH));

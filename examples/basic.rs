@@ -1,4 +1,4 @@
-//! The shortest useful program: a pool, one lease after another, and the container that comes back warm.
+//! The shortest useful program: a pool, two leases, and a container that comes back warm.
 //!
 //! ```sh
 //! cargo run --example basic
@@ -17,11 +17,11 @@ async fn main() -> Result<(), Error> {
         let output = c.command("echo").arg("hello from a container").output().await?;
         print!("{}: {}", output.status, output.stdout_lossy());
         c.id().to_owned()
-    }; // the guard ends here, and the container goes back
+    }; // dropping the guard returns the container
 
     let c = pool.acquire().await?;
     println!("the same container again: {}", c.id() == first);
-    // Something is wrong with it: it is removed, and replaced by another one.
+    // `discard` removes a container that should not be lent again. The pool replaces it.
     c.discard();
 
     let c = pool.acquire().await?;

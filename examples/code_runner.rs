@@ -1,5 +1,5 @@
-//! A code runner: Python programs, each in a fresh container without a network, under limits of time, output, memory,
-//! cpu and processes.
+//! A code runner. It runs Python programs, each in a fresh container without a network, with limits of time, output,
+//! memory, cpu and processes.
 //!
 //! ```sh
 //! cargo run --release --example code_runner -- examples/programs   # a folder: every .py in it
@@ -7,9 +7,9 @@
 //! echo 'print(6 * 7)' | cargo run --release --example code_runner -- -
 //! ```
 //!
-//! Beside `NAME.py` there may be `NAME.in`, its standard input, `NAME.out`, what it must print, and `NAME.json`, how it
-//! must end: see `examples/programs/README.md`. It exits with 1 if a program ended otherwise than expected, and with 2
-//! if it was called wrongly.
+//! `NAME.py` may have `NAME.in` (its standard input), `NAME.out` (the expected output) and `NAME.json` (the expected
+//! end) beside it: see `examples/programs/README.md`. The runner exits with 1 if a program ended otherwise than
+//! expected, and with 2 for wrong arguments.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ use dockerpool::{Container, ContainerSpec, DockerEngine, Engine, Error, ExitStat
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-/// Of both outputs together.
+/// The limit of both outputs together.
 const OUTPUT_LIMIT: u64 = 64 * 1024;
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 const MEMORY: u64 = 64 << 20;
 const PIDS: u32 = 64;
 const CPUS: f64 = 1.0;
 
-/// How many programs run at once.
+/// The number of programs that run at once.
 const JOBS: usize = 4;
 
 const USAGE: &str = "\
@@ -46,7 +46,7 @@ struct Program {
     expected: Expected,
 }
 
-/// What is known beforehand of how it ends.
+/// The expected end of a program.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Expected {
@@ -87,9 +87,9 @@ struct Row {
     time: Duration,
     bytes: usize,
     first_line: String,
-    /// What was otherwise than expected.
+    /// The first difference from the expectation.
     wrong: Option<String>,
-    /// How long the container took to be had, and whether it was there at once.
+    /// How long the acquire took, and whether a container was ready at once.
     acquired: (Duration, bool),
 }
 
@@ -122,7 +122,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs them all; whether all ended as expected.
+/// Runs all programs. Returns whether all ended as expected.
 async fn run_all(programs: Vec<Program>) -> Result<bool, Failure> {
     let image = std::env::var("DOCKERPOOL_PYTHON_IMAGE").unwrap_or_else(|_| "python:3.12-alpine".to_owned());
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect().await?);
@@ -136,7 +136,7 @@ async fn run_all(programs: Vec<Program>) -> Result<bool, Failure> {
     let pool = Pool::builder("code-runner")
         .engine(engine.clone())
         .spec(spec.clone())
-        // Nobody's program sees what another one's has left.
+        // A program must not see files or processes of another one.
         .reuse(Reuse::Never)
         .min_idle(jobs)
         .max_total(2 * jobs)
@@ -145,7 +145,7 @@ async fn run_all(programs: Vec<Program>) -> Result<bool, Failure> {
         .await?;
     clear_progress();
 
-    // What every program would have to wait for if there were no pool.
+    // Without a pool, each program would have to wait this long.
     let begun = Instant::now();
     let container = Container::create(engine, spec).await?.start().await?;
     let cold = begun.elapsed();
@@ -191,7 +191,7 @@ async fn run_all(programs: Vec<Program>) -> Result<bool, Failure> {
     Ok(passed == rows.len())
 }
 
-/// Runs one program. Only a pool that cannot give a container is an error.
+/// Runs one program. Only a failed acquire is an error.
 async fn run(pool: Pool, program: Program) -> Result<Row, Error> {
     let begun = Instant::now();
     let (container, at_once) = match pool.try_acquire()? {
@@ -218,7 +218,7 @@ async fn run(pool: Pool, program: Program) -> Result<Row, Error> {
             name: program.name,
             acquired,
         },
-        // It could not be run at all: its text is too long for a command line, or the engine failed.
+        // The program could not be run: its text is too long for a command line, or the engine failed.
         Err(error) => Row {
             outcome: "error".to_owned(),
             time: begun.elapsed(),
@@ -231,7 +231,7 @@ async fn run(pool: Pool, program: Program) -> Result<Row, Error> {
     })
 }
 
-/// Names the end of a program as the files of expectations do: an output limit without its size.
+/// Names the end of a program in the words of the JSON files: an output limit without its size.
 fn outcome(status: ExitStatus) -> String {
     match status {
         ExitStatus::OutputLimit { .. } => "output limit".to_owned(),
@@ -240,7 +240,7 @@ fn outcome(status: ExitStatus) -> String {
 }
 
 impl Expected {
-    /// What is otherwise than expected, if anything is.
+    /// Returns the first difference from the expectation.
     fn difference(&self, output: &Output) -> Option<String> {
         let outcome = outcome(output.status);
         let outcomes = self.outcome.all();
@@ -271,8 +271,8 @@ impl Expected {
     }
 }
 
-/// The first line of standard output, or else the last one of standard error, which is where Python says what it fails
-/// of. Programs are not trusted: none of their control characters reaches the terminal.
+/// Returns the first line of standard output, or else the last line of standard error, which holds Python's error.
+/// Programs are not trusted, so control characters are escaped.
 fn first_line(output: &Output) -> String {
     const WIDTH: usize = 60;
     let (stdout, stderr) = (output.stdout_lossy(), output.stderr_lossy());
@@ -324,7 +324,7 @@ fn median(times: &mut [Duration]) -> Option<Duration> {
     times.get(times.len() / 2).copied()
 }
 
-/// Pulling and warming take a while: one line that is written over and over, or one a step where no terminal is.
+/// Shows the progress of pulling and warming: in one line at a terminal, and otherwise in one line for each step.
 fn show_progress(progress: Progress) {
     let text = match progress {
         Progress::Pulling { image, status } => format!("pulling {image}: {status}"),
@@ -345,7 +345,7 @@ fn clear_progress() {
     }
 }
 
-/// Reads everything before anything is run.
+/// Reads all programs before the first one runs.
 fn read_programs(args: &[String]) -> Result<Vec<Program>, Failure> {
     let mut programs = Vec::new();
     for arg in args {
@@ -387,7 +387,7 @@ fn read_programs(args: &[String]) -> Result<Vec<Program>, Failure> {
 fn read_program(file: &Path) -> Result<Program, Failure> {
     let said = |file: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let code = std::fs::read_to_string(file).map_err(|error| said(file, &error))?;
-    // What is not there is not expected.
+    // A missing file means no expectation.
     let beside = |extension| {
         let file = file.with_extension(extension);
         match std::fs::read(&file) {

@@ -1,5 +1,5 @@
-//! Labels of one's own, beside those the library sets, and finding containers by them: from here, or with
-//! `docker ps --filter label=...`.
+//! Custom labels beside the library's own, and finding containers by them: from here, or with `docker ps --filter
+//! label=...`.
 //!
 //! ```sh
 //! cargo run --example custom_labels
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .label("com.example.team", &team)
         .label("com.example.tier", "free");
 
-    // The library's own are not to be set by others.
+    // The names of the library's own labels are refused.
     if let Err(Error::Config(problems)) = builder.clone().label(labels::POOL, "another").build().await {
         println!("refused: {}", problems[0]);
     }

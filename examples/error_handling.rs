@@ -1,4 +1,4 @@
-//! What can go wrong, and how a program tells it apart: bad settings, a missing image, a program that is not there, a
+//! The errors of the library, and how a program distinguishes them: bad settings, a missing image, a missing program, a
 //! command that fails or takes too long, no container in time, a pool that is shut down.
 //!
 //! ```sh
@@ -13,7 +13,7 @@ use dockerpool::{EngineErrorKind, Error, ExitStatus, Pool, PullPolicy};
 async fn main() -> Result<(), Error> {
     let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or_else(|_| "busybox:1.36".to_owned());
 
-    // All bad settings come in one error, each with its name, before anything is done.
+    // One error lists all bad settings by name. The builder reports it before any other work.
     match Pool::builder("").image("").max_total(0).build().await {
         Err(Error::Config(problems)) => {
             for problem in problems {
@@ -41,10 +41,10 @@ async fn main() -> Result<(), Error> {
     {
         let c = pool.acquire().await?;
 
-        // A command that fails is no error: what it printed is kept, beside how it ended.
+        // A failed command is not an error. Its output and its status are kept.
         let output = c.exec(["sh", "-c", "echo half; echo why >&2; exit 3"]).await?;
         println!("failed: {}, printed {:?}", output.status, output.stdout_lossy());
-        // Unless it is wanted as one.
+        // `check` makes an error of it.
         if let Err(Error::Command(failed)) = output.check() {
             println!(
                 "as an error: {} {:?}",
@@ -53,13 +53,13 @@ async fn main() -> Result<(), Error> {
             );
         }
 
-        // A program that is not there is one: nothing was run, and the container is as good as before.
+        // A missing program is an error: nothing ran, and the container stays usable.
         match c.command("no-such-program").output().await {
             Err(error @ Error::CannotStart { .. }) => println!("cannot start: {}", error.program().unwrap_or_default()),
             other => println!("unexpected: {other:?}"),
         }
 
-        // The pool has one container, and it is lent.
+        // The only container of the pool is lent.
         match pool.acquire_timeout(Duration::from_millis(50)).await {
             Err(error @ Error::AcquireTimeout(_)) => println!("no container in time (retry: {})", error.is_retryable()),
             other => println!("unexpected: {other:?}"),
@@ -79,7 +79,7 @@ async fn main() -> Result<(), Error> {
         );
     }
 
-    // The pool goes on with a new one.
+    // The pool replaces the container.
     let status = pool.acquire().await?.command("true").status().await?;
     println!("and on: {}", status == ExitStatus::Exited(0));
 

@@ -1,5 +1,5 @@
-//! Ending a service without losing work: commands that run may end, nothing new is begun, and nothing is left on the
-//! engine. Stops on Ctrl-C, or by itself when the first jobs are done.
+//! Ends a service without losing work: running commands finish, new ones are refused, and nothing is left on the
+//! engine. The program stops on Ctrl-C, or by itself after the first jobs.
 //!
 //! ```sh
 //! cargo run --example graceful_shutdown
@@ -29,14 +29,14 @@ async fn main() -> Result<(), Error> {
                 loop {
                     let c = match pool.acquire().await {
                         Ok(c) => c,
-                        // The way a worker learns that it is over.
+                        // This error tells a worker that the pool shuts down.
                         Err(error) if error.is_shutdown() => return Ok::<_, Error>(jobs),
                         Err(error) => return Err(error),
                     };
                     let status = c.command("sleep").arg("0.2").status().await?;
                     assert!(status.success(), "a job was cut off: {status}");
                     jobs += 1;
-                    // Nobody counts any more once the end has begun.
+                    // The receiver is gone once the shutdown has begun.
                     let _ = done.send(());
                 }
             })
@@ -48,7 +48,7 @@ async fn main() -> Result<(), Error> {
         _ = async { for _ in 0..4 { jobs_done.recv().await; } } => println!("four jobs are done"),
     }
 
-    // Waits for leases, for 30 seconds at most; then removes everything.
+    // Waits for leases, for at most 30 seconds, and then removes everything.
     pool.shutdown_timeout(Duration::from_secs(30)).await?;
     let mut jobs = 0;
     for worker in workers {

@@ -1,4 +1,4 @@
-//! Many commands from many tasks through a few containers: the pool is the queue, first come, first served.
+//! Many commands from many tasks through a few containers. The pool is the queue: first come, first served.
 //!
 //! ```sh
 //! cargo run --release --example high_throughput

@@ -1,5 +1,5 @@
-//! A pool in numbers: where its containers are now, what has happened since it was built, and errors as they occur.
-//! Written as lines that Prometheus reads.
+//! The numbers of a pool: its containers now, its events since it was built, and errors as they occur. The output has
+//! the format of Prometheus.
 //!
 //! ```sh
 //! cargo run --example metrics

@@ -1,5 +1,5 @@
-//! Who reaches whom: containers of one pool talk to each other on a network of their own; a pool beside it is on
-//! another one, and the default is none at all.
+//! Network isolation: containers of one pool reach each other on a network of their own. Containers of another pool are
+//! on another network. By default a container has no network.
 //!
 //! ```sh
 //! cargo run --example network_isolation
@@ -25,7 +25,7 @@ print(socket.create_connection((sys.argv[1], 8080), 3).recv(99).decode())
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image = std::env::var("DOCKERPOOL_PYTHON_IMAGE").unwrap_or_else(|_| "python:3.12-alpine".to_owned());
     let builder = |name: &str| Pool::builder(name).image(&image).min_idle(0);
-    // Internal: no way out to the world. Removed with the pool that made it.
+    // An internal network has no route to the outside. The pool removes its network at the shutdown.
     let on_its_own = |name: &str| -> PoolBuilder {
         let network = format!("dockerpool-example-{name}-{}", std::process::id());
         builder(name).network(Network::create(network).internal(true).remove_on_shutdown())
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = here.acquire().await?;
     let address = server.command("hostname").arg("-i").output_string().await?;
     let mut serving = server.command("python3").args(["-u", "-c", SERVER]).spawn().await?;
-    // It says so when it is there.
+    // The server prints a line once it listens.
     let mut lines = BufReader::new(serving.stdout.take().expect("it is piped")).lines();
     lines.next_line().await?;
 

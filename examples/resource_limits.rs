@@ -1,4 +1,4 @@
-//! What keeps a command from taking the machine: memory, processes, cpu, time and output.
+//! The limits that keep a command from taking the machine: memory, processes, cpu, time and output.
 //!
 //! ```sh
 //! cargo run --example resource_limits
@@ -13,15 +13,15 @@ async fn main() -> Result<(), Error> {
     let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or_else(|_| "busybox:1.36".to_owned());
     let pool = Pool::builder("limits")
         .image(image)
-        .memory(32 << 20) // bytes; no swap beside it
+        .memory(32 << 20) // bytes, and no swap
         .cpus(0.5)
         .pids_limit(16)
         .build()
         .await?;
 
-    // Each in a container of its own: a command that was ended takes its container with it.
+    // Each command has a container of its own: by default, ending a command ends its container.
     let c = pool.acquire().await?;
-    // `tail` keeps the last line in memory, and this one has no end.
+    // `tail` keeps the last line in memory, and the last line of `/dev/zero` never ends.
     let output = c.exec(["sh", "-c", "tail -n 1 /dev/zero"]).await?;
     println!("memory: {}", output.status);
     c.discard();
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Error> {
     println!("output: {}, kept {:?}", output.status, output.stdout_lossy());
     drop(c);
 
-    // Or it may finish, and what is too much is dropped.
+    // With `OnLimit::Truncate` the command finishes, and the rest of its output is dropped.
     let c = pool.acquire().await?;
     let output = c
         .command("seq")

@@ -13,11 +13,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder("stdin").image(image).build().await?;
     let c = pool.acquire().await?;
 
-    // What is known beforehand: written while the output is read, then end-of-file.
+    // Input that is known beforehand is written while the output is read. Then the command sees the end of input.
     let output = c.command("sort").stdin("pear\napple\nfig\n").output().await?;
     println!("sorted: {:?}", output.stdout_lossy());
 
-    // What is not: a pipe.
+    // Other input goes through a pipe.
     let mut child = c
         .command("sh")
         .args(["-c", "while read line; do echo \"you said: $line\"; done; echo bye"])
@@ -30,12 +30,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         stdin.write_all(format!("{word}\n").as_bytes()).await?;
         println!("{}", lines.next_line().await?.unwrap_or_default());
     }
-    // End-of-file.
+    // Closes the command's standard input.
     stdin.shutdown().await?;
     println!("{}", lines.next_line().await?.unwrap_or_default());
     println!("{}", child.wait().await?);
 
-    // It borrows the container.
+    // The child borrows the container.
     drop(child);
     drop(c);
     pool.shutdown().await?;

@@ -1,4 +1,4 @@
-//! Output that is too large for memory goes straight into a file, as it comes.
+//! Writes output that is too large for memory to a file, as it arrives.
 //!
 //! ```sh
 //! cargo run --example stream_to_file
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("dockerpool-stream-{}.txt", std::process::id()));
     let mut file = File::create(&path).await?;
     let mut errors = Vec::new();
-    // A file that takes no more holds up the command, not the memory.
+    // A slow file slows down the command and takes no memory.
     let status = c
         .command("sh")
         .args(["-c", "seq 1000000; echo done >&2"])

@@ -1,14 +1,15 @@
-//! Who is measured against whom, each used the way its documentation shows.
+//! The pools that the benchmarks compare. Each is used as its documentation shows.
 //!
-//! - `dockerpool`: this library on its in-memory engine, which answers at once, so that what is measured is the pool.
-//! - `mutex_vec`: the floor. A `parking_lot::Mutex<Vec>`, and a guard that pushes its item back on `Drop`. To be as free
-//!   to move as the others' guards it holds the mutex by an `Arc`. It knows no limits, no waiting, no broken items.
-//! - `deadpool`: its managed pool, with a manager that creates and recycles at once and without fail.
-//! - `bb8`: with a manager that connects at once and finds every connection well. The check on the way out is off, as
-//!   are lifetimes: neither does I/O here, and the others have neither.
+//! - `dockerpool`: this library on its engine in memory, which answers at once, so that the pool itself is measured.
+//! - `mutex_vec`: the floor. A `parking_lot::Mutex<Vec>`, and a guard that pushes its item back on `Drop`. The guard
+//!   holds the mutex by an `Arc`, so that it can be moved as freely as the others'. It has no limits, no queue and no
+//!   broken items.
+//! - `deadpool`: its managed pool, with a manager that creates and recycles at once and never fails.
+//! - `bb8`: its pool, with a manager that connects at once and finds every connection valid. The check at an acquire and
+//!   the lifetimes are off: the check does no I/O here, and the others have neither.
 //!
-//! All keep items of 16 bytes with an owner to be dropped, run on the same runtime, and wait for at most 30 seconds.
-#![allow(dead_code)] // each benchmark uses its part of it
+//! All keep items of 16 bytes that have an owner, run on the same runtime, and wait for at most 30 seconds.
+#![allow(dead_code)] // each benchmark uses a part of this module
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the others lend.
+/// The item that the other pools lend.
 pub type Item = Arc<str>;
 
 fn item() -> Item {
@@ -28,18 +29,18 @@ fn item() -> Item {
 }
 
 pub trait Contender: Clone + Send + Sync + 'static {
-    /// Its name in the results.
+    /// The pool's name in the results.
     const ID: &'static str;
     type Guard<'p>: Send;
 
-    /// A pool with this many items, all idle, that makes no more than these.
+    /// Makes a pool with so many idle items, which is also its limit.
     fn new(size: usize) -> impl Future<Output = Self>;
     fn acquire(&self) -> impl Future<Output = Self::Guard<'_>> + Send;
-    /// Takes the item out of the pool.
+    /// Removes the item from the pool.
     fn discard(guard: Self::Guard<'_>);
 }
 
-/// Has them all created.
+/// Has the pool create all its items.
 async fn warmed<C: Contender>(pool: C, size: usize) -> C {
     let mut guards = Vec::with_capacity(size);
     for _ in 0..size {
@@ -106,7 +107,7 @@ impl Contender for MutexVec {
     async fn acquire(&self) -> MutexVecGuard {
         let item = self.0.lock().pop();
         MutexVecGuard {
-            // Made anew where some were discarded.
+            // Replaces the items that were discarded.
             item: Some(item.unwrap_or_else(self::item)),
             home: self.0.clone(),
         }
@@ -166,7 +167,7 @@ impl Contender for Deadpool {
 #[derive(Clone)]
 pub struct Bb8(bb8::Pool<Manager>);
 
-/// bb8 asks the manager whether an item that comes back is broken.
+/// bb8 asks the manager whether a returned item is broken.
 pub struct Connection {
     _item: Item,
     broken: bool,

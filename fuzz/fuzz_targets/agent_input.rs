@@ -1,4 +1,4 @@
-//! What the agent understands of what it is told: frames within their limits, and commands that are whole.
+//! The agent's decoder of requests: frames within their limits, and complete commands.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,11 +7,11 @@ use protocol::{
 };
 
 #[path = "../../agent/protocol.rs"]
-#[allow(dead_code)] // each side uses its half of it
+#[allow(dead_code)] // each side uses half of this module
 mod protocol;
 
 fuzz_target!(|bytes: &[u8]| {
-    // A payload alone, which else must be found behind a header that fits.
+    // A payload without a header, since the fuzzer rarely finds a header that fits.
     spawn(bytes);
     let mut rest = bytes;
     while let Begun::Frame(header) = Begun::of(rest) {
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// One that is understood says the same when it is said again.
+/// Decodes a command, encodes it again and compares the bytes.
 fn spawn(payload: &[u8]) {
     let Some(spawn) = Spawn::decode(payload) else {
         return;

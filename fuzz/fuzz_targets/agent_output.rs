@@ -1,5 +1,5 @@
-//! The library's decoder of what the agent says against a plain one, over any bytes in any pieces. Whoever breaks into PID 1
-//! can say anything.
+//! The library's decoder of the agent's frames against a simple one, with any bytes in any pieces. Code that takes over
+//! PID 1 can send any bytes.
 #![no_main]
 
 use dockerpool::engine::OutputStream;
@@ -7,12 +7,12 @@ use libfuzzer_sys::fuzz_target;
 use protocol::{Exit, Fields, HEADER, Header, Stage, from_agent, hello_version};
 
 #[path = "../../agent/protocol.rs"]
-#[allow(dead_code)] // each side uses its half of it
+#[allow(dead_code)] // each side uses half of this module
 mod protocol;
 
 type Said = Vec<(u32, Option<(OutputStream, u8)>)>;
 
-// The first byte: the size of the pieces.
+// The first byte is the size of the pieces.
 fuzz_target!(|input: &[u8]| {
     let Some((size, bytes)) = input.split_first() else {
         return;

@@ -1,13 +1,13 @@
-//! The decoder of the engine's frames against a plain one, over any bytes in any pieces.
+//! The decoder of the engine's frames against a simple one, with any bytes in any pieces.
 #![no_main]
 
 use dockerpool::engine::{Frame, OutputStream};
 use libfuzzer_sys::fuzz_target;
 
-/// No frame that is handed over is longer, whatever length it claims.
+/// The longest frame that the decoder returns, whatever length the header claims.
 const LONGEST: usize = 2 * 64 * 1024;
 
-// The first byte: whether it is a terminal's, and the size of the pieces.
+// The first byte holds whether the command has a terminal, and the size of the pieces.
 fuzz_target!(|input: &[u8]| {
     let Some((first, bytes)) = input.split_first() else {
         return;
@@ -34,7 +34,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Byte for byte, what was said where.
+/// Returns each byte with its stream.
 fn said(frames: &[Frame]) -> Vec<(OutputStream, u8)> {
     let bytes = frames
         .iter()

@@ -1,4 +1,4 @@
-//! Text that others wrote: whose a container is, what the kernel says of a process, and the names of images.
+//! Parsers of foreign text: the label of the owner, the kernel's description of a process, and names of images.
 #![no_main]
 
 use dockerpool::fuzzing;
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Some(owner) = fuzzing::owner(text) {
-        // Four parts, none of them empty; a number may have been written with zeros or a sign before it.
+        // An owner has four parts, and none of them is empty. Numbers may have leading zeros or a sign.
         assert_eq!(owner.split('.').count(), 4);
         assert!(owner.split('.').all(|part| !part.is_empty()));
         assert!(owner.len() <= text.len());
@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
     if let Some((registry, tag, digest)) = fuzzing::reference(text) {
         assert!(text.is_ascii() && !text.contains(char::is_whitespace));
         assert!(registry == "docker.io" || text.starts_with(&registry));
-        // What follows the name is what was written.
+        // Tag and digest stand after the name.
         let mut end = String::new();
         for (mark, part) in [(':', tag), ('@', digest)] {
             end.extend(part.map(|part| format!("{mark}{part}")));

@@ -1,5 +1,5 @@
-//! The limited reader: exactly the first bytes, then *truncated*, and no poll beyond, whatever pieces come and whatever
-//! buffers they are read into.
+//! The limited reader: it returns exactly the first bytes, then *truncated*, and does not poll beyond, for any pieces
+//! and any sizes of buffers.
 #![no_main]
 
 use std::io;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 struct Script<'a> {
     data: &'a [u8],
-    /// How much each read may give; 0: nothing yet.
+    /// How many bytes each read may return. 0 stands for `Pending`.
     steps: std::slice::Iter<'a, u8>,
     left: u64,
 }
@@ -40,8 +40,8 @@ impl AsyncRead for Script<'_> {
     }
 }
 
-// Two bytes of limit, one with the number of steps, the steps, and the data. The buffers are of the steps' sizes too, in
-// the other order.
+// The input: two bytes of limit, one with the number of steps, the steps, and the data. The sizes of the buffers are
+// the steps in reverse order.
 fuzz_target!(|input: &[u8]| {
     let Some((&[high, low, count], rest)) = input.split_first_chunk() else {
         return;
@@ -76,7 +76,7 @@ fuzz_target!(|input: &[u8]| {
         }
     };
     assert_eq!(got, data[..expected]);
-    // At the limit it does not look whether there was any more.
+    // At the limit the reader does not look for further bytes.
     assert_eq!(cut, data.len() as u64 >= limit);
     assert_eq!(limited.is_truncated(), cut);
 });
