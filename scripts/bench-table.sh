@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Prints what the benchmarks measured as Markdown tables: scripts/bench-table.sh [TARGET_DIR]; or one median in nanoseconds:
-# scripts/bench-table.sh --median ESTIMATES_FILE. For each group of criterion's
-# the medians, and their ratio to the one the group is measured by: the bare mutex, or bollard as one would write it by hand.
+# Prints the results of the benchmarks as Markdown tables: scripts/bench-table.sh [TARGET_DIR]. Prints one median in
+# nanoseconds: scripts/bench-table.sh --median ESTIMATES_FILE. The table of each criterion group has the medians, and their
+# ratios to the baseline of the group: the bare mutex, or bollard by hand.
 set -euo pipefail
-# Of the latest run, in nanoseconds.
+# median FILE: the median of the latest run, in nanoseconds.
 median() { sed -E 's/.*"median":\{"confidence_interval":\{[^}]*\},"point_estimate":([^,]*),.*/\1/' "$1"; }
 
 if [ "${1:-}" = --median ]; then

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# `./dev engines`: the test suite against other engines, each from Debian's packages: unpacked, never installed, and started
-# in a root, a mount and a network namespace of its own; or, where it is to have cgroup v2 and systemd, in the machine of
-# vm.sh. Sourced by ./dev after images.sh.
+# `./dev engines`: the test suite against other engines. Each engine comes from Debian's packages, which are unpacked and not
+# installed. It starts in a root, a mount and a network namespace of its own, or, for cgroup v2 and systemd, in the machine
+# of vm.sh. Sourced by ./dev after images.sh.
 
 ENGINES=(docker-20.10 docker-26 docker-28 docker-28-userns podman-4.3 podman-5 gvisor
     docker-28-cgroup2 docker-28-crun podman-5-crun podman-6 docker-rootless podman-rootless)
@@ -9,14 +9,15 @@ ENGINES_DIR=$PWD/target/engines
 ENGINES_PAGE=docs/engines.md
 ENGINES_RUN_DEADLINE=5400 # seconds for the suite on one engine
 ENGINES_FILE_DEADLINE=1800 # seconds for one test binary in the machine with cgroup v2
-# Those for which `./dev test` has the time.
+# The part of the tests that `./dev test` runs.
 ENGINES_CORE=(--test agent --test exec --test engine --test owner -- commands:: ends:: surroundings:: lifeline::)
 ENGINES_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# engine_recipe NAME: sets TITLE; VM, which of vm.sh's engines it is, or empty; else SUITE, PACKAGES and SERVE, what the engine
-# is started with; TESTS, what is run on it; and LACKS, which of the capabilities in tests/support/capability.rs it has not.
+# engine_recipe NAME: sets TITLE; VM, the name of the engine in vm.sh, or empty; otherwise SUITE, PACKAGES and SERVE, the
+# command that starts the engine; TESTS, the tests that run on it; and LACKS, the capabilities of
+# tests/support/capability.rs that it lacks.
 engine_recipe() {
-    # In all: what Docker and Podman call by name, and no package depends on.
+    # Programs that Docker and Podman call by name, and on which no package depends.
     PACKAGES=(iptables iproute2 mount)
     SERVE=(dockerd)
     TITLE=Docker
@@ -34,7 +35,7 @@ engine_recipe() {
         SERVE=(podman system service --time=0 unix:///run/docker.sock)
         TITLE=Podman
         ;;
-    # All its containers have users of their own, the same ones; it is asked what depends on that.
+    # All its containers share one range of remapped users. Only tests that depend on users run.
     docker-28-userns)
         SUITE=sid PACKAGES+=(docker.io)
         SERVE=(dockerd --userns-remap=default)
@@ -43,9 +44,9 @@ engine_recipe() {
             commands:: attacks:: conformance:: leftovers:: output:: socket:: supervise:: volume:: ends:: limits:: lifeline::
             raw_config::)
         ;;
-    # Docker with another runtime, which is asked what depends on that.
+    # Docker with another runtime. Only tests that depend on the runtime run.
     gvisor)
-        SUITE=trixie PACKAGES+=(docker.io runsc dash) # Docker starts runtimes with arguments by a shell
+        SUITE=trixie PACKAGES+=(docker.io runsc dash) # Docker uses a shell to start runtimes that have arguments
         SERVE=(dockerd --default-runtime runsc)
         TITLE='gVisor under Docker'
         TESTS=(--test pool --test agent --test exec --test owner --
@@ -63,12 +64,12 @@ engine_recipe() {
 
 engine_socket() { echo "$ENGINES_DIR/$1/root/run/docker.sock"; }
 
-# debian_mirror: DEBIAN_MIRROR, else the one this machine's apt uses, if it is Debian's.
+# debian_mirror: DEBIAN_MIRROR, or else the mirror of this machine's apt, if it is one of Debian.
 debian_mirror() {
     local uri=${DEBIAN_MIRROR:-}
     # shellcheck disable=SC2016 # for apt
     [ -n "$uri" ] || uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/\?$') ||
-        die "this machine's apt uses no mirror of Debian's: set DEBIAN_MIRROR to one"
+        die "this machine's apt uses no mirror of Debian: set DEBIAN_MIRROR"
     echo "$uri"
 }
 
@@ -82,25 +83,25 @@ unpack_engine() {
     rm -rf "$dir"
     mkdir -p "$dir"/{debs,lists}/partial
     echo "deb [signed-by=$ENGINES_KEYS] $mirror $SUITE main" >"$dir/sources.list"
-    # Lists of its own: the machine's apt neither sees nor changes them.
+    # Separate lists, which the machine's apt neither reads nor changes.
     FETCH_FROM=(-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
         -o Dir::State::lists="$dir/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
         -o Acquire::Languages=none
-        # A mirror may be a copy of some weeks ago: what its index says about its own age does not matter here.
+        # A mirror may be some weeks old, so the expiry date of its index does not matter.
         -o Acquire::Check-Valid-Until=false)
     : >"$dir/status"
     apt-get -qq "${FETCH_FROM[@]}" -o Dir::State::status="$dir/status" -o APT::Sandbox::User=root \
         -o Debug::NoLocking=1 update >"$dir/apt.log" 2>&1 </dev/null ||
-        die "no package list of Debian $SUITE could be had from $mirror: $(tail -n 1 "$dir/apt.log")"
+        die "$mirror gave no package list of Debian $SUITE: $(tail -n 1 "$dir/apt.log")"
     fetch_debs "$dir/debs" "${PACKAGES[@]}" || die "the packages of $1 could not be downloaded: $(tail -n 1 "$dir/debs/log")"
     FETCH_FROM=()
     unpack_debs "$dir/debs" "$root"
     configure_engine "$root"
     rm -rf "$dir"/{debs,lists,status}
-    mv "$root" "$dir/root" # only a whole one has this name
+    mv "$root" "$dir/root" # last, so that this name stands for a complete root
 }
 
-# configure_engine ROOT: what the packages' own scripts would have done, and what this machine needs.
+# configure_engine ROOT: does the work of the packages' own scripts, and adapts the root to this machine.
 configure_engine() {
     local root=$1 program
     for program in iptables ip6tables; do ln -sf $program-nft "$root/usr/sbin/$program"; done
@@ -112,17 +113,17 @@ configure_engine() {
     : >"$root/etc/resolv.conf"
     if [ -e "$root/usr/bin/runsc" ]; then
         mkdir -p "$root/etc/docker"
-        # Its own network does not come up in a network namespace without an uplink.
+        # gVisor's own network does not start in a network namespace without an uplink.
         echo '{"runtimes": {"runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--network=none"]}}}' >"$root/etc/docker/daemon.json"
     fi
     [ -d "$root/etc/containers" ] || return 0
-    # crun, Podman's default, refuses hybrid cgroup hierarchies; there is no journal to write events to.
+    # crun, Podman's default, refuses hybrid cgroup hierarchies. There is no journal for events.
     cat >"$root/etc/containers/containers.conf" <<'CONF'
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 [engine]
 runtime = "runc-within-limits"
-exit_command_delay = 86400 # else each command of its exec API starts a process 300 s after its end
+exit_command_delay = 86400 # otherwise each command of the exec API starts a process 300 s after its end
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 init_path = "/usr/bin/catatonit"
@@ -131,7 +132,7 @@ runc-within-limits = ["/usr/bin/runc-within-limits"]
 [network]
 network_backend = "netavark"
 CONF
-    # Beside limits that the user sets, Podman sets its own to a million, which root too must be allowed to.
+    # If the user sets any limit, Podman sets others to a million, which may exceed what root is allowed here.
     cat >"$root/usr/bin/runc-within-limits" <<'SH'
 #!/bin/sh
 before=
@@ -149,12 +150,12 @@ SH
     chmod 755 "$root/usr/bin/runc-within-limits"
     printf '%s\n' '[storage]' 'driver = "overlay"' 'runroot = "/run/containers/storage"' \
         'graphroot = "/var/lib/containers/storage"' >"$root/etc/containers/storage.conf"
-    # The registries that the tests start, which Docker trusts without being told.
+    # The registries that the tests start. Docker trusts them by default.
     printf '%s\n' '[[registry]]' 'location = "127.0.0.1"' 'insecure = true' \
         '[[registry]]' 'location = "localhost"' 'insecure = true' >"$root/etc/containers/registries.conf"
 }
 
-# Run by a shell in new namespaces, as the engine's own process: $1 is the root it gets.
+# A shell runs this in new namespaces and then becomes the engine's process. $1 is the engine's root.
 # shellcheck disable=SC2016 # for the inner shell
 ENTER_ENGINE='
     set -e
@@ -165,7 +166,7 @@ ENTER_ENGINE='
     mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
     mount --rbind /proc "$root/proc"
     mount --rbind /dev "$root/dev"
-    # As for every engine on the machine, files in these can be mounted; the second is where the library puts the agent.
+    # Files in these folders can be mounted, as with every engine on the machine. The library puts the agent into the second.
     mkdir -p "$root/tmp" "$root/run/dockerpool" "$root/.old" /run/dockerpool
     mount --bind /tmp "$root/tmp"
     mount --bind /run/dockerpool "$root/run/dockerpool"
@@ -178,7 +179,7 @@ ENTER_ENGINE='
     exec "$@"
 '
 
-# private_engine NAME: the pid of its main process, if it still runs and is ours.
+# private_engine NAME: the pid of its main process, if the process still runs and ./dev started it.
 private_engine() {
     local pid start
     read -r pid start 2>/dev/null <"$ENGINES_DIR/$1/pid" || return 1
@@ -188,16 +189,16 @@ private_engine_gone() { ! private_engine "$1" >/dev/null; }
 private_engine_answers() { DOCKER_HOST=unix://$(engine_socket "$1") engine_answers; }
 private_engine_settled() { private_engine_answers "$1" || private_engine_gone "$1"; }
 
-PRIVATE_ENGINE= # the one that runs now
+PRIVATE_ENGINE= # the engine that runs now
 start_private_engine() {
     local name=$1 dir=$ENGINES_DIR/$1 pid
-    stop_private_engine "$name" # of a run that was killed
-    # Nothing of an earlier run: these hold all that an engine writes.
+    stop_private_engine "$name" # if a killed run has left one
+    # These folders hold all that an engine writes. A run begins without the files of an earlier one.
     rm -rf --one-file-system "$dir"/root/{run,var/lib/docker,var/lib/containers,var/lib/containerd}
     mkdir -p "$dir/root/run"
     PRIVATE_ENGINE=$name
-    # No descriptor of ours, so that nothing waits for it that waits for this script.
-    # Signals that this shell ignores (nohup) would be ignored by the commands of the engine's containers.
+    # Without descriptors of this script, so that a reader of its pipes does not wait for the engine.
+    # With default signals, since the commands in containers would inherit the signals that this shell ignores (nohup).
     setsid env --default-signal unshare --mount --net --propagation private \
         bash -c "$ENTER_ENGINE" _ "$dir/root" "${SERVE[@]}" >"$dir/log" 2>&1 </dev/null 9>&- &
     pid=$!
@@ -209,8 +210,8 @@ start_private_engine() {
     say "$name: version $(DOCKER_HOST=unix://$(engine_socket "$name") engine_version) (pid $pid, log $dir/log)"
 }
 
-# Processes whose root is the engine's (its own and its containers' keepers), and all their children:
-# the containers' processes.
+# processes_of NAME: the processes whose root is the engine's (the engine and the shims of its containers), and all their
+# children, the containers' processes.
 processes_of() {
     local process
     for process in /proc/[0-9]*; do
@@ -224,7 +225,7 @@ with_children() {
 }
 none_of() { [ -z "$(processes_of "$1")" ]; }
 
-# stop_private_engine NAME: with everything in it. It is ours alone, so all its containers may go.
+# stop_private_engine NAME: stops the engine and removes all its containers, since only ./dev uses it.
 stop_private_engine() {
     local name=$1 pid rest
     if pid=$(private_engine "$name"); then
@@ -237,7 +238,7 @@ stop_private_engine() {
             ) >/dev/null 2>&1 || true
         fi
         kill -TERM "$pid" 2>/dev/null || true
-        wait_for $ENGINE_DEADLINE private_engine_gone "$name" || say "$name does not end: it is killed"
+        wait_for $ENGINE_DEADLINE private_engine_gone "$name" || say "$name did not stop in time and is killed"
     fi
     rest=$(processes_of "$name")
     # shellcheck disable=SC2086 # pids
@@ -247,17 +248,17 @@ stop_private_engine() {
     PRIVATE_ENGINE=
 }
 
-# load_images NAME: both test images, from the engine that has them.
+# load_images NAME: copies both test images from the current engine.
 load_images() {
     local image target=unix://$(engine_socket "$1")
     for image in "$DOCKERPOOL_BUSYBOX_IMAGE" "$DOCKERPOOL_PYTHON_IMAGE"; do
-        docker save "$image" | DOCKER_HOST=$target docker load >/dev/null || die "$1 does not take the image $image"
-        DOCKER_HOST=$target image_exists "$image" || die "$1 has loaded $image, but does not know it by this name"
+        docker save "$image" | DOCKER_HOST=$target docker load >/dev/null || die "$1 cannot load the image $image"
+        DOCKER_HOST=$target image_exists "$image" || die "$1 has loaded $image under another name"
     done
 }
 
-# run_on NAME CARGO-ARGUMENTS...: becomes the run of the tests, or of the benchmarks, in the engine's network namespace:
-# there the servers that tests start on the loopback interface are the engine's too.
+# run_on NAME CARGO-ARGUMENTS...: replaces the shell by a run of tests or benchmarks in the engine's network namespace, in
+# which the engine can reach the servers that tests start on the loopback interface.
 run_on() {
     local name=$1 pid
     shift
@@ -267,8 +268,8 @@ run_on() {
         CRITERION_HOME="$ENGINES_DIR/$name/criterion" RUST_TEST_THREADS=4 CARGO_NET_OFFLINE=true cargo "$@" 2>&1 </dev/null
 }
 
-# run_in_vm CARGO-ARGUMENTS...: the same in the machine with cgroup v2, which has no cargo: the test binaries one after the
-# other, with the words that cargo has for this.
+# run_in_vm CARGO-ARGUMENTS...: runs tests in the machine with cgroup v2. That machine has no cargo, so this runs the test
+# binaries one after the other, and prints the same lines as cargo.
 run_in_vm() {
     local file binary threads until=$((SECONDS + ENGINES_RUN_DEADLINE)) rc=0
     local -a cargo=() harness=()
@@ -277,9 +278,9 @@ run_in_vm() {
     while read -r file binary; do
         printf '     Running %s (%s)\n' "$file" "$binary"
         if [ $SECONDS -ge $until ]; then
-            echo "error: not run: the engine's $ENGINES_RUN_DEADLINE s are used up" && rc=1 && continue
+            echo "error: not run: the run has used up its $ENGINES_RUN_DEADLINE s" && rc=1 && continue
         fi
-        # Some at once on one processor: most tests wait most of the time. The examples have limits of seconds.
+        # Several at once on one processor, since most tests wait most of the time. The examples have limits of seconds.
         threads=$VM_THREADS
         [ "$file" != tests/examples.rs ] || threads=1
         vm_run $ENGINES_FILE_DEADLINE "$binary" --test-threads $threads "${harness[@]}" </dev/null 2>&1 ||
@@ -288,15 +289,15 @@ run_in_vm() {
     return $rc
 }
 
-# test_binaries CARGO-ARGUMENTS...: "FILE BINARY" for each, which have been built already.
+# test_binaries CARGO-ARGUMENTS...: prints "FILE BINARY" for each test binary. All are built already.
 test_binaries() {
     cargo "$@" --no-run 2>&1 </dev/null | sed -nE 's/^ *Executable (unittests )?(\S+) \((\S+)\)$/\2 \3/p'
 }
 
-# stage_on NAME LOG CARGO-ARGUMENTS...: in the background with wait, so that an interrupt reaches this script at once.
+# stage_on NAME LOG CARGO-ARGUMENTS...: runs in the background with wait, so that an interrupt reaches this script at once.
 stage_on() {
     local rc=0 lacks
-    # In the machine with cgroup v2 it does not matter what this one lacks.
+    # The machine with cgroup v2 does not inherit what this machine lacks.
     lacks=$(IFS=, && echo "${LACKS[*]}")
     if [ -n "$VM" ]; then
         DOCKERPOOL_TEST_LACKS=$lacks run_in_vm "${@:3}" >"$2" &
@@ -309,7 +310,7 @@ stage_on() {
     return $rc
 }
 
-# speed NAME: "AGENT EXEC-API FORK", what they took for `true` in the last benchmark, in milliseconds.
+# speed NAME: prints "AGENT EXEC-API FORK", their times for `true` in the last benchmark, in milliseconds.
 speed() {
     local way ns times=()
     for way in agent exec_api fork_floor; do
@@ -319,7 +320,7 @@ speed() {
     echo "${times[*]}"
 }
 
-# docker_on NAME ARGUMENTS...: the docker command line against it.
+# docker_on NAME ARGUMENTS...: runs the docker command line against the engine.
 docker_on() {
     local name=$1
     shift
@@ -330,19 +331,20 @@ docker_on() {
     fi
 }
 
-# describe NAME: "key value" lines: the engine's name and version, the runtime's, the kernel's, the kind of cgroups, the day.
+# describe NAME: prints lines "KEY VALUE": name and version of the engine, of the runtime and of the kernel, the kind of
+# cgroups, and the day.
 describe() {
     local name=$1 runtime kernel cgroup version root program
     IFS='|' read -r runtime kernel cgroup < <(docker_on "$name" info \
         --format '{{.DefaultRuntime}}|{{.KernelVersion}}|v{{.CgroupVersion}}, {{.CgroupDriver}}') || return 1
-    # Under Podman the name is our script's, which calls the runtime it is named for.
+    # With Podman the runtime is the script above, whose name begins with the real runtime's name.
     runtime=${runtime##*/} runtime=${runtime%%-*}
     if [ -n "$VM" ]; then
         version=$(vm_as root "$runtime --version")
     else
         root=$ENGINES_DIR/$name/root
         for program in "/usr/bin/$runtime" "/usr/sbin/$runtime"; do [ ! -x "$root$program" ] || break; done
-        # gVisor's wants /proc, which is mounted for the engine only.
+        # gVisor's runtime needs /proc, which is mounted for the engine only.
         version=$(nsenter --target "$(private_engine "$name")" --mount --root "$program" --version) || return 1
     fi
     # "runc version 1.3.6", "crun version 1.28", "runsc version release-...".
@@ -354,14 +356,14 @@ describe() {
     echo "day $(date +%F)"
 }
 
-# results: reads cargo's output, writes for each test file "file FILE PASSED APART FAILED", or "file FILE broke off", for each
-# test that is told apart "apart FILE TEST: CAPABILITY: REASON", and for each that failed "failed FILE TEST".
+# results: reads cargo's output. Prints "file FILE PASSED APART FAILED" or "file FILE broke off" for each test file, "apart FILE
+# TEST: CAPABILITY: REASON" for each test that is left out, and "failed FILE TEST" for each failed test.
 results() {
     awk '
         function flush() { if (file != "") print "file", file, "broke off"; file = ""; listing = 0; apart = 0 }
         $1 == "Running" { flush(); file = $2 == "unittests" ? $3 : $2; next }
         file == "" { next }
-        match($0, /told apart: .*/) { print "apart", file, substr($0, RSTART + 12); apart++ }
+        match($0, /left out: .*/) { print "apart", file, substr($0, RSTART + 10); apart++ }
         $1 == "failures:" { listing = 1; next }
         listing && NF == 1 && /^    [A-Za-z0-9_:]+$/ { if (!((file, $1) in told)) print "failed", file, $1; told[file, $1] = 1 }
         $1 == "test" && $2 == "result:" {
@@ -373,7 +375,8 @@ results() {
     '
 }
 
-# engines_table: of all engines that have been run whole: a line for each; what failed; what is told apart, and why.
+# engines_table: prints a line for each engine with a complete run, the failed tests, and the tests that are left out with the
+# reasons.
 engines_table() {
     local name files=()
     for name in "${ENGINES[@]}"; do [ ! -e "$ENGINES_DIR/$name.results" ] || files+=("$ENGINES_DIR/$name.results"); done
@@ -401,7 +404,7 @@ engines_table() {
         $1 == "failed" { lost[++losses] = "| " name[n] " | `" $2 "` | " $3 " |"; next }
         { key = $1; value = $0; sub(/^[^ ]+ /, "", value); is[key, n] = value }
         END {
-            print "| recipe | engine | runtime | kernel | cgroups | passed | told apart | failed | `true` by the agent | by the exec API | times faster | a fork alone | day |"
+            print "| recipe | engine | runtime | kernel | cgroups | passed | left out | failed | `true` by the agent | by the exec API | times faster | a fork alone | day |"
             print "|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|"
             for (i = 1; i <= n; i++) {
                 printf "| `%s` | %s | %s | %s | %s | %d | %d | %d%s | ", name[i], is["engine", i], is["runtime", i], is["kernel", i], is["cgroup", i], passed[i], apart[i], failed[i], broke[i] ? " and " broke[i] " files broke off" : ""
@@ -414,23 +417,23 @@ engines_table() {
                 for (i = 1; i <= losses; i++) print lost[i]
             }
             if (lines) {
-                print "\nTold apart:\n\n| capability | why | recipes | tests |\n|---|---|---|---|"
+                print "\nLeft out:\n\n| capability | why | recipes | tests |\n|---|---|---|---|"
                 for (i = 1; i <= lines; i++) print "| `" cap[i] "` | " reason[i] " | " where[i] " | " which[i] " |"
             }
         }
     ' "${files[@]}"
 }
 
-# write_table: between the two markers in docs/engines.md.
+# write_table: writes the table between the two markers in docs/engines.md.
 write_table() {
     local name
     engines_table >"$ENGINES_DIR/table.md" || return 0
     grep -q '^<!-- engines:begin -->$' $ENGINES_PAGE && grep -q '^<!-- engines:end -->$' $ENGINES_PAGE ||
         die "$ENGINES_PAGE has no markers <!-- engines:begin --> and <!-- engines:end -->"
-    # The results of other engines may be on another machine: what is in the page is not lost for that.
+    # The results of other engines may be on another machine. The page must keep their lines.
     for name in "${ENGINES[@]}"; do
         if grep -q "^| \`$name\` |" $ENGINES_PAGE && ! grep -q "^| \`$name\` |" "$ENGINES_DIR/table.md"; then
-            say "$ENGINES_PAGE is left as it is, since the results of $name are not here; the new table is $ENGINES_DIR/table.md"
+            say "$ENGINES_PAGE is unchanged, since the results of $name are not on this machine; the new table is $ENGINES_DIR/table.md"
             return 0
         fi
     done
@@ -443,20 +446,21 @@ write_table() {
     say "the table in $ENGINES_PAGE is written"
 }
 
-# However the run ends: no test and no engine of it goes on.
+# finish_engines: at any end of the run, stops its tests and engines.
 finish_engines() {
     trap - EXIT
     trap '' INT TERM HUP
     if [ -n "$STAGE_PID" ]; then
         kill -TERM "$STAGE_PID" 2>/dev/null || true
-        # What runs in the machine with cgroup v2 ends with that.
+        # Tests in the machine with cgroup v2 end with the machine.
         [ -n "$VM_USED" ] || wait "$STAGE_PID" 2>/dev/null || true
     fi
     [ -z "$PRIVATE_ENGINE" ] || stop_private_engine "$PRIVATE_ENGINE"
     [ -z "$VM_USED" ] || vm_down
 }
 
-# run_engine NAME [CARGO-ARGUMENTS...]: all tests of its recipe, a benchmark and its part of the table; or what is asked for.
+# run_engine NAME [CARGO-ARGUMENTS...]: runs all tests of the recipe and a benchmark, and writes the table. With arguments it
+# runs only the tests that they select.
 run_engine() {
     local name=$1 log=$ENGINES_DIR/$1.log about rc=0
     shift
@@ -471,27 +475,27 @@ run_engine() {
         start_private_engine "$name"
         load_images "$name"
     fi
-    about=$(describe "$name") || die "$name does not say what it is"
+    about=$(describe "$name") || die "$name does not tell its version"
     say "== $name: ${about//$'\n'/, }"
     say "== $name: the tests run; their output goes to $log"
     stage_on "$name" "$log" test --all-features --no-fail-fast "${TESTS[@]}" || rc=$?
     { echo "$about" && results <"$log"; } >"$ENGINES_DIR/$name.last"
-    sed -n 's/^apart \([^ ]*\) /    told apart: \1 /p' "$ENGINES_DIR/$name.last" >&2
+    sed -n 's/^apart \([^ ]*\) /    left out: \1 /p' "$ENGINES_DIR/$name.last" >&2
     say "== $name: $(awk '$1 == "file" && $3 != "broke" { p += $3; a += $4; f += $5 } $1 == "file" && $3 == "broke" { b++ }
-        END { printf "%d passed, %d told apart, %d failed, %d files broke off", p, a, f, b }' "$ENGINES_DIR/$name.last")"
+        END { printf "%d passed, %d left out, %d failed, %d files broke off", p, a, f, b }' "$ENGINES_DIR/$name.last")"
     if [ $rc != 0 ]; then
         say "== $name: FAILED:"
         { grep -E '^error' "$log" || true; sed -n 's/^failed /    /p; s/^file \(.*\) broke off$/    \1 broke off/p' "$ENGINES_DIR/$name.last"; } >&2
         FAILED+=("$name")
     elif ! grep -q '^file' "$ENGINES_DIR/$name.last"; then
-        say "== $name: FAILED: no test was run"
+        say "== $name: FAILED: no test ran"
         FAILED+=("$name")
     else
         say "== $name: ok"
     fi
     if [ $# = 0 ]; then
-        if [ -z "$VM" ]; then # in there timings mean nothing
-            say "== $name: a command by the agent and by the exec API is measured"
+        if [ -z "$VM" ]; then # timings in the machine mean nothing
+            say "== $name: measuring a command by the agent and by the exec API"
             stage_on "$name" "$ENGINES_DIR/$name.bench.log" bench --all-features --bench exec -- exec_true/ || {
                 tail -n 20 "$ENGINES_DIR/$name.bench.log" >&2
                 die "the benchmark failed on $name"
@@ -504,7 +508,7 @@ run_engine() {
     if [ -n "$VM" ]; then vm_down; else stop_private_engine "$name"; fi
 }
 
-# prepare_engines NAME...: fetches and unpacks what a later run of these needs.
+# prepare_engines NAME...: fetches and unpacks the packages for a later run of these engines.
 prepare_engines() {
     local name
     mkdir -p "$ENGINES_DIR"
@@ -535,13 +539,13 @@ engines() {
     mkdir -p "$ENGINES_DIR"
     exec 9>"$ENGINES_DIR/lock"
     flock -n 9 || die 'another ./dev engines is running'
-    # While there is a network: in an engine's namespace there is none.
+    # Builds now, since an engine's namespace has no network.
     if [ ${#args[@]} -gt 0 ]; then
         local part=()
         for name in "${args[@]}"; do [ "$name" != -- ] || break && part+=("$name"); done
         cargo test --all-features --no-run "${part[@]}"
     else
-        # The examples too, which tests run.
+        # With the examples, which tests run.
         cargo test --all-features --no-run --lib --tests --examples
         [ -z "$native" ] || cargo bench --all-features --no-run --bench exec
     fi

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The two test images: the public ones where a registry answers, else built here from Debian
-# packages. Sourced by ./dev, which brings say, die, apt_install and apt_update.
+# The two test images: the public ones where a registry answers, and otherwise images built here from Debian packages.
+# Sourced by ./dev, which defines say, die, apt_install and apt_update.
 
 PUBLIC_BUSYBOX=busybox:1.36
 PUBLIC_PYTHON=python:3.12-alpine
-# Raise the tag when a recipe below changes: an image of this name is never built twice.
+# Raise the tag when a recipe below changes: an image with the same name is not built again.
 LOCAL_BUSYBOX=dockerpool-local/busybox:1
 LOCAL_PYTHON=dockerpool-local/python:1
 REGISTRY_DEADLINE=5 # seconds for a registry to answer at all
@@ -12,19 +12,19 @@ PULL_DEADLINE=900   # seconds for one whole pull
 IMAGE_DIR=target/images
 IMAGE_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-NO_REGISTRY= # no registry answered a moment ago: do not ask again in this run
+NO_REGISTRY= # set once no registry answered, so that this run does not ask again
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# pull IMAGE ANSWER-DEADLINE: the client prints its first line once the registry has answered, so
-# that line decides; the pull itself may then take its time. What went wrong is in PULL_ERROR.
+# pull IMAGE ANSWER-DEADLINE: the client prints its first line once the registry has answered, so the deadline is for that
+# line. The pull itself has a longer one. PULL_ERROR holds the error.
 pull() {
     local line pid fd rc=0
     exec {fd}< <(exec timeout $PULL_DEADLINE docker pull "$1" 2>$IMAGE_DIR/pull.err)
     pid=$!
     IFS= read -r -t "$2" line <&"$fd" || rc=$?
     if [ $rc != 0 ]; then
-        [ $rc -le 128 ] || kill "$pid" 2>/dev/null || true # over 128: read gave up waiting
+        [ $rc -le 128 ] || kill "$pid" 2>/dev/null || true # above 128: read timed out
         wait "$pid" || true
         exec {fd}<&-
         pull_error
@@ -75,10 +75,10 @@ choose_image() {
     export "$variable=$image"
 }
 
-# fetch_debs DIR PACKAGE...: downloads the packages with all they depend on into DIR, and installs
-# nothing. An empty status file makes apt believe that nothing is installed, so its own resolver
-# finds the exact closure for whatever release and architecture this machine has.
-FETCH_FROM=() # options for apt-get that name another release than the machine's
+# fetch_debs DIR PACKAGE...: downloads the packages with their dependencies into DIR, and installs none of them. With an
+# empty status file apt assumes that no package is installed, so that it resolves all dependencies for the release and
+# architecture of this machine.
+FETCH_FROM=() # options for apt-get that select another release than the machine's
 fetch_debs() {
     local dir=$1
     shift
@@ -89,17 +89,17 @@ fetch_debs() {
         -o APT::Sandbox::User=root -o Debug::NoLocking=1 install "$@" >"$dir/log" 2>&1 </dev/null
 }
 
-# unpack_debs DIR ROOT: unpacks all packages in DIR into the new folder ROOT, and installs nothing.
+# unpack_debs DIR ROOT: unpacks all packages in DIR into the new folder ROOT, and installs none of them.
 unpack_debs() {
     local root=$2 deb
-    # Old packages say /lib, new ones /usr/lib: with these links both come to the same place.
+    # Old packages use /lib, new ones /usr/lib. With these links both lead to the same folder.
     mkdir -p "$root"/{dev,etc,home/runner,opt,proc,root,run,srv,sys,tmp,usr/{bin,lib,lib64,sbin,local/bin},var/tmp}
     ln -s usr/bin usr/lib usr/lib64 usr/sbin "$root"
     chmod 1777 "$root/tmp" "$root/var/tmp"
     chmod 700 "$root/root"
     for deb in "$1"/*.deb; do
         case ${deb##*/} in
-        # Wanted by maintainer scripts only.
+        # Only maintainer scripts need these.
         dpkg_* | tar_* | perl-base_* | debconf_* | readline-common_*) continue ;;
         esac
         dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink --no-same-owner -C "$root"
@@ -111,10 +111,10 @@ unpack_debs() {
 unpack_base() {
     local dir=$1 root=$2 applet
     shift 2
-    command -v apt-get >/dev/null || die 'there is no apt-get: the test images are built from Debian packages; set DOCKERPOOL_BUSYBOX_IMAGE and DOCKERPOOL_PYTHON_IMAGE to images you have'
+    command -v apt-get >/dev/null || die 'apt-get is missing, and the test images are built from Debian packages; set DOCKERPOOL_BUSYBOX_IMAGE and DOCKERPOOL_PYTHON_IMAGE to images you have'
     check_architecture
     if ! fetch_debs "$dir/debs" "$@"; then
-        # No package lists yet, or lists older than what the mirrors hold.
+        # The package lists are missing, or older than the packages on the mirrors.
         [ "$(id -u)" = 0 ] || die "the packages for the test images could not be downloaded; 'apt-get update' as root may help: $(tail -n 1 "$dir/debs/log")"
         apt_update || die 'apt-get update failed: no network? The test images need a registry or Debian packages'
         fetch_debs "$dir/debs" "$@" || die "the packages for the test images could not be downloaded: $(tail -n 1 "$dir/debs/log")"
@@ -129,7 +129,8 @@ unpack_base() {
     printf '%s\n' 'root:x:0:' 'tty:x:5:' 'runner:x:1000:' 'nogroup:x:65534:' >"$root/etc/group"
 }
 
-# The packages are this machine's; an engine reached through DOCKER_HOST may be of another kind.
+# check_architecture: the packages are for this machine, but an engine reached through DOCKER_HOST may have another
+# architecture.
 check_architecture() {
     local ours theirs
     ours=$(dpkg --print-architecture)
@@ -138,8 +139,7 @@ check_architecture() {
     [ "$ours" = "$theirs" ] || die "the engine runs $theirs and this machine is $ours: images built here would not run there; set DOCKERPOOL_BUSYBOX_IMAGE and DOCKERPOOL_PYTHON_IMAGE"
 }
 
-# import_root ROOT IMAGE CMD: sends the tree to the engine. Owners are given here, so that it works
-# without root too.
+# import_root ROOT IMAGE CMD: sends the tree to the engine. The archive sets the owners, so that this works without root.
 import_root() {
     local root=$1 tar=$1.tar
     tar -cf "$tar" -C "$root" --numeric-owner --owner=0 --group=0 --exclude=./home/runner .
@@ -160,8 +160,8 @@ build_python() {
     say "building $2 from CPython's packages"
     unpack_base "$1" "$1/root" busybox-static python3-minimal libpython3-stdlib
     [ -e "$1/root/usr/bin/python" ] || ln -s python3 "$1/root/usr/bin/python"
-    # Packages carry sources only and a non-root user cannot cache what it compiles: without this
-    # every start would compile the standard library anew. It also proves that the tree works.
+    # The packages hold sources only, and a user other than root cannot store compiled files: without this step every start
+    # would compile the standard library again. The step also proves that the tree works.
     if [ "$(id -u)" = 0 ]; then
         chroot "$1/root" /usr/bin/python3 -c "import $modules" || die "the Python put together for $2 does not work"
         # shellcheck disable=SC2016 # the pattern is for the shell inside
@@ -176,7 +176,7 @@ build_python() {
 images() {
     local lock
     mkdir -p $IMAGE_DIR
-    # Two ./dev at once would build in one folder.
+    # Two runs of ./dev would build in the same folder.
     exec {lock}>$IMAGE_DIR/lock
     flock -w 300 "$lock" || die 'another ./dev has been making the images for five minutes'
     choose_image DOCKERPOOL_BUSYBOX_IMAGE $PUBLIC_BUSYBOX $LOCAL_BUSYBOX build_busybox

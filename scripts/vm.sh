@@ -1,29 +1,29 @@
 # shellcheck shell=bash
-# A machine such as users have (systemd, cgroup v2 and nothing else, a current Docker or Podman) on one that has none of
-# this and no hardware virtualization: Debian's kernel that runs as a process (User-mode Linux), with a system of Debian
-# packages on a disk image. Boots in seconds. Programs in it run at the processor's own speed; a system call costs several
-# times more. One processor, no way out to the network, no iptables (that kernel has none). Sourced by ./dev after
-# engines.sh.
+# A machine like those of users (systemd, cgroup v2 alone, a current Docker or Podman) on a machine that has none of these
+# and no hardware virtualization. It is Debian's kernel that runs as a process (User-mode Linux), with a system of Debian
+# packages on a disk image. It boots in seconds. Programs in it run at the processor's own speed, but a system call costs
+# several times more. It has one processor, no route to the network and no iptables, which that kernel lacks. Sourced by
+# ./dev after engines.sh.
 #
-# The repository is in there under its own path, so that the test binaries of this machine run in it as they are.
+# The machine mounts the repository under its own path, so that it runs the test binaries of this machine.
 
-VM_DIR=${VM_DIR:-$PWD/target/vm} # the images, the kernel, the disk and the log of the console
-VM_MEMORY=${VM_MEMORY:-4G}       # taken from this machine as it is used
-VM_NICE=${VM_NICE:-10}         # below zero keeps the timing of tests in it when the machine does other work
-VM_THREADS=${VM_THREADS:-2}       # tests at once in it
+VM_DIR=${VM_DIR:-$PWD/target/vm} # holds the images, the kernel, the disk and the log of the console
+VM_MEMORY=${VM_MEMORY:-4G}       # this machine provides it as it is used
+VM_NICE=${VM_NICE:-10}         # below zero keeps the timing of tests in it while this machine does other work
+VM_THREADS=${VM_THREADS:-2}       # tests that run in it at once
 VM_BOOT_DEADLINE=180  # seconds for the machine, and for the engine in it, to answer
 VM_BUILD_DEADLINE=900 # seconds for an image
 
-# vm_image ENGINE: the name of the disk image that has it.
+# vm_image ENGINE: the name of the disk image with the engine.
 vm_image() {
     case $1 in
-    podman6) echo experimental ;; # sid, and of Debian experimental what VM_EXPERIMENTAL names
+    podman6) echo experimental ;; # sid, and the packages VM_EXPERIMENTAL of Debian experimental
     *) echo sid ;;
     esac
 }
-VM_EXPERIMENTAL=(podman netavark) # these two go together
+VM_EXPERIMENTAL=(podman netavark) # these two must be of the same suite
 
-# The engines; what Docker and Podman of a plain user need; the way in; what the tests start.
+# The base system; the engines; the needs of rootless Docker and Podman; ssh; the servers that the tests start.
 VM_PACKAGES=(systemd systemd-sysv dbus dbus-user-session libpam-systemd kmod procps iproute2 iptables ca-certificates
     docker.io docker-cli containerd runc crun podman catatonit netavark aardvark-dns
     uidmap rootlesskit slirp4netns passt fuse-overlayfs
@@ -32,7 +32,7 @@ VM_PACKAGES=(systemd systemd-sysv dbus dbus-user-session libpam-systemd kmod pro
 
 # ---------------------------------------------------------------- the image
 
-# vm_need: what building and starting it takes, or why that cannot be had here.
+# vm_need: installs the programs that build and start the machine, or reports why that is impossible here.
 vm_need() {
     local packages=() pair
     [ "$(id -u)" = 0 ] || die 'the machine with cgroup v2 needs root'
@@ -46,7 +46,7 @@ vm_need() {
         die "the machine with cgroup v2 cannot be started: this machine allows no network namespace with a tap device in it (${why:-no reason given})"
 }
 
-# vm_build ENGINE: its disk image and the kernel, once.
+# vm_build ENGINE: builds the disk image and the kernel, once.
 vm_build() {
     local root=$VM_DIR/root image packages mirror sources
     image=$(vm_image "$1")
@@ -59,12 +59,12 @@ vm_build() {
     sources=("deb $mirror sid main")
     if [ "$image" = experimental ]; then
         sources+=("deb $mirror experimental main")
-        # Of that suite nothing is taken that is not asked for, but what these depend on and sid has not.
+        # From that suite come only these packages, and dependencies of them that sid lacks.
         packages+=("${VM_EXPERIMENTAL[@]/%//experimental}")
     fi
     rm -rf "$root" "$VM_DIR/$image.img.new"
     say "the machine with cgroup v2: fetching and installing packages of Debian $image (log $VM_DIR/build.log)"
-    # A mirror may be a copy of some weeks ago: what its index says about its own age does not matter here.
+    # A mirror may be some weeks old, so the expiry date of its index does not matter.
     nice -n $VM_NICE timeout --kill-after=10 $VM_BUILD_DEADLINE mmdebstrap --mode=root --variant=minbase \
         --include="$(IFS=, && echo "${packages[*]}")" --keyring="$ENGINES_KEYS" \
         --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
@@ -78,19 +78,19 @@ vm_build() {
     nice -n $VM_NICE mkfs.ext4 -q -F -L root -O ^has_journal -m 0 -d "$root" "$VM_DIR/$image.img.new" ||
         die "the machine with cgroup v2 cannot be built: its disk image could not be written to $VM_DIR"
     rm -rf "$root"
-    mv "$VM_DIR/$image.img.new" "$VM_DIR/$image.img" # only a whole one has this name
+    mv "$VM_DIR/$image.img.new" "$VM_DIR/$image.img" # last, so that this name stands for a complete image
 }
 
-# The kernel is a program of sid's, and wants sid's C library. All images share it.
+# vm_take_kernel ROOT: takes the kernel, a program of sid that needs sid's C library. All images share it.
 vm_take_kernel() {
     local root=$1 lib=$VM_DIR/kernel/lib
     rm -rf "$VM_DIR/kernel"
     mkdir -p "$lib"
     cp -L "$root"/usr/lib/x86_64-linux-gnu/{ld-linux-x86-64.so.2,libc.so.6} "$lib"
     mv "$root/usr/lib/uml/modules" "$VM_DIR/kernel/modules"
-    # Named in the file, and not called with it: the kernel executes itself again.
+    # The file itself names the loader, since the kernel executes itself again.
     patchelf --set-interpreter "$lib/ld-linux-x86-64.so.2" --set-rpath "$lib" "$root/usr/bin/linux.uml"
-    mv "$root/usr/bin/linux.uml" "$VM_DIR/kernel/linux" # last: without it nothing of this counts
+    mv "$root/usr/bin/linux.uml" "$VM_DIR/kernel/linux" # last, so that this file stands for a complete kernel
 }
 
 vm_configure() {
@@ -118,23 +118,23 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/sbin/ip addr add 10.99.0.2/24 dev vec0
 ExecStart=/usr/sbin/ip link set vec0 up
-# What udev would do, which is not there.
+# The image has no udev, which would do this.
 ExecStart=-/usr/bin/chmod 666 /dev/net/tun /dev/fuse
 [Install]
 WantedBy=multi-user.target
 UNIT
     ln -sf ../vm-net.service "$root/etc/systemd/system/multi-user.target.wants/vm-net.service"
-    # This kernel has neither iptables nor nftables for IPv4. Said on the command line, so that a test can start another
-    # dockerd with a configuration of its own.
+    # This kernel has neither iptables nor nftables for IPv4. The options are on the command line and not in daemon.json, so
+    # that a test can start another dockerd with a configuration of its own.
     echo 'DOCKER_OPTS="--iptables=false --ip6tables=false"' >"$root/etc/default/docker"
     mkdir -p "$root"/etc/containers/{containers,registries}.conf.d
     printf '[network]\nfirewall_driver = "none"\n' >"$root/etc/containers/containers.conf.d/vm.conf"
-    # The registries that the tests start, which Docker trusts without being told.
+    # The registries that the tests start. Docker trusts them by default.
     printf '%s\n' '[[registry]]' 'location = "127.0.0.1"' 'insecure = true' \
         '[[registry]]' 'location = "localhost"' 'insecure = true' >"$root/etc/containers/registries.conf.d/vm.conf"
     [ -e "$root/etc/containers/policy.json" ] ||
         echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$root/etc/containers/policy.json"
-    # The way in, and a plain user.
+    # The ssh key, and a plain user.
     [ -e "$VM_DIR/key" ] || ssh-keygen -q -t ed25519 -N '' -C vm -f "$VM_DIR/key"
     chroot "$root" useradd -m -s /bin/bash dev
     mkdir -p "$root/root/.ssh" "$root/home/dev/.ssh" "$root/home/dev/.config/docker"
@@ -145,7 +145,7 @@ UNIT
 
 # ---------------------------------------------------------------- the machine
 
-# vm_running: the pid of the machine, if it runs and is ours.
+# vm_running: the pid of the machine, if it still runs and ./dev started it.
 vm_running() {
     local pid start
     read -r pid start 2>/dev/null <"$VM_DIR/pid" || return 1
@@ -153,7 +153,7 @@ vm_running() {
 }
 vm_gone() { ! vm_running >/dev/null; }
 
-# vm_as USER COMMAND: by ssh, in the network namespace that only this machine and the other have.
+# vm_as USER COMMAND: runs the command in the machine by ssh, through the network namespace of the machine.
 vm_as() {
     local user=$1 pid
     shift
@@ -168,13 +168,13 @@ vm_as() {
 vm_answers() { vm_as root true 2>/dev/null; }
 vm_settled() { vm_gone || vm_answers; }
 
-# vm_up ENGINE: starts it, with a fresh disk and one of the engines of vm_start_engine.
+# vm_up ENGINE: starts the machine with a fresh disk and one of the engines of vm_start_engine.
 vm_up() {
     local engine=$1 path
-    vm_down # of a run that was killed
+    vm_down # if a killed run has left one
     VM_USED=1
     mkdir -p "$VM_DIR/images"
-    # seccomp=on: the faster of its two ways to catch system calls.
+    # seccomp=on selects the faster of the kernel's two ways to catch system calls.
     # shellcheck disable=SC2016 # for the inner shell
     setsid nice -n $VM_NICE unshare --net bash -c '
         ip link set lo up
@@ -185,7 +185,7 @@ vm_up() {
         "ubda=$VM_DIR/disk,$VM_DIR/$(vm_image "$engine").img" root=/dev/ubda rw vec0:transport=tap,ifname=tap0,depth=128 \
         con=null con0=null,fd:1 console=tty0 >"$VM_DIR/console.log" 2>&1 </dev/null 9>&- &
     echo "$! $(start_time $!)" >"$VM_DIR/pid"
-    disown # or bash tells of its end
+    disown # otherwise bash reports its end
     if ! wait_for $VM_BOOT_DEADLINE vm_settled || vm_gone; then
         tail -n 20 "$VM_DIR/console.log" >&2
         die "the machine with cgroup v2 did not come up (its console is above, and in $VM_DIR/console.log): does this machine allow ptrace, seccomp and memory of ${VM_MEMORY}?"
@@ -201,12 +201,12 @@ vm_up() {
     vm_load_images
 }
 
-# What the tests are run as, and DOCKER_HOST, if the library does not find the engine itself.
+# The user of the tests, and DOCKER_HOST where the library does not find the engine itself.
 VM_USER=root
 VM_HOST=
-VM_USED= # this run started the machine
+VM_USED= # set if this run started the machine
 vm_start_engine() {
-    # Else each command of Podman's exec API starts a process 300 s after its end.
+    # Otherwise each command of Podman's exec API starts a process 300 s after its end.
     vm_as root 'printf "[engine]\nexit_command_delay = 86400\n" >/etc/containers/containers.conf.d/delay.conf'
     case $1 in
     docker) ;; # started by systemd
@@ -216,7 +216,7 @@ vm_start_engine() {
         ;;
     podman | podman6)
         VM_HOST=unix:///run/podman/podman.sock
-        # Podman asks it for the packages of half a dozen programs whenever its version is asked for; seconds each time here.
+        # For each request of its version, Podman asks dpkg-query for the packages of six programs, which takes seconds here.
         vm_as root 'chmod -x /usr/bin/dpkg-query
             systemctl disable -q --now docker.socket docker.service; systemctl start podman.socket'
         ;;
@@ -240,7 +240,7 @@ vm_start_engine() {
     esac || die "the engine $1 could not be started in the machine with cgroup v2"
 }
 
-# vm_docker ARGUMENTS: the docker command line in there, against the engine that has been started.
+# vm_docker ARGUMENTS: runs the docker command line in the machine, against the engine that was started.
 vm_docker() { vm_as "$VM_USER" "${VM_HOST:+DOCKER_HOST=$VM_HOST }docker $*"; }
 vm_engine_answers() { vm_docker version >/dev/null 2>&1; }
 
@@ -249,12 +249,13 @@ vm_load_images() {
     for image in "$DOCKERPOOL_BUSYBOX_IMAGE" "$DOCKERPOOL_PYTHON_IMAGE"; do
         docker save "$image" >"$VM_DIR/images/image.tar" || die "the engine of this machine has no $image"
         chmod 644 "$VM_DIR/images/image.tar"
-        vm_docker "load -q -i '$VM_DIR/images/image.tar'" >/dev/null || die "the engine in there does not take the image $image"
+        vm_docker "load -q -i '$VM_DIR/images/image.tar'" >/dev/null || die "the engine in the machine with cgroup v2 cannot load the image $image"
         rm -f "$VM_DIR/images/image.tar"
     done
 }
 
-# vm_run SECONDS COMMAND...: in this folder, as the engine's user, with a deadline in there too: ending ssh ends nothing.
+# vm_run SECONDS COMMAND...: runs the command in this folder, as the engine's user. The deadline holds within the machine,
+# since ending ssh does not end the command.
 vm_run() {
     local seconds=$1 name env=()
     shift
@@ -263,11 +264,11 @@ vm_run() {
     vm_as "$VM_USER" "cd $(printf %q "$PWD") && exec timeout --kill-after=10 $seconds env $(printf '%q ' "${env[@]}" "$@")"
 }
 
-# vm_down: nothing on its disk is needed again.
+# vm_down: kills the machine. The files on its disk are not needed again.
 vm_down() {
     local pid
     if pid=$(vm_running); then
-        # All its processes are of its session's group.
+        # All its processes are in the process group of its session.
         kill -KILL -- "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null || true
         wait_for 10 vm_gone || say "warning: the machine with cgroup v2 (pid $pid) does not end"
     fi
