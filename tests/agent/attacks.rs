@@ -244,7 +244,7 @@ async fn resource_limits_set_on_the_agent_harm_no_later_command() {
 }
 
 #[tokio::test]
-async fn a_limit_of_no_processor_time_for_the_agent_ends_no_command_without_a_reason() {
+async fn a_zero_cpu_limit_on_the_agent_ends_no_command_without_a_reason() {
     let pool = hostile("no-time").await;
     for user in USERS {
         let script = "import resource\n\

@@ -426,7 +426,7 @@ async fn no_command_can_write_to_any_group() {
 }
 
 #[tokio::test]
-async fn no_command_is_root() {
+async fn no_command_with_writable_groups_runs_as_root() {
     with_groups("cgroup-no-root", async |c| {
         for user in ["root", "0", "0:0", "0:65534"] {
             let error = c.command("true").user(user).output().await.unwrap_err();
@@ -447,7 +447,7 @@ async fn no_command_is_root() {
 
 /// The library reads back whether the groups can be made. `build()` fails also with `min_idle(0)`.
 #[tokio::test]
-async fn groups_that_cannot_be_made_after_all_fail_the_build() {
+async fn groups_that_cannot_be_made_fail_the_build() {
     let over = HostConfig {
         tmpfs: Some([("/sys/fs/cgroup".to_owned(), "size=64k".to_owned())].into()),
         ..Default::default()
@@ -488,7 +488,7 @@ async fn no_command_gains_privileges_whatever_the_security_options_are() {
 }
 
 #[tokio::test]
-async fn thousands_of_commands_leave_no_group_behind() {
+async fn thousands_of_commands_leave_no_group() {
     with_groups("cgroup-many", async |c| {
         const AT_ONCE: usize = 5;
         for round in 0..1000 {

@@ -208,7 +208,7 @@ fn inherited() -> Vec<(&'static str, Vec<Case>)> {
 }
 
 #[tokio::test]
-async fn a_command_of_root() {
+async fn commands_agree_as_root() {
     let mut cases = inherited();
     cases.push((
         "sh",
@@ -440,7 +440,7 @@ async fn only_the_agent_tells_a_file_that_cannot_be_executed_from_a_program_that
 }
 
 #[tokio::test]
-async fn a_command_of_a_container_with_a_user_of_its_own() {
+async fn commands_agree_in_a_container_with_its_own_user() {
     let user_cases = |c: &'static str| -> (&'static str, Vec<Case>) {
         let tell = move |command: &mut Command<'_>| {
             command.args(["-c", "id; echo $HOME"]).user(c);
@@ -457,7 +457,7 @@ async fn a_command_of_a_container_with_a_user_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_command_of_a_container_with_limits_and_fewer_rights() {
+async fn commands_agree_in_a_container_with_limits_and_fewer_rights() {
     let host = HostConfig {
         ulimits: Some(vec![ResourcesUlimits {
             name: Some("nofile".to_owned()),
@@ -487,7 +487,7 @@ async fn a_command_of_a_container_with_limits_and_fewer_rights() {
 }
 
 #[tokio::test]
-async fn a_command_of_an_image_with_user_env_workdir_and_entrypoint() {
+async fn commands_agree_in_an_image_with_user_env_workdir_and_entrypoint() {
     use std::io::Write;
 
     let tag = format!("dockerpool-test-conformance:{}", std::process::id());

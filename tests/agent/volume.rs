@@ -346,7 +346,7 @@ async fn a_local_engine_that_does_not_see_our_files_gets_a_volume() {
 }
 
 /// Builds a pool on the real engine through a proxy that changes some answers.
-async fn as_if(name: &Name, changes: Changes) -> (Teller, PoolBuilder) {
+async fn pool_on_changed_engine(name: &Name, changes: Changes) -> (Teller, PoolBuilder) {
     let teller = Teller::start(crate::proxy::real_socket().await, changes);
     let engine = Arc::new(DockerEngine::connect_to(Endpoint::unix(teller.socket())).await.unwrap());
     // The library remembers each engine by its socket.
@@ -355,8 +355,8 @@ async fn as_if(name: &Name, changes: Changes) -> (Teller, PoolBuilder) {
 }
 
 /// Runs commands by the agent in a pool on a changed engine, and shuts the pool down.
-async fn runs_by_agent_as_if(name: &Name, changes: Changes) -> Teller {
-    let (teller, builder) = as_if(name, changes).await;
+async fn run_on_changed_engine(name: &Name, changes: Changes) -> Teller {
+    let (teller, builder) = pool_on_changed_engine(name, changes).await;
     let pool = builder.build().await.unwrap();
     assert_eq!(pool.status().exec, ActiveExec::Agent);
     assert!(crate::support::is_strong(pool.status().lifeline).await);
@@ -392,7 +392,7 @@ async fn an_engine_in_a_virtual_machine_is_not_asked_to_mount_files() {
             info,
             ..Default::default()
         };
-        let teller = runs_by_agent_as_if(&name, changes).await;
+        let teller = run_on_changed_engine(&name, changes).await;
         assert_eq!(targets(&teller.created()), [""; 0]);
         assert!(teller.created().len() >= 2, "one of them fills the volume");
     }
@@ -437,7 +437,7 @@ async fn a_refused_file_mount_brings_the_agent_in_a_volume() {
             refused,
             ..Default::default()
         };
-        let teller = runs_by_agent_as_if(&name, changes).await;
+        let teller = run_on_changed_engine(&name, changes).await;
         assert_eq!(
             targets(&teller.created()),
             ["/.dockerpool-agent", "/.dockerpool-agent-socket"]
@@ -477,7 +477,7 @@ async fn an_empty_directory_in_place_of_the_program_or_of_the_socket_is_noticed(
         asked: |line, asked| empty_directories(line, asked, "/.dockerpool-agent"),
         ..Default::default()
     };
-    let (teller, builder) = as_if(&name, changes).await;
+    let (teller, builder) = pool_on_changed_engine(&name, changes).await;
     let pool = builder.build().await.unwrap();
     assert_eq!(pool.status().exec, ActiveExec::Agent);
     assert!(crate::support::is_strong(pool.status().lifeline).await);
@@ -489,7 +489,7 @@ async fn an_empty_directory_in_place_of_the_program_or_of_the_socket_is_noticed(
         asked: |line, asked| empty_directories(line, asked, "/.dockerpool-agent-socket"),
         ..Default::default()
     };
-    let (teller, builder) = as_if(&name, changes).await;
+    let (teller, builder) = pool_on_changed_engine(&name, changes).await;
     let pool = builder.build().await.unwrap();
     assert_eq!(pool.status().exec, ActiveExec::Agent);
     runs_commands(&pool).await;
@@ -501,7 +501,7 @@ async fn an_empty_directory_in_place_of_the_program_or_of_the_socket_is_noticed(
 async fn with_selinux_the_library_relabels_its_own_files_and_no_others() {
     let (name, folder) = (Name::new(), tempfile::tempdir().unwrap());
     let info: fn(&mut Value) = |said| said["SecurityOptions"] = serde_json::json!(["name=seccomp", "name=selinux"]);
-    let (teller, builder) = as_if(
+    let (teller, builder) = pool_on_changed_engine(
         &name,
         Changes {
             info,
@@ -537,7 +537,7 @@ async fn with_selinux_the_library_relabels_its_own_files_and_no_others() {
     }
     // An agent file that the caller names is not relabelled.
     let folder = tempfile::tempdir().unwrap();
-    let (teller, builder) = as_if(
+    let (teller, builder) = pool_on_changed_engine(
         &name,
         Changes {
             info,
@@ -572,7 +572,7 @@ async fn an_agent_that_may_not_be_executed_is_reported() {
         },
         ..Default::default()
     };
-    let (_teller, builder) = as_if(&name, changes).await;
+    let (_teller, builder) = pool_on_changed_engine(&name, changes).await;
     let pool = builder.build().await.unwrap();
     let status = pool.status();
     let (ActiveExec::Docker { why }, Lifeline::Weak { why: why_weak }) = (status.exec, status.lifeline) else {
@@ -585,7 +585,7 @@ async fn an_agent_that_may_not_be_executed_is_reported() {
     drop(c);
     pool.shutdown().await.unwrap();
 
-    let (_teller, builder) = as_if(&name, changes).await;
+    let (_teller, builder) = pool_on_changed_engine(&name, changes).await;
     let error = builder.exec_via(ExecVia::Agent).min_idle(1).build().await.unwrap_err();
     let source = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
     // The words of runc and of crun.

@@ -192,7 +192,7 @@ fn an_exit_is_reported_after_the_output() {
 }
 
 #[test]
-fn output_that_another_process_has_taken_is_not_waited_for() {
+fn output_taken_by_another_process_does_not_delay_the_exit() {
     let mut fixture = Fixture::new();
     let (mut stdout, to_stdout) = std::io::pipe().unwrap();
     let child = std::process::Command::new("echo").stdout(to_stdout).spawn().unwrap();
@@ -446,7 +446,7 @@ fn large_output_is_offered_as_a_pipe_and_goes_on_in_frames_if_refused() {
 }
 
 #[test]
-fn a_pipe_that_the_library_reads_is_only_held_open() {
+fn a_pipe_that_the_library_reads_is_held_open_and_not_read() {
     let mut fixture = Fixture::new();
     let (library, agent) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut out = Out::of(agent.as_raw_fd()).unwrap();

@@ -94,7 +94,7 @@ async fn is_held(c: &PooledContainer, lock: &str) -> bool {
 
 /// Ends such a program in each way, and asserts that none of its processes lives. With `beside`, another command runs
 /// meanwhile and must go on.
-async fn nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) {
+async fn assert_nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) {
     each(name, async |way, user, pool| {
         for (round, end) in ends.iter().enumerate() {
             let attack = format!("{way:?} {user} {end:?} {round}");
@@ -134,19 +134,19 @@ async fn nothing_is_left(name: &str, program: &str, ends: &[End], beside: bool) 
 }
 
 #[tokio::test]
-async fn a_daemon_whose_first_thread_has_ended_alone_dies() {
+async fn a_daemon_whose_first_thread_has_ended_dies() {
     let ends = [End::Timeout, End::Kill, End::Drop];
-    nothing_is_left("zombie", ZOMBIE, &ends, false).await;
+    assert_nothing_is_left("zombie", ZOMBIE, &ends, false).await;
 }
 
 #[tokio::test]
-async fn a_daemon_whose_first_thread_has_ended_alone_dies_beside_another_command() {
-    nothing_is_left("zombie-beside", ZOMBIE, &[End::Kill, End::Kill], true).await;
+async fn a_daemon_whose_first_thread_has_ended_dies_beside_another_command() {
+    assert_nothing_is_left("zombie-beside", ZOMBIE, &[End::Kill, End::Kill], true).await;
 }
 
 #[tokio::test]
-async fn a_command_whose_first_thread_has_ended_alone_dies() {
-    nothing_is_left(
+async fn a_command_whose_first_thread_has_ended_dies() {
+    assert_nothing_is_left(
         "zombie-itself",
         ZOMBIE_ITSELF,
         &[End::Timeout, End::Kill, End::Drop],
@@ -156,11 +156,11 @@ async fn a_command_whose_first_thread_has_ended_alone_dies() {
 }
 
 #[tokio::test]
-async fn a_chain_of_processes_each_of_which_begins_the_next_dies() {
-    nothing_is_left("chain", CHAIN, &[End::Timeout, End::Kill, End::Kill, End::Drop], false).await;
+async fn a_chain_of_short_lived_processes_dies() {
+    assert_nothing_is_left("chain", CHAIN, &[End::Timeout, End::Kill, End::Kill, End::Drop], false).await;
 }
 
 #[tokio::test]
-async fn a_chain_of_processes_dies_beside_another_command() {
-    nothing_is_left("chain-beside", CHAIN, &[End::Kill; 8], true).await;
+async fn a_chain_of_short_lived_processes_dies_beside_another_command() {
+    assert_nothing_is_left("chain-beside", CHAIN, &[End::Kill; 8], true).await;
 }

@@ -199,7 +199,7 @@ async fn descriptors_in_flight_of_one_container_harm_no_other() {
             let pairs: u32 = said.next_line().await.unwrap().unwrap().parse().unwrap();
             assert!(pairs > 5, "{pairs}");
             for _ in 0..3 {
-                let mut much = c_head(&victim, 8_000_000);
+                let mut much = head(&victim, 8_000_000);
                 let out = much.output().await.unwrap();
                 assert_eq!(
                     (out.status, out.stdout.len()),
@@ -218,7 +218,7 @@ async fn descriptors_in_flight_of_one_container_harm_no_other() {
     }
 }
 
-fn c_head(c: &PooledContainer, bytes: usize) -> dockerpool::Command<'_> {
+fn head(c: &PooledContainer, bytes: usize) -> dockerpool::Command<'_> {
     let mut command = c.command("head");
     command.args(["-c", &bytes.to_string(), "/dev/zero"]).timeout(HANG);
     command
@@ -317,7 +317,7 @@ async fn a_fork_bomb_that_takes_all_memory_does_not_end_pid_1() {
 }
 
 #[tokio::test]
-async fn an_agent_that_does_not_answer_when_a_deadline_is_due_costs_its_container() {
+async fn a_silent_agent_at_a_deadline_costs_its_container() {
     let engine = engine().await;
     for way in AGENT {
         let pool = way.builder("silent").build().await.unwrap();

@@ -29,15 +29,15 @@ async fn an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing(
     if std::env::var_os(OWNER).is_some() {
         return timeout(5 * NO_HANG, own()).await.unwrap();
     }
-    in_a_process_of_its_own("an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing").await;
+    run_with_few_descriptors("an_owner_without_descriptors_gets_errors_that_say_so_and_loses_nothing").await;
 }
 
 #[tokio::test]
 async fn any_missing_descriptor_leads_to_an_error_that_says_so() {
     if std::env::var_os(OWNER).is_some() {
-        return timeout(5 * NO_HANG, one_less_each_time()).await.unwrap();
+        return timeout(5 * NO_HANG, create_with_few_descriptors()).await.unwrap();
     }
-    in_a_process_of_its_own("any_missing_descriptor_leads_to_an_error_that_says_so").await;
+    run_with_few_descriptors("any_missing_descriptor_leads_to_an_error_that_says_so").await;
 }
 
 #[tokio::test]
@@ -45,11 +45,11 @@ async fn a_pool_that_cannot_identify_its_owner_is_not_built_and_a_later_one_is()
     if std::env::var_os(OWNER).is_some() {
         return timeout(5 * NO_HANG, build_without_descriptors()).await.unwrap();
     }
-    in_a_process_of_its_own("a_pool_that_cannot_identify_its_owner_is_not_built_and_a_later_one_is").await;
+    run_with_few_descriptors("a_pool_that_cannot_identify_its_owner_is_not_built_and_a_later_one_is").await;
 }
 
 /// Runs this test in a process with a small limit of open files, and asserts that no container of its pool is left.
-async fn in_a_process_of_its_own(test: &str) {
+async fn run_with_few_descriptors(test: &str) {
     let owner = Command::new("sh")
         .args(["-c", &format!(r#"ulimit -n {LIMIT} && exec "$0" "$@""#)])
         .arg(std::env::current_exe().unwrap())
@@ -70,7 +70,7 @@ async fn in_a_process_of_its_own(test: &str) {
 async fn build_without_descriptors() {
     let fake = FakeEngine::new();
     let mut hoard = Vec::new();
-    take_all(&mut hoard);
+    take_all_descriptors(&mut hoard);
     let builder = Pool::builder("any").image("any").engine(Arc::new(fake.clone()));
     let refused = builder.build().await.unwrap_err();
     assert_says_so(&refused);
@@ -100,7 +100,7 @@ async fn own() {
     // Kept connections need no new descriptor, so a few commands still start.
     let mut running = Vec::new();
     let refused = loop {
-        take_all(&mut hoard);
+        take_all_descriptors(&mut hoard);
         match timeout(NO_HANG, busy.command("sleep").arg("1000").spawn())
             .await
             .unwrap()
@@ -116,7 +116,7 @@ async fn own() {
 
     // Discarded containers free descriptors, which this loop takes too. An acquire may be faster, so the loop repeats.
     let refused = loop {
-        take_all(&mut hoard);
+        take_all_descriptors(&mut hoard);
         match timeout(NO_HANG, pool.acquire_timeout(Duration::from_secs(1)))
             .await
             .unwrap()
@@ -133,18 +133,18 @@ async fn own() {
     drop(running);
     drop(idle);
     drop(busy);
-    take_all(&mut hoard);
+    take_all_descriptors(&mut hoard);
     assert!(pool.try_acquire().unwrap().is_some(), "an idle container is lent");
 
     drop(hoard);
-    whole_again(&pool, creation).await;
+    assert_full_capacity(&pool, creation).await;
     pool.shutdown().await.unwrap();
     assert_eq!(pool.status().total(), 0);
 }
 
 /// Creates containers with one free descriptor, with two, and so on, until there are enough. The agent's socket is
 /// among the things that lack one.
-async fn one_less_each_time() {
+async fn create_with_few_descriptors() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let builder = pool("descriptors-agent").exec_via(ExecVia::Agent).max_total(1);
     let builder = builder.on_error(move |error| {
@@ -157,7 +157,7 @@ async fn one_less_each_time() {
     let mut failures = 0;
     for free in 0..LIMIT {
         let mut hoard = Vec::new();
-        take_all(&mut hoard);
+        take_all_descriptors(&mut hoard);
         hoard.truncate(hoard.len().saturating_sub(free));
         let failure = tokio::select! {
             c = pool.acquire_timeout(NO_HANG) => {
@@ -186,7 +186,7 @@ async fn one_less_each_time() {
 }
 
 /// Opens files until no descriptor is free.
-fn take_all(hoard: &mut Vec<File>) {
+fn take_all_descriptors(hoard: &mut Vec<File>) {
     loop {
         match File::open("/dev/null") {
             Ok(file) => hoard.push(file),
@@ -211,7 +211,7 @@ fn assert_says_so(error: &Error) {
 }
 
 /// Asserts that all containers can be acquired and that each one works.
-async fn whole_again(pool: &Pool, creation: Duration) {
+async fn assert_full_capacity(pool: &Pool, creation: Duration) {
     let free = Instant::now();
     let all = join_all((0..TOTAL).map(|_| pool.acquire_timeout(NO_HANG))).await;
     let took = free.elapsed();

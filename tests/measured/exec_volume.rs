@@ -54,7 +54,7 @@ async fn count_zeros(stdout: &mut ChildStdout) -> usize {
 }
 
 #[tokio::test]
-async fn a_gibibyte_of_output_goes_through_flat_memory() {
+async fn a_gibibyte_of_output_needs_flat_memory() {
     let _alone = ALONE.lock().await;
     with_container(pool("volume"), async |c| {
         let grown = growth(async || {

@@ -77,23 +77,26 @@ async fn own(end: fn()) {
     let _ = c.command("sleep").arg("1000").status().await;
 }
 
-fn never() {
+fn sleep_long() {
     std::thread::sleep(Duration::from_secs(1000));
 }
 
-fn say_when(owner: &mut Child) {
+fn tell_to_end(owner: &mut Child) {
     owner.stdin.as_mut().unwrap().write_all(b"now\n").unwrap();
 }
 
 #[tokio::test]
 async fn a_killed_owner_leaves_nothing() {
-    let status = ended("a_killed_owner_leaves_nothing", never, |owner| owner.kill().unwrap()).await;
+    let status = ended("a_killed_owner_leaves_nothing", sleep_long, |owner| {
+        owner.kill().unwrap()
+    })
+    .await;
     assert!(status.is_none_or(|status| status.signal() == Some(9)));
 }
 
 #[tokio::test]
 async fn an_owner_ended_by_sigterm_leaves_nothing() {
-    let status = ended("an_owner_ended_by_sigterm_leaves_nothing", never, |owner| {
+    let status = ended("an_owner_ended_by_sigterm_leaves_nothing", sleep_long, |owner| {
         let pid = owner.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     })
@@ -107,7 +110,7 @@ async fn an_owner_that_aborts_leaves_nothing() {
     let status = ended(
         "an_owner_that_aborts_leaves_nothing",
         || std::process::abort(),
-        say_when,
+        tell_to_end,
     )
     .await;
     assert!(status.is_none_or(|status| status.signal() == Some(6)));
@@ -118,7 +121,7 @@ async fn an_owner_that_ends_without_shutting_down_leaves_nothing() {
     let status = ended(
         "an_owner_that_ends_without_shutting_down_leaves_nothing",
         || std::process::exit(3),
-        say_when,
+        tell_to_end,
     )
     .await;
     assert!(status.is_none_or(|status| status.code() == Some(3)));
@@ -137,7 +140,7 @@ async fn an_owner_that_runs_out_of_memory_leaves_nothing() {
         },
         |owner| {
             group = Some(MemoryGroup::with(owner.id(), 128 << 20));
-            say_when(owner);
+            tell_to_end(owner);
         },
     )
     .await;
@@ -443,7 +446,7 @@ impl Drop for UserImage {
 }
 
 #[tokio::test]
-async fn the_user_of_the_image_is_kept_apart_from_pid_1_too() {
+async fn pid_1_has_another_user_than_commands_with_the_images_user() {
     for (user, expected) in [
         ("nobody", "65525:65525\n65534 65534\n"),
         ("1234:4321", "65525:65525\n1234 4321\n"),
@@ -569,7 +572,7 @@ async fn pass_on(mut client: UnixStream, mut engine: UnixStream, mut cut: watch:
     }
 }
 
-async fn replaced_unnoticed(side: Side) {
+async fn assert_replaced_unnoticed(side: Side) {
     let proxy = Proxy::start(side).await;
     let engine = proxy.engine().await;
     let pool = pool("cut")
@@ -614,12 +617,12 @@ async fn replaced_unnoticed(side: Side) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_whose_lifeline_breaks_are_replaced() {
-    replaced_unnoticed(Side::Cut).await;
+    assert_replaced_unnoticed(Side::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_whose_lifeline_is_lost_in_transit_are_replaced_though_they_live_on() {
-    replaced_unnoticed(Side::Kept).await;
+    assert_replaced_unnoticed(Side::Kept).await;
 }
 
 /// With these settings, root of the container can reach its control groups, and so freeze PID 1.

@@ -230,7 +230,7 @@ fn a_waker_that_panics_harms_no_other_call() {
 }
 
 #[test]
-fn a_pool_is_built_used_and_shut_down_where_there_is_no_runtime() {
+fn a_pool_works_without_a_runtime() {
     for way in WAYS {
         let pool = block_on(by(way, pool("plain").max_total(1)).build()).unwrap();
         block_on(use_all(&pool, way));
@@ -280,7 +280,7 @@ fn a_timeout_holds_though_the_runtime_of_the_build_is_not_driven() {
 }
 
 #[test]
-fn streams_are_read_and_written_in_another_runtime_than_that_of_their_command() {
+fn streams_work_in_another_runtime_than_their_command() {
     for way in WAYS {
         let [first, second] = runtimes();
         let pool = first.block_on(by(way, pool("streams")).build()).unwrap();
@@ -583,7 +583,7 @@ fn a_build_that_is_dropped_on_a_plain_thread_leaves_nothing() {
 }
 
 #[test]
-fn a_process_that_has_a_pool_can_end() {
+fn a_process_with_a_pool_can_exit() {
     // Another run of this test binary leaves its pool in a static and ends.
     if std::env::var_os("DOCKERPOOL_TEST_ENDS").is_some() {
         static POOL: OnceLock<Pool> = OnceLock::new();
@@ -591,7 +591,7 @@ fn a_process_that_has_a_pool_can_end() {
         println!("instance={}", POOL.get_or_init(|| pool).instance());
         return;
     }
-    let output = itself(&own_test!("a_process_that_has_a_pool_can_end"))
+    let output = itself(&own_test!("a_process_with_a_pool_can_exit"))
         .env("DOCKERPOOL_TEST_ENDS", "1")
         .output()
         .unwrap();
