@@ -93,7 +93,7 @@ async fn all_bad_values_are_described_in_one_error() {
 }
 
 #[tokio::test]
-async fn zero_and_defaults_mean_what_they_say() {
+async fn zero_and_defaults_have_their_documented_meaning() {
     let engine = FakeEngine::new();
     let builder = || Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
     let pool = builder().build().await.unwrap();

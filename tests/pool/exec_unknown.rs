@@ -261,7 +261,7 @@ async fn an_output_that_breaks_off_is_unknown_and_keeps_its_first_part() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_fails_once_or_twice_is_asked_again() {
+async fn a_query_that_fails_once_or_twice_is_retried() {
     let failed = Reply::Fail(EngineErrorKind::Internal);
     let (out, taint, kills) = outcome(&[failed, Reply::Never, Reply::Code(3)], false).await;
     assert_eq!(out.status, ExitStatus::Exited(3));

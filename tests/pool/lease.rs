@@ -68,7 +68,7 @@ impl tracing::Subscriber for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forgotten_guard_is_logged_with_its_place_and_its_container_is_replaced() {
+async fn a_forgotten_guard_is_logged_with_its_acquire_site_and_its_container_is_replaced() {
     hear_everything();
     let log = Log::default();
     let _log = tracing::subscriber::set_default(log.clone());

@@ -83,7 +83,7 @@ async fn a_refused_acquire_fails_at_once_and_the_pool_stays_usable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_fails_all_waiters_but_one_for_each_other_creation_in_progress() {
+async fn a_refusal_fails_all_waiters_except_one_for_each_creation_in_progress() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).max_concurrent_creates(3).build().await.unwrap();
     engine.answer_once(Call::Create, Answer::Fail(EngineErrorKind::Rejected));
