@@ -1,22 +1,23 @@
-//! What the types forbid does not compile, and what they allow does, and runs.
+//! Proofs by the type system: code that the types forbid does not compile, and code that they allow compiles and
+//! runs.
 //!
-//! Each case in `tests/compile/fail` is given to the compiler with the library that these tests are linked with. What the
-//! compiler says is compared with the `.stderr` file beside the case. To write these files anew:
+//! The test compiles each case in `tests/compile/fail` against the library that this test is linked with. It compares
+//! the messages of the compiler with the `.stderr` file beside the case. To regenerate these files:
 //! `DOCKERPOOL_COMPILE=overwrite cargo test --test compile`.
 //!
-//! The words differ from compiler to compiler, so they are compared on one version only ([`WRITTEN_WITH`]). On any other
-//! the cases must still fail, and with the same error codes. So the tests pass with every compiler the crate builds with, and
-//! a new one cannot make the proofs mean something else unseen.
+//! The messages differ between compilers, so they are compared with one version only ([`WRITTEN_WITH`]). With any
+//! other version, the cases must still fail, with the same error codes. So the tests pass with every supported
+//! compiler, and a new one cannot silently change what is proven.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// The compiler whose words are in the `.stderr` files.
+/// The compiler version that produced the `.stderr` files.
 const WRITTEN_WITH: &str = "rustc 1.95.";
 
-/// Where the cases are.
+/// The directory of the cases.
 const CASES: &str = "tests/compile/fail";
 
 #[path = "compile/pass/lifecycle.rs"]
@@ -24,12 +25,12 @@ mod lifecycle;
 mod support;
 
 #[test]
-fn what_the_types_allow_compiles_and_runs() {
+fn code_the_types_allow_compiles_and_runs() {
     lifecycle::main().unwrap();
 }
 
 #[test]
-fn what_the_types_forbid_does_not_compile() {
+fn code_the_types_forbid_does_not_compile() {
     if support::lacks(support::Capability::Toolchain) {
         return;
     }
@@ -65,21 +66,21 @@ fn what_the_types_forbid_does_not_compile() {
     }
 }
 
-/// The compiler, in the repository, so that it names files as it does when cargo runs it.
+/// Returns the compiler, run in the repository, so that it names files as under cargo.
 fn rustc() -> Command {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or(OsString::from("rustc")));
     rustc.current_dir(env!("CARGO_MANIFEST_DIR"));
     rustc
 }
 
-/// Whether it succeeds, and what it says.
+/// Runs a command. Returns whether it succeeded, and its output.
 fn run(command: &mut Command) -> (bool, String) {
-    let output = command.output().expect("the compiler can be run");
+    let output = command.output().expect("the compiler runs");
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-/// The library as it was built last, which was for this binary or after it.
+/// Returns the library that was built last. It belongs to this binary, or is newer.
 fn library() -> PathBuf {
     let built = fs::read_dir(env::current_exe().unwrap().parent().unwrap()).unwrap();
     let built = built.map(|entry| entry.unwrap()).filter(|entry| {
@@ -101,7 +102,8 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// What the compiler says without the numbers of lines, which change with every comment, and without its summary.
+/// Returns the messages of the compiler without line numbers, which change with every comment, and without the
+/// summary.
 fn plain(words: &str) -> String {
     let mut plain = String::new();
     for line in words.trim_end().lines() {
@@ -124,7 +126,7 @@ fn plain(words: &str) -> String {
     plain.trim_end().to_owned() + "\n"
 }
 
-/// `error[E0599]`, or `error` where the compiler has no code for it.
+/// Returns the heads of the errors: `error[E0599]`, or `error` if the compiler has no code for it.
 fn errors(words: &str) -> Vec<&str> {
     let heads = words.lines().filter(|line| line.starts_with("error"));
     heads.filter_map(|line| line.split(':').next()).collect()

@@ -1,4 +1,4 @@
-//! Every example runs, and says what it is to say.
+//! Runs every example, and asserts its output.
 
 mod support;
 
@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// Cargo, as it is run by hand: what it has set for this test would have it build some dependencies anew, and once more
-/// after it.
+/// Returns a command that runs an example through cargo as from a shell. Some variables that cargo sets for this test
+/// would make it rebuild dependencies, now and once more afterwards.
 ///
-/// Where there is none, the examples that have been built are run as they are: `./dev engines` builds them before.
+/// Without cargo, the command runs the example that `./dev engines` has built before.
 fn example(name: &str) -> Command {
     if !Path::new(env!("CARGO")).exists() {
         let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../debug/examples");
@@ -34,9 +34,9 @@ fn cargo() -> Command {
     cargo
 }
 
-/// Runs one; gives what it printed.
+/// Runs an example. Returns its output.
 fn run(name: &str, args: &[&str]) -> String {
-    // Through cargo, since nothing else says that it is built and where it is. The lock on the target folder is free
+    // Cargo alone knows whether the example is up to date and where it is. The lock on the target directory is free
     // while tests run.
     let output = example(name)
         .args(args)
@@ -50,21 +50,21 @@ fn run(name: &str, args: &[&str]) -> String {
     stdout
 }
 
-/// Asserts that it prints these lines, in this order; others may stand between them.
-fn says(name: &str, args: &[&str], lines: &[&str]) {
+/// Asserts that an example prints these lines in this order. Other lines may stand between them.
+fn assert_prints(name: &str, args: &[&str], lines: &[&str]) {
     let printed = run(name, args);
     let mut rest = printed.lines();
     for line in lines {
         assert!(
             rest.any(|printed| printed == *line),
-            "{name} does not say {line:?} (in this order):\n{printed}"
+            "{name} does not print {line:?} (in this order):\n{printed}"
         );
     }
 }
 
 #[test]
 fn basic() {
-    says(
+    assert_prints(
         "basic",
         &[],
         &[
@@ -87,7 +87,7 @@ fn code_runner() {
 }
 
 #[test]
-fn code_runner_fails_if_a_program_ends_otherwise_than_expected_and_on_bad_calls() {
+fn code_runner_fails_on_an_unexpected_end_of_a_program_and_on_bad_calls() {
     let dir = std::env::temp_dir().join(format!("dockerpool-programs-{}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("wrong.py"), "print('hello')").unwrap();
@@ -115,7 +115,7 @@ fn code_runner_fails_if_a_program_ends_otherwise_than_expected_and_on_bad_calls(
 
 #[test]
 fn custom_labels() {
-    says(
+    assert_prints(
         "custom_labels",
         &[],
         &[
@@ -132,7 +132,7 @@ fn custom_labels() {
 
 #[test]
 fn error_handling() {
-    says(
+    assert_prints(
         "error_handling",
         &[],
         &[
@@ -153,7 +153,7 @@ fn error_handling() {
 
 #[test]
 fn graceful_shutdown() {
-    says(
+    assert_prints(
         "graceful_shutdown",
         &[],
         &[
@@ -166,7 +166,7 @@ fn graceful_shutdown() {
 
 #[test]
 fn high_throughput() {
-    says(
+    assert_prints(
         "high_throughput",
         &[],
         &["100 commands, sum 4950, through 4 containers"],
@@ -175,7 +175,7 @@ fn high_throughput() {
 
 #[test]
 fn metrics() {
-    says(
+    assert_prints(
         "metrics",
         &[],
         &[
@@ -193,7 +193,7 @@ fn metrics() {
 
 #[test]
 fn network_isolation() {
-    says(
+    assert_prints(
         "network_isolation",
         &[],
         &[
@@ -206,7 +206,7 @@ fn network_isolation() {
 
 #[test]
 fn resource_limits() {
-    says(
+    assert_prints(
         "resource_limits",
         &[],
         &[
@@ -221,7 +221,7 @@ fn resource_limits() {
 
 #[test]
 fn stdin_pipe() {
-    says(
+    assert_prints(
         "stdin_pipe",
         &[],
         &[
@@ -236,16 +236,16 @@ fn stdin_pipe() {
 
 #[test]
 fn stream_to_file() {
-    says(
+    assert_prints(
         "stream_to_file",
         &[],
         &["exited 0: 6888896 bytes in the file", r#"on standard error: "done\n""#],
     );
 }
 
-/// An example that nobody runs is one that rots.
+/// An example that no test runs breaks unnoticed.
 #[test]
-fn no_example_is_forgotten() {
+fn every_example_has_a_test() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let there: BTreeSet<String> = std::fs::read_dir(folder.join("examples"))
         .unwrap()
@@ -257,7 +257,7 @@ fn no_example_is_forgotten() {
     for name in there {
         assert!(
             this.contains(&format!("\nfn {name}()")),
-            "the example {name} is not run here"
+            "the example {name} has no test"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! For a long time, everything at random: leases, commands, cancellations, and containers that are killed, stopped, paused
-//! and removed by somebody else. Twenty seconds here; as long as one likes by `./dev soak`.
+//! Everything at random: leases, commands, cancellations, and containers that another client kills, stops, pauses and
+//! removes. Takes ten seconds, or any time by `./dev soak`.
 
 mod support;
 
@@ -16,19 +16,19 @@ use parking_lot::Mutex;
 use support::{containers_of, engine, exec_via, pool};
 use tokio::time::{sleep, timeout};
 
-/// How long, in seconds.
+/// The variable with the duration, in seconds.
 const SECONDS: &str = "DOCKERPOOL_SOAK_SECONDS";
 
-/// What makes the dice fall as they did before, as far as the engine allows.
+/// The variable with the seed of a former run. The engine's timing still differs.
 const SEED: &str = "DOCKERPOOL_SOAK_SEED";
 
 const TOTAL: usize = 6;
 const WORKERS: u64 = 4;
 
-/// What may be added to this process's memory between a tenth of the time and the end, in KiB.
+/// The most that the memory of this process may grow between a tenth of the time and the end, in KiB.
 const GROWTH: u64 = 32 * 1024;
 
-/// The process's memory and descriptors are looked at: one at a time.
+/// Held by each test, since the tests measure the memory and file descriptors of the process.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn number(variable: &str) -> Option<u64> {
@@ -39,7 +39,7 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// What this process has of memory, in KiB, and how many descriptors.
+/// Returns the memory of this process, in KiB, and its number of file descriptors.
 fn held() -> (u64, usize) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -47,12 +47,12 @@ fn held() -> (u64, usize) {
     (memory, std::fs::read_dir("/proc/self/fd").unwrap().count())
 }
 
-/// What all share.
+/// The state that all tasks share.
 struct Soak {
     engine: Arc<DockerEngine>,
     pool: Pool,
     until: Instant,
-    /// Those that somebody else has done something to, noted before it was done.
+    /// The containers hit by `interfere`. Each is noted before it is hit.
     hit: Mutex<HashSet<String>>,
     leases: AtomicUsize,
     commands: AtomicUsize,
@@ -64,11 +64,11 @@ impl Soak {
         Instant::now() < self.until
     }
 
-    /// Leases containers and does with them what users do.
+    /// Leases containers and uses them as an application does.
     async fn work(&self, mut rng: Rng) {
         while self.goes_on() {
             if rng.u8(..8) == 0 {
-                // Given up, perhaps just as it is served.
+                // The acquire is dropped, perhaps just as it is served.
                 let _ = timeout(Duration::from_micros(rng.u64(..2000)), self.pool.acquire()).await;
                 continue;
             }
@@ -91,7 +91,7 @@ impl Soak {
         }
     }
 
-    /// One command, and whether it came to what it must.
+    /// Runs one command and asserts its outcome.
     async fn command(&self, c: &Container<Running>, rng: &mut Rng) {
         let number = rng.u32(..);
         let limit = Duration::from_secs(5);
@@ -108,7 +108,8 @@ impl Soak {
             ),
             7..9 => (format!("echo {number}; kill -9 $$"), ExitStatus::Signaled(9)),
             _ => {
-                // Abandoned: it must be ended, and its container with it unless the agent ends it alone.
+                // The command is dropped. The library must end it, together with its container unless the agent ends
+                // it alone.
                 let mut command = c.command("sleep");
                 let _ = timeout(Duration::from_millis(rng.u64(..200)), command.arg("1000").output()).await;
                 assert!(c.taint().is_some() || exec_via() != ExecVia::Docker, "{c:?}");
@@ -127,7 +128,7 @@ impl Soak {
             Ok(output) if output.status == expected => {
                 assert!(output.stdout_lossy().starts_with(&format!("{number}\n")), "{output:?}");
             }
-            // It was in the way of something, or is the consequence of what was done to it before.
+            // The command ran while its container was hit, or came after that.
             result if tainted || self.was_hit(c) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 assert_typed(c, result);
@@ -141,14 +142,14 @@ impl Soak {
         self.hit.lock().contains(c.id())
     }
 
-    /// Does to containers what others may.
+    /// Hits containers as another client may.
     async fn interfere(&self, mut rng: Rng) {
         let ours = Selector::label(dockerpool::labels::INSTANCE, self.pool.instance());
         while self.goes_on() {
             sleep(Duration::from_millis(rng.u64(300..1500))).await;
             if rng.u8(..4) == 0 {
-                // One in which no command is being started: an engine may wait for ever for one that was frozen just
-                // then, and answer nothing more about its container.
+                // Only an idle container is paused. An engine may wait for ever for a command that was frozen just as
+                // it started, and then answers nothing more about its container.
                 if let Some(c) = self.pool.try_acquire().unwrap() {
                     self.hit.lock().insert(c.id().to_owned());
                     let _ = self.engine.pause(c.id()).await;
@@ -156,11 +157,11 @@ impl Soak {
                 continue;
             }
             let mut found = self.engine.list(&ours).await.unwrap();
-            // A paused one is no longer anybody's but the pool's.
+            // A paused container belongs to the pool alone.
             found.retain(|one| one.state == ContainerState::Running);
             let Some(one) = rng.choice(found) else { continue };
             self.hit.lock().insert(one.id.clone());
-            // It may be gone by now.
+            // The container may be gone by now.
             let _ = match rng.u8(..3) {
                 0 => self.engine.kill(&one.id).await,
                 1 => self.engine.stop(&one.id, Duration::from_secs(1)).await,
@@ -169,7 +170,7 @@ impl Soak {
         }
     }
 
-    /// Looks at the numbers all the time.
+    /// Asserts at short intervals that the pool keeps to its maximum.
     async fn watch(&self) {
         while self.goes_on() {
             let status = self.pool.status();
@@ -187,7 +188,7 @@ fn assert_typed(c: &Container<Running>, result: Result<Output, Error>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn everything_at_random_for_a_while() {
+async fn random_actions_for_a_while_lose_nothing_and_leak_nothing() {
     let _alone = ALONE.lock().await;
     let seconds = number(SECONDS).unwrap_or(10);
     let seed = number(SEED).unwrap_or_else(|| fastrand::u64(..));
@@ -226,20 +227,20 @@ async fn everything_at_random_for_a_while() {
         broken = broken.and(ended);
     }
     if broken.is_err() {
-        // What is paused does not see its owner go.
+        // A paused container does not notice the end of its owner.
         let _ = soak.pool.shutdown().await;
     }
     broken.unwrap();
     let (memory, descriptors) = held();
 
-    // All slots come back, and whoever gets a container gets one that works.
+    // All slots come back, and every container works.
     let all = join_all((0..TOTAL).map(|_| soak.pool.acquire_timeout(Duration::from_secs(60)))).await;
     for c in all {
         assert!(c.unwrap().command("true").status().await.unwrap().success());
     }
     soak.pool.shutdown().await.unwrap();
     assert_eq!(soak.pool.status().total(), 0);
-    support::eventually("those taken out of the pool are gone too", async || {
+    support::eventually("containers taken out of the pool are gone", async || {
         containers_of(&*engine, &soak.pool).await == 0
     })
     .await;
@@ -255,7 +256,8 @@ async fn everything_at_random_for_a_while() {
     );
     assert!(count(&soak.commands) > 0 && !soak.hit.lock().is_empty());
     assert!(memory < memory_early + GROWTH, "{memory_early} to {memory} KiB");
-    // A lifeline for each container, a command for each worker, and the engine's kept connections.
+    // The allowance: a lifeline for each container, a command for each worker, and the kept connections to the
+    // engine.
     assert!(
         descriptors < descriptors_before + 64,
         "{descriptors_before} to {descriptors}"
@@ -268,9 +270,9 @@ async fn everything_at_random_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn very_many_commands_through_one_container() {
+async fn very_many_commands_through_one_container_leak_nothing() {
     let _alone = ALONE.lock().await;
-    // The engine runs forty a second: ten thousand are for those who have the time.
+    // The engine runs forty commands a second, so ten thousand need a long run.
     let count = if number(SECONDS).is_some_and(|seconds| seconds >= 600) {
         10_000
     } else {
@@ -282,7 +284,7 @@ async fn very_many_commands_through_one_container() {
     let mut early = None;
     for number in 0..count {
         let c = pool.acquire().await.unwrap();
-        assert_eq!(c.id(), id, "it was replaced before command {number}");
+        assert_eq!(c.id(), id, "the container was replaced before command {number}");
         let output = c.command("echo").arg(number.to_string()).output().await.unwrap();
         assert_eq!(output.stdout_lossy(), format!("{number}\n"));
         if number == count / 10 {

@@ -1,4 +1,4 @@
-//! Containers without a pool: their life on the real engine, and that none is lost, however a transition ends.
+//! Containers without a pool: their life on the real engine, and that none leaks, however a transition ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use dockerpool::{
 };
 use tokio::runtime::Handle;
 
-/// By this label a test finds its own containers.
+/// The label by which a test finds its own containers.
 const MARK: &str = "test-of-containers";
 
 struct Bench {
@@ -28,12 +28,12 @@ impl Bench {
         }
     }
 
-    /// With the library's own PID 1.
+    /// Returns a spec with the library's PID 1.
     fn spec(&self) -> ContainerSpec {
         ContainerSpec::new(busybox()).memory(64 << 20).label(MARK, &self.mark)
     }
 
-    /// With a PID 1 that ends with exit code 7 when it is asked to.
+    /// Returns a spec with a PID 1 that exits with 7 on SIGTERM.
     fn own_cmd(&self) -> ContainerSpec {
         let program = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
         self.spec().cmd(["sh", "-c", program])
@@ -61,7 +61,7 @@ async fn state<S: State>(container: &Container<S>) -> ContainerState {
     container.inspect().await.unwrap().state
 }
 
-/// The error names its container.
+/// Asserts that an error names its container.
 fn assert_names(error: &Error, name: &str) {
     assert_eq!(error.container(), Some(name), "{error:?}");
     assert!(error.to_string().contains(name), "{error}");
@@ -72,7 +72,7 @@ fn kind(error: &Error) -> EngineErrorKind {
 }
 
 #[tokio::test]
-async fn one_goes_through_its_whole_life() {
+async fn a_container_goes_through_its_whole_life() {
     let bench = Bench::new("life").await;
     let created = bench.created(bench.own_cmd()).await;
     assert_eq!(state(&created).await, ContainerState::Created);
@@ -111,7 +111,7 @@ async fn one_goes_through_its_whole_life() {
 }
 
 #[tokio::test]
-async fn one_with_a_lifeline_is_removed_by_the_engine_when_it_ends() {
+async fn a_container_with_a_lifeline_is_removed_by_the_engine_when_it_ends() {
     let bench = Bench::new("lifeline").await;
     for stop in [true, false] {
         let running = bench.running(bench.spec()).await;
@@ -124,7 +124,7 @@ async fn one_with_a_lifeline_is_removed_by_the_engine_when_it_ends() {
         assert_eq!(exited.exit_code().await.unwrap(), None);
         let name = exited.name().to_owned();
         if stop {
-            // What is gone already counts as removed.
+            // A container that is gone counts as removed.
             exited.remove().await.unwrap();
         } else {
             let error = exited.start().await.unwrap_err();
@@ -135,7 +135,7 @@ async fn one_with_a_lifeline_is_removed_by_the_engine_when_it_ends() {
 }
 
 #[tokio::test]
-async fn a_container_says_what_it_is() {
+async fn a_container_reports_its_properties() {
     let bench = Bench::new("facts").await;
     let created = bench.created(bench.spec().label("mine", "yes")).await;
     let report = created.inspect().await.unwrap();
@@ -143,7 +143,7 @@ async fn a_container_says_what_it_is() {
     assert_eq!(report.name, created.name());
     assert!(created.name().starts_with("dockerpool-"));
     assert_eq!(created.image(), busybox());
-    // Podman says it in full, with the registry it takes it to be of.
+    // Podman adds the registry it assumes.
     assert!(report.image.ends_with(&busybox()), "{}", report.image);
     assert_eq!(created.taint(), None);
     let expected = BTreeMap::from([
@@ -166,11 +166,11 @@ async fn a_container_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_created_is_an_error_and_leaves_nothing() {
+async fn a_failed_creation_is_an_error_and_leaves_nothing() {
     let bench = Bench::new("bad").await;
     let bad = bench.spec().memory(1).working_dir("tmp").env("", "x");
     let Err(Error::Config(problems)) = Container::create(bench.engine.clone(), bad).await else {
-        panic!("a bad spec was taken");
+        panic!("a bad spec was accepted");
     };
     let fields: Vec<_> = problems.iter().map(|problem| problem.field()).collect();
     assert_eq!(fields, ["memory", "working_dir", "env"]);
@@ -187,15 +187,16 @@ async fn what_cannot_be_created_is_an_error_and_leaves_nothing() {
             assert_names(&error, &name);
             assert_eq!(kind(&error), EngineErrorKind::CannotStart);
         }
-        // The engine's init starts, and fails to start the program a little later, which may be after the look at it.
+        // The engine's init starts, and fails to start the program a little later, perhaps after the library's look
+        // at the container.
         Ok(running) => {
-            eventually("its end is seen", async || match running.inspect().await {
+            eventually("the container ends", async || match running.inspect().await {
                 Ok(report) if report.state == ContainerState::Running => false,
                 Ok(report) => {
                     assert!(matches!(report.exit_code, None | Some(127)), "{report:?}");
                     true
                 }
-                // The engine removes it by itself.
+                // The engine removes the container by itself.
                 Err(error) => kind(&error) == EngineErrorKind::NotFound,
             })
             .await;
@@ -205,7 +206,7 @@ async fn what_cannot_be_created_is_an_error_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_transition_of_one_that_was_removed_behind_our_back_names_it() {
+async fn a_transition_of_a_container_removed_by_another_client_names_it() {
     let bench = Bench::new("removed").await;
     let removed = async |id: &str| bench.engine.remove(id).await.unwrap();
     let check = |error: Error, name: &str| {
@@ -243,7 +244,7 @@ async fn a_transition_of_one_that_was_removed_behind_our_back_names_it() {
     assert_eq!(exited.exit_code().await.unwrap(), None);
     check(exited.start().await.unwrap_err(), &name);
 
-    // To end what is gone is no failure.
+    // Ending a container that is gone is a no-op.
     let running = bench.running(bench.spec()).await;
     removed(running.id()).await;
     running.kill().await.unwrap().remove().await.unwrap();
@@ -251,7 +252,7 @@ async fn a_transition_of_one_that_was_removed_behind_our_back_names_it() {
 }
 
 #[tokio::test]
-async fn one_that_somebody_else_has_paused_or_thawed_is_in_the_state_that_was_wanted() {
+async fn a_pause_or_unpause_already_done_by_another_client_succeeds() {
     let bench = Bench::new("paused").await;
     let running = bench.running(bench.spec()).await;
     bench.engine.pause(running.id()).await.unwrap();
@@ -264,7 +265,7 @@ async fn one_that_somebody_else_has_paused_or_thawed_is_in_the_state_that_was_wa
 }
 
 #[tokio::test]
-async fn dropping_one_in_any_state_removes_it() {
+async fn a_container_dropped_in_any_state_is_removed() {
     let bench = Bench::new("dropped").await;
     let created = bench.created(bench.spec()).await;
     assert_eq!(bench.count().await, 1);
@@ -307,7 +308,7 @@ async fn a_transition_dropped_half_way_leaves_nothing_on_the_engine() {
     bench.all_gone().await;
 }
 
-/// In memory, where every answer and every moment can be had.
+/// Creates a container on the in-memory engine, which can give every answer at every moment.
 async fn fake_running(engine: &FakeEngine) -> Container<Running> {
     let spec = ContainerSpec::new("any").cmd(["sleep", "60"]);
     let created = Container::create_on(Handle::current(), Arc::new(engine.clone()), spec)
@@ -316,7 +317,7 @@ async fn fake_running(engine: &FakeEngine) -> Container<Running> {
     created.start().await.unwrap()
 }
 
-/// One transition from the state it needs, with the engine calls of the transition itself answered in this way.
+/// Runs one transition from the state it needs. Only the engine call of the transition itself gets this answer.
 async fn transition(engine: &FakeEngine, call: Call, answer: Answer, polls: usize) -> Option<Result<(), Error>> {
     async fn polled<T>(future: impl Future<Output = Result<T, Error>>, polls: usize) -> Option<Result<(), Error>> {
         let mut future = tokio_test::task::spawn(future);
@@ -370,7 +371,7 @@ async fn transition(engine: &FakeEngine, call: Call, answer: Answer, polls: usiz
         }
         Call::Remove => {
             let container = fake_running(engine).await;
-            // Only what is asked here, not what is then tried in the background.
+            // Only the first removal gets the answer, not its retries in the background.
             if polls > 0 {
                 engine.answer_once(call, answer);
             }
@@ -410,7 +411,7 @@ async fn a_transition_dropped_at_any_poll_under_any_answer_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transition_that_fails_names_its_container_which_is_then_removed() {
+async fn a_failed_transition_names_its_container_which_is_then_removed() {
     for call in TRANSITIONS {
         let engine = FakeEngine::new();
         let result = transition(&engine, call, Answer::Fail(EngineErrorKind::Internal), 8).await;
@@ -427,7 +428,7 @@ async fn a_transition_that_fails_names_its_container_which_is_then_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_never_answers_is_not_waited_for_forever() {
+async fn a_transition_on_an_engine_that_never_answers_times_out() {
     let engine = FakeEngine::new();
     let running = fake_running(&engine).await;
     engine.answer(Call::Pause, Answer::Never);
@@ -437,5 +438,5 @@ async fn an_engine_that_never_answers_is_not_waited_for_forever() {
     assert!(error.is_timeout(), "{error:?}");
     assert_names(&error, &name);
     assert!(begun.elapsed() < Duration::from_secs(60));
-    eventually_now("it is removed", || engine.containers().is_empty()).await;
+    eventually_now("the container is removed", || engine.containers().is_empty()).await;
 }

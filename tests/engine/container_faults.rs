@@ -1,5 +1,5 @@
-//! Containers that somebody else removes, kills, stops or pauses, idle and on loan, or that run out of memory. The pool
-//! notices by itself, and is whole again soon.
+//! Containers that another client removes, kills, stops or pauses, idle or lent, or that run out of memory. The pool
+//! notices by itself and is whole again soon.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use dockerpool::{Container, DockerEngine, Error, ExitStatus, Output, Pool, Runni
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
-/// A death is promised to be seen within 100 ms; ten times that here.
+/// The promise is that a death is noticed within 100 ms. This bound is ten times as long.
 const SEEN: Duration = Duration::from_secs(1);
 
-/// What somebody else does to a container.
+/// Lists what another client can do to a container.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Remove,
@@ -35,8 +35,8 @@ impl Fault {
     }
 }
 
-/// All there may be can be had at once, all of them work, and nothing is left of them.
-async fn whole_to_the_end(engine: &DockerEngine, pool: Pool, gone: &[String]) {
+/// Asserts that all containers can be acquired at once and run commands, and that nothing is left after the shutdown.
+async fn assert_whole_to_the_end(engine: &DockerEngine, pool: Pool, gone: &[String]) {
     let total = pool.status().max_total;
     let all = join_all((0..total).map(|_| pool.acquire())).await;
     for c in &all {
@@ -52,7 +52,7 @@ async fn whole_to_the_end(engine: &DockerEngine, pool: Pool, gone: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_to_idle_containers_is_told_by_the_engine_and_they_are_replaced() {
+async fn idle_containers_hit_by_another_client_are_noticed_by_events_and_replaced() {
     let engine = engine().await;
     let pool = pool("idle-faults").min_idle(2).max_total(2).build().await.unwrap();
     let mut gone = Vec::new();
@@ -60,7 +60,7 @@ async fn what_happens_to_idle_containers_is_told_by_the_engine_and_they_are_repl
         eventually_now("all are up", || pool.status().idle == 2).await;
         let id = pool.acquire().await.unwrap().id().to_owned();
         let (called, idle) = (Instant::now(), async {
-            eventually_now("it is seen", || pool.status().idle < 2).await;
+            eventually_now("the fault is noticed", || pool.status().idle < 2).await;
             Instant::now()
         });
         let happened = async {
@@ -68,7 +68,7 @@ async fn what_happens_to_idle_containers_is_told_by_the_engine_and_they_are_repl
             Instant::now()
         };
         let (seen, happened) = tokio::join!(idle, happened);
-        eventually_now("it is replaced", || pool.status().idle == 2).await;
+        eventually_now("the container is replaced", || pool.status().idle == 2).await;
         println!(
             "{fault:?} of an idle container: the call took {:.1?}, it was seen after {:.1?} and replaced after {:.1?}",
             happened - called,
@@ -79,14 +79,14 @@ async fn what_happens_to_idle_containers_is_told_by_the_engine_and_they_are_repl
         assert!(seen < SEEN, "{fault:?}: {seen:?}");
         gone.push(id);
     }
-    whole_to_the_end(&engine, pool, &gone).await;
+    assert_whole_to_the_end(&engine, pool, &gone).await;
 }
 
-/// What a command comes to whose container is taken from under it.
+/// Asserts the outcome of a command whose container met a fault.
 fn assert_told(fault: Fault, c: &Container<Running>, result: Result<Output, Error>) {
     match result {
         Ok(output) => match fault {
-            // It does not go on: its own time limit ends it.
+            // A paused command does not go on, so its own timeout ends it.
             Fault::Pause => assert!(matches!(output.status, ExitStatus::TimedOut), "{output:?}"),
             _ => assert!(
                 matches!(output.status, ExitStatus::ContainerGone | ExitStatus::Signaled(9)),
@@ -101,7 +101,7 @@ fn assert_told(fault: Fault, c: &Container<Running>, result: Result<Output, Erro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_to_containers_on_loan_is_told_to_their_commands_and_they_are_replaced() {
+async fn lent_containers_hit_by_another_client_fail_their_commands_and_are_replaced() {
     let engine = engine().await;
     let pool = pool("loan-faults").max_total(FAULTS.len()).build().await.unwrap();
     let broken = FAULTS.map(async |fault| {
@@ -115,12 +115,12 @@ async fn what_happens_to_containers_on_loan_is_told_to_their_commands_and_they_a
             .timeout(Duration::from_secs(10))
             .output();
         let fault_in_the_middle = async {
-            eventually_now("it runs", || !processes(&mark).is_empty()).await;
+            eventually_now("the command runs", || !processes(&mark).is_empty()).await;
             fault.happen(&engine, &id).await;
         };
         let (result, ()) = tokio::join!(command, fault_in_the_middle);
         assert_told(fault, &c, result);
-        // And so are those that come after it.
+        // Later commands fail in the same way.
         if !matches!(fault, Fault::Pause) {
             let error = c.command("true").output().await.unwrap_err();
             assert!(matches!(&error, Error::ContainerGone { .. }), "{fault:?}: {error:?}");
@@ -129,11 +129,11 @@ async fn what_happens_to_containers_on_loan_is_told_to_their_commands_and_they_a
         id
     });
     let gone = join_all(broken).await;
-    whole_to_the_end(&engine, pool, &gone).await;
+    assert_whole_to_the_end(&engine, pool, &gone).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_paused_on_loan_and_given_back_is_not_lent_again() {
+async fn a_container_paused_while_lent_is_not_lent_again() {
     let engine = engine().await;
     let pool = pool("paused").max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -141,15 +141,15 @@ async fn one_that_is_paused_on_loan_and_given_back_is_not_lent_again() {
     let mut events = engine.events(&Selector::id(&*id), None);
     let (_, event) = tokio::join!(engine.pause(&id), events.next());
     assert_eq!(event.unwrap().unwrap().kind, EventKind::Paused);
-    // Whoever has it may thaw it and go on.
+    // The lease stays clean, since its owner may unpause the container and go on.
     assert_eq!(c.taint(), None);
     drop(c);
-    eventually_now("it is taken out", || pool.status().total() == 0).await;
-    whole_to_the_end(&engine, pool, &[id]).await;
+    eventually_now("the container is taken out of the pool", || pool.status().total() == 0).await;
+    assert_whole_to_the_end(&engine, pool, &[id]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_runs_out_of_memory_on_loan_says_so_and_is_not_lent_again() {
+async fn a_container_that_runs_out_of_memory_reports_it_and_is_not_lent_again() {
     let engine = engine().await;
     let pool = pool("memory").memory(16 << 20).max_total(2).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -158,5 +158,5 @@ async fn one_that_runs_out_of_memory_on_loan_says_so_and_is_not_lent_again() {
     assert_eq!(output.status, ExitStatus::OutOfMemory);
     assert_eq!(c.taint(), Some(Taint::OutOfMemory));
     drop(c);
-    whole_to_the_end(&engine, pool, &[id]).await;
+    assert_whole_to_the_end(&engine, pool, &[id]).await;
 }

@@ -1,5 +1,5 @@
-//! A real engine that is stopped, killed, frozen, starved of disk: typed errors, no leak, and the pool whole again soon
-//! after it answers. Each on an engine of the test's own.
+//! Faults of a real engine, which is stopped, killed, frozen, or out of disk: errors are typed, nothing leaks, and
+//! the pool is whole again soon after the engine answers. Each test has an engine of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 
 const TOTAL: usize = 3;
 
-/// Full capacity is promised within 5 s and the time of a creation once the engine answers; five times that here.
+/// The promise is full capacity within 5 s plus the time of one creation once the engine answers. This bound is five
+/// times as long.
 const WHOLE_AGAIN: Duration = Duration::from_secs(25 + 5);
 
 fn pool_on(engine: &Arc<DockerEngine>, name: &str) -> PoolBuilder {
@@ -25,7 +26,7 @@ fn pool_on(engine: &Arc<DockerEngine>, name: &str) -> PoolBuilder {
         .engine_timeout(Duration::from_secs(5))
 }
 
-/// Watches the pool's numbers until it is asked whether they were right throughout.
+/// Watches the counts of a pool. Asserts at the end that they never exceeded the maximum.
 struct Numbers(JoinHandle<()>);
 
 impl Numbers {
@@ -40,13 +41,13 @@ impl Numbers {
         }))
     }
 
-    async fn were_right(self) {
+    async fn assert_never_exceeded(self) {
         self.0.abort();
         assert!(self.0.await.unwrap_err().is_cancelled());
     }
 }
 
-/// A lease with a command in it that goes on until the engine makes an end of it.
+/// Leases a container and runs a command in it until the engine ends it.
 fn lease_with_command(pool: &Pool) -> JoinHandle<(String, Result<Output, Error>)> {
     let pool = pool.clone();
     tokio::spawn(async move {
@@ -56,11 +57,11 @@ fn lease_with_command(pool: &Pool) -> JoinHandle<(String, Result<Output, Error>)
     })
 }
 
-/// A failure says on which container, what failed, and that another try may do.
+/// Asserts that a failure names its container and its cause, and is retryable.
 fn assert_typed(container: &str, result: Result<Output, Error>) {
     match result {
         Ok(output) => assert!(
-            // An engine that ends in good order kills its containers first, and may still tell of that.
+            // An engine that shuts down in good order kills its containers first, and may still report that.
             matches!(
                 output.status,
                 ExitStatus::ContainerGone | ExitStatus::Unknown | ExitStatus::Signaled(9)
@@ -75,8 +76,8 @@ fn assert_typed(container: &str, result: Result<Output, Error>) {
     }
 }
 
-/// All there may be can be had, and every one of them works.
-async fn whole_again(what: &str, pool: &Pool) {
+/// Asserts that all containers can be acquired in time and that each of them runs a command.
+async fn assert_whole_again(what: &str, pool: &Pool) {
     let answered = Instant::now();
     let all = join_all((0..TOTAL).map(|_| pool.acquire_timeout(2 * WHOLE_AGAIN))).await;
     let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
@@ -89,15 +90,15 @@ async fn whole_again(what: &str, pool: &Pool) {
     assert!(took < WHOLE_AGAIN, "{took:?}");
 }
 
-/// Nothing is left, and nothing was ever too many.
-async fn ended_well(engine: &DockerEngine, pool: Pool, numbers: Numbers) {
+/// Asserts that nothing is left and that the counts were right throughout.
+async fn assert_ended_well(engine: &DockerEngine, pool: Pool, numbers: Numbers) {
     pool.shutdown().await.unwrap();
     assert_eq!(pool.status().total(), 0);
-    numbers.were_right().await;
+    numbers.assert_never_exceeded().await;
     assert_eq!(containers_of(engine, &pool).await, 0);
 }
 
-/// Both idle containers and one with a command in it are there as the daemon goes; it comes back after a while.
+/// Ends the daemon while two containers are idle and one runs a command, and starts it again after a while.
 async fn restarted(what: &str, options: &str, signal: &str) {
     let mut private = PrivateEngine::start(options).await;
     let engine = private.connect().await;
@@ -107,13 +108,13 @@ async fn restarted(what: &str, options: &str, signal: &str) {
     eventually_now("all are up", || pool.status().idle == 2 && pool.status().in_use == 1).await;
 
     private.end(signal).await;
-    // All are tainted as their lifelines break, also those that live on.
-    eventually_now("none is lent any more", || pool.status().idle == 0).await;
+    // The broken lifelines taint all containers, also those that live on.
+    eventually_now("no container is idle", || pool.status().idle == 0).await;
     let (container, result) = busy.await.unwrap();
     assert_typed(&container, result);
     let error = pool.acquire_timeout(Duration::from_secs(1)).await.unwrap_err();
     assert!(error.is_timeout() && error.is_retryable(), "{error:?}");
-    let cause = error.engine_error().expect("a creation was tried meanwhile").kind();
+    let cause = error.engine_error().expect("a creation was tried").kind();
     assert!(
         matches!(
             cause,
@@ -123,21 +124,21 @@ async fn restarted(what: &str, options: &str, signal: &str) {
     );
 
     private.dockerd().await;
-    whole_again(what, &pool).await;
-    // The stream of events is there again.
+    assert_whole_again(what, &pool).await;
+    // The pool has subscribed to events again.
     let idle = pool.acquire().await.unwrap().id().to_owned();
-    eventually_now("it is whole", || {
+    eventually_now("the pool is whole", || {
         pool.status().in_use == 0 && pool.status().creating == 0
     })
     .await;
     let before = pool.status();
     engine.kill(&idle).await.unwrap();
-    eventually_now("a death is told", || pool.status().idle < before.idle).await;
-    ended_well(&engine, pool, numbers).await;
+    eventually_now("the death is noticed", || pool.status().idle < before.idle).await;
+    assert_ended_well(&engine, pool, numbers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_stopped_and_started() {
+async fn a_pool_recovers_from_an_engine_that_is_stopped_and_started() {
     if lacks(Capability::Root) {
         return;
     }
@@ -145,7 +146,7 @@ async fn an_engine_that_is_stopped_and_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_stopped_and_started_while_containers_live_on() {
+async fn a_pool_recovers_from_a_restart_during_which_containers_live_on() {
     if lacks(Capability::Root) {
         return;
     }
@@ -153,7 +154,7 @@ async fn an_engine_that_is_stopped_and_started_while_containers_live_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_killed_and_started() {
+async fn a_pool_recovers_from_an_engine_that_is_killed_and_started() {
     if lacks(Capability::Root) {
         return;
     }
@@ -161,7 +162,7 @@ async fn an_engine_that_is_killed_and_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_accepts_and_does_not_answer_for_ten_seconds() {
+async fn a_pool_recovers_from_an_engine_that_accepts_but_does_not_answer_for_ten_seconds() {
     if lacks(Capability::Root) {
         return;
     }
@@ -181,7 +182,7 @@ async fn an_engine_that_accepts_and_does_not_answer_for_ten_seconds() {
     assert!(frozen.elapsed() < Duration::from_secs(9), "{:?}", frozen.elapsed());
     assert!(c.taint().is_some());
     drop(c);
-    // What is idle is still lent; there is no more when that is gone.
+    // Idle containers are still lent. After them, acquires time out.
     let lent = [
         pool.try_acquire().unwrap().unwrap(),
         pool.try_acquire().unwrap().unwrap(),
@@ -192,12 +193,12 @@ async fn an_engine_that_accepts_and_does_not_answer_for_ten_seconds() {
     tokio::time::sleep(Duration::from_secs(10).saturating_sub(frozen.elapsed())).await;
     private.signal("CONT").await;
 
-    whole_again("frozen for ten seconds", &pool).await;
-    ended_well(&engine, pool, numbers).await;
+    assert_whole_again("frozen for ten seconds", &pool).await;
+    assert_ended_well(&engine, pool, numbers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
+async fn a_pool_recovers_from_a_full_disk_and_from_a_removed_image() {
     if lacks(Capability::Root) {
         return;
     }
@@ -221,9 +222,9 @@ async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
     );
     assert!(error.is_retryable());
     private.run(&format!("rm {data}/filler")).await;
-    whole_again("disk full", &pool).await;
+    assert_whole_again("disk full", &pool).await;
 
-    // An image that is in use can be taken away only by force, which takes its name.
+    // An image in use can be removed only by force, which removes its name.
     let options = bollard::query_parameters::RemoveImageOptions {
         force: true,
         ..Default::default()
@@ -238,12 +239,12 @@ async fn an_engine_whose_disk_is_full_and_whose_image_is_removed() {
     assert_eq!(error.kind(), EngineErrorKind::ImageNotFound, "{error:?}");
     assert!(!error.is_retryable());
     private.load_image().await;
-    whole_again("image removed", &pool).await;
-    ended_well(&engine, pool, numbers).await;
+    assert_whole_again("image removed", &pool).await;
+    assert_ended_well(&engine, pool, numbers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_is_removed_and_made_again() {
+async fn a_pool_recovers_from_a_network_that_is_removed_and_made_again() {
     if lacks(Capability::Root) {
         return;
     }
@@ -280,11 +281,11 @@ async fn a_network_that_is_removed_and_made_again() {
         "{error:?}"
     );
     engine.bollard().create_network(request).await.unwrap();
-    whole_again("network removed", &pool).await;
-    ended_well(&engine, pool, numbers).await;
+    assert_whole_again("network removed", &pool).await;
+    assert_ended_well(&engine, pool, numbers).await;
 }
 
-/// Leaves two idle ones and room for a third.
+/// Leaves two idle containers and a free slot for a third.
 async fn discard_one(pool: &Pool) {
     let all = join_all((0..TOTAL).map(|_| pool.acquire())).await;
     for (c, discard) in all.into_iter().zip([true, false, false]) {
@@ -293,10 +294,13 @@ async fn discard_one(pool: &Pool) {
             c.discard();
         }
     }
-    eventually_now("one is gone", || pool.status().idle == 2 && pool.status().total() == 2).await;
+    eventually_now("one container is removed", || {
+        pool.status().idle == 2 && pool.status().total() == 2
+    })
+    .await;
 }
 
-/// What is idle is lent all the time; why there is no third.
+/// Asserts that idle containers are lent although no third can be created. Returns the reason.
 async fn cannot_refill(pool: &Pool) -> dockerpool::EngineError {
     let _lent = [
         pool.try_acquire().unwrap().unwrap(),
@@ -304,5 +308,5 @@ async fn cannot_refill(pool: &Pool) -> dockerpool::EngineError {
     ];
     let error = pool.acquire_timeout(Duration::from_secs(10)).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
-    error.engine_error().expect("a creation was tried meanwhile").clone()
+    error.engine_error().expect("a creation was tried").clone()
 }

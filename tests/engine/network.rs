@@ -1,4 +1,5 @@
-//! Networks: none, existing, created; who reaches whom; what stays and what goes.
+//! Networks: none, existing, or created; which containers reach each other; which networks stay and which are
+//! removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{DockerEngine, EngineErrorKind, Error, Network, Pool, PooledContainer, labels};
 
-/// A name nobody else has, and the end of what has it when the test is over, however it ends.
+/// Holds a unique name. Removes all networks of this name when dropped, so that also a failed test leaves none.
 struct Name(String);
 
 impl Name {
@@ -23,7 +24,7 @@ impl Drop for Name {
         let name = self.0.clone();
         finish(async move {
             let engine = engine().await;
-            // After a failed test its containers are only just being removed.
+            // After a failed test, the containers of the network may still be in removal.
             for _ in 0..100 {
                 let left = all(&engine, &name).await;
                 for network in &left {
@@ -38,7 +39,7 @@ impl Drop for Name {
     }
 }
 
-/// The ids of all networks of this name.
+/// Returns the ids of all networks of this name.
 async fn all(engine: &DockerEngine, name: &str) -> Vec<String> {
     let options = ListNetworksOptions {
         filters: Some([("name".to_owned(), vec![name.to_owned()])].into()),
@@ -55,7 +56,7 @@ async fn find(engine: &DockerEngine, name: &str) -> Option<NetworkInspect> {
     engine.bollard().inspect_network(name, options).await.ok()
 }
 
-/// Makes one as somebody else would.
+/// Creates a network as another client would.
 async fn make(engine: &DockerEngine, name: &str) {
     let request = NetworkCreateRequest {
         name: name.to_owned(),
@@ -64,7 +65,7 @@ async fn make(engine: &DockerEngine, name: &str) {
     engine.bollard().create_network(request).await.unwrap();
 }
 
-/// The container's own address on its network.
+/// Returns the container's address on its network.
 async fn address(c: &PooledContainer) -> String {
     let found = c.exec(["hostname", "-i"]).await.unwrap();
     found.stdout_lossy().trim().to_owned()
@@ -80,7 +81,7 @@ async fn serve(c: &PooledContainer, words: &str) {
     assert!(served.status.success(), "{served:?}");
 }
 
-/// What a container gets from a server, if it reaches it.
+/// Returns the container's answer from a server, or `None` if it cannot be reached.
 async fn fetch(c: &PooledContainer, host: &str) -> Option<String> {
     let program = "import socket, sys\nprint(socket.create_connection((sys.argv[1], 80), 3).recv(99).decode())";
     let fetched = c.exec(["python3", "-c", program, host]).await.unwrap();
@@ -91,7 +92,7 @@ async fn fetch(c: &PooledContainer, host: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn without_a_network_there_is_nothing_but_the_loopback_interface() {
+async fn a_container_without_a_network_has_only_the_loopback_interface() {
     for builder in [pool("none"), pool("none").network(Network::none())] {
         let pool = builder.build().await.unwrap();
         let c = pool.acquire().await.unwrap();
@@ -105,7 +106,7 @@ async fn without_a_network_there_is_nothing_but_the_loopback_interface() {
 }
 
 #[tokio::test]
-async fn containers_of_one_pool_talk_to_each_other_and_a_pool_beside_it_cannot_be_reached() {
+async fn containers_of_one_network_reach_each_other_and_not_those_of_another() {
     let (ours, others) = (Name::new(), Name::new());
     let one = pool("talking")
         .image(python())
@@ -124,8 +125,8 @@ async fn containers_of_one_pool_talk_to_each_other_and_a_pool_beside_it_cannot_b
     assert_eq!(fetch(&b, &address(&a).await).await.as_deref(), Some("here"));
     if !lacks(Capability::Iptables) {
         assert_eq!(fetch(&b, a.name()).await.as_deref(), Some("here"), "by name");
-        // Podman lets its bridges reach each other, and its Docker API cannot ask for the option that forbids it: there the name
-        // is not known, and no more.
+        // Podman's bridges reach each other, and its Docker API has no option that forbids it. On Podman only the
+        // names are separate.
         let is_podman = is_podman().await;
         let reached = is_podman.then_some("there");
         assert_eq!(fetch(&b, &address(&stranger).await).await.as_deref(), reached);
@@ -135,7 +136,7 @@ async fn containers_of_one_pool_talk_to_each_other_and_a_pool_beside_it_cannot_b
             is_podman.then_some("here")
         );
     }
-    // It is there, and only not to be reached from elsewhere.
+    // The server of the other network runs, and only cannot be reached from here.
     assert_eq!(fetch(&stranger, "127.0.0.1").await.as_deref(), Some("there"));
 
     drop((a, b, stranger));
@@ -160,7 +161,7 @@ async fn an_existing_network_is_used_and_stays() {
 }
 
 #[tokio::test]
-async fn a_missing_network_is_said_at_build() {
+async fn a_missing_network_fails_the_build() {
     let name = Name::new();
     let error = pool("missing")
         .network(Network::existing(&name.0))
@@ -177,7 +178,7 @@ async fn a_missing_network_is_said_at_build() {
 }
 
 #[tokio::test]
-async fn a_created_network_has_driver_and_labels_and_goes_only_if_that_was_asked() {
+async fn a_created_network_has_driver_and_labels_and_is_removed_only_on_request() {
     let engine = engine().await;
     for asked in [true, false] {
         let name = Name::new();
@@ -202,7 +203,7 @@ async fn a_created_network_has_driver_and_labels_and_goes_only_if_that_was_asked
 }
 
 #[tokio::test]
-async fn one_that_was_there_before_is_used_and_stays_although_its_removal_was_asked() {
+async fn a_network_from_before_is_used_and_stays_although_its_removal_was_requested() {
     let (engine, name) = (engine().await, Name::new());
     make(&engine, &name.0).await;
     let network = Network::create(&name.0).remove_on_shutdown();
@@ -213,7 +214,7 @@ async fn one_that_was_there_before_is_used_and_stays_although_its_removal_was_as
 }
 
 #[tokio::test]
-async fn one_that_was_there_before_and_lets_out_is_not_taken_for_an_internal_one() {
+async fn a_network_from_before_that_is_not_internal_is_not_used_as_an_internal_one() {
     let (engine, name) = (engine().await, Name::new());
     make(&engine, &name.0).await;
     let error = pool("lets-out")
@@ -226,7 +227,7 @@ async fn one_that_was_there_before_and_lets_out_is_not_taken_for_an_internal_one
 }
 
 #[tokio::test]
-async fn several_pools_that_create_the_same_network_at_once_make_one() {
+async fn pools_that_create_the_same_network_concurrently_make_one() {
     let (engine, name) = (engine().await, Name::new());
     let build = || {
         let network = Network::create(&name.0).remove_on_shutdown();
@@ -236,14 +237,17 @@ async fn several_pools_that_create_the_same_network_at_once_make_one() {
     let pools = [a, b, c, d].map(Result::unwrap);
     assert_eq!(all(&engine, &name.0).await.len(), 1);
     for pool in &pools {
-        assert!(find(&engine, &name.0).await.is_some(), "the last one takes it away");
+        assert!(
+            find(&engine, &name.0).await.is_some(),
+            "only the last pool removes the network"
+        );
         pool.shutdown().await.unwrap();
     }
     assert!(find(&engine, &name.0).await.is_none());
 }
 
 #[tokio::test]
-async fn a_network_that_somebody_took_away_is_created_again() {
+async fn a_network_removed_by_another_client_is_created_again() {
     let (engine, name) = (engine().await, Name::new());
     let network = Network::create(&name.0).remove_on_shutdown();
     let pool = pool("again").network(network).build().await.unwrap();
@@ -255,7 +259,7 @@ async fn a_network_that_somebody_took_away_is_created_again() {
 }
 
 #[tokio::test]
-async fn it_is_removed_also_when_leases_had_to_be_ended() {
+async fn a_network_is_removed_also_when_leases_had_to_be_ended() {
     let (engine, name) = (engine().await, Name::new());
     let network = Network::create(&name.0).remove_on_shutdown();
     let pool = pool("leases").network(network).build().await.unwrap();
@@ -267,7 +271,7 @@ async fn it_is_removed_also_when_leases_had_to_be_ended() {
 }
 
 #[tokio::test]
-async fn a_bad_driver_is_said_at_build_and_leaves_nothing() {
+async fn a_bad_network_driver_fails_the_build_and_leaves_nothing() {
     let (engine, name) = (engine().await, Name::new());
     let network = Network::create(&name.0).driver("no-such-driver").remove_on_shutdown();
     let error = pool("driver").network(network).build().await.unwrap_err();
@@ -278,7 +282,7 @@ async fn a_bad_driver_is_said_at_build_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_bad_name_is_said_before_anything_is_done() {
+async fn a_bad_network_name_is_refused_before_any_call() {
     let engine = FakeEngine::new();
     let error = Pool::builder("name")
         .image("any")
@@ -295,7 +299,7 @@ async fn a_bad_name_is_said_before_anything_is_done() {
 }
 
 #[tokio::test]
-async fn a_build_that_fails_or_is_dropped_takes_its_network_away() {
+async fn a_build_that_fails_or_is_dropped_removes_its_network() {
     for answer in [Answer::Fail(EngineErrorKind::Rejected), Answer::Never] {
         for call in [Call::Image, Call::Create] {
             let engine = FakeEngine::new();
@@ -307,7 +311,10 @@ async fn a_build_that_fails_or_is_dropped_takes_its_network_away() {
                 .build();
             let built = tokio::time::timeout(Duration::from_millis(100), build).await;
             assert!(!matches!(built, Ok(Ok(_))));
-            crate::support::eventually_now("it is gone", || !engine.networks().contains(&"net".to_owned())).await;
+            crate::support::eventually_now("the network is removed", || {
+                !engine.networks().contains(&"net".to_owned())
+            })
+            .await;
             assert!(engine.calls(Call::Prepare) == 1 && engine.calls(Call::Release) >= 1);
         }
     }

@@ -1,4 +1,4 @@
-//! Typed setters and the raw configuration: all of it reaches the engine, and what contradicts itself is refused.
+//! Typed setters and the raw configuration: both reach the engine whole, and contradictions are refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,9 +34,9 @@ async fn sh(c: &PooledContainer, script: &str) -> String {
 #[tokio::test]
 async fn typed_setters_reach_the_engine_and_the_container() {
     let is_podman = is_podman().await;
-    // It does not know the owner of a file system in memory.
+    // Podman's API has no option for the owner of a tmpfs.
     let owner = if is_podman { "mode=1777" } else { "uid=123" };
-    // On Podman no other can be asked for.
+    // On Podman, only the default runtime can be requested.
     let runtime = crate::support::engine()
         .await
         .bollard()
@@ -70,9 +70,9 @@ async fn typed_setters_reach_the_engine_and_the_container() {
     assert_eq!((host.memory, host.memory_swap), (Some(48 << 20), Some(48 << 20)));
     assert_eq!((host.nano_cpus, host.pids_limit), (Some(500_000_000), Some(77)));
     assert_eq!((host.readonly_rootfs, host.shm_size), (Some(true), Some(3 << 20)));
-    // Podman says `oci`, whatever it uses.
+    // Podman reports `oci` for every runtime.
     assert_eq!(host.runtime.as_deref(), Some(if is_podman { "oci" } else { &*runtime }));
-    // Podman lists them; what it comes to is seen below.
+    // Podman reports a list of its own. The capabilities in force are checked below.
     assert!(is_podman || host.cap_drop.unwrap() == ["ALL"]);
     assert_eq!(host.network_mode.as_deref(), Some("none"));
     assert_eq!(found.config.unwrap().labels.unwrap()["mine"], "yes");
@@ -86,14 +86,14 @@ async fn typed_setters_reach_the_engine_and_the_container() {
         Some("ok")
     );
     assert!(sh(&c, "touch /x 2>&1").await.contains("Read-only"));
-    // What is executed may have the hard limit as its soft one: with Podman always, with runc 1.1 now and then.
+    // A command may get the hard limit as its soft limit: always on Podman, sometimes with runc 1.1.
     let limits = sh(&c, "ulimit -Sn; ulimit -Hn").await;
     assert!(matches!(&*limits, "100\n200" | "200\n200"), "{limits}");
     let (owner, mode) = if is_podman { ("0", "1777") } else { ("123", "755") };
     assert_eq!(sh(&c, "stat -c '%u %a' /owned").await, format!("{owner} {mode}"));
     let sizes = sh(&c, "df -k /scratch /owned /dev/shm | awk 'NR>1 {print $2}'").await;
     assert_eq!(sizes, "1024\n2048\n3072");
-    // CAP_NET_BIND_SERVICE is the tenth.
+    // CAP_NET_BIND_SERVICE has the number 10.
     assert_eq!(
         sh(&c, "grep CapBnd /proc/self/status").await,
         "CapBnd:\t0000000000000400"
@@ -117,7 +117,7 @@ async fn the_raw_configuration_reaches_the_engine_whole_beside_the_setters() {
         tmpfs: Some(HashMap::from([("/raw".into(), "size=1m".into())])),
         ..Default::default()
     };
-    // Without the memory that `crate::support::pool` sets.
+    // Not `crate::support::pool`, since that sets a memory limit.
     let pool = Pool::builder("raw")
         .image(crate::support::busybox())
         .min_idle(0)
@@ -139,22 +139,26 @@ async fn the_raw_configuration_reaches_the_engine_whole_beside_the_setters() {
         (Some(50 << 20), Some(50 << 20))
     );
     assert_eq!(inspected.extra_hosts, host.extra_hosts);
-    assert_eq!(inspected.pids_limit, Some(512), "a default where neither says anything");
+    assert_eq!(
+        inspected.pids_limit,
+        Some(512),
+        "the default applies if neither sets a limit"
+    );
     let found = found.config.unwrap().labels.unwrap();
     assert_eq!((found["raw"].as_str(), found[labels::POOL].as_str()), ("yes", "raw"));
     drop(c);
     pool.shutdown().await.unwrap();
-    // What was given is as it was.
+    // The caller's values are unchanged.
     assert_eq!(config.labels.unwrap().len(), 1);
     assert_eq!(host.network_mode, None);
 }
 
-/// The fields a build complains about.
+/// Returns the fields a build complains about.
 async fn complaints(change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Vec<String> {
     let engine = FakeEngine::new();
     let builder = Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
     let error = change(builder).build().await.unwrap_err();
-    assert_eq!(engine.calls(Call::Check), 0, "nothing is done");
+    assert_eq!(engine.calls(Call::Check), 0, "no call is made");
     match error {
         Error::Config(problems) => problems.iter().map(|problem| problem.field().to_owned()).collect(),
         error => panic!("{error:?}"),
@@ -162,7 +166,7 @@ async fn complaints(change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Vec<Stri
 }
 
 #[tokio::test]
-async fn what_is_said_twice_and_differently_or_breaks_the_pool_is_refused_by_field_at_build() {
+async fn contradictions_and_settings_that_break_the_pool_are_refused_by_field() {
     let host = || HostConfig {
         memory: Some(64 << 20),
         network_mode: Some("bridge".into()),
@@ -210,7 +214,7 @@ async fn bad_values_of_the_setters_are_named() {
 }
 
 #[tokio::test]
-async fn containers_tell_by_their_labels_whose_they_are_and_what_they_were_made_from() {
+async fn labels_name_the_owner_of_a_container_and_the_spec_it_was_made_from() {
     let build = |memory: u64| {
         let engine = FakeEngine::new();
         let builder = Pool::builder("labelled").image("any").engine(Arc::new(engine.clone()));
@@ -238,7 +242,7 @@ async fn containers_tell_by_their_labels_whose_they_are_and_what_they_were_made_
     assert!(of_a.keys().all(|name| labels::is_reserved(name)));
 }
 
-/// Pools of each way of running commands.
+/// Returns pool builders for all ways of running commands.
 fn ways(name: &str) -> [PoolBuilder; 3] {
     [
         pool(name).exec_via(ExecVia::Docker),
@@ -247,7 +251,7 @@ fn ways(name: &str) -> [PoolBuilder; 3] {
     ]
 }
 
-/// The numbers of the capabilities that are dropped by default, as in `linux/capability.h`.
+/// The capabilities that are dropped by default, by their numbers in `linux/capability.h`.
 const NET_RAW: u64 = 1 << 13;
 const DROPPED: u64 = NET_RAW | 1 << 27 | 1 << 29 | 1 << 31 | 1 << 10 | 1 << 18;
 /// `CHOWN`, `KILL`, `SETGID`, `SETUID`.
@@ -259,10 +263,10 @@ async fn capabilities(c: &PooledContainer, of: &str, set: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn the_default_hardening_is_read_back_from_inside() {
+async fn the_default_hardening_is_in_force_inside_the_container() {
     let is_podman = is_podman().await;
     let info = engine().await.bollard().info().await.unwrap();
-    // It gives what it executes in a container the value of its caller.
+    // `crun exec` gives a command the value of its caller.
     let is_crun = info.default_runtime.unwrap().ends_with("crun");
     for (pool, is_engines) in ways("hardened").into_iter().zip([true, false, false]) {
         let pool = pool.build().await.unwrap();
@@ -278,7 +282,7 @@ async fn the_default_hardening_is_read_back_from_inside() {
         let of_command: i32 = sh(&c, "cat /proc/self/oom_score_adj").await.parse().unwrap();
         assert!(of_command >= 500 || is_crun && is_engines, "{of_command}");
         assert_eq!(sh(&c, "ulimit -Sc; ulimit -Hc").await, "0\n0");
-        // What the library itself needs is left: other users, their files, their end.
+        // The library's own needs are met: to run as other users, to give files to them, and to end their processes.
         let mut other = c.command("id");
         assert_eq!(
             other.args(["-u"]).user("123:456").output_string().await.unwrap(),
@@ -288,7 +292,7 @@ async fn the_default_hardening_is_read_back_from_inside() {
         assert_eq!(sh(&c, script).await, "123:456");
         let host = inspect(&c).await.host_config.unwrap();
         assert_eq!(host.oom_score_adj, Some(500));
-        // Podman lists those only that it would have given. What it comes to is seen above.
+        // Podman reports only the capabilities that it would have granted. Those in force are checked above.
         let dropped = host.cap_drop.unwrap_or_default();
         for name in [
             "NET_RAW",
@@ -309,7 +313,7 @@ async fn the_default_hardening_is_read_back_from_inside() {
 }
 
 #[tokio::test]
-async fn the_default_hardening_gives_way_to_setters_and_to_the_raw_configuration() {
+async fn the_default_hardening_yields_to_setters_and_to_the_raw_configuration() {
     for pool in ways("softened") {
         let core = ResourcesUlimits {
             name: Some("core".into()),
@@ -330,14 +334,14 @@ async fn the_default_hardening_gives_way_to_setters_and_to_the_raw_configuration
         let bounding = capabilities(&c, "self", "CapBnd").await;
         assert_eq!(bounding & DROPPED, NET_RAW, "{bounding:x}");
         assert_eq!(sh(&c, "cat /proc/1/oom_score_adj").await, "100");
-        // In blocks of 512 bytes.
+        // The limit is in blocks of 512 bytes.
         assert_eq!(sh(&c, "ulimit -Hc").await, "8");
         drop(c);
         pool.shutdown().await.unwrap();
     }
 }
 
-/// An image that declares a check of its health, which leaves a mark, and two volumes. Removed when this is dropped.
+/// An image that declares two volumes and a health check, which creates a file. Removed when dropped.
 struct Declaring(String);
 
 impl Declaring {
@@ -358,7 +362,7 @@ impl Declaring {
             container: Some(id.clone()),
             repo: Some(format!("localhost/{name}")),
             tag: Some("1".into()),
-            // Podman 4.3 does not take them from the configuration.
+            // Podman 4.3 does not take volumes from the configuration.
             changes: Some("VOLUME /data\nVOLUME /more/data".into()),
             ..Default::default()
         };
@@ -396,7 +400,7 @@ impl Drop for Declaring {
     }
 }
 
-/// What is mounted on a directory of a container.
+/// Returns the types of the mounts on a directory of a container.
 fn mounted(found: &ContainerInspectResponse, on: &str) -> Vec<String> {
     let mounts = found.mounts.iter().flatten();
     let on_it = mounts.filter(|mount| mount.destination.as_deref() == Some(on));
@@ -404,7 +408,7 @@ fn mounted(found: &ContainerInspectResponse, on: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_an_image_declares_is_not_done_unless_asked_for() {
+async fn declarations_of_an_image_apply_only_on_request() {
     let image = Declaring::make().await;
     let is_podman = is_podman().await;
     for pool in ways("declaring") {
@@ -417,7 +421,7 @@ async fn what_an_image_declares_is_not_done_unless_asked_for() {
             .unwrap();
         let c = pool.acquire().await.unwrap();
         let found = inspect(&c).await;
-        // Without a check there is no state of health, or one that says so.
+        // Without a health check, the state is absent or `none`.
         let health = found.state.as_ref().and_then(|state| state.health.as_ref()?.status);
         assert!(
             health.is_none_or(|health| matches!(&*health.to_string(), "" | "none")),
@@ -428,7 +432,7 @@ async fn what_an_image_declares_is_not_done_unless_asked_for() {
             let line = sh(&c, &format!("awk '$2 == \"{path}\"' /proc/mounts")).await;
             assert!(line.starts_with("tmpfs ") && line.contains("size=32768k"), "{line:?}");
             assert!(line.contains("noexec"), "{line:?}");
-            // Of any user, up to its size, and before the container's memory is full.
+            // Any user can write, up to the size of the tmpfs and before the memory limit of the container.
             let write = format!("head -c 40000000 /dev/zero > {path}/x; wc -c < {path}/x; rm {path}/x");
             let written: u64 = sh(&c, &write).await.parse().unwrap();
             assert!((30 << 20..=32 << 20).contains(&written), "{path}: {written}");
@@ -437,7 +441,7 @@ async fn what_an_image_declares_is_not_done_unless_asked_for() {
         pool.shutdown().await.unwrap();
     }
 
-    // Asked for.
+    // Here the health check and the volume are requested.
     for pool in ways("declaring-asked") {
         let mine = Mount {
             target: Some("/more/data".into()),
@@ -466,9 +470,9 @@ async fn what_an_image_declares_is_not_done_unless_asked_for() {
                 .await
                 .contains("size=32768k")
         );
-        // Podman has systemd do the checks, which need not be there.
+        // Podman leaves the checks to systemd, which may not run.
         if !is_podman {
-            crate::support::eventually("the image's check runs", async || {
+            crate::support::eventually("the health check of the image runs", async || {
                 sh(&c, "ls /").await.contains("checked")
             })
             .await;
@@ -479,7 +483,7 @@ async fn what_an_image_declares_is_not_done_unless_asked_for() {
 }
 
 #[tokio::test]
-async fn a_file_system_in_memory_is_empty_and_executes_nothing_unless_asked_for() {
+async fn a_tmpfs_is_empty_and_noexec_unless_requested_otherwise() {
     let mount = |target: &str, options: Option<Vec<Vec<String>>>| Mount {
         target: Some(target.into()),
         typ: Some(MountType::TMPFS),
@@ -491,7 +495,7 @@ async fn a_file_system_in_memory_is_empty_and_executes_nothing_unless_asked_for(
         ..Default::default()
     };
     let mut mounts = vec![mount("/mounted", None)];
-    // Docker knows them since version 1.46 of its API. Podman takes them as options of another field.
+    // Docker has these options since version 1.46 of its API. Podman takes them from another field.
     let has_options = is_podman().await || {
         let version = engine().await.bollard().version().await.unwrap();
         let minor = version.api_version.unwrap();
@@ -510,7 +514,7 @@ async fn a_file_system_in_memory_is_empty_and_executes_nothing_unless_asked_for(
     };
     let pool = pool("executes")
         .host_config(host)
-        // Where the image has files.
+        // A directory that has files in the image.
         .tmpfs("/etc", 4 << 20)
         .tmpfs_with("/typed-exec", "size=4m,exec")
         .min_idle(1)
@@ -538,7 +542,7 @@ async fn a_file_system_in_memory_is_empty_and_executes_nothing_unless_asked_for(
 }
 
 #[tokio::test]
-async fn a_limit_that_this_kernel_lacks_fails_the_build() {
+async fn a_limit_that_the_kernel_lacks_fails_the_build() {
     let host = HostConfig {
         blkio_weight: Some(300),
         ..Default::default()
@@ -569,10 +573,10 @@ async fn a_limit_that_this_kernel_lacks_fails_the_build() {
     }
 }
 
-/// Whether a container that the engine itself is asked for has this weight of its reads and writes, by what its kernel says.
+/// Returns whether the kernel applies this I/O weight to a container that the engine creates without the library.
 async fn weight_is_set(host: &HostConfig) -> bool {
     let docker = engine().await.bollard().clone();
-    // The values without a limit are left.
+    // Values that stand for no limit are filtered out.
     let script = "cd /sys/fs/cgroup; cat io.weight io.bfq.weight blkio/blkio.weight blkio/blkio.bfq.weight 2>/dev/null | \
                   grep -vxE '(default )?100|500' | grep -q .";
     let body = ContainerCreateBody {
@@ -592,7 +596,7 @@ async fn weight_is_set(host: &HostConfig) -> bool {
     let is_set = match docker.start_container(&id, None).await {
         Ok(()) => {
             let mut end = docker.wait_container(&id, None::<WaitContainerOptions>);
-            // An exit code other than 0 is an error of bollard's.
+            // bollard reports a nonzero exit code as an error.
             matches!(end.next().await, Some(Ok(_)))
         }
         Err(error) => {
@@ -611,7 +615,7 @@ async fn weight_is_set(host: &HostConfig) -> bool {
 
 type Change = fn(&mut HostConfig, &Around);
 
-/// What settings name.
+/// Holds a container and a network that settings can name.
 struct Around {
     container: String,
     network: String,
@@ -634,7 +638,7 @@ fn ulimit(name: &str, soft: i64, hard: i64) -> ResourcesUlimits {
     }
 }
 
-/// Settings that users have, in the words that they have for them.
+/// Usual settings, with short descriptions.
 const USUAL: [(&str, Change); 44] = [
     ("none", |host, _| host.network_mode = Some("none".into())),
     ("host's network", |host, _| host.network_mode = Some("host".into())),
@@ -766,9 +770,9 @@ const USUAL: [(&str, Change); 44] = [
     }),
 ];
 
-/// Each is set, or the engine refuses it: none is taken for one that the engine has ignored, or for a limit that is not set.
+/// Each setting is in force, or the engine refuses it. None may be reported as ignored or as a discarded limit.
 #[tokio::test]
-async fn settings_that_users_have_are_read_back_as_they_are() {
+async fn usual_settings_are_read_back_unchanged() {
     let docker = engine().await.bollard().clone();
     let name = unique_name("dockerpool-test-usual");
     let label = (labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_VALUE.to_owned());

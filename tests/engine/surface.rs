@@ -1,5 +1,5 @@
-//! What the types of the public interface are, beside what they do: which threads they may go to, and what they can be
-//! made from.
+//! Properties of the public types: which of them can go to other threads, which compare, and what they can be made
+//! from.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -11,13 +11,13 @@ use dockerpool::engine::{
 use dockerpool::testing::{FakeEngine, FakeProcess};
 use dockerpool::*;
 
-/// Of what may be shared, and printed in an error.
+/// Accepts types that can be shared between threads and printed in an error.
 fn shared<T: Debug + Send + Sync>() {}
 
-/// Of what is plain data.
+/// Accepts plain data.
 fn plain<T: Debug + Clone + PartialEq + Send + Sync + Unpin + 'static>() {}
 
-/// Of what is an error anywhere.
+/// Accepts error types.
 fn error<T: std::error::Error + Send + Sync + 'static>() {}
 
 fn sent<T: Send>(future: T) -> T {
@@ -25,7 +25,7 @@ fn sent<T: Send>(future: T) -> T {
 }
 
 #[test]
-fn types_go_to_other_threads_and_plain_ones_compare() {
+fn public_types_are_send_and_plain_data_compares() {
     shared::<Pool>();
     shared::<PooledContainer>();
     shared::<Container<Created>>();
@@ -63,7 +63,7 @@ fn types_go_to_other_threads_and_plain_ones_compare() {
     error::<Error>();
     error::<EngineError>();
     error::<LimitReached>();
-    // Streams are read by one task at a time, which may be any.
+    // A stream is read by one task at a time, on any thread.
     fn streamed<T: Debug + Send>() {}
     streamed::<Child<'_>>();
     streamed::<OutputLines<'_>>();
@@ -74,9 +74,9 @@ fn types_go_to_other_threads_and_plain_ones_compare() {
     streamed::<ExecSession>();
 }
 
-/// Not called: that it compiles is the test.
+/// Never called: the test is that this compiles.
 #[allow(dead_code)]
-fn every_future_goes_to_other_threads(builder: PoolBuilder, engine: Arc<dyn Engine>, runtime: tokio::runtime::Handle) {
+fn every_future_is_send(builder: PoolBuilder, engine: Arc<dyn Engine>, runtime: tokio::runtime::Handle) {
     fn made<T>() -> T {
         unreachable!()
     }
@@ -134,7 +134,7 @@ fn every_future_goes_to_other_threads(builder: PoolBuilder, engine: Arc<dyn Engi
 }
 
 #[tokio::test]
-async fn arguments_and_input_are_taken_in_any_form_of_text() {
+async fn arguments_and_input_can_have_any_text_type() {
     let engine = FakeEngine::new();
     engine.on_exec(|request| FakeProcess::exit(0).stdout(request.argv.join(" ")));
     let cmd: &[&str] = &["sleep", "60"];
@@ -175,10 +175,10 @@ async fn arguments_and_input_are_taken_in_any_form_of_text() {
     real_pool.shutdown().await.unwrap();
 }
 
-/// A text that must be seen nowhere.
+/// A text that must not appear anywhere.
 const SECRET: &str = "s3cret-marker";
 
-/// Everything that is traced in this test binary.
+/// All traces of this test binary.
 static TRACED: Mutex<String> = Mutex::new(String::new());
 
 struct Recorder;
@@ -215,7 +215,7 @@ impl tracing::Subscriber for Recorder {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// All that an error says, and what caused it.
+/// Returns the text of an error and of all its causes.
 fn all_words(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |&error| error.source());
     chain.map(|error| format!("{error}\n{error:?}\n")).collect()
@@ -237,7 +237,7 @@ fn with_secrets(spec: ContainerSpec) -> ContainerSpec {
 }
 
 #[tokio::test]
-async fn secrets_are_in_no_debug_no_error_and_no_trace() {
+async fn secrets_appear_in_no_debug_output_error_or_trace() {
     let _ = tracing::subscriber::set_global_default(Recorder);
     tracing::info!("recorded");
     let mut seen = Vec::new();
@@ -272,7 +272,7 @@ async fn secrets_are_in_no_debug_no_error_and_no_trace() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
 
-    // What contradicts itself is told by names.
+    // A contradiction is reported by names, without values.
     let contradictory = Pool::builder("any")
         .image("any")
         .env("NAME", SECRET)
@@ -290,7 +290,7 @@ async fn secrets_are_in_no_debug_no_error_and_no_trace() {
     assert!(words.contains("NAME") && words.contains("\"raw\""), "{words}");
     seen.push(("a conflict", words));
 
-    // By each way of running commands.
+    // Once for each way to run commands.
     for via in [ExecVia::Docker, ExecVia::Agent] {
         let spec = with_secrets(
             ContainerSpec::new(crate::support::busybox())

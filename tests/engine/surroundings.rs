@@ -1,4 +1,4 @@
-//! Bad surroundings: each is a typed error that says what to do; nothing leaks, and the pool goes on.
+//! Bad surroundings: each gives a typed error with a remedy, nothing leaks, and the pool goes on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn kind(error: &Error) -> EngineErrorKind {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_not_there() {
+async fn an_engine_that_does_not_exist_is_unreachable() {
     let docker = Docker::connect_with_http("tcp://127.0.0.1:1", 4, bollard::API_DEFAULT_VERSION).unwrap();
     let error = DockerEngine::from_bollard(docker).await.unwrap_err();
     assert_eq!(kind(&error), EngineErrorKind::Unreachable);
@@ -25,7 +25,7 @@ async fn an_engine_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_not_there_and_may_not_be_pulled() {
+async fn a_missing_image_that_may_not_be_pulled_is_not_found() {
     let error = pool("missing")
         .image("dockerpool-test/none:1")
         .pull(PullPolicy::Never)
@@ -45,7 +45,7 @@ async fn an_image_that_is_not_there_and_may_not_be_pulled() {
 }
 
 #[tokio::test]
-async fn an_image_for_another_architecture() {
+async fn an_image_for_another_architecture_is_refused() {
     let engine = engine().await;
     let docker = engine.bollard();
     let tag = format!("dockerpool-test/foreign-{:x}", std::process::id());
@@ -73,7 +73,7 @@ async fn an_image_for_another_architecture() {
     assert!(!error.is_retryable());
 }
 
-/// An image without files, as `docker save` writes one.
+/// Returns an image without files, in the format of `docker save`.
 fn empty_image(name: &str, platform: &str) -> Vec<u8> {
     let (os, architecture) = platform.split_once('/').unwrap();
     let layer = vec![0; 1024];
@@ -103,12 +103,12 @@ fn empty_image(name: &str, platform: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_image_without_the_librarys_pid_1_is_told_at_once() {
-    // The agent needs nothing of the image.
+async fn an_image_without_the_librarys_pid_1_is_refused_at_once() {
+    // The agent needs no program of the image.
     let pool_with_agent = pool("no-cat").exec_via(ExecVia::Docker).env("PATH", "/nowhere");
     let pool_with_agent = pool_with_agent.min_idle(1).build().await.unwrap();
     pool_with_agent.shutdown().await.unwrap();
-    // Without the agent, `cat` is looked up on a PATH on which it is not.
+    // Without the agent, PID 1 is `cat`, which is not on this PATH.
     let error = pool("no-cat")
         .exec_via(ExecVia::Docker)
         .agent_path("/no/such/agent")
@@ -125,7 +125,7 @@ async fn an_image_without_the_librarys_pid_1_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pid_1_that_ends_soon_is_not_replaced_again_and_again_without_a_pause() {
+async fn a_pid_1_that_ends_soon_is_replaced_with_growing_pauses() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("short-lived")
         .tokio_runtime(Handle::current())
@@ -136,28 +136,28 @@ async fn a_pid_1_that_ends_soon_is_not_replaced_again_and_again_without_a_pause(
     for _ in 0..8 {
         let begun = tokio::time::Instant::now();
         engine.end_container(&engine.containers()[0].id);
-        eventually_now("it is gone", || pool.status().idle == 0).await;
-        eventually_now("there is another one", || pool.status().idle == 1).await;
+        eventually_now("the container is gone", || pool.status().idle == 0).await;
+        eventually_now("the container is replaced", || pool.status().idle == 1).await;
         pauses.push(begun.elapsed().as_secs_f64());
     }
-    // From 0.1 s doubling to 5 s, each shortened by up to half.
+    // The pauses double from 0.1 s to 5 s, each shortened by up to half.
     assert!(pauses[0] < 0.2, "{pauses:?}");
     assert!(pauses[7] > 2.4, "{pauses:?}");
-    // One that has lived for a while is replaced at once again.
+    // A container that has lived for a while is replaced at once.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let begun = tokio::time::Instant::now();
     engine.end_container(&engine.containers()[0].id);
-    eventually_now("it is gone", || {
+    eventually_now("the container is gone", || {
         pool.status().idle == 0 || engine.calls(Call::Create) > 9
     })
     .await;
-    eventually_now("there is another one", || pool.status().idle == 1).await;
+    eventually_now("the container is replaced", || pool.status().idle == 1).await;
     assert!(begun.elapsed() < Duration::from_millis(50));
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_pid_1_that_is_not_in_the_image() {
+async fn a_pid_1_that_the_image_lacks_is_an_early_death() {
     match pool("no-pid1").cmd(["no-such-program"]).min_idle(1).build().await {
         Err(error) => {
             assert_eq!(kind(&error), EngineErrorKind::CannotStart, "{error:?}");
@@ -166,12 +166,13 @@ async fn a_pid_1_that_is_not_in_the_image() {
                 "{error:?}"
             );
         }
-        // The engine's init starts, and fails to start the program a little later: after the look at it, if it gets no
-        // time to run. Until then nothing tells it from one that is well: PID 1 is the init in both, and runs. To be sure,
-        // every container with a `cmd` would have to be waited for longer, or its processes listed (16 ms each). So that is
-        // seen as any early death: by the engine's event, with a back-off, and told to whoever acquires.
+        // The engine's init starts first, and fails to start the program a little later. If init gets no time to run,
+        // that is after the library's look at the container, which cannot tell it from a good one: in both, PID 1 is
+        // a running init. To be sure, the library would have to wait longer for every container with a `cmd`, or to
+        // list its processes (16 ms each). So the pool treats this as any early death: it learns of it from the
+        // engine's event, creates the next one after a pause, and reports it to acquires.
         Ok(pool) => {
-            eventually_now("its end is seen", || pool.status().lifetime.removed > 0).await;
+            eventually_now("the death is noticed", || pool.status().lifetime.removed > 0).await;
             pool.shutdown().await.unwrap();
         }
     }
@@ -181,7 +182,7 @@ async fn a_pid_1_that_is_not_in_the_image() {
 }
 
 #[tokio::test]
-async fn a_user_that_does_not_exist() {
+async fn a_user_that_does_not_exist_is_refused_with_a_remedy() {
     // With the agent as PID 1, and without.
     for builder in [pool("no-user"), pool("no-user").agent_path("/no/such/agent")] {
         let builder = builder.exec_via(ExecVia::Docker).user("nobody-of-this-name");
@@ -196,7 +197,7 @@ async fn a_user_that_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_command_a_directory_and_a_user_that_are_not_there_leave_the_container_usable() {
+async fn a_missing_program_directory_or_user_leaves_the_container_usable() {
     let pool = pool("bad-command").max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
@@ -220,7 +221,7 @@ async fn a_command_a_directory_and_a_user_that_are_not_there_leave_the_container
 }
 
 #[tokio::test]
-async fn an_idle_container_that_is_removed_behind_our_back_is_replaced_before_it_is_lent() {
+async fn an_idle_container_removed_by_another_client_is_replaced_before_it_is_lent() {
     let engine = engine().await;
     let pool = pool("behind").min_idle(1).max_total(1).build().await.unwrap();
     let id = {
@@ -228,8 +229,8 @@ async fn an_idle_container_that_is_removed_behind_our_back_is_replaced_before_it
         c.id().to_owned()
     };
     engine.remove(&id).await.unwrap();
-    // Told by the engine's events, not found out by a lease.
-    eventually_now("it is gone from the pool", || {
+    // The pool learns of it from the engine's event, not from a failed lease.
+    eventually_now("the container is gone from the pool", || {
         pool.status().recycling > 0 || pool.status().creating > 0
     })
     .await;
@@ -242,7 +243,7 @@ async fn an_idle_container_that_is_removed_behind_our_back_is_replaced_before_it
 }
 
 #[tokio::test]
-async fn idle_containers_that_are_killed_or_paused_behind_our_back_are_replaced() {
+async fn idle_containers_killed_or_paused_by_another_client_are_replaced() {
     let engine = engine().await;
     let pool = pool("killed")
         .cmd(["sleep", "1000"])
@@ -268,7 +269,7 @@ async fn idle_containers_that_are_killed_or_paused_behind_our_back_are_replaced(
 }
 
 #[tokio::test]
-async fn a_leased_container_that_is_removed_behind_our_back_is_a_typed_error_and_is_replaced() {
+async fn a_lent_container_removed_by_another_client_gives_a_typed_error_and_is_replaced() {
     let engine = engine().await;
     let pool = pool("leased").max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();

@@ -1,5 +1,5 @@
-//! How a command begins on a real engine, by its exec API: what cannot be begun, containers that end or are unpaused meanwhile,
-//! and containers that have no processes left for it.
+//! Starts of commands by the exec API of a real engine: commands that cannot start, containers that end or are
+//! unpaused at that moment, and containers without processes left.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ async fn by_engine(name: &str) -> Pool {
     pool(name).exec_via(ExecVia::Docker).max_total(1).build().await.unwrap()
 }
 
-/// Runs a script.
+/// Runs a script that must succeed.
 async fn sh(c: &PooledContainer, script: &str) {
     let out = c.exec(["sh", "-c", script]).await.unwrap();
     assert!(out.status.success(), "{script}: {out:?}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_begun_is_an_error_with_a_terminal_and_without_and_costs_no_container() {
+async fn a_command_that_cannot_start_is_an_error_with_and_without_a_terminal_and_costs_no_container() {
     with_container(pool("begin").exec_via(ExecVia::Docker), async |c| {
         sh(
             c,
@@ -30,7 +30,7 @@ async fn what_cannot_be_begun_is_an_error_with_a_terminal_and_without_and_costs_
             for (program, directory, user) in [
                 ("no-such-program", None, None),
                 ("/no/such/program", None, None),
-                // Links that loop, a name too long, a directory, and a file that may not be executed.
+                // A loop of links, a name that is too long, a directory, and a file that is not executable.
                 ("/tmp/a", None, None),
                 (&*long, None, None),
                 ("/tmp/dir", None, None),
@@ -65,8 +65,8 @@ async fn what_cannot_be_begun_is_an_error_with_a_terminal_and_without_and_costs_
 }
 
 #[tokio::test]
-async fn a_container_that_is_killed_as_a_command_begins_is_gone() {
-    // The kill comes at another moment of the beginning each time.
+async fn a_container_killed_as_a_command_begins_is_gone() {
+    // In each round, the kill comes at another moment.
     const ROUNDS: u32 = 40;
     let engine = engine().await;
     let pool = by_engine("killed").await;
@@ -95,11 +95,11 @@ async fn a_container_that_is_killed_as_a_command_begins_is_gone() {
 }
 
 #[tokio::test]
-async fn a_container_with_no_processes_left_for_a_command_says_so() {
+async fn a_container_without_processes_left_for_a_command_reports_it() {
     let builder = pool("full").exec_via(ExecVia::Docker).pids_limit(12).max_total(1);
     let pool = builder.build().await.unwrap();
     let c = pool.acquire().await.unwrap();
-    // Takes all there are but some, for longer than the test.
+    // The children take almost all processes, for longer than the test.
     let fill = "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; echo full; wait";
     let mut filler = c.command("sh");
     let mut filler = filler
@@ -111,7 +111,7 @@ async fn a_container_with_no_processes_left_for_a_command_says_so() {
         .unwrap();
     let mut told = [0; 1];
     let stdout = filler.stdout.as_mut().unwrap();
-    // The shell fails when there are none left, and closes its output: all its children live on.
+    // When no process is left, the shell fails and closes its output. Its children live on.
     let _ = tokio::io::AsyncReadExt::read(stdout, &mut told).await.unwrap();
     let mut refused = 0;
     for round in 0..10 {
@@ -135,7 +135,7 @@ async fn a_container_with_no_processes_left_for_a_command_says_so() {
 }
 
 #[tokio::test]
-async fn a_container_that_ends_as_it_is_unpaused_is_no_failure_of_the_engine() {
+async fn a_container_that_ends_during_its_unpause_is_no_failure_of_the_engine() {
     let engine = engine().await;
     for round in 0..20 {
         let pool = by_engine("unpaused").await;

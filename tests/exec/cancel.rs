@@ -1,5 +1,5 @@
-//! A command that is given up at any point: afterwards its container is proven clean, or it is gone and never lent again;
-//! its place in the pool comes back, and nothing is left.
+//! Cancelled commands: dropped at any point, a command leaves its container proven clean, or gone and never lent
+//! again. Its slot comes back, and nothing is left.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{Command, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer};
 use tokio::runtime::Handle;
 
-/// How the engine answers the start of a command.
+/// Lists how the engine answers the start of a command.
 const ANSWERS: [Answer; 6] = [
     Answer::Ok,
     Answer::AfterPolls(3),
@@ -22,7 +22,7 @@ const ANSWERS: [Answer; 6] = [
     Answer::DoneButNever,
 ];
 
-/// The ways to run a command to its end.
+/// Lists the ways to run a command to its end.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Output,
@@ -43,7 +43,8 @@ async fn run(way: Way, command: &mut Command<'_>) -> Result<ExitStatus, Error> {
     }
 }
 
-/// Polls a future `polls` times, letting everything else go on in between, and drops it. What it gave, if it was ready.
+/// Polls a future `polls` times, lets all other tasks run in between, and drops it. Returns its output if it was
+/// ready.
 async fn polled<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     let mut future = tokio_test::task::spawn(future);
     for _ in 0..polls {
@@ -55,7 +56,7 @@ async fn polled<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     None
 }
 
-/// The container may be lent again only if nothing speaks against it: gives whether it was, after all has settled.
+/// Returns whether the container is lent again. Asserts that a tainted one is not.
 async fn lent_again(pool: &Pool, c: PooledContainer) -> bool {
     let id = c.id().to_owned();
     let tainted = c.taint().is_some();
@@ -68,7 +69,7 @@ async fn lent_again(pool: &Pool, c: PooledContainer) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_every_poll_under_every_answer_of_an_engine_in_memory() {
+async fn a_command_dropped_at_any_poll_under_any_answer_leaves_its_container_clean_or_gone() {
     let processes = [
         FakeProcess::exit(0).stdout("all"),
         FakeProcess::exit(3).stdout("out").stderr("err"),
@@ -98,14 +99,15 @@ async fn at_every_poll_under_every_answer_of_an_engine_in_memory() {
                     engine.answer(Call::Exec, answer);
                     engine.answer(Call::Kill, kill);
                     let result = polled(run(way, &mut c.command("any")), polls).await;
-                    let ended_behind = ends && matches!(answer, Answer::Ok | Answer::AfterPolls(_) | Answer::After(_));
+                    let ends_in_background =
+                        ends && matches!(answer, Answer::Ok | Answer::AfterPolls(_) | Answer::After(_));
                     let allowed = match &result {
                         Some(Ok(ExitStatus::Exited(_))) => true,
                         Some(Err(_)) => false,
                         Some(other) => panic!("{case}: {other:?}"),
-                        // Given up before anything was asked of the engine, or after the end had become known.
+                        // The command was dropped before any call to the engine, or after its end was known.
                         None if polls == 0 => engine.calls(Call::Exec) == 0,
-                        None => ended_behind && c.taint().is_none(),
+                        None => ends_in_background && c.taint().is_none(),
                     };
                     assert_eq!(c.taint().is_none(), allowed, "{case}: {result:?}, {:?}", c.taint());
                     let again = lent_again(&pool, c).await;
@@ -117,12 +119,12 @@ async fn at_every_poll_under_every_answer_of_an_engine_in_memory() {
             }
         }
     }
-    // All of it was seen.
+    // Both cases occurred.
     assert!(clean > 100 && replaced > 100, "{clean} {replaced}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_given_up_after_its_end_has_nothing_against_it() {
+async fn a_command_dropped_after_its_end_leaves_its_container_clean() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("late")
         .tokio_runtime(Handle::current())
@@ -133,7 +135,7 @@ async fn a_command_given_up_after_its_end_has_nothing_against_it() {
     let mut child = c.command("any").spawn().await.unwrap();
     assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
     drop(child);
-    // Nobody has asked for the end of this one, but it is known.
+    // Nothing awaited the end of this command, but the library knows it.
     let child = c.command("any").spawn().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(child);
@@ -142,7 +144,7 @@ async fn a_command_given_up_after_its_end_has_nothing_against_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_is_given_up_loses_nothing_and_a_kill_that_is_given_up_goes_on() {
+async fn a_dropped_wait_loses_nothing_and_a_dropped_kill_goes_on() {
     for polls in 0..8 {
         let engine = FakeEngine::new();
         engine.on_exec(|request| match request.argv[0].as_str() {
@@ -167,26 +169,29 @@ async fn a_wait_that_is_given_up_loses_nothing_and_a_kill_that_is_given_up_goes_
         assert_eq!((child.try_wait().unwrap(), engine.calls(Call::Kill)), (None, 0));
         if polls > 0 {
             polled(child.kill(), polls).await;
-            eventually_now("it is killed", || child.try_wait().unwrap() == Some(ExitStatus::Killed)).await;
+            eventually_now("the command is killed", || {
+                child.try_wait().unwrap() == Some(ExitStatus::Killed)
+            })
+            .await;
         }
         drop(child);
         assert!(!lent_again(&pool, c).await);
     }
 }
 
-/// What is run on the real engine: it ends by itself, after two signs of life.
+/// The script of the tests on the real engine. It ends by itself, after two signs of life.
 const SCRIPT: &str = "echo one; sleep 0.05; echo two";
 
-/// Sees to it that a container is clean or gone, after a command in it with this mark was given up or has ended.
+/// Asserts that a container is clean or gone, after the command with this mark was dropped or has ended.
 async fn assert_clean_or_gone(pool: &Pool, c: PooledContainer, mark: &str, gone: &mut HashSet<String>) {
     match c.taint() {
-        // By proof: it never began, or it has ended.
+        // The container is proven clean: the command never began, or it has ended.
         None if exec_via() == ExecVia::Docker => assert_eq!(processes(mark), [0; 0]),
-        // The agent ends it alone, in the background.
-        None => eventually_now("it is gone", || processes(mark).is_empty()).await,
+        // The agent ends the command alone, in the background.
+        None => eventually_now("the command is gone", || processes(mark).is_empty()).await,
         Some(_) => {
             gone.insert(c.id().to_owned());
-            eventually_now("it is gone", || processes(mark).is_empty()).await;
+            eventually_now("the command is gone", || processes(mark).is_empty()).await;
         }
     }
     drop(c);
@@ -195,7 +200,7 @@ async fn assert_clean_or_gone(pool: &Pool, c: PooledContainer, mark: &str, gone:
 }
 
 async fn assert_nothing_is_left(pool: Pool) {
-    // Every place has come back.
+    // Every slot has come back.
     let all = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
     for c in &all {
         assert!(c.command("true").status().await.unwrap().success());
@@ -207,7 +212,7 @@ async fn assert_nothing_is_left(pool: Pool) {
 }
 
 #[tokio::test]
-async fn at_every_poll_on_the_real_engine() {
+async fn a_command_dropped_at_any_poll_on_the_real_engine_leaves_its_container_clean_or_gone() {
     let pool = pool("cancel-polls").min_idle(1).max_total(2).build().await.unwrap();
     let mut gone = HashSet::new();
     for way in WAYS {
@@ -219,7 +224,7 @@ async fn at_every_poll_on_the_real_engine() {
             let result = {
                 let mut future = pin!(run(way, &mut command));
                 let mut left = polls;
-                // Polled when it asks for it, and dropped right after the last time.
+                // The future is polled whenever it is woken, and dropped right after the last poll.
                 std::future::poll_fn(|cx| {
                     if left == 0 {
                         return Poll::Ready(None);
@@ -255,14 +260,15 @@ async fn at_every_poll_on_the_real_engine() {
 }
 
 #[tokio::test]
-async fn at_every_moment_on_the_real_engine() {
-    // The background task of a command goes on between the polls of its future: so it is given up by time as well.
+async fn a_command_dropped_at_any_moment_on_the_real_engine_leaves_its_container_clean_or_gone() {
+    // The background task of a command goes on between the polls of its future, so the moments of the drop are times
+    // here.
     let pool = pool("cancel-times").min_idle(1).max_total(2).build().await.unwrap();
     let mut gone = HashSet::new();
     let (mut ended, mut step) = (0, 0);
-    // Up to a quarter of a second, and on until one has come to its end.
+    // Up to a quarter of a second, and on until one command has reached its end.
     while step < 24 || ended == 0 {
-        assert!(step < 200, "it does not end within 20 seconds");
+        assert!(step < 200, "the command does not end within 20 seconds");
         let c = pool.acquire().await.unwrap();
         let mark = unique_mark();
         let mut command = c.command("sh");

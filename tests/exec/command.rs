@@ -1,4 +1,4 @@
-//! What a command can be told beside its arguments, and the shorthands.
+//! Settings of a command beside its arguments, and the shorthands.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ async fn env_clear_leaves_only_what_was_set() {
 }
 
 #[tokio::test]
-async fn an_output_can_go_nowhere() {
+async fn an_output_can_be_discarded() {
     with_container("null", async |c| {
         let script = ["-c", "echo out; echo err >&2"];
         let out = c
@@ -56,7 +56,7 @@ async fn an_output_can_go_nowhere() {
             .await
             .unwrap();
         assert_eq!((out.stdout_lossy(), out.stderr_lossy()), ("out\n".into(), "".into()));
-        // What goes nowhere does not count.
+        // Discarded output does not count towards the limit.
         let many = ["-c", "head -c 100000 /dev/zero >&2; echo out"];
         let out = c
             .command("sh")
@@ -75,7 +75,7 @@ async fn an_output_can_go_nowhere() {
 }
 
 #[tokio::test]
-async fn a_terminal_has_the_size_it_was_given_and_can_be_resized() {
+async fn a_terminal_has_its_requested_size_and_can_be_resized() {
     with_container("tty", async |c| {
         let out = c
             .command("sh")
@@ -87,7 +87,7 @@ async fn a_terminal_has_the_size_it_was_given_and_can_be_resized() {
         let plain = c.command("sh").args(["-c", "test -t 1"]).status().await.unwrap();
         assert_eq!(plain, ExitStatus::Exited(1));
 
-        // It tells its size when asked by a line.
+        // The script prints the size of its terminal for each line of input.
         let script = "while read x; do stty size; done";
         let mut child = c
             .command("sh")
@@ -102,7 +102,7 @@ async fn a_terminal_has_the_size_it_was_given_and_can_be_resized() {
         for (rows, cols) in [(33, 101), (50, 132)] {
             child.resize(rows, cols).await.unwrap();
             tokio::io::AsyncWriteExt::write_all(&mut stdin, b"?\n").await.unwrap();
-            // The terminal echoes the question.
+            // The terminal echoes the input.
             assert_eq!(lines.next_line().await.unwrap().unwrap(), "?");
             assert_eq!(lines.next_line().await.unwrap().unwrap(), format!("{rows} {cols}"));
         }
@@ -112,7 +112,7 @@ async fn a_terminal_has_the_size_it_was_given_and_can_be_resized() {
 }
 
 #[tokio::test]
-async fn each_stream_can_have_a_limit_of_its_own() {
+async fn each_stream_can_have_its_own_limit() {
     with_container("limits", async |c| {
         let script = ["-c", "echo 123456789; echo abcdefghi >&2; exit 3"];
         let mut command = c.command("sh");
@@ -161,7 +161,7 @@ async fn each_stream_can_have_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn truncation_lets_it_finish_and_keeps_the_container_clean() {
+async fn a_truncated_command_finishes_and_keeps_its_container_clean() {
     with_container("truncate", async |c| {
         let script = "head -c 30000000 /dev/zero; echo done >/tmp/done; exit 7";
         let mut command = c.command("sh");
@@ -186,10 +186,10 @@ async fn truncation_lets_it_finish_and_keeps_the_container_clean() {
 }
 
 #[tokio::test]
-async fn a_command_that_falls_silent_is_ended() {
+async fn a_silent_command_is_ended_by_its_idle_timeout() {
     with_container("idle", async |c| {
         let limit = Duration::from_secs(4);
-        // Longer than the limit in all.
+        // In all, this takes longer than the limit.
         let steady = "for i in 1 2 3 4 5 6 7 8 9 1 2 3; do echo $i; sleep 0.4; done";
         let out = c
             .command("sh")
@@ -233,7 +233,7 @@ async fn a_detached_command_runs_until_the_lease_ends() {
         out.trim().parse::<usize>().unwrap()
     };
     let before = ticks().await;
-    crate::support::eventually("it goes on", async || ticks().await > before + 2).await;
+    crate::support::eventually("the command goes on", async || ticks().await > before + 2).await;
     assert_eq!(c.taint(), None);
     drop(c);
     let c = pool.acquire().await.unwrap();
@@ -243,7 +243,7 @@ async fn a_detached_command_runs_until_the_lease_ends() {
 }
 
 #[tokio::test]
-async fn a_child_can_be_asked_without_waiting() {
+async fn a_child_can_be_polled_without_waiting() {
     with_container("try-wait", async |c| {
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         assert_eq!(child.try_wait().unwrap(), None);
@@ -252,7 +252,7 @@ async fn a_child_can_be_asked_without_waiting() {
         }
         drop(child.stdin.take());
         let mut status = None;
-        crate::support::eventually_now("it ends", || {
+        crate::support::eventually_now("the child ends", || {
             status = child.try_wait().unwrap();
             status.is_some()
         })
@@ -264,7 +264,7 @@ async fn a_child_can_be_asked_without_waiting() {
 }
 
 #[tokio::test]
-async fn the_shorthands() {
+async fn shorthands_run_commands_and_return_their_output() {
     with_container("short", async |c| {
         let out = c.exec(["sh", "-c", "echo $0-$1", "a", "b c"]).await.unwrap();
         assert_eq!(
@@ -325,7 +325,7 @@ async fn the_shorthands() {
     .await;
 }
 
-/// The ways to run a command.
+/// Lists the ways to run a command.
 #[derive(Clone, Copy, Debug)]
 enum Run {
     Output,
@@ -345,7 +345,7 @@ const RUNS: [Run; 6] = [
     Run::Spawn,
 ];
 
-/// Runs a command that ends well, and gives what it is seen to print.
+/// Runs a command that succeeds. Returns its output on both streams, as far as this way shows it.
 async fn run(run: Run, command: &mut Command<'_>) -> [String; 2] {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     match run {
@@ -382,7 +382,7 @@ async fn run(run: Run, command: &mut Command<'_>) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn a_command_is_as_it_was_after_it_has_run_in_any_way() {
+async fn a_command_can_run_again_unchanged_after_any_way_of_running_it() {
     for (via, all) in [(ExecVia::Agent, &RUNS[..]), (ExecVia::Docker, &[Run::Output])] {
         with_container_of(pool("again").exec_via(via), async |c| {
             for (null_out, null_err) in [(false, false), (true, false), (false, true)] {
@@ -419,7 +419,7 @@ async fn a_command_is_as_it_was_after_it_has_run_in_any_way() {
 }
 
 #[tokio::test]
-async fn a_line_has_a_longest_length_and_what_is_longer_is_an_error_of_that_line() {
+async fn a_line_beyond_the_maximum_is_an_error_and_the_next_lines_follow() {
     for via in [ExecVia::Agent, ExecVia::Docker] {
         with_container_of(pool("long-line").exec_via(via), async |c| {
             let too_long = |error: Option<Error>, most: usize| {
@@ -445,7 +445,7 @@ async fn a_line_has_a_longest_length_and_what_is_longer_is_an_error_of_that_line
             assert_eq!(lines.next_line().await.unwrap(), None);
             assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
 
-            // By default too.
+            // The same under the default maximum.
             let script = "head -c 10000000 /dev/zero; echo; echo after";
             let mut lines = c.command("sh").args(["-c", script]).lines().await.unwrap();
             too_long(lines.next_line().await.err(), OutputLines::DEFAULT_MAX_LINE);
@@ -457,7 +457,7 @@ async fn a_line_has_a_longest_length_and_what_is_longer_is_an_error_of_that_line
 }
 
 #[tokio::test]
-async fn what_is_collected_is_limited_unless_that_is_said_also_of_a_child() {
+async fn collected_output_is_limited_by_default_also_for_a_child() {
     with_container("collected", async |c| {
         let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
         let script = format!("head -c {more} /dev/zero");
@@ -485,7 +485,7 @@ async fn what_is_collected_is_limited_unless_that_is_said_also_of_a_child() {
 }
 
 #[tokio::test]
-async fn a_writer_that_fails_ends_the_command_with_a_typed_error() {
+async fn a_failing_writer_ends_the_command_with_a_typed_error() {
     with_container("writer", async |c| {
         let (mut writer, reader) = tokio::io::duplex(64);
         drop(reader);
@@ -507,13 +507,13 @@ async fn a_writer_that_fails_ends_the_command_with_a_typed_error() {
 }
 
 #[tokio::test]
-async fn lines_stop_at_the_limit_and_at_what_is_no_text() {
+async fn lines_fail_at_the_limit_and_at_invalid_utf8() {
     with_container("lines", async |c| {
         let mut lines = c.command("printf").arg("a\\377\\n").lines().await.unwrap();
         assert!(matches!(lines.next_line().await, Err(Error::Read { .. })));
         assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
 
-        // A line without an end is bounded by the limit.
+        // The limit bounds a line without an end.
         let mut lines = c
             .command("cat")
             .arg("/dev/zero")
@@ -534,7 +534,7 @@ async fn lines_stop_at_the_limit_and_at_what_is_no_text() {
 }
 
 #[tokio::test]
-async fn background_children_that_hold_the_output_do_not_hold_up_the_outcome() {
+async fn background_children_that_hold_the_output_do_not_delay_the_outcome() {
     with_container("background", async |c| {
         let begun = Instant::now();
         let out = c
@@ -548,7 +548,7 @@ async fn background_children_that_hold_the_output_do_not_hold_up_the_outcome() {
             (ExitStatus::Exited(5), "started\n".into())
         );
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-        // It went on in the background, as `Reuse::AsIs` says.
+        // The child runs on in the background, as `Reuse::AsIs` allows.
         let alive = c.exec(["sh", "-c", "grep -x sleep /proc/[0-9]*/comm"]).await.unwrap();
         assert_eq!(alive.status, ExitStatus::Exited(0));
         assert_eq!(c.taint(), None);
@@ -557,10 +557,11 @@ async fn background_children_that_hold_the_output_do_not_hold_up_the_outcome() {
 }
 
 #[tokio::test]
-async fn what_a_slow_reader_finds_is_whole() {
+async fn a_slow_reader_gets_the_whole_output() {
     for via in [ExecVia::Docker, ExecVia::Agent] {
         with_container_of(pool("slow").exec_via(via), async |c| {
-            // Around what fits between the command and its reader: some end before anything is read, and some do not.
+            // The sizes lie around the capacity of the way from the command to its reader: some commands end before
+            // anything is read, and some do not.
             let sizes = (1_300_000..2_300_000).step_by(50_000);
             let commands = sizes.map(async |size: usize| {
                 let script = format!("head -c {size} /dev/zero; exit 5");
@@ -570,12 +571,12 @@ async fn what_a_slow_reader_finds_is_whole() {
                 tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut first)
                     .await
                     .unwrap();
-                // The engine gives up what was not taken two seconds after the end of a command.
+                // The engine drops output that is not read within two seconds after the end of a command.
                 tokio::time::sleep(Duration::from_secs(5)).await;
                 let mut rest = Vec::new();
                 let end = tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut rest).await;
                 let (status, len) = (child.wait().await.unwrap(), first.len() + rest.len());
-                // Where the machine is so slow that the rest cannot be taken in that time, the reader and the status say so.
+                // If the machine is too slow to read the rest in that time, both the reader and the status report it.
                 if let (Err(error), ExecVia::Docker) = (&end, via) {
                     assert_eq!(
                         error.kind(),
@@ -597,9 +598,10 @@ async fn what_a_slow_reader_finds_is_whole() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_command_is_told_also_where_its_output_is_not_read() {
-    // More pieces than are kept for a reader that does not read, and fewer bytes than any engine takes meanwhile (Docker some
-    // 1.4 MB, Podman 200 kB). What the agent does not give stays in the command's own pipe, and the command with it.
+async fn the_end_of_a_command_is_noticed_although_its_output_is_not_read() {
+    // These are more pieces than the library buffers for a reader, and fewer bytes than any engine buffers (about 1.4
+    // MB in Docker, 200 kB in Podman). With the agent, unread output stays in the pipe of the command, which blocks
+    // it.
     const PIECES: usize = 60;
     with_container_of(pool("unread").exec_via(ExecVia::Docker), async |c| {
         let script = format!("i=0; while [ $i -lt {PIECES} ]; do echo piece; i=$((i + 1)); sleep 0.05; done; exit 5");
@@ -648,7 +650,7 @@ async fn too_many_arguments_are_refused_by_position_before_any_call() {
 }
 
 #[tokio::test]
-async fn as_many_arguments_as_allowed_really_run() {
+async fn arguments_up_to_the_limit_run() {
     with_container("many", async |c| {
         let args = vec!["x".repeat(100_000); 20];
         let out = c
@@ -672,8 +674,8 @@ async fn as_many_arguments_as_allowed_really_run() {
 }
 
 #[tokio::test]
-async fn streams_can_be_read_in_turn_after_the_command_was_ended() {
-    // More waits on each stream than a pipe takes: whoever reads one to its end must not wait for the other.
+async fn streams_can_be_read_one_after_the_other_once_the_command_was_ended() {
+    // Each stream holds more than a pipe takes. Reading one stream to its end must not wait for the other.
     let flood = ["-c", "yes out & yes err >&2"];
     let ended = async |c: &PooledContainer| {
         let out = c.command("sh").args(flood).output_limit(1000).output().await.unwrap();

@@ -1,4 +1,4 @@
-//! How a command ended: each outcome told from the others by evidence, and what it had printed kept in each.
+//! Ends of commands: evidence tells each outcome from the others, and the output so far is kept in each.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
 use tokio::io::AsyncReadExt;
 
-/// What a shell makes of a script.
+/// Runs a script in a shell.
 async fn sh(c: &PooledContainer, script: &str) -> dockerpool::Output {
     c.exec(["sh", "-c", script]).await.unwrap()
 }
 
 #[tokio::test]
-async fn exit_codes_are_the_programs_own() {
+async fn exit_codes_are_those_of_the_program() {
     with_container(pool("codes"), async |c| {
         for code in [0, 1, 3, 125, 126, 127, 128, 255] {
             let out = sh(c, &format!("echo {code}; exit {code}")).await;
@@ -29,7 +29,7 @@ async fn exit_codes_are_the_programs_own() {
 }
 
 #[tokio::test]
-async fn a_signal_from_within_is_a_signal() {
+async fn a_signal_from_within_is_reported_as_a_signal() {
     with_container(pool("signals"), async |c| {
         for (name, number) in [("KILL", 9), ("SEGV", 11), ("TERM", 15), ("ABRT", 6), ("HUP", 1)] {
             let out = sh(c, &format!("echo before; kill -{name} $$; echo after")).await;
@@ -43,13 +43,13 @@ async fn a_signal_from_within_is_a_signal() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_is_an_error_with_the_engines_words_and_never_output() {
+async fn a_command_that_cannot_start_is_an_error_with_the_engines_reason_and_never_output() {
     with_container(pool("cannot"), async |c| {
         let command = |program: &str| c.command(program);
         let mut commands = [
             (command("no-such-program"), "no-such-program"),
             (command("/no/such/program"), "/no/such/program"),
-            // A directory, and a file that may not be executed.
+            // A directory, and a file that is not executable.
             (command("/bin"), "not permitted"),
             (command("/etc/hosts"), "not permitted"),
             (command("true"), "/no/such/dir"),
@@ -67,11 +67,11 @@ async fn what_cannot_be_started_is_an_error_with_the_engines_words_and_never_out
                 panic!("{words}: {error:?}")
             };
             assert_eq!(error.container(), Some(c.name()));
-            assert!(error.program().is_some_and(command_has), "{error:?}");
-            // Runtimes differ in them, and in where they are great.
+            assert!(error.program().is_some_and(is_program_of_these), "{error:?}");
+            // Runtimes differ in their words and in capital letters.
             let reason = reason.to_lowercase();
             let reason = reason.replace("permission denied", "not permitted");
-            // `runc` from 1.3 on.
+            // From `runc` 1.3 on.
             let reason = reason.replace("exec: \"/bin\": is a directory", "not permitted");
             assert!(reason.contains(*words), "{words}: {reason}");
             assert!(!error.is_retryable());
@@ -82,12 +82,12 @@ async fn what_cannot_be_started_is_an_error_with_the_engines_words_and_never_out
     .await;
 }
 
-fn command_has(program: &str) -> bool {
+fn is_program_of_these(program: &str) -> bool {
     ["no-such-program", "/no/such/program", "/bin", "/etc/hosts", "true"].contains(&program)
 }
 
 #[tokio::test]
-async fn a_child_that_cannot_be_started_has_an_empty_output_and_the_same_error_again_and_again() {
+async fn a_child_that_cannot_start_has_no_output_and_repeats_its_error() {
     with_container(pool("cannot-spawn"), async |c| {
         let mut child = c.command("no-such-program").stdin("never read").spawn().await.unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -105,7 +105,7 @@ async fn a_child_that_cannot_be_started_has_an_empty_output_and_the_same_error_a
 }
 
 #[tokio::test]
-async fn a_program_that_prints_the_engines_words_itself_is_not_mistaken() {
+async fn the_engines_words_printed_by_a_program_are_its_output() {
     const WORDS: &str = "OCI runtime exec failed: exec failed: unable to start container process";
     with_container(pool("words"), async |c| {
         for code in [0, 126, 127] {
@@ -118,7 +118,7 @@ async fn a_program_that_prints_the_engines_words_itself_is_not_mistaken() {
         let out = sh(c, &format!("printf '{WORDS}' >&2; sleep 0.1; printf more; exit 126")).await;
         assert_eq!(out.status, ExitStatus::Exited(126));
         assert_eq!((out.stderr_lossy(), out.stdout_lossy()), (WORDS.into(), "more".into()));
-        // Not lost either when it does not come to its end.
+        // The output is kept also when the command does not end by itself.
         let out = c
             .command("sh")
             .args(["-c", &format!("echo '{WORDS}'; sleep 1000")])
@@ -135,7 +135,7 @@ async fn a_program_that_prints_the_engines_words_itself_is_not_mistaken() {
 }
 
 #[tokio::test]
-async fn a_program_that_prints_podmans_words_itself_is_mistaken_on_podman_only_and_only_with_its_exit_code() {
+async fn podmans_words_printed_by_a_program_are_its_output_except_on_podman_with_that_exit_code() {
     const WORDS: &str = "Error: none: OCI runtime error";
     let is_podman = is_podman().await;
     with_container(pool("podman-words"), async |c| {
@@ -146,13 +146,13 @@ async fn a_program_that_prints_podmans_words_itself_is_mistaken_on_podman_only_a
                 .args(["-c", &format!("echo '{WORDS}' >&2; exit {code}")])
                 .output()
                 .await;
-            // There nothing else tells the two apart.
+            // On Podman, nothing else tells the two apart.
             if is_podman && code == 127 {
                 assert!(
                     matches!(&result, Err(Error::CannotStart { reason, .. }) if reason == WORDS),
                     "{result:?}"
                 );
-                // In words that nobody understands.
+                // The library does not know these words, so it does not lend the container again.
                 taint = Some(Taint::Broken);
                 continue;
             }
@@ -168,7 +168,7 @@ async fn a_program_that_prints_podmans_words_itself_is_mistaken_on_podman_only_a
 }
 
 #[tokio::test]
-async fn output_is_bytes_as_they_were_written() {
+async fn output_has_exactly_the_written_bytes() {
     with_container(pool("bytes"), async |c| {
         let out = c.exec(["printf", "no newline"]).await.unwrap();
         assert_eq!((out.stdout, out.stderr), (b"no newline".to_vec(), Vec::new()));
@@ -187,7 +187,7 @@ async fn output_is_bytes_as_they_were_written() {
 }
 
 #[tokio::test]
-async fn the_two_outputs_are_kept_apart_and_each_in_order() {
+async fn both_output_streams_are_kept_apart_and_in_order() {
     with_container(pool("apart"), async |c| {
         let script = "i=0; while [ $i -lt 1000 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
         let out = sh(c, script).await;
@@ -199,7 +199,7 @@ async fn the_two_outputs_are_kept_apart_and_each_in_order() {
 }
 
 #[tokio::test]
-async fn environment_directory_and_user_arrive() {
+async fn environment_directory_and_user_reach_the_command() {
     with_container(
         pool("settings").env("FROM", "container").env("KEPT", "yes"),
         async |c| {
@@ -218,7 +218,7 @@ async fn environment_directory_and_user_arrive() {
                 .await
                 .unwrap();
             assert_eq!(out.stdout_lossy(), "/tmp|1000:1001|command|yes|a=b 'c' \"d\" $e\n||ü|");
-            // Each was for that command alone.
+            // Each setting applies to that command only.
             let out = sh(c, r#"echo "$PWD $(id -u) $FROM $A""#).await;
             assert_eq!(out.stdout_lossy(), "/ 0 container \n");
         },
@@ -227,7 +227,7 @@ async fn environment_directory_and_user_arrive() {
 }
 
 #[tokio::test]
-async fn arguments_arrive_as_they_were_given() {
+async fn arguments_reach_the_command_unchanged() {
     with_container(pool("arguments"), async |c| {
         let args = ["", " ", "a b", "*", "$HOME", "'\"\\", "-n", "line\nbreak", "日本"];
         let out = c.command("printf").arg("%s|").args(args).output().await.unwrap();
@@ -236,15 +236,15 @@ async fn arguments_arrive_as_they_were_given() {
     .await;
 }
 
-/// Whether the kernel spares commands of the exec API when memory is short: `crun exec` does not give them the container's
-/// `oom_score_adj`, and with Docker they have that of containerd's own process.
+/// Returns whether the kernel spares commands of the exec API when memory is short. `crun exec` does not give them
+/// the container's `oom_score_adj`; with Docker they get that of containerd.
 async fn are_commands_spared() -> bool {
     is_crun().await
 }
 
-/// What the script of a command takes when memory is short where commands are spared: another process, be it PID 1. The
-/// outcome is known all the same, and the container is not lent again.
-async fn a_shortage_where_commands_are_spared(name: &str, script: &str) {
+/// Runs out of memory where commands are spared, so that the kernel kills another process, possibly PID 1. Asserts
+/// that the outcome is known all the same and that the container is not lent again.
+async fn assert_shortage_where_commands_are_spared(name: &str, script: &str) {
     let pool = pool(name).exec_via(ExecVia::Docker).max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
@@ -264,7 +264,7 @@ async fn a_shortage_where_commands_are_spared(name: &str, script: &str) {
 }
 
 #[tokio::test]
-async fn the_kernel_takes_a_command_before_pid_1_but_for_one_that_crun_executes() {
+async fn the_kernel_kills_a_command_before_pid_1_unless_crun_executes_it() {
     let scores = "cat /proc/self/oom_score_adj /proc/1/oom_score_adj";
     for via in [ExecVia::Agent, ExecVia::Docker] {
         with_container(pool("scores").exec_via(via), async |c| {
@@ -283,14 +283,14 @@ async fn the_kernel_takes_a_command_before_pid_1_but_for_one_that_crun_executes(
 #[tokio::test]
 async fn out_of_memory_is_told_from_a_plain_kill() {
     if are_commands_spared().await {
-        return a_shortage_where_commands_are_spared("oom-spared", "echo before; tail /dev/zero").await;
+        return assert_shortage_where_commands_are_spared("oom-spared", "echo before; tail /dev/zero").await;
     }
     with_container(pool("oom").exec_via(ExecVia::Docker), async |c| {
         let out = sh(c, "echo before; tail /dev/zero").await;
         let status = ExitStatus::OutOfMemory;
         assert_eq!((out.status, out.stdout_lossy()), (status, "before\n".into()));
         assert_eq!(c.taint(), Some(Taint::OutOfMemory));
-        // A kill of the past is no evidence.
+        // An earlier out-of-memory kill is no evidence for a later one.
         assert_eq!(sh(c, "kill -9 $$").await.status, ExitStatus::Signaled(9));
         assert_eq!(sh(c, "exit 137").await.status, ExitStatus::Signaled(9));
         assert_eq!(sh(c, "exit 3").await.status, ExitStatus::Exited(3));
@@ -299,9 +299,9 @@ async fn out_of_memory_is_told_from_a_plain_kill() {
 }
 
 #[tokio::test]
-async fn a_member_of_a_pipeline_that_ran_out_of_memory_is_told_though_the_shell_ends_well() {
+async fn a_pipeline_member_out_of_memory_is_reported_although_the_shell_succeeds() {
     if are_commands_spared().await {
-        return a_shortage_where_commands_are_spared("oom-pipe-spared", "tail /dev/zero | cat; echo after").await;
+        return assert_shortage_where_commands_are_spared("oom-pipe-spared", "tail /dev/zero | cat; echo after").await;
     }
     let pool = pool("oom-pipe").max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -314,7 +314,7 @@ async fn a_member_of_a_pipeline_that_ran_out_of_memory_is_told_though_the_shell_
     assert_eq!(c.taint(), Some(Taint::OutOfMemory));
     assert_eq!(sh(&c, "echo fine").await.status, ExitStatus::Exited(0));
 
-    // With two commands in one container nobody knows whose process it was.
+    // With two commands in one container, the killed process could belong to either.
     let mut other = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
     assert_eq!(sh(&c, "tail /dev/zero").await.status, ExitStatus::OutOfMemory);
     assert_eq!(other.wait().await.unwrap(), ExitStatus::Exited(0));
@@ -324,11 +324,11 @@ async fn a_member_of_a_pipeline_that_ran_out_of_memory_is_told_though_the_shell_
     pool.shutdown().await.unwrap();
 }
 
-/// Prints `before`, and then runs on as a process with the mark and `-up` among its arguments.
+/// Prints `before`, and goes on as a process with the mark and `-up` in its arguments.
 const GOES_ON: &str = r#"echo before; exec sh -c 'sleep 1000; true' "$0-up""#;
 
 #[tokio::test]
-async fn a_container_that_is_killed_or_removed_under_a_command_is_gone_and_the_output_is_kept() {
+async fn a_container_killed_or_removed_under_a_command_is_gone_and_the_output_is_kept() {
     let engine = engine().await;
     let pool = pool("mid-way").max_total(1).build().await.unwrap();
     for how in ["kill", "remove"] {
@@ -338,7 +338,7 @@ async fn a_container_that_is_killed_or_removed_under_a_command_is_gone_and_the_o
         let mut command = c.command("sh");
         command.args(["-c", GOES_ON, &mark]);
         let (out, ()) = tokio::join!(command.output(), async {
-            eventually_now("it runs", || !processes(&format!("{mark}-up")).is_empty()).await;
+            eventually_now("the command runs", || !processes(&format!("{mark}-up")).is_empty()).await;
             match how {
                 "kill" => engine.kill(&id).await.unwrap(),
                 _ => engine.remove(&id).await.unwrap(),
@@ -352,7 +352,7 @@ async fn a_container_that_is_killed_or_removed_under_a_command_is_gone_and_the_o
         );
         assert!(c.taint().is_some());
         assert!(processes(&mark).is_empty());
-        // What is tried in it then is an error of the same kind.
+        // Later commands in it fail in the same way.
         let error = c.command("true").output().await.unwrap_err();
         assert!(matches!(error, Error::ContainerGone { .. }), "{error:?}");
         assert_eq!(error.container(), Some(c.name()));
@@ -363,9 +363,9 @@ async fn a_container_that_is_killed_or_removed_under_a_command_is_gone_and_the_o
 }
 
 #[tokio::test]
-async fn in_a_paused_container_no_command_starts_and_a_running_one_still_times_out() {
+async fn a_paused_container_starts_no_command_and_a_running_one_still_times_out() {
     let engine = engine().await;
-    // The agent is paused with the rest, and cannot say so.
+    // By Docker only, since a pause also stops the agent, which then cannot report it.
     let by_docker = pool("paused").exec_via(ExecVia::Docker);
     let pool = by_docker.max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -373,7 +373,7 @@ async fn in_a_paused_container_no_command_starts_and_a_running_one_still_times_o
     let mut command = c.command("sh");
     command.args(["-c", GOES_ON, &mark]).timeout(Duration::from_secs(3));
     let (out, error) = tokio::join!(command.output(), async {
-        eventually_now("it runs", || !processes(&format!("{mark}-up")).is_empty()).await;
+        eventually_now("the command runs", || !processes(&format!("{mark}-up")).is_empty()).await;
         engine.pause(c.id()).await.unwrap();
         c.command("true").output().await.unwrap_err()
     });
@@ -399,7 +399,7 @@ async fn in_a_paused_container_no_command_starts_and_a_running_one_still_times_o
 }
 
 #[tokio::test]
-async fn the_time_it_took_is_told_whatever_the_end() {
+async fn the_wall_time_is_reported_for_every_end() {
     with_container(pool("wall"), async |c| {
         for (script, at_least) in [("sleep 0.3", 300), ("exit 3", 1), ("sleep 1000", 700)] {
             let begun = Instant::now();
@@ -417,7 +417,7 @@ async fn the_time_it_took_is_told_whatever_the_end() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_is_refused_with_its_position_before_any_call() {
+async fn an_invalid_command_is_refused_with_its_position_before_any_call() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("refused").image("any").engine(Arc::new(engine.clone()));
     let pool = builder.build().await.unwrap();
@@ -463,7 +463,7 @@ async fn what_cannot_be_run_is_refused_with_its_position_before_any_call() {
 }
 
 #[tokio::test]
-async fn what_commands_leave_behind_and_ends_later_does_not_pile_up_as_zombies() {
+async fn orphans_of_commands_do_not_pile_up_as_zombies() {
     with_container(pool("zombies"), async |c| {
         for _ in 0..5 {
             let out = c
@@ -473,7 +473,7 @@ async fn what_commands_leave_behind_and_ends_later_does_not_pile_up_as_zombies()
             assert!(out.status.success());
         }
         let states = ["sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null"];
-        crate::support::eventually("all have ended, and were waited for", async || {
+        crate::support::eventually("all orphans have ended and are reaped", async || {
             let out = c.exec(states).await.unwrap();
             let text = out.stdout_lossy().into_owned();
             !text.contains("(sleep)")

@@ -1,5 +1,5 @@
-//! Limits of time and of output, and commands that are given up: what was printed is kept, the container is not lent again,
-//! and the process is really gone. The tests look for it among the processes of the machine.
+//! Limits of time and output, and cancelled commands: the output so far is kept, the container is not lent again, and
+//! the processes are gone. The tests look for them among the processes of the machine.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::support::{MARK, eventually_now, exec_via, pool, processes, taint_of_e
 use dockerpool::{Command, ExecVia, ExitStatus, LimitReached, OnLimit, Output, PooledContainer, Stdio, Taint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Long enough for a command to begin on a machine that has much else to do.
+/// Long enough for a command to begin on a busy machine.
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// Runs a script that does not end by itself, sees it run, and sees that all of it is gone when the outcome is known, and
-/// that its container is not lent again, unless the agent has ended it alone.
+/// Runs a script that does not end by itself, under the given limits. Asserts that it ran, that none of its processes
+/// is left once the outcome is known, and that its container is lent again only if the agent has ended it alone.
 async fn ended(name: &str, script: &str, limits: impl FnOnce(&mut Command<'_>)) -> (Output, Option<Taint>) {
     let pool = pool(name).max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -21,7 +21,7 @@ async fn ended(name: &str, script: &str, limits: impl FnOnce(&mut Command<'_>)) 
     limits(&mut command);
     let (out, ()) = tokio::join!(
         command.output(),
-        eventually_now("it runs", || !processes(&mark).is_empty())
+        eventually_now("the command runs", || !processes(&mark).is_empty())
     );
     assert_eq!(processes(&mark), [0; 0], "{name}");
     let taint = c.taint();
@@ -33,7 +33,7 @@ async fn ended(name: &str, script: &str, limits: impl FnOnce(&mut Command<'_>)) 
 }
 
 #[tokio::test]
-async fn a_timeout_ends_all_of_it_even_what_ignores_signals() {
+async fn a_timeout_ends_all_processes_of_a_command_even_those_that_ignore_signals() {
     let script = "trap '' TERM INT HUP; echo out; echo err >&2; (sleep 1000; true) & sleep 1000; true";
     let (out, taint) = ended("timeout", script, |command| {
         command.timeout(LIMIT);
@@ -50,7 +50,7 @@ async fn a_timeout_ends_all_of_it_even_what_ignores_signals() {
 }
 
 #[tokio::test]
-async fn a_timeout_ends_what_does_not_read_its_input() {
+async fn a_timeout_ends_a_command_that_does_not_read_its_input() {
     let (out, taint) = ended("unread", "echo out; sleep 1000; true", |command| {
         command.stdin(vec![b'x'; 64 << 20]).timeout(LIMIT);
     })
@@ -60,7 +60,7 @@ async fn a_timeout_ends_what_does_not_read_its_input() {
 }
 
 #[tokio::test]
-async fn a_timeout_ends_what_has_closed_its_outputs_and_sleeps_on() {
+async fn a_timeout_ends_a_command_that_has_closed_its_outputs() {
     let script = "echo out; exec >&- 2>&-; sleep 1000; true";
     let (out, taint) = ended("closed", script, |command| {
         command.timeout(LIMIT);
@@ -71,7 +71,7 @@ async fn a_timeout_ends_what_has_closed_its_outputs_and_sleeps_on() {
 }
 
 #[tokio::test]
-async fn a_timeout_ends_what_prints_all_the_time() {
+async fn a_timeout_ends_a_command_that_prints_all_the_time() {
     let (out, taint) = ended("yes", "yes", |command| {
         command.timeout(LIMIT).output_limit(1001).on_limit(OnLimit::Truncate);
     })
@@ -80,13 +80,13 @@ async fn a_timeout_ends_what_prints_all_the_time() {
     assert_eq!(out.stdout, &"y\n".repeat(501).as_bytes()[..1001]);
     assert_eq!(taint, taint_of_ended(Taint::TimedOut));
 
-    // Also where nobody reads.
+    // The same if the output is not read.
     with_container(pool("yes-unread"), async |c| {
         let mark = unique_mark();
         let mut child = c.command("yes").arg(&mark).timeout(LIMIT).spawn().await.unwrap();
         assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut);
         assert_eq!(processes(&mark), [0; 0]);
-        // What it printed before is still there.
+        // The first output can still be read.
         let mut line = vec![0; mark.len() + 1];
         child.stdout.take().unwrap().read_exact(&mut line).await.unwrap();
         assert_eq!(line, format!("{mark}\n").into_bytes());
@@ -99,7 +99,7 @@ async fn a_timeout_ends_what_prints_all_the_time() {
 }
 
 #[tokio::test]
-async fn an_idle_timeout_ends_all_of_it() {
+async fn an_idle_timeout_ends_all_processes_of_a_command() {
     let script = "echo out; (sleep 1000; true) & sleep 1000; true";
     let (out, taint) = ended("idle", script, |command| {
         command.idle_timeout(LIMIT);
@@ -113,7 +113,7 @@ async fn an_idle_timeout_ends_all_of_it() {
 }
 
 #[tokio::test]
-async fn an_idle_timeout_counts_until_the_end_of_the_command_not_of_its_outputs() {
+async fn an_idle_timeout_applies_until_the_end_of_the_command_not_of_its_outputs() {
     for via in [ExecVia::Docker, ExecVia::Agent] {
         let pool = pool("idle-closed").exec_via(via).build().await.unwrap();
         for (script, printed) in [
@@ -137,7 +137,7 @@ async fn an_idle_timeout_counts_until_the_end_of_the_command_not_of_its_outputs(
             assert_eq!(c.taint().is_none(), via == ExecVia::Agent, "{script}");
             drop(c);
         }
-        // One that has ended is not idle, whoever holds its output.
+        // A command that has ended is not idle, even if another process holds its output.
         let c = pool.acquire().await.unwrap();
         let mut command = c.command("sh");
         command
@@ -155,8 +155,8 @@ async fn an_idle_timeout_counts_until_the_end_of_the_command_not_of_its_outputs(
 }
 
 #[tokio::test]
-async fn an_output_limit_ends_all_of_it() {
-    // The first part is there to be seen before the limit is reached.
+async fn an_output_limit_ends_all_processes_of_a_command() {
+    // The processes start before the flood, so that the test can see them before the limit is reached.
     let script = "read go; (sleep 1000; true) & yes 0123456789; true";
     let pool = pool("output").max_total(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -164,7 +164,7 @@ async fn an_output_limit_ends_all_of_it() {
     let mut command = c.command("sh");
     command.args(["-c", script]).env(MARK, &mark).stdin(Stdio::piped());
     let mut child = command.output_limit(30_000).spawn().await.unwrap();
-    eventually_now("it runs", || !processes(&mark).is_empty()).await;
+    eventually_now("the command runs", || !processes(&mark).is_empty()).await;
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"go\n").await.unwrap();
     let mut read = Vec::new();
@@ -190,7 +190,7 @@ async fn an_output_limit_ends_all_of_it() {
 }
 
 #[tokio::test]
-async fn a_dropped_child_and_a_dropped_output_end_all_of_it() {
+async fn a_dropped_child_and_a_dropped_output_end_all_processes_of_a_command() {
     let script = "echo out; (sleep 1000; true) & sleep 1000; true";
     let pool = pool("dropped").max_total(1).build().await.unwrap();
     for what in ["child", "output"] {
@@ -198,7 +198,7 @@ async fn a_dropped_child_and_a_dropped_output_end_all_of_it() {
         let (id, mark) = (c.id().to_owned(), unique_mark());
         let mut command = c.command("sh");
         command.args(["-c", script]).env(MARK, &mark);
-        let runs = eventually_now("it runs", || !processes(&mark).is_empty());
+        let runs = eventually_now("the command runs", || !processes(&mark).is_empty());
         match what {
             "child" => {
                 let child = command.spawn().await.unwrap();
@@ -210,9 +210,9 @@ async fn a_dropped_child_and_a_dropped_output_end_all_of_it() {
                 () = runs => {}
             },
         }
-        // Forbidden at once, ended in the background.
+        // Reuse is forbidden at once. The command ends in the background.
         assert_eq!(c.taint(), taint_of_ended(Taint::Cancelled), "{what}");
-        eventually_now("it is gone", || processes(&mark).is_empty()).await;
+        eventually_now("the command is gone", || processes(&mark).is_empty()).await;
         drop(c);
         if exec_via() == ExecVia::Docker {
             assert_ne!(pool.acquire().await.unwrap().id(), id, "{what}");
@@ -235,7 +235,7 @@ async fn a_killed_child_is_gone_when_the_kill_returns() {
         assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed);
         assert_eq!(processes(&mark), [0; 0]);
         assert_eq!(c.taint(), taint_of_ended(Taint::Killed));
-        // Once more changes nothing.
+        // A second kill changes nothing.
         assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed);
         assert_eq!(stdout.read(&mut line).await.unwrap(), 0);
     })
@@ -243,7 +243,7 @@ async fn a_killed_child_is_gone_when_the_kill_returns() {
 }
 
 #[tokio::test]
-async fn killing_what_has_ended_changes_nothing() {
+async fn a_kill_after_the_end_changes_nothing() {
     with_container(pool("kill-late"), async |c| {
         let mut child = c.command("echo").arg("out").spawn().await.unwrap();
         assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
@@ -255,7 +255,7 @@ async fn killing_what_has_ended_changes_nothing() {
     .await;
 }
 
-/// Runs a script under an output limit in a container that is still good.
+/// Runs a script under an output limit, in a container that is still clean.
 async fn limited(c: &PooledContainer, script: &str, limit: u64) -> Output {
     let mut command = c.command("sh");
     command.args(["-c", script]).output_limit(limit);
@@ -263,11 +263,11 @@ async fn limited(c: &PooledContainer, script: &str, limit: u64) -> Output {
 }
 
 #[tokio::test]
-async fn exactly_the_limit_is_no_limit_and_one_more_is() {
+async fn output_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
     let pool = pool("exact").build().await.unwrap();
     {
         let c = pool.acquire().await.unwrap();
-        // What the engine puts around each piece of output does not count.
+        // The engine's framing of the output does not count.
         let exact = [
             ("echo hi", 3),
             ("printf 0123456789", 10),
@@ -310,7 +310,7 @@ async fn exactly_the_limit_is_no_limit_and_one_more_is() {
 }
 
 #[tokio::test]
-async fn many_small_writes_do_not_slip_the_limit() {
+async fn many_small_writes_do_not_exceed_the_limit() {
     with_container(pool("small"), async |c| {
         let script = "i=0; while [ $i -lt 300 ]; do echo 0123456789; i=$((i+1)); done";
         let out = limited(c, script, 16).await;
@@ -330,7 +330,7 @@ async fn many_small_writes_do_not_slip_the_limit() {
 }
 
 #[tokio::test]
-async fn both_outputs_together_do_not_pass_the_limit() {
+async fn both_outputs_together_do_not_exceed_the_limit() {
     with_container(pool("both"), async |c| {
         let script = "while true; do echo out; echo err >&2; done";
         let out = limited(c, script, 10_001).await;
@@ -353,7 +353,7 @@ async fn both_outputs_together_do_not_pass_the_limit() {
 }
 
 #[tokio::test]
-async fn a_timeout_of_nothing_has_passed_at_once() {
+async fn a_timeout_of_zero_passes_at_once() {
     let pool = pool("zero").max_total(1).build().await.unwrap();
     let mark = unique_mark();
     for _ in 0..3 {
@@ -380,7 +380,7 @@ async fn a_timeout_of_nothing_has_passed_at_once() {
 }
 
 #[tokio::test]
-async fn a_timeout_far_in_the_future_is_none() {
+async fn a_timeout_in_the_far_future_never_passes() {
     with_container(pool("far"), async |c| {
         for timeout in [Duration::from_secs(100 * 366 * 86_400), Duration::MAX] {
             let mut command = c.command("sh");

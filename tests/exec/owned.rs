@@ -1,4 +1,4 @@
-//! Children that keep the guard of their container.
+//! Owned children, which keep the guard of their container.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ async fn pool_of_one(name: &str, via: ExecVia) -> Pool {
     pool(name).max_total(1).exec_via(via).build().await.unwrap()
 }
 
-/// Starts a command that runs until it is ended.
+/// Starts a command that never ends by itself. Returns the child and the mark of its processes.
 async fn forever<G: Guard>(guard: G) -> (OwnedChild<G>, String) {
     let mark = unique_mark();
     let mut command = Command::new("sh");
@@ -20,12 +20,12 @@ async fn forever<G: Guard>(guard: G) -> (OwnedChild<G>, String) {
         .args(["-c", "(sleep 1000; true) & sleep 1000; true"])
         .env(MARK, &mark);
     let child = command.spawn_owned(guard).await.unwrap();
-    eventually_now("it runs", || !processes(&mark).is_empty()).await;
+    eventually_now("the command runs", || !processes(&mark).is_empty()).await;
     (child, mark)
 }
 
 #[tokio::test]
-async fn an_owned_child_goes_to_another_task_and_gives_its_guard_back() {
+async fn an_owned_child_moves_to_another_task_and_returns_its_guard() {
     for via in BOTH {
         let pool = pool_of_one("owned", via).await;
         let lease = pool.acquire().await.unwrap();
@@ -43,7 +43,7 @@ async fn an_owned_child_goes_to_another_task_and_gives_its_guard_back() {
         let (read, status, lease) = task.await.unwrap();
         assert_eq!((&*read, status), ("there and back", ExitStatus::Exited(0)));
         assert_eq!((lease.id(), lease.taint(), pool.in_use()), (&*id, None, 1));
-        // The command is as it was, and the container too.
+        // Both the command and the container can be used again.
         let child = command.stdin("again").spawn_owned(lease).await.unwrap();
         assert_eq!(child.wait_with_output().await.unwrap().stdout, b"again");
         assert_eq!(pool.acquire().await.unwrap().id(), id);
@@ -52,14 +52,14 @@ async fn an_owned_child_goes_to_another_task_and_gives_its_guard_back() {
 }
 
 #[tokio::test]
-async fn a_dropped_owned_child_ends_its_command_and_then_gives_the_container_back() {
+async fn a_dropped_owned_child_ends_its_command_and_then_returns_the_container() {
     for via in BOTH {
         let pool = pool_of_one("owned-dropped", via).await;
         let lease = pool.acquire().await.unwrap();
         let id = lease.id().to_owned();
         let (child, mark) = forever(lease).await;
         drop(child);
-        // There is one container: it is lent when the guard is back.
+        // The pool has one container, so an acquire waits until the guard is back.
         let next = pool.acquire().await.unwrap();
         assert_eq!(processes(&mark), [0; 0], "{via:?}");
         assert_eq!(
@@ -78,7 +78,7 @@ async fn children_share_a_guard_and_the_last_one_ends_the_lease() {
     for via in BOTH {
         let pool = pool_of_one("owned-shared", via).await;
         let lease = Arc::new(pool.acquire().await.unwrap());
-        // What a command borrows does not matter: it runs where its guard is.
+        // The command runs in the container of the guard, whatever container it was created from.
         let mut first = lease.command("true").spawn_owned(lease.clone()).await.unwrap();
         let mut second = Command::new("sh")
             .args(["-c", "read line; echo $line"])
@@ -99,7 +99,7 @@ async fn children_share_a_guard_and_the_last_one_ends_the_lease() {
 }
 
 #[tokio::test]
-async fn a_kill_can_be_started_and_waited_for_later() {
+async fn a_kill_can_be_started_and_awaited_later() {
     for via in BOTH {
         let pool = pool_of_one("owned-kill", via).await;
         let (mut child, mark) = forever(pool.acquire().await.unwrap()).await;
@@ -126,13 +126,16 @@ async fn a_detached_command_runs_on_while_the_guard_is_used() {
         let id = lease.id().to_owned();
         drop(lease);
         assert_ne!(pool.acquire().await.unwrap().id(), id);
-        eventually_now("it has ended with its container", || processes(&mark).is_empty()).await;
+        eventually_now("the command has ended with its container", || {
+            processes(&mark).is_empty()
+        })
+        .await;
         pool.shutdown().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_be_run_gives_its_guard_back_to_the_pool() {
+async fn a_command_that_cannot_run_returns_its_guard_to_the_pool() {
     let pool = pool_of_one("owned-bad", ExecVia::Agent).await;
     let lease = pool.acquire().await.unwrap();
     let id = lease.id().to_owned();

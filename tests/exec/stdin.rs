@@ -1,4 +1,4 @@
-//! Standard input: as much as there is, both ways at once, to its end or to the command's.
+//! Standard input: of any size, concurrently with the output, up to its own end or that of the command.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-/// Far more than anything here takes, and far less than what would be waited for.
+/// Far longer than anything here takes, and far shorter than a hang.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Bytes that repeat after a prime number of them, so that no lost or doubled buffer goes unseen.
+/// Returns bytes whose period is a prime number, so that a lost or doubled buffer shows.
 fn pattern() -> Vec<u8> {
     (0..65_521_u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -20,7 +20,7 @@ fn pattern() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn ten_megabytes_go_both_ways() {
+async fn ten_megabytes_are_echoed_back() {
     with_container(pool("stdin"), async |c| {
         let data = pattern().repeat(160);
         assert!(data.len() > 10_000_000);
@@ -33,7 +33,7 @@ async fn ten_megabytes_go_both_ways() {
 }
 
 #[tokio::test]
-async fn a_hundred_mebibytes_are_echoed_back_without_being_held() {
+async fn a_hundred_mebibytes_are_echoed_back_without_being_buffered() {
     with_container(pool("stdin-100"), async |c| {
         const TOTAL: usize = 100 << 20;
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
@@ -77,7 +77,7 @@ async fn a_hundred_mebibytes_are_echoed_back_without_being_held() {
 }
 
 #[tokio::test]
-async fn a_command_that_ends_while_its_input_is_open_has_ended() {
+async fn the_end_of_a_command_does_not_wait_for_its_open_input() {
     with_container(pool("stdin-open"), async |c| {
         let begun = Instant::now();
         let mut child = c
@@ -102,7 +102,7 @@ async fn a_command_that_ends_while_its_input_is_open_has_ended() {
 }
 
 #[tokio::test]
-async fn input_that_is_not_read_is_dropped_without_an_error() {
+async fn unread_input_is_dropped_without_an_error() {
     with_container(pool("stdin-head"), async |c| {
         let begun = Instant::now();
         let data = vec![b'x'; 64 << 20];
@@ -120,13 +120,13 @@ async fn input_that_is_not_read_is_dropped_without_an_error() {
 }
 
 #[tokio::test]
-async fn a_pipe_is_closed_by_shutdown_by_drop_and_by_waiting() {
+async fn an_input_pipe_is_closed_by_shutdown_by_drop_and_by_wait() {
     with_container(pool("stdin-pipe"), async |c| {
         for how in ["shutdown", "drop", "wait"] {
             let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
             let mut stdin = child.stdin.take().unwrap();
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-            // A dialogue: each line is answered before the next is written.
+            // Each line is answered before the next one is written.
             for line in ["one", "two"] {
                 stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
                 stdin.flush().await.unwrap();
@@ -136,7 +136,7 @@ async fn a_pipe_is_closed_by_shutdown_by_drop_and_by_waiting() {
             match how {
                 "shutdown" => {
                     stdin.shutdown().await.unwrap();
-                    // Once more does no harm, and nothing can be written any more.
+                    // A second shutdown is a no-op, and writes fail.
                     stdin.shutdown().await.unwrap();
                     let error = stdin.write_all(b"more").await.unwrap_err();
                     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
@@ -160,7 +160,7 @@ async fn a_pipe_is_closed_by_shutdown_by_drop_and_by_waiting() {
 }
 
 #[tokio::test]
-async fn no_input_is_end_of_file_at_once() {
+async fn absent_input_is_end_of_file_at_once() {
     with_container(pool("stdin-null"), async |c| {
         for stdin in [None, Some(Stdio::null()), Some(Stdio::from("")), Some(Stdio::piped())] {
             let mut command = c.command("sh");
@@ -181,7 +181,7 @@ async fn no_input_is_end_of_file_at_once() {
 }
 
 #[tokio::test]
-async fn bytes_of_any_value_go_in() {
+async fn input_bytes_can_have_any_value() {
     with_container(pool("stdin-bytes"), async |c| {
         let all: Vec<u8> = (0..=255).collect();
         let out = c.command("cat").stdin(all.clone()).output().await.unwrap();
@@ -191,7 +191,7 @@ async fn bytes_of_any_value_go_in() {
 }
 
 #[tokio::test]
-async fn the_streams_are_tokios() {
+async fn streams_implement_the_traits_of_tokio() {
     with_container(pool("stdin-tokio"), async |c| {
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -216,7 +216,7 @@ async fn the_streams_are_tokios() {
         assert_eq!(expected.next(), None);
         assert!(child.wait().await.unwrap().success());
 
-        // Taken to tasks of their own.
+        // Each stream moves to a task of its own.
         let mut child = c
             .command("sh")
             .args(["-c", "cat >&2; echo out"])

@@ -1,4 +1,4 @@
-//! Acquiring: what is lent, when it waits, and how it ends.
+//! Acquiring: which container is lent, when an acquire waits, and how its wait ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
 }
 
 #[tokio::test]
-async fn a_container_from_the_pool_runs_commands_and_looks_as_asked() {
+async fn an_acquired_container_runs_commands_and_has_the_settings_of_its_pool() {
     let pool = pool("acquire")
         .min_idle(1)
         .label("who", "me")
@@ -66,13 +66,14 @@ async fn limits_reach_the_engine() {
 }
 
 #[tokio::test]
-async fn the_one_that_came_back_last_is_lent_first() {
+async fn the_container_returned_last_is_lent_first() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(2).build().await.unwrap();
     let (a, b) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
     let (a_id, b_id) = (a.id().to_owned(), b.id().to_owned());
     assert_ne!(a_id, b_id);
-    // The minimum is made good while both are out; what is made then must not come last.
+    // The pool restores its minimum while both are lent. Containers made for that must not be lent before returned
+    // ones.
     eventually_now("two more are idle", || pool.status().idle == 2).await;
     drop(a);
     drop(b);
@@ -82,7 +83,7 @@ async fn the_one_that_came_back_last_is_lent_first() {
 }
 
 #[tokio::test]
-async fn try_acquire_takes_only_what_is_idle() {
+async fn try_acquire_takes_only_idle_containers() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(1).max_total(1).build().await.unwrap();
     let c = pool.try_acquire().unwrap().expect("one is idle");
@@ -95,7 +96,7 @@ async fn try_acquire_takes_only_what_is_idle() {
 }
 
 #[tokio::test]
-async fn nothing_is_created_before_it_is_needed_and_the_minimum_is_kept_while_others_are_lent() {
+async fn containers_are_created_on_demand_and_the_minimum_is_kept_while_others_are_lent() {
     let engine = FakeEngine::new();
     let lazy = fake_pool(&engine).build().await.unwrap();
     assert_eq!(engine.calls(Call::Create), 0);
@@ -107,7 +108,7 @@ async fn nothing_is_created_before_it_is_needed_and_the_minimum_is_kept_while_ot
     let eager = fake_pool(&engine).min_idle(3).build().await.unwrap();
     assert_eq!(eager.status().idle, 3);
     let lent = [eager.acquire().await.unwrap(), eager.acquire().await.unwrap()];
-    eventually_now("the minimum is made good", || eager.status().idle == 3).await;
+    eventually_now("the minimum is restored", || eager.status().idle == 3).await;
     assert_eq!(eager.status().in_use, 2);
     drop(lent);
     eager.shutdown().await.unwrap();
@@ -137,7 +138,7 @@ async fn an_engine_that_hangs_does_not_hold_an_acquire_past_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_carries_the_last_create_error_and_says_whether_to_try_again() {
+async fn a_timeout_carries_the_last_create_error_and_says_whether_a_retry_can_help() {
     for (kind, retryable) in [
         (EngineErrorKind::Internal, true),
         (EngineErrorKind::ImageNotFound, false),
@@ -153,20 +154,20 @@ async fn a_timeout_carries_the_last_create_error_and_says_whether_to_try_again()
         assert_eq!(error.engine_error().unwrap().kind(), kind);
         assert_eq!(error.is_retryable(), retryable);
         assert!(error.to_string().contains("Create was made to fail"), "{error}");
-        // Back-off: pauses of 0.1 s doubling to 5 s, each shortened by up to half. Within 20 s these are 8 if all are as long as
-        // can be, and 12 if all are as short.
+        // Back-off: pauses of 0.1 s, doubling to 5 s, each shortened by up to half. Within 20 s there are 8 pauses at
+        // their longest and 12 at their shortest.
         let attempts = engine.calls(Call::Create);
         assert!((9..=13).contains(&attempts), "{attempts} attempts");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_ones_are_lent_while_creations_fail() {
+async fn idle_containers_are_lent_while_creations_fail() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(1).build().await.unwrap();
     engine.answer(Call::Start, Answer::Fail(EngineErrorKind::Internal));
     for _ in 0..10 {
-        // Lending the last idle one asks for another, in vain.
+        // Lending the last idle container starts a creation, which fails.
         let _c = pool.acquire().await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -178,7 +179,7 @@ async fn idle_ones_are_lent_while_creations_fail() {
 }
 
 #[tokio::test]
-async fn never_more_than_the_maximum_whatever_is_asked() {
+async fn a_pool_never_has_more_containers_than_its_maximum() {
     let engine = FakeEngine::new();
     for call in [Call::Create, Call::Start, Call::Remove] {
         engine.answer(call, Answer::AfterPolls(3));
@@ -200,13 +201,13 @@ async fn never_more_than_the_maximum_whatever_is_asked() {
         done.unwrap();
     }
     assert!(engine.peak() <= 4, "{} at once", engine.peak());
-    eventually_now("what is too much is removed", || pool.status().total() <= 2).await;
+    eventually_now("containers beyond max_idle are removed", || pool.status().total() <= 2).await;
     pool.shutdown().await.unwrap();
     assert!(engine.containers().is_empty());
 }
 
 #[tokio::test]
-async fn creations_at_once_are_bounded() {
+async fn concurrent_creations_are_bounded() {
     let engine = FakeEngine::new();
     engine.answer(Call::Create, Answer::Never);
     let pool = fake_pool(&engine).max_concurrent_creates(3).build().await.unwrap();
@@ -226,7 +227,7 @@ async fn creations_at_once_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_zero_limit_still_takes_an_idle_one() {
+async fn an_acquire_with_a_zero_timeout_still_takes_an_idle_container() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(1).max_total(1).build().await.unwrap();
     let c = pool.acquire_timeout(Duration::ZERO).await.unwrap();
@@ -246,7 +247,7 @@ async fn one_slow_creation_does_not_hold_up_the_others() {
                 let pool = pool.clone();
                 async move {
                     let c = pool.acquire().await.unwrap();
-                    // Held until the end: nobody is served by a container that came back.
+                    // Held until the end, so that no waiter is served by a returned container.
                     (c, begun.elapsed())
                 }
             })

@@ -1,4 +1,4 @@
-//! Settings: every bad one is reported, by name, before anything is done.
+//! Settings: a build names every bad value before it does anything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use dockerpool::engine::{Creation, LimitSupport};
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{EngineError, EngineErrorKind, Error, FieldError, Pool, PoolBuilder, RegistryAuth};
 
-/// The fields a build complains about.
+/// Returns the fields a build complains about.
 async fn bad_fields(change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Vec<String> {
     let engine = FakeEngine::new();
     let builder = Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
@@ -18,7 +18,7 @@ async fn bad_fields(change: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Vec<Stri
         Err(error) => panic!("{error:?}"),
     };
     let calls = engine.calls(Call::Check) + engine.calls(Call::Create);
-    assert_eq!(calls == 0, !fields.is_empty(), "nothing is done if anything is bad");
+    assert_eq!(calls == 0, !fields.is_empty(), "a build with a bad value makes no call");
     fields
 }
 
@@ -73,7 +73,7 @@ async fn each_bad_value_is_named() {
 }
 
 #[tokio::test]
-async fn all_bad_values_come_in_one_error_with_words() {
+async fn all_bad_values_are_described_in_one_error() {
     for name in ["", "a\0b"] {
         let error = Pool::builder(name)
             .min_idle(5)
@@ -93,7 +93,7 @@ async fn all_bad_values_come_in_one_error_with_words() {
 }
 
 #[tokio::test]
-async fn zero_and_defaults_mean_what_they_say() {
+async fn zero_and_defaults_have_their_documented_meaning() {
     let engine = FakeEngine::new();
     let builder = || Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
     let pool = builder().build().await.unwrap();
@@ -106,7 +106,7 @@ async fn zero_and_defaults_mean_what_they_say() {
 }
 
 #[tokio::test]
-async fn one_builder_makes_many_pools() {
+async fn one_builder_builds_many_pools() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("name").image("image").engine(Arc::new(engine.clone()));
     let (one, two) = (builder.clone().build().await.unwrap(), builder.build().await.unwrap());
@@ -123,7 +123,7 @@ async fn one_builder_makes_many_pools() {
 }
 
 #[tokio::test]
-async fn a_limit_that_the_engine_says_it_cannot_set_is_refused_before_anything_is_made() {
+async fn a_limit_the_engine_cannot_set_is_refused_before_any_container_is_made() {
     let engine = FakeEngine::new();
     let mut can = LimitSupport::all();
     (can.memory, can.swap, can.pids, can.cpu) = (false, false, false, false);
@@ -147,7 +147,7 @@ async fn a_limit_that_the_engine_says_it_cannot_set_is_refused_before_anything_i
 }
 
 #[tokio::test]
-async fn a_limit_that_is_discarded_fails_the_build_and_other_warnings_are_told_once() {
+async fn a_discarded_limit_fails_the_build_and_other_warnings_are_reported_once() {
     const SAID: &str = "Weight discarded.";
     let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
     for look in [false, true] {
@@ -165,9 +165,9 @@ async fn a_limit_that_is_discarded_fails_the_build_and_other_warnings_are_told_o
         assert_eq!(source.kind(), EngineErrorKind::LimitDiscarded, "{source}");
         assert!(source.to_string().contains(SAID), "{source}");
         assert_eq!(engine.calls(Call::Start), 0);
-        eventually_now("it is removed", || engine.containers().is_empty()).await;
+        eventually_now("the container is removed", || engine.containers().is_empty()).await;
 
-        // Without a container at build, the first acquire says so.
+        // If the build makes no container, the first acquire reports the discarded limit.
         let pool = builder().min_idle(0).build().await.unwrap();
         let error = pool.acquire_timeout(Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(
@@ -188,7 +188,7 @@ async fn a_limit_that_is_discarded_fails_the_build_and_other_warnings_are_told_o
         let pool = builder().min_idle(2).on_error(tell).build().await.unwrap();
         pool.shutdown().await.unwrap();
         let expected = ["the first", "the second"].map(|said| Some((EngineErrorKind::Warning, said.to_owned())));
-        eventually_now("it is told", || told.lock().len() >= 2).await;
+        eventually_now("both warnings are reported", || told.lock().len() >= 2).await;
         assert_eq!(*told.lock(), expected);
         told.lock().clear();
     }

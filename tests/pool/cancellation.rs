@@ -1,4 +1,5 @@
-//! An acquire, a build, a shutdown that is dropped at any point loses its place, never a container.
+//! Cancelled acquires, builds and shutdowns: a future dropped at any point loses its place in the queue, never a
+//! container.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Pool};
 use tokio::runtime::Handle;
 
-/// How the engine answers the calls of a creation.
+/// Lists how the engine answers the calls of a creation.
 const ANSWERS: [Answer; 4] = [
     Answer::Ok,
     Answer::AfterPolls(3),
@@ -16,7 +17,7 @@ const ANSWERS: [Answer; 4] = [
     Answer::After(Duration::from_millis(30)),
 ];
 
-/// Polls a future `polls` times, letting everything else go on in between, and drops it. `true` if it was ready.
+/// Polls a future `polls` times, lets all other tasks run in between, and drops it. Returns `true` if it was ready.
 async fn polled<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let mut future = tokio_test::task::spawn(future);
     for _ in 0..polls {
@@ -36,7 +37,7 @@ async fn pool_of_two(engine: &FakeEngine) -> Pool {
     builder.min_idle(0).max_total(2).build().await.unwrap()
 }
 
-/// Nothing is lost: both containers can still be had, and nothing is left after the shutdown.
+/// Asserts that both containers can still be acquired, and that none is left after the shutdown.
 async fn assert_whole(pool: &Pool, engine: &FakeEngine) {
     for call in [Call::Create, Call::Attach, Call::Start, Call::Remove] {
         engine.answer(call, Answer::Ok);
@@ -55,7 +56,7 @@ async fn assert_whole(pool: &Pool, engine: &FakeEngine) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire_that_creates_is_dropped_at_every_poll_under_every_answer() {
+async fn an_acquire_that_creates_can_be_dropped_at_every_poll_under_every_answer() {
     for create in ANSWERS {
         for start in ANSWERS {
             for polls in 0..12 {
@@ -72,7 +73,7 @@ async fn an_acquire_that_creates_is_dropped_at_every_poll_under_every_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire_that_waits_for_a_return_is_dropped_at_every_poll() {
+async fn an_acquire_that_waits_for_a_return_can_be_dropped_at_every_poll() {
     for return_after in 0..4 {
         for polls in 0..6 {
             let engine = FakeEngine::new();
@@ -88,7 +89,7 @@ async fn an_acquire_that_waits_for_a_return_is_dropped_at_every_poll() {
                         break;
                     }
                 }
-                // Handed over, but never polled again: dropped here.
+                // Dropped here: the container was handed over, but the acquire is never polled again.
                 if polls == return_after {
                     held = None;
                 }
@@ -105,7 +106,7 @@ async fn an_acquire_that_waits_for_a_return_is_dropped_at_every_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_creation_goes_on_and_becomes_idle_when_the_acquire_that_caused_it_is_dropped() {
+async fn a_creation_whose_acquire_is_dropped_goes_on_and_its_container_becomes_idle() {
     let engine = FakeEngine::new();
     engine.answer(Call::Create, Answer::After(Duration::from_secs(1)));
     let pool = pool_of_two(&engine).await;
@@ -115,13 +116,13 @@ async fn a_creation_goes_on_and_becomes_idle_when_the_acquire_that_caused_it_is_
             .is_err()
     );
     assert_eq!((pool.status().creating, pool.status().waiting), (1, 0));
-    eventually_now("it becomes idle", || pool.status().idle == 1).await;
+    eventually_now("the container becomes idle", || pool.status().idle == 1).await;
     assert_eq!(engine.calls(Call::Create), 1);
     assert_whole(&pool, &engine).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_acquires_with_a_short_deadline_leave_nothing_that_nobody_owns() {
+async fn ten_acquires_with_a_short_timeout_leave_no_container_without_an_owner() {
     let engine = FakeEngine::new();
     engine.answer(Call::Start, Answer::After(Duration::from_secs(2)));
     let pool = pool_of_two(&engine).await;
@@ -138,7 +139,7 @@ async fn a_creation_whose_answer_is_lost_is_found_and_removed() {
     let engine = FakeEngine::new();
     engine.answer_once(Call::Create, Answer::DoneButNever);
     let pool = pool_of_two(&engine).await;
-    // The engine's deadline passes, what the call made is removed by its name, and another one is created.
+    // After the engine's timeout, the pool removes the lost container by its name and creates another one.
     let c = pool.acquire_timeout(Duration::from_secs(120)).await.unwrap();
     assert_eq!(engine.containers().len(), 1);
     assert_eq!(engine.containers()[0].id, c.id());
@@ -159,7 +160,7 @@ async fn a_build_dropped_at_every_poll_leaves_nothing() {
                 .image("any")
                 .engine(Arc::new(engine.clone()));
             polled(builder.min_idle(2).build(), polls).await;
-            // Creations that are under way come to their end, and are then removed.
+            // Creations in progress finish; the pool removes their containers afterwards.
             tokio::time::sleep(Duration::from_secs(30)).await;
             assert!(
                 engine.containers().is_empty(),

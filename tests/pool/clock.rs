@@ -1,4 +1,4 @@
-//! Clocks that are set while a pool is at work: nothing waits by them, and what an engine tells by its own is understood.
+//! Clocks that are set while a pool runs: its timers are monotonic, and it understands an engine whose clock differs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,14 +18,15 @@ use tokio::time::{Instant, timeout};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A [`FakeEngine`] with a clock of its own, by which it tells of kills for memory, and that can end its streams of events.
+/// Wraps a [`FakeEngine`] with a clock of its own, which dates its out-of-memory events. It can also cut its event
+/// streams.
 #[derive(Debug)]
 struct Clocked {
     inner: FakeEngine,
     told: broadcast::Sender<Event>,
     cut: broadcast::Sender<()>,
-    /// Ended after the list and before the subscription that come next: `since` is in the engine's future, and so it does
-    /// not tell.
+    /// The container that ends after the next list and before the next subscription. The engine sends no event for
+    /// it, since `since` is in the engine's future.
     dies_untold: Mutex<Option<String>>,
 }
 
@@ -144,7 +145,7 @@ impl Engine for Clocked {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kills_for_memory_are_told_apart_by_their_times_however_the_clock_is_set() {
+async fn out_of_memory_kills_are_told_apart_by_their_times_however_the_clock_is_set() {
     let engine = Clocked::new();
     let pool = engine.pool().build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -163,24 +164,24 @@ async fn kills_for_memory_are_told_apart_by_their_times_however_the_clock_is_set
         assert_eq!(killed_at(at).await, ExitStatus::OutOfMemory);
     }
     assert_eq!(c.taint(), Some(Taint::OutOfMemory));
-    // The same one is told of again, to whoever asks what was before.
+    // The engine sends the same event again, as it does to a subscriber who asks for past events.
     assert_eq!(killed_at(begun).await, ExitStatus::Signaled(9));
     drop(c);
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_death_that_is_not_told_since_the_clocks_differ_is_seen_all_the_same() {
+async fn a_death_missed_because_the_clocks_differ_is_found_by_a_list() {
     let engine = Clocked::new();
     let pool = engine.pool().min_idle(2).max_total(2).build().await.unwrap();
-    // The first look is over.
+    // The first full list is over.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let dead = engine.inner.containers()[0].id.clone();
     *engine.dies_untold.lock() = Some(dead.clone());
     engine.cut.send(()).unwrap();
-    eventually_now("it is subscribed again", || engine.dies_untold.lock().is_none()).await;
+    eventually_now("the pool has subscribed again", || engine.dies_untold.lock().is_none()).await;
     let begun = Instant::now();
-    eventually_now("it is replaced", || {
+    eventually_now("the dead container is replaced", || {
         pool.status().idle == 2 && engine.inner.containers().iter().all(|c| c.id != dead)
     })
     .await;
@@ -189,19 +190,20 @@ async fn a_death_that_is_not_told_since_the_clocks_differ_is_seen_all_the_same()
 }
 
 #[tokio::test]
-async fn an_engine_tells_what_happens_now_whatever_hour_it_is_asked_since() {
+async fn an_engine_sends_current_events_whatever_time_it_is_asked_since() {
     let engine = engine().await;
     let pool = pool("hours").build().await.unwrap();
     let ours = Selector::label(dockerpool::labels::INSTANCE, pool.instance());
     for since in [SystemTime::now() - HOUR, SystemTime::now() + HOUR] {
         if since > SystemTime::now() && is_podman().await {
-            // It waits for that hour. What it does not tell meanwhile is looked for, as the test before shows.
+            // Podman sends no events until that time. The pool finds missed deaths by a list, as the test before this
+            // one shows.
             continue;
         }
         let c = pool.acquire().await.unwrap();
         let mut events = engine.events(&ours, Some(since));
         let killed = async {
-            // Until the subscription stands, which nothing tells.
+            // Repeated until the subscription stands, since the engine does not confirm it.
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 engine.pause(c.id()).await.unwrap();
@@ -222,7 +224,9 @@ async fn an_engine_tells_what_happens_now_whatever_hour_it_is_asked_since() {
                 () = killed => {}
             }
         };
-        timeout(Duration::from_secs(30), told).await.expect("it is told");
+        timeout(Duration::from_secs(30), told)
+            .await
+            .expect("the engine sends the event");
         c.discard();
     }
     pool.shutdown().await.unwrap();

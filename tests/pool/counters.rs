@@ -1,4 +1,4 @@
-//! What a pool tells of itself: counts, gauges, and errors of background tasks.
+//! Counters and gauges of a pool, and the errors of its background tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn every_step_is_counted_once() {
     drop(c);
     pool.acquire().await.unwrap().discard();
     let taken = pool.acquire().await.unwrap().into_inner();
-    eventually_now("it is replaced", || {
+    eventually_now("the discarded container is replaced", || {
         pool.idle_count() == 1 && pool.status().recycling == 0
     })
     .await;
@@ -59,22 +59,22 @@ async fn every_step_is_counted_once() {
 }
 
 #[tokio::test]
-async fn one_that_died_idle_was_not_lent() {
+async fn a_container_that_died_idle_does_not_count_as_lent() {
     let engine = FakeEngine::new();
     let pool = builder(&engine).min_idle(2).build().await.unwrap();
     engine.end_container(&engine.containers()[0].id);
-    eventually_now("it is replaced", || {
+    eventually_now("the dead container is replaced", || {
         pool.status().lifetime.created == 3 && pool.idle_count() == 2
     })
     .await;
     let now = pool.status().lifetime;
     assert_eq!((now.lent, now.discarded), (0, 0));
-    eventually_now("it is removed", || pool.status().lifetime.removed == 1).await;
+    eventually_now("the dead container is removed", || pool.status().lifetime.removed == 1).await;
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn failed_creations_are_counted_and_told_and_a_panic_of_the_listener_ends_nothing() {
+async fn failed_creations_are_counted_and_reported_and_a_panicking_listener_ends_nothing() {
     let engine = FakeEngine::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = told.clone();
@@ -82,7 +82,7 @@ async fn failed_creations_are_counted_and_told_and_a_panic_of_the_listener_ends_
         .on_error(move |error| {
             listener.lock().push(error.to_string());
             assert!(matches!(error, Error::Engine { .. }) && error.container().is_some());
-            panic!("what a listener does is its own affair");
+            panic!("a panic of the listener");
         })
         .build()
         .await
@@ -98,12 +98,12 @@ async fn failed_creations_are_counted_and_told_and_a_panic_of_the_listener_ends_
     assert_eq!(
         pool.status().lifetime.removed,
         1,
-        "what never came about is not counted as removed"
+        "a container that never started does not count as removed"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_end_of_a_dropped_pool_leaves_is_told() {
+async fn containers_left_by_the_end_of_a_dropped_pool_are_reported() {
     let engine = FakeEngine::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = told.clone();
@@ -111,11 +111,11 @@ async fn what_the_end_of_a_dropped_pool_leaves_is_told() {
     let pool = builder(&engine).on_error(tell).build().await.unwrap();
     engine.answer(Call::List, Answer::Fail(EngineErrorKind::Rejected));
     drop(pool);
-    eventually_now("it is told", || told.lock().contains(&true)).await;
+    eventually_now("the incomplete shutdown is reported", || told.lock().contains(&true)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_that_is_given_up_is_told_whoever_began_it() {
+async fn an_abandoned_removal_is_reported_whatever_its_cause() {
     let engine = FakeEngine::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = told.clone();
@@ -127,7 +127,8 @@ async fn a_removal_that_is_given_up_is_told_whoever_began_it() {
     };
     let pool = builder(&engine).on_error(tell).build().await.unwrap();
     engine.answer(Call::Remove, Answer::Fail(EngineErrorKind::Internal));
-    // By the pool, by the owner of one that was taken out, and by a creation that failed half way.
+    // Three removals: by the pool, by the owner of a container that was taken out, and after a creation that failed
+    // half way.
     let discarded = pool.acquire().await.unwrap();
     let taken_out = pool.acquire().await.unwrap().into_inner();
     let mut names = vec![discarded.name().to_owned(), taken_out.name().to_owned()];
@@ -156,7 +157,7 @@ async fn a_removal_that_is_given_up_is_told_whoever_began_it() {
 }
 
 #[tokio::test]
-async fn no_more_are_removed_at_once_than_was_said() {
+async fn concurrent_removals_are_bounded_by_their_limit() {
     for limit in [1, 3] {
         let engine = FakeEngine::new();
         engine.answer(Call::Remove, Answer::Never);

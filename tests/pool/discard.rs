@@ -14,18 +14,21 @@ async fn a_discarded_container_is_gone_from_the_engine_and_replaced() {
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
     c.discard();
-    // The place stays taken until it is really gone: never more than one.
+    // The slot stays taken until the engine has removed the container: there is never more than one.
     assert_eq!(pool.status().total(), 1);
     let c = pool.acquire().await.unwrap();
     assert_ne!(c.id(), id);
     assert!(engine.bollard().inspect_container(&id, None).await.is_err());
     drop(c);
-    eventually("there is one again", async || containers_of(&*engine, &pool).await == 1).await;
+    eventually("the container is replaced", async || {
+        containers_of(&*engine, &pool).await == 1
+    })
+    .await;
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_that_fails_is_tried_again_and_keeps_its_place_until_then() {
+async fn a_failed_removal_is_retried_and_holds_its_slot_until_it_succeeds() {
     let engine = FakeEngine::new();
     let pool = Pool::builder("discard")
         .tokio_runtime(Handle::current())
@@ -48,7 +51,7 @@ async fn a_removal_that_fails_is_tried_again_and_keeps_its_place_until_then() {
 }
 
 #[tokio::test]
-async fn discarding_all_makes_good_the_minimum() {
+async fn the_minimum_is_restored_after_all_are_discarded() {
     let engine = FakeEngine::new();
     let pool = Pool::builder("discard")
         .tokio_runtime(Handle::current())

@@ -1,4 +1,4 @@
-//! The end of the output is not the end of the command: without proof of that, the outcome is unknown.
+//! Unknown outcomes: the end of the output does not prove the end of the command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,17 +15,17 @@ use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-/// What the engine answers to a question about a command.
+/// Lists the engine's replies to a question about a command.
 #[derive(Clone, Copy, Debug)]
 enum Reply {
     Code(i64),
-    /// It runs.
+    /// The command runs.
     Running,
     Fail(EngineErrorKind),
     Never,
 }
 
-/// A [`FakeEngine`] that runs commands in its own way.
+/// Wraps a [`FakeEngine`] and answers questions about commands from a script.
 #[derive(Debug)]
 struct Odd {
     inner: FakeEngine,
@@ -34,13 +34,13 @@ struct Odd {
     breaks_off: bool,
 }
 
-/// What commands are asked about.
+/// Holds the replies to questions about commands, and counts the questions.
 #[derive(Clone, Debug, Default)]
 struct Questions {
-    /// One for each question; the last one for all that follow.
+    /// The replies, one for each question. The last one also answers all questions that follow.
     replies: Arc<Mutex<Vec<Reply>>>,
     count: Arc<AtomicUsize>,
-    /// Whether the end is told of, whatever the replies.
+    /// Whether the engine signals the end of a command, whatever the replies.
     tells_of_end: bool,
 }
 
@@ -201,7 +201,8 @@ impl Engine for Odd {
     }
 }
 
-/// Runs one command that prints `partial`, and says what became of it, of its container, and how often that was killed.
+/// Runs one command that prints `partial`. Returns its output, the taint of its container, and how often that was
+/// killed.
 async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>, usize) {
     let inner = FakeEngine::new();
     inner.on_exec(|_| FakeProcess::exit(0).stdout("partial"));
@@ -228,7 +229,7 @@ async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>,
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_the_engine_does_not_confirm_is_unknown_and_the_container_is_ended() {
+async fn an_end_the_engine_does_not_confirm_is_unknown_and_the_container_is_killed() {
     let refusals = [
         [Reply::Fail(EngineErrorKind::Internal)],
         [Reply::Fail(EngineErrorKind::NotFound)],
@@ -245,7 +246,7 @@ async fn an_end_that_the_engine_does_not_confirm_is_unknown_and_the_container_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exit_code_that_makes_no_sense_is_unknown() {
+async fn an_invalid_exit_code_is_unknown() {
     for code in [i64::MAX, -1, 1 << 32] {
         let (out, taint, kills) = outcome(&[Reply::Code(code)], false).await;
         assert_eq!(out.status, ExitStatus::Unknown, "{code}");
@@ -254,14 +255,14 @@ async fn an_exit_code_that_makes_no_sense_is_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_output_that_breaks_off_is_unknown_and_what_came_is_kept() {
+async fn an_output_that_breaks_off_is_unknown_and_keeps_its_first_part() {
     let (out, taint, kills) = outcome(&[Reply::Code(0)], true).await;
     assert_eq!(out.status, ExitStatus::Unknown);
     assert_eq!((taint, kills), (Some(Taint::EngineFailed), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_fails_once_or_twice_is_asked_again() {
+async fn a_query_that_fails_once_or_twice_is_retried() {
     let failed = Reply::Fail(EngineErrorKind::Internal);
     let (out, taint, kills) = outcome(&[failed, Reply::Never, Reply::Code(3)], false).await;
     assert_eq!(out.status, ExitStatus::Exited(3));
@@ -269,7 +270,7 @@ async fn a_question_that_fails_once_or_twice_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_is_told_of_without_an_exit_code_is_asked_about_with_pauses() {
+async fn an_end_signalled_without_an_exit_code_is_queried_with_pauses() {
     let inner = FakeEngine::new();
     inner.on_exec(|_| FakeProcess::exit(0));
     let questions = Questions {
@@ -297,7 +298,7 @@ async fn an_end_that_is_told_of_without_an_exit_code_is_asked_about_with_pauses(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_command_is_asked_about_more_and_more_rarely_and_its_end_is_seen_within_two_seconds() {
+async fn a_silent_command_is_queried_ever_less_often_and_its_end_is_seen_within_two_seconds() {
     let inner = FakeEngine::new();
     inner.on_exec(|_| FakeProcess::forever());
     let questions = Questions::answered_by(&[Reply::Running]);
@@ -319,8 +320,8 @@ async fn a_silent_command_is_asked_about_more_and_more_rarely_and_its_end_is_see
     let asked = questions.count.load(Ordering::Relaxed);
     assert!((20..=40).contains(&asked), "{asked} times in a minute");
 
-    // It ends, and what it has started holds its output. Without the end of that nobody knows whether it is whole; where
-    // nobody wants it, that does not matter.
+    // The command ends while a child of it holds the output open. Without the end of the output, it may be
+    // incomplete. This does not matter to a command whose output is not read.
     let mut unread = c.command("any").spawn().await.unwrap();
     drop((unread.stdout.take(), unread.stderr.take()));
     *questions.replies.lock() = vec![Reply::Code(7)];
@@ -336,14 +337,14 @@ async fn a_silent_command_is_asked_about_more_and_more_rarely_and_its_end_is_see
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_that_a_reader_has_held_up_is_incomplete_where_the_engine_may_have_given_it_up() {
+async fn held_up_output_is_incomplete_if_the_engine_may_have_cut_it() {
     const PIECES: usize = 100;
     let (complete, incomplete) = (ExitStatus::Exited(5), ExitStatus::Incomplete(5));
     for (replies, reads_after, expected) in [
-        // It is known to have run less than two seconds before the end of the stream, or it is not.
+        // The command is known to have run less than two seconds before the end of the stream, or it is not.
         (&[Reply::Running, Reply::Code(5)][..], None, complete),
         (&[Reply::Never, Reply::Code(5)], None, incomplete),
-        // The reader goes on before there is an answer.
+        // The reader goes on before the engine answers.
         (&[Reply::Never, Reply::Running, Reply::Code(5)], Some(3), complete),
         (&[Reply::Never, Reply::Code(5)], Some(3), incomplete),
         (
@@ -351,7 +352,7 @@ async fn output_that_a_reader_has_held_up_is_incomplete_where_the_engine_may_hav
             Some(3),
             incomplete,
         ),
-        // It has never been late.
+        // The reader is never late.
         (&[Reply::Code(5)], Some(0), complete),
     ] {
         let inner = FakeEngine::new();

@@ -1,4 +1,4 @@
-//! First come, first served, by whichever comes first: a returned container or a new one.
+//! First come, first served: a waiter takes a returned container or a new one, whichever is there first.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ async fn pool_of_one(engine: &FakeEngine) -> Pool {
     builder.min_idle(1).max_total(1).build().await.unwrap()
 }
 
-/// An acquire that is known to wait, and notes its number when it is served.
+/// Starts an acquire, waits until it is in the queue, and notes its number when it is served.
 async fn waiter(pool: &Pool, number: usize, served: &Arc<Mutex<Vec<usize>>>) -> JoinHandle<PooledContainer> {
     let before = pool.status().waiting;
     let task = tokio::spawn({
@@ -25,7 +25,7 @@ async fn waiter(pool: &Pool, number: usize, served: &Arc<Mutex<Vec<usize>>>) -> 
             c
         }
     });
-    eventually_now("it waits", || pool.status().waiting == before + 1).await;
+    eventually_now("the acquire waits", || pool.status().waiting == before + 1).await;
     task
 }
 
@@ -48,14 +48,14 @@ async fn waiters_are_served_in_the_order_they_came() {
 }
 
 #[tokio::test]
-async fn nobody_overtakes_those_who_wait() {
+async fn a_later_acquire_does_not_overtake_a_waiter() {
     let engine = FakeEngine::new();
     let pool = pool_of_one(&engine).await;
     let served = Arc::default();
     let held = pool.acquire().await.unwrap();
     let waiting = waiter(&pool, 0, &served).await;
     drop(held);
-    // Handed over, though the waiter has not run yet: there is nothing for anybody else.
+    // The container is handed over, though the waiter has not run yet: there is none for anybody else.
     assert!(pool.try_acquire().unwrap().is_none());
     drop(waiting.await.unwrap());
     assert!(pool.try_acquire().unwrap().is_some());
@@ -83,7 +83,7 @@ async fn a_waiter_that_left_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_waiter_takes_what_comes_back_although_one_is_being_created_for_it() {
+async fn a_waiter_takes_a_returned_container_while_another_is_being_created_for_it() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
     let builder = builder.tokio_runtime(Handle::current());
@@ -93,13 +93,16 @@ async fn a_waiter_takes_what_comes_back_although_one_is_being_created_for_it() {
     engine.answer(Call::Create, Answer::Never);
     let served = Arc::default();
     let waiting = waiter(&pool, 0, &served).await;
-    eventually_now("one is being created for it", || engine.calls(Call::Create) == 2).await;
+    eventually_now("a container is being created for the waiter", || {
+        engine.calls(Call::Create) == 2
+    })
+    .await;
     drop(held);
     assert_eq!(waiting.await.unwrap().id(), id);
 }
 
 #[tokio::test]
-async fn a_waiter_takes_what_is_created_although_others_hold_theirs() {
+async fn an_acquire_gets_a_new_container_while_others_hold_theirs() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
     let builder = builder.tokio_runtime(Handle::current());
@@ -110,13 +113,13 @@ async fn a_waiter_takes_what_is_created_although_others_hold_theirs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_handed_a_container_that_dies_keeps_its_place() {
+async fn a_waiter_whose_container_dies_keeps_its_place() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
     let builder = builder.tokio_runtime(Handle::current());
     let pool = builder.min_idle(0).max_total(3).build().await.unwrap();
     let [one, two, three] = [pool.acquire().await, pool.acquire().await, pool.acquire().await].map(Result::unwrap);
-    // What is removed is not replaced meanwhile.
+    // The dead container is not replaced during the test.
     engine.answer(Call::Create, Answer::Never);
     let mut first = tokio_test::task::spawn(pool.acquire());
     let mut second = tokio_test::task::spawn(pool.acquire());
@@ -129,7 +132,7 @@ async fn whoever_is_handed_a_container_that_dies_keeps_its_place() {
     drop(one);
     assert!(first.is_woken());
     engine.end_container(&dead);
-    // Time passes only when nobody has anything to do: the pool has heard of it.
+    // Paused time advances only when all tasks are idle: by now the pool has handled the death.
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     assert!(first.poll().is_pending());
     assert_eq!(pool.status().waiting, 3);
@@ -137,7 +140,7 @@ async fn whoever_is_handed_a_container_that_dies_keeps_its_place() {
     drop(two);
     assert!(second.poll().is_pending() && third.poll().is_pending());
     assert!(matches!(first.poll(), std::task::Poll::Ready(Ok(c)) if c.id() == ids[0]));
-    // Given back at once, it goes on to those who came later, in their order.
+    // A container that is returned at once goes to the later waiters, in their order.
     assert!(third.poll().is_pending());
     assert!(matches!(second.poll(), std::task::Poll::Ready(Ok(c)) if c.id() == ids[0]));
     drop(three);
@@ -145,7 +148,7 @@ async fn whoever_is_handed_a_container_that_dies_keeps_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_was_kept_ends_with_its_waiter() {
+async fn a_kept_place_ends_with_its_waiter() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("fairness").image("any").engine(Arc::new(engine.clone()));
     let builder = builder.tokio_runtime(Handle::current());
@@ -161,7 +164,7 @@ async fn a_place_that_was_kept_ends_with_its_waiter() {
     engine.end_container(&dead);
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     assert!(first.poll().is_pending());
-    // Its time is that of the whole wait.
+    // The timeout covers the whole wait, not only the part after the death.
     tokio::time::sleep(limit).await;
     assert!(matches!(first.poll(), std::task::Poll::Ready(Err(_))));
     assert_eq!(pool.status().waiting, 1);

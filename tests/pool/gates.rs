@@ -1,5 +1,5 @@
-//! Everything that can be awaited is dropped at every step of the engine, in every combination of what the engine does
-//! with its calls: it answers, fails, takes its time, or never answers. Whatever happens, all slots come back.
+//! Every future of the public interface is dropped at every step of the engine, under every combination of the
+//! engine's answers: success, failure, delay, no answer. In all cases, all slots come back.
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
@@ -17,10 +17,10 @@ use dockerpool::{
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
-/// What a slow answer takes.
+/// How long a slow answer takes.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// The deadline of one call.
+/// The timeout of one call.
 const CALL: Duration = Duration::from_millis(45);
 
 const GATES: [Answer; 4] = [
@@ -44,14 +44,14 @@ const CALLS: [Call; 11] = [
     Call::Release,
 ];
 
-/// When a future is dropped, in milliseconds: before the first step, between any two steps of slow calls, before and
-/// after a call's deadline, and late.
+/// The milliseconds after which a future is dropped: before the first step, between any two steps of slow calls,
+/// before and after the timeout of a call, and late.
 const MOMENTS: [u64; 9] = [0, 5, 15, 25, 35, 48, 65, 95, 200];
 
-/// How many containers the pools here may have.
+/// The number of containers a pool may have here.
 const TOTAL: usize = 2;
 
-/// Every combination of answers to these calls.
+/// Yields every combination of answers to these calls.
 fn combinations(calls: &[Call]) -> impl Iterator<Item = Vec<(Call, Answer)>> {
     let count = GATES.len().pow(calls.len() as u32);
     (0..count).map(|number| {
@@ -98,19 +98,20 @@ impl World {
         }
     }
 
-    /// A lease of a container that was brought up without trouble.
+    /// Acquires a container while all calls succeed.
     async fn lease(&self) -> PooledContainer {
         self.pool.acquire().await.unwrap()
     }
 
-    /// What holds at every moment.
+    /// Asserts the invariants that hold at every moment.
     fn check(&self) {
         let status = self.pool.status();
         assert!(status.total() <= TOTAL, "{status}");
         assert!(status.idle == 0 || status.waiting == 0, "{status}");
     }
 
-    /// The engine answers again: everything is there within the time that was promised, and nothing is left at the end.
+    /// Lets the engine answer again. Asserts that all containers are available within the promised time and that none
+    /// is left at the end.
     async fn check_whole(self, what: &str) {
         self.check();
         for call in CALLS {
@@ -147,14 +148,14 @@ impl World {
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(self.pool.status().total(), 0, "{what}");
         eventually_now(what, || self.engine.containers().is_empty()).await;
-        assert!(self.engine.peak() <= TOTAL + 1, "{what}: one may have been taken out");
+        assert!(self.engine.peak() <= TOTAL + 1, "{what}: at most one was taken out");
     }
 }
 
-/// Drops a future at a moment. What it came to, if it was ready before.
+/// Drops a future at a moment. Returns its output if it was ready before.
 async fn dropped_at<T>(moment: u64, future: impl Future<Output = T>) -> Option<T> {
     if moment == 0 {
-        // Polled once and not again.
+        // A single poll.
         let mut future = pin!(future);
         return poll_fn(|cx| {
             Poll::Ready(match future.as_mut().poll(cx) {
@@ -168,7 +169,7 @@ async fn dropped_at<T>(moment: u64, future: impl Future<Output = T>) -> Option<T
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire() {
+async fn an_acquire_dropped_at_any_moment_loses_no_slot() {
     for answers in combinations(&[Call::Create, Call::Attach, Call::Start, Call::Remove]) {
         for moment in MOMENTS {
             let world = World::new().await;
@@ -181,7 +182,7 @@ async fn an_acquire() {
     }
 }
 
-/// What is done with a command.
+/// Lists the ways to run a command.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Output,
@@ -203,7 +204,7 @@ async fn run(c: &PooledContainer, way: Way) -> Result<(), Error> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command() {
+async fn a_command_dropped_at_any_moment_loses_no_slot() {
     let ways = [Way::Output, Way::SpawnAndWait, Way::SpawnAndKill, Way::SpawnAndDrop];
     for answers in combinations(&[Call::Exec, Call::Kill, Call::Remove]) {
         for (way, endless) in ways.iter().flat_map(|way| [(*way, false), (*way, true)]) {
@@ -218,7 +219,7 @@ async fn a_command() {
                 });
                 let done = dropped_at(moment, run(&c, way)).await;
                 world.check();
-                // What was begun and has not ended by itself, or is not known to have, forbids reuse.
+                // A command that was begun forbids reuse, unless it has ended by itself and this is known.
                 if world.engine.calls(Call::Exec) > 0 && (endless || done.is_none()) {
                     assert!(c.taint().is_some(), "{what}");
                 }
@@ -234,7 +235,7 @@ async fn a_command() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_discard_and_a_container_that_is_taken_out() {
+async fn a_discard_and_a_dropped_removal_lose_no_slot() {
     for answers in combinations(&[Call::Kill, Call::Remove, Call::Create]) {
         for moment in MOMENTS {
             let mut world = World::new().await;
@@ -253,12 +254,12 @@ async fn a_discard_and_a_container_that_is_taken_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown() {
+async fn a_shutdown_dropped_at_any_moment_removes_all() {
     for answers in combinations(&[Call::Create, Call::Remove, Call::List]) {
         for moment in MOMENTS {
             let what = format!("{answers:?} dropped at {moment}");
             let world = World::new().await;
-            // One is idle, one is being created.
+            // One container is idle, another is being created.
             let held = world.lease().await;
             world.set(&answers);
             let mut waiting = tokio_test::task::spawn(world.pool.acquire());
@@ -270,7 +271,8 @@ async fn a_shutdown() {
             for call in CALLS {
                 world.engine.answer(call, Answer::Ok);
             }
-            // It goes on, and all who ask get the same answer. An engine that failed it may have things left.
+            // The shutdown goes on, and every caller gets the same result. If the engine failed it, containers may be
+            // left.
             let again = world.pool.shutdown().await;
             if let Some(down) = down {
                 assert_eq!(down.is_ok(), again.is_ok(), "{what}");
@@ -284,7 +286,7 @@ async fn a_shutdown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_life_in_all_4096_combinations() {
+async fn a_lease_dropped_at_any_moment_loses_no_slot_in_all_4096_combinations() {
     let calls = [
         Call::Create,
         Call::Attach,
@@ -294,7 +296,7 @@ async fn a_whole_life_in_all_4096_combinations() {
         Call::Remove,
     ];
     for (number, answers) in combinations(&calls).enumerate() {
-        // Prime to the numbers of gates, so that every gate meets every moment.
+        // The number of moments has no common factor with the number of gates, so that every gate meets every moment.
         let moment = MOMENTS[number % MOMENTS.len()];
         let mut world = World::new().await;
         world.engine.on_exec(|_| FakeProcess::forever());
@@ -319,9 +321,10 @@ async fn a_whole_life_in_all_4096_combinations() {
     }
 }
 
-/// The first container tells whether the agent runs, which it does not here. It is somebody's from before it is made.
+/// The first container shows whether the agent runs, which fails here. This container has the labels of its owner
+/// from its creation on.
 #[tokio::test(start_paused = true)]
-async fn a_build_that_tries_the_agent() {
+async fn a_build_that_tries_the_agent_leaves_nothing() {
     for answers in combinations(&[Call::Create, Call::Attach, Call::Start, Call::Remove]) {
         for moment in MOMENTS {
             let what = format!("{answers:?} dropped at {moment}");
@@ -334,7 +337,7 @@ async fn a_build_that_tries_the_agent() {
             let builder = builder.tokio_runtime(Handle::current());
             let build = builder.min_idle(1).engine_timeout(CALL).build();
             let built = dropped_at(moment, build).await;
-            // Each is to be found by those who look after what others have left.
+            // Another owner finds an abandoned container by these labels.
             for found in engine.containers() {
                 for label in [labels::MANAGED_BY, labels::POOL, labels::INSTANCE, labels::OWNER] {
                     assert!(found.labels.contains_key(label), "{what}: {found:?}");
@@ -345,7 +348,7 @@ async fn a_build_that_tries_the_agent() {
             }
             if let Some(Ok(pool)) = built {
                 assert!(matches!(pool.status().lifeline, Lifeline::Weak { .. }), "{what}");
-                assert!(engine.calls(Call::Create) >= 2, "{what}: it was tried");
+                assert!(engine.calls(Call::Create) >= 2, "{what}: the agent was tried");
                 pool.shutdown().await.unwrap();
             }
             eventually_now(&what, || engine.containers().is_empty()).await;
@@ -353,11 +356,11 @@ async fn a_build_that_tries_the_agent() {
     }
 }
 
-/// More than it takes to see that all is whole.
+/// The maximum lease, which is longer than `check_whole` takes.
 const LEASE: Duration = Duration::from_secs(20);
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_watched_when_the_engine_fails() {
+async fn a_reclaimed_lease_loses_no_slot_when_the_engine_fails() {
     for answers in combinations(&[Call::Kill, Call::Remove]) {
         for moment in MOMENTS {
             let engine = FakeEngine::new();
@@ -375,7 +378,7 @@ async fn a_lease_that_is_watched_when_the_engine_fails() {
             let (c, forgotten) = (world.lease().await, world.lease().await);
             std::mem::forget(forgotten);
             world.set(&answers);
-            // Given back just before, or at a step of the reclaim.
+            // The container is returned just before the reclaim, or at one of its steps.
             sleep(LEASE - Duration::from_millis(10) + Duration::from_millis(moment)).await;
             drop(c);
             world.check();
@@ -386,9 +389,9 @@ async fn a_lease_that_is_watched_when_the_engine_fails() {
     }
 }
 
-/// Builds of one name, and what dead owners have left for them.
+/// Builds pools of one name, on engines with containers that a dead owner left.
 struct Builds {
-    /// What a container of theirs carries, but of a dead owner.
+    /// The labels of the containers of a dead owner.
     labels: HashMap<String, String>,
 }
 
@@ -404,7 +407,7 @@ impl Builds {
         let pool = Self::builder(&engine).build().await.unwrap();
         let mut labels = engine.containers().remove(0).labels;
         pool.shutdown().await.unwrap();
-        // Of this pid, but of another start.
+        // The same process id with another start time: such an owner is dead.
         let owner = &labels[labels::OWNER];
         let (process, start) = owner.rsplit_once('.').unwrap();
         let dead = format!("{process}.{}", start.parse::<u64>().unwrap() + 1);
@@ -413,7 +416,8 @@ impl Builds {
         Self { labels }
     }
 
-    /// An engine with one that can be adopted, one that cannot, and the lock of one that died while it had it.
+    /// Creates an engine with three containers of the dead owner: one that can be adopted, one that cannot, and its
+    /// lock.
     async fn engine(&self) -> FakeEngine {
         let engine = FakeEngine::new();
         for name in ["left.fresh", "left", "dockerpool-gates.adopting"] {
@@ -433,8 +437,8 @@ impl Builds {
         engine
     }
 
-    /// Drops a build at every moment in every combination of answers to these calls. The next build of the same name need
-    /// not wait, and everything of both is gone in the end.
+    /// Drops a build at every moment under every combination of answers to these calls. Asserts that the next build
+    /// of the same name does not wait, and that nothing of either build is left.
     async fn drop_in_every_combination(&self, calls: &[Call], with: impl Fn(PoolBuilder) -> PoolBuilder) {
         for answers in combinations(calls) {
             for moment in MOMENTS {
@@ -467,7 +471,7 @@ impl Builds {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_build_that_adopts() {
+async fn a_dropped_build_that_adopts_leaves_nothing() {
     let calls = [Call::List, Call::Create, Call::Rename, Call::Remove];
     let builds = Builds::new().await;
     builds
@@ -476,14 +480,14 @@ async fn a_build_that_adopts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_build_that_adopts_none() {
+async fn a_dropped_build_that_adopts_none_leaves_nothing() {
     let calls = [Call::List, Call::Create, Call::Rename, Call::Remove];
     let builds = Builds::new().await;
     builds.drop_in_every_combination(&calls, |builder| builder).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_build_that_makes_a_network() {
+async fn a_dropped_build_that_makes_a_network_leaves_nothing() {
     let calls = [Call::Prepare, Call::Image, Call::Release, Call::Start];
     let builds = Builds::new().await;
     let network = || Network::create("gates").remove_on_shutdown();
@@ -493,7 +497,7 @@ async fn a_build_that_makes_a_network() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_was_made_though_nobody_heard_of_it() {
+async fn a_lock_whose_creation_got_no_answer_does_not_block_the_next_build() {
     let builds = Builds::new().await;
     for adopt in [Adopt::Never, Adopt::Clean] {
         let engine = builds.engine().await;
@@ -501,8 +505,12 @@ async fn a_lock_that_was_made_though_nobody_heard_of_it() {
         engine.answer_once(Call::Create, Answer::DoneButNever);
         let begun = Instant::now();
         let dropped = dropped_at(15, Builds::builder(&engine).min_idle(0).adopt(adopt).build()).await;
-        assert_eq!(dropped.is_some(), adopt == Adopt::Never, "it waits for no lock");
-        eventually_now("it is asked for", || engine.calls(Call::Create) == 4).await;
+        assert_eq!(
+            dropped.is_some(),
+            adopt == Adopt::Never,
+            "only a build that adopts waits for the lock"
+        );
+        eventually_now("the lock is requested", || engine.calls(Call::Create) == 4).await;
         drop(dropped);
         let pool = Builds::builder(&engine).adopt(Adopt::Clean).build().await.unwrap();
         assert!(
@@ -512,19 +520,22 @@ async fn a_lock_that_was_made_though_nobody_heard_of_it() {
         );
         assert_eq!(pool.status().lifetime.adopted, 1);
         pool.shutdown().await.unwrap();
-        eventually_now("all is gone", || engine.containers().is_empty()).await;
+        eventually_now("all containers are removed", || engine.containers().is_empty()).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_lock_where_there_is_nothing_that_anybody_may_adopt() {
+async fn no_lock_is_made_if_no_container_can_be_adopted() {
     let builds = Builds::new().await;
     for adopt in [Adopt::Never, Adopt::Clean] {
         let engine = builds.engine().await;
         engine.remove("left.fresh").await.unwrap();
         let made = engine.calls(Call::Create);
         let pool = Builds::builder(&engine).min_idle(0).adopt(adopt).build().await.unwrap();
-        eventually_now("what is left is removed", || engine.containers().is_empty()).await;
+        eventually_now("the containers of the dead owner are removed", || {
+            engine.containers().is_empty()
+        })
+        .await;
         assert_eq!(engine.calls(Call::Create), made);
         pool.shutdown().await.unwrap();
     }

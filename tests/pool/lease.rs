@@ -1,4 +1,4 @@
-//! A lease that does not end: `max_lease` takes its container back.
+//! Overdue leases: `max_lease` takes the container back.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Once};
@@ -15,8 +15,8 @@ use tracing::span;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Has every test interested in what is logged, since tests that are not, in other threads, can keep one that is from
-/// hearing of it: `tracing` remembers for each place whether anybody was when it was first come to.
+/// Enables logging in every test. `tracing` caches for each call site whether any subscriber was interested at its
+/// first use, so that a test without a subscriber, on another thread, could silence the site for all tests.
 fn hear_everything() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing::subscriber::set_global_default(Log::default()).unwrap());
@@ -33,7 +33,7 @@ fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
         .max_lease(LIMIT)
 }
 
-/// Keeps what is logged as errors.
+/// Collects the logged errors.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -68,7 +68,7 @@ impl tracing::Subscriber for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forgotten_guard_is_logged_with_its_place_and_its_container_is_replaced() {
+async fn a_forgotten_guard_is_logged_with_its_acquire_site_and_its_container_is_replaced() {
     hear_everything();
     let log = Log::default();
     let _log = tracing::subscriber::set_default(log.clone());
@@ -95,7 +95,7 @@ async fn a_forgotten_guard_is_logged_with_its_place_and_its_container_is_replace
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_way_to_acquire_tells_its_place() {
+async fn every_acquire_method_logs_its_acquire_site() {
     hear_everything();
     let log = Log::default();
     let _log = tracing::subscriber::set_default(log.clone());
@@ -116,7 +116,7 @@ async fn every_way_to_acquire_tells_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guard_that_is_late_does_no_harm() {
+async fn a_late_guard_does_no_harm() {
     let engine = FakeEngine::new();
     engine.on_exec(|_| FakeProcess::forever().stdout("so far"));
     let pool = fake_pool(&engine).build().await.unwrap();
@@ -168,7 +168,7 @@ async fn a_lease_that_ends_in_time_is_not_disturbed_and_the_next_has_its_own_tim
         ids.push(c.id().to_owned());
     }
     assert!(ids.iter().all(|id| *id == ids[0]));
-    // What was taken out of the pool is no lease any more.
+    // A container that was taken out of the pool has no lease.
     let own = pool.acquire().await.unwrap().into_inner();
     sleep(LIMIT * 2).await;
     assert_eq!(own.taint(), None);
@@ -177,24 +177,24 @@ async fn a_lease_that_ends_in_time_is_not_disturbed_and_the_next_has_its_own_tim
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_does_not_answer_delays_the_reclaim_and_no_more() {
+async fn an_engine_that_does_not_answer_only_delays_the_reclaim() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).build().await.unwrap();
     std::mem::forget(pool.acquire().await.unwrap());
     engine.answer(Call::Kill, Answer::Never);
     engine.answer(Call::Remove, Answer::Never);
     sleep(LIMIT * 2).await;
-    // It may still run: its slot is not free.
+    // The container may still run: its slot is not free.
     assert_eq!((pool.status().recycling, pool.status().total()), (1, 1));
     engine.answer(Call::Kill, Answer::Ok);
     engine.answer(Call::Remove, Answer::Ok);
-    eventually_now("it is removed", || engine.containers().is_empty()).await;
+    eventually_now("the container is removed", || engine.containers().is_empty()).await;
     drop(pool.acquire().await.unwrap());
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn on_a_real_engine_the_command_ends_and_the_slot_is_free() {
+async fn an_overdue_lease_on_a_real_engine_ends_its_command_and_frees_its_slot() {
     hear_everything();
     let engine = engine().await;
     let builder = pool("lease").max_total(1).max_lease(Duration::from_secs(2));

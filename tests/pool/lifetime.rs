@@ -1,4 +1,4 @@
-//! How long containers are kept: by age, by uses, by how long they lie idle, and by the image they were made from.
+//! The lifetime of containers: by age, by uses, by idle time, and by the image they were made from.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn ids(engine: &FakeEngine) -> HashSet<String> {
     engine.containers().into_iter().map(|container| container.id).collect()
 }
 
-/// Waits for something, and looks all the while that so many containers are idle at least.
+/// Waits for an event, and asserts at every look that at least this many containers are idle.
 async fn meanwhile_idle(pool: &Pool, at_least: usize, what: &str, mut holds: impl FnMut() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(600);
     while !holds() {
@@ -46,7 +46,7 @@ async fn an_idle_container_that_is_too_old_is_replaced_before_it_is_removed() {
     let took = begun.elapsed().as_secs_f64();
     assert!((95.0..=106.0).contains(&took), "{took}");
     assert_eq!((pool.status().idle, engine.containers().len()), (2, 2));
-    // And so on with their successors.
+    // Their successors are replaced in the same way.
     let second = ids(&engine);
     meanwhile_idle(&pool, 2, "both are replaced again", || {
         ids(&engine).is_disjoint(&second)
@@ -73,13 +73,13 @@ async fn containers_made_together_do_not_end_together() {
     }
     let earliest = earliest.unwrap();
     assert!(earliest >= 900.0 && latest <= 1001.0, "{earliest} to {latest}");
-    // Eight of them within a hundredth of the span: by chance once in 10^13.
+    // By chance, eight of them fall within a hundredth of the span once in 10^13.
     assert!(latest - earliest > 1.0, "{earliest} to {latest}");
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_not_disturbed_by_the_age_of_its_container() {
+async fn the_age_of_a_container_does_not_disturb_its_lease() {
     let engine = FakeEngine::new();
     let builder = fake_pool(&engine).min_idle(0).max_total(1);
     let pool = builder.max_lifetime(Duration::from_secs(10)).build().await.unwrap();
@@ -94,7 +94,7 @@ async fn a_lease_is_not_disturbed_by_the_age_of_its_container() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_is_lent_as_often_as_it_may_be() {
+async fn a_container_is_lent_at_most_max_uses_times() {
     for (limit, at_least) in [(1, 1), (3, 3), (100, 90)] {
         let engine = FakeEngine::new();
         let builder = fake_pool(&engine).min_idle(0).max_total(1).max_uses(limit);
@@ -113,7 +113,7 @@ async fn a_container_is_lent_as_often_as_it_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lies_idle_too_long_is_removed_down_to_the_minimum() {
+async fn containers_idle_for_too_long_are_removed_down_to_the_minimum() {
     let engine = FakeEngine::new();
     let builder = fake_pool(&engine).min_idle(1).max_total(5);
     let pool = builder.idle_timeout(Duration::from_secs(60)).build().await.unwrap();
@@ -121,7 +121,7 @@ async fn what_lies_idle_too_long_is_removed_down_to_the_minimum() {
     for _ in 0..5 {
         burst.push(pool.acquire().await.unwrap());
     }
-    // The one that comes back last is lent first.
+    // The container that was returned last is lent first.
     let used = burst.last().unwrap().id().to_owned();
     drop(burst);
     assert_eq!(pool.status().idle, 5);
@@ -134,7 +134,7 @@ async fn what_lies_idle_too_long_is_removed_down_to_the_minimum() {
     assert_eq!(pool.status().idle, 5);
     sleep(Duration::from_secs(10)).await;
     assert_eq!((pool.status().idle, engine.containers().len()), (1, 1));
-    // The minimum stays, however long nobody comes.
+    // The minimum stays, however long no acquire comes.
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(pool.acquire().await.unwrap().id(), used);
     assert_eq!(engine.calls(Call::Create), 5);
@@ -142,18 +142,18 @@ async fn what_lies_idle_too_long_is_removed_down_to_the_minimum() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_replaces_what_is_idle_without_a_gap_and_what_is_lent_when_it_comes_back() {
+async fn a_refresh_replaces_idle_containers_without_a_gap_and_lent_ones_when_they_return() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(3).max_total(6).build().await.unwrap();
     let held = pool.acquire().await.unwrap();
-    eventually_now("it is refilled", || pool.status().idle == 3).await;
+    eventually_now("the pool is refilled", || pool.status().idle == 3).await;
     let before = ids(&engine);
     engine.answer(Call::Create, Answer::After(Duration::from_secs(1)));
     let refresh = tokio::spawn({
         let pool = pool.clone();
         async move { pool.refresh().await }
     });
-    meanwhile_idle(&pool, 3, "it is refreshed", || refresh.is_finished()).await;
+    meanwhile_idle(&pool, 3, "the refresh ends", || refresh.is_finished()).await;
     refresh.await.unwrap().unwrap();
     assert_eq!(engine.calls(Call::Prepare), 2);
     for _ in 0..3 {
@@ -161,11 +161,11 @@ async fn a_refresh_replaces_what_is_idle_without_a_gap_and_what_is_lent_when_it_
         assert!(!before.contains(c.id()));
         std::mem::forget(c);
     }
-    // The lease goes on, and its container ends with it.
+    // The lease goes on; its container is removed at its end.
     assert!(held.command("true").status().await.unwrap().success());
     let id = held.id().to_owned();
     drop(held);
-    eventually_now("it is removed", || !ids(&engine).contains(&id)).await;
+    eventually_now("the old container is removed", || !ids(&engine).contains(&id)).await;
     pool.shutdown_timeout(Duration::ZERO).await.unwrap();
 }
 
@@ -179,15 +179,15 @@ async fn a_refresh_of_a_full_pool_replaces_one_at_a_time() {
         let pool = pool.clone();
         async move { pool.refresh().await }
     });
-    meanwhile_idle(&pool, 2, "it is refreshed", || refresh.is_finished()).await;
+    meanwhile_idle(&pool, 2, "the refresh ends", || refresh.is_finished()).await;
     refresh.await.unwrap().unwrap();
-    eventually_now("all are there", || pool.status().idle == 3).await;
+    eventually_now("three are idle", || pool.status().idle == 3).await;
     assert!(ids(&engine).is_disjoint(&before));
     assert_eq!((engine.peak(), engine.calls(Call::Create)), (3, 6));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_whose_image_cannot_be_had_changes_nothing() {
+async fn a_refresh_to_an_unavailable_image_changes_nothing() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(2).build().await.unwrap();
     let before = ids(&engine);
@@ -200,7 +200,7 @@ async fn a_refresh_whose_image_cannot_be_had_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_to_an_image_that_does_not_start_keeps_lending_the_old() {
+async fn a_refresh_to_an_image_that_does_not_start_keeps_lending_the_old_one() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(2).build().await.unwrap();
     let before = ids(&engine);
@@ -210,7 +210,7 @@ async fn a_refresh_to_an_image_that_does_not_start_keeps_lending_the_old() {
     sleep(Duration::from_secs(60)).await;
     assert_eq!(pool.status().idle, 2);
     assert!(before.contains(pool.acquire().await.unwrap().id()));
-    // Once it starts, the roll that was begun is brought to its end.
+    // Once the new image starts, the refresh completes.
     engine.answer(Call::Start, Answer::Ok);
     eventually_now("all are new", || {
         ids(&engine).is_disjoint(&before) && pool.status().idle == 2
@@ -220,21 +220,21 @@ async fn a_refresh_to_an_image_that_does_not_start_keeps_lending_the_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_replaces_also_what_is_just_being_created_and_what_a_cancelled_acquire_gives_back() {
+async fn a_refresh_replaces_containers_in_creation_and_those_a_dropped_acquire_returns() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(1).max_total(2).build().await.unwrap();
     let held = pool.acquire().await.unwrap();
     let old = held.id().to_owned();
     engine.answer(Call::Create, Answer::After(Duration::from_secs(5)));
     engine.answer(Call::Start, Answer::After(Duration::from_secs(5)));
-    // One is being refilled; at 7 s it is between create and start.
+    // The refill is in progress: at 7 s it is between create and start.
     sleep(Duration::from_secs(7)).await;
     assert_eq!(pool.status().creating, 1);
     let half_made = ids(&engine);
     let mut waiting = tokio_test::task::spawn(pool.acquire());
     assert!(waiting.poll().is_pending());
     drop(held);
-    // Handed over, but not yet taken.
+    // The container is handed over, but the acquire has not taken it.
     assert_eq!((pool.status().waiting, pool.status().in_use), (0, 1));
     pool.refresh().await.unwrap();
     drop(waiting);
@@ -266,14 +266,14 @@ async fn limits_of_zero_are_refused() {
     let zero = Duration::ZERO;
     let builder = fake_pool(&engine).max_lifetime(zero).max_uses(0).idle_timeout(zero);
     let Err(Error::Config(problems)) = builder.max_lease(zero).build().await else {
-        panic!("they are taken");
+        panic!("zero was accepted");
     };
     let fields: Vec<_> = problems.iter().map(|problem| problem.field()).collect();
     assert_eq!(fields, ["max_lifetime", "max_uses", "idle_timeout", "max_lease"]);
 }
 
 #[tokio::test]
-async fn a_refresh_rolls_a_real_pool_onto_the_image_its_name_means_now() {
+async fn a_refresh_moves_a_real_pool_to_the_image_its_tag_names_now() {
     let engine = engine().await;
     let docker = engine.bollard();
     let name = format!("dockerpool-test/refresh-{:x}", std::process::id());

@@ -1,5 +1,5 @@
-//! A limited reader hands over exactly the first bytes, then says that it was cut off, and never asks for more: whatever
-//! pieces the inner reader gives, whatever buffers the caller has.
+//! Limited readers: a reader returns exactly the first bytes, then the error of the limit, and never reads on. This
+//! holds for any pieces of the inner reader and for any buffers of the caller.
 
 use std::collections::VecDeque;
 use std::io::{self, Cursor, SeekFrom};
@@ -10,22 +10,22 @@ use dockerpool::{Budget, LimitReached, Limited};
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, ReadBuf};
 
-/// What a [`Script`] does when it is polled.
+/// Lists what a [`Script`] does at a poll.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Gives up to this many bytes.
+    /// Returns up to this many bytes.
     Give(usize),
-    /// Gives nothing yet.
+    /// Returns pending.
     Pending,
     Fail,
 }
 
-/// A reader that follows a script, and then gives what is left of its data as it is asked for.
+/// Follows a script, and then returns the rest of its data as requested.
 struct Script {
     data: Vec<u8>,
     given: usize,
     steps: VecDeque<Step>,
-    /// Polled when this many bytes were given: a test that fails.
+    /// A poll after this many bytes fails the test.
     never_beyond: u64,
 }
 
@@ -71,7 +71,7 @@ impl AsyncRead for Script {
     }
 }
 
-/// How a reader came to its end.
+/// Lists how a reader can end.
 #[derive(Debug, PartialEq)]
 enum End {
     Eof,
@@ -89,7 +89,7 @@ fn end_of(error: &io::Error) -> End {
     }
 }
 
-/// Reads into buffers of these sizes, over and over, to the end.
+/// Reads to the end into buffers of these sizes, in rotation.
 async fn read_all(reader: &mut (impl AsyncRead + Unpin), buffers: &[usize]) -> (Vec<u8>, End) {
     let mut data = Vec::new();
     for size in buffers.iter().cycle() {
@@ -120,7 +120,7 @@ fn buffers() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(1..70_usize, 1..8)
 }
 
-/// Limits around the data's length are where mistakes are, so they come often.
+/// Yields limits that are often near the length of the data, where mistakes are likely.
 fn data_and_limit() -> impl Strategy<Value = (Vec<u8>, u64)> {
     prop::collection::vec(any::<u8>(), 0..300).prop_flat_map(|data| {
         let len = data.len() as u64;
@@ -140,7 +140,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
-    fn exactly_the_first_bytes_come_in_whatever_pieces(
+    fn exactly_the_first_bytes_come_whatever_the_pieces(
         (data, limit) in data_and_limit(), steps in pieces(), buffers in buffers(),
     ) {
         block_on(async {
@@ -149,11 +149,11 @@ proptest! {
             let expected = &data[..data.len().min(usize::try_from(limit).unwrap_or(usize::MAX))];
             prop_assert_eq!(&read, expected);
             prop_assert_eq!(limited.remaining(), limit - read.len() as u64);
-            // Only data that ends before the limit has an end that can be seen without asking for more.
+            // The end of the data can be seen without a further read only if the data ends before the limit.
             let truncated = data.len() as u64 >= limit;
             prop_assert_eq!(end, if truncated { End::Truncated(limit) } else { End::Eof });
             prop_assert_eq!(limited.is_truncated(), truncated);
-            // It stays so.
+            // The end is final.
             let again = read_all(&mut limited, &buffers).await;
             prop_assert_eq!(again, (vec![], if truncated { End::Truncated(limit) } else { End::Eof }));
             Ok(())
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn a_failure_of_the_inner_reader_passes_through_and_takes_nothing(
+    fn a_failure_of_the_inner_reader_passes_through_and_uses_no_budget(
         (data, limit) in data_and_limit(), before in pieces(), after in pieces(), buffers in buffers(),
     ) {
         block_on(async {
@@ -173,7 +173,7 @@ proptest! {
                 prop_assert_eq!(kind, io::ErrorKind::ConnectionReset);
                 prop_assert_eq!(limited.remaining(), limit - read.len() as u64);
                 prop_assert!(!limited.is_truncated());
-                // The failure was one of this moment: what follows it is read as if it had not been.
+                // The failure was transient: the reader goes on as if it had not happened.
                 let (rest, rest_end) = read_all(&mut limited, &buffers).await;
                 read.extend(rest);
                 end = rest_end;
@@ -200,8 +200,8 @@ proptest! {
         ];
         let mut read = [vec![], vec![]];
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        // A reader that has no turn is at its end from the start. Each turn of the others gives a byte at least, or uses
-        // up one of the script's steps.
+        // A reader without a turn counts as ended from the start. Each turn of the others returns at least one byte,
+        // or uses up one step of the script.
         let mut ended = [true, false].map(|none| turns.iter().all(|(second, _)| *second == none));
         for (second, size) in turns.iter().cycle() {
             if ended == [true, true] {
@@ -229,25 +229,25 @@ proptest! {
         prop_assert!(left.starts_with(&read[0]));
         prop_assert!(right.starts_with(&read[1]));
         if turns.iter().any(|(second, _)| *second) && turns.iter().any(|(second, _)| !*second) {
-            // Both were read to the end, or the budget is used up.
+            // Both readers are at their end, or the budget is used up.
             let all = (left.len() + right.len()) as u64;
             prop_assert_eq!((read[0].len() + read[1].len()) as u64, all.min(limit));
         }
     }
 }
 
-/// Runs this on a thread of its own, so that a deadlock fails the test instead of hanging it.
+/// Runs a closure on a thread of its own, so that a deadlock fails the test instead of blocking it.
 fn within_a_minute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(work()));
     let result = result.recv_timeout(std::time::Duration::from_secs(60));
-    result.expect("it neither hangs nor panics")
+    result.expect("the closure returns within a minute")
 }
 
 #[test]
 fn readers_of_one_budget_can_be_nested_and_each_byte_counts_once() {
     for (data, limit) in [(&b"hello, world"[..], 5), (b"hello", 5), (b"hello", 50), (b"", 0)] {
-        // As they are, and with a buffer of its own between them.
+        // Nested directly, and with a buffer in between.
         for buffered in [false, true] {
             let (read, end, left) = within_a_minute(move || {
                 let budget = Budget::new(limit);
@@ -273,7 +273,7 @@ fn readers_of_one_budget_can_be_nested_and_each_byte_counts_once() {
     }
 }
 
-/// A reader that waits within its poll until another thread has done something.
+/// A reader whose poll blocks until another thread has done something.
 struct Meanwhile<F: FnMut()>(F);
 
 impl<F: FnMut() + Unpin> AsyncRead for Meanwhile<F> {
@@ -284,11 +284,11 @@ impl<F: FnMut() + Unpin> AsyncRead for Meanwhile<F> {
 }
 
 #[test]
-fn a_reader_that_is_being_polled_does_not_keep_others_from_their_share() {
+fn a_reader_in_its_poll_does_not_block_the_share_of_others() {
     within_a_minute(|| {
         let budget = Budget::new(100);
         let other = budget.clone();
-        // Polls the second reader on another thread, and waits for that.
+        // Polls the second reader on another thread, and waits for that poll.
         let mut first = Limited::with_budget(
             Meanwhile(move || {
                 let other = other.clone();
@@ -307,14 +307,15 @@ fn a_reader_that_is_being_polled_does_not_keep_others_from_their_share() {
 }
 
 #[test]
-fn a_reader_waits_while_another_may_take_all_that_is_left_and_is_woken_when_it_has_not() {
+fn a_reader_waits_while_another_has_reserved_the_rest_and_is_woken_when_it_is_released() {
     within_a_minute(|| {
         let budget = Budget::new(10);
         let mut second = Some(Limited::with_budget(&b"second"[..], budget.clone()));
         let (send, receive) = std::sync::mpsc::channel();
         let mut first = Limited::with_budget(
             Meanwhile(move || {
-                // All is spoken for by the first reader, but nothing is taken yet: not the end for the second one.
+                // The first reader has reserved the whole budget but taken none of it: the second reader is not at
+                // its end.
                 let Some(mut second) = second.take() else { return };
                 let polled = std::thread::spawn(move || {
                     let mut task = tokio_test::task::spawn(());
@@ -337,7 +338,7 @@ fn a_reader_waits_while_another_may_take_all_that_is_left_and_is_woken_when_it_h
 }
 
 #[test]
-fn readers_on_many_threads_never_get_more_than_their_budget_and_all_of_it() {
+fn readers_on_many_threads_share_exactly_their_budget() {
     let total = within_a_minute(|| {
         let budget = Budget::new(100_000);
         let readers: Vec<_> = (0..4)
@@ -376,19 +377,19 @@ async fn a_limit_of_zero_reads_nothing_and_never_polls() {
 }
 
 #[tokio::test]
-async fn a_buffer_without_room_is_served_with_nothing_also_at_the_limit() {
+async fn an_empty_buffer_reads_nothing_also_at_the_limit() {
     let mut limited = Limited::new(Script::new(b"data", &[], 2), 2);
     assert_eq!(limited.read(&mut []).await.unwrap(), 0);
     assert_eq!(limited.read(&mut [0; 8]).await.unwrap(), 2);
     assert_eq!(limited.read(&mut []).await.unwrap(), 0);
-    // Nothing was refused so far: the limit was reached, and not overstepped.
+    // No byte was refused so far: the limit was reached, not exceeded.
     assert!(!limited.is_truncated());
     assert!(LimitReached::is(&limited.read(&mut [0; 8]).await.unwrap_err()));
     assert!(limited.is_truncated());
 }
 
 #[tokio::test]
-async fn data_that_fits_exactly_is_whole_and_the_inner_reader_can_still_be_asked_for_more() {
+async fn data_of_exactly_the_limit_is_whole_and_the_inner_reader_can_be_read_on() {
     for (data, more) in [(&b"exact"[..], &b""[..]), (b"exactly", b"ly")] {
         let mut limited = Limited::new(data, 5);
         let (read, end) = read_all(&mut limited, &[3]).await;
@@ -401,7 +402,7 @@ async fn data_that_fits_exactly_is_whole_and_the_inner_reader_can_still_be_asked
 }
 
 #[tokio::test]
-async fn what_was_in_the_callers_buffer_before_stays() {
+async fn the_former_content_of_the_callers_buffer_stays() {
     let mut memory = *b"0123456789";
     let mut buffer = ReadBuf::new(&mut memory);
     buffer.put_slice(b"abc");
@@ -413,7 +414,7 @@ async fn what_was_in_the_callers_buffer_before_stays() {
 }
 
 #[tokio::test]
-async fn the_words_of_the_error_say_what_happened_and_how_much_was_allowed() {
+async fn the_error_names_the_limit_in_words() {
     let error = Limited::new(&b"data"[..], 0).read_u8().await.unwrap_err();
     assert_eq!(error.to_string(), "truncated: the limit of 0 bytes was reached");
     assert!(!LimitReached::is(&io::Error::other("another one")));
@@ -426,7 +427,7 @@ fn long() -> Vec<u8> {
     (0..LONG).map(|i| (i % 251) as u8).collect()
 }
 
-/// Exactly the first bytes of a reader of [`long`], which is then given back.
+/// Asserts that a limited reader of [`long`] returns exactly the first bytes. Returns the inner reader.
 async fn assert_first<R: AsyncRead + Unpin>(inner: R, limit: usize) -> R {
     let mut limited = Limited::new(inner, limit as u64);
     let (read, end) = read_all(&mut limited, &[8192, 1, 100_000]).await;
@@ -436,13 +437,13 @@ async fn assert_first<R: AsyncRead + Unpin>(inner: R, limit: usize) -> R {
 }
 
 #[tokio::test]
-async fn it_limits_a_cursor_and_leaves_it_right_behind_the_limit() {
+async fn a_limited_cursor_stands_right_after_the_limit() {
     let cursor = assert_first(Cursor::new(long()), 12_345).await;
     assert_eq!(cursor.position(), 12_345);
 }
 
 #[tokio::test]
-async fn it_limits_a_file_and_what_follows_can_still_be_read() {
+async fn a_limited_file_can_be_read_on_after_the_limit() {
     let file = tempfile();
     tokio::fs::write(&file, long()).await.unwrap();
     let mut inner = assert_first(tokio::fs::File::open(&file).await.unwrap(), 70_000).await;
@@ -459,12 +460,12 @@ fn tempfile() -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn it_limits_a_tcp_connection() {
+async fn a_tcp_connection_can_be_limited() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let writer = tokio::spawn(async move {
         let (mut connection, _) = listener.accept().await.unwrap();
-        // The reader may leave before everything is taken.
+        // The reader may leave before all is sent.
         let _ = connection.write_all(&long()).await;
     });
     assert_first(tokio::net::TcpStream::connect(address).await.unwrap(), 123_456).await;
@@ -472,7 +473,7 @@ async fn it_limits_a_tcp_connection() {
 }
 
 #[tokio::test]
-async fn it_limits_a_duplex_and_the_writer_is_stalled_by_it() {
+async fn a_limited_duplex_stalls_its_writer() {
     let (mut ours, theirs) = tokio::io::duplex(1000);
     let writer = tokio::spawn(async move {
         let data = long();
@@ -484,6 +485,6 @@ async fn it_limits_a_duplex_and_the_writer_is_stalled_by_it() {
     });
     drop(assert_first(theirs, 50_000).await);
     let written = writer.await.unwrap();
-    // Not more than the limit and what fits into the pipe was ever taken from it.
+    // The writer could send no more than the limit and the capacity of the pipe.
     assert!((50_000..=51_000).contains(&written), "{written}");
 }

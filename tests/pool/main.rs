@@ -1,4 +1,4 @@
-//! What a pool does with its containers, mostly on the in-memory engine.
+//! The behaviour of pools, mostly on the in-memory engine.
 
 mod acquire;
 mod builder;

@@ -1,4 +1,4 @@
-//! A panic with a guard: the container is not lent again, and nothing is lost.
+//! Panics while a guard is held: the container is not lent again, and no slot is lost.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ async fn a_container_whose_lease_panicked_is_replaced() {
 }
 
 #[test]
-fn a_panic_through_the_runtime_itself_leaves_nothing() {
+fn a_panic_through_the_runtime_leaves_nothing() {
     let engine = FakeEngine::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -55,7 +55,7 @@ fn a_panic_through_the_runtime_itself_leaves_nothing() {
         }
     }));
     assert!(result.is_err());
-    // The runtime went with the panic: what it could not do is done on threads of its own.
+    // The panic ended the runtime. Threads of the library do the remaining work.
     let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !engine.containers().is_empty() {
         assert!(std::time::Instant::now() < give_up, "left: {:?}", engine.containers());

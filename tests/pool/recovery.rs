@@ -1,4 +1,5 @@
-//! The engine fails or hangs for a minute: once it answers, the pool is whole again within 5 s and the time of a creation.
+//! Outages of the engine of a minute: once the engine answers, the pool is whole again within 5 s plus the time of
+//! one creation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,8 @@ async fn pool_of_four(engine: &FakeEngine, min_idle: usize) -> Pool {
     builder.min_idle(min_idle).max_total(TOTAL).build().await.unwrap()
 }
 
-/// The outage begins while everything is lent; during it, all is given up that could be.
+/// Runs an outage that begins while all containers are lent. During the outage, half of them are discarded, and the
+/// others are returned.
 async fn out_for_a_minute(outage: Answer, min_idle: usize) {
     let engine = FakeEngine::new();
     let pool = pool_of_four(&engine, min_idle).await;
@@ -45,10 +47,10 @@ async fn out_for_a_minute(outage: Answer, min_idle: usize) {
     for c in all.drain(..TOTAL / 2) {
         c.discard();
     }
-    // Somebody waits for them, and gives up.
+    // An acquire waits for the discarded ones, and times out.
     let error = pool.acquire_timeout(Duration::from_secs(20)).await.unwrap_err();
     assert!(error.is_timeout() && error.is_retryable(), "{error:?}");
-    // A command, and the death of another container.
+    // A command runs, and another container dies.
     let c = all.pop().unwrap();
     assert!(
         c.command("true")
@@ -86,7 +88,7 @@ async fn out_for_a_minute(outage: Answer, min_idle: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_is_down_for_a_minute() {
+async fn a_pool_recovers_from_an_engine_that_is_down_for_a_minute() {
     for _ in 0..20 {
         out_for_a_minute(Answer::Fail(EngineErrorKind::Unreachable), 0).await;
         out_for_a_minute(Answer::Fail(EngineErrorKind::Unreachable), TOTAL).await;
@@ -94,7 +96,7 @@ async fn an_engine_that_is_down_for_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_is_stopped_for_a_minute_and_goes_on() {
+async fn a_pool_recovers_from_an_engine_that_is_stopped_for_a_minute() {
     for _ in 0..20 {
         out_for_a_minute(Answer::Hold, 0).await;
         out_for_a_minute(Answer::Hold, TOTAL).await;
@@ -102,14 +104,14 @@ async fn an_engine_that_is_stopped_for_a_minute_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_breaks_every_connection_for_a_minute() {
+async fn a_pool_recovers_from_an_engine_that_breaks_every_connection_for_a_minute() {
     for _ in 0..20 {
         out_for_a_minute(Answer::Fail(EngineErrorKind::Protocol), 0).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_idle_is_lent_while_the_engine_is_down_and_it_is_not_hammered() {
+async fn idle_containers_are_lent_during_an_outage_and_the_engine_is_not_flooded() {
     let engine = FakeEngine::new();
     let pool = pool_of_four(&engine, 2).await;
     for call in CALLS {
@@ -121,7 +123,7 @@ async fn what_is_idle_is_lent_while_the_engine_is_down_and_it_is_not_hammered() 
         assert!(pool.try_acquire().unwrap().is_some());
         sleep(Duration::from_millis(100)).await;
     }
-    // After 0.1, 0.2 ... 3.2 s, and then every 2.5 to 5 s, up to two at a time.
+    // Attempts come after 0.1, 0.2 ... 3.2 s, then every 2.5 to 5 s, up to two at a time.
     let attempts = engine.calls(Call::Create) - before;
     assert!((10..=70).contains(&attempts), "{attempts}");
     drop(held);
@@ -130,7 +132,7 @@ async fn what_is_idle_is_lent_while_the_engine_is_down_and_it_is_not_hammered() 
 
 const DISCARDED: usize = 3;
 
-/// A pool of which so many containers are being removed, in vain, for nine minutes.
+/// Makes a pool of which `DISCARDED` containers are being removed, without success, for nine minutes.
 async fn removed_in_vain(hang: impl FnOnce(&FakeEngine)) -> (FakeEngine, Pool, usize) {
     let engine = FakeEngine::new();
     let pool = pool_of_four(&engine, 0).await;
@@ -145,7 +147,7 @@ async fn removed_in_vain(hang: impl FnOnce(&FakeEngine)) -> (FakeEngine, Pool, u
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_hangs_is_asked_once_for_each_removal() {
+async fn a_hung_engine_gets_one_request_for_each_removal() {
     let (engine, pool, checks) = removed_in_vain(|engine| {
         for call in CALLS {
             engine.answer(call, Answer::Hold);
@@ -153,7 +155,7 @@ async fn an_engine_that_hangs_is_asked_once_for_each_removal() {
     })
     .await;
     assert_eq!(engine.calls(Call::Remove), DISCARDED);
-    // After 30, 60, 120, 120 and 120 s without an answer to the removal, each with 30 s for the check.
+    // Checks come after 30, 60, 120, 120 and 120 s without an answer to the removal. Each check takes 30 s.
     assert!((DISCARDED..=5 * DISCARDED).contains(&checks), "{checks}");
     for call in CALLS {
         engine.answer(call, Answer::Ok);
@@ -166,12 +168,12 @@ async fn an_engine_that_hangs_is_asked_once_for_each_removal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_that_alone_is_never_answered_is_repeated_with_growing_pauses() {
+async fn a_removal_that_alone_is_never_answered_is_retried_with_growing_pauses() {
     let (engine, pool, _) = removed_in_vain(|engine| engine.answer(Call::Remove, Answer::Never)).await;
-    // At 0, 30, 90, 210, 330 and 450 s, and a little later for the back-off.
+    // Attempts come at 0, 30, 90, 210, 330 and 450 s, and slightly later because of the back-off.
     assert_eq!(engine.calls(Call::Remove), 6 * DISCARDED);
     engine.answer(Call::Remove, Answer::Ok);
-    // The last request is given up after 120 s.
+    // The last request times out after 120 s.
     sleep(Duration::from_secs(120)).await;
     assert_eq!(
         (engine.calls(Call::Remove), engine.containers().len()),
@@ -181,7 +183,7 @@ async fn a_removal_that_alone_is_never_answered_is_repeated_with_growing_pauses(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_comes_back_without_its_requests_is_asked_again() {
+async fn an_engine_that_forgot_its_requests_gets_them_again() {
     let (engine, pool, _) = removed_in_vain(|engine| {
         for call in CALLS {
             engine.answer(call, Answer::Never);

@@ -1,4 +1,4 @@
-//! The engine refuses the pool's settings: acquires that only a new container could serve do not wait for the end of their time.
+//! Settings that the engine refuses: an acquire that only a new container could serve fails at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Time is paused in these tests. No acquire of theirs may come to this.
+/// Time is paused in these tests. No acquire here may reach this timeout.
 const TOO_LONG: Duration = Duration::from_secs(3600);
 
-/// Has the engine refuse settings from now on.
+/// Lets the engine refuse settings from now on.
 type Refuse = fn(&FakeEngine);
 
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
@@ -45,7 +45,7 @@ fn assert_refused(result: Result<PooledContainer, Error>, kind: EngineErrorKind)
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire_is_told_at_once_and_the_pool_stays_usable() {
+async fn a_refused_acquire_fails_at_once_and_the_pool_stays_usable() {
     let refuse: [(EngineErrorKind, Refuse); 3] = [
         (EngineErrorKind::Rejected, |engine| {
             engine.answer(Call::Start, Answer::Fail(EngineErrorKind::Rejected));
@@ -66,13 +66,13 @@ async fn an_acquire_is_told_at_once_and_the_pool_stays_usable() {
             assert_refused(pool.acquire().await, kind);
             assert_eq!(engine.calls(Call::Create), attempt);
         }
-        // The pauses of the back-off, and nothing else: 0.1, 0.2 and 0.4 s at most.
+        // Only the pauses of the back-off: 0.1, 0.2 and 0.4 s at most.
         assert!(begun.elapsed() <= Duration::from_millis(710), "{:?}", begun.elapsed());
         let status = pool.status();
         assert_eq!((status.waiting, status.lifetime.acquire_timeouts), (0, 0));
         assert_eq!(status.lifetime.create_failures, 4);
 
-        // Somebody mends it.
+        // The engine accepts the settings again.
         engine.answer(Call::Start, Answer::Ok);
         engine.lack_limits([]);
         engine.ignore_settings([]);
@@ -83,7 +83,7 @@ async fn an_acquire_is_told_at_once_and_the_pool_stays_usable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_are_told_that_nothing_else_could_serve_and_as_many_wait_as_others_are_being_created() {
+async fn a_refusal_fails_all_waiters_except_one_for_each_creation_in_progress() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).max_concurrent_creates(3).build().await.unwrap();
     engine.answer_once(Call::Create, Answer::Fail(EngineErrorKind::Rejected));
@@ -95,7 +95,7 @@ async fn all_are_told_that_nothing_else_could_serve_and_as_many_wait_as_others_a
     for told in waiters.drain(2..) {
         assert_refused(told.await.unwrap(), EngineErrorKind::Rejected);
     }
-    // The one that has waited longest gets the first container. The creation that hangs is refused at last.
+    // The longest waiter gets the first container. The hanging creation is refused in the end.
     let second = waiters.pop().unwrap();
     let c = waiters.pop().unwrap().await.unwrap().unwrap();
     c.discard();
@@ -108,7 +108,7 @@ async fn all_are_told_that_nothing_else_could_serve_and_as_many_wait_as_others_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_told_while_a_container_on_loan_may_come_back() {
+async fn no_waiter_fails_while_a_lent_container_may_come_back() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -123,12 +123,12 @@ async fn nobody_is_told_while_a_container_on_loan_may_come_back() {
     drop(c);
     for waiter in waiters {
         let served = waiter.await.unwrap().unwrap();
-        assert_eq!(served.id(), id, "one after the other, the same one");
+        assert_eq!(served.id(), id, "each waiter in turn gets the same container");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_none_is_lent_again_nobody_waits_for_those_on_loan() {
+async fn lent_containers_that_are_never_reused_are_not_waited_for() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).reuse(Reuse::Never).build().await.unwrap();
     let _c = pool.acquire().await.unwrap();
@@ -137,16 +137,16 @@ async fn where_none_is_lent_again_nobody_waits_for_those_on_loan() {
     assert_eq!(
         pool.status().lifetime.create_failures,
         2,
-        "the first of them may be a fault of the engine"
+        "the first refusal may be a fault of the engine"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_refusal_of_settings_that_have_worked_is_tried_again() {
+async fn one_refusal_of_settings_that_have_worked_is_retried() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).build().await.unwrap();
     pool.acquire().await.unwrap().discard();
-    eventually_now("it is gone", || pool.status().total() == 0).await;
+    eventually_now("the discarded container is removed", || pool.status().total() == 0).await;
     engine.answer_once(Call::Create, Answer::Fail(EngineErrorKind::Rejected));
     let served = join_all((0..4).map(|_| pool.acquire())).await;
     assert!(served.iter().all(Result::is_ok), "{served:?}");
@@ -154,7 +154,7 @@ async fn one_refusal_of_settings_that_have_worked_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_user_that_the_image_does_not_have_is_told_by_the_first_acquire() {
+async fn a_user_that_the_image_lacks_is_reported_by_the_first_acquire() {
     let pool = support::pool("refused")
         .exec_via(ExecVia::Docker)
         .cmd(["sleep", "infinity"])

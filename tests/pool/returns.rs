@@ -1,4 +1,4 @@
-//! Giving back: what is lent again, and what is not.
+//! Returns: which containers are lent again, and which are not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
 }
 
 #[tokio::test]
-async fn a_clean_one_is_lent_again_as_it_is() {
+async fn a_clean_container_is_lent_again_unchanged() {
     let pool = pool("return").build().await.unwrap();
     let first = {
         let c = pool.acquire().await.unwrap();
@@ -24,7 +24,7 @@ async fn a_clean_one_is_lent_again_as_it_is() {
     };
     let c = pool.acquire().await.unwrap();
     assert_eq!(c.id(), first);
-    // What `Reuse::AsIs` says: files stay.
+    // `Reuse::AsIs` keeps files.
     assert!(
         c.command("test")
             .args(["-f", "/tmp/mark"])
@@ -39,7 +39,7 @@ async fn a_clean_one_is_lent_again_as_it_is() {
 }
 
 #[tokio::test]
-async fn never_gives_each_lease_a_fresh_container() {
+async fn reuse_never_gives_each_lease_a_fresh_container() {
     let pool = pool("never").reuse(Reuse::Never).max_total(1).build().await.unwrap();
     let first = {
         let c = pool.acquire().await.unwrap();
@@ -58,7 +58,7 @@ async fn never_gives_each_lease_a_fresh_container() {
 
 #[tokio::test]
 async fn a_container_that_timed_out_is_replaced() {
-    // The exec API cannot end a command alone.
+    // The exec API cannot end one command alone.
     let by_docker = pool("tainted").exec_via(ExecVia::Docker);
     let pool = by_docker.max_total(1).build().await.unwrap();
     let first = {
@@ -82,7 +82,7 @@ async fn a_container_that_timed_out_is_replaced() {
 }
 
 #[tokio::test]
-async fn above_the_idle_maximum_it_is_removed() {
+async fn a_container_returned_beyond_max_idle_is_removed() {
     let pool = pool("surplus").max_idle(1).build().await.unwrap();
     let lent = (
         pool.acquire().await.unwrap(),
@@ -92,17 +92,20 @@ async fn above_the_idle_maximum_it_is_removed() {
     assert_eq!(pool.status().in_use, 3);
     drop(lent);
     let engine = engine().await;
-    eventually("only one is kept", async || containers_of(&*engine, &pool).await == 1).await;
+    eventually("only one container is kept", async || {
+        containers_of(&*engine, &pool).await == 1
+    })
+    .await;
     assert_eq!(pool.status().idle, 1);
     pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_idle_maximum_of_zero_keeps_none() {
+async fn a_max_idle_of_zero_keeps_no_container() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).max_idle(0).build().await.unwrap();
     drop(pool.acquire().await.unwrap());
-    eventually_now("it is removed", || {
+    eventually_now("the container is removed", || {
         engine.containers().is_empty() && pool.status().total() == 0
     })
     .await;
@@ -118,8 +121,8 @@ async fn a_forgotten_child_forbids_reuse() {
     std::mem::forget(c.command("run").spawn().await.unwrap());
     assert_eq!(c.taint(), None);
     drop(c);
-    // The command was never shown to have ended, so the container goes.
-    eventually_now("it is removed", || {
+    // The command is not known to have ended, so the pool removes the container.
+    eventually_now("the container is removed", || {
         engine.containers().iter().all(|container| container.id != id)
     })
     .await;
@@ -127,18 +130,18 @@ async fn a_forgotten_child_forbids_reuse() {
 }
 
 #[tokio::test]
-async fn into_inner_leaves_the_pool_for_good() {
+async fn into_inner_takes_a_container_out_of_the_pool_for_good() {
     let pool = pool("leave").max_total(1).build().await.unwrap();
     let container = pool.acquire().await.unwrap().into_inner();
     assert_eq!(pool.status().total(), 0);
-    // Its place is free at once: another one can be had although only one may be.
+    // The slot is free at once: another container can be acquired although `max_total` is 1.
     let other = pool.acquire().await.unwrap();
     assert_ne!(other.id(), container.id());
     assert!(container.command("true").status().await.unwrap().success());
     let id = container.id().to_owned();
     drop(container);
     let engine = engine().await;
-    eventually("it is removed when dropped", async || {
+    eventually("the container is removed when dropped", async || {
         engine.bollard().inspect_container(&id, None).await.is_err()
     })
     .await;
@@ -147,7 +150,7 @@ async fn into_inner_leaves_the_pool_for_good() {
 }
 
 #[tokio::test]
-async fn a_return_is_seen_at_once_and_makes_no_call() {
+async fn a_return_is_visible_at_once_and_makes_no_call() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(1).max_total(1).build().await.unwrap();
     let calls =

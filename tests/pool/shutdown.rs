@@ -1,4 +1,4 @@
-//! Shutting down: idle, busy, twice, at the same time, with an engine that fails.
+//! Shutdowns: of idle and busy pools, twice, concurrently, and with an engine that fails.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
 }
 
 #[tokio::test]
-async fn an_idle_pool_leaves_nothing_and_takes_about_as_long_as_removing_one() {
+async fn a_shutdown_of_an_idle_pool_leaves_nothing_and_takes_about_as_long_as_one_removal() {
     let engine = engine().await;
-    // PID 1 is `sleep`, which ignores SIGTERM: a stop would take its ten seconds of grace.
+    // PID 1 is `sleep`, which ignores SIGTERM. A stop would take its ten seconds of grace.
     let pool = pool("idle").cmd(["sleep", "1000"]).min_idle(6).build().await.unwrap();
     assert_eq!(containers_of(&*engine, &pool).await, 6);
     let begun = Instant::now();
@@ -33,23 +33,23 @@ async fn an_idle_pool_leaves_nothing_and_takes_about_as_long_as_removing_one() {
 }
 
 #[tokio::test]
-async fn twenty_are_removed_at_once_and_not_one_after_the_other() {
+async fn a_shutdown_removes_twenty_containers_concurrently() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(20).max_idle(20).build().await.unwrap();
-    // None is answered before the last one was asked for.
+    // The engine answers no removal before it got the last request.
     engine.answer(Call::Remove, Answer::Never);
     let shutdown = tokio::spawn({
         let pool = pool.clone();
         async move { pool.shutdown_timeout(Duration::from_secs(5)).await }
     });
-    eventually_now("all are asked for", || engine.calls(Call::Remove) == 20).await;
+    eventually_now("all removals are requested", || engine.calls(Call::Remove) == 20).await;
     engine.answer(Call::Remove, Answer::Ok);
     shutdown.await.unwrap().unwrap();
     assert!(engine.containers().is_empty());
 }
 
 #[tokio::test]
-async fn leases_are_waited_for() {
+async fn a_shutdown_waits_for_leases() {
     let engine = engine().await;
     let pool = pool("busy").min_idle(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -57,7 +57,7 @@ async fn leases_are_waited_for() {
         let pool = pool.clone();
         async move { pool.shutdown().await }
     });
-    eventually_now("it has begun", || pool.try_acquire().is_err()).await;
+    eventually_now("the shutdown has begun", || pool.try_acquire().is_err()).await;
     // The lease goes on undisturbed.
     assert_eq!(c.command("echo").arg("on").output().await.unwrap().stdout, b"on\n");
     assert!(!shutdown.is_finished());
@@ -67,7 +67,7 @@ async fn leases_are_waited_for() {
 }
 
 #[tokio::test]
-async fn a_lease_that_does_not_end_is_ended() {
+async fn a_shutdown_ends_overdue_leases() {
     let engine = engine().await;
     let pool = pool("stubborn").min_idle(1).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -77,7 +77,7 @@ async fn a_lease_that_does_not_end_is_ended() {
     done.unwrap();
     assert_eq!(output.status, ExitStatus::ContainerGone);
     assert_eq!(containers_of(&*engine, &pool).await, 0);
-    // The guard that is left does no harm.
+    // The remaining guard does no harm.
     assert!(matches!(
         c.command("true").status().await,
         Err(Error::ContainerGone { .. })
@@ -86,7 +86,7 @@ async fn a_lease_that_does_not_end_is_ended() {
 }
 
 #[tokio::test]
-async fn twice_and_at_the_same_time_it_gives_the_same_answer() {
+async fn repeated_and_concurrent_shutdowns_give_the_same_result() {
     let engine = FakeEngine::new();
     engine.answer(Call::Remove, Answer::AfterPolls(10));
     let pool = fake_pool(&engine).min_idle(5).build().await.unwrap();
@@ -99,7 +99,7 @@ async fn twice_and_at_the_same_time_it_gives_the_same_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forgotten_guard_does_not_hold_it_up_for_ever() {
+async fn a_forgotten_guard_does_not_block_a_shutdown_for_ever() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(3).build().await.unwrap();
     std::mem::forget(pool.acquire().await.unwrap());
@@ -108,8 +108,11 @@ async fn a_forgotten_guard_does_not_hold_it_up_for_ever() {
         let pool = pool.clone();
         async move { pool.shutdown().await }
     });
-    // The idle ones are removed at once, not when the last lease has ended.
-    eventually_now("only the forgotten one is left", || engine.containers().len() == 1).await;
+    // The idle containers are removed at once, not when the last lease has ended.
+    eventually_now("only the forgotten container is left", || {
+        engine.containers().len() == 1
+    })
+    .await;
     assert!(begun.elapsed() < Pool::DEFAULT_SHUTDOWN_TIMEOUT);
     shutdown.await.unwrap().unwrap();
     assert!(begun.elapsed() <= Pool::DEFAULT_SHUTDOWN_TIMEOUT + Pool::SHUTDOWN_SWEEP_TIMEOUT);
@@ -117,7 +120,7 @@ async fn a_forgotten_guard_does_not_hold_it_up_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_are_told() {
+async fn a_shutdown_fails_all_waiters() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).max_total(1).build().await.unwrap();
     let held = pool.acquire().await.unwrap();
@@ -125,7 +128,7 @@ async fn those_who_wait_are_told() {
         let pool = pool.clone();
         async move { pool.acquire().await.map(drop) }
     });
-    eventually_now("it waits", || pool.status().waiting == 1).await;
+    eventually_now("the acquire waits", || pool.status().waiting == 1).await;
     let shutdown = pool.shutdown();
     let (told, ()) = tokio::join!(waiting, async {
         shutdown.await.unwrap();
@@ -135,7 +138,7 @@ async fn those_who_wait_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn creations_that_are_under_way_are_ended_too() {
+async fn a_shutdown_removes_containers_in_creation() {
     for answer in [
         Answer::Never,
         Answer::DoneButNever,
@@ -148,17 +151,17 @@ async fn creations_that_are_under_way_are_ended_too() {
             let pool = pool.clone();
             async move { pool.acquire().await.map(drop) }
         });
-        eventually_now("it is being created", || engine.calls(Call::Create) == 1).await;
+        eventually_now("the container is being created", || engine.calls(Call::Create) == 1).await;
         pool.shutdown().await.unwrap();
         assert!(acquire.await.unwrap().unwrap_err().is_shutdown());
-        // An answer that comes after the shutdown finds nobody: what it made is removed all the same.
+        // An answer after the shutdown reaches no pool; its container is removed all the same.
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(engine.containers().is_empty(), "{answer:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_fails_makes_a_bounded_and_honest_error() {
+async fn a_failing_engine_gives_a_shutdown_an_honest_error_in_bounded_time() {
     for answer in [
         Answer::Never,
         Answer::Fail(EngineErrorKind::Internal),
@@ -184,7 +187,7 @@ async fn an_engine_that_fails_makes_a_bounded_and_honest_error() {
 }
 
 #[tokio::test]
-async fn dropping_the_last_handle_removes_what_is_idle() {
+async fn a_drop_of_the_last_handle_removes_idle_containers() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).min_idle(3).build().await.unwrap();
     let another = pool.clone();
@@ -195,7 +198,7 @@ async fn dropping_the_last_handle_removes_what_is_idle() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn returns_that_race_with_it_leave_nothing() {
+async fn returns_during_a_shutdown_leave_nothing() {
     for _ in 0..50 {
         let engine = FakeEngine::new();
         let pool = fake_pool(&engine).max_total(4).build().await.unwrap();
@@ -215,7 +218,7 @@ async fn returns_that_race_with_it_leave_nothing() {
                 })
             })
             .collect();
-        eventually_now("they are at it", || pool.status().lifetime.lent > 20).await;
+        eventually_now("the tasks are running", || pool.status().lifetime.lent > 20).await;
         pool.shutdown().await.unwrap();
         assert_eq!((engine.containers().len(), pool.status().total()), (0, 0));
         for lessee in lessees {
@@ -226,7 +229,7 @@ async fn returns_that_race_with_it_leave_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_lists_what_it_says_is_removed_is_not_hammered() {
+async fn an_engine_that_lists_removed_containers_is_not_flooded() {
     for command in [None, Some(["sleep", "1000"])] {
         let engine = FakeEngine::new();
         let builder = command.map_or(fake_pool(&engine), |command| fake_pool(&engine).cmd(command));
@@ -243,7 +246,7 @@ async fn an_engine_that_lists_what_it_says_is_removed_is_not_hammered() {
             EngineErrorKind::Timeout,
             "{error}"
         );
-        // 10 seconds with a pause of up to a quarter of one.
+        // 10 seconds, with pauses of up to a quarter of a second.
         let (lists, removals) = (engine.calls(Call::List), engine.calls(Call::Remove));
         assert!((40..60).contains(&lists), "{lists}");
         assert!(removals <= 2 * lists + 4, "{removals}");

@@ -1,4 +1,5 @@
-//! Many threads, random actions, deaths and failures; ten thousand waiters; a runtime that goes while guards live.
+//! Stress: random actions, deaths and failures on many threads; ten thousand waiters; runtimes that end while guards
+//! live.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ fn builder_of_eight(engine: &FakeEngine) -> PoolBuilder {
         .max_uses(50)
 }
 
-/// All containers can be had at once, none twice, and nothing is left at the end.
+/// Asserts that all containers can be acquired at once, none twice, and that none is left at the end.
 async fn assert_whole(pool: &Pool, engine: &FakeEngine) {
     let mut all = Vec::new();
     for _ in 0..TOTAL {
@@ -38,16 +39,16 @@ async fn assert_whole(pool: &Pool, engine: &FakeEngine) {
     let mut ids: Vec<_> = all.iter().map(|c| c.id().to_owned()).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), TOTAL, "one was lent twice");
+    assert_eq!(ids.len(), TOTAL, "a container was lent twice");
     drop(all);
     pool.shutdown().await.unwrap();
     assert_eq!(pool.status().total(), 0);
     assert!(engine.containers().is_empty());
 }
 
-/// What goes wrong meanwhile: containers die, and the engine fails, dawdles and hangs. In the end it is well again.
+/// Kills containers, and makes the engine fail, delay and hang. The engine answers normally at the end.
 async fn trouble(engine: FakeEngine, time: Duration) {
-    // A failure makes creations pause: were there many, not much else would happen.
+    // After a failure, creations pause. With many failures, little else would happen.
     let answers = [
         Answer::Ok,
         Answer::Ok,
@@ -88,12 +89,12 @@ async fn trouble(engine: FakeEngine, time: Duration) {
     engine.on_exec(|_| FakeProcess::exit(0));
 }
 
-/// One random thing somebody may do with a pool.
+/// Performs one random action on a pool.
 async fn act(pool: &Pool) {
     let limit = Duration::from_micros(fastrand::u64(..3000));
     let c = match fastrand::u8(..4) {
         0 => pool.try_acquire().unwrap(),
-        // Given up at any moment, also just as it is served.
+        // The acquire is dropped at any moment, also just as it is served.
         1 => tokio::time::timeout(limit, pool.acquire())
             .await
             .ok()
@@ -121,7 +122,7 @@ async fn act(pool: &Pool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn random_actions_of_many_tasks_on_many_threads_lose_nothing() {
+async fn random_actions_of_many_tasks_on_many_threads_lose_no_slot() {
     let engine = FakeEngine::new();
     engine.on_exec(|_| {
         if fastrand::bool() {
@@ -172,7 +173,7 @@ async fn random_actions_of_many_tasks_on_many_threads_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ten_thousand_waiters_are_all_served_or_told_and_a_third_of_them_leaves() {
+async fn ten_thousand_waiters_are_all_served_except_a_third_that_leaves() {
     let engine = FakeEngine::new();
     let pool = pool_of_eight(&engine).await;
     let mut held = Vec::new();
@@ -191,7 +192,7 @@ async fn ten_thousand_waiters_are_all_served_or_told_and_a_third_of_them_leaves(
         }));
     }
     eventually_now("all wait", || pool.status().waiting == 10_000).await;
-    // Some leave before, some just as the others are served.
+    // Some waiters leave before the others are served, and some at the same moment.
     for task in waiting.iter().step_by(6) {
         task.abort();
     }
@@ -236,7 +237,7 @@ async fn waiters_that_leave_just_as_they_are_served_lose_no_container() {
 }
 
 #[test]
-fn a_runtime_that_goes_while_guards_live_on_other_threads_leaves_nothing() {
+fn a_runtime_that_ends_while_guards_live_on_other_threads_leaves_nothing() {
     for _ in 0..20 {
         let engine = FakeEngine::new();
         let runtime = Runtime::new().unwrap();
@@ -264,7 +265,7 @@ fn a_runtime_that_goes_while_guards_live_on_other_threads_leaves_nothing() {
         for thread in threads {
             thread.join().unwrap();
         }
-        // Nobody has a container of this pool any more, and whoever asks is told why.
+        // No container of this pool is left, and acquires fail with the reason.
         assert!(matches!(pool.try_acquire(), Err(Error::RuntimeEnded)));
         assert_eq!((pool.status().idle, pool.status().in_use), (0, 0));
         drop(pool);
@@ -277,7 +278,7 @@ fn a_runtime_that_goes_while_guards_live_on_other_threads_leaves_nothing() {
 }
 
 #[test]
-fn a_runtime_that_goes_while_a_failed_creation_is_removed_leaves_nothing() {
+fn a_runtime_that_ends_while_a_failed_creation_is_removed_leaves_nothing() {
     let engine = FakeEngine::new();
     engine.answer(Call::Start, Answer::Fail(EngineErrorKind::Internal));
     engine.answer(Call::Remove, Answer::Hold);
@@ -288,7 +289,7 @@ fn a_runtime_that_goes_while_a_failed_creation_is_removed_leaves_nothing() {
         let pool = builder.build().await.unwrap();
         let error = pool.acquire_timeout(Duration::from_millis(100)).await.unwrap_err();
         assert!(error.is_timeout());
-        eventually_now("its removal is under way", || engine.calls(Call::Remove) > 0).await;
+        eventually_now("the removal is in progress", || engine.calls(Call::Remove) > 0).await;
         pool
     });
     drop(runtime);

@@ -1,5 +1,5 @@
-//! What engines say of a command that they have not begun: never its output, whatever they say and whatever the exit code; and
-//! what a command says is its output, whatever it looks like. A daemon that says it all.
+//! Messages about commands: an engine's message about a command that never began is never output, whatever its words
+//! and the exit code; the words of a command are always output. The stub sends all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ const PODMAN: &str = r#"{"Version":"5.8.6","ApiVersion":"1.41","MinAPIVersion":"
 
 const NEVER_BEGAN: &str = r#"{"ID":"e1","Running":false,"ExitCode":128,"Pid":0}"#;
 
-/// Far longer than a busy machine needs, so that what hangs is seen to.
+/// Fails a future that hangs. The timeout is far longer than a busy machine needs.
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future)
         .await
-        .expect("it hangs")
+        .expect("no hang")
 }
 
 async fn lease(stub: &Stub) -> (Pool, PooledContainer) {
@@ -35,7 +35,7 @@ async fn lease(stub: &Stub) -> (Pool, PooledContainer) {
     (pool, c)
 }
 
-/// Runs one command on a daemon whose exec API does this.
+/// Runs one command on a stub whose exec API answers like this.
 async fn run(start: Fault, inspect: &str, tty: bool) -> (Result<Output, Error>, Option<Taint>) {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
@@ -55,7 +55,7 @@ async fn on(
 ) -> (Result<Output, Error>, Option<Taint>) {
     stub.fault(Route::ExecStart, start);
     stub.say(Route::ExecInspect, 200, inspect);
-    // Else the size that is taken would say that it was begun.
+    // A size that the engine accepts would prove that the command was begun.
     stub.say(Route::ExecResize, 400, r#"{"message":"exec process is not started"}"#);
     let mut command = c.command("any");
     if tty {
@@ -74,20 +74,21 @@ const PROGRAM: &[(u8, &[u8])] = &[(
 )];
 
 #[tokio::test]
-async fn what_has_no_pid_never_began_whatever_its_exit_code_and_the_engines_words_are_no_output() {
+async fn a_command_without_a_pid_never_began_and_the_engines_message_is_no_output() {
     for tty in [false, true] {
         for code in [0, 1, 125, 126, 127, 128, 255] {
             let inspect = NEVER_BEGAN.replace("128", &code.to_string());
             for (frames, words, taint) in [
                 (PROGRAM, "OCI runtime exec failed: open `/tmp/a`: Too many levels", None),
-                // What nobody understands is told as it is, and could befall every other command.
+                // A message that the library does not know is passed on unchanged. It could concern every other
+                // command, too.
                 (UNKNOWN, "the moon is full", Some(Taint::Broken)),
             ] {
-                // Whether the container has ended is waited for.
+                // Here the library waits for the end of the container, which takes time: two exit codes are enough.
                 if taint.is_some() && !matches!(code, 0 | 128) {
                     continue;
                 }
-                // A terminal's output comes without frames.
+                // With a terminal, the output has no frames.
                 let start = match (tty, frames == PROGRAM) {
                     (false, _) => Fault::Prints(frames),
                     (true, true) => Fault::PrintsPlain(PROGRAM[0].1),
@@ -106,7 +107,7 @@ async fn what_has_no_pid_never_began_whatever_its_exit_code_and_the_engines_word
 }
 
 #[tokio::test]
-async fn nothing_of_the_words_comes_to_a_reader() {
+async fn a_reader_gets_nothing_of_the_engines_message() {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
     stub.fault(Route::ExecStart, Fault::Prints(UNKNOWN));
@@ -127,7 +128,7 @@ async fn nothing_of_the_words_comes_to_a_reader() {
 }
 
 #[tokio::test]
-async fn words_that_come_later_than_the_news_that_it_never_began_are_not_lost() {
+async fn a_message_later_than_the_news_that_the_command_never_began_is_not_lost() {
     let (result, taint) = run(Fault::PrintsLate(PROGRAM), NEVER_BEGAN, false).await;
     let error = result.unwrap_err();
     assert!(
@@ -136,7 +137,7 @@ async fn words_that_come_later_than_the_news_that_it_never_began_are_not_lost() 
     );
     assert_eq!(taint, None);
 
-    // Whether anybody reads the output does not matter.
+    // The result is the same if the output is not read.
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
     stub.fault(Route::ExecStart, Fault::PrintsLate(PROGRAM));
@@ -153,14 +154,14 @@ async fn words_that_come_later_than_the_news_that_it_never_began_are_not_lost() 
 }
 
 #[tokio::test]
-async fn a_container_that_ended_as_a_command_began_is_gone_in_whatever_words() {
+async fn a_container_that_ended_as_a_command_began_is_gone_whatever_the_message() {
     for frames in [UNKNOWN, LOST] {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
         let asked = stub.calls(Route::Inspect);
-        // The engine sees a little later that it has ended.
+        // The engine notices the end of the container after a delay.
         let ended = async {
-            eventually_now("it is asked", || stub.calls(Route::Inspect) > asked).await;
+            eventually_now("the container is inspected", || stub.calls(Route::Inspect) > asked).await;
             stub.fault(Route::Inspect, Fault::Ended);
         };
         let command = on(&stub, &c, Fault::Prints(frames), NEVER_BEGAN, false);
@@ -180,7 +181,7 @@ const LOST: &[(u8, &[u8])] = &[(
 )];
 
 #[tokio::test]
-async fn a_container_with_hardly_any_processes_left_is_told_from_one_that_has_ended() {
+async fn a_container_short_of_processes_is_told_from_an_ended_one() {
     for (pids, exhausted) in [
         (r#"{"current":30,"limit":32}"#, true),
         (r#"{"current":3,"limit":512}"#, false),
@@ -210,7 +211,7 @@ async fn a_container_with_hardly_any_processes_left_is_told_from_one_that_has_en
 }
 
 #[tokio::test]
-async fn what_a_command_says_is_its_output_whatever_it_looks_like() {
+async fn words_of_a_command_are_its_output_whatever_they_look_like() {
     const MORE: &[(u8, &[u8])] = &[(1, b"the moon is full\r\n"), (1, b"more\r\n")];
     const BOTH: &[(u8, &[u8])] = &[(1, b"the moon is full\r\n"), (2, b"oh\r\n")];
     for (frames, stdout, stderr) in [
@@ -231,8 +232,8 @@ async fn what_a_command_says_is_its_output_whatever_it_looks_like() {
 }
 
 #[tokio::test]
-async fn a_command_that_runs_is_not_held_up_and_no_more_is_asked_than_must_be() {
-    // Not even when it could be the engine that says so, with a terminal and without.
+async fn a_running_command_is_not_delayed_and_costs_no_extra_requests() {
+    // This holds also for output that looks like a message of the engine, with and without a terminal.
     for (tty, data) in [
         (false, &b"\x01\0\0\0\0\0\0\x0dready, now?\r\n"[..]),
         (true, &b"ready, now?\r\n"[..]),
@@ -258,7 +259,7 @@ async fn a_command_that_runs_is_not_held_up_and_no_more_is_asked_than_must_be() 
         pool.shutdown().await.unwrap();
     }
 
-    // The usual command costs three requests, and one that looks like the engine none beyond them.
+    // A usual command costs three requests. Output that looks like a message of the engine costs no more.
     for frames in [USUAL, UNKNOWN, ON_STDERR, &[]] {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
@@ -275,7 +276,7 @@ async fn a_command_that_runs_is_not_held_up_and_no_more_is_asked_than_must_be() 
 }
 
 #[tokio::test]
-async fn an_engine_that_does_not_answer_at_first_does_not_hold_up_the_output_for_ever() {
+async fn an_engine_that_fails_at_first_does_not_hold_up_the_output() {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
     stub.fault(
@@ -284,7 +285,7 @@ async fn an_engine_that_does_not_answer_at_first_does_not_hold_up_the_output_for
     );
     stub.fault(Route::ExecInspect, Fault::Status(500));
     let mut child = c.command("any").stdout(Stdio::piped()).spawn().await.unwrap();
-    eventually_now("it is asked", || stub.calls(Route::ExecInspect) > 0).await;
+    eventually_now("the command is inspected", || stub.calls(Route::ExecInspect) > 0).await;
     stub.fault(Route::ExecInspect, Fault::Running);
     let mut read = [0; 13];
     in_time(child.stdout.take().unwrap().read_exact(&mut read))
@@ -296,7 +297,7 @@ async fn an_engine_that_does_not_answer_at_first_does_not_hold_up_the_output_for
     pool.shutdown().await.unwrap();
 }
 
-/// A lease on an engine that says that it is Podman.
+/// Creates a lease on an engine that says it is Podman.
 async fn lease_of_podman() -> (Stub, Pool, PooledContainer) {
     let stub = Stub::start();
     stub.say(Route::Version, 200, PODMAN);
@@ -305,7 +306,7 @@ async fn lease_of_podman() -> (Stub, Pool, PooledContainer) {
 }
 
 #[tokio::test]
-async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_terminal_as_they_are() {
+async fn podmans_message_is_taken_without_its_line_on_the_lost_connection() {
     const WORDS: &[(u8, &[u8])] = &[
         (
             2,
@@ -327,7 +328,7 @@ async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_termina
             "{tty}: {error:?}"
         );
         assert_eq!(taint, None);
-        // What a program says itself is its own, though Podman has taken its pid away.
+        // A message printed by the program is output, although Podman reports no pid.
         let (result, taint) = on(&stub, &c, Fault::Prints(OWN), inspect, false).await;
         let out = result.unwrap();
         assert_eq!((out.status, taint), (ExitStatus::Exited(126), None));
@@ -339,11 +340,11 @@ async fn podmans_words_come_with_a_line_on_what_it_tried_next_and_with_a_termina
 }
 
 #[tokio::test]
-async fn a_command_that_podman_has_yet_to_begin_has_not_ended_though_it_has_an_exit_code() {
+async fn a_command_that_podman_has_yet_to_begin_has_not_ended_despite_its_exit_code() {
     let (stub, pool, c) = lease_of_podman().await;
     let inspect = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":0,"CanRemove":false}"#;
     let ended = async {
-        eventually_now("it is asked", || stub.calls(Route::ExecInspect) > 1).await;
+        eventually_now("the command is inspected", || stub.calls(Route::ExecInspect) > 1).await;
         let inspect = inspect.replace("\"CanRemove\":false", "\"CanRemove\":true");
         stub.say(
             Route::ExecInspect,
@@ -362,7 +363,7 @@ async fn a_command_that_podman_has_yet_to_begin_has_not_ended_though_it_has_an_e
 }
 
 #[tokio::test]
-async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_words() {
+async fn output_cut_by_podman_is_incomplete_and_contains_none_of_its_message() {
     const LOST: &[(u8, &[u8])] = &[
         (1, b"usual\n"),
         (
@@ -393,7 +394,7 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
     for (start, tty, status, stdout, stderr) in [
         (Fault::Prints(LOST), false, ExitStatus::Incomplete(0), "usual\n", ""),
         (Fault::Prints(WRITING), false, ExitStatus::Incomplete(0), "usual\n", ""),
-        // What is not the last is the command's own.
+        // A message that is not the last output belongs to the command.
         (
             Fault::Prints(OWN),
             false,
@@ -401,7 +402,7 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
             "usual\n",
             text(LOST[1].1),
         ),
-        // Nor are lines of which the first and the last look like parts of it.
+        // Lines whose first and last look like parts of a message belong to the command.
         (
             Fault::Prints(LINES),
             false,
@@ -416,7 +417,7 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
             "usual\n",
             "",
         ),
-        // A terminal ends lines in another way.
+        // A terminal ends lines differently.
         (
             Fault::PrintsPlain(PLAIN_OWN),
             true,
@@ -434,7 +435,7 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
         stub.heal();
         pool.shutdown().await.unwrap();
     }
-    // Nor does the line say that the command was never begun, whatever its exit code.
+    // The message does not say either that the command never began, whatever its exit code.
     for code in [125, 126, 127] {
         let (stub, pool, c) = lease_of_podman().await;
         let ended = ended.replace("\"ExitCode\":0", &format!("\"ExitCode\":{code}"));
@@ -449,7 +450,7 @@ async fn an_output_whose_end_podman_has_lost_is_incomplete_and_has_none_of_its_w
 }
 
 #[tokio::test]
-async fn what_is_answered_in_place_of_a_command_is_understood_by_the_same_words() {
+async fn an_error_response_in_place_of_a_command_is_understood_by_the_same_words() {
     let at = [Route::ExecCreate, Route::ExecStart];
     for (route, words, own) in [
         (
@@ -485,8 +486,8 @@ async fn what_is_answered_in_place_of_a_command_is_understood_by_the_same_words(
     }
 }
 
-/// A command that runs in a terminal whose first size the engine has refused so often.
-async fn in_terminal_of_no_size<'c>(stub: &Stub, c: &'c PooledContainer, often: usize) -> Child<'c> {
+/// Starts a command in a terminal whose first size the engine has refused this often.
+async fn in_terminal_with_refused_size<'c>(stub: &Stub, c: &'c PooledContainer, often: usize) -> Child<'c> {
     stub.fault(Route::ExecStart, Fault::SilentUpgrade);
     stub.fault(Route::ExecInspect, Fault::Running);
     stub.fault(Route::ExecResize, Fault::Status(500));
@@ -496,20 +497,20 @@ async fn in_terminal_of_no_size<'c>(stub: &Stub, c: &'c PooledContainer, often: 
 }
 
 #[tokio::test]
-async fn a_terminal_is_given_its_size_until_the_engine_takes_it() {
+async fn a_terminal_size_is_sent_until_the_engine_accepts_it() {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
-    let mut child = in_terminal_of_no_size(&stub, &c, 3).await;
+    let mut child = in_terminal_with_refused_size(&stub, &c, 3).await;
     stub.say(Route::ExecResize, 200, "");
     stub.unfault(Route::ExecResize);
     let taken = stub.calls(Route::ExecResize);
-    eventually_now("it is taken", || stub.calls(Route::ExecResize) > taken).await;
+    eventually_now("the size is accepted", || stub.calls(Route::ExecResize) > taken).await;
     assert!(
         stub.requests()
             .iter()
             .any(|path| path.contains("h=33") && path.contains("w=101"))
     );
-    // A later size is not undone by the first, which is not given again.
+    // The first size is not sent again, so it does not undo a later one.
     let taken = stub.calls(Route::ExecResize);
     child.resize(50, 132).await.unwrap();
     assert_eq!(stub.calls(Route::ExecResize), taken + 1);
@@ -518,7 +519,7 @@ async fn a_terminal_is_given_its_size_until_the_engine_takes_it() {
         "{:?}",
         stub.requests().last()
     );
-    // An engine of this version would refuse it with the command.
+    // An engine of this version would refuse the size in the request that creates the command.
     assert_eq!(stub.bodies(Route::ExecCreate)[0].get("ConsoleSize"), None);
     drop(child);
     drop(c);
@@ -527,15 +528,18 @@ async fn a_terminal_is_given_its_size_until_the_engine_takes_it() {
 }
 
 #[tokio::test]
-async fn a_later_size_takes_the_place_of_one_that_was_not_taken() {
+async fn a_later_size_replaces_a_refused_one() {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
-    let mut child = in_terminal_of_no_size(&stub, &c, 1).await;
+    let mut child = in_terminal_with_refused_size(&stub, &c, 1).await;
     stub.unfault(Route::ExecResize);
     child.resize(50, 132).await.unwrap();
-    // The questions go on: by the third after it any size that is still wanted would have been given.
+    // The library goes on inspecting the command. By the third inspection, any pending size would have been sent.
     let asked = stub.calls(Route::ExecInspect);
-    eventually_now("it runs on", || stub.calls(Route::ExecInspect) >= asked + 3).await;
+    eventually_now("the command is inspected three times more", || {
+        stub.calls(Route::ExecInspect) >= asked + 3
+    })
+    .await;
     let requests = stub.requests();
     let sizes: Vec<_> = requests.iter().filter(|path| path.contains("/resize")).collect();
     assert!(sizes.last().unwrap().contains("h=50"), "{sizes:?}");
@@ -546,7 +550,7 @@ async fn a_later_size_takes_the_place_of_one_that_was_not_taken() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_given_its_size_with_the_command_where_the_engine_takes_it() {
+async fn a_terminal_size_is_sent_with_the_command_if_the_engine_accepts_it() {
     for (version, expected) in [("1.41", None), ("1.42", Some([33, 101])), ("1.47", Some([33, 101]))] {
         let stub = Stub::start();
         let body = r#"{"Version":"28","ApiVersion":"VERSION","MinAPIVersion":"1.24","Os":"linux","Arch":"riscv64"}"#;
@@ -566,13 +570,13 @@ async fn a_terminal_is_given_its_size_with_the_command_where_the_engine_takes_it
 
 const FROZEN: &str = r#"{"message":"Cannot unpause container 1: expected \"cgroup.freeze\" to be in state \"THAWED\" but was in \"FROZEN\""}"#;
 
-/// How an engine describes the container.
+/// Returns the engine's description of a container in this state.
 fn described(state: &str) -> String {
     format!(r#"{{"Id":"1","Name":"/one","State":{{"Status":"{state}"}},"Config":{{"Image":"any"}}}}"#)
 }
 
 #[tokio::test]
-async fn what_an_engine_fails_in_since_the_container_has_ended_is_told_as_that() {
+async fn a_failure_caused_by_the_end_of_the_container_is_reported_as_its_end() {
     let stub = Stub::start();
     let endpoint = format!("unix://{}", stub.socket().display());
     let engine = DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap();
@@ -586,7 +590,7 @@ async fn what_an_engine_fails_in_since_the_container_has_ended_is_told_as_that()
     stub.say(Route::Inspect, 200, described("exited"));
     assert_eq!(kind(engine.unpause("1").await), Err(EngineErrorKind::Conflict));
     assert_eq!(kind(engine.pause("1").await), Err(EngineErrorKind::Conflict));
-    // What was asked for is so.
+    // The container has ended, which is the aim of these calls.
     assert_eq!(kind(engine.kill("1").await), Ok(()));
     assert_eq!(kind(engine.stop("1", Duration::ZERO).await), Ok(()));
 
@@ -599,7 +603,7 @@ async fn what_an_engine_fails_in_since_the_container_has_ended_is_told_as_that()
 
     stub.say(Route::Inspect, 200, described("running"));
     assert_eq!(kind(engine.unpause("1").await), Ok(()));
-    // A failure that nothing explains stays one.
+    // Without an explanation, the failure stays an internal one.
     assert_eq!(kind(engine.pause("1").await), Err(EngineErrorKind::Internal));
     assert_eq!(kind(engine.kill("1").await), Err(EngineErrorKind::Internal));
     assert_eq!(
@@ -611,10 +615,10 @@ async fn what_an_engine_fails_in_since_the_container_has_ended_is_told_as_that()
     assert_eq!(kind(engine.pause("1").await), Ok(()));
     assert_eq!(kind(engine.unpause("1").await), Err(EngineErrorKind::Internal));
 
-    // The engine sees the end a little later.
+    // The engine notices the end after a delay.
     let asked = stub.calls(Route::Inspect);
     let ended = async {
-        eventually_now("it is asked", || stub.calls(Route::Inspect) > asked).await;
+        eventually_now("the container is inspected", || stub.calls(Route::Inspect) > asked).await;
         stub.say(Route::Inspect, 200, described("exited"));
     };
     let (result, ()) = tokio::join!(engine.unpause("1"), ended);
@@ -646,7 +650,7 @@ async fn a_pull_that_failed_in_any_form_is_a_failure() {
             200,
             format!("{{\"status\":\"Pulling\",\"id\":\"1\"}}\r\n{line}\r\n"),
         );
-        // An image of that name is there, from before.
+        // An older image of that name exists.
         let spec = ContainerSpec::new("any").pull(PullPolicy::Always);
         let error = engine
             .prepare(&spec.plan().unwrap(), &(Arc::new(|_| ()) as ProgressFn))
@@ -661,9 +665,9 @@ async fn engine_of(stub: &Stub) -> DockerEngine {
     DockerEngine::connect_to(endpoint.parse().unwrap()).await.unwrap()
 }
 
-/// An engine says of every command that it has no process, though it ran: none is taken for one that was not begun.
+/// The engine reports no process for every command, although it ran. None of them counts as never begun.
 #[tokio::test]
-async fn a_command_that_printed_was_begun_whatever_the_engine_says() {
+async fn a_command_that_printed_was_begun_whatever_the_engine_reports() {
     const LINES: &[(u8, &[u8])] = &[(1, b"one\r\n"), (1, b"two\r\n")];
     const BINARY: &[(u8, &[u8])] = &[(1, b"\x7fELF\0\0\xff\xfe\r\n")];
     const MANY: &[(u8, &[u8])] = &[(1, b"one\r\ntwo, of no such process\r\n")];
@@ -687,12 +691,12 @@ async fn a_command_that_printed_was_begun_whatever_the_engine_says() {
             assert_eq!(taint, Some(Taint::EngineFailed));
         }
     }
-    // Neither words nor output.
+    // Neither a message nor output.
     let (result, _) = run(Fault::Prints(&[]), &NEVER_BEGAN.replace("128", "0"), false).await;
     assert_eq!(result.unwrap().status, ExitStatus::Unknown);
     let (result, _) = run(Fault::Prints(&[]), NEVER_BEGAN, false).await;
     assert!(matches!(result, Err(Error::CannotStart { .. })));
-    // With a terminal all comes as it is.
+    // With a terminal, the output passes unchanged.
     let (result, _) = run(Fault::PrintsPlain(b"one\r\ntwo\r\n"), NEVER_BEGAN, true).await;
     let out = result.unwrap();
     assert_eq!(
@@ -702,14 +706,14 @@ async fn a_command_that_printed_was_begun_whatever_the_engine_says() {
 }
 
 #[tokio::test]
-async fn what_comes_after_the_news_that_a_command_never_began_is_not_lost() {
+async fn output_after_the_news_that_a_command_never_began_is_not_lost() {
     let (result, _) = run(Fault::PrintsLate(USUAL), &NEVER_BEGAN.replace("128", "0"), false).await;
     let out = result.unwrap();
     assert_eq!((out.status, &*out.stdout_lossy()), (ExitStatus::Unknown, "usual\n"));
 }
 
 #[tokio::test]
-async fn a_process_that_is_not_there_has_no_pid_whether_the_engine_says_0_or_less() {
+async fn a_pid_of_zero_or_less_means_no_process() {
     for pid in [0, -1] {
         let inspect = NEVER_BEGAN.replace(r#""Pid":0"#, &format!(r#""Pid":{pid}"#));
         let (result, _) = run(Fault::Prints(PROGRAM), &inspect, false).await;
@@ -717,9 +721,9 @@ async fn a_process_that_is_not_there_has_no_pid_whether_the_engine_says_0_or_les
     }
 }
 
-/// Words without end are neither read nor matched to their end: what they cost would be everybody's time.
+/// Endless messages are neither read nor matched to their end, since that would cost everybody time.
 #[tokio::test]
-async fn words_without_end_cost_little_wherever_an_engine_says_them() {
+async fn endless_messages_of_an_engine_cost_little() {
     let stub = Stub::start();
     let engine = engine_of(&stub).await;
     let long = "no such process, ".repeat(10 << 16);
@@ -755,7 +759,7 @@ async fn words_without_end_cost_little_wherever_an_engine_says_them() {
         assert!(error.to_string().len() <= 2048, "{}", error.to_string().len());
     }
     use EngineErrorKind as Kind;
-    // The status is told though nobody has read the words to their end.
+    // The kind follows from the status, although the message was not read to its end.
     assert_eq!(
         kinds,
         [
@@ -769,11 +773,11 @@ async fn words_without_end_cost_little_wherever_an_engine_says_them() {
     assert!(stub.calls(Route::Create) == 1 && stub.calls(Route::Pull) == 1);
 }
 
-/// An engine is replaced by one of another version while its client lives on.
+/// The engine is replaced by one of another version while its client lives on.
 #[tokio::test]
-async fn what_is_refused_for_its_version_alone_is_asked_again_in_the_new_one() {
+async fn a_request_refused_only_for_its_version_is_repeated_in_the_new_version() {
     for (first, second) in [((24, 47), (24, 41)), ((24, 41), (44, 52))] {
-        // Nothing is sent with the one, and much with the others.
+        // The requests with a body are sent in both versions. The inspect has none.
         for creates in [Some(Route::Create), Some(Route::ExecCreate), None] {
             let stub = Stub::start();
             stub.speaks(Some(first));
@@ -793,7 +797,7 @@ async fn what_is_refused_for_its_version_alone_is_asked_again_in_the_new_one() {
             let prefix = format!("/v1.{}/", second.1);
             assert!(requests.last().unwrap().contains(&prefix), "{prefix}: {requests:?}");
             if let Some(route) = creates {
-                assert_eq!(stub.bodies(route).len(), 2, "one was refused");
+                assert_eq!(stub.bodies(route).len(), 2, "the first request was refused");
             }
         }
     }
@@ -804,7 +808,7 @@ fn any_command() -> ExecRequest {
 }
 
 #[tokio::test]
-async fn what_an_older_engine_would_ignore_is_not_sent_to_it_again() {
+async fn a_setting_an_older_engine_would_ignore_is_not_sent_to_it_again() {
     let stub = Stub::start();
     stub.speaks(Some((24, 47)));
     let engine = engine_of(&stub).await;
@@ -824,7 +828,7 @@ async fn what_an_older_engine_would_ignore_is_not_sent_to_it_again() {
 }
 
 #[tokio::test]
-async fn a_bad_request_is_not_made_again_though_the_engine_was_replaced() {
+async fn a_bad_request_is_not_repeated_although_the_engine_was_replaced() {
     let stub = Stub::start();
     stub.speaks(Some((24, 41)));
     let engine = engine_of(&stub).await;
@@ -838,7 +842,7 @@ async fn a_bad_request_is_not_made_again_though_the_engine_was_replaced() {
 }
 
 #[tokio::test]
-async fn the_limits_of_an_engine_that_was_replaced_are_not_those_of_the_first() {
+async fn the_limits_of_a_replaced_engine_are_read_again() {
     let stub = Stub::start();
     let engine = engine_of(&stub).await;
     for can in [true, false] {
@@ -852,9 +856,10 @@ async fn the_limits_of_an_engine_that_was_replaced_are_not_those_of_the_first() 
     }
 }
 
-/// What an engine is, is asked again when another one may be there: not before, and not for ever.
+/// The properties of an engine are requested again when another engine may have taken its place: once, and not
+/// before.
 #[tokio::test]
-async fn what_an_engine_is_is_asked_again_once_another_may_be_there() {
+async fn engine_properties_are_requested_again_once_the_engine_may_have_been_replaced() {
     let stub = Stub::start();
     stub.speaks(Some((24, 47)));
     let engine = engine_of(&stub).await;
@@ -867,7 +872,7 @@ async fn what_an_engine_is_is_asked_again_once_another_may_be_there() {
             .unwrap();
         stub.calls(Route::Info) - before
     };
-    assert_eq!(asked_by_creation().await, 0, "nobody has asked before");
+    assert_eq!(asked_by_creation().await, 0, "no properties were requested before");
     engine.check().await.unwrap();
     assert_eq!(asked_by_creation().await, 0);
 
@@ -884,7 +889,7 @@ async fn what_an_engine_is_is_asked_again_once_another_may_be_there() {
 }
 
 #[tokio::test]
-async fn a_description_without_what_was_asked_for_verifies_nothing() {
+async fn a_description_without_the_requested_settings_verifies_nothing() {
     let stub = Stub::start();
     let engine = engine_of(&stub).await;
     stub.say(Route::Inspect, 200, described("running"));
@@ -902,7 +907,7 @@ async fn a_description_without_what_was_asked_for_verifies_nothing() {
 }
 
 #[tokio::test]
-async fn a_container_that_is_being_removed_is_no_failure_of_the_engine() {
+async fn a_container_in_removal_is_no_failure_of_the_engine() {
     let stub = Stub::start();
     let engine = engine_of(&stub).await;
     for route in [Route::ExecStart, Route::ExecCreate] {
@@ -914,7 +919,7 @@ async fn a_container_that_is_being_removed_is_no_failure_of_the_engine() {
 }
 
 #[tokio::test]
-async fn a_container_that_docker_calls_paused_just_after_it_was_unpaused_runs_commands() {
+async fn a_container_docker_still_calls_paused_after_its_unpause_runs_commands() {
     const PAUSED: &str = r#"{"message":"Container c1 is paused, unpause the container before exec"}"#;
     let ended = r#"{"ID":"e1","Running":false,"ExitCode":0,"Pid":7}"#;
     let stub = Stub::start();
@@ -922,14 +927,17 @@ async fn a_container_that_docker_calls_paused_just_after_it_was_unpaused_runs_co
     stub.say(Route::ExecCreate, 409, PAUSED);
     let so_far = stub.calls(Route::ExecCreate);
     let news = async {
-        eventually_now("it is asked again", || stub.calls(Route::ExecCreate) > so_far + 1).await;
+        eventually_now("the exec is requested again", || {
+            stub.calls(Route::ExecCreate) > so_far + 1
+        })
+        .await;
         stub.say(Route::ExecCreate, 201, r#"{"Id":"e1"}"#);
     };
     let command = on(&stub, &c, Fault::Prints(USUAL), ended, false);
     let ((result, taint), ()) = in_time(async { tokio::join!(command, news) }).await;
     assert_eq!((result.unwrap().status, taint), (ExitStatus::Exited(0), None));
 
-    // One that is paused is told as that.
+    // A container that stays paused is reported as paused.
     stub.say(Route::ExecCreate, 409, PAUSED);
     let (result, _) = in_time(on(&stub, &c, Fault::Prints(USUAL), ended, false)).await;
     let error = result.unwrap_err();

@@ -1,4 +1,4 @@
-//! What the engine is asked and what it answers, on a stub of Docker's interface.
+//! The requests to an engine and its answers, on a stub of Docker's interface.
 
 mod connect;
 mod exec_words;

@@ -1,5 +1,5 @@
-//! A daemon that misbehaves on the wire, at every kind of call: a typed error of the right kind within the deadline, no
-//! panic, and a pool that goes on once the daemon is well again.
+//! A daemon that misbehaves on the wire, at every kind of call: the library returns a typed error of the right kind
+//! within the timeout and never panics, and the pool goes on once the daemon answers again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,11 +15,11 @@ use dockerpool::{
 };
 use futures_util::StreamExt;
 
-/// The deadline of a call. Ten times that, and more on a machine that is busy, is far from hanging.
+/// The timeout of a call. `BOUND` leaves room for retries on a busy machine, and is far from a hang.
 const CALL: Duration = Duration::from_millis(400);
 const BOUND: Duration = Duration::from_secs(20);
 
-/// What can be done to any answer, and what it is.
+/// The faults any answer can have, and the kind of error each leads to.
 const FAULTS: [(Fault, Kind); 10] = [
     (Fault::Close, Kind::Protocol),
     (Fault::Reset, Kind::Protocol),
@@ -33,7 +33,7 @@ const FAULTS: [(Fault, Kind); 10] = [
     (Fault::Silence, Kind::Timeout),
 ];
 
-/// What can be done to an answer whose body is read.
+/// The faults of an answer whose body is read.
 const BODY_FAULTS: [(Fault, Kind); 3] = [
     (Fault::CutBody, Kind::Protocol),
     (Fault::GarbageBody, Kind::Protocol),
@@ -42,13 +42,13 @@ const BODY_FAULTS: [(Fault, Kind); 3] = [
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts panics, also those in tasks that nobody waits for.
+/// Counts panics, also those in tasks that are never joined.
 fn count_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // A failed assertion of another test is none of the library's.
+            // A failed assertion of another test is not a panic of the library.
             let own = info.location().is_some_and(|at| at.file().starts_with("tests/"));
             PANICS.fetch_add(usize::from(!own), Ordering::Relaxed);
             usual(info);
@@ -86,7 +86,7 @@ fn kind(error: &Error) -> Kind {
     error.engine_error().unwrap_or_else(|| panic!("{error:?}")).kind()
 }
 
-/// The error is what it should be, says so, and came in time.
+/// Asserts that an error has the right kind, describes itself accordingly, and came in time.
 fn check(what: &str, begun: Instant, error: &Error, expected: Kind) {
     assert!(begun.elapsed() < BOUND, "{what}: {:?}", begun.elapsed());
     assert_eq!(kind(error), expected, "{what}: {error:?}");
@@ -107,7 +107,7 @@ fn all(with_body: bool) -> impl Iterator<Item = (Fault, Kind)> {
 }
 
 #[tokio::test]
-async fn connecting() {
+async fn a_connect_fails_with_the_kind_of_the_fault() {
     for (fault, expected) in all(true).filter(|(_, kind)| *kind != Kind::Timeout) {
         let stub = Stub::start();
         stub.fault(Route::Version, fault);
@@ -118,8 +118,8 @@ async fn connecting() {
 }
 
 #[tokio::test]
-async fn connecting_to_a_daemon_that_is_silent() {
-    // The deadline of connecting is 10 s: all at once.
+async fn a_connect_to_a_silent_daemon_times_out() {
+    // The timeout of connecting is 10 s, so all cases run concurrently.
     let silent = all(true)
         .filter(|(_, kind)| *kind == Kind::Timeout)
         .map(async |(fault, expected)| {
@@ -133,10 +133,10 @@ async fn connecting_to_a_daemon_that_is_silent() {
 }
 
 #[tokio::test]
-async fn connecting_to_nobody() {
+async fn a_connect_to_a_socket_without_a_listener_is_unreachable() {
     let mut stub = Stub::start();
     stub.crash().await;
-    // The socket is there, and nobody listens.
+    // The socket exists, but no process listens.
     let error = connect(&stub).await.unwrap_err();
     check("refused", Instant::now(), &error, Kind::Unreachable);
     std::fs::remove_file(stub.socket()).unwrap();
@@ -145,7 +145,7 @@ async fn connecting_to_nobody() {
 }
 
 #[tokio::test]
-async fn the_check_of_the_engine() {
+async fn a_check_of_the_engine_fails_with_the_kind_of_the_fault() {
     for (fault, expected) in all(true) {
         let stub = Stub::start();
         let builder = builder(&stub).await;
@@ -156,7 +156,7 @@ async fn the_check_of_the_engine() {
     }
 }
 
-/// A build whose first container meets the fault.
+/// Builds a pool whose first container meets the fault.
 async fn first_container(route: Route, with_body: bool) {
     for (fault, expected) in all(with_body) {
         let stub = Stub::start();
@@ -165,29 +165,29 @@ async fn first_container(route: Route, with_body: bool) {
         let begun = Instant::now();
         let error = builder.build().await.expect_err(&format!("{route:?} {fault:?}"));
         check(&format!("{route:?} {fault:?}"), begun, &error, expected);
-        // Whatever may have been made was removed, or is being so.
+        // A container that may have been made is removed, at the latest in the background.
         let refused = matches!(fault, Fault::Status(_)) && route == Route::Create;
         if !refused {
-            eventually_now("it is removed", || stub.calls(Route::Remove) > 0).await;
+            eventually_now("the container is removed", || stub.calls(Route::Remove) > 0).await;
         }
     }
 }
 
 #[tokio::test]
-async fn the_create_call() {
+async fn a_build_fails_with_the_fault_of_its_create_call() {
     first_container(Route::Create, true).await;
 }
 
 #[tokio::test]
-async fn the_start_call() {
+async fn a_build_fails_with_the_fault_of_its_start_call() {
     first_container(Route::Start, false).await;
 }
 
 #[tokio::test]
-async fn the_attach_call() {
+async fn a_build_fails_with_the_fault_of_its_attach_call() {
     first_container(Route::Attach, false).await;
     for (fault, expected) in [
-        // The connection is there, and PID 1 says nothing; or something else does.
+        // The connection is upgraded but PID 1 is silent, or the answer is no upgrade.
         (Fault::SilentUpgrade, Kind::Timeout),
         (Fault::CutBody, Kind::Protocol),
         (Fault::HeadersThenSilence, Kind::Protocol),
@@ -202,17 +202,17 @@ async fn the_attach_call() {
 }
 
 #[tokio::test]
-async fn an_acquire_tells_why_nothing_could_be_created_and_goes_on_when_it_can() {
+async fn an_acquire_reports_the_failed_creation_and_succeeds_once_the_fault_is_gone() {
     for (fault, expected) in all(true) {
         let stub = Stub::start();
         let pool = builder(&stub).await.build().await.unwrap();
         stub.fault(Route::Create, fault);
-        // A refusal of the settings ends the wait. Everything else may pass while it lasts.
+        // A refusal of the settings ends the wait. Any other fault may pass before the timeout.
         let refused = expected == Kind::Rejected;
         let limit = if refused { BOUND } else { CALL * 2 };
         let error = pool.acquire_timeout(limit).await.unwrap_err();
         assert_eq!(error.is_timeout(), !refused, "{error:?}");
-        // A busy machine may not have come to the first failure.
+        // On a busy machine, no creation may have failed by then.
         if let Some(error) = error.engine_error() {
             assert_eq!(error.kind(), expected, "{fault:?}: {error:?}");
         }
@@ -225,7 +225,7 @@ async fn an_acquire_tells_why_nothing_could_be_created_and_goes_on_when_it_can()
 }
 
 #[tokio::test]
-async fn the_create_call_of_a_command() {
+async fn a_command_fails_with_the_fault_of_its_create_call() {
     for (fault, expected) in all(true) {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
@@ -236,7 +236,7 @@ async fn the_create_call_of_a_command() {
         assert_eq!(error.container(), Some(c.name()));
         let gone = expected == Kind::NotFound;
         assert_eq!(matches!(error, Error::ContainerGone { .. }), gone, "{error:?}");
-        // Only a refusal leaves no doubt that nothing runs.
+        // Only a refusal proves that no command runs.
         assert_eq!(c.taint().is_none(), expected == Kind::Rejected, "{fault:?}");
         stub.heal();
         drop(c);
@@ -255,7 +255,7 @@ async fn the_create_call_of_a_command() {
 }
 
 #[tokio::test]
-async fn the_start_call_of_a_command_and_an_upgrade_that_never_comes() {
+async fn a_command_fails_with_the_fault_of_its_start_call_or_missing_upgrade() {
     for (fault, expected) in all(false).chain([
         (Fault::CutBody, Kind::Protocol),
         (Fault::HeadersThenSilence, Kind::Protocol),
@@ -284,7 +284,7 @@ async fn the_start_call_of_a_command_and_an_upgrade_that_never_comes() {
 }
 
 #[tokio::test]
-async fn the_question_whether_a_command_has_ended() {
+async fn a_command_that_cannot_be_inspected_has_an_unknown_outcome() {
     for (fault, expected) in all(true) {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
@@ -292,11 +292,11 @@ async fn the_question_whether_a_command_has_ended() {
         let begun = Instant::now();
         let output = c.command("true").output().await.unwrap();
         assert!(begun.elapsed() < BOUND, "{fault:?}");
-        // Its end is not known; its output was whole, and is kept.
+        // The end of the command is unknown. Its output was whole and is kept.
         assert_eq!(output.status, ExitStatus::Unknown, "{fault:?} {expected:?}");
         assert_eq!(output.stdout, b"hello\n");
         assert_eq!(c.taint(), Some(Taint::EngineFailed));
-        assert!(stub.calls(Route::Kill) > 0, "it may still run");
+        assert!(stub.calls(Route::Kill) > 0, "the command may still run");
         drop(c);
         stub.heal();
         pool.shutdown().await.unwrap();
@@ -304,22 +304,22 @@ async fn the_question_whether_a_command_has_ended() {
 }
 
 #[tokio::test]
-async fn a_command_that_was_not_started_without_a_word_why() {
+async fn a_command_that_never_began_without_a_message_taints_its_container() {
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
     stub.fault(Route::ExecStart, Fault::SilentUpgrade);
     stub.fault(Route::ExecInspect, Fault::NeverWas);
-    // Not known to be the program's fault: the next lease gets another container.
+    // The fault may not be the program's: the next lease gets another container.
     let error = c.command("true").output().await.unwrap_err();
     assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
     assert_eq!(c.taint(), Some(Taint::Broken));
 
-    // Not if the container has ended, of which the engine tells a little later.
+    // If the container has ended, the error is another one. The engine reports the end after a delay.
     drop(c);
     let c = pool.acquire().await.unwrap();
     let asked = stub.calls(Route::Inspect);
     let ended = async {
-        eventually_now("it is asked", || stub.calls(Route::Inspect) > asked).await;
+        eventually_now("the container is inspected", || stub.calls(Route::Inspect) > asked).await;
         stub.fault(Route::Inspect, Fault::Ended);
     };
     let mut command = c.command("true");
@@ -333,8 +333,8 @@ async fn a_command_that_was_not_started_without_a_word_why() {
 }
 
 #[tokio::test]
-async fn output_that_breaks_off() {
-    // What there is of the cut frame is 42 bytes.
+async fn output_that_breaks_off_is_unknown_and_keeps_its_first_part() {
+    // 42 bytes of the cut frame arrive.
     let cut = format!("whole\n{}", "x".repeat(42));
     for (fault, kept) in [(Fault::CutFrame, cut.as_str()), (Fault::GarbageFrame, "whole\n")] {
         let stub = Stub::start();
@@ -342,7 +342,11 @@ async fn output_that_breaks_off() {
         stub.fault(Route::ExecStart, fault);
         let output = c.command("true").output().await.unwrap();
         assert_eq!(output.status, ExitStatus::Unknown, "{fault:?}");
-        assert_eq!(output.stdout_lossy(), kept, "{fault:?}: what came before is kept");
+        assert_eq!(
+            output.stdout_lossy(),
+            kept,
+            "{fault:?}: the output before the fault is kept"
+        );
         assert!(c.taint().is_some());
         drop(c);
         pool.shutdown().await.unwrap();
@@ -364,7 +368,7 @@ async fn output_that_never_comes_is_incomplete_once_the_command_has_ended() {
 }
 
 #[tokio::test]
-async fn an_inspect() {
+async fn an_inspect_fails_with_the_kind_of_the_fault() {
     for (fault, expected) in all(true) {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
@@ -378,7 +382,7 @@ async fn an_inspect() {
 }
 
 #[tokio::test]
-async fn a_removal() {
+async fn a_failed_removal_is_reported_and_retried() {
     for (fault, expected) in all(false) {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
@@ -387,29 +391,29 @@ async fn a_removal() {
         let result = c.into_inner().remove().await;
         let what = format!("{fault:?}");
         match fault {
-            // Not there: what was wanted.
+            // A missing container counts as removed.
             Fault::Status(404) => result.unwrap(),
-            // Somebody else removes it: it is waited for, as long as the deadline allows.
+            // Another client removes the container. The library waits for that as long as the timeout allows.
             Fault::Status(409) => check(&what, begun, &result.unwrap_err(), Kind::Timeout),
             _ => check(&what, begun, &result.unwrap_err(), expected),
         }
         stub.heal();
         let before = stub.calls(Route::Remove);
         if fault != Fault::Status(404) {
-            eventually_now("it is tried again", || stub.calls(Route::Remove) > before).await;
+            eventually_now("the removal is retried", || stub.calls(Route::Remove) > before).await;
         }
         pool.shutdown().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_removal_behind_keeps_the_slot_until_it_is_done() {
+async fn a_background_removal_keeps_the_slot_until_it_is_done() {
     for (fault, _) in FAULTS.into_iter().filter(|(fault, _)| *fault != Fault::Status(404)) {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
         stub.fault(Route::Remove, fault);
         c.discard();
-        eventually_now("it is tried twice", || stub.calls(Route::Remove) >= 2).await;
+        eventually_now("the removal is tried twice", || stub.calls(Route::Remove) >= 2).await;
         assert_eq!((pool.status().recycling, pool.status().total()), (1, 1), "{fault:?}");
         stub.heal();
         let c = pool.acquire().await.unwrap();
@@ -420,7 +424,7 @@ async fn a_removal_behind_keeps_the_slot_until_it_is_done() {
 }
 
 #[tokio::test]
-async fn a_kill() {
+async fn a_failed_kill_does_not_delay_a_timed_out_command() {
     for (fault, _) in all(false) {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
@@ -438,15 +442,15 @@ async fn a_kill() {
         assert_eq!(c.taint(), Some(Taint::TimedOut));
         stub.heal();
         drop(c);
-        eventually_now("its container is removed", || stub.calls(Route::Remove) > 0).await;
+        eventually_now("the container is removed", || stub.calls(Route::Remove) > 0).await;
         pool.shutdown().await.unwrap();
         assert_no_panics();
     }
 }
 
 #[tokio::test]
-async fn the_list_at_the_end() {
-    // 10 s for what can be tried again: all at once.
+async fn a_shutdown_whose_list_fails_is_incomplete() {
+    // Retryable failures take 10 s, so all cases run concurrently.
     let ends = all(true).map(async |(fault, expected)| {
         let stub = Stub::start();
         let pool = builder(&stub).await.build().await.unwrap();
@@ -468,13 +472,13 @@ async fn the_list_at_the_end() {
 }
 
 #[tokio::test]
-async fn the_stream_of_events() {
+async fn a_faulty_event_stream_is_resubscribed_with_pauses() {
     let faults = all(true).chain([(Fault::EndlessHead, Kind::Protocol)]);
     let streams = faults.map(async |(fault, _)| {
         let stub = Stub::start();
         stub.fault(Route::Events, fault);
         let pool = builder(&stub).await.min_idle(1).build().await.unwrap();
-        // It is subscribed to again, but not without pauses; where it is silent there is nothing to be seen.
+        // The pool subscribes again, with pauses. A silent stream shows no fault, so there is no event to wait for.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let subscriptions = stub.calls(Route::Events);
         assert!((1..=12).contains(&subscriptions), "{fault:?}: {subscriptions}");
@@ -488,7 +492,7 @@ async fn the_stream_of_events() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_crashes_while_everything_is_under_way() {
+async fn a_daemon_that_crashes_during_a_command_leaves_typed_errors() {
     let mut stub = Stub::start();
     let (pool, c) = lease(&stub).await;
     stub.fault(Route::ExecInspect, Fault::Silence);
@@ -508,10 +512,10 @@ async fn a_daemon_that_crashes_while_everything_is_under_way() {
     assert_no_panics();
 }
 
-/// An id that would make other requests of those that it stands in.
+/// An id that turns the requests it is put into into other requests.
 const BAD_ID: &str = "../../images/prune?x=";
 
-/// The bad id was not used.
+/// Asserts that no request contains the bad id.
 fn assert_not_asked(stub: &Stub, what: &str) {
     let requests = stub.requests();
     assert!(
@@ -522,7 +526,7 @@ fn assert_not_asked(stub: &Stub, what: &str) {
 }
 
 #[tokio::test]
-async fn an_id_that_would_be_another_request_is_taken_from_no_answer() {
+async fn an_id_that_would_forge_a_request_is_refused() {
     let bad = |template: &str| template.replace("BAD", BAD_ID);
 
     let stub = Stub::start();
@@ -530,7 +534,7 @@ async fn an_id_that_would_be_another_request_is_taken_from_no_answer() {
     stub.say(Route::Create, 201, bad(r#"{"Id":"BAD","Warnings":[]}"#));
     let error = pool_builder.build().await.unwrap_err();
     assert_eq!(kind(&error), Kind::Protocol, "{error:?}");
-    eventually_now("it is removed by its name", || stub.calls(Route::Remove) > 0).await;
+    eventually_now("the container is removed by its name", || stub.calls(Route::Remove) > 0).await;
     assert_not_asked(&stub, "create");
 
     let stub = Stub::start();
@@ -573,7 +577,7 @@ async fn an_id_that_would_be_another_request_is_taken_from_no_answer() {
 }
 
 #[tokio::test]
-async fn nor_is_that_of_a_network_or_a_volume() {
+async fn an_id_of_a_network_or_volume_that_would_forge_a_request_is_refused() {
     let bad = |template: &str| template.replace("BAD", BAD_ID);
 
     for (route, status, body) in [
@@ -588,13 +592,14 @@ async fn nor_is_that_of_a_network_or_a_volume() {
         assert_not_asked(&stub, "network");
     }
 
-    // A volume that a dead owner of a pool of this name seems to have left, and what uses it.
+    // The engine lists a volume that a dead owner of a pool of this name seems to have left, and a container that
+    // uses it.
     let fake = FakeEngine::new();
     let of_fake = Pool::builder("protocol").image("any").engine(Arc::new(fake.clone()));
     let of_fake = of_fake.build().await.unwrap();
     let owner = fake.containers()[0].labels[labels::OWNER].clone();
     of_fake.shutdown().await.unwrap();
-    // One that had this process's number before it.
+    // The dead owner had the process id of this process.
     let (rest, _) = owner.rsplit_once('.').unwrap();
     let mut of_dead: std::collections::HashMap<_, _> = labels::of_pool("protocol").into_iter().collect();
     of_dead.insert(labels::OWNER.to_owned(), format!("{rest}.1"));
@@ -615,10 +620,10 @@ async fn nor_is_that_of_a_network_or_a_volume() {
                 format!(r#"[{{"Id":"{user}","Names":["/one"],"State":"running"}}]"#),
             );
         }
-        eventually_now("the volumes are looked at", || stub.calls(Route::VolumeList) > 0).await;
+        eventually_now("the volumes are listed", || stub.calls(Route::VolumeList) > 0).await;
         if user.is_some() {
             let of_volume = || stub.requests().iter().any(|request| request.contains("volume%22"));
-            eventually_now("its users are looked for", of_volume).await;
+            eventually_now("the users of the volume are listed", of_volume).await;
         }
         stub.heal();
         pool.shutdown().await.unwrap();
@@ -627,7 +632,7 @@ async fn nor_is_that_of_a_network_or_a_volume() {
 }
 
 #[tokio::test]
-async fn the_words_of_a_daemon_are_printed_as_one_harmless_line() {
+async fn messages_of_a_daemon_are_printed_as_one_harmless_line() {
     let words = format!("no\x1b]0;owned\x07\n{}\u{202e}end", "x".repeat(1 << 20));
     let body = serde_json::json!({ "message": words }).to_string();
     let stub = Stub::start();
@@ -650,7 +655,7 @@ async fn the_words_of_a_daemon_are_printed_as_one_harmless_line() {
             assert!(line.len() < 8192, "{}", line.len());
             assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
         }
-        // A busy machine may not have come to the failure of the acquire.
+        // On a busy machine, the acquire may not have seen its failure.
         let acquired = matches!(error, Error::AcquireTimeout(timeout) if timeout.last_create_error.is_none());
         assert!(acquired || said.contains("no\\u{1b}]0;owned\\u{7}\\n"), "{said}");
     }
@@ -659,7 +664,7 @@ async fn the_words_of_a_daemon_are_printed_as_one_harmless_line() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_removed_by_no_list() {
+async fn a_list_with_containers_of_others_removes_none_of_them() {
     for labels in ["{}", r#"{"app":"db"}"#, r#"{"dockerpool.instance":"another"}"#, "null"] {
         let stub = Stub::start();
         let (pool, c) = lease(&stub).await;
@@ -669,7 +674,7 @@ async fn what_is_not_ours_is_removed_by_no_list() {
             200,
             format!(r#"[{{"Id":"precious","Names":["/database"],"State":"running","Labels":{labels}}}]"#),
         );
-        // Nor does it count as left over.
+        // A container of another owner does not count as left over.
         pool.shutdown_timeout(Duration::ZERO).await.unwrap();
         let removed: Vec<_> = stub
             .requests()
@@ -683,7 +688,7 @@ async fn what_is_not_ours_is_removed_by_no_list() {
         assert_no_panics();
     }
 
-    // Ours among others is removed.
+    // A container of this pool among others is removed.
     let stub = Stub::start();
     let pool = builder(&stub).await.build().await.unwrap();
     let ours = format!(r#"{{"{}":"{}"}}"#, labels::INSTANCE, pool.instance());
@@ -702,14 +707,14 @@ async fn what_is_not_ours_is_removed_by_no_list() {
             .iter()
             .any(|request| request.starts_with("DELETE") && request.contains(&of_id))
     };
-    eventually_now("what is ours is removed", || deleted("left")).await;
+    eventually_now("the container of this pool is removed", || deleted("left")).await;
     stub.say(Route::List, 200, "[]");
     ending.await.unwrap().unwrap();
     assert!(!deleted("precious"));
 }
 
 #[tokio::test]
-async fn limits_of_other_values_are_not_those_that_were_asked_for() {
+async fn a_limit_that_is_missing_or_above_the_requested_one_fails_the_build() {
     let build = async |memory: i64, pids: i64, cpus: i64| {
         let stub = Stub::start();
         stub.describe(serde_json::json!({
@@ -740,7 +745,7 @@ async fn limits_of_other_values_are_not_those_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn warnings_are_told_and_remembered_up_to_a_limit() {
+async fn warnings_are_reported_and_remembered_up_to_a_limit() {
     let stub = Stub::start();
     let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let pool = builder(&stub)
@@ -761,9 +766,9 @@ async fn warnings_are_told_and_remembered_up_to_a_limit() {
         let body = serde_json::json!({"Id": format!("{round:064x}"), "Warnings": warnings});
         stub.say(Route::Create, 201, body.to_string());
         pool.acquire().await.unwrap().discard();
-        // Another thread tells of them, in their order.
+        // Another thread reports the warnings, in order.
         let expected = (16 * (round + 1)).min(256);
-        crate::support::eventually_now("all are told", || told.lock().len() >= expected).await;
+        crate::support::eventually_now("all warnings are reported", || told.lock().len() >= expected).await;
         assert_eq!(told.lock().len(), expected, "round {round}");
     }
     let told = told.lock().clone();
@@ -775,7 +780,7 @@ async fn warnings_are_told_and_remembered_up_to_a_limit() {
 }
 
 #[tokio::test]
-async fn a_command_that_neither_runs_nor_has_ended_is_not_asked_about_for_ever() {
+async fn a_command_that_neither_runs_nor_has_ended_is_not_inspected_for_ever() {
     let bodies = [
         r#"{"ID":"e1"}"#,
         r#"{"ID":"e1","Running":false,"ExitCode":null,"Pid":7}"#,
@@ -790,7 +795,7 @@ async fn a_command_that_neither_runs_nor_has_ended_is_not_asked_about_for_ever()
         assert_eq!(output.status, ExitStatus::Unknown, "{body}");
         assert_eq!(output.stdout_lossy(), "hello\n", "{body}");
         assert!(c.taint().is_some(), "{body}");
-        // With pauses of up to 50 ms.
+        // The pauses are at most 50 ms.
         assert!(
             stub.calls(Route::ExecInspect) < 300,
             "{}",
@@ -801,12 +806,12 @@ async fn a_command_that_neither_runs_nor_has_ended_is_not_asked_about_for_ever()
     });
     futures_util::future::join_all(all).await;
 
-    // For a moment that is how a command begins.
+    // A command that is beginning looks like this for a moment.
     let stub = Stub::start();
     let (pool, c) = lease(&stub).await;
     stub.say(Route::ExecInspect, 200, bodies[0]);
     let mut child = c.command("x").spawn().await.unwrap();
-    eventually_now("it is asked about", || stub.calls(Route::ExecInspect) > 2).await;
+    eventually_now("the command is inspected", || stub.calls(Route::ExecInspect) > 2).await;
     stub.heal();
     assert!(child.wait().await.unwrap().success());
     drop(child);

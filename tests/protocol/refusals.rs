@@ -1,5 +1,5 @@
-//! Settings that the engine, its runtime or its kernel refuses: `build()` fails at once, with a kind that says that a retry
-//! does not help, and names the setting. Nothing is left.
+//! Settings refused by the engine, its runtime or its kernel: `build()` fails at once, with a kind that is not
+//! retryable, and names the setting. Nothing is left.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use dockerpool::engine::{Observation, Selector};
 use dockerpool::{EngineErrorKind, Error, ExecVia, PoolBuilder, labels};
 use futures_util::{StreamExt, stream};
 
-/// One bad setting, and what the error must name.
+/// Describes one bad setting, and the name that the error must contain.
 #[derive(Clone)]
 struct Bad {
     what: &'static str,
@@ -75,20 +75,20 @@ fn sysctl(name: &str, value: &str) -> HostConfig {
 fn all() -> Vec<Bad> {
     vec![
         bad(
-            "a seccomp profile's path",
+            "the path of a seccomp profile",
             "as JSON",
             option("seccomp=/no/such/profile.json"),
         ),
         bad(
-            "an action that seccomp does not know",
+            "an unknown seccomp action",
             "seccomp",
             option(r#"seccomp={"defaultAction":"SCMP_ACT_MAYBE"}"#),
         ),
-        bad("an option of security", "security_opt", option("nonsense=1")),
-        bad("a device that is not there", "devices", device("/dev/no-such")),
-        bad("a device that is none", "devices", device("/etc/hosts")),
+        bad("a security option", "security_opt", option("nonsense=1")),
+        bad("a missing device", "devices", device("/dev/no-such")),
+        bad("a file that is no device", "devices", device("/etc/hosts")),
         bad(
-            "a driver of devices",
+            "a device driver",
             "device_requests",
             HostConfig {
                 device_requests: Some(vec![DeviceRequest {
@@ -101,34 +101,42 @@ fn all() -> Vec<Bad> {
             },
         ),
         bad(
-            "an option of the storage driver",
+            "a storage driver option",
             "storage_opt",
             HostConfig {
                 storage_opt: map("nonsense", "1"),
                 ..Default::default()
             },
         ),
-        bad("a sysctl that is not there", "sysctls", sysctl("net.ipv4.no_such", "1")),
-        bad("a sysctl of the machine's", "sysctls", sysctl("vm.swappiness", "1")),
-        bad("a sysctl's value", "sysctls", sysctl("net.ipv4.ip_forward", "nonsense")),
-        // Names that look like what is passing, like another setting, or like a file of the library's.
+        bad("a missing sysctl", "sysctls", sysctl("net.ipv4.no_such", "1")),
+        bad("a sysctl of the machine", "sysctls", sysctl("vm.swappiness", "1")),
         bad(
-            "a sysctl named like what is passing",
+            "a value of a sysctl",
+            "sysctls",
+            sysctl("net.ipv4.ip_forward", "nonsense"),
+        ),
+        // Names that look like a transient failure, like another setting, or like a file of the library.
+        bad(
+            "a sysctl named like a transient failure",
             "sysctls",
             sysctl("net.ipv4.tcp_fin_timeout", "nonsense"),
         ),
-        bad("a device named like what is passing", "devices", device("/dev/timeout")),
+        bad(
+            "a device named like a transient failure",
+            "devices",
+            device("/dev/timeout"),
+        ),
         bad("a device named like the library", "devices", device("/dev/dockerpool")),
         bad(
             "a source named like another setting",
             "mounts",
             bind("/no/apparmor.d", "/x"),
         ),
-        bad("a mount's source", "mounts", bind("/no/such", "/x")),
+        bad("a mount source", "mounts", bind("/no/such", "/x")),
         bad("a directory over a file", "mounts", bind("/etc", "/bin/busybox")),
         bad("a file over a directory", "mounts", bind("/etc/hosts", "/bin")),
         bad(
-            "a mode of a mount",
+            "a mount mode",
             "binds",
             HostConfig {
                 binds: Some(vec!["/etc:/x:nonsense".to_owned()]),
@@ -136,7 +144,7 @@ fn all() -> Vec<Bad> {
             },
         ),
         bad(
-            "a driver of volumes",
+            "a volume driver",
             "volume_driver",
             HostConfig {
                 volume_driver: Some("no-such-driver".to_owned()),
@@ -145,7 +153,7 @@ fn all() -> Vec<Bad> {
             },
         ),
         bad(
-            "a size of a tmpfs",
+            "a tmpfs size",
             "tmpfs",
             HostConfig {
                 tmpfs: map("/x", "size=nonsense"),
@@ -161,7 +169,7 @@ fn all() -> Vec<Bad> {
             },
         ),
         bad(
-            "a driver of logs",
+            "a log driver",
             "log_config",
             HostConfig {
                 log_config: Some(HostConfigLogConfig {
@@ -181,7 +189,7 @@ fn all() -> Vec<Bad> {
     ]
 }
 
-/// What fails, in all its words.
+/// Returns the error of a build, and the full text of its cause.
 async fn refused(builder: PoolBuilder, what: &str) -> (Error, String) {
     let error = match builder.min_idle(1).build().await {
         Err(error) => error,
@@ -195,17 +203,17 @@ async fn refused(builder: PoolBuilder, what: &str) -> (Error, String) {
 }
 
 #[tokio::test]
-async fn a_setting_that_is_refused_fails_the_build_at_once_and_is_named() {
+async fn a_refused_setting_fails_the_build_at_once_and_is_named() {
     let engine = engine().await;
     let podman = is_podman().await;
     let bad = all()
         .into_iter()
         .filter(|bad| !podman || !PODMAN_TAKES.contains(&bad.what));
-    // Whatever is PID 1, and whether the pool has tried it out.
+    // With and without the agent as PID 1. The pool tries the agent before it uses it.
     let builds = bad.flat_map(|bad| [ExecVia::Docker, ExecVia::Auto].map(|via| (bad.clone(), via)));
     let checks = builds.map(async |(bad, via)| {
         let name = unique_name("refused");
-        // Docker looks for a volume's driver for half a minute.
+        // Docker looks for a volume driver for half a minute.
         let builder = pool(&name).engine_timeout(Duration::from_secs(120));
         let builder = builder.exec_via(via).host_config(bad.host);
         let (error, words) = refused(builder.docker_config(bad.body), bad.what).await;
@@ -218,20 +226,20 @@ async fn a_setting_that_is_refused_fails_the_build_at_once_and_is_named() {
     assert!(checked > 30, "{checked}");
 }
 
-/// How many pools are built at once.
+/// The number of concurrent builds.
 const AT_ONCE: usize = 4;
 
-/// What Podman 5.8 takes by this interface without a word: it does not look at the request of a device or at the driver of a
-/// volume, and makes the directory that is to be mounted.
+/// The settings that Podman 5.8 silently accepts through this interface: it ignores device requests and volume
+/// drivers, and it creates missing mount sources.
 const PODMAN_TAKES: [&str; 4] = [
-    "a driver of devices",
-    "a mount's source",
+    "a device driver",
+    "a mount source",
     "a source named like another setting",
-    "a driver of volumes",
+    "a volume driver",
 ];
 
 #[tokio::test]
-async fn a_runtime_that_is_not_there_is_what_the_error_names() {
+async fn a_missing_runtime_is_named_by_the_error() {
     let result = pool("refused-runtime").runtime("no-such-runtime").build().await;
     let error = result.unwrap_err();
     assert!(error.to_string().contains("could not use the runtime"), "{error}");
@@ -239,7 +247,7 @@ async fn a_runtime_that_is_not_there_is_what_the_error_names() {
 }
 
 #[tokio::test]
-async fn a_platform_that_the_image_is_not_for_is_what_the_error_names() {
+async fn a_platform_the_image_lacks_is_not_reported_as_a_network_problem() {
     let error = pool("refused-platform")
         .platform("linux/s390x")
         .pull(dockerpool::PullPolicy::Never)
@@ -252,7 +260,7 @@ async fn a_platform_that_the_image_is_not_for_is_what_the_error_names() {
 }
 
 #[tokio::test]
-async fn an_agent_of_another_architecture_is_told_with_what_helps() {
+async fn an_agent_of_another_architecture_is_reported_with_remedies() {
     let error = pool("refused-arch")
         .exec_via(ExecVia::Agent)
         .platform("linux/s390x")
@@ -266,9 +274,9 @@ async fn an_agent_of_another_architecture_is_told_with_what_helps() {
     );
 }
 
-/// A profile of AppArmor's that the kernel does not have is asked for, and one of a user that the image does not have.
+/// Requests an AppArmor profile that the kernel lacks, and a user that the image lacks.
 #[tokio::test]
-async fn what_an_engine_takes_without_a_word_or_refuses_only_at_the_start_is_named() {
+async fn settings_that_are_ignored_or_refused_only_at_start_are_named() {
     let no_apparmor =
         std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").map_or(true, |on| on.trim() != "Y");
     for via in [ExecVia::Docker, ExecVia::Agent] {

@@ -1,5 +1,5 @@
-//! The choice of a runtime, and other settings that an engine may ignore without a word.
-//! (`owner/runtimes.rs` is about those of tokio.)
+//! Settings that an engine may silently ignore, first of all the container runtime. (Tokio runtimes are tested in
+//! `owner/runtimes.rs`.)
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use dockerpool::{
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_runtime_that_the_engine_does_not_have_is_refused_before_anything_is_made() {
+async fn a_runtime_the_engine_lacks_is_refused_before_anything_is_made() {
     let docker = engine().await;
-    // The image is not there either, and is not looked for.
+    // The image does not exist either. The build must fail before it looks for the image.
     let builder = Pool::builder("no-such-runtime")
         .image("registry.invalid/none:1")
         .pull(PullPolicy::Always)
@@ -38,7 +38,8 @@ async fn a_runtime_that_the_engine_does_not_have_is_refused_before_anything_is_m
     );
 }
 
-/// Docker's runtimes, by the names that its configuration gives them. Podman lets nobody choose: its default alone.
+/// Returns the runtimes a container can choose. For Docker these are the names in its configuration. Podman offers no
+/// choice, only its default.
 async fn runtimes(docker: &DockerEngine) -> Vec<String> {
     let info = docker.bollard().info().await.unwrap();
     match is_podman().await {
@@ -48,7 +49,7 @@ async fn runtimes(docker: &DockerEngine) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_runtime_that_the_engine_has_is_the_one_that_containers_get() {
+async fn each_runtime_of_the_engine_can_be_chosen() {
     let docker = engine().await;
     for runtime in runtimes(&docker).await {
         for via in [ExecVia::Auto, ExecVia::Docker] {
@@ -66,7 +67,7 @@ async fn each_runtime_that_the_engine_has_is_the_one_that_containers_get() {
                 .inspect_container(c.id(), None::<InspectContainerOptions>)
                 .await;
             let found = found.unwrap().host_config.unwrap().runtime;
-            // Podman has that word for all of them.
+            // Podman reports this word for every runtime.
             let expected = if is_podman().await { "oci" } else { &*runtime };
             assert_eq!(found.as_deref(), Some(expected));
             drop(c);
@@ -121,12 +122,12 @@ async fn an_engine_that_ignores_a_setting_fails_the_build() {
         );
         assert!(!error.is_retryable());
         assert_eq!(stub.calls(Route::Start), 0, "{field}");
-        eventually_now("it is removed", || stub.calls(Route::Remove) > 0).await;
+        eventually_now("the container is removed", || stub.calls(Route::Remove) > 0).await;
     }
 }
 
 #[tokio::test]
-async fn a_setting_that_any_engine_ignores_fails_the_build_or_the_first_acquire() {
+async fn a_setting_reported_as_ignored_fails_the_build_or_the_first_acquire() {
     const SAID: &str = "the root can be written to";
     let engine = FakeEngine::new();
     engine.ignore_settings([SAID.to_owned()]);
@@ -136,7 +137,7 @@ async fn a_setting_that_any_engine_ignores_fails_the_build_or_the_first_acquire(
     assert_eq!(source.kind(), Kind::SettingIgnored, "{source}");
     assert!(source.to_string().contains(SAID), "{source}");
     assert_eq!(engine.calls(Call::Start), 0);
-    eventually_now("it is removed", || engine.containers().is_empty()).await;
+    eventually_now("the container is removed", || engine.containers().is_empty()).await;
 
     let pool = builder().min_idle(0).build().await.unwrap();
     let error = pool.acquire_timeout(Duration::from_millis(50)).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What the failing cases do wrong, done right: each state allows what it should. Runs, on the engine in memory.
+//! The counterparts of the failing cases: each state allows its transitions. Runs on the in-memory engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn lent(pool: &Pool) -> Result<(), Error> {
     inner.remove().await
 }
 
-/// Whatever is lent can be taken to other tasks and threads.
+/// Lent containers can move to other tasks and threads.
 fn assert_send<T: Send + 'static>() {}
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,4 +1,4 @@
-//! Logins: given, from Docker's configuration, through helpers.
+//! Logins at registries: explicit ones, ones from Docker's configuration, and ones from credential helpers.
 
 use crate::support::{itself, own_test};
 use std::fs;
@@ -11,11 +11,11 @@ use super::registry::{Registry, USER, with_tokens};
 use super::{builds, fails, pool_of};
 use crate::support::engine;
 
-/// Characters that differ between the alphabets of base64, at each place where that matters.
+/// Contains characters whose encoding differs between the alphabets of base64, at each position where that matters.
 const PASSWORD: &str = "s3cret~~~>>>???ü";
 
 #[tokio::test]
-async fn a_registry_with_a_password_takes_the_right_one_only() {
+async fn a_registry_with_a_password_accepts_only_the_right_one() {
     let (engine, registry) = (engine().await, Registry::with_password(PASSWORD).await);
     let image = registry.fill(engine.bollard(), "private:1").await;
     let with = |auth| pool_of(&engine, &image.name).registry_auth(auth);
@@ -40,9 +40,9 @@ async fn a_registry_with_a_password_takes_the_right_one_only() {
 }
 
 #[tokio::test]
-async fn what_docker_login_wrote_is_used() {
+async fn a_login_written_by_docker_login_is_used() {
     let (engine, mut registry) = (engine().await, Registry::with_password(PASSWORD).await);
-    // Podman lets nobody log in without TLS but by this name.
+    // Podman allows a login without TLS only for this name.
     registry.address = registry.address.replace("127.0.0.1", "localhost");
     let image = registry.fill(engine.bollard(), "private:1").await;
     let folder = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ async fn what_docker_login_wrote_is_used() {
     // Without a file there is no login.
     assert_eq!(fails(builder.clone()).await.0, EngineErrorKind::LoginRefused);
 
-    // By Docker itself, so that the file is as it is.
+    // Docker itself writes the file.
     let mut login = std::process::Command::new("docker")
         .arg("--config")
         .arg(folder.path())
@@ -73,17 +73,17 @@ async fn what_docker_login_wrote_is_used() {
     assert!(text.contains("config.json"), "{text}");
 }
 
-/// A program of that name in the folder.
+/// Creates a credential helper of this name in the directory.
 fn helper(folder: &Path, name: &str, script: &str) {
     let program = folder.join(format!("docker-credential-{name}"));
     fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Set in the child, to the image that it is to pull.
+/// Set in the child process: the image to pull.
 const CHILD: &str = "DOCKERPOOL_TEST_IMAGE";
 
-/// Helpers are looked up on the `PATH`, which is the whole process's: so this test has a process of its own for each case.
+/// Runs each case in a process of its own, since helpers are looked up on the `PATH` of the process.
 #[tokio::test]
 async fn credential_helpers_are_asked() {
     let engine = engine().await;
@@ -109,7 +109,7 @@ async fn credential_helpers_are_asked() {
             .env(CHILD, &image.name)
             .env("PATH", path)
             .env("DOCKER_CONFIG", folder.path())
-            // Another configuration has other contexts.
+            // DOCKER_CONFIG also selects the contexts, so the engine is named explicitly.
             .env("DOCKER_HOST", engine.endpoint().unwrap().to_string())
             .output()
             .await
@@ -119,8 +119,8 @@ async fn credential_helpers_are_asked() {
         said.unwrap_or_else(|| panic!("{output:?}")).0.to_owned()
     };
 
-    // Podman counts on a layer that it has, and fails if the removal of another image takes that away meanwhile: other tests of
-    // this file remove theirs, which have the same layers.
+    // Podman relies on layers that it has, and fails if the removal of another image takes one away at the same time.
+    // Other tests of this file remove images with the same layers.
     let pull = async || {
         for _ in 0..10 {
             let said = pull_once().await;
@@ -153,7 +153,7 @@ async fn credential_helpers_are_asked() {
     assert_eq!(pull().await, "pulled");
     config(serde_json::json!({"credsStore": "good", "auths": {registry.address.as_str(): {}}}));
     assert_eq!(pull().await, "pulled");
-    // One that has none for this registry is no error; that it wants a login is.
+    // A helper without credentials for this registry is no error. The registry then refuses the pull.
     config(serde_json::json!({"credsStore": "none"}));
     let text = pull().await;
     assert!(
@@ -174,7 +174,7 @@ async fn credential_helpers_are_asked() {
         "{text}"
     );
 
-    // Hostile ones cost neither memory nor the build, and are gone afterwards.
+    // Hostile helpers cost neither memory nor the build, and are gone afterwards.
     let pid_file = folder.path().join("pid");
     let hostile = async |name: &str, script: &str, words: &str| {
         let script = format!("echo $$ > {}; {script}", pid_file.display());
@@ -204,7 +204,7 @@ async fn credential_helpers_are_asked() {
     )
     .await;
 
-    // A name that leads elsewhere is not run.
+    // A helper name with a path in it is not run.
     let elsewhere = folder.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     fs::create_dir(folder.path().join("docker-credential-x")).unwrap();
@@ -226,7 +226,7 @@ async fn credential_helpers_are_asked() {
     }
     assert!(!folder.path().join("ran").exists());
 
-    // Nor is a configuration read that is no file, however public the image.
+    // A configuration that is not a regular file is not read, even if the image is public.
     let file = folder.path().join("config.json");
     fs::remove_file(&file).unwrap();
     assert!(
@@ -242,7 +242,7 @@ async fn credential_helpers_are_asked() {
         "{text}"
     );
     fs::remove_file(&file).unwrap();
-    // One with nothing in it is as none.
+    // An empty configuration counts as none.
     fs::write(&file, "").unwrap();
     let text = pull().await;
     assert!(
@@ -252,7 +252,7 @@ async fn credential_helpers_are_asked() {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_changed_for_one_of_the_registrys() {
+async fn an_identity_token_is_exchanged_for_a_token_of_the_registry() {
     let (engine, (address, mut received)) = (engine().await, with_tokens().await);
     let builder = pool_of(&engine, &format!("{address}/a:1")).registry_auth(RegistryAuth::identity_token("refr3sh"));
     assert!(!format!("{builder:?}").contains("refr3sh"));

@@ -1,5 +1,4 @@
-//! Having the image: policies, logins, pins, platforms, progress, and everything that can go wrong on the way. Against
-//! real registries.
+//! Images on real registries: policies, logins, pins, platforms, progress, and the errors on the way.
 
 mod login;
 mod registry;
@@ -11,7 +10,7 @@ use dockerpool::{DockerEngine, EngineErrorKind, Error, ExecVia, Pool, PoolBuilde
 use parking_lot::Mutex;
 use registry::{Registry, TestImage, breaking, refusing};
 
-/// A pool of that image that makes no containers by itself, on that engine.
+/// Returns a builder of a pool of this image that creates containers only on demand.
 pub fn pool_of(engine: &Arc<DockerEngine>, image: &str) -> PoolBuilder {
     crate::support::pool("images").image(image).engine(engine.clone())
 }
@@ -20,7 +19,7 @@ pub async fn builds(builder: PoolBuilder) {
     builder.build().await.unwrap().shutdown().await.unwrap();
 }
 
-/// The kind of error a build fails with, and all of its words.
+/// Returns the kind and the full text of the error a build fails with.
 pub async fn fails(builder: PoolBuilder) -> (EngineErrorKind, String) {
     let error: Error = builder.build().await.expect_err("no image");
     let source = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
@@ -33,7 +32,7 @@ async fn a_command_runs(pool: &Pool) {
 }
 
 #[tokio::test]
-async fn a_missing_image_is_pulled_once_and_the_progress_is_told() {
+async fn a_missing_image_is_pulled_once_and_its_progress_is_reported() {
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill(engine.bollard(), "small:1").await;
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -57,18 +56,18 @@ async fn a_missing_image_is_pulled_once_and_the_progress_is_told() {
             other => panic!("{other:?}"),
         })
         .collect();
-    // Docker's first words, and Podman's.
+    // The first status of Docker, and that of Podman.
     let begun = |words: &str| words.contains("Pulling from small") || words.ends_with(": Pulling fs layer");
     assert!(words.iter().any(|words| begun(words)), "{words:?}");
 
-    // It is there now: nothing to pull, and no registry needed.
+    // The image exists now, so the build needs neither a pull nor the registry.
     drop(registry);
     builds(builder).await;
     assert_eq!(std::mem::take(&mut *told.lock()), [ready]);
 }
 
 #[tokio::test]
-async fn each_policy_does_what_it_says() {
+async fn each_pull_policy_pulls_as_documented() {
     let (engine, registry) = (engine().await, Registry::open().await);
     let docker = engine.bollard();
     let image = registry.fill(docker, "moved:1").await;
@@ -81,7 +80,7 @@ async fn each_policy_does_what_it_says() {
 
     builds(build(PullPolicy::IfMissing)).await;
     let first = docker.inspect_image(&image.name).await.unwrap().id;
-    // The tag moves, in the registry only.
+    // The tag moves in the registry only.
     let local = TestImage::named(format!("{}/moved:new", registry.address));
     let second = local.commit(docker).await;
     let first_again = TestImage::named(format!("{}/moved:old", registry.address));
@@ -94,7 +93,7 @@ async fn each_policy_does_what_it_says() {
     builds(build(PullPolicy::Never)).await;
     assert_eq!(docker.inspect_image(&image.name).await.unwrap().id, first);
     builds(build(PullPolicy::Always)).await;
-    // Podman gives the same id with and without the kind of its digest.
+    // Podman returns the same id with and without the prefix of its digest.
     let third = docker.inspect_image(&image.name).await.unwrap().id.unwrap();
     assert_eq!(
         third.trim_start_matches("sha256:"),
@@ -141,7 +140,7 @@ async fn an_image_can_be_pinned_by_its_digest() {
 async fn an_image_the_registry_does_not_have_is_not_found() {
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill(engine.bollard(), "there:1").await;
-    // The last ones have words in their names that engines and registries use.
+    // The last names contain words that engines and registries use in their messages.
     for name in ["there:2", "not-there:1", "not-there", "no-platform:1", "timeout:EOF"] {
         let name = format!("{}/{name}", registry.address);
         let (kind, text) = fails(pool_of(&engine, &name)).await;
@@ -152,7 +151,7 @@ async fn an_image_the_registry_does_not_have_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_not_there_is_an_error_of_its_own() {
+async fn a_missing_registry_is_an_error_of_its_own_kind() {
     let engine = engine().await;
     let address = {
         let registry = Registry::open().await;
@@ -167,7 +166,7 @@ async fn a_registry_that_is_not_there_is_an_error_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_registry_lost_in_the_middle_of_a_pull_is_an_error_of_its_own() {
+async fn a_registry_lost_during_a_pull_is_an_error_of_its_own_kind() {
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill_with_much(engine.bollard(), "much:1").await;
     let name = image.name.replace(&registry.address, &breaking(&registry).await);
@@ -185,14 +184,14 @@ async fn a_registry_lost_in_the_middle_of_a_pull_is_an_error_of_its_own() {
         .unwrap()
         .version
         .starts_with("Podman");
-    // Podman tells of nothing before the first layer.
+    // Podman reports no progress before the first layer.
     assert!(is_podman || !told.lock().is_empty());
-    // Through a connection that holds it comes whole.
+    // Over a stable connection, the pull succeeds.
     builds(pool_of(&engine, &image.name)).await;
 }
 
 #[tokio::test]
-async fn an_image_for_another_platform_is_refused_or_pulled_for_that_one() {
+async fn an_image_that_lacks_the_platform_is_refused_under_every_policy() {
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill(engine.bollard(), "one-platform:1").await;
     let own = dockerpool::Engine::check(&*engine).await.unwrap().platform;
@@ -229,7 +228,7 @@ async fn an_index_is_searched_for_the_platform() {
     assert!(found.is_there(docker).await);
 }
 
-/// Whether one name can stand for images of several platforms on this engine: the store is containerd's.
+/// Returns whether one name can hold images of several platforms on this engine, as in containerd's image store.
 async fn keeps_several_platforms(docker: &bollard::Docker) -> bool {
     let status = docker.info().await.unwrap().driver_status.unwrap_or_default();
     status
@@ -238,7 +237,7 @@ async fn keeps_several_platforms(docker: &bollard::Docker) -> bool {
         .any(|word| word == "io.containerd.snapshotter.v1")
 }
 
-/// An index with an image for the engine's platform and one for another. Gives both platforms.
+/// Pushes an index with an image for the engine's platform and one for another. Returns the index and both platforms.
 async fn index_of_two(registry: &Registry, engine: &DockerEngine, name: &str) -> (TestImage, String, String) {
     let (repository, _) = name.split_once(':').unwrap();
     let image = TestImage::named(format!("{}/{repository}:base", registry.address));
@@ -263,8 +262,8 @@ async fn index_of_two(registry: &Registry, engine: &DockerEngine, name: &str) ->
     (index, own, foreign.to_owned())
 }
 
-/// Builds it, and sees by its variables and volumes that containers are of the image for this platform, which is so by name
-/// only: its programs are this machine's.
+/// Builds a pool, and asserts by the variables and volumes of a container that it is made from the image for this
+/// platform. Only the name of the platform is foreign: the programs are this machine's.
 async fn builds_for(builder: PoolBuilder, platform: &str) {
     let pool = builder.exec_via(ExecVia::Docker).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
@@ -283,11 +282,11 @@ async fn builds_for(builder: PoolBuilder, platform: &str) {
 }
 
 #[tokio::test]
-async fn images_of_two_platforms_under_one_name_are_told_apart() {
+async fn images_of_two_platforms_under_one_name_are_kept_apart() {
     let (engine, registry) = (engine().await, Registry::open().await);
     let (image, own, foreign) = index_of_two(&registry, &engine, "both:1").await;
     let pool = || pool_of(&engine, &image.name);
-    // Where the name stands for one image at a time, the other has none, and goes by its id.
+    // If the name holds one image at a time, the other image loses its name and is used by its id.
     let mut by_id = Vec::new();
     builds_for(pool(), &own).await;
     for platform in [&foreign, &own, &foreign] {
@@ -296,7 +295,7 @@ async fn images_of_two_platforms_under_one_name_are_told_apart() {
         let found = engine.bollard().inspect_image(&image.name).await.unwrap();
         by_id.push(TestImage::named(found.id.unwrap()));
     }
-    // By other names of the same, as engines take them.
+    // Engines also accept other names of the same platform.
     if own == "linux/amd64" {
         builds_for(pool().platform("linux/x86_64"), &own).await;
     }
@@ -310,7 +309,7 @@ async fn images_of_two_platforms_under_one_name_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_there_for_another_platform_only_is_no_image_for_this_one() {
+async fn an_image_of_another_platform_does_not_count_as_the_image() {
     let (engine, registry) = (engine().await, Registry::open().await);
     let (image, own, foreign) = index_of_two(&registry, &engine, "other:1").await;
     let pool = || pool_of(&engine, &image.name);
@@ -320,9 +319,9 @@ async fn a_name_that_is_there_for_another_platform_only_is_no_image_for_this_one
         assert_eq!(kind, EngineErrorKind::WrongPlatform, "{text}");
     }
     match keeps_several_platforms(engine.bollard()).await {
-        // What is missing is pulled.
+        // The missing platform is pulled.
         true => builds_for(pool(), &own).await,
-        // The name would become another image's.
+        // A pull would move the name to another image.
         false => assert_eq!(fails(pool()).await.0, EngineErrorKind::WrongPlatform),
     }
 }
@@ -337,7 +336,7 @@ async fn an_image_without_a_name_is_found_by_its_id() {
         true => id.name.clone(),
         false => format!("sha256:{}", id.name),
     });
-    // Another takes its name.
+    // Another image takes the name.
     image.commit(docker).await;
     let found = docker.inspect_image(&id.name).await.unwrap();
     assert_eq!(found.repo_tags.unwrap_or_default(), [""; 0]);
@@ -361,9 +360,9 @@ async fn a_refresh_follows_a_tag_that_has_moved() {
         found.await.unwrap().image.unwrap()
     };
     let first = image_of().await;
-    // It will lose its name, and goes by its id.
+    // This image will lose its name; its id is enough to remove it.
     let _first = TestImage::named(&first);
-    // The same image again: containers are replaced all the same.
+    // The image is the same: the containers are replaced all the same.
     pool.refresh().await.unwrap();
     assert_eq!(image_of().await, first);
     let second = image.commit(docker).await;
@@ -372,7 +371,7 @@ async fn a_refresh_follows_a_tag_that_has_moved() {
     pool.refresh().await.unwrap();
     let now = image_of().await;
     assert_ne!(now, first);
-    // Podman packs anew what it pushes and pulls, so that ids say nothing there.
+    // Podman repacks images when it pushes and pulls them, so that their ids differ.
     if !crate::support::is_podman().await {
         assert_eq!(now, second);
     }
@@ -380,7 +379,7 @@ async fn a_refresh_follows_a_tag_that_has_moved() {
 }
 
 #[tokio::test]
-async fn what_a_registry_refuses_is_told_by_its_status() {
+async fn a_refusal_of_a_registry_is_classified_by_its_status() {
     let engine = engine().await;
     let errors = r#"{"errors":[{"code":"CODE","message":"a reason"}]}"#;
     for (status, body, expected) in [

@@ -1,4 +1,4 @@
-//! Real registries on loopback, as processes of the tests, and images that are in them and nowhere else.
+//! Registries for tests: real ones on loopback, as child processes, with images that exist nowhere else.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -16,13 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{busybox, eventually_now};
 
-/// The one user of a registry with a password.
+/// The only user of a registry with a password.
 pub const USER: &str = "me";
 
-/// Debian's `docker-registry`; it ends when this is dropped.
+/// Runs Debian's `docker-registry`. Ends when dropped.
 pub struct Registry {
     process: Child,
-    /// `127.0.0.1:port`, the first part of its images' names.
+    /// `127.0.0.1:port`, the first part of the names of its images.
     pub address: String,
     credentials: DockerCredentials,
     _folder: TempDir,
@@ -33,14 +33,14 @@ impl Registry {
         Self::start(None).await
     }
 
-    /// Lets in only [`USER`] with this password.
+    /// Starts a registry that accepts only [`USER`] with this password.
     pub async fn with_password(password: &str) -> Self {
         Self::start(Some(password)).await
     }
 
     async fn start(password: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // Free at this moment; the registry would not say which it took.
+        // This port is free now. The registry would not report a port that it chose itself.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \
@@ -50,7 +50,7 @@ impl Registry {
         let mut credentials = DockerCredentials::default();
         if let Some(password) = password {
             let users = folder.path().join("htpasswd");
-            // The cheapest hash there is.
+            // The cheapest hash.
             fs::write(&users, format!("{USER}:{}\n", bcrypt::hash(password, 4).unwrap())).unwrap();
             config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display());
             credentials.username = Some(USER.to_owned());
@@ -76,7 +76,7 @@ impl Registry {
         registry
     }
 
-    /// Puts a small image that can run containers under this name, and takes it from the engine again.
+    /// Pushes a small runnable image under this name and removes it from the engine.
     pub async fn fill(&self, docker: &Docker, name: &str) -> TestImage {
         let image = TestImage::named(format!("{}/{name}", self.address));
         image.commit(docker).await;
@@ -85,7 +85,7 @@ impl Registry {
         image
     }
 
-    /// The same with one that holds megabytes of its own.
+    /// Like `fill`, with an image that has megabytes of its own.
     pub async fn fill_with_much(&self, docker: &Docker, name: &str) -> TestImage {
         let image = TestImage::named(format!("{}/{name}", self.address));
         image.commit_noise(docker, 4 << 20).await;
@@ -94,7 +94,8 @@ impl Registry {
         image
     }
 
-    /// What the registry has by this name, `repository:tag`. An engine may say otherwise: Podman packs anew what it pushes.
+    /// Returns the registry's manifest of a name, `repository:tag`. The engine's own may differ, since Podman repacks
+    /// an image when it pushes it.
     pub async fn manifest(&self, name: &str) -> Manifest {
         let (repository, tag) = name.rsplit_once(':').unwrap();
         let kinds = "Accept: application/vnd.docker.distribution.manifest.v2+json, \
@@ -109,7 +110,7 @@ impl Registry {
         }
     }
 
-    /// Makes this name an index with these images in it, each for a platform.
+    /// Makes this name an index of these images, each for a platform.
     pub async fn put_index(&self, name: &str, images: &[(&Manifest, &str)]) {
         let kind = "application/vnd.docker.distribution.manifest.list.v2+json";
         let manifests: Vec<_> = images
@@ -128,8 +129,8 @@ impl Registry {
         self.put(name, kind, &index.to_string()).await;
     }
 
-    /// Makes this name an image like another one of the repository that is for a platform, by what it says of itself, has a
-    /// variable `PLATFORM`, and declares a volume `/of/` and its architecture.
+    /// Makes this name a copy of another image of the repository, with another platform in its configuration. The
+    /// copy has a variable `PLATFORM` and declares a volume, `/of/` and its architecture.
     pub async fn put_like(&self, name: &str, image: &Manifest, platform: &str) -> Manifest {
         let (repository, _) = name.rsplit_once(':').unwrap();
         let (os, architecture) = platform.split_once('/').unwrap();
@@ -165,7 +166,7 @@ impl Registry {
         assert!(head.starts_with("HTTP/1.1 201 "), "{head}{body}");
     }
 
-    /// One request; the answer's head and body.
+    /// Sends one request. Returns the head and the body of the answer.
     async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
         let request = format!(
             "{method} /v2/{path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -186,7 +187,7 @@ impl Registry {
             tag: Some(tag.to_owned()),
             ..Default::default()
         };
-        // That of an engine before 20.10 says `EOF` if none are given.
+        // Without credentials, the push of an engine before 20.10 fails with `EOF`.
         let mut steps = std::pin::pin!(docker.push_image(repository, Some(options), Some(self.credentials.clone())));
         while let Some(step) = steps.next().await {
             let step = step.unwrap();
@@ -202,20 +203,20 @@ impl Drop for Registry {
     }
 }
 
-/// One image in a registry.
+/// An image in a registry.
 pub struct Manifest {
     kind: String,
     pub digest: String,
     text: String,
 }
 
-/// The value of a header, by its name with what is between the two.
+/// Returns the value of a header. `name` includes the separator.
 fn header(head: &str, name: &str) -> String {
     let mut lines = head.lines();
     lines.find_map(|line| line.strip_prefix(name)).expect(name).to_owned()
 }
 
-/// A name on the engine that is the test's own; dropping it removes the name, and with it the image.
+/// A unique name on the engine. Dropping it removes the name, and with it the image.
 pub struct TestImage {
     pub name: String,
 }
@@ -225,12 +226,12 @@ impl TestImage {
         Self { name: name.into() }
     }
 
-    /// Busybox with another label each time, so that no two are the same.
+    /// Commits busybox with a random label, so that no two images are equal. Returns the id of the image.
     pub async fn commit(&self, docker: &Docker) -> String {
         self.commit_with(docker, None).await
     }
 
-    /// The same with a file in it, given as an archive.
+    /// Like `commit`, with the files of an archive.
     async fn commit_with(&self, docker: &Docker, archive: Option<Vec<u8>>) -> String {
         let body = ContainerCreateBody {
             image: Some(busybox()),
@@ -272,7 +273,7 @@ impl TestImage {
         committed.unwrap().id
     }
 
-    /// With one file of noise, which does not compress.
+    /// Commits an image with one file of noise, which does not compress.
     async fn commit_noise(&self, docker: &Docker, bytes: usize) {
         let mut noise = vec![0; bytes];
         fastrand::Rng::new().fill(&mut noise);
@@ -284,14 +285,15 @@ impl TestImage {
         self.commit_with(docker, Some(archive.into_inner().unwrap())).await;
     }
 
-    /// Whether the engine has it.
+    /// Returns whether the engine has the image.
     pub async fn is_there(&self, docker: &Docker) -> bool {
         docker.inspect_image(&self.name).await.is_ok()
     }
 
-    /// Takes the name from the engine.
+    /// Removes the name from the engine.
     pub fn forget(&self) {
-        // By the command line, since a drop cannot wait for an engine's answer in any other way. It fails if there is none.
+        // Uses the command line, since `drop` cannot await an answer of the engine. The status is ignored, since the
+        // image may not exist.
         let _ = Command::new("docker")
             .args(["image", "rm", "--force", &self.name])
             .stdout(Stdio::null())
@@ -306,15 +308,15 @@ impl Drop for TestImage {
     }
 }
 
-/// A registry that is lost when the first blob is asked for: half of that comes through, and then there is nothing any more
-/// at its address. Gives that.
+/// Starts a relay to a registry that breaks off at the first blob: half of the blob gets through, then nothing
+/// listens any more. Returns its address.
 pub async fn breaking(registry: &Registry) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let behind = registry.address.clone();
     tokio::spawn(async move {
         let lost = std::sync::Arc::new(tokio::sync::Notify::new());
-        // Connections end with it.
+        // The connections end together with the listener.
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
@@ -363,8 +365,8 @@ async fn relay(mut client: tokio::net::TcpStream, behind: &str) -> ControlFlow<(
     }
 }
 
-/// A head with the empty line at its end, and what was read beyond it. `None` where there is none: at the end, and of a
-/// client that tries TLS first, which is told that this is not spoken here.
+/// Reads a head up to and including its empty line. Also returns the bytes read beyond it. Returns `None` at the end
+/// of the connection. A client that tries TLS first is told that this is plain HTTP, and gives `None` too.
 async fn read_head(stream: &mut tokio::net::TcpStream) -> Option<(String, Vec<u8>)> {
     let mut read = Vec::new();
     loop {
@@ -383,10 +385,10 @@ async fn read_head(stream: &mut tokio::net::TcpStream) -> Option<(String, Vec<u8
     }
 }
 
-/// The first byte of TLS.
+/// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 22;
 
-/// What servers without TLS answer to it, and by which clients know.
+/// The answer of a server without TLS to a TLS handshake, which clients recognize.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 fn length_of(head: &str) -> usize {
@@ -398,7 +400,7 @@ fn length_of(head: &str) -> usize {
     lengths.next().unwrap_or(0)
 }
 
-/// What answers every request with this status and text. Gives its address.
+/// Starts a server that answers every request with this status and text. Returns its address.
 pub async fn refusing(status: &'static str, body: &'static str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -419,8 +421,8 @@ pub async fn refusing(status: &'static str, body: &'static str) -> String {
     address
 }
 
-/// What asks for a token like the registries of the big houses do, gives one for a refresh token, and has no images. Gives
-/// its address, and what it was sent.
+/// Starts a registry without images that asks for a token, as large public registries do, and grants one for a
+/// refresh token. Returns its address and the requests it gets.
 pub async fn with_tokens() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -430,7 +432,8 @@ pub async fn with_tokens() -> (String, tokio::sync::mpsc::UnboundedReceiver<Stri
         while let Ok((mut client, _)) = listener.accept().await {
             let (sender, realm) = (sender.clone(), realm.clone());
             tokio::spawn(async move {
-                // Closing after each answer keeps it simple. A form comes after its head, and may come apart from it.
+                // The connection is closed after each answer, to keep this simple. A form may arrive separately from
+                // its head.
                 let mut request = String::new();
                 let mut part = vec![0; 16 * 1024];
                 while !complete(&request) {
@@ -478,7 +481,7 @@ pub async fn with_tokens() -> (String, tokio::sync::mpsc::UnboundedReceiver<Stri
     (address, received)
 }
 
-/// Whether a request has come to its end.
+/// Returns whether a request is complete.
 fn complete(request: &str) -> bool {
     let Some((head, body)) = request.split_once("\r\n\r\n") else {
         return false;

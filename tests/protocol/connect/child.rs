@@ -1,4 +1,4 @@
-//! What the environment says. Each case is a process of its own, since a process has one environment only.
+//! Environment variables: each case runs in a process of its own, since a process has only one environment.
 
 use crate::support::{itself, own_test};
 use std::path::Path;
@@ -11,12 +11,12 @@ use tokio::process::Command;
 use super::{a_command_runs, certificates};
 use crate::proxy::{Authority, Proxy, real_socket};
 
-/// Set in the child: connect and say what came of it (`connect`), or run a command too (`command`).
+/// Set in the child process: `connect` lets it connect and report the result, `command` lets it also run a command.
 const CHILD: &str = "DOCKERPOOL_TEST_CHILD";
 
-/// What a child with this environment, and nothing else in it, has to say.
+/// Returns the report of a child process with exactly this environment.
 pub async fn child(what: &str, environment: &[(&str, &str)]) -> String {
-    let output = Command::from(itself(&own_test!("the_environment_says_which_engine")))
+    let output = Command::from(itself(&own_test!("the_environment_selects_the_engine")))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env(CHILD, what)
@@ -29,7 +29,7 @@ pub async fn child(what: &str, environment: &[(&str, &str)]) -> String {
     let output = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     match output.split_once("<<").and_then(|(_, rest)| rest.split_once(">>")) {
         Some((said, _)) => said.to_owned(),
-        None => panic!("the child said nothing: {output}"),
+        None => panic!("the child reported nothing: {output}"),
     }
 }
 
@@ -56,7 +56,7 @@ async fn report(what: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_environment_says_which_engine() {
+async fn the_environment_selects_the_engine() {
     if let Ok(what) = std::env::var(CHILD) {
         println!("\n<<{}>>", report(&what).await);
         return;
@@ -97,7 +97,7 @@ async fn the_environment_says_which_engine() {
 }
 
 #[tokio::test]
-async fn the_variables_of_tls_are_followed() {
+async fn the_tls_variables_select_certificates() {
     let authority = Authority::new();
     let proxy = Proxy::tls(authority.server(&["127.0.0.1"])).await;
     let folder = certificates(&authority, Some(&authority));
@@ -108,7 +108,7 @@ async fn the_variables_of_tls_are_followed() {
     let in_config = [environment[0], environment[1], ("DOCKER_CONFIG", folder)];
     assert_eq!(child("connect", &named).await, format!("connected {host}"));
     assert_eq!(child("connect", &in_config).await, format!("connected {host}"));
-    // Without it, plain HTTP is spoken to a server that speaks TLS.
+    // Without the TLS variables, the library speaks plain HTTP to a server that expects TLS.
     let text = child("connect", &environment[..1]).await;
     assert!(text.contains(&host) && !text.starts_with("connected"), "{text}");
     let text = child(
@@ -123,7 +123,7 @@ async fn the_variables_of_tls_are_followed() {
 }
 
 #[tokio::test]
-async fn settings_that_are_no_files_hold_nobody_up() {
+async fn settings_that_are_not_regular_files_do_not_block_a_connect() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let text = |name: &str| path(name).display().to_string();
@@ -141,7 +141,7 @@ async fn settings_that_are_no_files_hold_nobody_up() {
     std::fs::write(path("broken/config.json"), "{").unwrap();
     std::fs::write(path("plain"), "").unwrap();
 
-    // What is found without any configuration, on whatever machine this is.
+    // The engine found without any configuration, on whatever machine this is.
     let usual = child("connect", &[("DOCKER_CONFIG", &text("none"))]).await;
     for name in ["pipe", "endless", "broken", "plain", "not-there"] {
         let said = child("connect", &[("DOCKER_CONFIG", &text(name))]).await;
@@ -155,7 +155,7 @@ async fn settings_that_are_no_files_hold_nobody_up() {
     }
     assert_eq!(child("connect", &[("HOME", &text("plain"))]).await, usual);
 
-    // What was asked for by name and cannot be had is an error.
+    // A file that was named explicitly and cannot be read is an error.
     std::fs::create_dir(path("certificates")).unwrap();
     fifo("certificates/ca.pem");
     let environment = [
@@ -166,7 +166,7 @@ async fn settings_that_are_no_files_hold_nobody_up() {
     assert!(said.contains("ca.pem cannot be read: it is no regular file"), "{said}");
 }
 
-/// The docker command line with a configuration of its own.
+/// Runs the Docker command line with a configuration of its own.
 async fn docker(config: &Path, args: &[&str]) {
     let output = Command::new("docker")
         .arg("--config")
@@ -181,7 +181,7 @@ async fn docker(config: &Path, args: &[&str]) {
 }
 
 #[tokio::test]
-async fn contexts_made_by_docker_itself_are_followed() {
+async fn contexts_made_by_docker_are_followed() {
     let authority = Authority::new();
     let proxy = Proxy::tls(authority.server(&["127.0.0.1"])).await;
     let files = certificates(&authority, Some(&authority));
@@ -213,7 +213,7 @@ async fn contexts_made_by_docker_itself_are_followed() {
     assert_eq!(child("connect", &with("secure")[..1]).await, over_tls);
     docker(config.path(), &["context", "use", "local"]).await;
     assert_eq!(child("connect", &with("")[..1]).await, over_socket);
-    // DOCKER_HOST is stronger than any context.
+    // DOCKER_HOST takes precedence over any context.
     let host = ("DOCKER_HOST", socket.as_str());
     assert_eq!(
         child("connect", &[with("secure")[0], with("secure")[1], host]).await,

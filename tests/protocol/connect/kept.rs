@@ -1,4 +1,4 @@
-//! Connections are kept, and nobody notices when they end.
+//! Kept connections: the library reuses them, and its calls succeed when one has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,24 +23,24 @@ async fn calls_share_a_connection() {
     for _ in 0..20 {
         engine.check().await.unwrap();
     }
-    // On a busy machine one may not be back yet when the next call begins.
+    // On a busy machine, a connection may not be back yet when the next call begins.
     let accepted = proxy.accepted();
     assert!(accepted <= 3, "{accepted} connections");
 }
 
 #[tokio::test]
-async fn connections_that_end_are_not_noticed() {
+async fn calls_succeed_after_kept_connections_end() {
     let proxy = Proxy::plain().await;
     let engine = connect(&proxy).await;
     for round in 0..30 {
-        // Several at once, so that several are kept.
+        // Concurrent calls, so that several connections are kept.
         let (a, b, c) = tokio::join!(engine.check(), engine.check(), engine.check());
         for answer in [a, b, c] {
             answer.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
         }
         proxy.cut().await;
     }
-    assert!(proxy.accepted() >= 30, "they did end: {}", proxy.accepted());
+    assert!(proxy.accepted() >= 30, "connections did end: {}", proxy.accepted());
 }
 
 #[tokio::test]
@@ -58,8 +58,8 @@ async fn an_engine_that_comes_back_is_reached_again() {
     engine.check().await.unwrap();
 }
 
-/// An engine that answers the first request on each connection (which is that of connecting), and closes it without an answer
-/// at the second. Counts the requests.
+/// Starts an engine that answers the first request on each connection, which is the one of connecting. It closes the
+/// connection without an answer at the second request. Also returns a counter of the requests.
 async fn forgetful_engine() -> (Endpoint, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint::tcp(listener.local_addr().unwrap().to_string());
@@ -86,7 +86,7 @@ async fn forgetful_engine() -> (Endpoint, Arc<AtomicUsize>) {
     (endpoint, requests)
 }
 
-/// Reads a request without a body; false at the end of the connection.
+/// Reads a request without a body. Returns false at the end of the connection.
 async fn request(stream: &mut TcpStream) -> bool {
     let mut seen = Vec::new();
     while !seen.ends_with(b"\r\n\r\n") {
@@ -99,7 +99,7 @@ async fn request(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn a_question_lost_on_a_kept_connection_is_asked_again_on_a_new_one() {
+async fn a_query_lost_on_a_kept_connection_is_retried_on_a_new_one() {
     let (endpoint, requests) = forgetful_engine().await;
     let engine = DockerEngine::connect_to(endpoint).await.unwrap();
     assert_eq!(requests.load(Ordering::Relaxed), 1);
@@ -108,17 +108,17 @@ async fn a_question_lost_on_a_kept_connection_is_asked_again_on_a_new_one() {
     assert_eq!(
         requests.load(Ordering::Relaxed),
         asked,
-        "the version is asked for, lost and asked for again, and then the limits are"
+        "the version is requested, lost and requested again; then the limits are requested"
     );
 }
 
 #[tokio::test]
-async fn what_may_have_been_done_is_not_done_again() {
+async fn a_lost_call_that_may_have_had_an_effect_is_not_retried() {
     let (endpoint, requests) = forgetful_engine().await;
     let engine = DockerEngine::connect_to(endpoint).await.unwrap();
     let error = engine.pause("any").await.unwrap_err();
     assert_eq!(error.kind(), EngineErrorKind::Protocol, "{error:?}");
-    assert_eq!(requests.load(Ordering::Relaxed), 2, "asked once");
+    assert_eq!(requests.load(Ordering::Relaxed), 2, "requested once");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn another_runtime_does_not_wait_for_the_first() {
     };
     let (first, second) = (runtime(), runtime());
     let engine = first.block_on(crate::support::engine());
-    // From here on nobody drives the first, nor the connection that was kept in it.
+    // From here on, no task polls the first runtime or the connection that was kept in it.
     for _ in 0..3 {
         second.block_on(engine.check()).unwrap();
     }

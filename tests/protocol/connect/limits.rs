@@ -1,12 +1,12 @@
-//! Limits: each that is asked for is in force, by what the kernel says, or the build fails and names it. Which of the two
-//! depends on the engine: one without root sets those that it was given the right to.
+//! Limits: each requested limit is in force, according to the kernel, or the build fails and names it. A rootless
+//! engine can only set the limits it has been delegated.
 
 use bollard::models::{HostConfig, ThrottleDevice};
 use dockerpool::{EngineErrorKind, Error, ExecVia, PooledContainer};
 
 use crate::support::{pool, unique_name};
 
-/// What a limit is in the kernel's files, of cgroup v2 or v1, and what it must read there.
+/// Describes a limit: its files in cgroup v2 and v1, and the values they must contain.
 struct Limit {
     name: &'static str,
     asked: HostConfig,
@@ -49,25 +49,25 @@ fn limits() -> Vec<Limit> {
             is_in_force: |read| read == "77",
         },
         Limit {
-            name: "processors",
+            name: "cpu time",
             asked: asked(|host| host.nano_cpus = Some(250_000_000)),
             files: ["cpu.max", "cpu/cpu.cfs_quota_us"],
             is_in_force: |read| matches!(read, "25000 100000" | "25000"),
         },
         Limit {
-            name: "which processors",
+            name: "cpu set",
             asked: asked(|host| host.cpuset_cpus = Some("0".to_owned())),
             files: ["cpuset.cpus", "cpuset/cpuset.cpus"],
             is_in_force: |read| read == "0",
         },
         Limit {
-            name: "shares of the processors",
+            name: "cpu shares",
             asked: asked(|host| host.cpu_shares = Some(77)),
             files: ["cpu.weight", "cpu/cpu.shares"],
             is_in_force: |read| read.parse::<u32>().is_ok_and(|read| read < 100),
         },
         Limit {
-            name: "the weight of reads and writes",
+            name: "I/O weight",
             asked: asked(|host| host.blkio_weight = Some(300)),
             files: ["io.weight", "blkio/blkio.weight"],
             is_in_force: |read| !read.is_empty() && !matches!(read, "default 100" | "500"),
@@ -81,7 +81,7 @@ fn limits() -> Vec<Limit> {
     ]
 }
 
-/// What the kernel has for the container, in either kind of hierarchy.
+/// Reads the container's value from the kernel, in either cgroup version.
 async fn in_force(c: &PooledContainer, files: [&str; 2]) -> String {
     let [v2, v1] = files;
     let script = format!(

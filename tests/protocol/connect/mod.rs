@@ -1,5 +1,5 @@
-//! Every way to reach an engine: which one is meant, and that it works there. Behind all of them is the real engine, on
-//! the far side of a proxy of the test's own.
+//! Every way to reach an engine: how it is selected, and that it works. In each test this is the real engine, behind
+//! a proxy of the test.
 
 mod child;
 mod kept;
@@ -19,11 +19,11 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-/// A command with input and output, in a container with a lifeline, so that all kinds of connection are used.
+/// Runs a command with input and output in a container with a lifeline, so that all kinds of connection are used.
 pub async fn a_command_runs(engine: DockerEngine) {
     let pool = pool("connect").engine(Arc::new(engine)).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
-    // `cat` ends only if the end of its input comes through while its output is still read.
+    // `cat` ends only if the end of its input gets through while its output is still read.
     let input = "over the wire\n".repeat(10_000);
     let out = c.command("cat").stdin(input.clone()).output().await.unwrap();
     assert!(out.status.success(), "{}", out.status);
@@ -37,7 +37,7 @@ fn kind(result: Result<DockerEngine, Error>) -> EngineErrorKind {
     error.engine_error().unwrap_or_else(|| panic!("{error:?}")).kind()
 }
 
-/// The problems of a setting, as `field: problem`.
+/// Returns the problems of a setting, as `field: problem`.
 fn refused(result: Result<DockerEngine, Error>) -> String {
     match result {
         Err(error @ Error::Config(_)) => error.to_string(),
@@ -45,7 +45,8 @@ fn refused(result: Result<DockerEngine, Error>) -> String {
     }
 }
 
-/// A folder with the authority's file, and a client's of `client`'s if there is one.
+/// Creates a directory with the certificate of `trusted` and, if `client` is given, a client certificate signed by
+/// it.
 fn certificates(trusted: &Authority, client: Option<&Authority>) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     trusted.write_ca(folder.path());
@@ -65,7 +66,7 @@ async fn plain_tcp_works_on_loopback() {
         engine.check().await.unwrap(),
         crate::support::engine().await.check().await.unwrap(),
     );
-    // It is the same one, by another way.
+    // The proxy leads to the same engine.
     assert_ne!(here.id, there.id);
     here.id.clone_from(&there.id);
     assert_eq!(here, there);
@@ -74,7 +75,7 @@ async fn plain_tcp_works_on_loopback() {
 
 #[tokio::test]
 async fn plain_tcp_beyond_loopback_is_refused_before_anything_is_sent() {
-    // TEST-NET-1: nobody is there, and nobody is asked.
+    // TEST-NET-1: no host has this address, and nothing is sent to it.
     let begun = Instant::now();
     let text = refused(DockerEngine::connect_to(Endpoint::tcp("192.0.2.1:2375")).await);
     assert!(
@@ -94,7 +95,7 @@ async fn mutual_tls_works() {
 }
 
 #[tokio::test]
-async fn who_is_not_trusted_is_an_error_of_its_own() {
+async fn an_untrusted_peer_is_an_error_of_its_own_kind() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let proxy = Proxy::tls(authority.server(&["127.0.0.1"])).await;
     let elsewhere = Proxy::tls(authority.server(&["example.com"])).await;
@@ -140,7 +141,7 @@ async fn a_bad_certificate_file_is_named() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unreachable() {
+async fn an_address_without_an_engine_is_unreachable() {
     let proxy = Proxy::plain().await;
     let address = proxy.address.to_string();
     proxy.stop().await;
@@ -157,7 +158,7 @@ async fn nobody_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn what_is_sent_over_tls_does_not_wait_for_an_acknowledgement() {
+async fn input_over_tls_does_not_wait_for_an_acknowledgement() {
     let authority = Authority::new();
     let proxy = Proxy::tls(authority.server(&["127.0.0.1"])).await;
     let folder = certificates(&authority, Some(&authority));
@@ -170,9 +171,9 @@ async fn what_is_sent_over_tls_does_not_wait_for_an_acknowledgement() {
     request.stdin = true;
     let mut session = engine.exec(c.id(), &request).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
-    // Without TCP_NODELAY the second half of a line waits until the first is acknowledged, which nothing but the other
-    // side's timer does: 40 ms each time, on any machine however fast. The fastest of many does not depend on what else the
-    // machine does.
+    // Without TCP_NODELAY, the second half of a line waits for the acknowledgement of the first. Only a timer of the
+    // other side sends that acknowledgement, after 40 ms on any machine. The fastest of many rounds does not depend
+    // on the load of the machine.
     let mut fastest = Duration::MAX;
     for _ in 0..20 {
         let begun = Instant::now();
@@ -188,9 +189,10 @@ async fn what_is_sent_over_tls_does_not_wait_for_an_acknowledgement() {
     pool.shutdown().await.unwrap();
 }
 
-/// By the agent's count, since the engine's events come late, or, as here and with Podman, never.
+/// Takes the evidence from the agent's counter, since the engine's events come late or, as here and with Podman,
+/// never.
 #[tokio::test]
-async fn kills_for_memory_are_told_without_events() {
+async fn out_of_memory_is_detected_without_events() {
     let changes = crate::teller::Changes {
         refused: |line, _| line.contains("/events").then(|| (500, "no events here".to_owned())),
         ..Default::default()

@@ -1,5 +1,5 @@
-//! A relay between the library and the engine that pauses: what a command has printed comes whole, or is said to be
-//! incomplete, to whoever looks in whatever way.
+//! A pausing relay between the library and the engine: output is whole or reported as incomplete, for every kind of
+//! reader.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -25,20 +25,21 @@ async fn through(relay: Relay, run: impl AsyncFnOnce(&PooledContainer)) {
     pool.shutdown().await.unwrap();
 }
 
-/// Prints many bytes and ends with this exit code.
+/// Returns the arguments of a shell that prints `SIZE` bytes and exits with this code.
 fn script(code: i32) -> [String; 2] {
     ["-c".to_owned(), format!("head -c {SIZE} /dev/zero; exit {code}")]
 }
 
 #[tokio::test]
-async fn what_was_printed_comes_whole_through_a_relay_that_pauses() {
+async fn output_through_a_pausing_relay_is_whole() {
     let [none, pause, long] = [0, 400, 1500].map(Duration::from_millis);
     for (after, pause, then) in [
-        // Before anything comes, in the middle, right before the end.
+        // The pause comes before any output, in the middle, and right before the end.
         (1, pause, none),
         (32_768, pause, none),
         (SIZE - 1000, pause, none),
-        // For longer than it takes until the command is asked about, and slowly from then on.
+        // The pause is longer than the wait before the engine is asked for the exit code. In the last case, the rest
+        // comes slowly.
         (32_768, long, none),
         (32_768, pause, Duration::from_millis(60)),
     ] {
@@ -63,7 +64,7 @@ async fn what_was_printed_comes_whole_through_a_relay_that_pauses() {
 }
 
 #[tokio::test]
-async fn an_output_that_may_be_incomplete_says_so_in_every_way() {
+async fn incomplete_output_is_reported_to_every_kind_of_reader() {
     let relay = Relay {
         after: 100_000,
         pause: None,
@@ -107,21 +108,21 @@ async fn an_output_that_may_be_incomplete_says_so_in_every_way() {
             assert_eq!(status, ExitStatus::Incomplete(0));
             assert!(!out.is_empty());
         };
-        // Where nobody wants the output, nothing of it is missing.
+        // If the output is not read, none of it is missing.
         let status = async {
             let mut command = c.command("sh");
             let status = command.args(script(3)).status().await.unwrap();
             assert_eq!(status, ExitStatus::Exited(3));
         };
         tokio::join!(output, reader, lines, copied, status);
-        // The command has ended all the same.
+        // The command has ended in all cases.
         assert_eq!(c.taint(), None);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_command_that_ended_in_time_is_not_late_because_its_output_is() {
+async fn late_output_does_not_time_out_a_command_that_ended_in_time() {
     let relay = Relay {
         after: 1000,
         pause: Some(Duration::from_secs(4)),

@@ -1,4 +1,4 @@
-//! Through a real sshd on loopback, with keys of the test's own.
+//! Connections by ssh, through a real sshd on loopback, with keys made by the test.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use super::child::child;
 use crate::proxy::real_socket;
 use crate::support::eventually_now;
 
-/// An sshd that lets in one key, as the user of this process. Ends when it is dropped.
+/// Runs an sshd that accepts one key, for the user of this process. Ends when dropped.
 struct Sshd {
     process: Child,
     port: u16,
@@ -25,9 +25,9 @@ impl Sshd {
         for key in ["host_key", "user_key", "other_key"] {
             run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path(key)]);
         }
-        // Free at this moment; sshd would not say which it took.
+        // This port is free now. sshd would not report a port that it chose itself.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // Where no service has made it, the folder that root's sshd wants for the split of privileges.
+        // Root's sshd needs this directory for its privilege separation, and no service may have made it.
         if user() == "root" {
             fs::create_dir_all("/run/sshd").unwrap();
         }
@@ -37,7 +37,7 @@ impl Sshd {
              PermitRootLogin prohibit-password\nSetEnv DOCKER_HOST=unix://{}\n",
             path("host_key"),
             path("user_key.pub"),
-            // Which engine the docker command line means there is the setting of whoever is logged in.
+            // On the far side, the Docker command line takes its engine from the environment of the login.
             real_socket().await,
         );
         fs::write(path("sshd_config"), config).unwrap();
@@ -54,7 +54,8 @@ impl Sshd {
         Self { process, port, folder }
     }
 
-    /// A folder with an `ssh` that has its configuration here and not in the user's home.
+    /// Creates a directory with an `ssh` that takes its configuration from here and not from the user's home. Returns
+    /// a PATH.
     fn client(&self, key: &str, known_hosts: &str) -> String {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let bin = self.folder.path().join(format!("{key}-{known_hosts}"));
@@ -90,7 +91,7 @@ fn user() -> String {
 }
 
 #[tokio::test]
-async fn an_engine_behind_ssh_works() {
+async fn an_engine_reached_by_ssh_works() {
     let sshd = Sshd::start().await;
     let host = format!("ssh://{}@127.0.0.1:{}", user(), sshd.port);
     let environment = |path: String| [("DOCKER_HOST", host.clone()), ("PATH", path)];
@@ -103,7 +104,7 @@ async fn an_engine_behind_ssh_works() {
     let text = said("command", sshd.client("user_key", "known_hosts")).await;
     assert_eq!(text, format!("connected {host}"), "{}", log());
 
-    // What went wrong is said in ssh's own words.
+    // The error contains the message of ssh.
     let text = said("connect", sshd.client("other_key", "known_hosts")).await;
     assert!(text.contains(&host) && text.contains("Permission denied"), "{text}");
     let text = said("connect", sshd.client("user_key", "no_hosts")).await;

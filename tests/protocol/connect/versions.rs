@@ -1,4 +1,4 @@
-//! The version of the API: agreed on with old and new engines, and said in each request.
+//! The version of the API: negotiated with old and new engines, and named in each request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn kind_and_words(result: Result<DockerEngine, Error>) -> (EngineErrorKind, Stri
 }
 
 #[tokio::test]
-async fn the_newest_version_that_both_know_is_spoken() {
+async fn the_newest_common_version_is_spoken() {
     let stub = Stub::start();
     let newest = bollard::API_DEFAULT_VERSION.minor_version;
     for minor in 25..=60 {
@@ -48,7 +48,7 @@ async fn the_newest_version_that_both_know_is_spoken() {
 }
 
 #[tokio::test]
-async fn an_engine_with_which_there_is_no_common_version_is_refused_in_words() {
+async fn an_engine_without_a_common_version_is_refused_in_words() {
     let stub = Stub::start();
     stub.say(Route::Version, 200, version("1.24", "1.12"));
     let (kind, words) = kind_and_words(connect(&stub).await);
@@ -74,18 +74,18 @@ async fn an_engine_with_which_there_is_no_common_version_is_refused_in_words() {
     let (kind, words) = kind_and_words(connect(&stub).await);
     assert_eq!(kind, EngineErrorKind::Protocol);
     assert!(words.contains("does not say which version"), "{words}");
-    // Without it, or with nonsense in it, the engine will say what it does not take.
+    // Without a valid minimum, the engine itself refuses versions that it does not support.
     for oldest in [r#""MinAPIVersion":"one","#, ""] {
         stub.say(Route::Version, 200, format!(r#"{{{oldest}"ApiVersion":"1.41"}}"#));
         list(&connect(&stub).await.unwrap()).await.unwrap();
     }
-    // Nothing else was asked of those that were refused.
+    // The refused engines got no other request.
     let others = stub.requests().into_iter().filter(|asked| !asked.contains("/version"));
     assert_eq!(others.count(), 2);
 }
 
 #[tokio::test]
-async fn an_engine_that_is_replaced_by_a_newer_or_an_older_one_is_spoken_with_again() {
+async fn the_version_is_negotiated_again_when_a_newer_or_older_engine_replaces_the_first() {
     let stub = Stub::start();
     stub.speaks(Some((24, 41)));
     let engine = connect(&stub).await.unwrap();
@@ -93,7 +93,7 @@ async fn an_engine_that_is_replaced_by_a_newer_or_an_older_one_is_spoken_with_ag
     let mut spoken = 41;
     for (oldest, newest) in [(44, 52), (24, 43)] {
         stub.speaks(Some((oldest, newest)));
-        // The one that is refused for its version is made once more.
+        // A request refused for its version is repeated once.
         list(&engine).await.unwrap();
         list(&engine).await.unwrap();
         let asked = stub.requests();
@@ -103,13 +103,13 @@ async fn an_engine_that_is_replaced_by_a_newer_or_an_older_one_is_spoken_with_ag
         }
         spoken = newest;
     }
-    // One that takes no notice of versions at all.
+    // This engine ignores versions.
     stub.speaks(None);
     list(&engine).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_an_engine_would_ignore_fails_the_build() {
+async fn a_setting_too_new_for_the_engine_fails_the_build() {
     let stub = Stub::start();
     stub.say(Route::Version, 200, version("1.40", "1.12"));
     let engine = Arc::new(connect(&stub).await.unwrap());
@@ -122,7 +122,7 @@ async fn what_an_engine_would_ignore_fails_the_build() {
             .min_idle(0)
             .build()
             .await
-            .expect_err("it is refused");
+            .expect_err("the setting is refused");
         let error = error.engine_error().unwrap_or_else(|| panic!("{error:?}"));
         assert_eq!(error.kind(), EngineErrorKind::Unsupported, "{error}");
         error.to_string()
@@ -150,7 +150,7 @@ async fn what_an_engine_would_ignore_fails_the_build() {
     );
     assert_eq!(stub.calls(Route::Create), 0);
 
-    // The directory of a command is not known before the command.
+    // The working directory is a setting of the command, so the build cannot check it.
     stub.say(Route::Version, 200, version("1.34", "1.12"));
     let engine = Arc::new(connect(&stub).await.unwrap());
     let pool = Pool::builder("old")
@@ -167,7 +167,7 @@ async fn what_an_engine_would_ignore_fails_the_build() {
     assert_eq!(stub.calls(Route::ExecCreate), 0);
 }
 
-/// All that the library can ask of an engine, in one life.
+/// Uses everything the library can request of an engine.
 async fn whole_life(engine: Arc<DockerEngine>) {
     let name = unique_name("versions");
     let builder = pool(&name).engine(engine.clone()).exec_via(ExecVia::Docker);
@@ -213,8 +213,8 @@ async fn whole_life(engine: Arc<DockerEngine>) {
 }
 
 #[tokio::test]
-async fn every_request_begins_with_the_version() {
-    // The agent comes in a volume, for the requests that that takes.
+async fn every_request_names_the_version() {
+    // On Docker Desktop, the agent comes in a volume. This adds requests for volumes.
     let changes = Changes {
         info: |said| said["OperatingSystem"] = "Docker Desktop".into(),
         ..Default::default()
@@ -228,12 +228,12 @@ async fn every_request_begins_with_the_version() {
     whole_life(engine).await;
 
     let asked: Vec<_> = teller.asked().into_iter().map(|(line, _)| line).collect();
-    assert_eq!(asked[0], "GET /version HTTP/1.1", "nothing is agreed on yet");
+    assert_eq!(asked[0], "GET /version HTTP/1.1", "no version is negotiated yet");
     for line in &asked[1..] {
         let path = line.split(' ').nth(1).unwrap();
         assert!(path.starts_with(&prefix) && !path[1..].contains("/v1."), "{line}");
     }
-    // All kinds of them, so that none is of another kind.
+    // Every kind of request occurred, so that none escapes the check above.
     for (method, part) in [
         ("GET", "/version"),
         ("GET", "/info"),
