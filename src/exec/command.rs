@@ -8,8 +8,7 @@ use super::stdio::{OnLimit, Source, Stdio};
 use crate::container::{Container, Running};
 use crate::engine::TtySize;
 
-/// A command to be run in a container, built like `tokio::process::Command`; what is the same as there and what is not is told
-/// by the [module](crate::exec).
+/// A command to be run in a container, built like `tokio::process::Command`.
 ///
 /// [`Container::command`](crate::Container::command) begins a command that borrows its container: neither the command nor
 /// its [`Child`](crate::Child) outlives the lease. [`Command::new`] begins a command without a container, which only
