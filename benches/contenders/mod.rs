@@ -5,8 +5,8 @@
 //!   holds the mutex by an `Arc`, so that it can be moved as freely as the others'. It has no limits, no queue and no
 //!   broken items.
 //! - `deadpool`: its managed pool, with a manager that creates and recycles at once and never fails.
-//! - `bb8`: its pool, with a manager that connects at once and finds every connection valid. The check at an acquire and
-//!   the lifetimes are off: the check does no I/O here, and the others have neither.
+//! - `bb8`: its pool, with a manager that connects at once and finds every connection valid. The check at an acquire
+//!   and the lifetimes are off: the check does no I/O here, and the others have neither.
 //!
 //! All keep items of 16 bytes that have an owner, run on the same runtime, and wait for at most 30 seconds.
 #![allow(dead_code)] // each benchmark uses a part of this module

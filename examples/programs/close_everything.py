@@ -1,4 +1,4 @@
-# Nothing is left to read, but the exit code comes only later.
+# The outputs end at once, but the exit code comes later.
 import os
 import time
 

@@ -1,4 +1,4 @@
-# An invoice as CSV on standard input, with quoted commas and quotes; its total on standard output.
+# An invoice as CSV on standard input, with quoted commas and quotes. Prints its total.
 import csv
 import sys
 from decimal import Decimal

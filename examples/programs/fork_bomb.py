@@ -1,4 +1,4 @@
-# Every process forks as fast as it is let; a refused fork is tried again, for ever.
+# Every process forks as fast as possible, and repeats a refused fork forever.
 import os
 import time
 

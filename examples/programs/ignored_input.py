@@ -1,2 +1,2 @@
-# The input is larger than a pipe holds, so whoever writes it is still writing when this ends.
+# The input is larger than a pipe holds, so the writer is still writing when this program ends.
 print("not interested")

@@ -1,4 +1,4 @@
-# Touches every page it asks for, 4 MiB at a time.
+# Touches every allocated page, 4 MiB at a time.
 blocks = []
 while len(blocks) < 64:
     blocks.append(bytearray(b"\xff" * (4 << 20)))

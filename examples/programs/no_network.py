@@ -1,4 +1,4 @@
-# The address is one that is reserved for documentation. Loopback works without a network.
+# The address is reserved for documentation. Loopback works without a network.
 import errno
 import socket
 

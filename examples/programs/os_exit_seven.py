@@ -1,4 +1,4 @@
-# os._exit skips everything: what is still in the buffer is lost.
+# os._exit skips all clean-up, so text in the buffer is lost.
 import os
 
 print("flushed", flush=True)

@@ -1,4 +1,4 @@
-# Neither stream is over the limit, both together are.
+# Each stream is below the limit, but both together are above it.
 import sys
 
 sys.stdout.write("o" * 39_999 + "\n")

@@ -1,4 +1,4 @@
-# What was committed is there after reopening, what was rolled back is not.
+# Committed rows are there after reopening, rows that were rolled back are not.
 import os
 import sqlite3
 import tempfile

@@ -1,4 +1,4 @@
-# Only SIGKILL ends this one.
+# Only SIGKILL ends this program.
 import signal
 import time
 

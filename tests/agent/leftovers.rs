@@ -187,7 +187,7 @@ async fn a_pool_whose_directory_was_removed_goes_on() {
         String::from_utf8_lossy(&output.stdout).contains("all well"),
         "{output:?}"
     );
-    // A process that has ended cannot remove the directory again.
+    // The child has removed the folder.
     assert!(!folder.path().exists());
 }
 

@@ -1,4 +1,4 @@
-//! What the agent makes of lists: of processes, of sessions, of users.
+//! The agent's parsers and searches in lists of processes, sessions and users.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::tree::{self, Mark, Process};
 use crate::users;
 
 #[test]
-fn digits_are_those_of_the_number() {
+fn a_number_is_written_in_decimal_digits() {
     for number in [0, 7, 10, 65_534, u32::MAX.into(), u64::MAX] {
         assert_eq!(users::decimal(number, &mut [0; 20]), number.to_string().as_bytes());
     }
@@ -16,7 +16,7 @@ fn digits_are_those_of_the_number() {
 
 proptest! {
     #[test]
-    fn no_bytes_confuse_the_agent(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_parsed_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = tree::parse(&bytes);
         let _ = users::find(&bytes, &bytes, &bytes);
         for name in crate::sys::entries(&bytes) {
@@ -24,10 +24,10 @@ proptest! {
         }
     }
 
-    /// Whatever the processes are: what descends from the command is marked, and nothing of another's.
+    /// With any processes: the command's descendants are marked as its own, and descendants of another command are not.
     #[test]
-    fn a_tree_is_found_whole(parents in prop::collection::vec(0usize..40, 0..40), sessions in any::<u64>()) {
-        // Process i + 10 is a child of PID 1 or of one before it.
+    fn all_descendants_of_a_command_are_marked_and_no_others(parents in prop::collection::vec(0usize..40, 0..40), sessions in any::<u64>()) {
+        // Process `i + 10` is a child of PID 1 or of a process before it.
         let mut processes: Vec<Process> = parents
             .iter()
             .enumerate()
@@ -50,7 +50,7 @@ proptest! {
                 10 => Mark::Ours,
                 11 => Mark::Others,
                 _ if top.session == 11 => Mark::Others,
-                // Not older than the command: it could be its own.
+                // An orphan that is younger than the command could be the command's.
                 _ => Mark::Ours,
             };
             prop_assert_eq!(process.mark, expected, "{}", process.pid);
@@ -59,7 +59,7 @@ proptest! {
 }
 
 #[test]
-fn a_process_is_read_whatever_its_name_is() {
+fn a_process_with_any_name_is_parsed() {
     let stat = b"4711 (a) b (c) S 1 4711 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 789 10 18446744073709551615";
     let with = |threads: u32, state: char| {
         let text = String::from_utf8_lossy(stat).replace(" 20 0 1 0 ", &format!(" 20 0 {threads} 0 "));
@@ -69,7 +69,7 @@ fn a_process_is_read_whatever_its_name_is() {
     assert_eq!((process.pid, process.parent, process.session), (4711, 1, 42));
     assert_eq!((process.started, process.dead), (123_456, false));
     assert!(with(1, 'Z').dead && with(0, 'X').dead && !with(1, 'T').dead);
-    assert!(!with(2, 'Z').dead, "its first thread has ended, and another one runs");
+    assert!(!with(2, 'Z').dead, "the first thread has ended, but another one runs");
     assert!(with(1, 'T').stopped && with(1, 't').stopped && !with(1, 'S').stopped);
     for cut in 0..60 {
         assert!(tree::parse(&stat[..cut]).is_none(), "{cut}");
@@ -77,7 +77,7 @@ fn a_process_is_read_whatever_its_name_is() {
 }
 
 #[test]
-fn orphans_that_could_be_the_commands_are_and_older_ones_are_not() {
+fn orphans_younger_than_the_command_are_its_own_unless_another_command_owns_them() {
     let process = |pid, parent, session, started| Process {
         pid,
         parent,
@@ -87,21 +87,21 @@ fn orphans_that_could_be_the_commands_are_and_older_ones_are_not() {
     };
     let mut processes = [
         process(1, 0, 0, 0),
-        // Older: a server of an earlier command, with a child that is younger.
+        // A server of an earlier command, which is older, and its younger child.
         process(5, 1, 5, 50),
         process(6, 5, 5, 200),
-        // The command, and another.
+        // The command, and another command.
         process(10, 1, 10, 100),
         process(11, 1, 11, 150),
-        // Orphans: in the command's session, in the other's, in their own.
+        // Orphans: in the command's session, in the other command's, and in sessions of their own.
         process(12, 1, 10, 160),
         process(13, 1, 11, 160),
         process(14, 1, 14, 160),
         process(15, 14, 15, 170),
-        // From outside, and its child.
+        // A process from outside of the container, and its child.
         process(16, 0, 16, 180),
         process(17, 16, 16, 190),
-        // Its parent has ended between two looks.
+        // The parent of these has ended between two looks.
         process(18, 9999, 18, 190),
         process(19, 9999, 18, 20),
     ];
@@ -129,25 +129,25 @@ fn a_session_of_an_ended_command_is_known_while_a_witness_lives() {
         sessions.remember(number);
     }
     assert!(sessions.is_new() && numbers(&sessions).is_empty());
-    // Nothing of 20 is left. What is left of 10 is a child of one that has left, and an orphan.
+    // Session 20 has no process left. Session 10 has an orphan, and a process whose parent has left the session.
     sessions.look(&[process(11, 40, 10, 5), process(12, 1, 10, 6), process(31, 1, 30, 7)]);
     assert!(!sessions.is_new());
     assert_eq!(numbers(&sessions), [10, 30]);
-    // The orphan is the one that counts, being PID 1's.
+    // The witness is the orphan, since PID 1 is its parent.
     assert!(sessions.has_witness(&process(12, 1, 10, 6)) && !sessions.has_witness(&process(11, 40, 10, 5)));
-    // While it is a zombie the number cannot be another's, and there may be another witness.
+    // While the orphan is a zombie its number cannot be reused, and another witness may appear.
     let zombie = Process {
         dead: true,
         ..process(12, 1, 10, 6)
     };
     sessions.look(&[process(11, 40, 10, 5), zombie, process(31, 1, 30, 8)]);
-    // 31 is another one of that number now: whose session 30 is nobody knows.
+    // Process 31 is a new one with a reused number, so that the owner of session 30 is unknown.
     assert_eq!(numbers(&sessions), [10]);
     assert!(sessions.has_witness(&process(11, 40, 10, 5)));
     sessions.look(&[process(13, 1, 10, 9)]);
     assert_eq!(numbers(&sessions), [0; 0]);
 
-    // The oldest are forgotten where there are too many.
+    // A full list forgets the oldest sessions.
     for number in 0..100 {
         sessions.remember(1000 + number);
     }

@@ -89,7 +89,8 @@ async fn use_all(pool: &Pool, way: &str) {
     let mut forever = c.command("sleep");
     let status = forever.arg("1000").timeout(Duration::from_millis(100)).status().await;
     assert_eq!(status.unwrap(), ExitStatus::TimedOut, "{way}");
-    // The only container is lent. The first acquire times out. The second gets the replacement of the discarded container.
+    // The only container is lent. The first acquire times out. The second one gets the container that replaces the
+    // discarded one.
     let error = pool.acquire_timeout(Duration::from_millis(50)).await.unwrap_err();
     assert!(error.is_timeout(), "{way}: {error:?}");
     let (next, ()) = futures_util::join!(pool.acquire_timeout(LONG), async { c.discard() });
