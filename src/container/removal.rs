@@ -154,7 +154,7 @@ impl Removal {
         let mut request = self.engine.remove(id);
         loop {
             let patience = *silence;
-            *silence = (patience * 2).min(LONGEST_SILENCE.max(self.call_timeout));
+            *silence = patience.saturating_mul(2).min(LONGEST_SILENCE.max(self.call_timeout));
             if let Ok(answer) = tokio::time::timeout(patience, &mut request).await {
                 return answer;
             }

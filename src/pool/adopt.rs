@@ -285,7 +285,7 @@ async fn remove_all(core: Arc<Core>, leftovers: Vec<ContainerReport>) {
         .await;
     let sweep = core.backend.engine.sweep(&core.backend.spec.plan);
     match core.backend.call("a look for what dead owners have left", sweep).await {
-        // The engine has no such things, or lets nobody see them.
+        // The engine has no such things, or does not list them.
         Err(error) if matches!(error.kind(), EngineErrorKind::Rejected | EngineErrorKind::Unsupported) => {
             tracing::debug!(pool = core.identity.pool, %error, "what dead owners have left is not looked for");
         }

@@ -43,7 +43,7 @@ async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
 }
 
 /// Notes a failed creation. The slot is freed when nothing is left of the container; the next creation waits for the
-/// back-off. Where no retry helps, acquires are told that only a new container could serve.
+/// back-off. Where no retry helps, fails the acquires that only a new container could serve.
 fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError) {
     let shared = handle.shared().clone();
     let hopeless = core.creations.note_failure(error.clone());

@@ -23,7 +23,7 @@ const EVENT_OVERLAP: Duration = Duration::from_secs(2);
 /// How long after a subscription to events it certainly stands.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
-/// Takes containers out of the pool that died, or that somebody else removed or paused. Never returns.
+/// Takes containers out of the pool that died, or that another program removed or paused. Never returns.
 pub(super) async fn watch_for_deaths(core: Arc<Core>) {
     let mut backoff = Backoff::default();
     // An adopted container may have died since it was listed.

@@ -585,15 +585,15 @@ impl<T> Slot<T> {
         self.phase == Phase::Refused
     }
 
-    /// Notes that the creation failed. The slot counts as recycling from now on. Where no retry helps, those waiters are told
-    /// that no other item can serve: see [`State::hopeless`].
+    /// Notes that the creation failed. The slot counts as recycling from now on. Where no retry helps, fails the
+    /// waiters that no other item can serve: see [`State::hopeless`].
     pub(crate) fn failed(&mut self, hopeless: Option<Hopeless<'_>>) {
         self.leave(Phase::Failed, |counters| counters.create_failures += 1);
         let (Some(idle), Some(Hopeless { error, reusable })) = (&self.idle, hopeless) else {
             return;
         };
-        let told = idle.state.lock().hopeless(reusable);
-        for waiter in told {
+        let waiters = idle.state.lock().hopeless(reusable);
+        for waiter in waiters {
             // A waiter that has left needs no answer.
             let _ = waiter.hand.send(Err(error.clone()));
         }

@@ -41,7 +41,7 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         if !self.finished.borrow().is_finished() {
-            // Before the waiters are told, so that they can say why.
+            // Before the waiters fail, so that their error says why.
             self.core.backend.runtime.note_end();
             self.core.idle.close();
         }
@@ -113,7 +113,7 @@ pub(super) async fn run(core: Arc<Core>, mut to_remove: mpsc::UnboundedReceiver<
     end.finished.send_replace(outcome);
 }
 
-/// Spawns the tasks that look after containers which nobody brings back.
+/// Spawns the tasks that find dead containers, old ones, and leases that last too long.
 fn watches(core: &Arc<Core>) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     watches.spawn(watch_for_deaths(core.clone()));

@@ -68,7 +68,7 @@ pub struct Pool {
     pub(super) inner: Arc<Inner>,
 }
 
-/// What the clones of a pool share.
+/// The state that the clones of a pool share.
 pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) finished: watch::Receiver<Finished>,
@@ -100,25 +100,25 @@ impl Pool {
     /// # Errors
     ///
     /// - [`Error::AcquireTimeout`], which says why the last creation failed if it did.
-    /// - [`Error::Engine`], before the limit of time, if the engine refuses the pool's settings:
+    /// - [`Error::Engine`], before the limit of time, if the engine refuses the pool's settings (see below):
     ///   [`EngineErrorKind::Rejected`](crate::EngineErrorKind::Rejected),
     ///   [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded) or
-    ///   [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored). See below.
+    ///   [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored).
     /// - [`Error::Shutdown`]; [`Error::RuntimeEnded`].
     ///
     /// # Settings that the engine refuses
     ///
-    /// A refusal fails each time until somebody changes the settings, the image or the engine, so that acquires do not wait for
-    /// the end of their time. An acquire is told of a refusal if only a new container could serve it:
+    /// The engine refuses the same settings each time, until the settings, the image or the engine are changed. An acquire
+    /// therefore fails at once, instead of at the limit of time, if only a new container could serve it:
     ///
     /// - While containers are on loan that may be lent again, acquires wait for them. Under
-    ///   [`Reuse::Never`](crate::Reuse::Never) none is lent again.
-    /// - While other creations are under way, as many acquires wait for these, first come, first served.
-    /// - If the pool had a container before, one refusal may be a fault of the engine. Acquires are told of the second one in a
-    ///   row.
+    ///   [`Reuse::Never`](crate::Reuse::Never) no container is lent again.
+    /// - While other creations are under way, as many acquires wait for these, from the front of the queue.
+    /// - If the pool has had a container before, the first refusal may be a fault of the engine. Acquires fail with the second
+    ///   refusal in a row.
     ///
-    /// The pool stays usable. The next acquire has the creation tried again, after the back-off: up to 5 seconds after the last
-    /// failure.
+    /// The pool stays usable: the next acquire makes the pool try again, after the back-off (at most 5 seconds after the last
+    /// failure).
     ///
     /// # Cancel safety
     ///

@@ -150,8 +150,8 @@ struct World {
     served: Vec<(usize, usize)>,
     recycling: usize,
     closed: bool,
-    /// Waiters that were told that no item can be created for them, and were not polled since.
-    told: Vec<usize>,
+    /// Waiters that failed because no item can be created for them, and were not polled since.
+    failed: Vec<usize>,
 }
 
 impl World {
@@ -181,7 +181,7 @@ impl World {
             served: Vec::new(),
             recycling: 0,
             closed: false,
-            told: Vec::new(),
+            failed: Vec::new(),
         }
     }
 
@@ -329,10 +329,10 @@ impl World {
             }
             Step::Hopeless(n, reusable) => {
                 if let Some(mut slot) = pick(&mut self.creating, n) {
-                    // No waiter is told while an item on loan may come back. Items in creation are for the first in the queue.
+                    // No waiter fails while an item on loan may come back. Items in creation are for the first in the queue.
                     if !reusable || self.in_use() == 0 {
                         let served = self.creating.len().min(self.queue.len());
-                        self.told.extend(self.queue.drain(served..));
+                        self.failed.extend(self.queue.drain(served..));
                     }
                     let error = &EngineError::new(EngineErrorKind::Rejected, "wrong");
                     slot.failed(Some(super::Hopeless { error, reusable }));
@@ -411,7 +411,7 @@ impl World {
         }
         let n = n % self.waiting.len();
         let number = self.waiting[n].number;
-        if self.told.contains(&number) {
+        if self.failed.contains(&number) {
             let turn = self.waiting[n].ticket.turn().now_or_never();
             assert!(matches!(turn, Some(Err(Unserved::CannotCreate(_)))), "{turn:?}");
             self.waiting.remove(n);
@@ -492,7 +492,7 @@ impl World {
         assert!(status.idle <= self.limits.max_idle);
         assert!(
             status.idle == 0 || status.waiting == 0,
-            "nothing is idle while somebody waits"
+            "no item is idle while a waiter is queued"
         );
         let idle: Vec<_> = self.real.state.lock().idle.iter().map(|item| item.id).collect();
         assert_eq!(idle, self.idle);
@@ -501,7 +501,10 @@ impl World {
 
         // The background task looks when it is notified, and when there is an item to be removed.
         self.rung |= self.real.demand().now_or_never().is_some() || !self.to_remove.is_empty();
-        assert!(self.rung || !self.may_create(), "nobody was told: {status}");
+        assert!(
+            self.rung || !self.may_create(),
+            "the background task was not notified: {status}"
+        );
     }
 
     /// Drops all that was taken, and asserts that every slot comes back.
