@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::command::Command;
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached};
-use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout};
+use super::streams::{BrokeOff, ChildStderr, ChildStdin, ChildStdout};
 use super::verdict::Verdict;
 use crate::container::{Container, Guard, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
