@@ -99,7 +99,10 @@ fn check(what: &str, begun: Instant, error: &Error, expected: Kind) {
     assert_eq!(error.is_timeout(), expected == Kind::Timeout, "{what}: {error:?}");
     // The cause's words are the error's own.
     let cause = error.engine_error().map(ToString::to_string).unwrap_or_default();
-    assert!(!cause.is_empty() && error.to_string().contains(&cause), "{what}: {error}");
+    assert!(
+        !cause.is_empty() && error.to_string().contains(&cause),
+        "{what}: {error}"
+    );
     assert_no_panics();
 }
 
