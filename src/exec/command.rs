@@ -61,7 +61,7 @@ use crate::engine::TtySize;
 /// | `kill_on_drop` | always so; [`Child::detach`](crate::Child::detach) lets a command go on until the lease ends |
 /// | `env_remove` | none: neither the exec API nor the agent removes one variable; use [`Command::env_clear`] |
 /// | `arg0`, `raw_arg`, `process_group`, `pre_exec`, `creation_flags` | none: the engine's API has nothing like them. The agent ends a command with everything that it has started, whatever its process group |
-/// | `as_std`, `into_std`, `spawn_with` | none: no process of this machine is behind a command |
+/// | `as_std`, `into_std`, `spawn_with` | none: a command is not a process of this machine |
 #[derive(Debug)]
 #[must_use = "a command does nothing until output(), status() or spawn()"]
 pub struct Command<'c, C = &'c Container<Running>> {
