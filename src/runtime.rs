@@ -1,8 +1,8 @@
-//! Where the library does its work in the background: [`Home`], a tokio runtime of its own, or one that the user gives.
+//! The runtime of background tasks: [`Home`], the library's own tokio runtime, or one that the caller gives.
 //!
-//! Background tasks are spawned there. Futures that users poll, wherever that is, enter it while they are polled, so that
-//! their timers and connections belong to it. No poll moves to another thread for that. The wakers that these leave there
-//! are ours, see [`Guarded`].
+//! Background tasks are spawned on the home. Futures that callers poll elsewhere enter the home while they are polled, so that
+//! their timers and connections belong to it; no poll moves to another thread. The home never holds a waker of the caller's, see
+//! [`Guarded`].
 
 use std::future::pending;
 use std::io;
@@ -25,29 +25,30 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{EngineError, EngineErrorKind, Error, RUNTIME_ENDED};
+use crate::values::shown::Rounded;
 use crate::values::waker::{Guarded, guarded};
 
 /// The runtime of a pool, of a container without one, or of the connections to an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     handle: Handle,
-    /// Only where the user gave it: the library's own never ends.
+    /// Set for a runtime of the caller's. The library's own never ends.
     given: Option<Arc<Given>>,
 }
 
 #[derive(Debug)]
 struct Given {
     ended: CancellationToken,
-    /// A runtime that ends drops its tasks, and this one cancels the token then.
+    /// A task that cancels the token when it is dropped, since a runtime that ends drops its tasks.
     _watch: AbortOnDropHandle<()>,
 }
 
-/// The runtime that the user gave has ended.
+/// The runtime of the caller's has ended.
 #[derive(Debug)]
 pub(crate) struct Ended;
 
-/// Puts a deadline of our own on one engine call. Every call gives other tasks and timers their turn now and then, so that
-/// no loop around an engine that answers at once keeps a deadline or an abort from being seen.
+/// Runs one engine call with a deadline. Yields to other tasks and timers now and then, so that a loop of calls that are answered
+/// at once cannot starve a deadline or an abort.
 pub(crate) async fn bounded<T>(
     what: &'static str,
     limit: Duration,
@@ -58,7 +59,7 @@ pub(crate) async fn bounded<T>(
         Ok(result) => result,
         Err(_) => Err(EngineError::new(
             EngineErrorKind::Timeout,
-            format!("no answer to {what} within {limit:?}"),
+            format!("no answer to {what} within {}", Rounded(limit)),
         )),
     }
 }
@@ -76,22 +77,23 @@ impl From<Ended> for Error {
 }
 
 impl Home {
-    /// The library's own runtime: one thread, which begins with the first call and stays as long as the process.
+    /// Returns the library's own runtime: one thread, which begins with the first call and stays as long as the process.
     ///
     /// # Errors
     ///
-    /// No thread or no descriptors could be had.
+    /// No thread or no file descriptor is left.
     pub(crate) fn own() -> Result<Self, Error> {
         match own() {
             Ok(handle) => Ok(Self { handle, given: None }),
             Err(error) => {
-                let words = "no thread or no descriptors could be had";
+                let words = "no thread or no file descriptor is left";
                 let source = EngineError::of_system(EngineErrorKind::Internal, words, error);
                 Err(Error::engine("start the library's runtime", None, source))
             }
         }
     }
 
+    /// Returns a runtime of the caller's as home.
     pub(crate) fn given(handle: Handle) -> Self {
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
@@ -109,6 +111,7 @@ impl Home {
         }
     }
 
+    /// Returns the given runtime as home, or else the library's own.
     pub(crate) fn of(given: Option<Handle>) -> Result<Self, Error> {
         given.map_or_else(Self::own, |handle| Ok(Self::given(handle)))
     }
@@ -121,12 +124,12 @@ impl Home {
         self.given.is_some()
     }
 
-    /// Whether it is a runtime of the user's that has ended.
+    /// Returns whether the home is a runtime of the caller's that has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.given.as_ref().is_some_and(|given| given.ended.is_cancelled())
     }
 
-    /// One of its tasks was dropped before its end.
+    /// Notes that the runtime has ended: one of its tasks was dropped before its end.
     pub(crate) fn note_end(&self) {
         if let Some(given) = &self.given {
             given.ended.cancel();
@@ -141,24 +144,24 @@ impl Home {
         self.handle.spawn(task)
     }
 
-    /// Timers and connections that are made while the guard is there belong to it.
+    /// Enters the runtime: timers and connections that are made while the guard lives belong to it.
     pub(crate) fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
     }
 
-    /// The time by its clock, which tests may have paused.
+    /// Returns the time by the clock of the runtime, which tests may have paused.
     pub(crate) fn now(&self) -> Instant {
         let _entered = self.enter();
         Instant::now()
     }
 
-    /// Has a call polled within it. Where it has ended or ends meanwhile, the result says so.
+    /// Polls a call within the runtime. Fails where the runtime has ended or ends meanwhile.
     pub(crate) async fn run<T, E: From<Ended>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let call = TokioContext::new(call, self.handle.clone());
         let Some(given) = &self.given else {
             return guarded(pin!(call)).await;
         };
-        // Timers of a runtime that has ended panic, also of one that ends in the midst of a poll.
+        // The timers of a runtime that has ended panic, also where it ends during a poll.
         let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
         let result = guarded(async {
             tokio::select! {
@@ -174,7 +177,7 @@ impl Home {
         }
     }
 
-    /// Puts a deadline of our own on one engine call, and has it polled within the runtime.
+    /// Runs one engine call within the runtime, with a deadline.
     pub(crate) async fn bounded<T>(
         &self,
         what: &'static str,
@@ -185,7 +188,7 @@ impl Home {
     }
 }
 
-/// Of the process that started it: a child made by `fork` alone has the value, and not the thread.
+/// The own runtime, with the process that started it: a child made by `fork` alone has the value, and not the thread.
 static OWN: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
 
 fn own() -> io::Result<Handle> {
@@ -196,12 +199,11 @@ fn own() -> io::Result<Handle> {
         _ => {}
     }
     let (tell, told) = sync_channel(1);
-    // Made where it may be dropped, which is not so in a task of the caller's.
+    // Built on the new thread: a runtime must not be dropped in a task of the caller's.
     let work = move || match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             drop(tell.send(Ok(runtime.handle().clone())));
-            // Nothing panics here, since no driver outlives that: tasks are caught by tokio, and the wakers of futures that
-            // users poll by `Guarded`.
+            // No panic gets here, which would end the runtime: tokio catches those of tasks, and `Guarded` those of wakers.
             runtime.block_on(pending::<()>());
         }
         Err(error) => drop(tell.send(Err(error))),
@@ -252,9 +254,9 @@ mod tests {
 
     use super::*;
 
-    /// As a timer does that is polled while its runtime ends.
+    /// The panic is that of a timer which is polled while its runtime ends.
     #[test]
-    fn a_call_that_panics_since_its_runtime_has_ended_says_so() {
+    fn a_call_that_panics_because_its_runtime_has_ended_says_so() {
         let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let home = Home::given(runtime.handle().clone());
         let mut runtime = Some(runtime);
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_another_reason_goes_on() {
+    fn a_panic_for_another_reason_goes_on() {
         let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let home = Home::given(runtime.handle().clone());
         let call = home.run(async { Err::<(), Error>(panic_for_another_reason()) });
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deadline_holds_against_calls_that_are_answered_at_once_for_ever() {
+    async fn a_deadline_holds_in_an_endless_loop_of_calls_that_are_answered_at_once() {
         let limit = Duration::from_millis(20);
         let calls = async {
             loop {

@@ -1,4 +1,4 @@
-//! Making a container outside of a pool.
+//! Creating a container outside of a pool.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::values::labels;
 
 impl Container<Created> {
     /// Creates a container outside of any pool. Works on any thread, within a tokio runtime or not: background tasks run on
-    /// the library's own (see [the crate's documentation](crate#runtime)).
+    /// the library's own runtime (see [the crate's documentation](crate#runtime)).
     ///
-    /// The first time in a process, for an engine, image, runtime and user, another container is started and removed, to see
+    /// The first call in a process for an engine, image, runtime and user starts and removes another container, which shows
     /// whether the [agent](ExecVia) runs there.
     ///
     /// The image must be on the engine: see [`Engine`](crate::Engine).
@@ -32,13 +32,13 @@ impl Container<Created> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future removes whatever came of the call, in the background.
+    /// Dropping the future removes the container, if the call has created one, in the background.
     pub async fn create(engine: Arc<dyn Engine>, spec: ContainerSpec) -> Result<Self, Error> {
         Self::create_in(engine, spec, None).await
     }
 
-    /// As [`create`](Self::create), with background tasks on this tokio runtime in place of the library's own. What is said
-    /// of [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime) holds here too.
+    /// Creates a container as [`create`](Self::create) does, with background tasks on this tokio runtime in place of the
+    /// library's own. The rules of [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime) hold here too.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Container<Created> {
                         tracing::warn!(
                             container = handle.shared().name(),
                             warning,
-                            "the engine warns of a container"
+                            "the engine warns about a container"
                         );
                     }
                     Ok(Self::from_handle(handle))
@@ -128,11 +128,11 @@ impl Container<Created> {
                 )),
             }
         };
-        // Boxed, since it is large, and moved some times.
+        // Boxed: the future is large, and is moved several times.
         runtime.run(Box::pin(create)).await
     }
 
-    /// Starts it.
+    /// Starts the container.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What decides how long a container is kept between leases.
+//! How long a pool keeps a container: [`Life`].
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What its keeper notes on one container. Where nothing was asked for, only the flags are ever looked at.
+/// The pool's notes on one container. Where no lifetime was set, only the flags are read.
 #[derive(Debug, Default)]
 pub(crate) struct Life {
     outdated: AtomicBool,
@@ -24,7 +24,7 @@ pub(crate) struct Plan {
 }
 
 impl Life {
-    /// What holds for this one. The first word counts.
+    /// Sets the plan. The first plan counts.
     pub(crate) fn set_plan(&self, plan: Plan) {
         let _ = self.plan.set(plan);
     }
@@ -33,18 +33,18 @@ impl Life {
         self.plan.get().and_then(|plan| plan.expires)
     }
 
-    /// Whether it is to be replaced: it is not lent again after the lease it is on, if any.
+    /// Returns whether the container is to be replaced: it is not lent again after its present lease.
     #[inline]
     pub(crate) fn is_outdated(&self) -> bool {
         self.outdated.load(Ordering::Acquire)
     }
 
-    /// `true` if it was not so before.
+    /// Marks the container as outdated. Returns whether it was not before.
     pub(crate) fn set_outdated(&self) -> bool {
         !self.outdated.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether it may not be lent any more, though nothing forbids the lease it is on.
+    /// Returns whether the container may not be lent again, though its present lease goes on.
     #[inline]
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.withdrawn.load(Ordering::Acquire)
@@ -54,7 +54,7 @@ impl Life {
         self.withdrawn.store(true, Ordering::Release);
     }
 
-    /// Counts a use; the last one it may have makes it outdated.
+    /// Counts a use. The last use of the plan makes the container outdated.
     pub(crate) fn count_use(&self) {
         if let Some(allowed) = self.plan.get().and_then(|plan| plan.uses)
             && self.uses.fetch_add(1, Ordering::AcqRel) + 1 >= allowed

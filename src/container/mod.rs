@@ -1,4 +1,4 @@
-//! One container: its life, enforced by types, and what can be done with it.
+//! One container: its life, enforced by types, and the operations on it.
 //!
 //! ```text
 //!            start             pause
@@ -9,8 +9,8 @@
 //!                   Exited ◄───────────────┘
 //! ```
 //!
-//! Every arrow takes the container by value and gives it back in its next state, so a call that does not fit the state
-//! does not compile. An arrow that fails gives an error that names the container, and the container is removed.
+//! Every transition takes the container by value and returns it in its next state, so a call that does not fit the state
+//! does not compile. A transition that fails returns an error that names the container, and the container is removed.
 
 mod commands;
 mod create;

@@ -94,7 +94,7 @@ impl Pid1 {
 
 /// Writes a line to `cat` and waits for its echo, which shows that PID 1 runs.
 pub(super) async fn echo(streams: &mut Attachment) -> Result<(), EngineError> {
-    let broken = |error| EngineError::new(EngineErrorKind::Protocol, "PID 1 cannot be written to").with_source(error);
+    let broken = |error| EngineError::new(EngineErrorKind::Protocol, "could not write to PID 1").with_source(error);
     let written = async {
         streams.stdin.write_all(b"\n").await?;
         streams.stdin.flush().await

@@ -1,4 +1,4 @@
-//! Removing a container for certain, from wherever its owner is dropped.
+//! Removing a container for certain, wherever its owner is dropped.
 
 use std::any::Any;
 use std::fmt;
@@ -13,6 +13,7 @@ use crate::engine::{Engine, EngineError, EngineErrorKind, Selector, listed};
 use crate::error::{Error, ErrorFn};
 use crate::runtime::bounded;
 use crate::values::backoff::Backoff;
+use crate::values::shown::Rounded;
 
 /// Names the call in errors.
 const REMOVAL: &str = "the removal of a container";
@@ -24,20 +25,20 @@ const UNCONFIRMED_CHECKS: [Duration; 3] = [
     Duration::from_secs(4),
 ];
 
-/// After this long the engine is taken to be gone for good, and whoever hears of errors is told of the container.
+/// After this long the engine counts as gone for good, and `on_error` is told of the container.
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(600);
 
-/// Without a runtime, the thread that stands in for it must not keep a process from ending well for long.
+/// The same on a thread of its own, which must not hold up the end of a process for long.
 const GIVE_UP_WITHOUT_RUNTIME: Duration = Duration::from_secs(60);
 
-/// The longest silence of the engine after which a removal asks whether it answers at all. It begins with the timeout of a call
-/// and doubles.
+/// The longest silence of the engine after which a removal asks whether the engine answers at all. The silence begins with the
+/// timeout of a call and doubles.
 const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 
-/// The pause between two attempts to get what a thread needs.
+/// The pause between two attempts to build a runtime.
 const RUNTIME_PAUSE: Duration = Duration::from_millis(100);
 
-/// Is told of a container whose removal was given up, where no call returns it; else it is logged.
+/// The function that is told of a container whose removal was given up. Without one, the error is logged.
 #[derive(Clone, Default)]
 pub(crate) struct GiveUp(pub(crate) Option<ErrorFn>);
 
@@ -90,17 +91,17 @@ impl Duty {
 #[derive(Clone, Debug)]
 pub(crate) struct Removal {
     pub(crate) engine: Arc<dyn Engine>,
-    /// Id, or name where no id was given yet.
+    /// The id, or the name until the engine has given an id.
     pub(crate) target: String,
-    /// Whose containers it may be one of, where others may have one of this name. `target` is a name then.
+    /// Restricts the removal to these containers, where others may have one of the same name. `target` is a name then.
     pub(crate) among: Option<Selector>,
-    /// Whether the engine has confirmed that the container exists; else "not found" may be too early.
+    /// Whether the engine has confirmed that the container exists. Until then "not found" may come too early.
     pub(crate) confirmed: bool,
     pub(crate) call_timeout: Duration,
 }
 
 impl Removal {
-    /// Makes one attempt, each call of which ends by its timeout.
+    /// Makes one attempt. Each of its calls ends by its timeout.
     pub(crate) async fn attempt(&self) -> Result<(), EngineError> {
         for id in self.targets().await? {
             bounded(REMOVAL, self.call_timeout, self.engine.remove(&id)).await?;
@@ -108,7 +109,7 @@ impl Removal {
         Ok(())
     }
 
-    /// Returns the containers that are meant, by what the engine takes for their name.
+    /// Returns the ids, or the names, of the containers to remove.
     async fn targets(&self) -> Result<Vec<String>, EngineError> {
         let Some(selector) = &self.among else {
             return Ok(vec![self.target.clone()]);
@@ -118,7 +119,7 @@ impl Removal {
         Ok(found.into_iter().map(|report| report.id).collect())
     }
 
-    /// Retries until the engine says that the container is gone, or `give_up` has passed.
+    /// Retries until the engine confirms that the container is gone, or until `give_up` has passed.
     ///
     /// Requests do not pile up in an engine that hangs: see [`outwait`](Self::outwait).
     pub(crate) async fn persist(&self, give_up: Duration) -> Result<(), EngineError> {
@@ -141,15 +142,15 @@ impl Removal {
             if begun.elapsed() >= give_up {
                 return Err(error);
             }
-            tracing::debug!(container = self.target, %error, "could not remove a container, will try again");
+            tracing::debug!(container = self.target, %error, "could not remove a container; the removal is tried again");
             tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
-    /// Sends one request, and waits for its answer for as long as the engine answers nothing else either: the engine may still
-    /// carry out the request, and a second one would only wait beside it. Fails when a check is answered and the request is
-    /// not: then the request is lost, or hangs alone. `silence` is the time until the next check. It doubles with each one, so
-    /// that the requests are bounded where each one hangs alone.
+    /// Sends one request, and waits for its answer as long as the engine answers nothing else either: the engine may still carry
+    /// the request out, and a second request would only wait beside the first. Fails when the engine answers a check and not the
+    /// request, which is lost then, or hangs alone. `silence` is the time until the next check. It doubles with each check, which
+    /// bounds the number of requests where each request hangs alone.
     async fn outwait(&self, id: &str, silence: &mut Duration) -> Result<(), EngineError> {
         let mut request = self.engine.remove(id);
         loop {
@@ -168,12 +169,12 @@ impl Removal {
                 continue;
             }
             // The engine answers, or is gone and the request with it.
-            let message = format!("no answer to {REMOVAL} within {patience:?}");
+            let message = format!("no answer to {REMOVAL} within {}", Rounded(patience));
             return Err(EngineError::new(EngineErrorKind::Timeout, message));
         }
     }
 
-    /// Looks again, a few times, for a container of which "not found" was not the last word.
+    /// Looks a few more times for a container whose creation was never confirmed.
     pub(crate) async fn look_again(&self) {
         if self.confirmed {
             return;
@@ -181,13 +182,13 @@ impl Removal {
         for pause in UNCONFIRMED_CHECKS {
             tokio::time::sleep(pause).await;
             if let Err(error) = self.attempt().await {
-                tracing::debug!(container = self.target, %error, "could not look again for a container");
+                tracing::debug!(container = self.target, %error, "could not look again for a container whose creation was given up");
             }
         }
     }
 
-    /// Removes it in the background, on the given runtime; if that is gone or goes, on a thread of its own. `keep` is dropped when
-    /// the removal has ended.
+    /// Removes the container in the background, on the given runtime. If the runtime has ended or ends, the removal goes on on a
+    /// thread of its own. `keep` is dropped when the removal has ended.
     pub(crate) fn spawn(self, runtime: &RuntimeHandle, name: &str, give_up: GiveUp, keep: Option<Box<dyn Any + Send>>) {
         let job = Job {
             name: name.to_owned(),
@@ -196,11 +197,12 @@ impl Removal {
             keep,
             done: false,
         };
-        // A runtime that is shut down drops the task unpolled, and the job's own `Drop` takes over.
+        // A runtime that has ended drops the task, and the job's `Drop` takes over.
         drop(runtime.spawn(job.run()));
     }
 }
 
+/// A removal in the background. Dropping an unfinished job moves the removal to a thread of its own.
 struct Job {
     name: String,
     removal: Removal,
@@ -223,14 +225,14 @@ impl Job {
         self.removal.look_again().await;
     }
 
-    /// Without the runtime it began on.
+    /// Goes on without the runtime that the job began on.
     fn remove_on_this_thread(&mut self) {
         let begun = std::time::Instant::now();
         let error = loop {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => return runtime.block_on(self.remove(GIVE_UP_WITHOUT_RUNTIME)),
                 Err(error) if begun.elapsed() >= GIVE_UP_WITHOUT_RUNTIME => break error,
-                // No descriptors are left for it, perhaps.
+                // Perhaps no file descriptor is left.
                 Err(_) => std::thread::sleep(RUNTIME_PAUSE),
             }
         };
@@ -248,7 +250,7 @@ impl Drop for Job {
             removal: self.removal.clone(),
             give_up: self.give_up.clone(),
             keep: self.keep.take(),
-            // The thread is the last one to try.
+            // The thread is the last attempt.
             done: true,
         };
         let spawned = std::thread::Builder::new()
@@ -261,6 +263,6 @@ impl Drop for Job {
 }
 
 fn cannot_run(error: std::io::Error) -> EngineError {
-    let words = "there is no runtime to remove it on, and none can be had";
+    let words = "the runtime has ended, and no other can be started for the removal";
     EngineError::of_system(EngineErrorKind::Internal, words, error)
 }

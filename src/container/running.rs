@@ -1,4 +1,4 @@
-//! What can be done with a container that runs.
+//! The operations on a container that runs.
 
 use std::time::Duration;
 
@@ -11,21 +11,24 @@ use crate::engine::EngineError;
 use crate::error::Error;
 use crate::values::status::Cgroups;
 
-/// How long emptying directories may take.
+/// The words for [`kill_all`](Container::kill_all) in errors.
+const KILL_ALL: &str = "kill the processes in container";
+
+/// How long one wipe of directories may take.
 const WIPE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Container<Running> {
-    /// A container the pool has brought up.
+    /// Wraps a container that the pool has brought up.
     pub(crate) fn running(handle: Handle) -> Self {
         Self::from_handle(handle)
     }
 
-    /// Which control groups it has, as its PID 1 sees them.
+    /// Returns which control groups the container has, as its PID 1 sees them.
     pub fn cgroups(&self) -> Cgroups {
         self.shared().agent().map_or(Cgroups::Unknown, Client::cgroups)
     }
 
-    /// How many processes there are in it beside PID 1, those included that have ended and were not waited for, and those
+    /// Returns the number of processes beside PID 1. Processes that have ended and were not waited for count, and so do those
     /// of a [supervised command](crate::ContainerSpec::supervise_command).
     ///
     /// # Errors
@@ -37,26 +40,26 @@ impl Container<Running> {
     /// Safe: nothing is changed.
     pub async fn process_count(&self) -> Result<u32, Error> {
         let agent = self.agent()?;
-        self.bounded("count the processes in container", agent.process_count())
-            .await
+        let (op, what) = ("count the processes in container", "a count of processes");
+        self.bounded(op, what, agent.process_count()).await
     }
 
-    /// Ends every process in it but PID 1, whoever has started it and whatever it ignores, and sees that none is left.
-    /// Commands that run come to [`ExitStatus::Signaled`](crate::ExitStatus::Signaled).
+    /// Kills every process but PID 1, and checks that none is left. Commands that run end with
+    /// [`ExitStatus::Signaled`](crate::ExitStatus::Signaled).
     ///
-    /// Nobody is spared, since what is spared could be hidden behind: a
-    /// [supervised command](crate::ContainerSpec::supervise_command) ends too, and with it, as ever, the container.
+    /// No process is spared, since a hostile process could hide among the spared ones. A
+    /// [supervised command](crate::ContainerSpec::supervise_command) ends too, and the container with it.
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] unless PID 1 is the agent, see [`lifeline`](Self::lifeline); [`Error::Engine`], also if processes
-    /// are left: those of another user can only be ended where the container's user is root.
+    /// are left: processes of another user can only be killed where the container's user is root.
     ///
-    /// Calls may overlap. Each of them returns only when a look at all processes that began after the call has found none.
+    /// Calls may overlap. Each call returns only when a scan of all processes that began after the call has found none.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped it goes on.
+    /// When the future is dropped, the kill goes on.
     pub async fn kill_all(&self) -> Result<(), Error> {
         let shared = self.shared();
         if shared.is_supervised() {
@@ -65,35 +68,35 @@ impl Container<Running> {
                 .runtime
                 .run(shared.kill())
                 .await
-                .map_err(|error| self.error("end the processes in container", error));
+                .map_err(|error| self.error(KILL_ALL, error));
         }
         let agent = self.agent()?;
-        self.bounded("end the processes in container", agent.kill_all()).await
+        let (op, what) = (KILL_ALL, "the kill of all processes");
+        self.bounded(op, what, agent.kill_all()).await
     }
 
-    /// Removes everything in these directories, which stay. Directories under `/tmp` or `/dev/shm` are emptied in a few
-    /// milliseconds. Commands and their limits go on meanwhile; several calls at once take turns, of ten seconds each at
-    /// most.
+    /// Empties these directories, which stay. Directories under `/tmp` or `/dev/shm` are emptied in a few milliseconds. Commands
+    /// and their limits go on meanwhile. Calls that overlap take turns of at most ten seconds each.
     ///
-    /// No symbolic link is followed: those in the directories are removed, and a path that leads through one, such as
-    /// `/var/run` in many images, is an error, since a command may have put it there. Name the real directory. What is
-    /// mounted in the directories is left, which is an error.
+    /// No symbolic link is followed: links in the directories are removed. A path that leads through a link, such as `/var/run`
+    /// in many images, is an error, since a command may have put the link there; name the real directory. A mount in the
+    /// directories is left, which is an error.
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] unless PID 1 is the agent, see [`lifeline`](Self::lifeline). [`Error::Engine`], which names the
     /// first path that failed: because the path is not absolute, contains `..` or leads through a symbolic link; because the
     /// container's user may not remove something; because processes make it anew; or because there was not enough time.
-    /// Other paths are emptied all the same, unless a path is not absolute or contains `..`: then nothing is done.
+    /// Other paths are emptied nevertheless, unless a path is not absolute or contains `..`: then nothing is done.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, a wipe that has begun goes on; one that waits for its turn is not done.
+    /// When the future is dropped, a wipe that has begun goes on; a wipe that waits for its turn is not done.
     pub async fn wipe<P: AsRef<str>>(&self, paths: &[P]) -> Result<(), Error> {
         let paths: Vec<&str> = paths.iter().map(AsRef::as_ref).collect();
         let agent = self.agent()?;
-        self.bounded("empty directories in container", agent.wipe(&paths, WIPE_LIMIT))
-            .await
+        let (op, what) = ("empty directories in container", "a wipe of directories");
+        self.bounded(op, what, agent.wipe(&paths, WIPE_LIMIT)).await
     }
 
     fn agent(&self) -> Result<&Client, Error> {
@@ -108,18 +111,19 @@ impl Container<Running> {
     async fn bounded<T>(
         &self,
         op: &'static str,
+        what: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, Error> {
         let shared = self.shared();
-        let result = shared.runtime.bounded(op, shared.call_timeout, call).await;
+        let result = shared.runtime.bounded(what, shared.call_timeout, call).await;
         result.map_err(|error| self.error(op, error))
     }
 
-    /// Freezes all its processes.
+    /// Freezes all processes of the container.
     ///
-    /// That goes for PID 1, too, which then does not see this process end: one that is paused when its owner is killed stays
-    /// until somebody unpauses it, and then goes at once; or until the next pool of the same name removes it, if it came
-    /// from a pool.
+    /// PID 1 is frozen too, and does not see this process end: a container that is paused when its owner is killed stays until
+    /// somebody unpauses it, and then ends at once; or, if it came from a pool, until the next pool of the same name removes
+    /// it.
     ///
     /// # Errors
     ///
@@ -127,14 +131,14 @@ impl Container<Running> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future removes the container in the background. So it is with all transitions.
+    /// Dropping the future removes the container in the background. The same holds for all transitions.
     pub async fn pause(self) -> Result<Container<Paused>, Error> {
-        self.transition("pause the container", |engine, id| engine.pause(id))
-            .await
+        let (op, what) = ("pause the container", "the pause of a container");
+        self.transition(op, what, |engine, id| engine.pause(id)).await
     }
 
-    /// Asks PID 1 to end, and kills it after `grace` (in whole seconds). A container with a lifeline is removed by the
-    /// engine when it has ended.
+    /// Asks PID 1 to end, and kills it after `grace` (in whole seconds). The engine removes a container with a lifeline when it
+    /// has ended.
     ///
     /// # Errors
     ///
@@ -149,17 +153,17 @@ impl Container<Running> {
         }
     }
 
-    /// Ends all its processes at once.
+    /// Kills all processes of the container.
     ///
     /// # Errors
     ///
     /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn kill(self) -> Result<Container<Exited>, Error> {
-        self.transition("kill the container", |engine, id| engine.kill(id))
-            .await
+        let (op, what) = ("kill the container", "the kill of a container");
+        self.transition(op, what, |engine, id| engine.kill(id)).await
     }
 
-    /// Whether it may be lent as it is.
+    /// Returns whether the container may be lent as it is.
     #[inline]
     pub(crate) fn is_usable(&self) -> bool {
         let shared = self.shared();

@@ -1,10 +1,10 @@
-//! The states of a container, as types: [`State`].
+//! The states of a container, as types: [`State`] and its four types.
 
-/// The states a [`Container`](crate::Container) can be in, as types. They have no values: a container gets into a state only by a
-/// transition.
+/// A state of a [`Container`](crate::Container), as a type: [`Created`], [`Running`], [`Paused`] or [`Exited`]. These types have
+/// no values: a container enters a state only by a transition.
 ///
 /// ```compile_fail,E0599
-/// // There is no way to make a state, and so none to make a container of it.
+/// // A state cannot be made, and so neither can a container in that state.
 /// let running = dockerpool::Running::new();
 /// ```
 pub trait State: sealed::Sealed + Send + Sync + 'static {
@@ -29,7 +29,7 @@ macro_rules! states {
 }
 
 states! {
-    /// Created, not started yet.
+    /// The container is created, and not started yet.
     ///
     /// # Examples
     ///
@@ -39,13 +39,13 @@ states! {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
     /// # let engine = std::sync::Arc::new(FakeEngine::new());
     /// let created: Container<Created> = Container::create(engine, ContainerSpec::new("busybox:1.36")).await?;
-    /// // It has a name already, and costs no memory yet.
+    /// // The container has a name, and costs no memory yet.
     /// assert!(created.name().starts_with("dockerpool-"));
     /// # Ok(())
     /// # }
     /// ```
     Created = "created";
-    /// Running: commands can be run in it.
+    /// The container runs: commands can be run in it.
     ///
     /// # Examples
     ///
@@ -63,7 +63,7 @@ states! {
     /// # }
     /// ```
     Running = "running";
-    /// Frozen; nothing in it runs until it is unpaused.
+    /// The container is frozen: none of its processes runs until it is unpaused.
     ///
     /// # Examples
     ///
@@ -80,7 +80,7 @@ states! {
     /// # }
     /// ```
     Paused = "paused";
-    /// Its PID 1 has ended, and everything in it with it.
+    /// PID 1 has ended, and every other process of the container with it.
     ///
     /// # Examples
     ///
@@ -92,7 +92,7 @@ states! {
     /// # let running = Container::create(engine, ContainerSpec::new("busybox:1.36").cmd(["sleep", "60"])).await?.start().await?;
     /// let exited: Container<Exited> = running.stop(Duration::from_secs(1)).await?;
     /// # assert_eq!(exited.taint(), None);
-    /// let running = exited.start().await?; // anew, with the files that it had
+    /// let running = exited.start().await?; // again, with its files
     /// assert!(running.command("true").status().await?.success());
     /// # Ok(())
     /// # }

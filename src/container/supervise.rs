@@ -1,4 +1,4 @@
-//! The container's own command, which the agent runs beside those of leases.
+//! The container's own command, which the agent runs beside the commands of leases.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use super::taint::Taint;
 use crate::agent::Client;
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 
-/// How much of what it has printed last is kept to say why it has ended, in bytes.
-const WORDS: usize = 1024;
+/// How much of the command's last output an error quotes, in bytes.
+const QUOTED: usize = 1024;
 
-/// How many pieces of its output are taken at once, before a pause.
+/// How many pieces of output are taken at once, before a pause.
 const PIECES: usize = 1024;
 
-/// The command as it runs.
+/// The container's own command, while it runs and after. Dropping this ends the task that watches it.
 #[derive(Debug)]
 pub(super) struct Supervised {
-    /// How it has ended, when it has.
+    /// The words for its end, once it has ended.
     end: watch::Receiver<Option<String>>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Supervised {
-    /// Why the container is gone, if that is because its command has ended.
+    /// Returns the end of the command, if it has ended, as the reason for which the container is gone.
     pub(super) fn end(&self) -> Option<EngineError> {
         let words = self.end.borrow().clone()?;
         Some(EngineError::new(EngineErrorKind::NotFound, words))
@@ -38,7 +38,7 @@ impl Supervised {
 }
 
 impl Handle {
-    /// Starts the command, and sees that it goes on for a little while, as with one that is PID 1 itself.
+    /// Starts the command, and fails if it ends within a moment, as a command that is PID 1 would.
     pub(super) async fn supervise(&self, agent: &Client, argv: &[String]) -> Result<(), EngineError> {
         let request = ExecRequest {
             argv: argv.to_vec(),
@@ -49,7 +49,7 @@ impl Handle {
         let program = argv.first().cloned().unwrap_or_default();
         let weak = Arc::downgrade(self.shared());
         let task = self.shared().runtime.spawn(async move {
-            // Else the container has ended, and its command with it.
+            // Without words, the container has ended, and its command with it.
             if let Some(how) = watch_over(session, &program).await {
                 tell.send_replace(Some(how));
                 if let Some(shared) = weak.upgrade() {
@@ -65,7 +65,7 @@ impl Handle {
         self.shared().set_supervised(supervised);
         let ended = match timeout(SETTLE, settled.wait_for(Option::is_some)).await {
             Ok(Ok(end)) => end.clone(),
-            // The connection is lost, or it goes on.
+            // The connection is lost, or the command goes on.
             Ok(Err(_)) | Err(_) => None,
         };
         match ended {
@@ -75,7 +75,8 @@ impl Handle {
     }
 }
 
-/// Takes its output until it has ended, and says how that was; `None` if the connection to the agent has.
+/// Drops the output of the command until the command has ended. Returns words for that end, or `None` if the connection to the
+/// agent has ended.
 async fn watch_over(session: ExecSession, program: &str) -> Option<String> {
     let ExecSession { output, control, .. } = session;
     let mut words = Vec::new();
@@ -83,9 +84,9 @@ async fn watch_over(session: ExecSession, program: &str) -> Option<String> {
     while let Some(frames) = output.next().await {
         for frame in frames {
             words.extend_from_slice(&frame.ok()?.data);
-            words.drain(..words.len().saturating_sub(WORDS));
+            words.drain(..words.len().saturating_sub(QUOTED));
         }
-        // Whoever is in the container can write to it; this keeps that from costing us much.
+        // Bounds how much processor time of this process the output costs.
         tokio::time::sleep(OUTPUT_PAUSE).await;
     }
     control.ended().await;
@@ -105,7 +106,7 @@ async fn watch_over(session: ExecSession, program: &str) -> Option<String> {
     ))
 }
 
-/// A container whose command has ended is of no use to anybody, and is replaced.
+/// Taints and kills a container whose command has ended, so that it is replaced.
 async fn end_with_command(shared: &Shared) {
     shared.set_taint(Taint::Died);
     if let Err(error) = shared.kill().await {

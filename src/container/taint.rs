@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// # let c = pool.acquire().await?;
 /// c.command("sleep").arg("60").timeout(Duration::from_millis(10)).status().await?;
 /// assert_eq!(c.taint(), Some(Taint::TimedOut));
-/// drop(c); // it is not lent again
+/// drop(c); // the container is not lent again
 /// assert_eq!(pool.status().lifetime.discarded, 1);
 /// # Ok(())
 /// # }
@@ -27,35 +27,39 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Taint {
-    /// A command was stopped at its time limit.
+    /// A command was ended at its time limit.
     TimedOut = 1,
     /// A command was abandoned: its future or its `Child` was dropped.
     Cancelled = 2,
-    /// A command was stopped at its output limit.
+    /// A command was ended at its output limit.
     OutputLimit = 3,
     /// A command was killed on request.
     Killed = 4,
     /// The kernel killed a process that was over the memory limit.
     OutOfMemory = 5,
-    /// A call to the engine failed in a way that leaves open what happened.
+    /// A call to the engine failed, and its effect is not known.
     EngineFailed = 6,
     /// The end of the last command is not known.
     UnknownOutcome = 7,
     /// The guard was dropped by a panic.
     Panicked = 8,
-    /// PID 1 ended, the container was removed by somebody else, or its lifeline broke.
+    /// PID 1 ended, somebody else removed the container, or its lifeline broke.
     Died = 9,
-    /// Its lease lasted longer than [`max_lease`](crate::PoolBuilder::max_lease), and it was taken back.
+    /// The lease lasted longer than [`max_lease`](crate::PoolBuilder::max_lease), and the pool took the container back.
     LeaseExpired = 10,
-    /// The container had no processes, descriptors or memory left for a command.
+    /// The container had no processes, file descriptors or memory left for a command.
     Exhausted = 11,
-    /// A command could not be started for a reason that it did not bring along, so that no other command could be: the
-    /// container's own working directory is gone, or cannot be entered; its own user is not known any more; `/etc/passwd` is
-    /// no file; `/dev/null` or `/dev/ptmx` is gone; or the engine does not say why. Of these, commands that the agent runs meet only the first, the directory.
+    /// A command could not be started for a reason that lies in the container, so that no other command could be either:
     ///
-    /// A program, directory or user that a command names itself is its own matter. An earlier lease may have removed it all
-    /// the same (`rm /bin/sh`, `rm /etc/passwd`): that cannot be told from a name that was never there, and taints nothing. See
-    /// [`Reuse`](crate::Reuse) for what keeps such things from the next lease.
+    /// - The container's own working directory is gone, or cannot be entered. This is the only reason for commands that the
+    ///   agent runs.
+    /// - The container's own user is not known any more.
+    /// - `/etc/passwd` is not a file, or `/dev/null` or `/dev/ptmx` is gone.
+    /// - The engine does not say why.
+    ///
+    /// A program, directory or user that the command itself names taints nothing, also where an earlier lease has removed it
+    /// (`rm /bin/sh`, `rm /etc/passwd`): that looks the same as a name that never existed. [`Reuse`](crate::Reuse) says how such
+    /// effects are kept from the next lease.
     Broken = 12,
 }
 

@@ -1,4 +1,4 @@
-//! A container whose state is a type: [`Container`], and what it can do in any state.
+//! A container whose state is a type: [`Container`], and the operations that do not need it to run.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,13 +15,13 @@ use crate::engine::{ContainerReport, Engine, EngineError};
 use crate::error::Error;
 use crate::values::status::Lifeline;
 
-/// A container in the state `S`. One of a pool is always [`Running`], and comes in a
+/// A container in the state `S`. A pool lends containers that are [`Running`], each in a
 /// [`PooledContainer`](crate::PooledContainer).
 ///
 /// # Drop
 ///
-/// Dropping a container removes it from the engine: in the background, without blocking, on any thread, inside a runtime or not.
-/// [`remove`](Self::remove) does the same and waits for it.
+/// Dropping a container removes it from the engine in the background. `Drop` does not block, and works on any thread, inside a
+/// runtime or not. [`remove`](Self::remove) does the same and waits for it.
 ///
 /// # Examples
 ///
@@ -54,7 +54,7 @@ use crate::values::status::Lifeline;
 /// # }
 /// ```
 ///
-/// Nor does starting one twice:
+/// Neither does starting a container twice:
 ///
 /// ```compile_fail,E0382
 /// # async fn example(created: dockerpool::Container<dockerpool::Created>) -> Result<(), dockerpool::Error> {
@@ -77,45 +77,45 @@ impl<S: State> Container<S> {
         }
     }
 
-    /// The engine's id of it.
+    /// Returns the engine's id of the container.
     pub fn id(&self) -> &str {
         self.shared().id()
     }
 
-    /// Its name, chosen by the library.
+    /// Returns the name, which the library has chosen.
     pub fn name(&self) -> &str {
         self.shared().name()
     }
 
-    /// The image it was made from.
+    /// Returns the name of the image.
     pub fn image(&self) -> &str {
         &self.shared().spec.plan.image.name
     }
 
-    /// Its labels, the library's own and those it was given.
+    /// Returns the labels: those of the library and those of the spec.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let labels = self.shared().spec.plan.labels.iter();
         labels.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Whether it ends with this process, however that ends, unless it is paused at the time: its PID 1 is the library's own
-    /// and holds on to a lifeline. One with a [`cmd`](crate::ContainerSpec::cmd) of the user's own as PID 1 has none, and outlives
-    /// an owner that was killed. See [`lifeline`](Self::lifeline) for how sure it is.
+    /// Returns whether the container has a lifeline: it ends with this process, whatever ended the process, unless it is paused at
+    /// that time. A container whose PID 1 is a [`cmd`](crate::ContainerSpec::cmd) of the spec has none, and outlives an owner
+    /// that is killed. See [`lifeline`](Self::lifeline) for how sure this is.
     pub fn has_lifeline(&self) -> bool {
         self.shared().spec.has_lifeline()
     }
 
-    /// Tells how sure it is that the container ends with this process.
+    /// Returns how sure it is that the container ends with this process.
     pub fn lifeline(&self) -> Lifeline {
         self.shared().spec.lifeline()
     }
 
-    /// Why it must not be used for anything else, if something happened that forbids it.
+    /// Returns the fact that forbids lending the container again, if there is one.
     pub fn taint(&self) -> Option<Taint> {
         self.shared().taint()
     }
 
-    /// Asks the engine about it.
+    /// Asks the engine about the container.
     ///
     /// # Errors
     ///
@@ -128,10 +128,12 @@ impl<S: State> Container<S> {
         let shared = self.shared();
         let inspect = shared.engine.inspect(shared.id());
         let inspected = shared.runtime.bounded("an inspect", shared.call_timeout, inspect);
-        inspected.await.map_err(|error| self.error("inspect", error))
+        inspected
+            .await
+            .map_err(|error| self.error("inspect the container", error))
     }
 
-    /// Removes it, and waits until that is done.
+    /// Removes the container, and waits until that is done.
     ///
     /// # Errors
     ///
@@ -139,14 +141,14 @@ impl<S: State> Container<S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the container from being removed: that then goes on in the background.
+    /// When the future is dropped, the removal goes on in the background.
     pub async fn remove(self) -> Result<(), Error> {
         match self.shared().runtime.run(self.removal().attempt()).await {
             Ok(()) => {
                 self.into_removed();
                 Ok(())
             }
-            Err(error) => Err(self.error("remove", error)),
+            Err(error) => Err(self.error("remove the container", error)),
         }
     }
 
@@ -155,12 +157,12 @@ impl<S: State> Container<S> {
         self.handle.shared()
     }
 
-    /// How it is removed. The duty to do so stays with this owner.
+    /// Returns the removal of the container. The duty to remove it stays with this owner.
     pub(crate) fn removal(&self) -> Removal {
         self.shared().removal()
     }
 
-    /// The container was removed: nothing is left to be done.
+    /// Ends the duty to remove the container, which is gone.
     pub(crate) fn into_removed(self) {
         self.handle.release();
     }
@@ -173,16 +175,17 @@ impl<S: State> Container<S> {
         Container::from_handle(self.handle)
     }
 
-    /// One transition: a single bounded engine call.
+    /// Makes one transition: a single engine call with a deadline. `op` and `what` are the words for it in errors.
     pub(super) async fn transition<T: State>(
         self,
         op: &'static str,
-        // No async closure, whose future would not be `Send` here.
+        what: &'static str,
+        // Not an async closure: its future would not be `Send` here.
         call: for<'a> fn(&'a dyn Engine, &'a str) -> BoxFuture<'a, Result<(), EngineError>>,
     ) -> Result<Container<T>, Error> {
         let shared = self.shared();
         let call = call(&*shared.engine, shared.id());
-        match shared.runtime.bounded(op, shared.call_timeout, call).await {
+        match shared.runtime.bounded(what, shared.call_timeout, call).await {
             Ok(()) => Ok(self.into_state()),
             Err(error) => Err(self.error(op, error)),
         }
@@ -190,30 +193,30 @@ impl<S: State> Container<S> {
 }
 
 impl Container<Paused> {
-    /// Thaws it.
+    /// Thaws the container.
     ///
     /// # Errors
     ///
     /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn unpause(self) -> Result<Container<Running>, Error> {
-        self.transition("unpause the container", |engine, id| engine.unpause(id))
-            .await
+        let (op, what) = ("unpause the container", "the unpause of a container");
+        self.transition(op, what, |engine, id| engine.unpause(id)).await
     }
 
-    /// Ends all its processes at once.
+    /// Kills all processes of the container.
     ///
     /// # Errors
     ///
     /// [`Error::Engine`]; the container is then removed in the background.
     pub async fn kill(self) -> Result<Container<Exited>, Error> {
-        self.transition("kill the container", |engine, id| engine.kill(id))
-            .await
+        let (op, what) = ("kill the container", "the kill of a container");
+        self.transition(op, what, |engine, id| engine.kill(id)).await
     }
 }
 
 impl Container<Exited> {
-    /// PID 1's exit code. `None` if the engine has removed the container by itself, as it does with those that have a
-    /// lifeline.
+    /// Returns the exit code of PID 1. `None` if the engine has removed the container itself, as it does with containers that
+    /// have a lifeline.
     ///
     /// # Errors
     ///
@@ -226,8 +229,8 @@ impl Container<Exited> {
         }
     }
 
-    /// Starts it again. Only for containers with a [`cmd`](crate::ContainerSpec::cmd) of their own: the engine removes those
-    /// with a lifeline.
+    /// Starts the container again. Only for containers with a [`cmd`](crate::ContainerSpec::cmd) of their own: the engine has
+    /// removed a container with a lifeline.
     ///
     /// # Errors
     ///

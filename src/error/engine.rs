@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use crate::values::text;
 
-/// A failed engine call: what kind of failure, in which words, and what caused it. Cheap to clone.
+/// A failed engine call: the kind of failure, its words, and its cause. Cheap to clone.
 ///
-/// The words may be those of an engine, a registry or a program in a container. They are safe to print and to log: one line
-/// of at most 2 KiB, in which control characters and what changes the direction of text are escaped. The same holds for
-/// its [`source`](std::error::Error::source).
+/// The words may come from an engine, a registry or a program in a container. They are safe to print and to log: one line
+/// of at most 2 KiB, in which control characters and characters that change the direction of text are escaped. The same holds for
+/// the [`source`](std::error::Error::source).
 ///
 /// # Examples
 ///
 /// ```
 /// use dockerpool::{EngineError, EngineErrorKind};
 ///
-/// // In an engine of one's own.
+/// // In an engine of your own.
 /// let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
 /// let error = EngineError::new(EngineErrorKind::Protocol, "the cluster hung up").with_source(broken);
 /// assert!(error.is_retryable());
@@ -61,67 +61,66 @@ pub struct EngineError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EngineErrorKind {
-    /// Nothing answers where the engine should be: it never got the request. Or the engine has been replaced by one that speaks
-    /// another version of its API: it has refused the request for that alone, and the next one is in its version.
+    /// Nothing answers at the engine's address: the engine never received the request. Or the engine was replaced by one that
+    /// speaks another version of the API and has refused the request for that; the next request is in its version.
     Unreachable,
-    /// This process has as many files and connections open as it may (`ulimit -n`), or the machine has: the engine never got
-    /// the request.
+    /// No file descriptor is left to this process (`ulimit -n`) or to the machine: the engine never received the request.
     TooManyOpenFiles,
-    /// TLS failed: the engine's certificate is not by the authority we trust or not for its name, or the engine does not
-    /// take ours, or does not speak TLS at all.
+    /// TLS failed: the engine's certificate is not signed by the trusted authority or not for its name, the engine refuses the
+    /// client's certificate, or the engine does not speak TLS.
     Untrusted,
     /// The engine did not answer within the library's deadline.
     Timeout,
-    /// The container (or the command in it) is not there.
+    /// The container, or the command in it, does not exist.
     NotFound,
-    /// The container is there, but in a state in which this cannot be done (not running, paused, being removed).
+    /// The container exists, but its state forbids the call (not running, paused, being removed).
     Conflict,
     /// The image is not on the engine and was not, or could not be, pulled.
     ImageNotFound,
-    /// The registry wants a login, or refused the one it was given. See [`RegistryAuth`](crate::RegistryAuth). Some
-    /// registries say [`ImageNotFound`](Self::ImageNotFound) in its place, so as not to tell what they have.
+    /// The registry requires a login, or refused the given one. See [`RegistryAuth`](crate::RegistryAuth). Some registries
+    /// answer [`ImageNotFound`](Self::ImageNotFound) instead, so as not to reveal which images exist.
     ///
-    /// Docker with containerd's image store says the same of a refused login as of a repository that is not there. With a
-    /// login that is this kind, without one it may be [`ImageNotFound`](Self::ImageNotFound).
+    /// Docker with containerd's image store answers the same for a refused login and for a repository that does not exist. With a
+    /// login that is this kind; without one it may be [`ImageNotFound`](Self::ImageNotFound).
     LoginRefused,
-    /// The engine did not get through to the registry: there is none at that address, its certificate is not trusted, it
-    /// answers with server errors, or wants fewer requests.
+    /// The engine could not use the registry: no registry answers at that address, its certificate is not trusted, it answers
+    /// with server errors, or it limits the rate of requests.
     RegistryUnreachable,
-    /// The registry had the image, and was lost while it was being pulled. What had been pulled by then is kept by the engine.
+    /// The connection to the registry broke during the pull. The engine keeps the layers that it has.
     PullInterrupted,
-    /// The network that containers are to be on is not on the engine.
+    /// The network of the containers does not exist on the engine.
     NetworkNotFound,
     /// The image is for another operating system or architecture than the engine's.
     WrongPlatform,
-    /// The program could not be started: it is not there, not executable, or its directory or user is bad.
+    /// The program could not be started: it does not exist or is not executable, or its directory or user is bad.
     CannotStart,
-    /// The container has no processes, descriptors or memory left for another command.
+    /// The container has no processes, file descriptors or memory left for another command.
     Exhausted,
-    /// The engine, or its runtime, refused what was asked for as malformed, not allowed, or not to be had there: a setting is
-    /// wrong. Fails again each time. The message has the engine's words and, where they tell, the setting.
+    /// The engine, or its runtime, refused the request as malformed, not allowed or not available: a setting is wrong, and a
+    /// retry fails again. The message has the engine's words and, where they tell, the setting.
     Rejected,
-    /// The engine cannot do this at all.
+    /// The engine does not have this operation.
     Unsupported,
-    /// A limit that was asked for, by the library's defaults or the user, is not set: the engine or its kernel cannot.
+    /// A limit, of the library's defaults or of the spec, is not in force: the engine or its kernel cannot set it.
     LimitDiscarded,
-    /// A setting of isolation that was asked for, by the library's defaults or the user, is not in force: the engine took it,
-    /// ignored it, and said nothing. The message names each.
+    /// A setting of isolation, of the library's defaults or of the spec, is not in force: the engine accepted and ignored it. The
+    /// message names each such setting.
     SettingIgnored,
-    /// No failure: the engine did what it was asked, and had something to say about it. Told to
-    /// [`on_error`](crate::PoolBuilder::on_error) only.
+    /// No failure: the engine carried the request out with a warning. Only passed to
+    /// [`on_error`](crate::PoolBuilder::on_error).
     Warning,
-    /// The connection broke, or what came over it makes no sense: whether the engine did what it was asked is not known.
+    /// The connection broke, or the answer makes no sense: it is not known whether the engine carried the request out.
     Protocol,
-    /// The tokio runtime that the user gave for background tasks has ended: see
+    /// The tokio runtime that was given for background tasks has ended: see
     /// [`PoolBuilder::tokio_runtime`](crate::PoolBuilder::tokio_runtime). The engine was not asked.
     RuntimeEnded,
-    /// Everything else: a fault inside the engine, which may pass.
+    /// Any other failure: a fault inside the engine, which may pass.
     Internal,
 }
 
 impl EngineError {
-    /// A failure without an underlying error. Control characters in the message are escaped, and the middle of one that is
-    /// longer than 2 KiB is cut out.
+    /// Makes an error without a cause. Control characters in the message are escaped; a message of more than 2 KiB loses its
+    /// middle.
     pub fn new(kind: EngineErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -135,8 +134,8 @@ impl EngineError {
         }
     }
 
-    /// Adds what caused it. The message should not repeat the source's. A source whose words, or those of what caused it,
-    /// are not safe to print is replaced by its words made safe.
+    /// Adds the cause, whose words the message should not repeat. A cause with words that are not safe to print, its own or those
+    /// of its causes, is replaced by the escaped words.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(match Words::instead_of(&source) {
@@ -146,8 +145,7 @@ impl EngineError {
         self
     }
 
-    /// Returns what an operation of this machine's own system failed with: of this kind, unless the system had no file
-    /// descriptor left for it.
+    /// Makes the error of a failed call to this machine's system: of this kind, unless no file descriptor was left.
     pub(crate) fn of_system(kind: EngineErrorKind, message: impl Into<String>, error: std::io::Error) -> Self {
         let kind = match is_too_many_open_files(&error) {
             true => EngineErrorKind::TooManyOpenFiles,
@@ -161,7 +159,7 @@ impl EngineError {
         self.kind
     }
 
-    /// Whether the same call may succeed later without anything being changed by the caller.
+    /// Returns whether the same call may succeed later though the caller changes nothing.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.kind,
@@ -177,12 +175,12 @@ impl EngineError {
         )
     }
 
-    /// Whether this says for certain that a command was not started.
+    /// Returns whether it is certain that the command was not started.
     pub(crate) fn says_not_started(&self) -> bool {
         matches!(self.kind, EngineErrorKind::CannotStart | EngineErrorKind::Exhausted)
     }
 
-    /// A program could not be started because of the state of its container, not because of what it is.
+    /// Marks the error of a program that could not be started because of the state of its container.
     #[must_use]
     pub(crate) fn of_container(mut self) -> Self {
         self.of_container = true;
@@ -193,7 +191,7 @@ impl EngineError {
         self.of_container
     }
 
-    /// A program could not be started, and the engine does not say why.
+    /// Marks the error of a program that could not be started for a reason that the engine does not tell.
     #[must_use]
     pub(crate) fn unexplained(mut self) -> Self {
         self.unexplained = true;
@@ -204,7 +202,7 @@ impl EngineError {
         self.unexplained
     }
 
-    /// A program could not be started for a reason that the command did not bring along: none other could be either.
+    /// Marks the error of a program that could not be started for a reason that holds for any other program too.
     #[must_use]
     pub(crate) fn of_any_command(mut self) -> Self {
         self.of_any_command = true;
@@ -215,7 +213,7 @@ impl EngineError {
         self.of_any_command
     }
 
-    /// A container is not made or started because of its settings, whatever is PID 1 in it.
+    /// Marks the error of a container that cannot be created or started because of its settings, whatever its PID 1.
     #[must_use]
     pub(crate) fn of_settings(mut self) -> Self {
         self.of_settings = true;
@@ -226,19 +224,19 @@ impl EngineError {
         self.of_settings
     }
 
-    /// Says which part of a call failed that does several things.
+    /// Names the step that failed, of a call with several steps.
     #[must_use]
     pub(crate) fn while_doing(mut self, doing: &'static str) -> Self {
         self.doing = Some(doing);
         self
     }
 
-    /// Which part of its call failed, where that does several things.
+    /// Returns the step that failed, of a call with several steps.
     pub(crate) fn doing(&self) -> Option<&'static str> {
         self.doing
     }
 
-    /// Whether this says that the container is not there or does not run.
+    /// Returns whether the error says that the container does not exist or does not run.
     pub(crate) fn says_gone(&self) -> bool {
         matches!(self.kind, EngineErrorKind::NotFound | EngineErrorKind::Conflict)
     }
@@ -266,10 +264,10 @@ impl StdError for EngineError {
     }
 }
 
-/// Longer chains of causes are cut.
+/// The longest chain of causes that is kept.
 const MAX_CAUSES: usize = 16;
 
-/// An error's words, and those of what caused it, in place of the error.
+/// The escaped words of an error and of its causes, in place of the error.
 #[derive(Debug)]
 struct Words {
     words: String,
@@ -277,7 +275,7 @@ struct Words {
 }
 
 impl Words {
-    /// `None` where the error can be printed as it is.
+    /// Returns the escaped words, or `None` if the error can be printed as it is.
     fn instead_of(error: &dyn StdError) -> Option<Self> {
         let mut all = Vec::new();
         let mut harmful = false;
@@ -315,17 +313,16 @@ impl StdError for Words {
     }
 }
 
-/// The kernel's words for it when this process, or the machine, may open nothing more: `EMFILE` and `ENFILE`; on Windows
-/// `WSAEMFILE`.
+/// The system's error codes for a lack of file descriptors: `EMFILE` and `ENFILE`; on Windows `WSAEMFILE`.
 const TOO_MANY_OPEN_FILES: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
 
-/// Whether the error, or anything that caused it, is the system's lack of file descriptors.
+/// Returns whether the error, or one of its causes, is a lack of file descriptors.
 pub(crate) fn is_too_many_open_files(error: &(dyn StdError + 'static)) -> bool {
     let system = error.downcast_ref::<std::io::Error>();
     if let Some(code) = system.and_then(std::io::Error::raw_os_error) {
         return TOO_MANY_OPEN_FILES.contains(&code);
     }
-    // What such an error wraps is not its source: that is the source of the wrapped one.
+    // `source` of an I/O error skips the error that it wraps.
     match system.and_then(std::io::Error::get_ref) {
         Some(wrapped) => is_too_many_open_files(wrapped),
         None => error.source().is_some_and(is_too_many_open_files),
@@ -338,7 +335,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lack_of_descriptors_is_of_a_kind_of_its_own_whatever_it_befalls() {
+    fn a_lack_of_file_descriptors_has_a_kind_of_its_own_in_any_call() {
         let kind = |error| EngineError::of_system(EngineErrorKind::Protocol, "what", error).kind();
         for code in [24, 23] {
             let bare = || std::io::Error::from_raw_os_error(code);
@@ -351,7 +348,7 @@ mod tests {
         assert_eq!(kind(std::io::Error::from_raw_os_error(32)), EngineErrorKind::Protocol);
     }
 
-    /// An error, the words it says, and what caused it.
+    /// An error with these words and this cause.
     #[derive(Debug)]
     struct Saying(&'static str, Option<Box<Saying>>);
 
@@ -368,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_the_message_nor_a_source_has_escape_codes() {
+    fn neither_the_message_nor_a_cause_has_escape_codes() {
         let inner = Saying("inner\x1b]0;title\x07", None);
         let error = EngineError::new(EngineErrorKind::Internal, "outer\nline")
             .with_source(Saying("harmless", Some(inner.into())));

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::command::Command;
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached};
-use super::stdio::{BrokeOff, ChildStderr, ChildStdin, ChildStdout};
+use super::streams::{BrokeOff, ChildStderr, ChildStdin, ChildStdout};
 use super::verdict::Verdict;
 use crate::container::{Container, Guard, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
@@ -64,6 +64,15 @@ use crate::values::waker::guarded;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Beside `tokio::process::Child`
+///
+/// | there | here |
+/// |---|---|
+/// | `stdin`, `stdout`, `stderr` | the same fields, with the same traits |
+/// | `wait`, `try_wait`, `wait_with_output` | the same names |
+/// | `start_kill`, `kill` | the same names; `start_kill` cannot fail, and `kill` returns the status |
+/// | `id` | none: Docker tells a number that holds on its own machine only, and the agent tells none, since a number may name another process later. [`signal`](Self::signal) reaches the command's first process as long as it lives |
 #[must_use = "dropping a child ends its command"]
 pub struct Child<'c, G = &'c Container<Running>> {
     /// The standard input, if that was piped.

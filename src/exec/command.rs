@@ -48,6 +48,20 @@ use crate::engine::TtySize;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Beside `tokio::process::Command`
+///
+/// | there | here |
+/// |---|---|
+/// | `new` | [`Container::command`](crate::Container::command) names the container; [`Command::new`] is for [`Command::spawn_owned`] |
+/// | `arg`, `args`, `env`, `envs`, `env_clear`, `current_dir` | the same; texts are UTF-8, as in the engine's API |
+/// | `stdin`, `stdout`, `stderr` | the same, with a [`Stdio`] of the library's own: `null`, `piped`, `bytes`. Nothing is inherited and no file is passed, since the command runs elsewhere; outputs are piped by default |
+/// | `spawn`, `status`, `output` | the same names; `status` drops the output, and `output` is limited to [16 MiB](Command::DEFAULT_OUTPUT_LIMIT) where no limit is set |
+/// | `uid`, `gid` | [`Command::user`], by name or number |
+/// | `kill_on_drop` | always so; [`Child::detach`](crate::Child::detach) lets a command go on until the lease ends |
+/// | `env_remove` | none: neither the exec API nor the agent removes one variable; use [`Command::env_clear`] |
+/// | `arg0`, `raw_arg`, `process_group`, `pre_exec`, `creation_flags` | none: the engine's API has nothing like them. The agent ends a command with everything that it has started, whatever its process group |
+/// | `as_std`, `into_std`, `spawn_with` | none: a command is not a process of this machine |
 #[derive(Debug)]
 #[must_use = "a command does nothing until output(), status() or spawn()"]
 pub struct Command<'c, C = &'c Container<Running>> {

@@ -1,14 +1,14 @@
-//! The background task of one command: starts it, moves its output, watches its limits, ends it, and finds out what became of
-//! it. It runs on its own, so that a command is ended also when nobody polls for it any more.
+//! The background task of one command: [`Driver`]. The task starts the command, moves its output, watches its limits, ends it and
+//! finds out how it ended. It does not depend on the caller's future, so that a command is ended also when nobody polls for it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::ending::{Proof, after_failure, end, has_ended, kill};
 use super::halt::{Halt, Stop};
@@ -20,27 +20,27 @@ use crate::engine::{EngineError, ExecControl, ExecRequest, ExecSession};
 use crate::runtime::{Ended, bounded};
 use crate::values::outcome::{ExitStatus, Usage};
 
-/// The first and the longest pause between two questions whether a command has ended whose output has.
+/// The first and the longest pause between two questions about a command whose output has ended.
 const QUESTION_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
-/// Failed questions in a row after which the outcome is unknown.
+/// The number of failed questions in a row after which the end of a command counts as unknown.
 pub(super) const QUESTION_FAILURES: u32 = 3;
 
-/// What the command's owner gets when it runs.
+/// Passed to the owner of a command that runs.
 pub(super) struct Started {
     pub(super) stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     pub(super) control: Arc<dyn ExecControl>,
 }
 
-/// Everything the task needs.
+/// The state of the task before the command is started.
 pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
-    /// When it was asked for.
+    /// The time of the call.
     pub(super) begun: Instant,
     pub(super) request: ExecRequest,
-    /// Without the container's variables.
+    /// Whether the container's variables are left out.
     pub(super) env_clear: bool,
-    /// Written to its standard input; `None`: the owner writes.
+    /// The data for standard input; `None`: the owner writes.
     pub(super) feed: Option<Bytes>,
     pub(super) deadline: Option<Instant>,
     pub(super) idle_timeout: Option<Duration>,
@@ -50,18 +50,18 @@ pub(super) struct Driver {
     pub(super) started: oneshot::Sender<Started>,
 }
 
-/// Runs the command to its end, whatever that is, and tells of it.
+/// Runs the command to its end, and sends the verdict.
 pub(super) async fn run(driver: Driver, unfinished: Unfinished, done: Done) {
     let halt = driver.halt.clone();
     let (verdict, proof) = driver.run().await;
     if proof == Proof::Ended {
         unfinished.ended();
     }
-    halt.finished.store(true, Ordering::Release);
+    halt.set_finished();
     done.send(verdict);
 }
 
-/// Tells the owner of the command's end, also where the task is dropped before, since its runtime has ended.
+/// Sends the verdict to the owner, also where the task is dropped because its runtime has ended.
 pub(super) struct Done(Option<oneshot::Sender<Verdict>>);
 
 impl Done {
@@ -78,7 +78,7 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        // A panic of ours is another matter.
+        // A panic of the task is no end of the runtime.
         if let Some(tell) = self.0.take()
             && !std::thread::panicking()
         {
@@ -110,14 +110,14 @@ impl Driver {
         if let Some(stop) = halt.reason()
             && shared.ends_alone(&request)
         {
-            // Nothing was begun, and nothing need be ended.
-            halt.whole.store(true, Ordering::Release);
+            // The command was not begun.
+            halt.set_whole(true);
             return (ended(stop.status()), Proof::Ended);
         }
         let place = if shared.ends_alone(&request) {
             tokio::select! {
                 biased;
-                // Nothing was begun, and nothing need be ended.
+                // The command was not begun.
                 stop = &mut halted => return (ended(stop.status()), Proof::Ended),
                 place = shared.place(&request) => place,
             }
@@ -131,7 +131,7 @@ impl Driver {
         let start = bounded("the start of a command", shared.call_timeout, async {
             shared.used().await?;
             let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            // Else the agent counts for each command.
+            // Where the command ends alone, the agent counts kills for each command.
             if !shared.ends_alone(&request) {
                 kills.count(&shared).await;
             }
@@ -141,7 +141,7 @@ impl Driver {
         let session = tokio::select! {
             biased;
             stop = &mut halted => {
-                // Whatever the call has begun ends with the container.
+                // The call may have begun the command, which ends with the container.
                 let proof = kill(&shared, stop.taint()).await;
                 return (ended(stop.status()), proof);
             }
@@ -152,64 +152,47 @@ impl Driver {
             Err(error) => return not_started(&shared, error).await,
         };
         let control: Arc<dyn ExecControl> = Arc::from(control);
-        let ended = |status| {
-            let report = control.report();
-            let usage = Usage {
-                wall: begun.elapsed(),
-                user: report.map(|report| report.user),
-                system: report.map(|report| report.system),
-                peak_memory: report.map(|report| report.peak_memory),
-                oom_kills: report.and_then(|report| report.oom_kills),
-                total_peak_memory: report.and_then(|report| report.total_peak_memory),
-                container_peak_memory: report.and_then(|report| report.container_peak_memory),
-            };
-            Verdict::Ended(status, usage)
-        };
-
         let (_feeder, stdin) = match (feed, stdin) {
-            (Some(data), Some(stdin)) => (Some(AbortOnDrop(tokio::spawn(feed_all(stdin, data)))), None),
+            (Some(data), Some(stdin)) => (Some(AbortOnDropHandle::new(tokio::spawn(feed_all(stdin, data)))), None),
             (_, stdin) => (None, stdin),
         };
-        // An owner that is gone has requested a halt.
+        // An owner that is gone has requested a halt, so a failed send is harmless.
         let _ = started.send(Started {
             stdin,
             control: control.clone(),
         });
 
-        let pump = Pump {
-            output,
-            control: control.clone(),
+        let command = Begun {
             shared: shared.clone(),
             halt: halt.clone(),
-            idle_timeout,
-            quiet_since: Instant::now(),
-            ended_until: None,
-            next_question: None,
-            ran_at: Instant::now(),
-            stdout,
-            stderr,
+            control: control.clone(),
+            at: begun,
+            kills,
         };
+        let pump = Pump::new(
+            output,
+            control.clone(),
+            shared.clone(),
+            halt.clone(),
+            idle_timeout,
+            [stdout, stderr],
+        );
         let mut pump = Box::pin(pump.run());
         let pumped = tokio::select! {
             biased;
             stop = &mut halted => {
-                // On its own: output is taken while the kill goes on, and served to readers after it.
+                // In a task of its own: output is taken while the kill goes on, and served to readers after the kill.
                 tokio::spawn(pump);
-                let proof = end(&*control, &shared, stop.taint()).await;
-                return (ended(stop.status()), proof);
+                return command.stop(stop).await;
             }
             pumped = &mut pump => pumped,
         };
         drop(pump);
         let quiet_since = match pumped {
             Ok(since) => since,
-            Err(error) => {
-                tracing::debug!(container = shared.name(), %error, "the output of a command broke off");
-                let (status, proof) = after_failure(&shared).await;
-                return (ended(status), proof);
-            }
+            Err(error) => return command.fail(error).await,
         };
-        // A command that has closed its outputs prints nothing, too.
+        // A command that has closed its outputs prints nothing either.
         let idle = async {
             if let Some(at) = idle_timeout.and_then(|limit| quiet_since.checked_add(limit))
                 && !halt.has_command_ended()
@@ -222,49 +205,83 @@ impl Driver {
 
         let end = tokio::select! {
             biased;
-            stop = &mut halted => {
-                let proof = end(&*control, &shared, stop.taint()).await;
-                return (ended(stop.status()), proof);
-            }
+            stop = &mut halted => return command.stop(stop).await,
             end = wait_for_end(&*control, &shared) => end,
             end = idle => end,
         };
-        let is_whole = halt.is_whole();
-        if let (Ok(code), Some(report)) = (&end, control.report()) {
-            let (status, proof) = outcome(&shared, *code, &report);
-            return (ended(status.with_output(is_whole)), proof);
+        command.judge(end).await
+    }
+}
+
+/// A command that was started.
+struct Begun {
+    shared: Arc<Shared>,
+    halt: Arc<Halt>,
+    control: Arc<dyn ExecControl>,
+    /// The time of the call.
+    at: Instant,
+    kills: Kills,
+}
+
+impl Begun {
+    /// Returns the verdict with this status, and what the command has used so far.
+    fn ended(&self, status: ExitStatus) -> Verdict {
+        let report = self.control.report();
+        let usage = Usage {
+            wall: self.at.elapsed(),
+            user: report.map(|report| report.user),
+            system: report.map(|report| report.system),
+            peak_memory: report.map(|report| report.peak_memory),
+            oom_kills: report.and_then(|report| report.oom_kills),
+            total_peak_memory: report.and_then(|report| report.total_peak_memory),
+            container_peak_memory: report.and_then(|report| report.container_peak_memory),
+        };
+        Verdict::Ended(status, usage)
+    }
+
+    /// Ends the command, because a halt was requested.
+    async fn stop(&self, stop: Stop) -> (Verdict, Proof) {
+        let proof = end(&*self.control, &self.shared, stop.taint()).await;
+        (self.ended(stop.status()), proof)
+    }
+
+    /// Finds out what happened to a command that the engine no longer reports on.
+    async fn fail(&self, error: EngineError) -> (Verdict, Proof) {
+        tracing::debug!(container = self.shared.name(), %error, "the end of a command is not known");
+        let (status, proof) = after_failure(&self.shared).await;
+        (self.ended(status), proof)
+    }
+
+    /// Returns the verdict on a command that has ended by itself. `end` is its exit code.
+    async fn judge(&self, end: Result<i64, EngineError>) -> (Verdict, Proof) {
+        let shared = &*self.shared;
+        let is_whole = self.halt.is_whole();
+        if let (Ok(code), Some(report)) = (&end, self.control.report()) {
+            let (status, proof) = outcome(shared, *code, &report);
+            return (self.ended(status.with_output(is_whole)), proof);
         }
         match end {
-            Ok(code) if kills.took_it(&shared, code, begun.elapsed()).await => {
-                (ended(ExitStatus::OutOfMemory), Proof::Ended)
+            Ok(code) if self.kills.took_it(shared, code, self.at.elapsed()).await => {
+                (self.ended(ExitStatus::OutOfMemory), Proof::Ended)
             }
-            Ok(KILLED) if has_ended(&shared).await => {
+            Ok(KILLED) if has_ended(shared).await => {
                 shared.set_taint(Taint::Died);
-                (ended(ExitStatus::ContainerGone), Proof::Ended)
+                (self.ended(ExitStatus::ContainerGone), Proof::Ended)
             }
             Ok(code) => match ExitStatus::from_engine_code(code) {
-                ExitStatus::Unknown => (ended(ExitStatus::Unknown), kill(&shared, Taint::UnknownOutcome).await),
-                status => (ended(status.with_output(is_whole)), Proof::Ended),
+                ExitStatus::Unknown => {
+                    let proof = kill(shared, Taint::UnknownOutcome).await;
+                    (self.ended(ExitStatus::Unknown), proof)
+                }
+                status => (self.ended(status.with_output(is_whole)), Proof::Ended),
             },
-            Err(error) if error.says_not_started() => not_started(&shared, error).await,
-            Err(error) => {
-                tracing::debug!(container = shared.name(), %error, "the end of a command is not known");
-                let (status, proof) = after_failure(&shared).await;
-                (ended(status), proof)
-            }
+            Err(error) if error.says_not_started() => not_started(shared, error).await,
+            Err(error) => self.fail(error).await,
         }
     }
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Writes all of standard input, then end-of-file. That the command reads no further is no failure.
+/// Writes all of standard input, then end-of-file. A command that does not read to the end is no failure.
 async fn feed_all(mut stdin: Box<dyn AsyncWrite + Send + Unpin>, data: Bytes) {
     let written = async {
         stdin.write_all(&data).await?;
@@ -275,12 +292,12 @@ async fn feed_all(mut stdin: Box<dyn AsyncWrite + Send + Unpin>, data: Bytes) {
     }
 }
 
-/// The exit code of a command, if it has ended.
+/// Asks for the exit code of a command; `None` while it runs.
 pub(super) async fn ask(control: &dyn ExecControl, shared: &Shared) -> Result<Option<i64>, EngineError> {
     bounded("a question about a command", shared.call_timeout, control.exit_code()).await
 }
 
-/// Asks until the command has ended: the end of its output is not its own.
+/// Asks until the command has ended. The end of its output proves nothing about its own end.
 async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64, EngineError> {
     let (mut pause, longest) = QUESTION_PAUSE;
     let mut failures = 0;
@@ -297,8 +314,8 @@ async fn wait_for_end(control: &dyn ExecControl, shared: &Shared) -> Result<i64,
                 }
             }
         }
-        // Whichever comes first: some are told of the end, all others must ask. Whoever was told of it, and knows no exit code
-        // yet, would be told again at once.
+        // Some controls report the end, others must be asked. A control that has reported the end, and has no exit code yet, would
+        // report the end again at once.
         if was_told {
             sleep(pause).await;
         } else {

@@ -1,4 +1,4 @@
-//! Ending a command, and whether its container has ended.
+//! Ending a command, and finding out whether its container has ended.
 
 use std::time::Duration;
 
@@ -9,26 +9,27 @@ use crate::engine::{EngineError, EngineErrorKind, ExecControl, Killing};
 use crate::runtime::bounded;
 use crate::values::outcome::ExitStatus;
 
-/// How long an engine may take to see that a container has ended, and how often it is asked meanwhile.
+/// How long an engine may take to notice the end of a container, and the pause between two questions.
 pub(super) const CONTAINER_END: Duration = Duration::from_secs(2);
 
 const CONTAINER_END_CHECK: Duration = Duration::from_millis(20);
 
-/// How long ending a command alone may take before its container is killed. The agent gives up after ten seconds.
+/// The deadline for ending a command alone; then its container is killed. The agent itself gives up after ten seconds.
 const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a command's end may wait for a sign of life from who is to end it: this long twice in a row. After the first
-/// time it could be this process that did not get to run.
+/// How long a sign of life may take while a command is being ended. Two late signs in a row count: the first could be late because
+/// this process did not get to run.
 const ANSWER_DUE: Duration = Duration::from_millis(500);
 
-/// Whether it is certain that nothing of the command runs any more.
+/// Whether it is certain that no process of the command runs any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     Ended,
     None,
 }
 
-/// Ends a command: alone where that can be, and all of it is proven to be dead; else with everything in the container.
+/// Ends a command: alone where that is possible and all of its processes are proven to be dead; else with everything in the
+/// container.
 pub(super) async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint) -> Proof {
     if let Some(killing) = control.killing() {
         tokio::select! {
@@ -37,15 +38,14 @@ pub(super) async fn end(control: &dyn ExecControl, shared: &Shared, taint: Taint
                 Err(error) => tracing::debug!(container = shared.name(), %error, "could not end a command alone"),
             },
             () = silence(killing) => {
-                tracing::warn!(container = shared.name(), "no answer when a command is to be ended: its container is killed");
+                tracing::warn!(container = shared.name(), "no sign of life while a command is ended: its container is killed");
             }
         }
     }
     kill(shared, taint).await
 }
 
-/// Comes when whoever is to end a command no longer answers: the container's other processes may take all the time there
-/// is.
+/// Resolves when the control of a command no longer answers: the processes in the container may take all processor time.
 async fn silence(killing: &dyn Killing) {
     let mut unanswered = 0;
     while unanswered < 2 {
@@ -58,7 +58,7 @@ async fn silence(killing: &dyn Killing) {
     }
 }
 
-/// Forbids reuse and ends everything in the container.
+/// Taints the container and kills every process in it.
 pub(super) async fn kill(shared: &Shared, taint: Taint) -> Proof {
     shared.set_taint(taint);
     match shared.kill().await {
@@ -70,8 +70,8 @@ pub(super) async fn kill(shared: &Shared, taint: Taint) -> Proof {
     }
 }
 
-/// The engine no longer tells of the command. Its container may be gone, and the command with it; if not, it is ended
-/// now.
+/// Finds out what happened to a command that the engine no longer reports on. If its container is not gone, the container is
+/// killed.
 pub(super) async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
     if is_gone(shared).await {
         shared.set_taint(Taint::Died);
@@ -80,8 +80,10 @@ pub(super) async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
     (ExitStatus::Unknown, kill(shared, Taint::EngineFailed).await)
 }
 
-/// Whether the container has ended in which a command was killed. An engine sees the end of a command sooner than that of
-/// its container: that it still runs, says nothing. A PID 1 that answers does, since the others are killed after it.
+/// Returns whether the container has ended whose command was killed.
+///
+/// An engine notices the end of a command sooner than the end of its container, so a report that the container runs proves
+/// nothing. An answer of PID 1 does: the other processes are killed after PID 1.
 pub(super) async fn has_ended(shared: &Shared) -> bool {
     let until = Instant::now() + CONTAINER_END;
     let mut lives = std::pin::pin!(async {
@@ -107,8 +109,10 @@ pub(super) async fn has_ended(shared: &Shared) -> bool {
     }
 }
 
-/// Whether the container in which a program could not be started is gone. Engines have no words, or words that nobody
-/// understands, for a program whose container was killed as it began, and see a little later that the container has ended.
+/// Returns whether the container in which a program could not be started is gone.
+///
+/// For a program whose container was killed at that moment, engines have no words, or unclear ones, and notice the end of the
+/// container a little later.
 pub(super) async fn is_going(shared: &Shared, error: &EngineError) -> bool {
     let until = Instant::now() + CONTAINER_END;
     loop {
@@ -122,7 +126,7 @@ pub(super) async fn is_going(shared: &Shared, error: &EngineError) -> bool {
     }
 }
 
-/// Whether the engine says that the container is not there or does not run.
+/// Returns whether the engine says that the container does not exist or does not run.
 pub(super) async fn is_gone(shared: &Shared) -> bool {
     use crate::engine::ContainerState::{Paused, Restarting, Running};
 

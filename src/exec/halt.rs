@@ -13,16 +13,16 @@ use crate::values::outcome::ExitStatus;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     TimedOut,
-    /// It printed nothing for too long.
+    /// The command printed nothing for too long.
     IdleTimedOut,
-    /// It printed more than this many bytes.
+    /// The command printed more than this many bytes.
     OutputLimit {
         limit: u64,
         is_default: bool,
     },
-    /// Nobody waits for it any more.
+    /// Nobody waits for the command any more.
     Dropped,
-    /// On request.
+    /// The caller asked for it.
     Killed,
 }
 
@@ -46,15 +46,15 @@ impl Stop {
     }
 }
 
-/// The switch that ends a command. The first reason counts.
+/// The switch that ends a command, and what is known of its end. The first reason counts.
 #[derive(Debug)]
 pub(super) struct Halt {
     reason: watch::Sender<Option<Stop>>,
     /// The command has ended by itself, and its output is still on its way.
-    pub(super) command_ended: AtomicBool,
-    /// All of the output has come.
-    pub(super) whole: AtomicBool,
-    pub(super) finished: AtomicBool,
+    command_ended: AtomicBool,
+    /// The end of the output was seen.
+    whole: AtomicBool,
+    finished: AtomicBool,
 }
 
 impl Halt {
@@ -75,32 +75,44 @@ impl Halt {
         });
     }
 
-    /// Whether the command's end is known.
+    pub(super) fn set_finished(&self) {
+        self.finished.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the command's end is known.
     pub(super) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Whether the command is known to have ended by itself, though its output may not have.
+    pub(super) fn set_command_ended(&self) {
+        self.command_ended.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the command is known to have ended by itself, though its output may not have.
     pub(super) fn has_command_ended(&self) -> bool {
         self.command_ended.load(Ordering::Acquire)
     }
 
-    /// Whether the end of the output was seen. Known when a reader is told of that, and when the command's end is known.
+    pub(super) fn set_whole(&self, is_whole: bool) {
+        self.whole.store(is_whole, Ordering::Release);
+    }
+
+    /// Returns whether the end of the output was seen. Settled before a reader sees the end, and before the command's end is known.
     pub(super) fn is_whole(&self) -> bool {
         self.whole.load(Ordering::Acquire)
     }
 
-    /// Whether the output ended before its end without anybody having asked for that.
+    /// Returns whether the output broke off though no halt was requested.
     pub(super) fn broke_off(&self) -> bool {
         !self.is_whole() && self.reason().is_none()
     }
 
-    /// What was requested, if anything.
+    /// Returns the reason for the halt, if one was requested.
     pub(super) fn reason(&self) -> Option<Stop> {
         *self.reason.borrow()
     }
 
-    /// Comes when a halt is requested; requests one itself at the deadline.
+    /// Resolves when a halt is requested. Requests one itself at the deadline.
     pub(super) async fn requested_or_at(&self, deadline: Option<Instant>) -> Stop {
         let Some(deadline) = deadline else {
             return self.requested().await;
@@ -109,7 +121,7 @@ impl Halt {
             biased;
             stop = self.requested() => stop,
             () = sleep_until(deadline) => {
-                // One that has ended in time is not late because its output is.
+                // A command that has ended in time is not late, even if its output is.
                 if !self.has_command_ended() {
                     self.request(Stop::TimedOut);
                 }
@@ -120,7 +132,7 @@ impl Halt {
 
     pub(super) async fn requested(&self) -> Stop {
         let mut reason = self.reason.subscribe();
-        // The sender is our own: the wait cannot fail. Should it, nothing is ever requested.
+        // `self` holds the sender, so the wait cannot fail.
         match reason.wait_for(Option::is_some).await.map(|reason| *reason) {
             Ok(Some(stop)) => stop,
             _ => std::future::pending().await,

@@ -11,17 +11,16 @@ use parking_lot::Mutex;
 use pin_project::pin_project;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// An [`AsyncRead`] that hands over exactly the first `limit` bytes of another one, and then says *truncated* instead
-/// of plain end-of-file.
+/// An [`AsyncRead`] that returns exactly the first `limit` bytes of another reader, and then says *truncated* instead of plain
+/// end-of-file.
 ///
-/// Where the inner reader ends before the limit, this one ends with it, as if it were not there. Once the limit is
-/// reached, every further read fails with an [`io::Error`] that holds a [`LimitReached`], and the inner reader is not
-/// polled again: not even to find out whether it had any more. Who needs to know that asks the inner reader
-/// ([`get_mut`](Self::get_mut)).
+/// If the inner reader ends before the limit, this reader ends too. At the limit, every further read fails with an [`io::Error`]
+/// that holds a [`LimitReached`]. The inner reader is not polled again, not even to find out whether it has more:
+/// [`get_mut`](Self::get_mut) gives access to it.
 ///
-/// [`Limited`] differs from [`tokio::io::Take`] in just that: after a `Take`, "the end" and "cut off" look the same.
+/// After a [`tokio::io::Take`], in contrast, the end and the limit look the same.
 ///
-/// Several readers can share one limit, see [`Budget`]; that is how a command's two outputs are limited together.
+/// Several readers can share one limit, see [`Budget`]; the two outputs of a command are limited in this way.
 ///
 /// # Cancel safety
 ///
@@ -52,12 +51,12 @@ pub struct Limited<R> {
 }
 
 impl<R> Limited<R> {
-    /// At most `limit` bytes of `inner`.
+    /// Limits `inner` to `limit` bytes.
     pub fn new(inner: R, limit: u64) -> Self {
         Self::with_budget(inner, Budget::new(limit))
     }
 
-    /// At most what is left of `budget`, which other readers may draw on as well.
+    /// Limits `inner` to the rest of `budget`, which other readers may share.
     pub fn with_budget(inner: R, budget: Budget) -> Self {
         Self {
             inner,
@@ -66,32 +65,32 @@ impl<R> Limited<R> {
         }
     }
 
-    /// How many bytes may still be read.
+    /// Returns how many bytes may still be read.
     pub fn remaining(&self) -> u64 {
         self.budget.remaining()
     }
 
-    /// Whether a read was refused because the limit was reached.
+    /// Returns whether a read was refused because the limit was reached.
     pub fn is_truncated(&self) -> bool {
         self.truncated
     }
 
-    /// The inner reader.
+    /// Returns the inner reader.
     pub fn get_ref(&self) -> &R {
         &self.inner
     }
 
-    /// The inner reader. What is read from it directly is not counted.
+    /// Returns the inner reader. Bytes that are read from it directly do not count.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.inner
     }
 
-    /// The inner reader, pinned. What is read from it directly is not counted.
+    /// Returns the inner reader, pinned. Bytes that are read from it directly do not count.
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut R> {
         self.project().inner
     }
 
-    /// Gives the inner reader back.
+    /// Returns the inner reader, without its limit.
     pub fn into_inner(self) -> R {
         self.inner
     }
@@ -122,8 +121,8 @@ impl<R: AsyncRead> AsyncRead for Limited<R> {
             share.take(buf.filled().len() - before);
             return Poll::Ready(Ok(()));
         }
-        // A window on the caller's buffer, as `tokio::io::Take` has, but over initialised memory: this crate has no
-        // unsafe code to vouch for what a reader left in uninitialised memory.
+        // A window on the caller's buffer, as in `tokio::io::Take`, but over initialized memory: this crate has no unsafe code
+        // that could vouch for uninitialized memory.
         let mut window = ReadBuf::new(buf.initialize_unfilled_to(room));
         ready!(this.inner.poll_read(cx, &mut window))?;
         let read = window.filled().len();
@@ -133,9 +132,9 @@ impl<R: AsyncRead> AsyncRead for Limited<R> {
     }
 }
 
-/// A number of bytes that may be read, shared by all clones.
+/// A number of bytes that may be read. All clones share it.
 ///
-/// Where a reader of a budget reads from another reader of the same budget, each byte counts once.
+/// If a reader of a budget reads from another reader of the same budget, each byte counts once.
 ///
 /// # Examples
 ///
@@ -144,7 +143,7 @@ impl<R: AsyncRead> AsyncRead for Limited<R> {
 /// use tokio::io::AsyncReadExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let budget = Budget::new(8); // of both together
+/// let budget = Budget::new(8); // for both together
 /// let mut first = Limited::with_budget(&b"hello"[..], budget.clone());
 /// let mut second = Limited::with_budget(&b"world"[..], budget.clone());
 /// let (mut from_first, mut from_second) = (Vec::new(), Vec::new());
@@ -162,30 +161,30 @@ pub struct Budget {
 
 #[derive(Debug)]
 struct BudgetState {
-    /// Bytes that were not read yet.
+    /// The bytes that were not read yet.
     left: u64,
-    /// Parts of them that may be read right now: by whom, and how many bytes.
+    /// The parts of them that are set aside for a poll: by which thread, and how many bytes.
     shares: Vec<(ThreadId, usize)>,
-    /// Readers for which nothing was left beside these parts.
+    /// The readers for which nothing was left beside these parts.
     waiting: Vec<Waker>,
 }
 
-/// What a reader gets of a budget for one poll of its inner reader.
+/// The answer of a budget to one poll.
 enum Reserved<'a> {
     Share(Share<'a>),
     /// Nothing is left.
     None,
-    /// Other readers may take all that is left, or give it back. The task is woken when that is known.
+    /// Other readers have set aside the rest, and may give some of it back. The task is woken then.
     Later,
 }
 
 /// The right to read some bytes. Dropping it gives back what was not taken.
 ///
-/// No lock is held meanwhile: the inner reader may be one of the same budget, or wait for one.
+/// No lock is held meanwhile: the inner reader may have the same budget, or wait for a reader that has.
 struct Share<'a> {
     budget: &'a Budget,
     size: usize,
-    /// Its bytes are those of a reader further out, in whose poll this one is.
+    /// The bytes belong to an outer reader, which is polling this one.
     nested: bool,
     taken: usize,
 }
@@ -215,7 +214,7 @@ impl Drop for Share<'_> {
 }
 
 impl Budget {
-    /// `limit` bytes.
+    /// Makes a budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
         Self {
             limit,
@@ -227,12 +226,12 @@ impl Budget {
         }
     }
 
-    /// How many bytes it had at first.
+    /// Returns how many bytes the budget had at first.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// How many bytes are left.
+    /// Returns how many bytes are left.
     pub fn remaining(&self) -> u64 {
         self.state.lock().left
     }
@@ -244,7 +243,7 @@ impl Budget {
         if state.left == 0 {
             return Reserved::None;
         }
-        // A share lasts for one poll: one of this thread is that of a reader around this one.
+        // A share lasts for one poll, so a share of this thread belongs to an outer reader.
         let outer = state.shares.iter().rev().find(|(holder, _)| *holder == thread);
         if let Some((_, size)) = outer {
             return Reserved::Share(Share {
@@ -271,7 +270,7 @@ impl Budget {
     }
 }
 
-/// Stands for what a [`Limited`] reader says in place of end-of-file: inside of an [`io::Error`].
+/// The error, inside of an [`io::Error`], that a [`Limited`] reader returns in place of end-of-file.
 ///
 /// # Examples
 ///
@@ -283,7 +282,7 @@ impl Budget {
 /// let mut upload = Limited::new(tokio::io::repeat(b'x'), 1024);
 /// let mut data = Vec::new();
 /// let error = upload.read_to_end(&mut data).await.unwrap_err();
-/// assert!(LimitReached::is(&error)); // too long, and not broken
+/// assert!(LimitReached::is(&error)); // the data was too long
 /// assert_eq!(error.to_string(), "truncated: the limit of 1024 bytes was reached");
 /// # }
 /// ```
@@ -293,7 +292,7 @@ pub struct LimitReached {
 }
 
 impl LimitReached {
-    /// The limit in bytes.
+    /// Returns the limit, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
     }

@@ -1,4 +1,4 @@
-//! Whether the kernel killed a command that the engine ran because memory ran out: [`Kills`].
+//! Kills for memory during a command that the engine runs: [`Kills`].
 
 use std::time::{Duration, SystemTime};
 
@@ -9,34 +9,33 @@ use super::ending::CONTAINER_END;
 use crate::container::{OomKills, Shared, Taint};
 use crate::engine::{EventKind, Selector};
 
-/// How long a command waits for the agent's count of kills for memory. The agent of a paused container does not answer.
+/// How long the start of a command waits for the agent's count of kills. The agent of a paused container does not answer.
 const COUNT_BEFORE: Duration = Duration::from_millis(500);
 
-/// The engine tells of a kill for memory on a stream of its own, and knows of the end of a container later than of those of
-/// the commands in it: this long after the end of a command both must have come.
+/// How long after the end of a command the engine's event of a kill may come: the engine sends events on a stream of their own.
 const KILL_REASON_GRACE: Duration = Duration::from_millis(300);
 
-/// The engine's clock may differ from ours by this much.
+/// The largest difference between the engine's clock and ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// The engine's exit code of a process killed by SIGKILL.
 pub(super) const KILLED: i64 = 137;
 
-/// The kernel's kills for memory in the container of a command that the engine runs, as they were before it.
+/// The kernel's kills for memory in the container before a command that the engine runs.
 ///
-/// Told by one of two: by the agent, where it is PID 1 and answers. It reads the kernel's own count, which is there before the
-/// command's end is. Else by the engine's events: an engine tells of a kill after the end of its command, or never, so that has to be
-/// waited for. Which of the two it is turns out after the command, since a PID 1 that has ended meanwhile counts no more.
+/// There are two sources. The agent, where it is PID 1 and answers, reads the kernel's own count, which is up to date before the
+/// command's end is known. The engine's events come after the end of the command, or never, so they have to be waited for. Which
+/// source counts turns out after the command: a PID 1 that has ended meanwhile no longer counts.
 pub(super) struct Kills {
-    /// By the clock, for events.
+    /// The time, for events.
     at: SystemTime,
-    /// Of how many the engine has told.
+    /// The kills that the engine had reported.
     told: OomKills,
-    /// How many the agent has counted, where it can.
+    /// The kills that the agent had counted, where it can.
     counted: Option<u32>,
-    /// No other command was there.
+    /// Whether no other command ran.
     alone: bool,
-    /// How many commands had been begun.
+    /// The number of commands that had been begun.
     begun: usize,
 }
 
@@ -51,7 +50,7 @@ impl Kills {
         }
     }
 
-    /// Has the agent count.
+    /// Reads the count of the agent.
     pub(super) async fn count(&mut self, shared: &Shared) {
         self.counted = Self::counted_by_agent(shared, COUNT_BEFORE).await;
     }
@@ -61,11 +60,11 @@ impl Kills {
         timeout(limit, agent.oom_kills()).await.ok().flatten()
     }
 
-    /// Whether a command that has ended with this code after this time did so for want of memory. A kill since then taints the
-    /// container.
+    /// Returns whether a kill for memory ended a command, or one of its processes. `code` is its exit code, `wall` its duration.
+    /// A kill taints the container.
     ///
-    /// A shell goes on without the member of a pipeline that the kernel took, and may end well. What one command has done is then
-    /// not told from what another has, so it must have been alone.
+    /// A shell goes on without a member of a pipeline that the kernel has killed, and may exit with 0. Then nothing but the
+    /// absence of other commands shows whose process was killed.
     pub(super) async fn took_it(&self, shared: &Shared, code: i64, wall: Duration) -> bool {
         let now = match self.counted {
             Some(_) => Self::counted_by_agent(shared, CONTAINER_END).await,
@@ -79,7 +78,7 @@ impl Kills {
             return is_new && (code == KILLED || self.alone && shared.begun() == self.begun);
         }
         if code == KILLED {
-            // By what the clock says now, or by what it said: it may have been set, and the engine's with it.
+            // The earlier of two estimates, since the clock may have been set meanwhile, and the engine's with it.
             let since = SystemTime::now().checked_sub(wall).unwrap_or(self.at);
             return saw_oom_kill(shared, since.min(self.at), self.told).await;
         }
@@ -87,8 +86,8 @@ impl Kills {
     }
 }
 
-/// Whether the engine tells of a kill for memory in this container that it had not told of `before`. The exit code alone
-/// does not say, and the container's own `OOMKilled` is about its PID 1 only.
+/// Returns whether the engine reports a kill for memory in this container that is not in `before`. The exit code alone does not
+/// tell, and the container's `OOMKilled` is about PID 1 only.
 async fn saw_oom_kill(shared: &Shared, since: SystemTime, before: OomKills) -> bool {
     let is_new = || shared.oom_kills().count > before.count;
     let since = since.checked_sub(CLOCK_SKEW).unwrap_or(since);

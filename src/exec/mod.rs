@@ -1,7 +1,8 @@
 //! One command in one container.
 //!
-//! [`Command`] is built like `tokio::process::Command`; [`Command::output`] collects, [`Command::spawn`] streams
-//! through a [`Child`]. What becomes of it is an [`ExitStatus`]: a typed outcome, not a number.
+//! [`Command`] is built like `tokio::process::Command`; [`Command::output`] collects, [`Command::spawn`] streams through a
+//! [`Child`], and [`Command::spawn_owned`] through an [`OwnedChild`], which borrows nothing. The end of a command is an
+//! [`ExitStatus`]: a typed outcome, not a number.
 
 mod child;
 mod command;
@@ -16,10 +17,12 @@ mod setup;
 mod shorthands;
 mod start;
 mod stdio;
+mod streams;
 mod verdict;
 
 pub use child::{Child, OwnedChild};
 pub use command::Command;
 pub use limit::{Budget, LimitReached, Limited};
 pub use shorthands::OutputLines;
-pub use stdio::{ChildStderr, ChildStdin, ChildStdout, OnLimit, Stdio};
+pub use stdio::{OnLimit, Stdio};
+pub use streams::{ChildStderr, ChildStdin, ChildStdout};

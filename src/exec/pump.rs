@@ -1,7 +1,6 @@
 //! Moving the output of a command from the engine to its readers: [`Pump`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,67 +16,67 @@ use crate::container::Shared;
 use crate::engine::{EngineError, ExecControl, Frame, OutputStream, StreamEnd};
 use crate::runtime::bounded;
 
-/// Pieces of output that wait for a reader, for each of the two streams. Docker's have at most 32 KiB.
+/// The pieces of output that wait for a reader, for each of the two streams. Docker's pieces have at most 32 KiB.
 const PIPE_FRAMES: usize = 16;
 
-/// After this long without output a command is asked about: it may have ended while its background children hold its
-/// output, or the connection may be dead. The first and the longest pause; an engine that many silent commands run on has
-/// better things to do than to answer that they still do.
+/// The first and the longest pause without output before the engine is asked about a command: the command may have ended while its
+/// background children hold its output, or the connection may be dead. The pause grows to spare an engine that runs many silent
+/// commands.
 const SILENCE_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
-/// How long the next piece of output, or its end, is waited for once a command is known to have ended or is being ended.
-/// Counts from the last piece. Only the end of the stream proves that all of it came: a relay between us and the engine may
-/// pause. Docker gives the end two seconds after that of the command, also where background tasks hold the output.
+/// How long the next piece of output, or the end of the stream, may take once a command has ended or is being ended. Counts from
+/// the last piece. Only the end of the stream proves that the output is whole: a relay between this process and the engine may
+/// pause. Docker ends the stream two seconds after the command, also where background tasks hold the output.
 const SILENCE_AT_END: Duration = Duration::from_secs(5);
 
-/// How long pieces are taken in all after the end of a command: its background tasks may print for ever.
+/// How long output is taken in all after the end of a command: its background tasks may print for ever.
 const OUTPUT_AFTER_END: Duration = Duration::from_secs(30);
 
-/// A command whose output waits for its reader is asked about after this long, and then at the longest this often.
+/// The first and the longest pause before the engine is asked about a command whose output waits for its reader.
 const STALL_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 
-/// This long after the end of a command Docker gives up output of it that was not taken, and gives the end of the stream as if
-/// it were whole.
+/// How long after the end of a command Docker discards output that was not taken; Docker then ends the stream as if the output
+/// were whole.
 const GIVEN_UP: Duration = Duration::from_secs(2);
 
-/// How much output of a command that has ended or is being ended is kept for a reader that is slow, in bytes. Beyond what
-/// the engine and the kernel hold (some 1.4 MB) it is only what others print, or a fast writer while the kill is on its way.
+/// How much output of a command that has ended or is being ended is kept for a slow reader, in bytes. The engine and the kernel
+/// hold some 1.4 MB of the command's output; anything beyond comes from other processes, or from a fast writer during the kill.
 const REST: usize = 4 << 20;
 
-/// How long the engine may take to say whether a command that has printed nothing for too long has ended.
+/// The deadline for the question whether a command at its idle timeout has ended.
 const IDLE_QUESTION: Duration = Duration::from_secs(1);
 
-/// A pipe for one output.
+/// Makes the pipe of one output.
 pub(super) fn pipe() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
     mpsc::channel(PIPE_FRAMES)
 }
 
-/// Moves a command's output from the engine to its pipes.
+/// Moves the output of a command from the engine to the readers.
 pub(super) struct Pump {
-    pub(super) output: BoxStream<'static, Result<Frame, EngineError>>,
-    pub(super) control: Arc<dyn ExecControl>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) halt: Arc<Halt>,
-    pub(super) idle_timeout: Option<Duration>,
-    /// Since when the next piece is waited for.
-    pub(super) quiet_since: Instant,
-    /// Until when pieces are taken at all, once the command is known to have ended or is being ended.
-    pub(super) ended_until: Option<Instant>,
-    /// When the command is asked about next, and the pause before that, once a reader has held it up; until it is known to
-    /// have run after that.
-    pub(super) next_question: Option<(Instant, Duration)>,
-    /// When it was last known to run.
-    pub(super) ran_at: Instant,
-    pub(super) stdout: mpsc::Sender<Bytes>,
-    pub(super) stderr: mpsc::Sender<Bytes>,
+    output: BoxStream<'static, Result<Frame, EngineError>>,
+    control: Arc<dyn ExecControl>,
+    shared: Arc<Shared>,
+    halt: Arc<Halt>,
+    idle_timeout: Option<Duration>,
+    /// When the wait for the next piece began.
+    quiet_since: Instant,
+    /// When no more output is taken. Set once the command is known to have ended or is being ended.
+    ended_until: Option<Instant>,
+    /// When the engine is asked about the command next, and the pause before that. Set while a reader holds up the output, until
+    /// the command is known to have run after that.
+    next_question: Option<(Instant, Duration)>,
+    /// When the command was last known to run.
+    ran_at: Instant,
+    stdout: mpsc::Sender<Bytes>,
+    stderr: mpsc::Sender<Bytes>,
 }
 
-/// What comes of the output.
+/// The next event of the output.
 enum Next {
     Frame(Frame),
-    /// All of it has come.
+    /// The end of the output.
     End,
-    /// More of it may be on its way, and is not waited for.
+    /// More output may be on its way, and is not waited for.
     Cut,
 }
 
@@ -88,20 +87,45 @@ impl From<Option<Frame>> for Next {
 }
 
 impl Pump {
-    /// Until the output ends; gives since when there was none. A reader that does not read holds it up, and the command with
-    /// it; unless the command is being ended (an engine whose output is not taken takes ten seconds to end a container) or
-    /// has ended.
+    pub(super) fn new(
+        output: BoxStream<'static, Result<Frame, EngineError>>,
+        control: Arc<dyn ExecControl>,
+        shared: Arc<Shared>,
+        halt: Arc<Halt>,
+        idle_timeout: Option<Duration>,
+        [stdout, stderr]: [mpsc::Sender<Bytes>; 2],
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            output,
+            control,
+            shared,
+            halt,
+            idle_timeout,
+            quiet_since: now,
+            ended_until: None,
+            next_question: None,
+            ran_at: now,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Moves the output until it ends, and returns when the last wait for a piece began.
+    ///
+    /// A reader that does not read holds up the output and the command, unless the command has ended or is being ended: an engine
+    /// whose output is not taken needs ten seconds to end a container.
     pub(super) async fn run(mut self) -> Result<Instant, EngineError> {
         loop {
             let frame = match self.next().await? {
                 Next::Frame(frame) => frame,
                 Next::End => {
-                    self.halt.whole.store(self.is_whole_at_end(), Ordering::Release);
+                    self.halt.set_whole(self.is_whole_at_end());
                     return Ok(self.quiet_since);
                 }
                 Next::Cut => return Ok(self.quiet_since),
             };
-            // Where nobody reads this stream any more, the rest of it goes nowhere.
+            // A piece of a stream that nobody reads any more is dropped.
             let Err(TrySendError::Full(_)) = self.pipe(&frame).try_send(frame.data.clone()) else {
                 continue;
             };
@@ -111,7 +135,7 @@ impl Pump {
         }
     }
 
-    /// Gives a piece to a reader when that takes it; `false` if the command has ended or is being ended before.
+    /// Waits until the reader takes a piece. Returns `false` if the command ends or is being ended before.
     async fn waits_for_reader(&mut self, frame: &Frame) -> bool {
         let (first, longest) = STALL_CHECK;
         while self.ended_until.is_none() {
@@ -135,7 +159,7 @@ impl Pump {
             };
             match answer {
                 Ok(Some(_)) => self.set_ended(),
-                // What the engine fails in is seen in its output.
+                // An error of the engine shows in the output.
                 answer => {
                     if answer.is_ok() {
                         self.ran_at = asked;
@@ -148,8 +172,7 @@ impl Pump {
         false
     }
 
-    /// Asks about a command that was held up by a reader before, so that it is known whether the engine may have given up
-    /// output of it meanwhile.
+    /// Asks about a command that a reader has held up, so that it is known whether the engine may have discarded output meanwhile.
     async fn look_after_stall(&mut self) {
         let Some((at, pause)) = self.next_question else { return };
         let asked = Instant::now();
@@ -171,8 +194,8 @@ impl Pump {
         }
     }
 
-    /// Whether the end of the engine's stream shows that all has come. If a reader has held it up, and the command may have
-    /// ended so long ago, it does not, unless the engine gives up nothing.
+    /// Returns whether the end of the engine's stream proves that the output is whole. After a reader has held up the output, and
+    /// the command may have ended [`GIVEN_UP`] ago, the end proves nothing, unless the engine discards nothing.
     fn is_whole_at_end(&self) -> bool {
         match self.control.stream_end() {
             StreamEnd::Whole => true,
@@ -181,8 +204,8 @@ impl Pump {
         }
     }
 
-    /// Takes what is still on its way without waiting for readers, and has it served to them: each stream on its own, so that
-    /// whoever reads one to its end before the other does not wait for ever.
+    /// Takes the rest of the output without waiting for readers, and serves it to them in the background: each stream in a task
+    /// of its own, so that a reader that reads one stream to its end before the other does not wait for ever.
     async fn take_the_rest(mut self, first: Frame) -> Result<Instant, EngineError> {
         let mut size = first.data.len();
         let mut rest = vec![first];
@@ -211,19 +234,19 @@ impl Pump {
                 rest.push(frame);
                 continue;
             }
-            // What is being ended is ended the sooner if its output is taken.
+            // A command that is being ended ends sooner if its output is taken.
             if self.halt.reason().is_some() {
                 is_whole = false;
                 continue;
             }
-            // The agent holds less than this of the command's own output, and gives it before that of others.
+            // The agent holds less than this of the command's own output, and sends it before the output of other processes.
             is_whole = self.control.report().is_some();
             break Ok(self.quiet_since);
         };
-        self.halt.whole.store(is_whole, Ordering::Release);
+        self.halt.set_whole(is_whole);
         let (stdout, stderr): (Vec<_>, Vec<_>) =
             rest.into_iter().partition(|frame| frame.stream == OutputStream::Stdout);
-        // The outcome does not wait for the readers.
+        // The verdict does not wait for the readers.
         tokio::spawn(async { tokio::join!(serve(self.stdout, stdout), serve(self.stderr, stderr)) });
         ended
     }
@@ -235,7 +258,7 @@ impl Pump {
         }
     }
 
-    /// The next piece, or the end.
+    /// Returns the next piece, or the end.
     async fn next(&mut self) -> Result<Next, EngineError> {
         self.quiet_since = Instant::now();
         if self.ended_until.is_none() {
@@ -244,7 +267,7 @@ impl Pump {
         if self.ended_until.is_some() || self.halt.reason().is_some() {
             return self.next_after_end().await;
         }
-        // Mostly it is there, and nothing need be set up to wait for it.
+        // Mostly a piece is there, and no timer is needed.
         if let Some(frame) = self.output.next().now_or_never() {
             return frame.transpose().map(Next::from);
         }
@@ -268,7 +291,7 @@ impl Pump {
                 false => self.shared.call_timeout,
             };
             let asked = Instant::now();
-            // A silent command, one that has ended while others hold its output, or a connection that is dead?
+            // The command is silent, or has ended while other processes hold its output, or the connection is dead.
             match bounded("a question about a command", patience, self.control.exit_code()).await {
                 Ok(Some(_)) => {
                     self.set_ended();
@@ -293,9 +316,8 @@ impl Pump {
         }
     }
 
-    /// The command was never begun, and the engine's words on why may still be on their way: they come as its output, and are
-    /// taken out of it. Whether anybody reads it does not matter. What comes nevertheless is the output of a command of which the
-    /// engine was wrong.
+    /// Waits for the engine's words about a command that was never begun. The words come as output, are taken out of it, and
+    /// need no reader. A piece that is left is the output of a command about which the engine was wrong.
     async fn end_of_words(&mut self) -> Next {
         self.set_ended();
         tokio::select! {
@@ -309,13 +331,13 @@ impl Pump {
         }
     }
 
-    /// The command has ended by itself: from now on it cannot be late.
+    /// Notes that the command has ended by itself: from now on it cannot be late.
     fn set_ended(&mut self) {
-        self.halt.command_ended.store(true, Ordering::Release);
+        self.halt.set_command_ended();
         self.ended_until = Some(Instant::now() + OUTPUT_AFTER_END);
     }
 
-    /// The next piece of the output of a command that has ended or is being ended.
+    /// Returns the next piece of output of a command that has ended or is being ended.
     async fn next_after_end(&mut self) -> Result<Next, EngineError> {
         let now = Instant::now();
         let until = *self.ended_until.get_or_insert(now + OUTPUT_AFTER_END);
@@ -324,14 +346,14 @@ impl Pump {
             biased;
             () = sleep_until(until) => Ok(Next::Cut),
             frame = self.output.next() => frame.transpose().map(Next::from),
-            // Nobody wants it.
+            // Nobody reads any more.
             _ = async { tokio::join!(stdout.closed(), stderr.closed()) } => Ok(Next::End),
             () = sleep_until(now + SILENCE_AT_END) => Ok(Next::Cut),
         }
     }
 }
 
-/// Gives frames to a reader, as it takes them, and then the end of the stream.
+/// Passes frames to a reader as it takes them, and then ends the stream.
 async fn serve(pipe: mpsc::Sender<Bytes>, frames: Vec<Frame>) {
     for frame in frames {
         if pipe.send(frame.data).await.is_err() {

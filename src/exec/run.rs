@@ -108,8 +108,7 @@ impl<'c> Command<'c> {
     ///
     /// # Errors
     ///
-    /// As [`output`](Self::output). By the exec API, [`Error::CannotStart`] comes from [`Child::wait`], since the engine tells no
-    /// sooner.
+    /// As [`output`](Self::output), but [`Error::CannotStart`] comes from [`Child::wait`]: it is not known sooner.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,4 @@
-//! What is often done with a command, in one call each.
+//! Shorthands for frequent uses of a command.
 
 use std::io;
 
@@ -7,18 +7,18 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use super::child::Child;
 use super::command::Command;
 use super::limit::LimitReached;
-use super::stdio::{BrokeOff, ChildStdout};
+use super::streams::{BrokeOff, ChildStdout};
 use crate::container::{Container, Running};
 use crate::error::Error;
 use crate::values::outcome::{ExitStatus, Output};
 
 impl Container<Running> {
-    /// Begins a command in it; see [`Command`].
+    /// Begins a command in the container; see [`Command`].
     pub fn command(&self, program: impl Into<String>) -> Command<'_> {
         Command::in_container(self, program.into())
     }
 
-    /// Runs a command and collects its output, with no limit of time: `c.exec(["sh", "-c", "..."])`.
+    /// Runs a command and collects its output, without a time limit: `c.exec(["sh", "-c", "..."])`.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl Container<Running> {
         A: AsRef<str>,
     {
         let mut argv = argv.into_iter();
-        // An empty program is refused by name.
+        // Without a program, the command is refused as one with an empty program.
         let program = argv.next();
         let program = program.as_ref().map_or("", |program| program.as_ref());
         self.command(program).args(argv).output().await
@@ -68,14 +68,14 @@ pub struct OutputLines<'c> {
     child: Child<'c>,
     reader: Option<BufReader<ChildStdout>>,
     max_line: usize,
-    /// What was read of the next line.
+    /// The part of the next line that was read.
     line: Vec<u8>,
-    /// The rest of a line that was too long is to be dropped.
+    /// Whether the rest of a line that is too long is being dropped.
     skips: bool,
 }
 
 impl<'c> OutputLines<'c> {
-    /// How long a line may be where [`max_line`](Self::max_line) says nothing: 1 MiB.
+    /// How long a line may be where [`max_line`](Self::max_line) sets nothing, in bytes: 1 MiB.
     pub const DEFAULT_MAX_LINE: usize = 1 << 20;
 
     pub(super) fn new(mut child: Child<'c>) -> Self {
@@ -88,7 +88,7 @@ impl<'c> OutputLines<'c> {
         }
     }
 
-    /// Sets how long a line may be, in bytes and without its line end. Default:
+    /// Sets how long a line may be, in bytes, without its line end. Default:
     /// [`DEFAULT_MAX_LINE`](Self::DEFAULT_MAX_LINE).
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
@@ -101,8 +101,8 @@ impl<'c> OutputLines<'c> {
     ///
     /// [`Error::Read`]: the output limit was reached; the output broke off
     /// ([`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof)); or, with
-    /// [`InvalidData`](std::io::ErrorKind::InvalidData), the line is longer than [`max_line`](Self::max_line) or no UTF-8.
-    /// After the latter the next call gives the next line.
+    /// [`InvalidData`](std::io::ErrorKind::InvalidData), the line is longer than [`max_line`](Self::max_line) or not UTF-8.
+    /// After `InvalidData` the next call returns the next line.
     ///
     /// # Cancel safety
     ///
@@ -115,7 +115,7 @@ impl<'c> OutputLines<'c> {
         })
     }
 
-    /// What was read of a line is kept in `self`, so that the future may be dropped.
+    /// Reads a line. The part that was read is kept in `self`, so that the future may be dropped.
     async fn read_line(&mut self) -> io::Result<Option<String>> {
         let Some(reader) = &mut self.reader else {
             return Ok(None);
@@ -125,7 +125,7 @@ impl<'c> OutputLines<'c> {
             let end = data.iter().position(|byte| *byte == b'\n');
             let is_last = data.is_empty();
             if !self.skips {
-                // One byte more than it may have: a `\r` that belongs to its end.
+                // One byte more than the limit: a `\r` that belongs to the line end.
                 let room = self.max_line.saturating_add(1).saturating_sub(self.line.len());
                 let piece = &data[..end.unwrap_or(data.len())];
                 self.line.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -155,7 +155,7 @@ impl<'c> OutputLines<'c> {
         }
     }
 
-    /// Waits for the end; lines that were not read are dropped.
+    /// Waits for the end of the command. Lines that were not read are dropped.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl<'c> OutputLines<'c> {
         self.child.wait().await
     }
 
-    /// The command itself.
+    /// Returns the command itself.
     pub fn child(&mut self) -> &mut Child<'c> {
         &mut self.child
     }
@@ -204,7 +204,7 @@ async fn copy<W: AsyncWrite + Unpin + ?Sized>(
     let Some(mut from) = from else { return Ok(()) };
     let copied = async {
         match tokio::io::copy(&mut from, to).await {
-            // The limit's end is an end, and so is where it broke off: the status tells of it.
+            // A limit and a break of the output count as its end: the status tells of them.
             Err(error) if !LimitReached::is(&error) && !BrokeOff::is(&error) => Err(error),
             _ => to.flush().await,
         }

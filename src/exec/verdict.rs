@@ -1,23 +1,23 @@
-//! What became of a command: [`Verdict`].
+//! How a command ended, or why it was not started: [`Verdict`].
 
 use super::ending::{Proof, is_going, is_gone};
 use crate::container::{Shared, Taint};
 use crate::engine::{EngineError, EngineErrorKind, ExecReport};
 use crate::values::outcome::{ExitStatus, Usage};
 
-/// What became of a command.
+/// How a command ended, or why it was not started.
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
     Ended(ExitStatus, Usage),
-    /// The engine's words.
+    /// The program could not be started, with the engine's words.
     CannotStart(String),
     /// The container was gone before the command was started.
     Gone(EngineError),
-    /// The engine failed, and nobody knows whether the command was started.
+    /// The engine failed, and it is not known whether the command was started.
     Failed(EngineError),
 }
 
-/// How a command ended of which everything is known.
+/// Returns the end of a command with a report.
 pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitStatus, Proof) {
     let proof = if report.all_dead { Proof::Ended } else { Proof::None };
     if report.at_deadline {
@@ -37,24 +37,24 @@ pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitS
     (status, proof)
 }
 
-/// The command was not started, or nobody knows whether it was.
+/// Returns the verdict on a command that was not started, or of which it is not known whether it was.
 pub(super) async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
-    // What it was gone for says more than that it was.
+    // The end of the container's own command says more than its consequence.
     let gone = |error| Verdict::Gone(shared.end_of_command().unwrap_or(error));
     match error.kind() {
-        // Nothing can be started in a container that has just ended, and the engine blames the program.
+        // In a container that has just ended nothing can be started, and the engine blames the program.
         EngineErrorKind::CannotStart if error.is_of_container() || is_going(shared, &error).await => {
             shared.set_taint(Taint::Died);
             (gone(error), Proof::Ended)
         }
         EngineErrorKind::CannotStart => {
-            // What is not known to be the command's own fault would befall the next lease, too.
+            // A reason that does not lie in the command would hold for the next lease too.
             if error.is_of_any_command() || error.is_unexplained() {
                 shared.set_taint(Taint::Broken);
             }
             (Verdict::CannotStart(error.to_string()), Proof::Ended)
         }
-        // Refused in the container's present state: it has ended, or somebody has paused it.
+        // The engine refused in the container's present state: the container has ended, or somebody has paused it.
         EngineErrorKind::Conflict if !is_gone(shared).await => {
             shared.set_taint(Taint::Died);
             (Verdict::Failed(error), Proof::Ended)
@@ -63,17 +63,17 @@ pub(super) async fn not_started(shared: &Shared, error: EngineError) -> (Verdict
             shared.set_taint(Taint::Died);
             (gone(error), Proof::Ended)
         }
-        // A container that ends has nothing left either.
+        // A container that is ending has no resources left either.
         EngineErrorKind::Exhausted if is_gone(shared).await => {
             shared.set_taint(Taint::Died);
             (gone(error), Proof::Ended)
         }
-        // Nor could the next one.
+        // The next command could not be started either.
         EngineErrorKind::Exhausted => {
             shared.set_taint(Taint::Exhausted);
             (Verdict::Failed(error), Proof::Ended)
         }
-        // Refused: nothing was begun.
+        // The engine refused: the command was not begun.
         EngineErrorKind::Rejected | EngineErrorKind::Unsupported => (Verdict::Failed(error), Proof::Ended),
         _ => {
             shared.set_taint(Taint::EngineFailed);

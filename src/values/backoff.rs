@@ -1,4 +1,4 @@
-//! Growing, jittered pauses between attempts.
+//! Growing pauses between retries, with jitter: [`Backoff`].
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ const FIRST: Duration = Duration::from_millis(100);
 /// The longest pause, before jitter.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Pauses that double from 0.1 s to 5 s. Each is shortened at random by up to half, so that many who failed together do
-/// not come back together ("equal jitter").
+/// Pauses that double from 0.1 s to 5 s. Each pause is shortened at random by up to half ("equal jitter"), so that callers that
+/// failed together do not retry together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Counts one more failure and gives the pause after it.
+    /// Counts one more failure and returns the pause after it.
     pub(crate) fn next_delay(&mut self) -> Duration {
         let full = FIRST.saturating_mul(2u32.saturating_pow(self.failures)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         full.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// Back to the first pause, after a success.
+    /// Returns to the first pause, after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -8,8 +8,8 @@ use super::subject::Subject;
 
 /// Tells how a command ended.
 ///
-/// By the exec API a program killed by signal *n* and a program that exits with code 128 + *n* look the same: both are
-/// [`Signaled`](Self::Signaled). The agent tells them apart. A shell exits with 128 + *n* when its last command was killed.
+/// By the exec API, a program that was killed by signal *n* and a program that exits with code 128 + *n* look the same: both are
+/// [`Signaled`](Self::Signaled). The agent distinguishes them. A shell exits with 128 + *n* when its last command was killed.
 ///
 /// # Examples
 ///
@@ -28,7 +28,7 @@ use super::subject::Subject;
 ///     ExitStatus::OutOfMemory => "memory limit exceeded",
 ///     ExitStatus::OutputLimit { .. } => "output limit exceeded",
 ///     ExitStatus::Exited(_) | ExitStatus::Signaled(_) => "runtime error",
-///     _ => "judge again", // nothing is known of the answer itself
+///     _ => "judge again", // the program's own end is not known
 /// };
 /// assert_eq!(verdict, "runtime error");
 /// # Ok(())
@@ -41,8 +41,8 @@ pub enum ExitStatus {
     Exited(i32),
     /// The command was ended by this signal, which was sent from within the container.
     Signaled(i32),
-    /// The command ended by itself with this exit code (128 + *n* for signal *n*), and the end of its output did not come: what
-    /// it printed last may be missing. This is no [`success`](Self::success), whatever the code is.
+    /// The command ended by itself with this exit code (128 + *n* for signal *n*), and the end of its output did not come: its last
+    /// output may be missing. This is no [`success`](Self::success), whatever the code is.
     ///
     /// Only the end of the engine's stream proves that an output is whole. The library waits for that end until nothing has come
     /// for five seconds, and for at most 30 seconds in all. Docker ends the stream at most two seconds after the command, also
@@ -70,8 +70,8 @@ pub enum ExitStatus {
     /// counts the kill.
     ///
     /// - By the agent: known for the command's first process, for a shell that returns its child's end as its own, and for every
-    ///   process that had lost its parent. A process that another process waited for counts as the command's if no process of
-    ///   anybody else was in the container while the command ran.
+    ///   process that had lost its parent. A process that another process waited for counts as the command's if no other
+    ///   command had a process in the container meanwhile.
     /// - With [writable control groups](crate::ContainerSpec::writable_cgroups): exact, since the kernel counts for each command.
     /// - By the exec API: the engine's event names the container only. A command that ended by SIGKILL, or whose shell reports
     ///   that, counts as the one that was killed. Any other command counts if it was the only one at that time, in a container
@@ -81,8 +81,8 @@ pub enum ExitStatus {
     ContainerGone,
     /// [`Child::kill`](crate::Child::kill) ended the command.
     Killed,
-    /// The end is not known: the engine stopped answering, or its answers make no sense. The command may have run to its end, and
-    /// its output may be cut.
+    /// The end is not known: the engine stopped answering, or its answers make no sense. The command may have run to its end. Its
+    /// output may be cut.
     Unknown,
 }
 

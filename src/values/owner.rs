@@ -1,8 +1,8 @@
-//! Which process a container belongs to, in words that let another process prove that it is dead.
+//! The process that owns a container, in a form by which another process can prove that the owner is dead: [`Owner`].
 //!
-//! A pid says nothing: numbers are used again, and every pid namespace and every machine has its own. With the kernel's
-//! boot id, the pid namespace and the start time it names one process for ever. Source: proc(5) of Linux. Elsewhere
-//! nobody is ever proven dead.
+//! A pid alone is not enough: pids are used again, and every pid namespace and every machine has its own. With the kernel's boot
+//! id, the pid namespace and the start time, a pid names one process for ever. Source: proc(5) of Linux. On other systems no
+//! process is ever proven dead.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -11,28 +11,27 @@ use std::str::FromStr;
 
 use parking_lot::Mutex;
 
-/// One process of one boot of one machine.
+/// One process, of one boot of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     boot: String,
     pid_namespace: u64,
     pid: u32,
-    /// In clock ticks since boot.
+    /// The start time, in clock ticks since boot.
     start: u64,
 }
 
-/// The value of the label [`OWNER`](crate::labels::OWNER) on what this process makes: "unknown" where the system does not
-/// tell.
+/// Returns the value of the label [`OWNER`](crate::labels::OWNER) for this process: "unknown" where the system does not tell.
 ///
 /// # Errors
 ///
-/// The system would tell, and could not be asked now: no descriptor could be had.
+/// The system could not be asked now, e.g. because no file descriptor is left.
 pub(crate) fn label() -> io::Result<String> {
     Ok(Owner::this()?.map_or("unknown".to_owned(), |owner| owner.to_string()))
 }
 
 impl Owner {
-    /// This process; `None` where the system does not tell. What it tells is remembered, and a failure is not.
+    /// Returns this process; `None` where the system does not tell. The answer is remembered; a failure is not.
     pub(crate) fn this() -> io::Result<Option<Self>> {
         static THIS: Mutex<Option<Owner>> = Mutex::new(None);
 
@@ -47,7 +46,7 @@ impl Owner {
     fn read_this() -> io::Result<Option<Self>> {
         let told = Self::ask();
         match told {
-            // There is no such `/proc`, now and later.
+            // The system has no such `/proc`, and never will.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             told => told,
         }
@@ -61,7 +60,7 @@ impl Owner {
             return Ok(None);
         };
         let pid = std::process::id();
-        // Else `/proc` is that of another pid namespace, and what it says of pids is of no use.
+        // With another pid, `/proc` shows another pid namespace, and its pids prove nothing.
         Ok((stat.pid == pid).then(|| Self {
             boot: boot.trim().to_owned(),
             pid_namespace,
@@ -70,14 +69,14 @@ impl Owner {
         }))
     }
 
-    /// Whether it is certain that this process has ended. Said only of processes of the same boot of the same machine and
-    /// the same pid namespace as this one.
+    /// Returns whether it is certain that the process has ended. That is only known of processes of the same boot and the same pid
+    /// namespace as this process.
     pub(crate) fn is_proven_dead(&self) -> bool {
         let Ok(Some(this)) = Self::this() else { return false };
         if self.boot != this.boot || self.pid_namespace != this.pid_namespace {
             return false;
         }
-        // A mount option of `/proc` (hidepid) can hide the processes of others; pid 1 is always there to be seen.
+        // A mount option of `/proc` (hidepid) can hide the processes of other users. Without it, pid 1 is visible.
         if Stat::read(Path::new("/proc/1")).is_none() {
             return false;
         }
@@ -85,7 +84,7 @@ impl Owner {
         match Stat::read(Path::new(&dir)) {
             None => matches!(Path::new(&dir).try_exists(), Ok(false)),
             Some(stat) if stat.start != self.start => true,
-            // Ended, and not waited for by its parent. A first thread that ended alone looks the same.
+            // A zombie has ended. A process whose first thread ended alone looks the same, but has other threads.
             Some(stat) => {
                 let threads = std::fs::read_dir(format!("{dir}/task")).map_or(usize::MAX, Iterator::count);
                 matches!(stat.state, 'Z' | 'X') && threads <= 1
@@ -99,7 +98,7 @@ fn namespace_number(link: &Path) -> Option<u64> {
     number.parse().ok()
 }
 
-/// What is needed of `/proc/PID/stat`.
+/// The fields of `/proc/PID/stat` that are used here.
 pub(crate) struct Stat {
     pid: u32,
     state: char,
@@ -116,7 +115,7 @@ impl FromStr for Stat {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        // The program's name stands in parentheses, and may have some of its own, and spaces.
+        // The program's name is in parentheses, and may have parentheses and spaces in it.
         let (pid, rest) = text.split_once(" (").ok_or(())?;
         let (_, rest) = rest.rsplit_once(") ").ok_or(())?;
         let mut fields = rest.split(' ');
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_same_after_it_was_written_and_read() {
+    fn an_owner_is_the_same_after_it_was_written_and_read() {
         assert_eq!(this().to_string().parse(), Ok(this()));
         for bad in ["", "unknown", "a.1.2", "a.1.2.x", ".1.2.3", "a.1.2.3.4"] {
             assert!(bad.parse::<Owner>().is_err(), "{bad}");
@@ -180,22 +179,22 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_spaces_and_parentheses_does_not_confuse() {
+    fn a_program_name_may_have_spaces_and_parentheses() {
         let rest = "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 777 19";
         let stat: Stat = format!("42 (a) S (b c) Z {rest}").parse().unwrap();
         assert_eq!((stat.pid, stat.state, stat.start), (42, 'Z', 777));
     }
 
     #[test]
-    fn only_what_can_be_known_is_said() {
+    fn only_a_process_of_this_boot_and_namespace_is_proven_dead() {
         assert!(!this().is_proven_dead());
-        // The pid was given to another process since.
+        // The pid was used again since.
         let earlier = Owner {
             start: this().start - 1,
             ..this()
         };
         assert!(earlier.is_proven_dead());
-        // Elsewhere, or at another time: who knows.
+        // Of another machine, another boot or another namespace nothing is known.
         assert!(
             !Owner {
                 boot: "another".into(),

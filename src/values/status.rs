@@ -1,8 +1,8 @@
-//! A pool in numbers, and how its commands and its containers are tied to this process.
+//! The counts of a pool, how its commands are run, and how its containers are tied to this process.
 
 use std::fmt;
 
-/// Counts the containers of a pool, by where they are at one moment.
+/// Counts the containers of a pool at one moment.
 ///
 /// # Examples
 ///
@@ -28,7 +28,7 @@ pub struct Status {
     pub in_use: usize,
     /// Containers that are being created.
     pub creating: usize,
-    /// Containers between two leases: being removed, to be replaced.
+    /// Containers that are being removed after a lease, to be replaced.
     pub recycling: usize,
     /// The most containers that the pool may have.
     pub max_total: usize,
@@ -36,18 +36,18 @@ pub struct Status {
     pub waiting: usize,
     /// How commands are run, and why.
     pub exec: ActiveExec,
-    /// How sure it is that the containers end with this process, and why.
+    /// How sure it is that the containers end with this process, and why not surer.
     pub lifeline: Lifeline,
-    /// Which control groups the containers have, as the newest of them tells.
+    /// Which control groups the containers have, as the newest container tells.
     pub cgroups: Cgroups,
-    /// What has happened since the pool was built.
+    /// The events since the pool was built.
     pub lifetime: Counters,
 }
 
-/// Counts what has happened in a pool since it was built.
+/// Counts the events in a pool since it was built.
 ///
-/// `created + adopted == removed + taken + idle + in_use + recycling`, where `recycling` leaves out failed creations that are
-/// being removed.
+/// `created + adopted == removed + taken + idle + in_use + recycling`. Failed creations that are being removed count in
+/// [`Status::recycling`], and not in this sum.
 ///
 /// # Examples
 ///
@@ -72,17 +72,17 @@ pub struct Counters {
     pub adopted: u64,
     /// Creations that failed.
     pub create_failures: u64,
-    /// Leases that were begun; also those of an acquire that was dropped while its container was being handed to it.
+    /// Leases that were begun, including those of an acquire that was dropped at the moment it got its container.
     pub lent: u64,
     /// Leases after which the container could be lent again.
     pub returned: u64,
-    /// Leases after which the container had to go: discarded, tainted, or under [`Reuse::Never`](crate::Reuse::Never).
+    /// Leases after which the container was replaced: discarded, tainted, or under [`Reuse::Never`](crate::Reuse::Never).
     pub discarded: u64,
-    /// Containers taken out for good by [`into_inner`](crate::PooledContainer::into_inner).
+    /// Containers that [`into_inner`](crate::PooledContainer::into_inner) took out of the pool for good.
     pub taken: u64,
-    /// Containers removed, for whatever reason.
+    /// Containers that were removed, for any reason.
     pub removed: u64,
-    /// Acquires that found no container in their time.
+    /// Acquires that reached their deadline.
     pub acquire_timeouts: u64,
 }
 
@@ -114,7 +114,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// How commands are run, once that is decided.
+/// Tells how commands are run, once that is decided.
 ///
 /// # Examples
 ///
@@ -138,11 +138,11 @@ impl fmt::Display for Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ActiveExec {
-    /// By the agent.
+    /// The agent runs the commands.
     Agent,
-    /// By the engine's exec API.
+    /// The engine's exec API runs the commands.
     Docker {
-        /// Why not by the agent.
+        /// The reason for which the agent does not.
         why: &'static str,
     },
 }
@@ -153,14 +153,13 @@ impl Default for ActiveExec {
     }
 }
 
-/// Why commands are run by the engine where nothing else was said.
+/// The reason for the exec API where no other was set.
 pub(crate) const ASKED_FOR: &str = "it was asked for";
 
-/// What ties a container to the process that owns it: how sure it is that the container ends with its owner, also when the
-/// owner is killed.
+/// Tells how sure it is that a container ends with the process that owns it, also when the owner is killed.
 ///
-/// PID 1 reads a standard input that the owner holds open, and ends when that does. What runs in the container may try to
-/// keep PID 1 from ending.
+/// PID 1 reads a standard input that the owner holds open, and ends at its end-of-file. Programs in the container may try to keep
+/// PID 1 from ending.
 ///
 /// # Examples
 ///
@@ -185,25 +184,25 @@ pub(crate) const ASKED_FOR: &str = "it was asked for";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lifeline {
-    /// PID 1 is the library's agent. Nothing that runs in the container can signal, stop or trace it, as whatever user.
+    /// PID 1 is the library's agent. No program in the container can signal, stop or trace the agent, whatever its user.
     Agent,
     /// A command could keep the container running after its owner.
     ///
-    /// Where PID 1 is the agent, a command that runs as root could freeze it by a control group: Podman lets programs make
-    /// user namespaces, in which they get at the groups of the container, and so do some settings of security.
+    /// Where PID 1 is the agent, a command that runs as root could freeze the agent by a control group: Podman, and some security
+    /// settings, let programs make user namespaces, in which they reach the groups of the container.
     ///
-    /// Else PID 1 is the image's `cat`. The container ends with its owner unless a command in it prevents that: one that runs as
-    /// root, or as anybody with `CAP_KILL` or `CAP_SYS_PTRACE`, can stop `cat`.
+    /// Otherwise PID 1 is the image's `cat`. A command that runs as root, or with `CAP_KILL` or `CAP_SYS_PTRACE`, can stop `cat`,
+    /// and the container then outlives its owner.
     ///
-    /// Where the commands' own user is not root, `cat` runs as a user and a group of its own (65525), which no command is
-    /// given. Commands of that user and of others but root can then do nothing to it.
+    /// Where the commands' own user is not root, `cat` runs as a user and a group of its own (65525), which no command gets.
+    /// Then only commands that run as root can stop `cat`.
     Weak {
-        /// Why.
+        /// The reason.
         why: &'static str,
     },
-    /// There is none: the container stays until somebody removes it.
+    /// There is no lifeline: the container stays until somebody removes it.
     None {
-        /// Why there is none.
+        /// The reason.
         why: &'static str,
     },
 }
@@ -216,14 +215,16 @@ impl Default for Lifeline {
     }
 }
 
-/// The control groups that a container has, as its PID 1 sees them, where that is the agent. They decide how exactly it is
-/// known what a command has used and what it died of.
+/// Tells which control groups a container has, as its PID 1 sees them, where that is the agent. They decide how exactly the usage
+/// of a command and the reason for its end are known.
 ///
-/// Of `memory.events`, kills are counted by `oom_kill`, which the kernel raises for each process, also where it ends a whole
-/// group (`memory.oom.group`). `oom_group_kill` is not read, since nobody could tell of it: a group that is ended whole is the
-/// container's, as its runtime or the machine's administrator has set it, and PID 1 ends with it. A command is then
-/// [`ContainerGone`](crate::ExitStatus::ContainerGone), or [`OutOfMemory`](crate::ExitStatus::OutOfMemory) where the engine's event
-/// tells. The groups of commands are never ended whole.
+/// Kills for memory are counted by `oom_kill` in `memory.events`, which the kernel raises for each process, also where it kills
+/// a whole group (`memory.oom.group`).
+///
+/// `oom_group_kill` is not read: only the container's own group can be killed as a whole, where its runtime or the machine's
+/// administrator has set that, and PID 1 ends with it. A command is then
+/// [`ContainerGone`](crate::ExitStatus::ContainerGone), or [`OutOfMemory`](crate::ExitStatus::OutOfMemory) where the engine's
+/// event tells. The groups of commands are never killed as a whole.
 ///
 /// # Examples
 ///
@@ -247,13 +248,13 @@ impl Default for Lifeline {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cgroups {
-    /// There is no container yet, its PID 1 is not the agent, or its runtime shows none there.
+    /// There is no container yet, its PID 1 is not the agent, or its runtime shows no control groups.
     #[default]
     Unknown,
-    /// Version 1. The kernel counts its kills for memory in the container. Whose process was killed is found out by the
-    /// rules of [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory).
+    /// Version 1. The kernel counts the kills for memory in the container. The rules of
+    /// [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory) say whose process was killed.
     V1,
-    /// Version 2, read only: what engines give. The same is known as with version 1.
+    /// Version 2, read only, which is the default of engines. The same is known as with version 1.
     V2ReadOnly,
     /// Version 2, and each command has a group of its own: see
     /// [`writable_cgroups`](crate::ContainerSpec::writable_cgroups).

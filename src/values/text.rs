@@ -1,23 +1,22 @@
-//! Text that somebody else has written: an engine, a registry, a helper, a program in a container. It ends up in errors and
-//! logs, which are printed to terminals and parsed line by line.
+//! Text from outside: of an engine, a registry, a helper program, a program in a container. Such text gets into errors and logs,
+//! which are printed to terminals and parsed line by line.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The longest text kept of it, in bytes.
+/// The longest text that is kept, in bytes.
 pub(crate) const MAX: usize = 2048;
 
-/// What stands for the part that was cut out.
+/// The mark for the part that was cut out.
 const CUT: &str = " … ";
 
-/// Makes a text harmless to print: one line of at most [`MAX`] bytes, in which what terminals obey or do not show is
-/// escaped as Rust does it. Of one that is longer the beginning and the end are kept. Harmless text stays as it is, so
-/// that doing it twice is the same as once.
+/// Makes a text harmless to print: one line of at most [`MAX`] bytes, in which characters that terminals obey or do not show are
+/// escaped as in Rust. A longer text keeps its beginning and its end. Idempotent: harmless text stays as it is.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX && !text.chars().any(is_harmful) {
         return Cow::Borrowed(text);
     }
-    // What is cut away need not be escaped.
+    // Shortened first: the middle need not be escaped.
     let mut clean = String::with_capacity(MAX);
     for c in shorten(text, MAX).chars() {
         if is_harmful(c) {
@@ -26,7 +25,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
             clean.push(c);
         }
     }
-    // Escapes are longer than what they stand for.
+    // Shortened again: escapes are longer than the characters.
     Cow::Owned(shorten(&clean, MAX).into_owned())
 }
 
@@ -42,8 +41,8 @@ pub(crate) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned([&text[..first], CUT, &text[last..]].concat())
 }
 
-/// Control characters (C0, DEL and C1), ends of lines and paragraphs, and what changes the direction of text or is not
-/// shown at all.
+/// Returns whether a terminal or a log would misread the character: control characters (C0, DEL and C1), ends of lines and
+/// paragraphs, and characters that change the direction of text or are not shown.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -56,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_terminals_obey_is_escaped_and_the_rest_stays() {
+    fn characters_that_terminals_obey_are_escaped_and_others_stay() {
         for text in ["", "plain", "a\\n b", "größe 大小", "`x` = \"y\""] {
             assert!(matches!(clean(text), Cow::Borrowed(same) if same == text), "{text}");
         }
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn length_is_bounded_and_both_ends_are_kept() {
+    fn a_long_text_is_bounded_and_keeps_both_ends() {
         for text in [
             "x".repeat(1 << 20),
             "\x1b".repeat(5000),

@@ -1,5 +1,5 @@
-//! Wakers of the user's, which may panic where they are called: in a task of the library's, or in the driver of its
-//! runtime, which would never run again.
+//! Guards against the caller's wakers: a waker that panicked in a background task would end the task, and in the driver of the
+//! library's runtime the runtime.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,17 +7,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
-/// Hands out, in place of a waker of the user's, one that does not panic. Kept with the future or stream that is polled.
+/// Replaces the caller's waker by one that does not panic. Kept with the future or stream that is polled.
 #[derive(Debug, Default)]
 pub(crate) struct Guarded(Option<(Arc<Quiet>, Waker)>);
 
 impl Guarded {
-    /// Returns the waker to poll with. A new one is made only when the user's is another one.
-    pub(crate) fn waker(&mut self, users: &Waker) -> &Waker {
+    /// Returns the waker to poll with. A new one is made only when the caller's waker has changed.
+    pub(crate) fn waker(&mut self, callers: &Waker) -> &Waker {
         let known = self.0.take();
-        let known = known.filter(|(quiet, _)| quiet.0.as_ref().is_some_and(|waker| waker.will_wake(users)));
+        let known = known.filter(|(quiet, _)| quiet.0.as_ref().is_some_and(|waker| waker.will_wake(callers)));
         let (_, waker) = self.0.insert(known.unwrap_or_else(|| {
-            let quiet = Arc::new(Quiet(Some(users.clone())));
+            let quiet = Arc::new(Quiet(Some(callers.clone())));
             (quiet.clone(), quiet.into())
         }));
         waker
@@ -31,7 +31,7 @@ pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> T {
     poll_fn(|cx| future.as_mut().poll(&mut Context::from_waker(guard.waker(cx.waker())))).await
 }
 
-/// The user's waker; `None` only while it is dropped.
+/// The caller's waker; `None` only while it is dropped.
 #[derive(Debug)]
 struct Quiet(Option<Waker>);
 

@@ -52,6 +52,7 @@ fn public_types_are_send_and_plain_data_compares() {
     plain::<Progress>();
     plain::<FieldError>();
     plain::<CommandError>();
+    plain::<Subject>();
     plain::<LimitReached>();
     plain::<Capabilities>();
     plain::<ContainerReport>();
@@ -67,6 +68,9 @@ fn public_types_are_send_and_plain_data_compares() {
     fn streamed<T: Debug + Send>() {}
     streamed::<Child<'_>>();
     streamed::<OutputLines<'_>>();
+    streamed::<OwnedChild<PooledContainer>>();
+    streamed::<OwnedChild<Arc<PooledContainer>>>();
+    streamed::<OwnedChild<Container<Running>>>();
     streamed::<ChildStdin>();
     streamed::<ChildStdout>();
     streamed::<ChildStderr>();
@@ -122,6 +126,11 @@ fn every_future_is_send(builder: PoolBuilder, engine: Arc<dyn Engine>, runtime: 
     drop(sent(command.lines()));
     drop(sent(command.run_to(&mut Vec::new(), &mut tokio::io::sink())));
     drop(sent(command.spawn()));
+    drop(sent(command.spawn_owned(made::<PooledContainer>())));
+    drop(sent(Command::new("true").spawn_owned(Arc::new(running))));
+    let mut child: OwnedChild<PooledContainer> = made();
+    drop(sent(child.wait()));
+    drop(sent(child.wait_with_output()));
     let mut child: Child<'_> = made();
     drop(sent(child.wait()));
     drop(sent(child.signal(made())));

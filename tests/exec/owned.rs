@@ -147,9 +147,14 @@ async fn a_command_that_cannot_run_returns_its_guard_to_the_pool() {
     assert_eq!(pool.in_use(), 0);
     let lease = pool.acquire().await.unwrap();
     assert_eq!(lease.id(), id);
-    let error = Command::new("no-such-program").spawn_owned(lease).await.unwrap_err();
+    let mut child = Command::new("no-such-program").spawn_owned(lease).await.unwrap();
+    let error = child.wait().await.unwrap_err();
     assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
-    assert_eq!(error.pool(), Some(pool.name()));
+    assert_eq!(
+        (error.pool(), error.program()),
+        (Some(pool.name()), Some("no-such-program"))
+    );
+    drop(child);
     assert_eq!(pool.acquire().await.unwrap().id(), id);
     pool.shutdown().await.unwrap();
 }

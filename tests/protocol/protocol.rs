@@ -97,7 +97,12 @@ fn check(what: &str, begun: Instant, error: &Error, expected: Kind) {
     let gone = matches!(error, Error::ContainerGone { .. });
     assert_eq!(error.is_retryable(), retryable || gone, "{what}: {error:?}");
     assert_eq!(error.is_timeout(), expected == Kind::Timeout, "{what}: {error:?}");
-    assert!(std::error::Error::source(error).is_some(), "{what}: {error:?}");
+    // The cause's words are the error's own.
+    let cause = error.engine_error().map(ToString::to_string).unwrap_or_default();
+    assert!(
+        !cause.is_empty() && error.to_string().contains(&cause),
+        "{what}: {error}"
+    );
     assert_no_panics();
 }
 

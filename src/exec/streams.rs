@@ -1,0 +1,305 @@
+//! The ends of a running command's standard streams.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+
+use super::halt::{Halt, Stop};
+use super::limit::{Budget, LimitReached, Limited};
+use super::stdio::OnLimit;
+use crate::runtime::Home;
+use crate::values::waker::Guarded;
+
+/// The writing end of a command's standard input.
+///
+/// `shutdown()` sends end-of-file to the command; to a terminal the library types it, see
+/// [`Command::tty`](crate::Command::tty). Dropping the writer does the same in a background task, a moment later.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::Stdio;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use dockerpool::testing::{FakeEngine, FakeProcess};
+/// # let engine = FakeEngine::new();
+/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
+/// # let c = pool.acquire().await?;
+/// let mut child = c.command("sort").stdin(Stdio::piped()).spawn().await?;
+/// let mut stdin = child.stdin.take().expect("it was asked for");
+/// for line in ["b\n", "a\n"] {
+///     stdin.write_all(line.as_bytes()).await?;
+/// }
+/// stdin.shutdown().await?; // end-of-file: now `sort` can begin
+/// assert!(stdin.write_all(b"c\n").await.is_err());
+/// assert!(child.wait().await?.success());
+/// # Ok(())
+/// # }
+/// ```
+pub struct ChildStdin {
+    inner: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    runtime: Home,
+    waker: Guarded,
+}
+
+impl ChildStdin {
+    pub(super) fn new(inner: Box<dyn AsyncWrite + Send + Unpin>, runtime: Home) -> Self {
+        Self {
+            inner: Some(inner),
+            runtime,
+            waker: Guarded::default(),
+        }
+    }
+
+    /// Polls the writer within the runtime.
+    fn poll<T>(
+        &mut self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(Pin<&mut (dyn AsyncWrite + Send + Unpin)>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let _entered = self.runtime.enter();
+        let mut cx = Context::from_waker(self.waker.waker(cx.waker()));
+        poll(Pin::new(inner.as_mut()), &mut cx)
+    }
+}
+
+impl Drop for ChildStdin {
+    fn drop(&mut self) {
+        // A writer that is merely dropped would leave the command waiting: the engine must be told.
+        if let Some(mut inner) = self.inner.take() {
+            drop(self.runtime.spawn(async move {
+                let _ = tokio::io::AsyncWriteExt::shutdown(&mut inner).await;
+            }));
+        }
+    }
+}
+
+impl AsyncWrite for ChildStdin {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(cx, |inner, cx| inner.poll_write(cx, buf))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, |inner, cx| inner.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.inner.is_some() {
+            ready!(self.poll(cx, |inner, cx| inner.poll_shutdown(cx)))?;
+            self.inner = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for ChildStdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildStdin").finish_non_exhaustive()
+    }
+}
+
+/// The reading end of one output, which the pump fills.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pieces: mpsc::Receiver<Bytes>,
+    halt: Arc<Halt>,
+}
+
+/// The error that a reader gets in place of end-of-file where the output broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the output broke off: the engine did not give its end")]
+pub(super) struct BrokeOff;
+
+impl BrokeOff {
+    pub(super) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+impl Stream for Pipe {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(match ready!(self.pieces.poll_recv(cx)) {
+            Some(data) => Some(Ok(data)),
+            None if self.halt.broke_off() => Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, BrokeOff))),
+            None => None,
+        })
+    }
+}
+
+/// A pipe under two limits: its own, and the one that both outputs share.
+#[derive(Debug)]
+pub(super) struct Reader {
+    inner: Limited<Limited<StreamReader<Pipe, Bytes>>>,
+    on_limit: OnLimit,
+    halt: Arc<Halt>,
+    truncated: bool,
+    /// Whether the limit of both outputs is the library's default.
+    is_default: bool,
+    waker: Guarded,
+}
+
+impl Reader {
+    pub(super) fn new(
+        pipe: mpsc::Receiver<Bytes>,
+        own_limit: Option<u64>,
+        shared: Budget,
+        on_limit: OnLimit,
+        halt: Arc<Halt>,
+    ) -> Self {
+        let pipe = Pipe {
+            pieces: pipe,
+            halt: halt.clone(),
+        };
+        let pipe = Limited::new(StreamReader::new(pipe), own_limit.unwrap_or(u64::MAX));
+        Self {
+            inner: Limited::with_budget(pipe, shared),
+            on_limit,
+            halt,
+            truncated: false,
+            is_default: false,
+            waker: Guarded::default(),
+        }
+    }
+
+    /// Replaces the limit of both outputs by the library's default.
+    pub(super) fn under_default(self, shared: Budget) -> Self {
+        Self {
+            inner: Limited::with_budget(self.inner.into_inner(), shared),
+            is_default: true,
+            ..self
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // The task of the pump calls this waker.
+        let cx = &mut Context::from_waker(self.waker.waker(cx.waker()));
+        let reached = match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
+            Err(error) if LimitReached::is(&error) => error,
+            result => return Poll::Ready(result),
+        };
+        if !self.truncated {
+            // A command that printed exactly its limit was not cut. Looking ahead takes nothing.
+            let pipe = self.inner.get_mut().get_mut();
+            if ready!(Pin::new(&mut *pipe).poll_fill_buf(cx))?.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            // Nobody reads any more: the pump drops the rest, and does not wait for room.
+            pipe.get_mut().pieces.close();
+            self.truncated = true;
+        }
+        match self.on_limit {
+            OnLimit::Kill => {
+                // Either of two limits was reached: that of both outputs, or that of this one.
+                let is_default = self.is_default && self.inner.is_truncated();
+                let limit = LimitReached::of(&reached).map_or(0, LimitReached::limit);
+                self.halt.request(Stop::OutputLimit { limit, is_default });
+                Poll::Ready(Err(reached))
+            }
+            OnLimit::Truncate => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+macro_rules! child_output {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// - At the output limit, a read ends the command and fails with an [`io::Error`] that holds a [`LimitReached`]; under
+        ///   [`OnLimit::Truncate`] a read returns end-of-file.
+        /// - If the output broke off though nobody ended the command, the last read fails with
+        ///   [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): see [`ExitStatus::Incomplete`](crate::ExitStatus::Incomplete).
+        /// - A command whose output is not read stalls; its output is not gathered in memory.
+        ///
+        /// Dropping the reader drops the rest of the output.
+        #[derive(Debug)]
+        pub struct $name(pub(super) Reader);
+
+        impl $name {
+            /// Returns whether a read has met the output limit while there was more output.
+            pub fn is_truncated(&self) -> bool {
+                self.0.truncated
+            }
+        }
+
+        impl AsyncRead for $name {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                self.0.poll_read(cx, buf)
+            }
+        }
+    };
+}
+
+child_output! {
+    /// The standard output of a command.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::{AsyncBufReadExt, BufReader};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = dockerpool::testing::FakeEngine::new();
+    /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("one\ntwo\n"));
+    /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+    /// # let c = pool.acquire().await?;
+    /// let mut child = c.command("make").arg("all").spawn().await?;
+    /// let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    /// let mut count = 0;
+    /// while let Some(line) = lines.next_line().await? {
+    ///     count += 1;
+    ///     println!("{count}: {line}");
+    /// }
+    /// assert_eq!(count, 2);
+    /// # assert!(child.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Reading
+    ChildStdout
+}
+
+child_output! {
+    /// The standard error of a command.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let engine = dockerpool::testing::FakeEngine::new();
+    /// # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stderr("one\ntwo\n"));
+    /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine)).build().await?;
+    /// # let c = pool.acquire().await?;
+    /// let mut child = c.command("make").arg("all").spawn().await?;
+    /// drop(child.stdout.take()); // unread output would hold up the command
+    /// let mut warnings = String::new();
+    /// child.stderr.take().expect("it is piped").read_to_string(&mut warnings).await?;
+    /// assert_eq!(warnings, "one\ntwo\n");
+    /// # assert!(child.wait().await?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Reading
+    ChildStderr
+}
