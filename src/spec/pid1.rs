@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::container_spec::ContainerSpec;
 use super::merge::merge;
+use super::raw_config;
 use super::resolve::{Decided, NOT_DECIDED, OWN_COMMAND, Resolved, resolve};
 use crate::agent::{self, AgentFile, ExecVia};
 use crate::engine::{
@@ -31,10 +32,11 @@ pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(
         .0
         .host_config
         .and_then(|host| host.userns_mode);
-    if userns.is_some_and(|mode| !matches!(&*mode, "" | "host")) {
-        return problem(
-            "does not go with a userns_mode: the control groups could be those of the commands' user".to_owned(),
-        );
+    if let Some(mode) = userns.filter(|mode| !matches!(&**mode, "" | "host")) {
+        return problem(format!(
+            "does not go with host_config.userns_mode, which is {mode:?}: the control groups could be those of the commands' \
+             user. Leave out one of the two"
+        ));
     }
     if info.cgroup_version == Some(1) {
         return problem("the engine's machine has cgroup v1, and this needs cgroup v2".to_owned());
@@ -342,7 +344,7 @@ pub(crate) fn find_command(spec: &ContainerSpec, image: &ImageInfo) -> Result<Op
 /// Returns the command that would be PID 1 without the library, in the engine's way: an entrypoint of the spec takes the place of
 /// the image's entrypoint and arguments, and arguments of the spec take the place of the image's arguments.
 fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) -> Vec<String> {
-    let raw = &spec.docker_config;
+    let (raw, _) = raw_config::of(spec);
     let (program, arguments) = match (&spec.cmd, &raw.entrypoint, &raw.cmd) {
         (Some(cmd), ..) => (cmd.clone(), Vec::new()),
         (None, Some(entrypoint), cmd) => (entrypoint.clone(), cmd.clone().unwrap_or_default()),
