@@ -64,3 +64,50 @@ fn no_room_uses_a_later_room() {
     }
     assert!(against.is_empty(), "{against:#?}");
 }
+
+/// The files of the pool's room. Each file may use only the files before it.
+const POOL: [&str; 26] = [
+    "reuse",
+    "idle",
+    "item",
+    "identity",
+    "backend",
+    "report",
+    "roster",
+    "creations",
+    "pace",
+    "ending",
+    "lifetime",
+    "watchdog",
+    "core",
+    "deaths",
+    "creating",
+    "removing",
+    "reclaim",
+    "adopt",
+    "sweep",
+    "maintainer",
+    "guard",
+    "pool",
+    "refresh",
+    "builder",
+    "lifetime_settings",
+    "mod",
+];
+
+#[test]
+fn no_file_of_the_pool_uses_a_later_file() {
+    let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pool");
+    let place = |file: &str| POOL.iter().position(|known| *known == file);
+    let mut found = Vec::new();
+    files(&room, &mut found);
+    for file in &found {
+        let inside = file.strip_prefix(&room).unwrap();
+        let name = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        let own = place(name).unwrap_or_else(|| panic!("{name} is not in POOL"));
+        let code = std::fs::read_to_string(file).unwrap().replace("super::", "crate::");
+        for other in named(&code) {
+            assert!(place(&other).is_none_or(|other| other <= own), "{name} uses {other}");
+        }
+    }
+}
