@@ -28,6 +28,7 @@ use bollard::Docker;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{Container, ContainerSpec, DockerEngine, ExecVia, Running};
 use futures_util::StreamExt;
 use futures_util::future::join_all;

@@ -144,6 +144,10 @@
 //! - `agent` (on by default): builds the [agent](ExecVia) with the library, with the same compiler. Where it cannot be built, the
 //!   build says why, and the library works without it. [`agent_path`](ContainerSpec::agent_path) takes one that was built elsewhere.
 //! - `tls` (on by default): engines behind TLS, see [`Endpoint::tls`].
+//! - `bollard-0_21`: the types of the crate [`bollard`], version 0.21, in the public interface:
+//!   `DockerEngine::bollard` and `DockerEngine::from_bollard` for calls that this library does not make, and the setters
+//!   `docker_config` and `host_config` beside [`raw_config`](ContainerSpec::raw_config). A library that depends on this one should
+//!   do without: the feature goes when bollard's next version comes.
 //! - `testing`: [`FakeEngine`], an engine in memory that fails, hangs and dawdles on request.
 //!
 #![cfg_attr(feature = "testing", doc = "[`FakeEngine`]: testing::FakeEngine")]
@@ -168,6 +172,27 @@ mod values;
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::engine::fake::{Answer, Call, FakeEngine, FakeProcess};
+
+    /// Has the agent reached through the engine alone, as where its socket cannot be had. For the library's own tests.
+    #[doc(hidden)]
+    pub trait WithoutAgentSocket {
+        /// Returns the same, without the socket.
+        #[must_use]
+        fn without_agent_socket(self) -> Self;
+    }
+
+    impl WithoutAgentSocket for crate::ContainerSpec {
+        fn without_agent_socket(mut self) -> Self {
+            self.without_agent_socket = true;
+            self
+        }
+    }
+
+    impl WithoutAgentSocket for crate::PoolBuilder {
+        fn without_agent_socket(self) -> Self {
+            self.map_spec(WithoutAgentSocket::without_agent_socket)
+        }
+    }
 }
 
 pub use agent::ExecVia;

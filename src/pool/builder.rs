@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig};
 use futures_util::future::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle as RuntimeHandle;
@@ -29,16 +27,15 @@ use super::pool::{Inner, Pool};
 use super::report::Reporter;
 use super::reuse::Reuse;
 use super::roster::Roster;
-use crate::agent::ExecVia;
 use crate::container::{DEFAULT_CALL_TIMEOUT, GiveUp, Handle};
 use crate::engine::{
     DockerEngine, Engine, EngineError, EngineErrorKind, EngineInfo, ImageInfo, LimitSupport, Network, Plan, Progress,
-    ProgressFn, PullPolicy, RegistryAuth,
+    ProgressFn,
 };
 use crate::error::{Error, ErrorFn, FieldError};
 use crate::runtime::Home;
 use crate::runtime::bounded;
-use crate::spec::{self, ContainerSpec, Decided, Resolved, resolve};
+use crate::spec::{self, ContainerSpec, Decided, Resolved, resolve, setters};
 use crate::values::labels;
 use crate::values::owner;
 
@@ -449,7 +446,7 @@ impl PoolBuilder {
     }
 }
 
-/// The setters of [`ContainerSpec`], forwarded.
+/// The setters of [`ContainerSpec`].
 impl PoolBuilder {
     /// The image, as `[registry/]name[:tag][@sha256:digest]`. Required.
     pub fn image(mut self, image: impl Into<String>) -> Self {
@@ -457,147 +454,14 @@ impl PoolBuilder {
         self
     }
 
-    /// See [`ContainerSpec::cmd`].
-    pub fn cmd<I, A>(self, cmd: I) -> Self
-    where
-        I: IntoIterator<Item = A>,
-        A: AsRef<str>,
-    {
-        self.map_spec(|spec| spec.cmd(cmd))
-    }
+    setters!();
 
-    /// See [`ContainerSpec::pull`].
-    pub fn pull(self, policy: PullPolicy) -> Self {
-        self.map_spec(|spec| spec.pull(policy))
-    }
-
-    /// See [`ContainerSpec::platform`].
-    pub fn platform(self, platform: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.platform(platform))
-    }
-
-    /// See [`ContainerSpec::registry_auth`].
-    pub fn registry_auth(self, auth: RegistryAuth) -> Self {
-        self.map_spec(|spec| spec.registry_auth(auth))
-    }
-
-    /// See [`ContainerSpec::memory`].
-    pub fn memory(self, bytes: impl Into<Option<u64>>) -> Self {
-        self.map_spec(|spec| spec.memory(bytes))
-    }
-
-    /// See [`ContainerSpec::cpus`].
-    pub fn cpus(self, cpus: impl Into<Option<f64>>) -> Self {
-        self.map_spec(|spec| spec.cpus(cpus))
-    }
-
-    /// See [`ContainerSpec::pids_limit`].
-    pub fn pids_limit(self, pids: impl Into<Option<u32>>) -> Self {
-        self.map_spec(|spec| spec.pids_limit(pids))
-    }
-
-    /// See [`ContainerSpec::user`].
-    pub fn user(self, user: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.user(user))
-    }
-
-    /// See [`ContainerSpec::working_dir`].
-    pub fn working_dir(self, dir: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.working_dir(dir))
-    }
-
-    /// See [`ContainerSpec::env`].
-    pub fn env(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.env(name, value))
-    }
-
-    /// See [`ContainerSpec::label`].
-    pub fn label(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.label(name, value))
-    }
-
-    /// See [`ContainerSpec::network`].
-    pub fn network(self, network: impl Into<Network>) -> Self {
-        self.map_spec(|spec| spec.network(network))
-    }
-
-    /// See [`ContainerSpec::tmpfs`].
-    pub fn tmpfs(self, path: impl Into<String>, bytes: u64) -> Self {
-        self.map_spec(|spec| spec.tmpfs(path, bytes))
-    }
-
-    /// See [`ContainerSpec::tmpfs_with`].
-    pub fn tmpfs_with(self, path: impl Into<String>, options: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.tmpfs_with(path, options))
-    }
-
-    /// See [`ContainerSpec::read_only_root`].
-    pub fn read_only_root(self, read_only: bool) -> Self {
-        self.map_spec(|spec| spec.read_only_root(read_only))
-    }
-
-    /// See [`ContainerSpec::runtime`].
-    pub fn runtime(self, name: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.runtime(name))
-    }
-
-    /// See [`ContainerSpec::shm_size`].
-    pub fn shm_size(self, bytes: u64) -> Self {
-        self.map_spec(|spec| spec.shm_size(bytes))
-    }
-
-    /// See [`ContainerSpec::ulimit`].
-    pub fn ulimit(self, name: impl Into<String>, soft: u64, hard: u64) -> Self {
-        self.map_spec(|spec| spec.ulimit(name, soft, hard))
-    }
-
-    /// See [`ContainerSpec::cap_drop_all`].
-    pub fn cap_drop_all(self) -> Self {
-        self.map_spec(ContainerSpec::cap_drop_all)
-    }
-
-    /// See [`ContainerSpec::cap_add`].
-    pub fn cap_add(self, name: impl Into<String>) -> Self {
-        self.map_spec(|spec| spec.cap_add(name))
-    }
-
-    /// See [`ContainerSpec::exec_via`].
-    pub fn exec_via(self, via: ExecVia) -> Self {
-        self.map_spec(|spec| spec.exec_via(via))
-    }
-
-    /// See [`ContainerSpec::agent_path`].
-    pub fn agent_path(self, path: impl Into<PathBuf>) -> Self {
-        self.map_spec(|spec| spec.agent_path(path))
-    }
-
-    /// See [`ContainerSpec::writable_cgroups`].
-    pub fn writable_cgroups(self, writable: bool) -> Self {
-        self.map_spec(|spec| spec.writable_cgroups(writable))
-    }
-
-    /// See [`ContainerSpec::supervise_command`].
-    pub fn supervise_command(self, supervise: bool) -> Self {
-        self.map_spec(|spec| spec.supervise_command(supervise))
+    fn wishes(&mut self) -> &mut ContainerSpec {
+        &mut self.spec
     }
 
     #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn without_agent_socket(self) -> Self {
-        self.map_spec(ContainerSpec::without_agent_socket)
-    }
-
-    /// See [`ContainerSpec::docker_config`].
-    pub fn docker_config(self, config: ContainerCreateBody) -> Self {
-        self.map_spec(|spec| spec.docker_config(config))
-    }
-
-    /// See [`ContainerSpec::host_config`].
-    pub fn host_config(self, config: HostConfig) -> Self {
-        self.map_spec(|spec| spec.host_config(config))
-    }
-
-    fn map_spec(mut self, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Self {
+    pub(crate) fn map_spec(mut self, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Self {
         self.spec = change(self.spec);
         self
     }

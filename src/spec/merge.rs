@@ -10,6 +10,7 @@ use bollard::models::{
 
 use super::container_spec::{ContainerSpec, Setting};
 use super::pid1::GUARD_USER;
+use super::raw_config;
 use super::resolve::Decided;
 use crate::engine::docker::create_body;
 use crate::error::FieldError;
@@ -36,8 +37,8 @@ const OOM_SCORE_ADJ: i64 = 500;
 /// Returns what the spec says of a container, the defaults filled in, and every conflict met on the way. What the library
 /// mounts itself is not in it.
 pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreateBody, Vec<FieldError>) {
-    let mut conflicts = Conflicts(Vec::new());
-    let mut body = spec.docker_config.clone();
+    let (mut body, problems) = raw_config::of(spec);
+    let mut conflicts = Conflicts(problems);
     let inner = body.host_config.take();
     let mut host = match (&spec.host_config, inner) {
         (Some(host), Some(inner)) if *host != inner => {
@@ -62,6 +63,13 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
     }
     host.log_config.get_or_insert_with(create_body::no_output);
     body.host_config = Some(host);
+    if spec.raw_config.is_some() {
+        for problem in &mut conflicts.0 {
+            if let Some(renamed) = raw_config::renamed(problem) {
+                *problem = renamed;
+            }
+        }
+    }
     (body, conflicts.0)
 }
 

@@ -1,13 +1,16 @@
 //! The user's wishes for containers, and the one place where they become a [`Plan`](crate::engine::Plan).
 
 mod check;
-mod container_spec;
+pub(crate) mod container_spec;
 mod merge;
 mod pid1;
+mod raw_config;
 mod resolve;
+mod setters;
 #[cfg(test)]
 mod tests;
 
 pub use container_spec::ContainerSpec;
 pub(crate) use pid1::{GUARD_USER, Keep, On, Ways, bring, check_cgroups, decide, find_command};
 pub(crate) use resolve::{Decided, Resolved, resolve};
+pub(crate) use setters::setters;

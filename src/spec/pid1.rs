@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::container_spec::ContainerSpec;
 use super::merge::merge;
+use super::raw_config;
 use super::resolve::{Decided, NOT_DECIDED, OWN_COMMAND, Resolved, resolve};
 use crate::agent::{self, AgentFile, ExecVia};
 use crate::engine::{
@@ -342,7 +343,7 @@ pub(crate) fn find_command(spec: &ContainerSpec, image: &ImageInfo) -> Result<Op
 /// Returns the command that would be PID 1 without the library, in the engine's way: an entrypoint of the spec takes the place of
 /// the image's entrypoint and arguments, and arguments of the spec take the place of the image's arguments.
 fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) -> Vec<String> {
-    let raw = &spec.docker_config;
+    let (raw, _) = raw_config::of(spec);
     let (program, arguments) = match (&spec.cmd, &raw.entrypoint, &raw.cmd) {
         (Some(cmd), ..) => (cmd.clone(), Vec::new()),
         (None, Some(entrypoint), cmd) => (entrypoint.clone(), cmd.clone().unwrap_or_default()),

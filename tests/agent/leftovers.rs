@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Owner, itself, own_test, pool};
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{ActiveExec, ExecVia, PooledContainer};
 
 /// Makes a run of this binary an owner, in a process of its own.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::support::{busybox, engine, is_alone, own_test, pool, with_container};
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{Container, ContainerSpec, ExecVia, ExitStatus, PooledContainer, Stdio};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

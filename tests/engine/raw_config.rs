@@ -12,6 +12,7 @@ use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions,
     RemoveImageOptions, WaitContainerOptions,
 };
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, ExecVia, Network, Pool, PoolBuilder, PooledContainer, labels};
 use futures_util::StreamExt;

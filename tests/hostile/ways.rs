@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PoolBuilder, PooledContainer};
 
 use crate::support::{containers_of_instance, engine, is_podman, python};

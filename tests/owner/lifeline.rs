@@ -13,6 +13,7 @@ use crate::support::{
 };
 use bollard::models::HostConfig;
 use dockerpool::engine::{ContainerState, Lifecycle, Observation, Pausing, Selector};
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{
     ActiveExec, DockerEngine, Endpoint, EngineErrorKind, Error, ExecVia, Lifeline, Pool, PoolBuilder, Taint,
 };

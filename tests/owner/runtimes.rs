@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{busybox, containers_of_instance, itself, own_test, pool};
 use dockerpool::engine::Observation;
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{
     Container, ContainerSpec, DockerEngine, Engine, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PoolBuilder,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use capability::{Capability, lacks};
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Taint};
 
 /// Returns a small image with a shell. `./dev` sets it.

@@ -103,7 +103,8 @@ const ENDED: [ContainerState; 2] = [ContainerState::Exited, ContainerState::Dead
 pub struct DockerEngine {
     /// For the library's own calls.
     docker: Docker,
-    /// For those of the user's, of which nothing is known.
+    /// For calls of the caller's own, of which nothing is known.
+    #[cfg(feature = "bollard-0_21")]
     unbounded: Docker,
     endpoint: Option<Endpoint>,
     /// Podman speaks the same API, with differences of its own.
@@ -216,6 +217,7 @@ impl DockerEngine {
         let is_podman = agree_on_version(&docker, &agreed, &what, &at).await?;
         Ok(Self {
             docker,
+            #[cfg(feature = "bollard-0_21")]
             unbounded,
             endpoint: Some(endpoint),
             is_podman,
@@ -239,6 +241,7 @@ impl DockerEngine {
     /// # Errors
     ///
     /// As [`connect`](Self::connect).
+    #[cfg(feature = "bollard-0_21")]
     pub async fn from_bollard(docker: Docker) -> Result<Self, Error> {
         let runtime = Home::own()?;
         let agreed = Agreed::default();
@@ -276,6 +279,7 @@ impl DockerEngine {
     /// failed the first 256 KiB are read. A call that the engine refuses for its version of the API alone is made once more, in
     /// the version that the engine tells. Its calls need a tokio
     /// runtime with time enabled around them, for bollard's own limit of time.
+    #[cfg(feature = "bollard-0_21")]
     pub fn bollard(&self) -> &Docker {
         &self.unbounded
     }

@@ -1,0 +1,5 @@
+use dockerpool::Network;
+
+fn main() {
+    let _ = Network::existing("bridge").driver("overlay");
+}
