@@ -247,6 +247,20 @@ impl Client {
         session::start(&self.inner, place, request, env_clear, time)
     }
 
+    /// Fails where a command of this user could not be started, for the user alone.
+    pub(crate) async fn find_user(&self, user: &str) -> Result<(), EngineError> {
+        let mut request = ExecRequest::new(["/"]);
+        request.user = Some(user.to_owned());
+        let session = self.exec(self.place().await?, &request, false, None)?;
+        session.control.ended().await;
+        match session.control.exit_code().await {
+            // A directory cannot be executed, which is found out after the user.
+            Err(error) if !session::says_user(&error) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Ends every process in the container but the agent.
     pub(crate) async fn kill_all(&self) -> Result<(), EngineError> {
         match self.inner.ask(to_agent::KILL_ALL, &[], None).await? {

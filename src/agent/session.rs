@@ -323,9 +323,9 @@ impl Names {
         let what = match stage {
             Stage::Table => "the agent runs as many commands as it can at once".to_owned(),
             Stage::Resources => "the container has no room for another command".to_owned(),
-            Stage::User => format!("unable to find user {user}: no matching entries in passwd file"),
-            Stage::Group => format!("unable to find group of {user}: no matching entries in group file"),
-            Stage::BecomeUser => format!("unable to become user {user}"),
+            Stage::User => format!("{NO_USER}{user}: no matching entries in passwd file"),
+            Stage::Group => format!("{NO_GROUP}{user}: no matching entries in group file"),
+            Stage::BecomeUser => format!("{NOT_USER}{user}"),
             Stage::Directory => {
                 let directory = self.directory.as_deref().unwrap_or("of the container");
                 format!("unable to change to the working directory {directory}")
@@ -557,6 +557,19 @@ impl AsyncWrite for Stdin {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// How the words begin for a command that is not started for its user.
+const NO_USER: &str = "unable to find user ";
+const NO_GROUP: &str = "unable to find group of ";
+const NOT_USER: &str = "unable to become user ";
+
+/// Whether a command was not started for its user.
+pub(super) fn says_user(error: &EngineError) -> bool {
+    let words = error.to_string();
+    [NO_USER, NO_GROUP, NOT_USER]
+        .iter()
+        .any(|begin| words.starts_with(begin))
 }
 
 struct Control {

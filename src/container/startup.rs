@@ -30,6 +30,12 @@ pub(super) struct Startup {
     started: OnceLock<Instant>,
 }
 
+/// Says that no command could be started for the user that the containers have.
+fn unknown_user(error: &EngineError) -> EngineError {
+    let message = format!("{error} (see user(): with writable_cgroups() the image must have it)");
+    EngineError::new(EngineErrorKind::Rejected, message).of_settings()
+}
+
 impl Startup {
     /// Returns when the container started.
     pub(super) fn started(&self) -> Option<Instant> {
@@ -169,6 +175,12 @@ impl Handle {
         let mut agent = bounded(what, *call_timeout, greeting).await?;
         if spec.plan.security.writable_cgroups {
             bounded("the making of control groups", *call_timeout, agent.make_cgroups()).await?;
+            if let (true, Some(user)) = (startup.look_again.load(Ordering::Acquire), &spec.decided.command_user) {
+                // PID 1 is root, and so would not notice.
+                bounded("the look for a user", *call_timeout, agent.find_user(user))
+                    .await
+                    .map_err(|error| unknown_user(&error))?;
+            }
         }
         let agent = pid1.hold_agent(agent);
         match &spec.decided.supervised {

@@ -156,6 +156,17 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
             "a container that has died is replaced by the pool, and must not come back by itself",
         );
     }
+    let opens_cgroups = |option: &String| {
+        let (name, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
+        name.eq_ignore_ascii_case("writable-cgroups") && !value.eq_ignore_ascii_case("false")
+    };
+    if !spec.writable_cgroups && host.security_opt.iter().flatten().any(opens_cgroups) {
+        conflicts.add(
+            "host_config.security_opt",
+            "writable-cgroups would let every command write to the control groups; use writable_cgroups(), which keeps them \
+             from commands and gives each a group of its own",
+        );
+    }
     match host.auto_remove {
         Some(true) if !lifeline => conflicts.add(
             "host_config.auto_remove",

@@ -32,10 +32,11 @@ pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(
         .0
         .host_config
         .and_then(|host| host.userns_mode);
-    if userns.is_some_and(|mode| !matches!(&*mode, "" | "host")) {
-        return problem(
-            "does not go with a userns_mode: the control groups could be those of the commands' user".to_owned(),
-        );
+    if let Some(mode) = userns.filter(|mode| !matches!(&**mode, "" | "host")) {
+        return problem(format!(
+            "does not go with host_config.userns_mode, which is {mode:?}: the control groups could be those of the commands' \
+             user. Leave out one of the two"
+        ));
     }
     if info.cgroup_version == Some(1) {
         return problem("the engine's machine has cgroup v1, and this needs cgroup v2".to_owned());

@@ -345,6 +345,16 @@ fn what_would_break_the_pool_is_refused() {
         |s| s.cmd(["sleep", "1"]),
         host.auto_remove = true
     );
+    for option in ["writable-cgroups", "writable-cgroups=true"] {
+        differs!(
+            "host_config.security_opt",
+            |s| s,
+            host.security_opt = vec![option.into()]
+        );
+    }
+    merged(&spec().host_config(host(|host| {
+        host.security_opt = Some(vec!["writable-cgroups=false".into()]);
+    })));
     differs!("docker_config.open_stdin", |s| s, body.open_stdin = false);
     differs!("docker_config.stdin_once", |s| s, body.stdin_once = false);
     differs!("docker_config.tty", |s| s, body.tty = true);

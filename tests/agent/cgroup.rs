@@ -471,6 +471,21 @@ async fn groups_that_cannot_be_made_fail_the_build() {
     }
 }
 
+/// PID 1 is root in such containers, so its start does not show that the commands' user is missing.
+#[tokio::test]
+async fn a_user_that_the_image_does_not_have_fails_the_build() {
+    let error = wanted("cgroup-user")
+        .user("nosuch")
+        .build()
+        .await
+        .expect_err("no such user");
+    let said = format!("{error}: {:?}", error.engine_error());
+    assert!(
+        said.contains(why_not().await.unwrap_or("unable to find user nosuch")),
+        "{said}"
+    );
+}
+
 /// The engine's own option `no-new-privileges` makes no difference here.
 #[tokio::test]
 async fn no_command_gains_privileges_whatever_the_security_options_are() {

@@ -44,6 +44,9 @@ pub(super) fn says_discarded(warning: &str, asked: &HostConfig) -> bool {
     dropped.iter().any(|word| warning.contains(word)) && (unsupported || warning.contains("limit"))
 }
 
+/// Limits, and the setters of a spec by which they are asked for.
+const SETTERS: [(&str, &str); 3] = [("Memory", "memory"), ("PidsLimit", "pids_limit"), ("NanoCpus", "cpus")];
+
 /// The limits that were asked for and that the container does not have, by its description: they are not there, or larger.
 /// Smaller ones are fine.
 pub(super) fn missing(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
@@ -66,7 +69,9 @@ pub(super) fn missing(asked: &HostConfig, found: &HostConfig, is_podman: bool) -
         };
         if found.is_none_or(|found| found <= 0 || found > wanted.saturating_add(more)) {
             let found = found.map_or_else(|| "null".to_owned(), |found| found.to_string());
-            missing.push(format!("{name} is {found} where {wanted} was asked for"));
+            let setter = SETTERS.iter().find(|(limit, _)| *limit == name);
+            let hint = setter.map_or(String::new(), |(_, setter)| format!(" (see {setter}())"));
+            missing.push(format!("{name} is {found} where {wanted} was asked for{hint}"));
         }
     }
     missing.extend(missing_ulimits(asked, found, is_podman));
