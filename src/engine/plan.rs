@@ -23,8 +23,7 @@ pub(crate) const OWN_TARGETS: &str = ".dockerpool";
 /// # Examples
 ///
 /// ```
-/// use dockerpool::engine::{Identity, Plan};
-/// use dockerpool::Engine;
+/// use dockerpool::engine::{Identity, Lifecycle, Plan};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::EngineError> {
 /// # let engine = dockerpool::testing::FakeEngine::new();

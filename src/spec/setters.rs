@@ -124,7 +124,7 @@ macro_rules! setters {
         /// ```
         /// use dockerpool::{ContainerSpec, ExecVia};
         ///
-        /// let server = ContainerSpec::new("redis:7-alpine").exec_via(crate::ExecVia::Agent).supervise_command(true);
+        /// let server = ContainerSpec::new("redis:7-alpine").exec_via(ExecVia::Agent).supervise_command(true);
         /// // The agent is PID 1, and holds on to the lifeline.
         /// assert!(server.has_lifeline());
         /// ```
@@ -173,7 +173,7 @@ macro_rules! setters {
         ///
         /// let judge = ContainerSpec::new("python:3.12-alpine")
         ///     .user("nobody")
-        ///     .exec_via(crate::ExecVia::Agent)
+        ///     .exec_via(ExecVia::Agent)
         ///     .writable_cgroups(true);
         /// # let _ = judge;
         /// ```
