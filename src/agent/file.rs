@@ -87,8 +87,8 @@ impl AgentFile {
         Ok(InUse(own.map(|own| own.ensure()).transpose()?))
     }
 
-    /// Makes a socket for the agent of one container, where the file is the library's own. Without a socket all goes through the
-    /// engine.
+    /// Makes a socket for the agent of one container, where the file is the library's own. Without a socket all goes through
+    /// the engine.
     pub(crate) fn socket(&self) -> Option<Socket> {
         let own = self.own()?;
         let dir = own.dir.lock();

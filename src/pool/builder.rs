@@ -18,8 +18,8 @@ use crate::engine::{Engine, Progress, ProgressFn};
 use crate::error::{Error, ErrorFn, FieldError};
 use crate::spec::{ContainerSpec, setters};
 
-/// Collects the settings of a [`Pool`]; made by [`Pool::builder`]. All settings are checked in [`build`](Self::build), and every
-/// bad one is reported by its name.
+/// Collects the settings of a [`Pool`]; made by [`Pool::builder`]. All settings are checked in [`build`](Self::build), and
+/// every bad one is reported by its name.
 ///
 /// Containers are described by the setters shared with [`ContainerSpec`], whose defaults (no network, 512
 /// MiB of memory, 512 processes) hold here too.
@@ -150,10 +150,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets a function that is called with errors of background tasks, which no call returns: a container could not be created
-    /// or removed, the pool's end left something. Removals are tried for ten minutes before they are given up, also those begun by the
-    /// `Drop` of a container that was [taken out](crate::PooledContainer::into_inner); where there is no runtime any more,
-    /// for one.
+    /// Sets a function that is called with errors of background tasks, which no call returns: a container could not be
+    /// created or removed, the pool's end left something. Removals are tried for ten minutes before they are given up, also
+    /// those begun by the `Drop` of a container that was [taken out](crate::PooledContainer::into_inner); where there is no
+    /// runtime any more, for one.
     ///
     /// The function is called on a thread of its own, in order, and may block. Errors that come while 1,000 wait for it are
     /// logged only. With a [`tokio_runtime`](Self::tokio_runtime) the function is called on that runtime, or on a thread that
@@ -191,10 +191,11 @@ impl PoolBuilder {
     /// Runs the pool's background tasks on this tokio runtime, which must have I/O and time enabled. Default: the library's
     /// own, which is one thread that all pools of the process share.
     ///
-    /// Several threads move more output at once, and tokio's paused time in tests (`start_paused`) holds for the pool too. The pool
-    /// works as long as the runtime is driven: on a runtime of the flavor `current_thread` that is not driven, every call that
-    /// must wait waits with the runtime, also beyond its time limit. When the runtime has ended, every call that needs it is [`Error::RuntimeEnded`] at once, nothing is idle any
-    /// more, and containers are removed by threads of their own.
+    /// Several threads move more output at once, and tokio's paused time in tests (`start_paused`) holds for the pool too.
+    /// The pool works as long as the runtime is driven: on a runtime of the flavor `current_thread` that is not driven, every
+    /// call that must wait waits with the runtime, also beyond its time limit. When the runtime has ended, every call that
+    /// needs it is [`Error::RuntimeEnded`] at once, nothing is idle any more, and containers are removed by threads of their
+    /// own.
     ///
     /// The connections of a [`DockerEngine`] are not concerned: see there.
     pub fn tokio_runtime(mut self, runtime: RuntimeHandle) -> Self {

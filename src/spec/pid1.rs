@@ -288,8 +288,8 @@ struct Known(Option<String>);
 static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 impl Known {
-    /// Describes a way on this engine, for containers that have in common with these what PID 1 depends on. Of an engine without
-    /// an identity nothing is remembered.
+    /// Describes a way on this engine, for containers that have in common with these what PID 1 depends on. Of an engine
+    /// without an identity nothing is remembered.
     fn new(info: &EngineInfo, spec: &ContainerSpec, decided: &Decided, way: &Way) -> Self {
         let way = match way {
             Way::File(file) => format!("file {:?}", file.place()),
@@ -341,8 +341,8 @@ pub(crate) fn find_command(spec: &ContainerSpec, image: &ImageInfo) -> Result<Op
     Ok(Some(command))
 }
 
-/// Returns the command that would be PID 1 without the library, in the engine's way: an entrypoint of the spec takes the place of
-/// the image's entrypoint and arguments, and arguments of the spec take the place of the image's arguments.
+/// Returns the command that would be PID 1 without the library, in the engine's way: an entrypoint of the spec takes the
+/// place of the image's entrypoint and arguments, and arguments of the spec take the place of the image's arguments.
 fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) -> Vec<String> {
     let (raw, _) = raw_config::of(spec);
     let (program, arguments) = match (&spec.cmd, &raw.entrypoint, &raw.cmd) {

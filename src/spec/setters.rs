@@ -4,14 +4,14 @@
 /// Writes the methods of a type that has `fn wishes(&mut self) -> &mut ContainerSpec`.
 macro_rules! setters {
     () => {
-        /// Sets the program that is PID 1 of the container, in place of the library's own. The program must keep running; it need not
-        /// do anything. With [`supervise_command`](Self::supervise_command) the program runs beside the library's own PID 1.
+        /// Sets the program that is PID 1 of the container, in place of the library's own. The program must keep running; it
+        /// need not do anything. With [`supervise_command`](Self::supervise_command) the program runs beside the library's
+        /// own PID 1.
         ///
         /// The library's own PID 1 reads an attached standard input and ends at its end, so that the container is gone soon
         /// after this process is, however the process ended: see [`Lifeline`](crate::Lifeline), also for how sure that is. A
-        /// command of your own has no such lifeline: containers of an owner that was killed stay until they are removed (they carry the
-        /// label
-        /// [`labels::MANAGED_BY`](crate::labels::MANAGED_BY)).
+        /// command of your own has no such lifeline: containers of an owner that was killed stay until they are removed (they
+        /// carry the label [`labels::MANAGED_BY`](crate::labels::MANAGED_BY)).
         pub fn cmd<I, A>(mut self, cmd: I) -> Self
         where
             I: IntoIterator<Item = A>,
@@ -27,12 +27,13 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that name
-        /// on the engine that is for another platform counts as missing.
+        /// Sets the image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that
+        /// name on the engine that is for another platform counts as missing.
         ///
-        /// Without an emulator PID 1 of such a container does not start, and `build()` says so. In Docker with containerd's image
-        /// store one name can stand for images of several platforms, of which a pull fetches one, and keeps the others. From
-        /// version 28.1 on Docker can be asked for the one that is meant. Elsewhere the name is that of the image pulled last.
+        /// Without an emulator PID 1 of such a container does not start, and `build()` says so. In Docker with containerd's
+        /// image store one name can stand for images of several platforms, of which a pull fetches one, and keeps the others.
+        /// From version 28.1 on Docker can be asked for the one that is meant. Elsewhere the name is that of the image pulled
+        /// last.
         pub fn platform(mut self, platform: impl Into<String>) -> Self {
             self.wishes().platform = Some(platform.into());
             self
@@ -44,7 +45,8 @@ macro_rules! setters {
             self
         }
 
-        /// Limits the memory, in bytes; swap is not added to the limit. `None`: unlimited. Default: [`ContainerSpec::DEFAULT_MEMORY`](crate::ContainerSpec::DEFAULT_MEMORY).
+        /// Limits the memory, in bytes; swap is not added to the limit. `None`: unlimited. Default:
+        /// [`ContainerSpec::DEFAULT_MEMORY`](crate::ContainerSpec::DEFAULT_MEMORY).
         pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
             self.wishes().memory = $crate::spec::container_spec::Setting::Given(bytes.into());
             self
@@ -63,8 +65,8 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the user of commands, and of PID 1 if that is the [agent](crate::ExecVia): `user[:group]`, by name or number. Default:
-        /// the image's.
+        /// Sets the user of commands, and of PID 1 if that is the [agent](crate::ExecVia): `user[:group]`, by name or number.
+        /// Default: the image's.
         pub fn user(mut self, user: impl Into<String>) -> Self {
             self.wishes().user = Some(user.into());
             self
@@ -98,9 +100,9 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the path of the agent's program on the engine's machine, in place of the program that was built with the library. The
-        /// program must be of
-        /// the containers' architecture, speak this version of the protocol, and be readable and executable by everybody.
+        /// Sets the path of the agent's program on the engine's machine, in place of the program that was built with the
+        /// library. The program must be of the containers' architecture, speak this version of the protocol, and be readable
+        /// and executable by everybody.
         pub fn agent_path(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.wishes().agent_path = Some(path.into());
             self
@@ -134,8 +136,8 @@ macro_rules! setters {
             self
         }
 
-        /// Makes the container's control group (cgroup v2) writable for PID 1, which is the agent, and runs each command in a group
-        /// of its own. Default: `false`.
+        /// Makes the container's control group (cgroup v2) writable for PID 1, which is the agent, and runs each command in a
+        /// group of its own. Default: `false`.
         ///
         /// With it
         ///
@@ -148,11 +150,11 @@ macro_rules! setters {
         ///
         /// # Who commands run as
         ///
-        /// A process that may write to the groups could leave them, and freeze PID 1, so that the container would outlive its owner.
-        /// So PID 1 is root, and commands never are: they run as the [`user`](Self::user) of the spec or of the image, or as their
-        /// [own](crate::Command::user). Building a pool fails where that user is root or the image does not have it; a command that is to run as root fails
-        /// with [`Error::CannotStart`](crate::Error::CannotStart). No program gains privileges (`no_new_privs`, also where
-        /// `security_opt` is your own).
+        /// A process that may write to the groups could leave them, and freeze PID 1, so that the container would outlive its
+        /// owner. So PID 1 is root, and commands never are: they run as the [`user`](Self::user) of the spec or of the image,
+        /// or as their [own](crate::Command::user). Building a pool fails where that user is root or the image does not have
+        /// it; a command that is to run as root fails with [`Error::CannotStart`](crate::Error::CannotStart). No program
+        /// gains privileges (`no_new_privs`, also where `security_opt` is your own).
         ///
         /// # Where it works
         ///
@@ -162,10 +164,10 @@ macro_rules! setters {
         ///
         /// # Errors
         ///
-        /// [`Error::Config`](crate::Error::Config) without the agent, with
-        /// [`supervise_command`](Self::supervise_command), with a user that is root, or where the engine says that it has cgroup v1
-        /// or is too old. [`Error::Engine`](crate::Error::Engine) of the kind
-        /// [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded) where the agent finds that it cannot make groups.
+        /// [`Error::Config`](crate::Error::Config) without the agent, with [`supervise_command`](Self::supervise_command),
+        /// with a user that is root, or where the engine says that it has cgroup v1 or is too old.
+        /// [`Error::Engine`](crate::Error::Engine) of the kind [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded)
+        /// where the agent finds that it cannot make groups.
         ///
         /// # Examples
         ///
@@ -203,8 +205,9 @@ macro_rules! setters {
             self
         }
 
-        /// Sets whether the root file system is read-only. Directories that programs write to then need a [`tmpfs`](Self::tmpfs); volumes of
-        /// the image stay writable (see [Defaults of a sandbox](crate::ContainerSpec#defaults-of-a-sandbox)). Default: `false`.
+        /// Sets whether the root file system is read-only. Directories that programs write to then need a
+        /// [`tmpfs`](Self::tmpfs); volumes of the image stay writable (see [Defaults of a
+        /// sandbox](crate::ContainerSpec#defaults-of-a-sandbox)). Default: `false`.
         pub fn read_only_root(mut self, read_only: bool) -> Self {
             self.wishes().read_only_root = Some(read_only);
             self
@@ -217,8 +220,8 @@ macro_rules! setters {
         /// Podman lets nobody choose by its interface for Docker's clients: there only the name of its default is no error
         /// ([`EngineErrorKind::Unsupported`](crate::EngineErrorKind::Unsupported)).
         ///
-        /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see
-        /// `cargo bench --bench oci_runtimes`. What the [agent](crate::ExecVia::Agent) runs does not depend on it. It must be on the
+        /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see `cargo bench
+        /// --bench oci_runtimes`. What the [agent](crate::ExecVia::Agent) runs does not depend on it. It must be on the
         /// engine's machine, be known to the engine (`"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in Docker's
         /// `daemon.json`), and the machine should have cgroup v2. The library never chooses one by itself.
         pub fn runtime(mut self, name: impl Into<String>) -> Self {
@@ -234,10 +237,11 @@ macro_rules! setters {
 
         /// Sets a limit of the kernel on each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or `fsize`.
         ///
-        /// The limit is for commands. The agent (see [`ExecVia`](crate::ExecVia)) gives it to each of them, and has `cpu`, `data`, `stack`,
-        /// `nofile` and `as` not itself: it would end by them, and the container with it. Commands that the agent cannot run
-        /// are [`Error::Engine`](crate::Error::Engine) where one of these is limited. Where PID 1 may not become another user
-        /// since a user or dropped capabilities say so, it has the limit of `nofile` too. By the exec API PID 1 has all limits.
+        /// The limit is for commands. The agent (see [`ExecVia`](crate::ExecVia)) gives it to each of them, and has `cpu`,
+        /// `data`, `stack`, `nofile` and `as` not itself: it would end by them, and the container with it. Commands that the
+        /// agent cannot run are [`Error::Engine`](crate::Error::Engine) where one of these is limited. Where PID 1 may not
+        /// become another user since a user or dropped capabilities say so, it has the limit of `nofile` too. By the exec API
+        /// PID 1 has all limits.
         ///
         /// Do not limit `nproc`: the kernel counts it by user over all containers together. See
         /// [`pids_limit`](Self::pids_limit).
@@ -268,9 +272,9 @@ macro_rules! setters {
         }
 
         /// Sets configuration in Docker's own terms as the base, for settings that have no setter here: the JSON body of
-        /// [Docker's call to create a container](https://docs.docker.com/reference/api/engine/), e.g.
-        /// `{"HostConfig": {"Sysctls": {"net.core.somaxconn": "1024"}}}`. The last value counts. See
-        /// [Raw configuration](crate::ContainerSpec#raw-configuration). An image named in it is taken where none was named before.
+        /// [Docker's call to create a container](https://docs.docker.com/reference/api/engine/), e.g. `{"HostConfig":
+        /// {"Sysctls": {"net.core.somaxconn": "1024"}}}`. The last value counts. See [Raw
+        /// configuration](crate::ContainerSpec#raw-configuration). An image named in it is taken where none was named before.
         ///
         /// A field that the library's Docker client does not know is an [`Error::Config`](crate::Error::Config). A setting that
         /// the engine refuses fails `build()` with [`Rejected`](crate::EngineErrorKind::Rejected). An option `seccomp=` of

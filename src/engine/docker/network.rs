@@ -19,8 +19,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a network without containers may still count as being used.
 const LEAVING: Duration = Duration::from_secs(3);
 
-/// Makes sure that the network is there, and returns its id. Asked before every creation of a container too, since anybody may remove a
-/// network that has no containers.
+/// Makes sure that the network is there, and returns its id. Asked before every creation of a container too, since anybody
+/// may remove a network that has no containers.
 pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<Option<String>, EngineError> {
     match &plan.network {
         None | Some(Network::None) => Ok(None),
