@@ -66,7 +66,7 @@ fn no_room_uses_a_later_room() {
 }
 
 /// The files of the pool's room. Each file may use only the files before it.
-const POOL: [&str; 26] = [
+const POOL: [&str; 30] = [
     "reuse",
     "idle",
     "item",
@@ -90,8 +90,12 @@ const POOL: [&str; 26] = [
     "guard",
     "pool",
     "refresh",
+    "error_callback",
+    "engine_checks",
+    "prepared",
     "builder",
     "lifetime_settings",
+    "build",
     "mod",
 ];
 

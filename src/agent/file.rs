@@ -11,24 +11,23 @@ use super::dir::OwnDir;
 use super::socket::Socket;
 use crate::engine::{Mount, MountSource, ProgramVolume};
 
-/// Where a file is in a container.
+/// The path of the file in a container.
 pub(crate) const TARGET: &str = "/.dockerpool-agent";
 
-/// Where a volume is in a container, and the program in it.
+/// The path of the volume in a container, and of the program in it.
 const VOLUME_TARGET: &str = "/.dockerpool";
 const VOLUME_FILE: &str = "agent";
 const VOLUME_PROGRAM: &str = "/.dockerpool/agent";
 
-/// The program. Cheap to clone; the library's own file is removed when nobody needs it any more, which takes it from no
-/// container that runs.
+/// The agent's program. Cheap to clone. The library's own file is removed with the last clone; containers that run keep it.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentFile(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    /// The user's.
+    /// A file that the user named.
     Elsewhere(PathBuf),
-    /// The library's. Shared by clones, so that one of them can let go for all.
+    /// The library's file. Shared by clones, so that one of them can release it for all.
     Own(Arc<Mutex<Option<Arc<Own>>>>),
     Volume(String),
 }
@@ -46,17 +45,17 @@ struct Own {
 pub(crate) struct InUse(#[allow(dead_code)] Option<Arc<OwnDir>>);
 
 impl AgentFile {
-    /// One built elsewhere.
+    /// Names a program that was built elsewhere.
     pub(crate) fn elsewhere(path: PathBuf) -> Self {
         Self(Place::Elsewhere(path))
     }
 
-    /// In a volume of this name.
+    /// Places the embedded program in a volume of this name.
     pub(crate) fn in_volume(name: String) -> Self {
         Self(Place::Volume(name))
     }
 
-    /// The embedded one, written once for all who use it at the same time.
+    /// Writes the embedded program to this machine, once for all that use it at the same time.
     pub(crate) fn embedded(program: &'static [u8]) -> io::Result<Self> {
         static CURRENT: Mutex<Weak<Own>> = Mutex::new(Weak::new());
 
@@ -73,14 +72,14 @@ impl AgentFile {
         Ok(Self(Place::Own(Arc::new(Mutex::new(Some(own))))))
     }
 
-    /// No container will be started with it any more.
+    /// Releases the file. No container is started with it after that.
     pub(crate) fn release(&self) {
         if let Place::Own(own) = &self.0 {
             own.lock().take();
         }
     }
 
-    /// Makes sure that the library's own file is there, and what it should be: else it is written anew, where that may be
+    /// Makes sure that the library's own file is there and unchanged; else writes it anew, in the best place that there is
     /// now. To be called before each creation of a container. What it gives is kept until the container has started: another
     /// creation may find the directory changed meanwhile, and replace it. A volume is the engine's to look after.
     pub(crate) fn ensure(&self) -> io::Result<InUse> {
@@ -88,7 +87,8 @@ impl AgentFile {
         Ok(InUse(own.map(|own| own.ensure()).transpose()?))
     }
 
-    /// A socket for the agent of one container, where it is the library's own. Without one all goes through the engine.
+    /// Makes a socket for the agent of one container, where the file is the library's own. Without a socket all goes through
+    /// the engine.
     pub(crate) fn socket(&self) -> Option<Socket> {
         let own = self.own()?;
         let dir = own.dir.lock();
@@ -135,7 +135,7 @@ impl AgentFile {
         }
     }
 
-    /// Where it is in a container.
+    /// Returns the path of the program in a container.
     pub(crate) fn program(&self) -> &'static str {
         match &self.0 {
             Place::Elsewhere(_) | Place::Own(_) => TARGET,

@@ -41,8 +41,8 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// | a command that is ended | ends alone, with all it has started | takes its container with it |
 /// | how it ended | exactly, with what it used | exit code, of which 128 + *n* is taken for signal *n* |
 ///
-/// The agent is a program of 64 KB. Wherever it can run it is PID 1 of the containers, and holds the [`Lifeline`](crate::Lifeline): also
-/// where commands are run by the engine.
+/// The agent is a program of 64 KB. Wherever it can run it is PID 1 of the containers, and holds the
+/// [`Lifeline`](crate::Lifeline): also where commands are run by the engine.
 ///
 /// It is mounted read-only, from a directory on this machine: in `XDG_RUNTIME_DIR`, in `/run` for root, or else in the
 /// directory for temporary files. If that directory is cleaned away, the next creation of a container makes it anew. Where
@@ -54,9 +54,9 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// user, removes them. Containers outside of a pool have no volume.
 ///
 /// The agent needs an engine of the architecture the library was built for (else see
-/// [`agent_path`](crate::ContainerSpec::agent_path)), and containers that have no [`cmd`](crate::ContainerSpec::cmd) of their own (unless
-/// it is [supervised](crate::ContainerSpec::supervise_command)), share no pid namespace, are not privileged and have no
-/// `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
+/// [`agent_path`](crate::ContainerSpec::agent_path)), and containers that have no [`cmd`](crate::ContainerSpec::cmd) of their
+/// own (unless it is [supervised](crate::ContainerSpec::supervise_command)), share no pid namespace, are not privileged and
+/// have no `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
 ///
 /// The agent runs 64 commands at once. Further ones wait in turn; the time of a command that has a
 /// [`timeout`](crate::Command::timeout) goes on meanwhile. A command that has ended counts until its output has been read, or

@@ -13,8 +13,8 @@ use crate::agent::Client;
 use crate::engine::{Attachment, EngineError, EngineErrorKind, OutputStream};
 use crate::runtime::Home;
 
-/// The pause after each piece of output of PID 1. PID 1 prints nothing after its sign of life, but every process in the container
-/// can write to that stream. The pause bounds how much processor time of this process that costs.
+/// The pause after each piece of output of PID 1. PID 1 prints nothing after its sign of life, but every process in the
+/// container can write to that stream. The pause bounds how much processor time of this process that costs.
 pub(super) const OUTPUT_PAUSE: Duration = Duration::from_millis(10);
 
 /// How much of the last output of PID 1 an error quotes, in bytes.

@@ -157,8 +157,8 @@ impl Handle {
             runtime,
             ..
         } = &**self.shared();
-        // Before the start: if this process were killed between the two calls, a container that was started first would wait for
-        // ever.
+        // Before the start: if this process were killed between the two calls, a container that was started first would wait
+        // for ever.
         let attach = engine.attach(identity.id());
         let mut streams = bounded("the attach to a container", *call_timeout, attach).await?;
         start().await?;

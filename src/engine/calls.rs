@@ -146,9 +146,9 @@ pub trait Lifecycle: fmt::Debug + Send + Sync + 'static {
     /// pool. Idempotent.
     fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Removes what [`prepare`](Lifecycle::prepare) made for this pool alone (volumes with programs), and the network if the plan
-    /// asks for that. Called when the pool's last container is gone. Idempotent: nothing to remove is success, and so is a
-    /// network that others use. A no-op for an engine whose `prepare` leaves nothing.
+    /// Removes what [`prepare`](Lifecycle::prepare) made for this pool alone (volumes with programs), and the network if the
+    /// plan asks for that. Called when the pool's last container is gone. Idempotent: nothing to remove is success, and so is
+    /// a network that others use. A no-op for an engine whose `prepare` leaves nothing.
     fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Removes what [`prepare`](Lifecycle::prepare) made for dead owners of this pool name (volumes with programs); see
@@ -200,10 +200,10 @@ pub trait Observation: Send + Sync + 'static {
     fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
     /// Returns the settings of isolation that the plan asks for (the runtime, the read-only root, dropped capabilities and so
-    /// on) and that this container does not have, each in words. Called as [`missing_limits`](Observation::missing_limits) is, and
-    /// again when the container has started; the pool refuses a container that lacks one, with
-    /// [`EngineErrorKind::SettingIgnored`]. An engine that refuses at [`create`](Lifecycle::create) what it does not know returns
-    /// none.
+    /// on) and that this container does not have, each in words. Called as [`missing_limits`](Observation::missing_limits)
+    /// is, and again when the container has started; the pool refuses a container that lacks one, with
+    /// [`EngineErrorKind::SettingIgnored`]. An engine that refuses at [`create`](Lifecycle::create) what it does not know
+    /// returns none.
     fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
     /// Streams what happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an

@@ -3,8 +3,8 @@
 #[cfg(doc)]
 use super::{Engine, Lifecycle, Plan};
 
-/// Lists what an engine can do, beyond what every engine must. An engine begins with [`none`](Self::none) and names what it can:
-/// a capability that is added later is then not claimed by accident.
+/// Lists what an engine can do, beyond what every engine must. An engine begins with [`none`](Self::none) and names what it
+/// can: a capability that is added later is then not claimed by accident.
 ///
 /// # Examples
 ///
@@ -26,9 +26,9 @@ pub struct Capabilities {
     pub pids_limit: bool,
     /// PID 1's standard input can be held attached, so that a container ends with its owner.
     pub lifeline: bool,
-    /// The engine has events for processes that the kernel killed for memory. Where it has none, such a command ends as one that
-    /// was killed by anybody: [`Signaled(9)`](crate::ExitStatus::Signaled), and a pipeline that loses a member to it as its
-    /// shell says.
+    /// The engine has events for processes that the kernel killed for memory. Where it has none, such a command ends as one
+    /// that was killed by anybody: [`Signaled(9)`](crate::ExitStatus::Signaled), and a pipeline that loses a member to it as
+    /// its shell says.
     pub oom_events: bool,
     /// Containers can be put on networks by name.
     pub networks: bool,

@@ -68,8 +68,8 @@ pub trait Killing: Send + Sync {
     /// Sends the command's first process a signal. One that has ended gets none.
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// Comes with the next sign of life from the program that does the [`kill`](Self::kill). Where a command is to end and no sign
-    /// has come for a second, its container is killed.
+    /// Comes with the next sign of life from the program that does the [`kill`](Self::kill). Where a command is to end and no
+    /// sign has come for a second, its container is killed.
     fn sign_of_life(&self) -> BoxFuture<'_, ()>;
 }
 

@@ -123,9 +123,9 @@ pub struct Pid1 {
     pub program: Option<Vec<String>>,
     /// Arguments in place of the image's `CMD`.
     pub arguments: Option<Vec<String>>,
-    /// Whether the library holds the standard input of PID 1 attached: see [`Lifecycle::attach`](super::Lifecycle::attach). PID 1
-    /// then sees end-of-file when the attachment is dropped, or the library's process ends in any way. The program ends at
-    /// end-of-file.
+    /// Whether the library holds the standard input of PID 1 attached: see [`Lifecycle::attach`](super::Lifecycle::attach).
+    /// PID 1 then sees end-of-file when the attachment is dropped, or the library's process ends in any way. The program ends
+    /// at end-of-file.
     pub lifeline: bool,
     /// Whether the engine's own small init is PID 1, and starts the program. It reaps zombies.
     pub init: bool,
@@ -176,7 +176,8 @@ pub enum MountSource {
 }
 
 /// A volume with one program in it, for an engine that does not see the files of this machine.
-/// [`Lifecycle::prepare`](super::Lifecycle::prepare) makes and fills the volume, [`Lifecycle::release`](super::Lifecycle::release) removes it.
+/// [`Lifecycle::prepare`](super::Lifecycle::prepare) makes and fills the volume,
+/// [`Lifecycle::release`](super::Lifecycle::release) removes it.
 ///
 /// `Debug` shows the size of the program.
 #[derive(Clone, PartialEq, Eq)]

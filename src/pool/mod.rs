@@ -13,16 +13,19 @@
 //! | `deaths`, `creating`, `removing`, `reclaim`, `adopt`, `sweep` | one job each on the core |
 //! | `maintainer` | the background task, which starts the jobs |
 //! | `guard`, `pool`, `refresh` | the public face: leases, acquiring, rolling onto a new image |
-//! | `builder`, `lifetime_settings` | makes all of it |
+//! | `error_callback`, `engine_checks`, `prepared`, `builder`, `lifetime_settings`, `build` | makes all of it: settings, checks, what the engine makes ready, and the pool |
 
 mod adopt;
 mod backend;
+mod build;
 mod builder;
 mod core;
 mod creating;
 mod creations;
 mod deaths;
 mod ending;
+mod engine_checks;
+mod error_callback;
 mod guard;
 mod identity;
 mod idle;
@@ -33,6 +36,7 @@ mod maintainer;
 mod pace;
 #[allow(clippy::module_inception)] // named for the type in it
 mod pool;
+mod prepared;
 mod reclaim;
 mod refresh;
 mod removing;

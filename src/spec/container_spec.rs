@@ -219,8 +219,8 @@ impl ContainerSpec {
         self.docker_config = config;
     }
 
-    /// Resolves the wishes into the plan that an engine is given, as far as it is known without an engine: PID 1 is `cat` where it
-    /// is the library's own, and what the image declares is left out. A pool adds labels of its own.
+    /// Resolves the wishes into the plan that an engine is given, as far as it is known without an engine: PID 1 is `cat`
+    /// where it is the library's own, and what the image declares is left out. A pool adds labels of its own.
     ///
     /// # Errors
     ///

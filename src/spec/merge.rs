@@ -17,10 +17,10 @@ use crate::error::FieldError;
 use crate::values::labels;
 use crate::values::shown::{Argv, variable};
 
-/// PID 1 of a container with a lifeline: reads its standard input to the end, and ends.
+/// The program of a PID 1 with a lifeline that is not the agent: it reads its standard input to the end, and ends.
 const LIFELINE_PID1: &str = "cat";
 
-/// Capabilities of root's that engines leave to containers and that hardly any program in a sandbox needs. The rest stays:
+/// Capabilities of root that engines leave to containers and that hardly any program in a sandbox needs. The rest stays:
 /// the agent starts commands as other users (`SETUID`, `SETGID`) and ends them (`KILL`).
 pub(super) const DROPPED_CAPABILITIES: [&str; 6] = [
     "NET_RAW",
@@ -89,7 +89,7 @@ impl Conflicts {
         }
     }
 
-    /// The same for one name in a list of names.
+    /// Does the same for one name in a list of names.
     fn insert(&mut self, field: &str, setter: &str, raw: &mut HashMap<String, String>, name: &str, value: &str) {
         if let Some(old) = raw.insert(name.to_owned(), value.to_owned())
             && old != value
@@ -98,7 +98,7 @@ impl Conflicts {
         }
     }
 
-    /// The same for a command.
+    /// Does the same for a command.
     fn set_command(&mut self, field: &str, setter: &str, raw: &mut Option<Vec<String>>, value: &[String]) {
         if let Some(old) = raw.replace(value.to_vec())
             && old != value
@@ -107,7 +107,7 @@ impl Conflicts {
         }
     }
 
-    /// Two values of one name; neither is told, since it may be a secret.
+    /// Complains of two values of one name. Neither is quoted, since it may be a secret.
     fn differ_in(&mut self, field: &str, setter: &str, name: &str) {
         self.add(
             field,
@@ -115,7 +115,7 @@ impl Conflicts {
         );
     }
 
-    /// A setter has said that there is no limit.
+    /// Complains of a limit where a setter has said that there is none.
     fn unlimited(&mut self, field: &str, setter: &str, raw: Option<i64>) {
         if let Some(limit) = raw.filter(|limit| *limit > 0) {
             self.differ(field, setter, &limit);
@@ -130,7 +130,7 @@ impl Conflicts {
     }
 }
 
-/// What would break the library's own work.
+/// Refuses settings that would break the library's own work.
 fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, conflicts: &mut Conflicts) {
     let lifeline = spec.has_lifeline();
     if body
@@ -196,7 +196,7 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
     }
 }
 
-/// Image, user, directory, environment, labels.
+/// Sets image, user, directory, environment, labels.
 fn set_identity(spec: &ContainerSpec, decided: &Decided, body: &mut ContainerCreateBody, conflicts: &mut Conflicts) {
     conflicts.set("docker_config.image", "image", &mut body.image, spec.image.clone());
     if let Some(user) = &spec.user {
@@ -229,7 +229,7 @@ fn set_identity(spec: &ContainerSpec, decided: &Decided, body: &mut ContainerCre
     labels.extend(decided.own_labels.clone());
 }
 
-/// Memory, cpus, processes.
+/// Sets memory, cpus, processes.
 fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Conflicts) {
     // The checks of the spec have seen to it that the numbers fit.
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -298,7 +298,7 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
     host.oom_score_adj.get_or_insert(OOM_SCORE_ADJ);
 }
 
-/// Network, files, privileges, runtime.
+/// Sets network, files, privileges, runtime.
 fn set_isolation(
     spec: &ContainerSpec,
     body: &mut ContainerCreateBody,
@@ -378,7 +378,7 @@ fn gain_no_privileges(host: &mut HostConfig) {
     }
 }
 
-/// Takes away what nobody has given, where nobody has said what is to be taken away.
+/// Drops the default list of capabilities without those that were added, where nothing else says which are dropped.
 fn drop_capabilities(host: &mut HostConfig) {
     if host.cap_drop.is_some() || host.privileged == Some(true) {
         return;
@@ -398,7 +398,7 @@ fn drop_capabilities(host: &mut HostConfig) {
     host.cap_drop = Some(dropped.map(|name| (*name).to_owned()).collect());
 }
 
-/// What runs as PID 1.
+/// Sets what runs as PID 1.
 fn set_pid1(
     spec: &ContainerSpec,
     decided: &Decided,

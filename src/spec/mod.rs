@@ -1,12 +1,14 @@
 //! The user's wishes for containers, and the one place where they become a [`Plan`](crate::engine::Plan).
 
 mod check;
+mod command_limits;
 pub(crate) mod container_spec;
 mod merge;
 mod pid1;
 mod raw_config;
 mod resolve;
 mod setters;
+mod take_body;
 #[cfg(test)]
 mod tests;
 

@@ -58,14 +58,14 @@ pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(
 const FOREIGN: &str = "the agent was built for another architecture than the containers' (agent_path() takes one that was built \
                        for theirs)";
 
-/// Why commands or the lifeline do without the agent where it was tried out.
+/// Why there is no agent where a container with it was tried and failed.
 const DOES_NOT_RUN: &str = "the agent does not run on the engine";
 
-/// The same, where the kernel forbade it.
+/// Why there is no agent where the kernel forbids its execution.
 const MAY_NOT_RUN: &str = "the agent does not run on the engine: its kernel forbids containers to execute it (permission denied: by \
                            SELinux or AppArmor, in a file system that is mounted noexec, or for want of a file there)";
 
-/// Why, by the error that came of it.
+/// Returns why there is no agent, by the error of the container that was tried.
 fn why_not(error: &EngineError) -> &'static str {
     let words = error.to_string().to_ascii_lowercase();
     let is_forbidden = ["permission denied", "operation not permitted"]
@@ -78,18 +78,18 @@ fn why_not(error: &EngineError) -> &'static str {
     }
 }
 
-/// The user and group of a PID 1 that is not the agent, as far as that is to be told from commands. No system's
-/// user list has it, and user namespaces of the usual size do.
+/// The user and group of a PID 1 that is `cat` and another user than commands. No system's user list has this number, and user
+/// namespaces of the usual size have it.
 pub(crate) const GUARD_USER: &str = "65525:65525";
 
-/// What can be PID 1 of containers that have a lifeline.
+/// One way to have a PID 1 in containers that have a lifeline.
 #[derive(Clone)]
 enum Way {
     /// The agent, in a file.
     File(AgentFile),
     /// The agent, in a volume of this name.
     Volume(String),
-    /// `cat`, as a user that no command is.
+    /// `cat`, as a user that no command runs as.
     CatApart,
     /// `cat`, as the commands' own user.
     Cat,
@@ -101,7 +101,7 @@ impl Way {
     }
 }
 
-/// All ways to have a PID 1, the best one first, and why the agent is not among them.
+/// Holds all ways to have a PID 1, the best one first, and why the agent is not among them.
 pub(crate) struct Ways {
     ways: Vec<Way>,
     why_no_agent: Option<&'static str>,
@@ -248,7 +248,7 @@ pub(crate) async fn bring<'a, T: Send>(
     Ok(None)
 }
 
-/// Whether a container that was made to see how it goes is kept.
+/// Says whether a container that was made for a trial is kept.
 pub(crate) struct Keep(pub(crate) bool);
 
 impl Way {
@@ -281,15 +281,15 @@ fn command_user(spec: &ContainerSpec, image: Option<&ImageInfo>) -> Option<Strin
     (!matches!(name, "" | "root" | "0")).then_some(user)
 }
 
-/// What is remembered of containers that were brought up in a way: that it works.
+/// A way that is known to work, once a container was brought up in it.
 struct Known(Option<String>);
 
-/// All of this process.
+/// All ways that this process knows to work.
 static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 impl Known {
-    /// On this engine, for containers that have in common with these what PID 1 depends on. Of an engine without an
-    /// identity nothing is remembered.
+    /// Describes a way on this engine, for containers that have in common with these what PID 1 depends on. Of an engine
+    /// without an identity nothing is remembered.
     fn new(info: &EngineInfo, spec: &ContainerSpec, decided: &Decided, way: &Way) -> Self {
         let way = match way {
             Way::File(file) => format!("file {:?}", file.place()),
@@ -341,8 +341,8 @@ pub(crate) fn find_command(spec: &ContainerSpec, image: &ImageInfo) -> Result<Op
     Ok(Some(command))
 }
 
-/// Returns the command that would be PID 1 without the library, in the engine's way: an entrypoint of the spec takes the place of
-/// the image's entrypoint and arguments, and arguments of the spec take the place of the image's arguments.
+/// Returns the command that would be PID 1 without the library, in the engine's way: an entrypoint of the spec takes the
+/// place of the image's entrypoint and arguments, and arguments of the spec take the place of the image's arguments.
 fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) -> Vec<String> {
     let (raw, _) = raw_config::of(spec);
     let (program, arguments) = match (&spec.cmd, &raw.entrypoint, &raw.cmd) {
@@ -354,7 +354,7 @@ fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) 
     [program, arguments].concat()
 }
 
-/// Has the engine fill the volume, where there is one. All else is ready, and not to be pulled again.
+/// Has the engine fill the volume, where there is one. The image is ready, and is not pulled again.
 async fn fill(resolved: &Resolved, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
     if resolved.plan.volumes().next().is_none() {
         return Ok(());
@@ -365,7 +365,7 @@ async fn fill(resolved: &Resolved, engine: &dyn Engine, call_timeout: Duration) 
     bounded("the filling of a volume", call_timeout, engine.prepare(&plan, &silent)).await
 }
 
-/// Goes back to where nothing was tried.
+/// Releases the volume of a way that failed.
 async fn undo(resolved: &Resolved, engine: &dyn Engine, call_timeout: Duration) {
     if resolved.plan.volumes().next().is_none() {
         return;
@@ -379,7 +379,7 @@ async fn undo(resolved: &Resolved, engine: &dyn Engine, call_timeout: Duration) 
     }
 }
 
-/// How the agent can come into containers of this spec on this engine, the best way first, or why it cannot.
+/// Returns the ways of the agent into containers of this spec on this engine, the best way first, or why there is none.
 fn choose(
     spec: &ContainerSpec,
     volume: Option<String>,
@@ -424,8 +424,8 @@ fn choose(
     }
 }
 
-/// Whether a command could freeze PID 1 by a control group, although that is the agent: it gets at the container's groups where
-/// they are writable, or where it may make namespaces in which it is root, and mount them there.
+/// Returns why a command could freeze PID 1 by a control group, although PID 1 is the agent: a command can write to the
+/// container's groups where they are writable, or where it may make namespaces in which it is root, and mount the groups there.
 fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
     if spec.writable_cgroups {
         // No command is root there.
@@ -453,7 +453,7 @@ fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
     }
 }
 
-/// What of a spec the agent does not go with.
+/// Returns the part of a spec with which the agent cannot be PID 1.
 fn conflict(spec: &ContainerSpec) -> Option<&'static str> {
     let (body, _) = merge(spec, &Decided::default());
     let host = body.host_config.unwrap_or_default();

@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, ResourcesUlimits};
+use bollard::models::ContainerCreateBody;
 use sha2::{Digest, Sha256};
 
+use super::command_limits::{limits_of_commands, spare_pid_1};
 use super::container_spec::ContainerSpec;
 use super::merge::merge;
+use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
 use crate::engine::docker::create_body;
-use crate::engine::{Mount, MountSource, Network, Plan, Ulimit};
+use crate::engine::{Mount, MountSource, Network, Plan};
 use crate::values::labels;
 use crate::values::status::{ASKED_FOR, ActiveExec, Lifeline};
 
@@ -200,104 +202,6 @@ impl Resolved {
     }
 }
 
-/// Takes out of a body what a plan has words for. The rest stays, for the engine.
-fn take_body(body: &mut ContainerCreateBody, plan: &mut Plan) {
-    body.image = None;
-    plan.user = body.user.take();
-    plan.working_dir = body.working_dir.take();
-    plan.labels = body.labels.take().unwrap_or_default().into_iter().collect();
-    for entry in body.env.take().unwrap_or_default() {
-        match entry.split_once('=') {
-            Some((name, value)) => plan.env.push((name.to_owned(), value.to_owned())),
-            // Takes a variable of the image's away.
-            None => body.env.get_or_insert_default().push(entry),
-        }
-    }
-    plan.pid1.program = body.entrypoint.take();
-    plan.pid1.arguments = body.cmd.take();
-    plan.pid1.stop_signal = body.stop_signal.take();
-    if plan.pid1.lifeline {
-        (body.open_stdin, body.stdin_once, body.tty) = (None, None, None);
-    }
-    plan.health_check = body
-        .healthcheck
-        .take_if(|check| *check == create_body::no_health_check())
-        .is_none();
-    if let Some(host) = &mut body.host_config {
-        take_host(host, plan);
-    }
-    body.host_config.take_if(|host| *host == HostConfig::default());
-}
-
-fn take_host(host: &mut HostConfig, plan: &mut Plan) {
-    let is_true = |value: &mut bool| *value;
-    plan.pid1.init = host.init.take().unwrap_or(false);
-    plan.auto_remove = host.auto_remove.take_if(is_true).is_some();
-    plan.keep_output = host
-        .log_config
-        .take_if(|config| *config == create_body::no_output())
-        .is_none();
-    plan.tmpfs = host.tmpfs.take().unwrap_or_default().into_iter().collect();
-    let mode = host
-        .network_mode
-        .take_if(|mode| plan.network.is_some() || *mode == "none");
-    if mode.is_some_and(|mode| mode == "none") {
-        plan.network = Some(Network::None);
-    }
-
-    let limits = &mut plan.limits;
-    limits.memory = take_amount(&mut host.memory);
-    limits.memory_and_swap = take_amount(&mut host.memory_swap);
-    limits.nano_cpus = take_amount(&mut host.nano_cpus);
-    limits.pids = take_amount(&mut host.pids_limit);
-    limits.shm_size = take_amount(&mut host.shm_size);
-    limits.oom_score_adj = host.oom_score_adj.take();
-    for ulimit in host.ulimits.take().unwrap_or_default() {
-        match plain_ulimit(&ulimit) {
-            Some(plain) => limits.ulimits.push(plain),
-            None => host.ulimits.get_or_insert_default().push(ulimit),
-        }
-    }
-
-    let security = &mut plan.security;
-    security.read_only_root = host.readonly_rootfs.take_if(is_true).is_some();
-    security.cap_add = host.cap_add.take_if(|caps| !caps.is_empty()).unwrap_or_default();
-    security.cap_drop = host.cap_drop.take_if(|caps| !caps.is_empty()).unwrap_or_default();
-    security.runtime = host.runtime.take();
-    if let Some(options) = &mut host.security_opt
-        && options.last().is_some_and(|option| option == NO_NEW_PRIVILEGES)
-    {
-        security.no_new_privileges = true;
-        options.pop();
-    }
-    if security.no_new_privileges {
-        host.security_opt.take_if(|options| options.is_empty());
-    }
-    if security.writable_cgroups {
-        host.cgroupns_mode
-            .take_if(|mode| *mode == HostConfigCgroupnsModeEnum::PRIVATE);
-    }
-}
-
-/// The option by which Docker forbids programs to gain privileges.
-const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
-
-/// Takes an amount that limits something. Others stand for no limit, in words that are the engine's.
-fn take_amount(amount: &mut Option<i64>) -> Option<u64> {
-    let taken = amount.take_if(|amount| *amount > 0)?;
-    u64::try_from(taken).ok()
-}
-
-fn plain_ulimit(ulimit: &ResourcesUlimits) -> Option<Ulimit> {
-    // -1 stands for none.
-    let amount = |amount: i64| match amount {
-        -1 => Some(None),
-        amount => u64::try_from(amount).ok().map(Some),
-    };
-    let (soft, hard) = (amount(ulimit.soft?)?, amount(ulimit.hard?)?);
-    Some(Ulimit::new(ulimit.name.clone()?, soft, hard))
-}
-
 /// Covers each volume of the image by a file system in memory, but for those that have something mounted on them or are
 /// named in the raw configuration. The engine would make an anonymous volume for each, on its disk and without a limit.
 fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount> {
@@ -332,65 +236,4 @@ fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount>
         }
     }
     covered
-}
-
-/// Limits that PID 1 cannot live with when it is the agent, by name and the kernel's number.
-const NOT_FOR_PID_1: [(&str, u32); 5] = [("cpu", 0), ("data", 2), ("stack", 3), ("nofile", NOFILE), ("as", 9)];
-const NOFILE: u32 = 7;
-
-/// Descriptors that the agent may need.
-const AGENT_FILES: i64 = 1024;
-
-/// The number of such a limit, with what it is to be. One that makes no sense is the engine's to refuse.
-fn not_for_pid_1(ulimit: &ResourcesUlimits, may_run_all: bool) -> Option<Limit> {
-    let name = ulimit.name.as_deref()?.to_ascii_lowercase();
-    let (_, which) = NOT_FOR_PID_1.into_iter().find(|(known, _)| *known == name)?;
-    // -1 stands for none, here and in the kernel.
-    let (soft, hard) = (ulimit.soft? as u64, ulimit.hard? as u64);
-    // Few descriptors let the agent run fewer commands at once, but the engine may have to run some for it.
-    let spares = soft <= hard && (may_run_all || which != NOFILE);
-    spares.then_some(Limit { which, soft, hard })
-}
-
-/// Whether nothing that is known before the container's start says that PID 1 may not become another user. Commands of
-/// other users are the engine's where it may not.
-fn may_become_user(host: &HostConfig, user: Option<&str>) -> bool {
-    const NEEDED: [&str; 5] = ["ALL", "CHOWN", "KILL", "SETGID", "SETUID"];
-    let needed = |name: &String| {
-        let name = name.to_ascii_uppercase();
-        NEEDED.contains(&name.trim_start_matches("CAP_"))
-    };
-    let user = user.and_then(|user| user.split(':').next()).unwrap_or_default();
-    matches!(user, "" | "0" | "root") && !host.cap_drop.iter().flatten().any(needed)
-}
-
-/// Returns the limits that the agent sets for commands.
-fn limits_of_commands(body: &ContainerCreateBody) -> Vec<Limit> {
-    let Some(host) = &body.host_config else {
-        return Vec::new();
-    };
-    let may_run_all = may_become_user(host, body.user.as_deref());
-    let limits = host.ulimits.iter().flatten();
-    // One of each kind: the frame has no room for more.
-    let limits: BTreeMap<_, _> = limits
-        .filter_map(|ulimit| not_for_pid_1(ulimit, may_run_all))
-        .map(|limit| (limit.which, limit))
-        .collect();
-    limits.into_values().collect()
-}
-
-/// Leaves PID 1 without the limits that are for commands, but with the right to give them theirs.
-fn spare_pid_1(body: &mut ContainerCreateBody) {
-    let Some(host) = &mut body.host_config else { return };
-    let may_run_all = may_become_user(host, body.user.as_deref());
-    for ulimit in host.ulimits.iter_mut().flatten() {
-        let limit = match not_for_pid_1(ulimit, may_run_all) {
-            None => continue,
-            Some(limit) if limit.which == NOFILE => ulimit
-                .hard
-                .map(|hard| if hard < 0 { hard } else { hard.max(AGENT_FILES) }),
-            Some(_) => Some(-1),
-        };
-        (ulimit.soft, ulimit.hard) = (limit, limit);
-    }
 }

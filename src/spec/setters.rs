@@ -1,17 +1,17 @@
 //! The setters that describe containers, written once: a [`ContainerSpec`](super::ContainerSpec) has them, and a
 //! [`PoolBuilder`](crate::PoolBuilder).
 
-/// The methods of a type that has `fn wishes(&mut self) -> &mut ContainerSpec`.
+/// Writes the methods of a type that has `fn wishes(&mut self) -> &mut ContainerSpec`.
 macro_rules! setters {
     () => {
-        /// PID 1 of the container, in place of the library's own. It must keep running; it need not do anything. With
-        /// [`supervise_command`](Self::supervise_command) it is run beside the library's own.
+        /// Sets the program that is PID 1 of the container, in place of the library's own. The program must keep running; it
+        /// need not do anything. With [`supervise_command`](Self::supervise_command) the program runs beside the library's
+        /// own PID 1.
         ///
-        /// The library's own PID 1 reads an attached standard input and ends with it, so that the container is gone soon
-        /// after this process is, however it ended: see [`Lifeline`](crate::Lifeline), also for how sure that is. With a
-        /// command of your own there is no such lifeline: containers of an
-        /// owner that was killed stay until somebody removes them (they carry the label
-        /// [`labels::MANAGED_BY`](crate::labels::MANAGED_BY)).
+        /// The library's own PID 1 reads an attached standard input and ends at its end, so that the container is gone soon
+        /// after this process is, however the process ended: see [`Lifeline`](crate::Lifeline), also for how sure that is. A
+        /// command of your own has no such lifeline: containers of an owner that was killed stay until they are removed (they
+        /// carry the label [`labels::MANAGED_BY`](crate::labels::MANAGED_BY)).
         pub fn cmd<I, A>(mut self, cmd: I) -> Self
         where
             I: IntoIterator<Item = A>,
@@ -21,56 +21,58 @@ macro_rules! setters {
             self
         }
 
-        /// When to pull the image. Default: [`PullPolicy::IfMissing`](crate::PullPolicy::IfMissing).
+        /// Sets when the engine pulls the image. Default: [`PullPolicy::IfMissing`](crate::PullPolicy::IfMissing).
         pub fn pull(mut self, policy: $crate::PullPolicy) -> Self {
             self.wishes().pull = policy;
             self
         }
 
-        /// The image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that name
-        /// on the engine that is for another platform counts as missing.
+        /// Sets the image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that
+        /// name on the engine that is for another platform counts as missing.
         ///
-        /// Without an emulator PID 1 of such a container does not start, and `build()` says so. In Docker with containerd's image
-        /// store one name can stand for images of several platforms, of which a pull fetches one, and keeps the others. From
-        /// version 28.1 on Docker can be asked for the one that is meant. Elsewhere the name is that of the image pulled last.
+        /// Without an emulator PID 1 of such a container does not start, and `build()` says so. In Docker with containerd's
+        /// image store one name can stand for images of several platforms, of which a pull fetches one, and keeps the others.
+        /// From version 28.1 on Docker can be asked for the one that is meant. Elsewhere the name is that of the image pulled
+        /// last.
         pub fn platform(mut self, platform: impl Into<String>) -> Self {
             self.wishes().platform = Some(platform.into());
             self
         }
 
-        /// How the registry is told who pulls. Default: by the user's Docker configuration, as for `docker pull`.
+        /// Sets how the registry is told who pulls. Default: by the user's Docker configuration, as for `docker pull`.
         pub fn registry_auth(mut self, auth: $crate::RegistryAuth) -> Self {
             self.wishes().registry_auth = auth;
             self
         }
 
-        /// Memory limit in bytes; swap is not added to it. `None`: unlimited. Default: [`ContainerSpec::DEFAULT_MEMORY`](crate::ContainerSpec::DEFAULT_MEMORY).
+        /// Limits the memory, in bytes; swap is not added to the limit. `None`: unlimited. Default:
+        /// [`ContainerSpec::DEFAULT_MEMORY`](crate::ContainerSpec::DEFAULT_MEMORY).
         pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
             self.wishes().memory = $crate::spec::container_spec::Setting::Given(bytes.into());
             self
         }
 
-        /// How many cpus' worth of time it may use, e.g. `0.5`. `None` (the default): as many as there are.
+        /// Limits the processor time, in processors, e.g. `0.5`. `None` (the default): as many as there are.
         pub fn cpus(mut self, cpus: impl Into<Option<f64>>) -> Self {
             self.wishes().cpus = cpus.into();
             self
         }
 
-        /// How many processes and threads it may have, PID 1 among them. `None`: unlimited. Default:
+        /// Limits the number of processes and threads, PID 1 among them. `None`: unlimited. Default:
         /// [`ContainerSpec::DEFAULT_PIDS`](crate::ContainerSpec::DEFAULT_PIDS).
         pub fn pids_limit(mut self, pids: impl Into<Option<u32>>) -> Self {
             self.wishes().pids = $crate::spec::container_spec::Setting::Given(pids.into());
             self
         }
 
-        /// The user the commands run as, and PID 1 if it is the [agent](crate::ExecVia): `user[:group]`, by name or number. Default:
-        /// the image's.
+        /// Sets the user of commands, and of PID 1 if that is the [agent](crate::ExecVia): `user[:group]`, by name or number.
+        /// Default: the image's.
         pub fn user(mut self, user: impl Into<String>) -> Self {
             self.wishes().user = Some(user.into());
             self
         }
 
-        /// The working directory of PID 1 and of the commands, absolute. Default: the image's.
+        /// Sets the working directory of PID 1 and of commands, absolute. Default: the image's.
         pub fn working_dir(mut self, dir: impl Into<String>) -> Self {
             self.wishes().working_dir = Some(dir.into());
             self
@@ -92,14 +94,15 @@ macro_rules! setters {
             self
         }
 
-        /// How commands are run. Default: [`ExecVia::default`](crate::ExecVia::default).
+        /// Sets how commands are run. Default: [`ExecVia::default`](crate::ExecVia::default).
         pub fn exec_via(mut self, via: $crate::ExecVia) -> Self {
             self.wishes().exec_via = via;
             self
         }
 
-        /// The agent's program where it is not the one built with the library: its path on the engine's machine. It must be of
-        /// the containers' architecture, speak this version of the protocol, and be readable and executable by everybody.
+        /// Sets the path of the agent's program on the engine's machine, in place of the program that was built with the
+        /// library. The program must be of the containers' architecture, speak this version of the protocol, and be readable
+        /// and executable by everybody.
         pub fn agent_path(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.wishes().agent_path = Some(path.into());
             self
@@ -109,8 +112,8 @@ macro_rules! setters {
         /// image's `ENTRYPOINT` and `CMD`. For images that are a server, whose commands of leases are its clients. It needs the
         /// [agent](crate::ExecVia::Agent). Default: `false`.
         ///
-        /// - It is started with the container, as the container's user, with its environment, in its directory. A container is
-        ///   lent when it has run for 50 milliseconds; when it is ready to serve is for whoever borrows it to find out.
+        /// - The command is started with the container, as the container's user, with its environment, in its directory. A container is
+        ///   lent when the command has run for 50 milliseconds; whether it is ready to serve, the borrower finds out.
         /// - The container ends with it, whatever its exit code: an idle one is replaced, commands of a lease come to
         ///   [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone), and the [`source`](crate::Error::ContainerGone)
         ///   of further ones tells how it ended and what it printed last. Else what it prints goes nowhere.
@@ -133,8 +136,8 @@ macro_rules! setters {
             self
         }
 
-        /// Has the container's control group (cgroup v2) writable for PID 1, which is the agent, and each command in a group of
-        /// its own. Default: `false`.
+        /// Makes the container's control group (cgroup v2) writable for PID 1, which is the agent, and runs each command in a
+        /// group of its own. Default: `false`.
         ///
         /// With it
         ///
@@ -147,11 +150,11 @@ macro_rules! setters {
         ///
         /// # Who commands run as
         ///
-        /// Whoever may write to the groups could leave them, and freeze PID 1, so that the container would outlive its owner.
-        /// So PID 1 is root, and commands never are: they run as the [`user`](Self::user) of the spec or of the image, or as their
-        /// [own](crate::Command::user). Building a pool fails where that user is root; a command that is to run as root fails
-        /// with [`Error::CannotStart`](crate::Error::CannotStart). No program gains privileges (`no_new_privs`, also where
-        /// `security_opt` is your own).
+        /// A process that may write to the groups could leave them, and freeze PID 1, so that the container would outlive its
+        /// owner. So PID 1 is root, and commands never are: they run as the [`user`](Self::user) of the spec or of the image,
+        /// or as their [own](crate::Command::user). Building a pool fails where that user is root or the image does not have
+        /// it; a command that is to run as root fails with [`Error::CannotStart`](crate::Error::CannotStart). No program
+        /// gains privileges (`no_new_privs`, also where `security_opt` is your own).
         ///
         /// # Where it works
         ///
@@ -161,10 +164,10 @@ macro_rules! setters {
         ///
         /// # Errors
         ///
-        /// [`Error::Config`](crate::Error::Config) without the agent, with
-        /// [`supervise_command`](Self::supervise_command), with a user that is root, or where the engine says that it has cgroup v1
-        /// or is too old. [`Error::Engine`](crate::Error::Engine) of the kind
-        /// [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded) where the agent finds that it cannot make groups.
+        /// [`Error::Config`](crate::Error::Config) without the agent, with [`supervise_command`](Self::supervise_command),
+        /// with a user that is root, or where the engine says that it has cgroup v1 or is too old.
+        /// [`Error::Engine`](crate::Error::Engine) of the kind [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded)
+        /// where the agent finds that it cannot make groups.
         ///
         /// # Examples
         ///
@@ -182,7 +185,7 @@ macro_rules! setters {
             self
         }
 
-        /// The network. Default: [`Network::none`](crate::Network::none).
+        /// Sets the network. Default: [`Network::none`](crate::Network::none).
         pub fn network(mut self, network: impl Into<$crate::Network>) -> Self {
             self.wishes().network = Some(network.into());
             self
@@ -194,7 +197,7 @@ macro_rules! setters {
             self.tmpfs_with(path, format!("size={bytes}"))
         }
 
-        /// The same with the mount options of `tmpfs(5)`, e.g. `size=64m,exec,uid=1000,gid=1000`. Docker adds
+        /// As [`tmpfs`](Self::tmpfs), with the mount options of `tmpfs(5)`, e.g. `size=64m,exec,uid=1000,gid=1000`. Docker adds
         /// `noexec,nosuid,nodev` where they do not say otherwise. Owners hold better than `mode=`, which is lost when the
         /// container is started again.
         pub fn tmpfs_with(mut self, path: impl Into<String>, options: impl Into<String>) -> Self {
@@ -202,22 +205,23 @@ macro_rules! setters {
             self
         }
 
-        /// Whether the root file system is read-only. What must be written then needs a [`tmpfs`](Self::tmpfs); volumes of
-        /// the image stay writable (see [Defaults of a sandbox](crate::ContainerSpec#defaults-of-a-sandbox)). Default: `false`.
+        /// Sets whether the root file system is read-only. Directories that programs write to then need a
+        /// [`tmpfs`](Self::tmpfs); volumes of the image stay writable (see [Defaults of a
+        /// sandbox](crate::ContainerSpec#defaults-of-a-sandbox)). Default: `false`.
         pub fn read_only_root(mut self, read_only: bool) -> Self {
             self.wishes().read_only_root = Some(read_only);
             self
         }
 
-        /// The OCI runtime, by the name under which the engine knows it, e.g. `runsc` for gVisor. Default: the engine's.
+        /// Sets the OCI runtime, by the name under which the engine knows it, e.g. `runsc` for gVisor. Default: the engine's.
         ///
         /// An engine that does not have it is an error of `build()` before anything is made, and the container's description is
         /// read back: [`EngineErrorKind::SettingIgnored`](crate::EngineErrorKind::SettingIgnored) where it has another.
         /// Podman lets nobody choose by its interface for Docker's clients: there only the name of its default is no error
         /// ([`EngineErrorKind::Unsupported`](crate::EngineErrorKind::Unsupported)).
         ///
-        /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see
-        /// `cargo bench --bench oci_runtimes`. What the [agent](crate::ExecVia::Agent) runs does not depend on it. It must be on the
+        /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see `cargo bench
+        /// --bench oci_runtimes`. What the [agent](crate::ExecVia::Agent) runs does not depend on it. It must be on the
         /// engine's machine, be known to the engine (`"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in Docker's
         /// `daemon.json`), and the machine should have cgroup v2. The library never chooses one by itself.
         pub fn runtime(mut self, name: impl Into<String>) -> Self {
@@ -225,18 +229,19 @@ macro_rules! setters {
             self
         }
 
-        /// The size of `/dev/shm` in bytes. Default: the engine's, 64 MiB.
+        /// Sets the size of `/dev/shm`, in bytes. Default: the engine's, 64 MiB.
         pub fn shm_size(mut self, bytes: u64) -> Self {
             self.wishes().shm_size = Some(bytes);
             self
         }
 
-        /// A limit of the kernel on each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or `fsize`.
+        /// Sets a limit of the kernel on each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or `fsize`.
         ///
-        /// The limit is for commands. The agent (see [`ExecVia`](crate::ExecVia)) gives it to each of them, and has `cpu`, `data`, `stack`,
-        /// `nofile` and `as` not itself: it would end by them, and the container with it. Commands that the agent cannot run
-        /// are [`Error::Engine`](crate::Error::Engine) where one of these is limited. Where PID 1 may not become another user
-        /// since a user or dropped capabilities say so, it has the limit of `nofile` too. By the exec API PID 1 has all limits.
+        /// The limit is for commands. The agent (see [`ExecVia`](crate::ExecVia)) gives it to each of them, and has `cpu`,
+        /// `data`, `stack`, `nofile` and `as` not itself: it would end by them, and the container with it. Commands that the
+        /// agent cannot run are [`Error::Engine`](crate::Error::Engine) where one of these is limited. Where PID 1 may not
+        /// become another user since a user or dropped capabilities say so, it has the limit of `nofile` too. By the exec API
+        /// PID 1 has all limits.
         ///
         /// Do not limit `nproc`: the kernel counts it by user over all containers together. See
         /// [`pids_limit`](Self::pids_limit).
@@ -247,7 +252,7 @@ macro_rules! setters {
             self
         }
 
-        /// Takes all of root's capabilities away, but those given back by [`cap_add`](Self::cap_add). The
+        /// Drops all capabilities of root, but those given back by [`cap_add`](Self::cap_add). The
         /// [agent](crate::ExecVia::Agent) needs `SETUID` and `SETGID` to run commands as other users than the container's, and
         /// `KILL` to end them.
         pub fn cap_drop_all(mut self) -> Self {
@@ -255,7 +260,7 @@ macro_rules! setters {
             self
         }
 
-        /// Adds a capability of root's, e.g. `NET_BIND_SERVICE`; see `capabilities(7)`. One that is
+        /// Adds a capability of root, e.g. `NET_BIND_SERVICE`; see `capabilities(7)`. One that is
         /// [dropped by default](crate::ContainerSpec#defaults-of-a-sandbox) is kept.
         pub fn cap_add(mut self, name: impl Into<String>) -> Self {
             let name = name.into();
@@ -266,10 +271,10 @@ macro_rules! setters {
             self
         }
 
-        /// Configuration in Docker's own terms as the base, for what has no setter here: the JSON body of
-        /// [Docker's call to create a container](https://docs.docker.com/reference/api/engine/), e.g.
-        /// `{"HostConfig": {"Sysctls": {"net.core.somaxconn": "1024"}}}`. The last value counts. See
-        /// [Raw configuration](crate::ContainerSpec#raw-configuration). An image named in it is taken where none was named before.
+        /// Sets configuration in Docker's own terms as the base, for settings that have no setter here: the JSON body of
+        /// [Docker's call to create a container](https://docs.docker.com/reference/api/engine/), e.g. `{"HostConfig":
+        /// {"Sysctls": {"net.core.somaxconn": "1024"}}}`. The last value counts. See [Raw
+        /// configuration](crate::ContainerSpec#raw-configuration). An image named in it is taken where none was named before.
         ///
         /// A field that the library's Docker client does not know is an [`Error::Config`](crate::Error::Config). A setting that
         /// the engine refuses fails `build()` with [`Rejected`](crate::EngineErrorKind::Rejected). An option `seccomp=` of
@@ -291,14 +296,14 @@ macro_rules! setters {
             self
         }
 
-        /// As [`raw_config`](Self::raw_config), in bollard's types.
+        /// Sets the same as [`raw_config`](Self::raw_config), in bollard's types.
         #[cfg(feature = "bollard-0_21")]
         pub fn docker_config(mut self, config: bollard::models::ContainerCreateBody) -> Self {
             self.wishes().set_docker_config(config);
             self
         }
 
-        /// The `HostConfig` of [`raw_config`](Self::raw_config) in bollard's types, in place of the one that may be in
+        /// Sets the `HostConfig` of [`raw_config`](Self::raw_config) in bollard's types, in place of the one that may be in
         /// [`docker_config`](Self::docker_config).
         #[cfg(feature = "bollard-0_21")]
         pub fn host_config(mut self, config: bollard::models::HostConfig) -> Self {

@@ -157,9 +157,9 @@ impl DockerEngine {
     /// docker command line does not look at them either: give `DOCKER_HOST` the address of the socket.
     ///
     /// The version of the API is the newest that both know, at least 1.25 (Docker 1.13), and stands in each request. An
-    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that, and
-    /// the request is made once more. If the other version is an older one, what is created is first compared with what that
-    /// knows.
+    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that,
+    /// and the request is made once more. If the other version is an older one, what is created is first compared with what
+    /// that knows.
     ///
     /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
     ///
@@ -234,9 +234,10 @@ impl DockerEngine {
     /// before belongs to the runtime it was opened in, and stands still when nobody drives that: hand over a `Docker` that
     /// has made no calls.
     ///
-    /// Whether its requests say the version of the API is bollard's affair; 0.21 does not have them say it, so that the engine
-    /// answers in its newest version. The library does not change the requests: a modifier that the caller has given to the
-    /// `Docker` would be lost, and without the heads of answers the library could not agree anew with an engine that is replaced.
+    /// Whether its requests say the version of the API is bollard's affair; 0.21 does not have them say it, so that the
+    /// engine answers in its newest version. The library does not change the requests: a modifier that the caller has given
+    /// to the `Docker` would be lost, and without the heads of answers the library could not agree anew with an engine that
+    /// is replaced.
     ///
     /// # Errors
     ///
@@ -284,8 +285,8 @@ impl DockerEngine {
         &self.unbounded
     }
 
-    /// Returns the last answer to `/info`. Asks again where another engine may be there since. `None` where nothing was asked so
-    /// far: nobody is kept waiting for that.
+    /// Returns the last answer to `/info`. Asks again where another engine may be there since. `None` where nothing was asked
+    /// so far: nobody is kept waiting for that.
     async fn said(&self) -> Option<Arc<Said>> {
         let heard = self.shared.said.lock().clone()?;
         if heard.changes == self.agreed.changes() {

@@ -19,8 +19,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a network without containers may still count as being used.
 const LEAVING: Duration = Duration::from_secs(3);
 
-/// Makes sure that the network is there, and gives its id. Asked before every creation of a container too, since anybody may remove a
-/// network that has no containers.
+/// Makes sure that the network is there, and returns its id. Asked before every creation of a container too, since anybody
+/// may remove a network that has no containers.
 pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<Option<String>, EngineError> {
     match &plan.network {
         None | Some(Network::None) => Ok(None),
@@ -85,7 +85,7 @@ async fn create(engine: &DockerEngine, plan: &Plan, new: &NewNetwork) -> Result<
     ))
 }
 
-/// One that is there is taken as it is, unless it lacks what was asked for.
+/// Takes a network that is there as it is, unless it lacks what was asked for.
 fn fits(new: &NewNetwork, found: &NetworkInspect) -> Result<(), EngineError> {
     let is = match &new.driver {
         Some(driver) if found.driver.as_ref() != Some(driver) => {
@@ -163,7 +163,7 @@ async fn find(engine: &DockerEngine, name: &str) -> Result<Option<NetworkInspect
     }
 }
 
-/// The ids of all networks of this name.
+/// Returns the ids of all networks of this name.
 async fn ids_of(engine: &DockerEngine, name: &str) -> Result<Vec<String>, EngineError> {
     // The filter takes parts of a name too.
     let filters = [("name".to_owned(), vec![name.to_owned()])];

@@ -65,7 +65,7 @@ pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<(), Eng
     Ok(())
 }
 
-/// Removes the plan's volumes. In use for longer than by what is leaving: [`EngineErrorKind::Conflict`].
+/// Removes the plan's volumes. Fails with [`EngineErrorKind::Conflict`] where one is still in use after [`LEAVING`].
 pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
     for volume in plan.volumes() {
         engine.remove(&filler(volume)).await?;
@@ -143,7 +143,7 @@ async fn is_there(engine: &DockerEngine, volume: &ProgramVolume) -> Result<bool,
     }
 }
 
-/// The name of the container through which a volume is filled.
+/// Returns the name of the container through which a volume is filled.
 fn filler(volume: &ProgramVolume) -> String {
     format!("{}-filler", volume.name)
 }
@@ -190,7 +190,7 @@ async fn fill(engine: &DockerEngine, plan: &Plan, volume: &ProgramVolume) -> Res
     filled.and(removed)
 }
 
-/// The program as a file that every user can run, in a tar.
+/// Archives the program as a file that every user can run, in a tar.
 fn archive(name: &str, program: &[u8]) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_size(program.len() as u64);
@@ -200,7 +200,7 @@ fn archive(name: &str, program: &[u8]) -> io::Result<Vec<u8>> {
     archive.into_inner()
 }
 
-/// The containers that a volume is mounted in, in any state, and that carry these labels by what the answer says of each.
+/// Returns the containers that a volume is mounted in, in any state, and that carry these labels by the engine's answer.
 async fn users(engine: &DockerEngine, volume: &str, selector: &Selector) -> Result<Vec<String>, EngineError> {
     let options = query::ListContainersOptions {
         all: true,
