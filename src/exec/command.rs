@@ -210,7 +210,7 @@ impl<C> Command<'_, C> {
     ///
     /// # Security
     ///
-    /// Over a connection of the caller's own ([`DockerEngine::from_bollard`](crate::DockerEngine::from_bollard)), output
+    /// Over a connection of the caller's own (`DockerEngine::from_bollard`), output
     /// that begins with a byte of 2 or less is misread as frames of a length that the container chooses. Do not give a terminal
     /// to programs that you do not trust there.
     pub fn tty(&mut self, rows: u16, cols: u16) -> &mut Self {
