@@ -103,9 +103,9 @@ pub async fn containers_of_instance(engine: &dyn Engine, instance: &str) -> usiz
         .len()
 }
 
-/// Waits until a condition holds. Fails after half a minute, which is far above normal durations.
+/// Waits until a condition holds. Fails after two minutes: on a slow machine a fork bomb needs one of them to reach its limit.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let give_up = tokio::time::Instant::now() + Duration::from_secs(30);
+    let give_up = tokio::time::Instant::now() + Duration::from_secs(120);
     while !holds().await {
         assert!(tokio::time::Instant::now() < give_up, "did not happen: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
