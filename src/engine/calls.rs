@@ -1,4 +1,4 @@
-//! The traits that an engine implements: [`Engine`] and those it consists of.
+//! The trait that an engine implements: [`Engine`], with the traits it consists of.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -15,17 +15,18 @@ use crate::values::labels;
 /// Runs containers for pools. Object-safe: a pool holds an `Arc<dyn Engine>`. The calls are grouped by what a caller needs:
 /// [`Lifecycle`], [`Commands`], [`Observation`], and the [`Parts`] that an engine may lack.
 ///
-/// No method has a default: an engine that passes calls on to another one does not compile before it says what becomes of each.
+/// No method has a default: an engine that wraps another one does not compile before it decides about each method.
 ///
 /// # Contract
 ///
-/// - Every future may be dropped at any await point; what it had begun may then have happened or not, and the caller
-///   finds out by [`inspect`](Observation::inspect) or makes it undone by [`remove`](Lifecycle::remove).
-/// - No deadline is asked of the engine: the library puts its own around every call and every read.
-/// - [`remove`](Lifecycle::remove) of something that is not there is success.
-/// - [`create`](Lifecycle::create) is idempotent by name: a container of that name that carries the plan's
-///   labels is success, any other is an [`EngineErrorKind::Conflict`]. Of several who create one of the same name at the
-///   same time, in whatever process, one succeeds.
+/// - Every future may be dropped at any await point. An operation that it had begun may then have happened or not: the
+/// caller
+///   finds out by [`inspect`](Observation::inspect), or undoes the operation by [`remove`](Lifecycle::remove).
+/// - An engine needs no deadlines: the library puts its own around every call and every read.
+/// - [`remove`](Lifecycle::remove) of a container that does not exist succeeds.
+/// - [`create`](Lifecycle::create) is idempotent by name: an existing container of that name with the plan's labels is a
+///   success, any other is an [`EngineErrorKind::Conflict`]. If several callers, in whatever processes, create one name at
+///   the same time, one of them creates the container.
 ///
 /// # Examples
 ///
@@ -36,7 +37,7 @@ use crate::values::labels;
 /// # use dockerpool::engine::*;
 /// # use dockerpool::{Engine, EngineError, EngineErrorKind, Pool};
 /// # type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
-/// /// Another engine, under a quota of containers made.
+/// /// Passes calls on to another engine, and limits how many containers it creates.
 /// #[derive(Debug)]
 /// struct Quota {
 ///     inner: Arc<dyn Engine>,
@@ -55,7 +56,7 @@ use crate::values::labels;
 ///     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
 ///         self.inner.remove(id)
 ///     }
-///     // ... and so on: all else is passed on.
+///     // ... and so on: every other call is passed on.
 /// #     fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> Answer<'a, ()> {
 /// #         self.inner.prepare(plan, progress)
 /// #     }
@@ -129,26 +130,27 @@ use crate::values::labels;
 /// # }
 /// ```
 pub trait Engine: Lifecycle + Commands + Observation {
-    /// Returns what this engine can do. A pool refuses at `build()` what was asked for and cannot be had.
+    /// Returns what this engine can do. A pool refuses at `build()` a setting that its engine cannot provide.
     fn capabilities(&self) -> Capabilities;
 
     /// Asks the engine for its version and its properties.
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
 
-    /// Returns the parts that this engine has beside what every engine must have. An engine that passes calls on to another one
-    /// returns the parts of that one, or its own in their place.
+    /// Returns the optional parts that this engine has. An engine that wraps another one returns the parts of that one, or
+    /// its own
+    /// in their place.
     fn parts(&self) -> Parts<'_>;
 }
 
-/// Makes and removes containers.
+/// Creates, starts, stops and removes containers.
 pub trait Lifecycle: fmt::Debug + Send + Sync + 'static {
     /// Prepares everything that containers of this plan need: the image, the network, volumes with programs. Called for each
     /// pool. Idempotent.
     fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Removes what [`prepare`](Lifecycle::prepare) made for this pool alone (volumes with programs), and the network if the
-    /// plan asks for that. Called when the pool's last container is gone. Idempotent: nothing to remove is success, and so is
-    /// a network that others use. A no-op for an engine whose `prepare` leaves nothing.
+    /// plan asks for that. Called when the pool's last container is gone. Idempotent: succeeds if there is nothing to
+    /// remove, and leaves a network that others use. A no-op for an engine whose `prepare` leaves nothing.
     fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Removes what [`prepare`](Lifecycle::prepare) made for dead owners of this pool name (volumes with programs); see
@@ -160,19 +162,21 @@ pub trait Lifecycle: fmt::Debug + Send + Sync + 'static {
     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>>;
 
     /// Attaches to the standard streams of PID 1 of a created container, where the plan asks for a
-    /// [lifeline](Pid1::lifeline). PID 1 sees end-of-file when the [`Attachment`] is dropped or this process ends in any way.
+    /// [lifeline](Pid1::lifeline). PID 1 reads end-of-file when the [`Attachment`] is dropped or this process ends in any way.
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>>;
 
-    /// Starts a created or stopped container; returns when it runs.
+    /// Starts a created or stopped container, and returns when the container runs.
     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Ends PID 1 with SIGKILL, and every other process of the container with it. Not running or not there: success.
+    /// Ends PID 1 with SIGKILL, and every other process of the container with it. A container that does not run, or does not
+    /// exist, is a success.
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Asks PID 1 to end (SIGTERM, or the image's stop signal), and kills it after `grace`, in whole seconds.
     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Removes a container by id or name, running or not, with its anonymous volumes. Not there: success.
+    /// Removes a container by id or name, running or not, with its anonymous volumes. Succeeds if the container does not
+    /// exist.
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
 }
 
@@ -182,37 +186,38 @@ pub trait Commands: Send + Sync + 'static {
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>>;
 }
 
-/// Tells how images and containers are.
+/// Reads the state of images and containers.
 pub trait Observation: Send + Sync + 'static {
-    /// Describes the image of this plan, which is there. Called before anything is created. What the engine cannot tell is left
-    /// out: [`ImageInfo::default`].
+    /// Describes the image of this plan, which is on the engine. Called before anything is created. A fact that the engine
+    /// does not report stays as in [`ImageInfo::default`].
     fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>>;
 
-    /// Returns what the engine says of one container now. Not there: [`EngineErrorKind::NotFound`].
+    /// Returns the engine's present report of one container. Fails with [`EngineErrorKind::NotFound`] if the container does
+    /// not exist.
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>>;
 
     /// Returns all containers that match, in any state.
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>>;
 
     /// Returns the limits that the plan asks for and that this container does not have, each in words. Called for the first
-    /// container of a pool, once it was created; the pool refuses a container that lacks one. An engine that refuses at
-    /// [`create`](Lifecycle::create) what it cannot set returns none.
+    /// container of a pool, after its creation; the pool refuses a container that lacks one. An engine that refuses at
+    /// [`create`](Lifecycle::create) every limit that it cannot set returns none.
     fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
-    /// Returns the settings of isolation that the plan asks for (the runtime, the read-only root, dropped capabilities and so
-    /// on) and that this container does not have, each in words. Called as [`missing_limits`](Observation::missing_limits)
-    /// is, and again when the container has started; the pool refuses a container that lacks one, with
-    /// [`EngineErrorKind::SettingIgnored`]. An engine that refuses at [`create`](Lifecycle::create) what it does not know
-    /// returns none.
+    /// Returns the settings of isolation that the plan asks for (the runtime, the read-only root, dropped capabilities and
+    /// so on) and that this container does not have, each in words. Called when
+    /// [`missing_limits`](Observation::missing_limits) is, and again when the container has started. The pool refuses a
+    /// container that lacks a setting, with [`EngineErrorKind::SettingIgnored`]. An engine that refuses at
+    /// [`create`](Lifecycle::create) every setting that it does not know returns none.
     fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
-    /// Streams what happens to the containers that match, from `since` on (from now on if `None`). The stream ends, or gives an
-    /// error and ends, when the connection breaks; the caller then lists and subscribes again.
+    /// Streams the events of the containers that match, from `since` on (`None`: from now on). When the connection breaks,
+    /// the stream ends, or yields an error and ends; the caller then lists the containers and subscribes again.
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>>;
 }
 
-/// The parts that an engine may have, and may lack. A part that is not there is not called: the pool refuses at `build()` what
-/// needs one, and [`Container::pause`](crate::Container::pause) fails with [`EngineErrorKind::Unsupported`].
+/// Holds the parts that an engine may lack. The library never calls a missing part: the pool refuses at `build()` a setting
+/// that needs one, and [`Container::pause`](crate::Container::pause) fails with [`EngineErrorKind::Unsupported`].
 ///
 /// # Examples
 ///
@@ -225,14 +230,14 @@ pub trait Observation: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Parts<'a> {
-    /// Containers can be paused.
+    /// The calls that pause and unpause containers. `None`: the engine cannot.
     pub pausing: Option<&'a dyn Pausing>,
-    /// Containers can be renamed.
+    /// The call that renames containers. `None`: the engine cannot.
     pub renaming: Option<&'a dyn Renaming>,
 }
 
 impl<'a> Parts<'a> {
-    /// Returns no part at all.
+    /// Makes an empty set of parts.
     pub const fn none() -> Self {
         Self {
             pausing: None,
@@ -240,14 +245,14 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Returns the same with this part.
+    /// Returns these parts with the calls that pause.
     #[must_use]
     pub const fn with_pausing(mut self, pausing: &'a dyn Pausing) -> Self {
         self.pausing = Some(pausing);
         self
     }
 
-    /// Returns the same with this part.
+    /// Returns these parts with the call that renames.
     #[must_use]
     pub const fn with_renaming(mut self, renaming: &'a dyn Renaming) -> Self {
         self.renaming = Some(renaming);
@@ -266,15 +271,16 @@ pub trait Pausing: fmt::Debug + Send + Sync {
 
 /// Renames containers. Needed for [`Adopt`](crate::Adopt) only.
 pub trait Renaming: fmt::Debug + Send + Sync {
-    /// Renames a container, given by id or by its present name. A name that is taken: [`EngineErrorKind::Conflict`].
+    /// Renames a container, given by id or by its present name. Fails with [`EngineErrorKind::Conflict`] if the new name is
+    /// taken.
     ///
-    /// Nothing is decided by it: of two who rename the same container at the same time both may succeed, one after the
+    /// A rename decides no race: if two callers rename the same container at the same time, both may succeed, one after the
     /// other, even if both gave its old name.
     fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
 }
 
 impl<'e> dyn Engine + 'e {
-    /// Renames a container, where the engine can.
+    /// Renames a container, or fails with `Unsupported` if the engine cannot.
     pub(crate) fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         match self.parts().renaming {
             Some(renaming) => renaming.rename(id, name),
@@ -282,7 +288,7 @@ impl<'e> dyn Engine + 'e {
         }
     }
 
-    /// Freezes a container, where the engine can.
+    /// Pauses a container, or fails with `Unsupported` if the engine cannot.
     pub(crate) fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         match self.parts().pausing {
             Some(pausing) => pausing.pause(id),
@@ -290,7 +296,7 @@ impl<'e> dyn Engine + 'e {
         }
     }
 
-    /// Thaws a container, where the engine can.
+    /// Unpauses a container, or fails with `Unsupported` if the engine cannot.
     pub(crate) fn unpause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         match self.parts().pausing {
             Some(pausing) => pausing.unpause(id),

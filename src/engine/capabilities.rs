@@ -1,17 +1,17 @@
-//! What an engine says of itself: [`Capabilities`], [`EngineInfo`].
+//! An engine's description of itself: [`Capabilities`], [`EngineInfo`].
 
 #[cfg(doc)]
 use super::{Engine, Lifecycle, Plan};
 
-/// Lists what an engine can do, beyond what every engine must. An engine begins with [`none`](Self::none) and names what it
-/// can: a capability that is added later is then not claimed by accident.
+/// Lists the optional abilities of an engine. Start from [`none`](Self::none) and set those that the engine has: a
+/// capability that a later version adds is then not claimed by accident.
 ///
 /// # Examples
 ///
 /// ```
 /// use dockerpool::engine::Capabilities;
 ///
-/// // An engine of one's own that holds a lifeline, and puts containers on no network.
+/// // An engine that holds a lifeline, and can run containers without a network.
 /// let mut can = Capabilities::none();
 /// can.lifeline = true;
 /// can.no_network = true;
@@ -20,29 +20,29 @@ use super::{Engine, Lifecycle, Plan};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Containers can be had without any network.
+    /// Whether containers can run without any network.
     pub no_network: bool,
-    /// The number of processes in a container can be limited.
+    /// Whether the number of processes in a container can be limited.
     pub pids_limit: bool,
-    /// PID 1's standard input can be held attached, so that a container ends with its owner.
+    /// Whether PID 1's standard input can be held attached, so that a container ends with its owner.
     pub lifeline: bool,
-    /// The engine has events for processes that the kernel killed for memory. Where it has none, such a command ends as one
-    /// that was killed by anybody: [`Signaled(9)`](crate::ExitStatus::Signaled), and a pipeline that loses a member to it as
-    /// its shell says.
+    /// Whether the engine has events for processes that the kernel killed for memory. Without these events such a command
+    /// ends like any killed one, with [`Signaled(9)`](crate::ExitStatus::Signaled), and a pipeline that loses a member ends
+    /// as its shell reports.
     pub oom_events: bool,
-    /// Containers can be put on networks by name.
+    /// Whether containers can be put on networks by name.
     pub networks: bool,
-    /// PID 1 can be a program that is mounted: as a file of this machine where there are
-    /// [`local_files`](Self::local_files), else from a volume that [`prepare`](Lifecycle::prepare) has filled.
+    /// Whether PID 1 can be a mounted program: a file of this machine if the engine has [`local_files`](Self::local_files),
+    /// else a file in a volume that [`prepare`](Lifecycle::prepare) has filled.
     pub programs: bool,
-    /// Configuration in the engine's own terms is merged over the plan: [`Plan::engine_config`].
+    /// Whether configuration in the engine's own terms is merged over the plan: [`Plan::engine_config`].
     pub engine_config: bool,
-    /// Files of this machine can be mounted into containers.
+    /// Whether files of this machine can be mounted into containers.
     pub local_files: bool,
 }
 
 impl Capabilities {
-    /// Nothing.
+    /// Claims no capability.
     pub const fn none() -> Self {
         Self {
             no_network: false,
@@ -56,7 +56,7 @@ impl Capabilities {
         }
     }
 
-    /// Everything.
+    /// Claims every capability.
     pub const fn all() -> Self {
         Self {
             no_network: true,
@@ -90,25 +90,26 @@ impl Capabilities {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineInfo {
-    /// Its name and version, e.g. `Docker 20.10.24`.
+    /// The engine's name and version, e.g. `Docker 20.10.24`.
     pub version: String,
-    /// The version of the API spoken with it, e.g. `1.41`.
+    /// The version of the API that the library speaks with the engine, e.g. `1.41`.
     pub api_version: String,
     /// Operating system and architecture as images name them, e.g. `linux/amd64`.
     pub platform: String,
-    /// The limits that its kernel knows.
+    /// The limits that the engine's kernel supports.
     pub limits: LimitSupport,
-    /// The version of the control groups of its kernel, if it tells.
+    /// The version of the kernel's control groups. `None`: the engine does not report it.
     pub cgroup_version: Option<u8>,
-    /// Whether root of a container is another user outside, as far as the engine tells: it runs rootless, or remaps users.
+    /// Whether root in a container is another user outside, as far as the engine reports: the engine is rootless, or remaps
+    /// users.
     pub remaps_users: bool,
-    /// Where it is, as a text that no other engine has. What was found out about an engine is remembered by it, for as long
-    /// as this process runs. `None`: nothing is remembered.
+    /// The address of the engine, as a text that no other engine has. The library remembers facts about an engine under this
+    /// key for as long as this process runs. `None`: the library remembers nothing.
     pub id: Option<String>,
 }
 
 impl EngineInfo {
-    /// Makes the answer of an engine of your own.
+    /// Makes the answer of an engine written outside this crate: all limits, and nothing else known.
     pub fn new(version: impl Into<String>, api_version: impl Into<String>, platform: impl Into<String>) -> Self {
         Self {
             version: version.into(),
@@ -121,7 +122,7 @@ impl EngineInfo {
         }
     }
 
-    /// The same with an [`id`](Self::id).
+    /// Sets the [`id`](Self::id).
     #[must_use]
     pub fn with_id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
@@ -129,14 +130,14 @@ impl EngineInfo {
     }
 }
 
-/// Which limits an engine can set, as far as it tells. `build()` refuses a limit that cannot be set.
+/// Lists the limits that an engine can set, as far as it reports. `build()` refuses a limit that cannot be set.
 ///
 /// # Examples
 ///
 /// ```
 /// use dockerpool::engine::{EngineInfo, LimitSupport};
 ///
-/// // What an engine of one's own answers on a kernel that does not count swap.
+/// // The answer of an engine whose kernel does not count swap.
 /// let mut info = EngineInfo::new("Mine 1", "1", "linux/amd64");
 /// assert_eq!(info.limits, LimitSupport::all());
 /// info.limits.swap = false;
@@ -144,18 +145,18 @@ impl EngineInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitSupport {
-    /// Memory.
+    /// Whether memory can be limited.
     pub memory: bool,
-    /// Memory and swap together.
+    /// Whether memory and swap together can be limited.
     pub swap: bool,
-    /// The number of processes.
+    /// Whether the number of processes can be limited.
     pub pids: bool,
-    /// Processor time.
+    /// Whether processor time can be limited.
     pub cpu: bool,
 }
 
 impl LimitSupport {
-    /// None of them.
+    /// Claims no limit.
     pub const fn none() -> Self {
         Self {
             memory: false,
@@ -165,7 +166,7 @@ impl LimitSupport {
         }
     }
 
-    /// All of them.
+    /// Claims every limit.
     pub const fn all() -> Self {
         Self {
             memory: true,

@@ -1,4 +1,4 @@
-//! A command as an engine runs it: [`ExecRequest`] and [`ExecSession`], and what comes out of it.
+//! A command as an engine runs it: [`ExecRequest`], [`ExecSession`], and the output.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use tokio::io::AsyncWrite;
 use super::{BoxStream, EngineError, ExecControl};
 use crate::values::shown;
 
-/// One command to be run in a container.
+/// Describes one command to run in a container.
 ///
 /// # Examples
 ///
@@ -36,15 +36,15 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// A terminal of this size in place of pipes; everything then comes as [`OutputStream::Stdout`].
     pub tty: Option<TtySize>,
-    /// The most memory that it and all it starts may have at once, in bytes. The library asks no engine for that: only its
-    /// agent can do it, see [`Command::memory`](crate::Command::memory).
+    /// The most memory that the command and its descendants may have at once, in bytes. The library sends no engine this
+    /// limit: only its agent can apply it, see [`Command::memory`](crate::Command::memory).
     pub memory: Option<u64>,
-    /// The most processes and threads that it may be, with all it starts: as for [`memory`](Self::memory).
+    /// The most processes and threads of the command and its descendants: as for [`memory`](Self::memory).
     pub pids: Option<u32>,
 }
 
 impl ExecRequest {
-    /// Makes a request for this program with these arguments, and nothing else; the fields are public.
+    /// Makes a request for this program with these arguments. The other fields are empty, and public.
     pub fn new<A: Into<String>>(argv: impl IntoIterator<Item = A>) -> Self {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
@@ -79,7 +79,7 @@ impl fmt::Debug for ExecRequest {
     }
 }
 
-/// The size of a terminal, in characters.
+/// Holds the size of a terminal, in characters.
 ///
 /// # Examples
 ///
@@ -93,13 +93,13 @@ impl fmt::Debug for ExecRequest {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TtySize {
-    /// Lines.
+    /// The number of lines.
     pub rows: u16,
-    /// Characters in a line.
+    /// The number of characters in a line.
     pub cols: u16,
 }
 
-/// A command that was started.
+/// Holds the streams and the control of a started command.
 ///
 /// # Examples
 ///
@@ -128,17 +128,17 @@ pub struct TtySize {
 /// ```
 #[non_exhaustive]
 pub struct ExecSession {
-    /// Its standard input, where [`ExecRequest::stdin`] asked for it. `shutdown()` closes it for the command, whose
-    /// output is still read; of a terminal it types control-D, and the terminal stays open.
+    /// The command's standard input, if [`ExecRequest::stdin`] asked for it. `shutdown()` closes it for the command, whose
+    /// output is still read. On a terminal, `shutdown()` types control-D and the terminal stays open.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// Its output in the order the engine gives it. End of the stream is not yet the end of the command.
+    /// The command's output, in the order in which the engine sends it. The command may run on after the end of this stream.
     pub output: BoxStream<'static, Result<Frame, EngineError>>,
-    /// Asks about it.
+    /// The calls that ask about the command, and end it.
     pub control: Box<dyn ExecControl>,
 }
 
 impl ExecSession {
-    /// Makes the answer of an engine of your own.
+    /// Makes the session of an engine written outside this crate.
     pub fn new(
         stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
         output: BoxStream<'static, Result<Frame, EngineError>>,
@@ -156,7 +156,7 @@ impl fmt::Debug for ExecSession {
     }
 }
 
-/// PID 1's standard streams, held open. Dropping it closes its standard input.
+/// Holds PID 1's standard streams open. Dropping an attachment closes PID 1's standard input.
 ///
 /// # Examples
 ///
@@ -169,7 +169,7 @@ impl fmt::Debug for ExecSession {
 /// # let engine = dockerpool::testing::FakeEngine::new();
 /// # let id = engine.create(&Identity::new("box"), &Plan::new("any")).await?.id;
 /// # engine.start(&id).await?;
-/// // A PID 1 that gives back what it reads is alive.
+/// // A PID 1 that echoes its input is alive.
 /// let mut pid1 = engine.attach(&id).await?;
 /// pid1.stdin.write_all(b"ping").await?;
 /// let frame = pid1.output.next().await.expect("it holds the line")?;
@@ -179,14 +179,14 @@ impl fmt::Debug for ExecSession {
 /// ```
 #[non_exhaustive]
 pub struct Attachment {
-    /// Writes to PID 1.
+    /// The standard input of PID 1.
     pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
     /// The output of PID 1.
     pub output: BoxStream<'static, Result<Frame, EngineError>>,
 }
 
 impl Attachment {
-    /// Makes the answer of an engine of your own.
+    /// Makes the attachment of an engine written outside this crate.
     pub fn new(
         stdin: Box<dyn AsyncWrite + Send + Unpin>,
         output: BoxStream<'static, Result<Frame, EngineError>>,
@@ -201,7 +201,7 @@ impl fmt::Debug for Attachment {
     }
 }
 
-/// Which of its two outputs a command wrote to.
+/// Names the output that a command wrote to.
 ///
 /// # Examples
 ///
@@ -224,23 +224,23 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// A piece of a command's output.
+/// Holds a piece of a command's output.
 ///
 /// # Examples
 ///
 /// ```
 /// use dockerpool::engine::{Frame, OutputStream};
 ///
-/// // What an engine of one's own gives for a line that a command has printed.
+/// // One line that a command has printed, as an engine delivers it.
 /// let frame = Frame::new(OutputStream::Stdout, "hello\n");
 /// assert_eq!(frame.data.len(), 6);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Frame {
-    /// Where it was written to.
+    /// The output that the command wrote to.
     pub stream: OutputStream,
-    /// The bytes that were written.
+    /// The bytes.
     pub data: Bytes,
 }
 

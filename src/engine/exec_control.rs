@@ -1,4 +1,4 @@
-//! Questions about one command, and its end: [`ExecControl`].
+//! Calls about one command, and its end: [`ExecControl`].
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use std::time::Duration;
 use super::EngineErrorKind;
 use super::{BoxFuture, EngineError, TtySize};
 
-/// Tells what the end of a command's output stream proves.
+/// Tells how much of the output has arrived at the end of a command's output stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEnd {
-    /// All of the output has come.
+    /// All of the output has arrived.
     Whole,
-    /// All of it has come, unless a reader has held it up: the engine gives up, some time after the end of the command, what
-    /// is not taken.
+    /// All of the output has arrived, unless a slow reader held it up: some time after the end of the command the engine
+    /// drops the output that nobody reads.
     GivenUp,
-    /// Some of it may be lost.
+    /// Some of the output may be lost.
     Lost,
 }
 
-/// Asks the engine about one command, and tells it what can be told.
+/// Asks the engine about one command, and controls it.
 ///
 /// # Examples
 ///
@@ -40,40 +40,42 @@ pub enum StreamEnd {
 /// # }
 /// ```
 pub trait ExecControl: Send + Sync {
-    /// The exit code as the engine gives it, when the command has provably ended; `None` while it runs.
-    /// [`EngineErrorKind::NotFound`] when the engine no longer knows the command (its container is gone).
+    /// Returns the exit code as the engine reports it, once the command has provably ended; `None` while it runs. Fails with
+    /// [`EngineErrorKind::NotFound`] if the engine no longer knows the command (its container is gone).
     fn exit_code(&self) -> BoxFuture<'_, Result<Option<i64>, EngineError>>;
 
-    /// Gives the command's terminal another size.
+    /// Changes the size of the command's terminal.
     fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// Comes when the command has ended, where the engine tells that; else it never comes, and the command is asked about.
+    /// Completes when the command has ended, if the engine announces that. Else never completes, and the library polls
+    /// [`exit_code`](Self::exit_code).
     fn ended(&self) -> BoxFuture<'_, ()>;
 
-    /// Returns what the end of the output stream proves, once that has come. [`StreamEnd::GivenUp`] where nothing is known.
+    /// Returns what the end of the output stream proves, once that end has come; [`StreamEnd::GivenUp`] if the engine proves
+    /// nothing.
     fn stream_end(&self) -> StreamEnd;
 
-    /// Returns what is known beyond the exit code, once the command has ended. `None` where nothing is known.
+    /// Returns the details beyond the exit code, once the command has ended. `None`: the engine has none.
     fn report(&self) -> Option<ExecReport>;
 
-    /// Returns the part that ends this single command. `None`: a command ends with its container.
+    /// Returns the part that ends this single command. `None`: a command can only be ended with its container.
     fn killing(&self) -> Option<&dyn Killing>;
 }
 
 /// Ends and signals a single command.
 pub trait Killing: Send + Sync {
-    /// Ends the command with all it has started, and nothing else; comes when all of that is proven to be dead.
+    /// Ends the command and its descendants, and no other process. Completes when all of them are proven to be dead.
     fn kill(&self) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// Sends the command's first process a signal. One that has ended gets none.
+    /// Sends the command's first process a signal. A no-op if that process has ended.
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>>;
 
-    /// Comes with the next sign of life from the program that does the [`kill`](Self::kill). Where a command is to end and no
-    /// sign has come for a second, its container is killed.
+    /// Completes with the next sign of life from the program that does the [`kill`](Self::kill). If a kill is under way and
+    /// no sign comes for a second, the library kills the container.
     fn sign_of_life(&self) -> BoxFuture<'_, ()>;
 }
 
-/// How a command ended, and what it used, as the agent tells it.
+/// Describes how a command ended, and which resources it used, as the agent reports.
 ///
 /// # Examples
 ///
@@ -81,7 +83,7 @@ pub trait Killing: Send + Sync {
 /// use std::time::Duration;
 /// use dockerpool::engine::ExecReport;
 ///
-/// // Whether a kill for memory may have been a process of this command.
+/// // Tells whether a process of this command may have been killed for memory.
 /// fn is_suspect(report: &ExecReport) -> bool {
 ///     report.killed_for_memory || report.oom_kills.is_none_or(|kills| kills > 0)
 /// }
@@ -95,25 +97,25 @@ pub trait Killing: Send + Sync {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExecReport {
-    /// The signal that ended it, if one did.
+    /// The signal that ended the command. `None`: it exited.
     pub signal: Option<i32>,
-    /// The command was ended at its time limit.
+    /// Whether the command was ended at its time limit.
     pub at_deadline: bool,
-    /// Nothing of it is left, for one that was ended.
+    /// Whether no process is left of a command that was ended.
     pub all_dead: bool,
-    /// Processor time in user mode, of all its processes that were waited for, by it, by each other or by PID 1. Those are
-    /// all of them, for one that was ended.
+    /// Processor time in user mode, summed over the command's processes that a parent or PID 1 has waited for. Those are all
+    /// processes of a command that was ended.
     pub user: Duration,
-    /// Processor time in the kernel.
+    /// Processor time in the kernel, of the same processes.
     pub system: Duration,
     /// The largest resident memory of one of these processes, in bytes.
     pub peak_memory: u64,
-    /// How many processes of the container the kernel killed for memory meanwhile, if it tells.
+    /// How many processes of the container the kernel killed for memory during the command. `None`: not known.
     pub oom_kills: Option<u32>,
-    /// One of those was the command's own.
+    /// Whether one of the [`oom_kills`](Self::oom_kills) was a process of the command itself.
     pub killed_for_memory: bool,
-    /// The most memory that it and all it has started had at once, in bytes, if that is counted.
+    /// The most memory that the command and its descendants had at once, in bytes. `None`: not counted.
     pub total_peak_memory: Option<u64>,
-    /// The most memory that its container had at once so far, in bytes, if that is counted.
+    /// The most memory that the container had at once so far, in bytes. `None`: not counted.
     pub container_peak_memory: Option<u64>,
 }

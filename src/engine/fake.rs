@@ -19,14 +19,14 @@ use super::{
     Renaming, Selector, StreamEnd, TtySize,
 };
 
-/// How many events a subscriber may be behind before it loses the oldest.
+/// How many events a subscriber may lag before it loses the oldest.
 const EVENT_BACKLOG: usize = 4096;
 
-/// An [`Engine`] that keeps its containers in memory, answers at once, and fails, hangs or dawdles on request. Cheap to
-/// clone: all clones are one engine.
+/// Implements [`Engine`] in memory. Answers at once, and fails, hangs or delays on request. A clone is cheap, and is the
+/// same engine.
 ///
-/// Where a test has tokio's time paused (`start_paused`), the pool must keep the time of the test's runtime and not that of
-/// the library's own: [`tokio_runtime(Handle::current())`](crate::PoolBuilder::tokio_runtime).
+/// In a test with tokio's time paused (`start_paused`), the pool must run on the test's runtime and not on the library's
+/// own: [`tokio_runtime(Handle::current())`](crate::PoolBuilder::tokio_runtime).
 ///
 /// # Examples
 ///
@@ -56,7 +56,7 @@ pub struct FakeEngine {
     shared: Arc<Shared>,
 }
 
-/// The calls of [`Engine`] that can be made to fail.
+/// Names the calls of [`Engine`] whose answers a test can set.
 ///
 /// # Examples
 ///
@@ -72,14 +72,14 @@ pub struct FakeEngine {
 /// for _ in 0..3 {
 ///     pool.acquire().await?.command("true").status().await?;
 /// }
-/// // Three commands, and one container for them all.
+/// // Three commands ran in one container.
 /// assert_eq!((engine.calls(Call::Exec), engine.calls(Call::Create)), (3, 1));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[allow(missing_docs)] // each is the method of its name
+#[allow(missing_docs)] // each names the method
 pub enum Call {
     Check,
     Prepare,
@@ -99,7 +99,7 @@ pub enum Call {
     Unpause,
 }
 
-/// How a call is answered.
+/// Says how a call is answered.
 ///
 /// # Examples
 ///
@@ -115,7 +115,7 @@ pub enum Call {
 /// let pool = builder.build().await?;
 /// engine.answer(Call::Create, Answer::Hold);
 /// assert!(pool.acquire_timeout(Duration::from_millis(10)).await.unwrap_err().is_timeout());
-/// engine.answer(Call::Create, Answer::Ok); // it goes on
+/// the create continues
 /// let c = pool.acquire().await?;
 /// # Ok(())
 /// # }
@@ -123,25 +123,25 @@ pub enum Call {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// At once.
+    /// At once, with success.
     #[default]
     Ok,
-    /// At once, with an error; nothing is done.
+    /// At once, with an error; the call has no effect.
     Fail(EngineErrorKind),
-    /// After this long.
+    /// With success, after this long.
     After(Duration),
-    /// After its future was polled this often.
+    /// With success, after its future was polled this often.
     AfterPolls(usize),
-    /// Never; nothing is done.
+    /// Never; the call has no effect.
     Never,
-    /// Never; but what was asked for is done, as when an answer is lost.
+    /// Never; but the call has its effect, as when an answer is lost.
     DoneButNever,
-    /// When the answer to this call is set anew by [`FakeEngine::answer`], as from an engine that was stopped and goes
-    /// on.
+    /// With success, once [`FakeEngine::answer`] sets another answer for this call, like an engine that was stopped and
+    /// resumes.
     Hold,
 }
 
-/// What a command does.
+/// Describes the behaviour of a fake command.
 ///
 /// # Examples
 ///
@@ -166,12 +166,12 @@ pub enum Answer {
 pub struct FakeProcess {
     stdout: Bytes,
     stderr: Bytes,
-    /// `None`: runs until its container is killed.
+    /// The exit code. `None`: the command runs until its container is killed.
     code: Option<i64>,
 }
 
 impl FakeProcess {
-    /// Ends with this exit code.
+    /// Makes a command that ends with this exit code.
     pub fn exit(code: i64) -> Self {
         Self {
             stdout: Bytes::new(),
@@ -180,7 +180,7 @@ impl FakeProcess {
         }
     }
 
-    /// Runs until its container is killed.
+    /// Makes a command that runs until its container is killed.
     pub fn forever() -> Self {
         Self {
             code: None,
@@ -188,14 +188,14 @@ impl FakeProcess {
         }
     }
 
-    /// Prints this first.
+    /// Sets what the command prints to standard output before it ends.
     #[must_use]
     pub fn stdout(mut self, data: impl Into<Bytes>) -> Self {
         self.stdout = data.into();
         self
     }
 
-    /// Prints this to standard error first.
+    /// Sets what the command prints to standard error before it ends.
     #[must_use]
     pub fn stderr(mut self, data: impl Into<Bytes>) -> Self {
         self.stderr = data.into();
@@ -208,7 +208,7 @@ type Program = dyn Fn(&ExecRequest) -> FakeProcess + Send + Sync;
 struct Shared {
     state: Mutex<State>,
     events: broadcast::Sender<(Event, BTreeMap<String, String>)>,
-    /// Counts the changes of answers.
+    /// Counts the changes of answers, so that held calls wake up.
     answers: watch::Sender<u64>,
 }
 
@@ -222,7 +222,7 @@ struct State {
     once: HashMap<Call, VecDeque<Answer>>,
     program: Arc<Program>,
     keeps_removed: bool,
-    /// Of every container that is created; the id is not used.
+    /// The description of every container that is created; its id is not used.
     said: Creation,
     missing_limits: Vec<String>,
     ignored_settings: Vec<String>,
@@ -234,7 +234,7 @@ struct FakeContainer {
     report: ContainerReport,
     labels: BTreeMap<String, String>,
     auto_remove: bool,
-    /// Told when it ends.
+    /// Turns `true` when the container ends.
     alive: watch::Sender<bool>,
 }
 
@@ -253,7 +253,7 @@ impl Default for FakeEngine {
 }
 
 impl FakeEngine {
-    /// An engine without containers that answers every call at once; commands end with exit code 0.
+    /// Makes an engine without containers that answers every call at once; commands end with exit code 0.
     pub fn new() -> Self {
         let state = State {
             containers: BTreeMap::new(),
@@ -280,29 +280,29 @@ impl FakeEngine {
         }
     }
 
-    /// How this call is answered from now on.
+    /// Sets the answer to this call, from now on.
     pub fn answer(&self, call: Call, answer: Answer) {
         self.shared.state.lock().answers.insert(call, answer);
         self.shared.answers.send_modify(|changes| *changes += 1);
     }
 
-    /// How the next such call is answered, after those already said so.
+    /// Queues an answer to one call of this kind, after the answers that are already queued.
     pub fn answer_once(&self, call: Call, answer: Answer) {
         self.shared.state.lock().once.entry(call).or_default().push_back(answer);
     }
 
-    /// What commands do from now on.
+    /// Sets the behaviour of commands that start from now on.
     pub fn on_exec(&self, program: impl Fn(&ExecRequest) -> FakeProcess + Send + Sync + 'static) {
         self.shared.state.lock().program = Arc::new(program);
     }
 
-    /// Says from now on that it can run programs that are mounted, which turns out to be wrong when that is tried.
+    /// Makes the engine claim from now on that it can run mounted programs. Each attempt to run one then fails.
     #[doc(hidden)]
     pub fn pretend_programs(&self) {
         self.shared.state.lock().pretends_programs = true;
     }
 
-    /// The containers there are, in any state.
+    /// Returns all containers, in any state.
     pub fn containers(&self) -> Vec<ContainerReport> {
         let state = self.shared.state.lock();
         state
@@ -312,17 +312,17 @@ impl FakeEngine {
             .collect()
     }
 
-    /// The names of the networks there are; `bridge` is there from the beginning.
+    /// Returns the names of all networks; `bridge` exists from the beginning.
     pub fn networks(&self) -> Vec<String> {
         self.shared.state.lock().networks.iter().cloned().collect()
     }
 
-    /// The most containers there ever were at once.
+    /// Returns the highest number of containers that existed at once.
     pub fn peak(&self) -> usize {
         self.shared.state.lock().peak
     }
 
-    /// Gives a container, named by name or id, a label that it was not made with, as one of another process would have.
+    /// Adds a label to a container, given by name or id, as on a container of another process.
     pub fn set_label(&self, id: &str, name: &str, value: &str) {
         let mut state = self.shared.state.lock();
         if let Ok(container) = state.get(id) {
@@ -331,37 +331,37 @@ impl FakeEngine {
         }
     }
 
-    /// What it says of every container that is created from now on, beside its id.
+    /// Sets the warnings, and everything else but the id, that the engine returns for every container created from now on.
     pub fn say_of_created(&self, creation: Creation) {
         self.shared.state.lock().said = creation;
     }
 
-    /// The settings of isolation that its containers do not have, without a word from it when they are created.
+    /// Sets the settings of isolation that the engine silently does not apply to its containers.
     pub fn ignore_settings(&self, settings: impl IntoIterator<Item = String>) {
         self.shared.state.lock().ignored_settings = settings.into_iter().collect();
     }
 
-    /// The limits that its containers do not have, without a word from it when they are created.
+    /// Sets the limits that the engine silently does not apply to its containers.
     pub fn lack_limits(&self, limits: impl IntoIterator<Item = String>) {
         self.shared.state.lock().missing_limits = limits.into_iter().collect();
     }
 
-    /// What it says that it can limit.
+    /// Sets the limits that the engine claims to support.
     pub fn support_limits(&self, limits: LimitSupport) {
         self.shared.state.lock().limits = limits;
     }
 
-    /// Whether it says that a container is removed, keeps it, and lists it on.
+    /// Sets whether the engine reports success for the removal of a container, but keeps and lists the container.
     pub fn keep_removed(&self, keep: bool) {
         self.shared.state.lock().keeps_removed = keep;
     }
 
-    /// How often this call was made.
+    /// Returns how often this call was made.
     pub fn calls(&self, call: Call) -> usize {
         self.shared.state.lock().calls.get(&call).copied().unwrap_or(0)
     }
 
-    /// Ends a container behind everybody's back, by name or id.
+    /// Ends a container, given by name or id, without a call of its owner.
     pub fn end_container(&self, id: &str) {
         self.shared.end(id, 137);
     }
@@ -390,7 +390,7 @@ impl FakeEngine {
             Answer::Hold => {
                 let mut changes = self.shared.answers.subscribe();
                 let held = || self.shared.state.lock().answers.get(&call) == Some(&Answer::Hold);
-                // The sender is our own: the wait cannot fail.
+                // The sender is a field of this engine: the wait cannot fail.
                 let _ = changes.wait_for(|_| !held()).await;
             }
             Answer::DoneButNever => {
@@ -404,13 +404,13 @@ impl FakeEngine {
 
 impl Shared {
     fn tell(&self, container: &FakeContainer, kind: EventKind) {
-        // Nobody may be listening.
+        // An error only says that nobody subscribes.
         let _ = self
             .events
             .send((Event::new(&container.report.id, kind), container.labels.clone()));
     }
 
-    /// PID 1 ends.
+    /// Ends PID 1.
     fn end(&self, id: &str, code: i64) {
         let mut state = self.state.lock();
         let keeps_removed = state.keeps_removed;
@@ -524,7 +524,7 @@ impl Lifecycle for FakeEngine {
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
         Box::pin(self.answered(Call::Attach, move |shared| {
             shared.state.lock().get(id)?;
-            // What is written comes back, as from `cat`.
+            // PID 1 echoes its input, like `cat`.
             let (read, write) = tokio::io::simplex(64);
             let output = tokio_util::io::ReaderStream::new(read).map(|data| match data {
                 Ok(data) => Ok(Frame {
@@ -710,7 +710,7 @@ fn matches(selector: &Selector, id: &str, labels: &BTreeMap<String, String>) -> 
     selector.selects(id, |name| labels.get(name))
 }
 
-/// A command that prints what it has to, and ends by itself or with its container.
+/// Controls a fake command that prints its output, and ends by itself or with its container.
 fn session(process: FakeProcess, request: &ExecRequest, alive: watch::Receiver<bool>) -> ExecSession {
     let FakeProcess { stdout, stderr, code } = process;
     let pieces = [(OutputStream::Stdout, stdout), (OutputStream::Stderr, stderr)];

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::values::labels;
 
-/// The network of a pool's containers.
+/// Names the network of a pool's containers.
 ///
-/// Containers of one pool on a network of their own reach each other, by address and by name, and (unless it is
-/// [`internal`](NewNetwork::internal)) the world outside. Containers on other networks do not reach them.
+/// Containers on one network reach each other, by address and by name, and (unless the network is
+/// [`internal`](NewNetwork::internal)) the outside world. Containers on other networks do not reach them.
 ///
 /// # Examples
 ///
@@ -28,17 +28,17 @@ use crate::values::labels;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Network {
-    /// No network: no interface but the loopback one, and no route. The default.
+    /// No network: only the loopback interface, and no route. The default.
     #[default]
     None,
-    /// A network that is there, by name.
+    /// An existing network, by name.
     Existing(String),
-    /// A network that the engine creates where it is missing.
+    /// A network that the engine creates if it is missing.
     Create(NewNetwork),
 }
 
-/// A network that the engine creates where there is none of its name; one that is there is taken as it is, whoever made it.
-/// Made by [`Network::create`].
+/// Describes a network that the engine creates if none of its name exists. An existing network is used unchanged, whoever
+/// made it. Made by [`Network::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "a network is created for a pool that names it"]
@@ -49,26 +49,26 @@ pub struct NewNetwork {
     pub driver: Option<String>,
     /// Labels, beside the library's own.
     pub labels: BTreeMap<String, String>,
-    /// Whether the network has no way to the world outside.
+    /// Whether the network has no route to the outside world.
     pub internal: bool,
     /// Whether the network is removed when the pool is shut down.
     pub remove_on_shutdown: bool,
 }
 
 impl Network {
-    /// Names no network at all: containers have no interface but the loopback one, and no route. The default.
+    /// Names no network: containers have only the loopback interface, and no route. The default.
     pub fn none() -> Self {
         Self::None
     }
 
-    /// Names a network that is there; a pool is not built without it. `bridge` is Docker's default one, on which all
-    /// containers of the engine reach each other.
+    /// Names an existing network; without it `build()` fails. `bridge` is Docker's default network, on which all containers
+    /// of the engine reach each other.
     pub fn existing(name: impl Into<String>) -> Self {
         Self::Existing(name.into())
     }
 
-    /// Names a network that is created where it is not there yet; one that is there is taken as it is, whoever made it.
-    /// The network is also created again if it has been removed by the time a container needs it.
+    /// Names a network that the engine creates if it is missing; an existing one is used unchanged, whoever made it. If the
+    /// network has been removed by the time a container needs it, the engine creates it again.
     pub fn create(name: impl Into<String>) -> NewNetwork {
         NewNetwork {
             name: name.into(),
@@ -119,19 +119,19 @@ impl NewNetwork {
         self
     }
 
-    /// Adds a label. Names that begin with [`labels::PREFIX`](crate::labels::PREFIX) are the library's own and are refused.
+    /// Adds a label. Labels that begin with [`labels::PREFIX`](crate::labels::PREFIX) are the library's own and are refused.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
         self
     }
 
-    /// Sets whether the network has no way to the world outside. Default: `false`.
+    /// Sets whether the network has no route to the outside world. Default: `false`.
     pub fn internal(mut self, internal: bool) -> Self {
         self.internal = internal;
         self
     }
 
-    /// Removes the network when the pool is shut down, if a pool of this name has made it (its labels tell) and no other
+    /// Removes the network when the pool is shut down, if a pool of this name created it (its labels tell) and no other
     /// container is on it. Default: the network stays.
     pub fn remove_on_shutdown(mut self) -> Self {
         self.remove_on_shutdown = true;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said() {
+    fn impossible_networks_are_refused() {
         assert_eq!(problems(Network::none()), [""; 0]);
         assert_eq!(problems(Network::existing("bridge")), [""; 0]);
         let full = Network::create("a.b-c_1")

@@ -12,13 +12,13 @@ use super::network::Network;
 use crate::values::labels;
 use crate::values::shown::{Argv, Fields};
 
-/// The beginning of the names of all files that the library itself mounts.
+/// The prefix of the names of all files that the library itself mounts.
 pub(crate) const OWN_TARGETS: &str = ".dockerpool";
 
-/// Describes containers, resolved and complete: the wishes of a [`ContainerSpec`](crate::ContainerSpec), the defaults of the
-/// library, and the decision which program is PID 1. An engine translates a plan and decides nothing.
+/// Describes containers, resolved and complete: the settings of a [`ContainerSpec`](crate::ContainerSpec), the defaults of
+/// the library, and the choice of PID 1. An engine translates a plan and decides nothing.
 ///
-/// One plan is for many containers. An [`Identity`] names what is of one of them alone.
+/// One plan serves many containers. An [`Identity`] holds the name and the mounts of one of them alone.
 ///
 /// # Examples
 ///
@@ -49,19 +49,19 @@ pub struct Plan {
     /// File systems in memory: the absolute path, and the mount options of `tmpfs(5)`. Where the options do not say otherwise,
     /// the engine adds `noexec,nosuid,nodev`.
     pub tmpfs: BTreeMap<String, String>,
-    /// Environment variables of PID 1 and of commands, beside those of the image. The last value of a name counts.
+    /// Environment variables of PID 1 and of commands, beside those of the image. The last value of a name wins.
     pub env: Vec<(String, String)>,
     /// The user of PID 1, and of commands that name none: `user[:group]`, by name or number. `None`: the image's.
     pub user: Option<String>,
     /// The directory of PID 1, and of commands that name none. `None`: the image's.
     pub working_dir: Option<String>,
-    /// The limits of resources.
+    /// The limits on resources.
     pub limits: Limits,
     /// The network. `None`: [`engine_config`](Self::engine_config) names one.
     pub network: Option<Network>,
-    /// Labels of each container: the user's, and the library's own (see [`labels`]).
+    /// Labels of each container: those of the spec, and the library's own (see [`labels`]).
     pub labels: BTreeMap<String, String>,
-    /// What the container's processes may do.
+    /// The permissions of the container's processes.
     pub security: Security,
     /// Whether the engine removes a container once its PID 1 has ended.
     pub auto_remove: bool,
@@ -69,9 +69,9 @@ pub struct Plan {
     pub health_check: bool,
     /// Whether the engine keeps the output of PID 1.
     pub keep_output: bool,
-    /// Configuration in the engine's own terms (for Docker: the JSON body of its create call), as the user gave it.
-    /// Only engines with [`Capabilities::engine_config`](super::Capabilities::engine_config) get any. Such an engine merges it
-    /// over the rest of the plan: its fields count, and the items of its lists are added.
+    /// Configuration in the engine's own terms (for Docker: the JSON body of its create call), as the user of the library
+    /// gave it. Only an engine with [`Capabilities::engine_config`](super::Capabilities::engine_config) gets any, and merges
+    /// it over the rest of the plan: its fields replace the plan's, and the items of its lists are added.
     pub engine_config: Value,
 }
 
@@ -85,18 +85,18 @@ pub struct Image {
     pub platform: Option<String>,
     /// When the engine pulls the image.
     pub pull: PullPolicy,
-    /// How the registry is told who pulls.
+    /// The login for the registry.
     pub registry_auth: RegistryAuth,
 }
 
-/// When to pull the image.
+/// Tells when the engine pulls the image.
 ///
 /// # Examples
 ///
 /// ```
 /// use dockerpool::{ContainerSpec, PullPolicy};
 ///
-/// // On a machine without a registry an image that is not there should be an error at once.
+/// // On a machine without a registry, a missing image should be an error at once.
 /// let offline = ContainerSpec::new("busybox:1.36").pull(PullPolicy::Never);
 /// assert_ne!(offline, ContainerSpec::new("busybox:1.36"));
 /// assert_eq!(PullPolicy::default(), PullPolicy::IfMissing);
@@ -104,18 +104,18 @@ pub struct Image {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PullPolicy {
-    /// Never: it must be on the engine.
+    /// Never: the image must be on the engine already.
     Never,
-    /// Only if it is not on the engine yet.
+    /// Only if the image is not on the engine yet.
     #[default]
     IfMissing,
-    /// Every time a pool is built, so that a moved tag is followed.
+    /// Every time a pool is built, so that the pool follows a moved tag.
     Always,
 }
 
 /// Describes the container's first process.
 ///
-/// `Debug` shows the program, and how many arguments it has.
+/// `Debug` shows the program, and the number of arguments.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pid1 {
@@ -124,16 +124,16 @@ pub struct Pid1 {
     /// Arguments in place of the image's `CMD`.
     pub arguments: Option<Vec<String>>,
     /// Whether the library holds the standard input of PID 1 attached: see [`Lifecycle::attach`](super::Lifecycle::attach).
-    /// PID 1 then sees end-of-file when the attachment is dropped, or the library's process ends in any way. The program ends
-    /// at end-of-file.
+    /// PID 1 then reads end-of-file when the attachment is dropped, or when the library's process ends in any way. The
+    /// program must end at end-of-file.
     pub lifeline: bool,
-    /// Whether the engine's own small init is PID 1, and starts the program. It reaps zombies.
+    /// Whether the engine's own small init is PID 1, starts the program, and reaps zombies.
     pub init: bool,
     /// The signal by which [`Lifecycle::stop`](super::Lifecycle::stop) asks PID 1 to end. `None`: the image's.
     pub stop_signal: Option<String>,
 }
 
-/// A file system on a path in the container.
+/// Describes a file system on a path in the container.
 ///
 /// # Examples
 ///
@@ -152,30 +152,30 @@ pub struct Mount {
     pub source: MountSource,
 }
 
-/// The content of a [`Mount`].
+/// Describes the content of a [`Mount`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MountSource {
-    /// An empty file system in memory, on which no program can be executed. It hides what the image has there, and the engine
-    /// makes no volume there.
+    /// An empty file system in memory, from which no program can be executed. The mount hides the image's directory at its
+    /// path, and the engine makes no volume there.
     Memory {
         /// The size in bytes.
         bytes: u64,
         /// The permissions of its directory.
         mode: u32,
     },
-    /// A file of the engine's machine, such as a program or a socket. Nobody in the container can change it.
+    /// A file of the engine's machine, such as a program or a socket, mounted read-only.
     File {
         /// The absolute path.
         path: PathBuf,
         /// Whether the file is the library's own, so that an engine that uses SELinux may label it for all containers.
         is_own: bool,
     },
-    /// A volume with one program in it. Nobody in the container can change it.
+    /// A volume with one program in it, mounted read-only.
     Volume(ProgramVolume),
 }
 
-/// A volume with one program in it, for an engine that does not see the files of this machine.
+/// Describes a volume with one program in it, for an engine that does not see the files of this machine.
 /// [`Lifecycle::prepare`](super::Lifecycle::prepare) makes and fills the volume,
 /// [`Lifecycle::release`](super::Lifecycle::release) removes it.
 ///
@@ -183,15 +183,15 @@ pub enum MountSource {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProgramVolume {
-    /// The name of the volume. No other volume has it.
+    /// The name of the volume, unique on its engine.
     pub name: String,
     /// The name of the file in the volume.
     pub file: String,
-    /// The program, which every user can execute.
+    /// The bytes of the program, which every user can execute.
     pub content: Bytes,
 }
 
-/// The limits of a container's resources.
+/// Holds the limits on a container's resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -201,17 +201,17 @@ pub struct Limits {
     pub memory_and_swap: Option<u64>,
     /// Processor time in billionths of one processor.
     pub nano_cpus: Option<u64>,
-    /// How many processes and threads there may be, PID 1 among them.
+    /// The most processes and threads, PID 1 included.
     pub pids: Option<u64>,
     /// The size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
-    /// Limits of the kernel on each process (`setrlimit(2)`), PID 1 among them.
+    /// Limits of the kernel on each process (`setrlimit(2)`), PID 1 included.
     pub ulimits: Vec<Ulimit>,
-    /// The preference of the kernel when it kills for memory, from -1000 (never) to 1000.
+    /// The kernel's preference for this container's processes when it kills for memory, from -1000 (never) to 1000.
     pub oom_score_adj: Option<i64>,
 }
 
-/// A limit of the kernel on each process.
+/// Describes a limit of the kernel on each process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ulimit {
@@ -223,25 +223,25 @@ pub struct Ulimit {
     pub hard: Option<u64>,
 }
 
-/// What the processes of a container may do.
+/// Holds the permissions of a container's processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Security {
     /// Whether the root file system is read-only.
     pub read_only_root: bool,
-    /// Capabilities of root's beside those that the engine leaves to containers, by name.
+    /// Capabilities to add to those that the engine gives root of a container by default, by name.
     pub cap_add: Vec<String>,
-    /// Capabilities that are taken away, by name, or `ALL`. Those of [`cap_add`](Self::cap_add) are given back.
+    /// Capabilities to drop, by name, or `ALL`. Those in [`cap_add`](Self::cap_add) are added afterwards.
     pub cap_drop: Vec<String>,
-    /// Whether no program gains privileges by set-uid files and the like.
+    /// Whether programs cannot gain privileges by set-uid files and the like.
     pub no_new_privileges: bool,
     /// The OCI runtime, by the engine's name for it. `None`: the engine's default.
     pub runtime: Option<String>,
-    /// Whether the container's control group is writable, in a cgroup namespace of its own.
+    /// Whether the container has a writable control group, in a cgroup namespace of its own.
     pub writable_cgroups: bool,
 }
 
-/// Names what is of one container alone, and so in no [`Plan`].
+/// Holds the name and the mounts of one container alone, which no [`Plan`] holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
@@ -262,7 +262,8 @@ impl Identity {
 }
 
 impl Plan {
-    /// Makes a plan for containers of this image: the image's own PID 1, no network, no limits, nothing taken away.
+    /// Makes a plan for containers of this image, with the image's own PID 1, no network, no limits and the engine's default
+    /// permissions.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: Image {
@@ -296,7 +297,7 @@ impl Plan {
         })
     }
 
-    /// Returns the library's own labels: those that tell whose a container, network or volume is.
+    /// Returns the library's own labels, which identify the owner of a container, a network or a volume.
     pub fn own_labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let labels = self.labels.iter().filter(|(name, _)| labels::is_reserved(name));
         labels.map(|(name, value)| (name.as_str(), value.as_str()))
@@ -314,7 +315,7 @@ impl Mount {
 }
 
 impl ProgramVolume {
-    /// Makes the description of a volume of this name with one file in it.
+    /// Describes a volume of this name with one program in it.
     pub fn new(name: impl Into<String>, file: impl Into<String>, content: impl Into<Bytes>) -> Self {
         Self {
             name: name.into(),
@@ -325,7 +326,7 @@ impl ProgramVolume {
 }
 
 impl Ulimit {
-    /// Makes a limit of this name; `None` stands for unlimited.
+    /// Makes a limit of this name; `None` is unlimited.
     pub fn new(name: impl Into<String>, soft: Option<u64>, hard: Option<u64>) -> Self {
         Self {
             name: name.into(),
@@ -337,7 +338,7 @@ impl Ulimit {
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The author of a new field decides whether it may be shown.
+        // The match is exhaustive: the author of a new field decides whether `Debug` may show it.
         let Self {
             image,
             pid1,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-/// Told of slow work as it goes on: see [`Progress`].
+/// Receives the steps of slow work: see [`Progress`].
 pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// A step of the work `build()` does.
+/// Describes a step of the work of `build()`.
 ///
 /// # Examples
 ///
@@ -31,23 +31,23 @@ pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// The image is being pulled; the engine's own words.
+    /// The engine pulls the image.
     Pulling {
-        /// The image.
+        /// The name of the image.
         image: String,
-        /// Which layer or step, and what is done with it.
+        /// The engine's words: which layer or step, and what happens to it.
         status: String,
     },
-    /// The image is there.
+    /// The image is on the engine.
     ImageReady {
-        /// The image.
+        /// The name of the image.
         image: String,
     },
     /// A container of the first warm-up is ready.
     Warming {
-        /// How many are ready.
+        /// How many containers are ready.
         ready: usize,
-        /// How many there will be.
+        /// How many containers the warm-up makes.
         wanted: usize,
     },
 }

@@ -4,10 +4,10 @@
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;
 
-/// The registry of a name that names none.
+/// The registry of a name without one.
 const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// An image's name, taken apart.
+/// Holds the parts of an image's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reference<'a> {
     registry: Option<&'a str>,
@@ -16,7 +16,7 @@ pub(crate) struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// Takes it apart, or says what is wrong with it.
+    /// Splits a name into its parts, or returns the reason why it is invalid.
     pub(crate) fn parse(text: &'a str) -> Result<Self, String> {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
@@ -66,7 +66,7 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// What stands before the first slash is a registry if it cannot be a part of a path on the default one.
+/// Tells whether the part before the first slash is a registry: it cannot be a path component on the default registry.
 fn is_registry(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':']) || part.contains(|c: char| c.is_ascii_uppercase())
 }
@@ -131,7 +131,7 @@ mod tests {
     const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn good_names_are_taken_apart() {
+    fn valid_names_are_split() {
         let pinned = format!("[::1]:5000/a/b:1.0@{DIGEST}");
         let pinned_only = format!("python@{DIGEST}");
         let tag = "t".repeat(128);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_are_refused() {
+    fn invalid_names_are_refused() {
         let long = "a".repeat(256);
         let long_tag = format!("a:{}", "t".repeat(129));
         for text in [

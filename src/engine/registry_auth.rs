@@ -1,16 +1,18 @@
-//! How a registry is told who pulls: [`RegistryAuth`].
+//! The login for a registry: [`RegistryAuth`].
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// How a registry is told who pulls. `Debug` shows no secrets.
+/// Says how the engine logs in to the image's registry. `Debug` shows no secrets.
 ///
-/// The default is what `docker pull` does: the user's Docker configuration is asked. There, in this order: a credential
-/// helper for the registry (`credHelpers`), what `docker login` wrote into the file (`auths`), the credential store
-/// (`credsStore`); none of these: without a login. Helpers are programs named `docker-credential-NAME` in absolute folders
-/// of the `PATH`, with letters, digits, `_` and `-` in the name. One that takes longer than twenty seconds, or prints more
-/// than 1 MiB, is killed. If the configuration or a helper fails, the pull goes on without a login; what failed is logged,
-/// and told in the error if the registry refuses.
+/// The default does what `docker pull` does, and reads the user's Docker configuration, in this order: a credential helper
+/// for the registry (`credHelpers`), the entry that `docker login` wrote into the file (`auths`), the credential store
+/// (`credsStore`). Without any of these the pull goes without a login.
+///
+/// Helpers are programs named `docker-credential-NAME` in absolute directories of the `PATH`, with letters, digits, `_` and
+/// `-` in the name. A helper that takes longer than twenty seconds, or prints more than 1 MiB, is killed. If the
+/// configuration or a helper fails, the pull goes on without a login; the failure is logged, and named in the error if the
+/// registry refuses the pull.
 ///
 /// # Examples
 ///
@@ -29,7 +31,7 @@ pub struct RegistryAuth(pub(crate) AuthKind);
 
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum AuthKind {
-    /// The folder of Docker's configuration; that of the environment if `None`.
+    /// The directory of Docker's configuration. `None`: that of the environment.
     DockerConfig(Option<PathBuf>),
     Password {
         username: String,
@@ -40,12 +42,12 @@ pub(crate) enum AuthKind {
 }
 
 impl RegistryAuth {
-    /// Without a login, whatever the user's Docker configuration says.
+    /// Uses no login, whatever the user's Docker configuration says.
     pub fn anonymous() -> Self {
         Self(AuthKind::Anonymous)
     }
 
-    /// With this name and password (or access token, which most registries take in its place).
+    /// Uses this name and password (or access token, which most registries take in its place).
     pub fn password(username: impl Into<String>, password: impl Into<String>) -> Self {
         Self(AuthKind::Password {
             username: username.into(),
@@ -53,17 +55,17 @@ impl RegistryAuth {
         })
     }
 
-    /// With an identity token (an OAuth2 refresh token), as `docker login` gets one from some registries.
+    /// Uses an identity token (an OAuth2 refresh token), which `docker login` gets from some registries.
     pub fn identity_token(token: impl Into<String>) -> Self {
         Self(AuthKind::IdentityToken(token.into()))
     }
 
-    /// With what the user's Docker configuration says, in `DOCKER_CONFIG` or `~/.docker`. The default.
+    /// Uses the user's Docker configuration, in `DOCKER_CONFIG` or `~/.docker`. The default.
     pub fn docker_config() -> Self {
         Self(AuthKind::DockerConfig(None))
     }
 
-    /// The same with the `config.json` in this folder.
+    /// Uses the `config.json` in this directory.
     pub fn docker_config_in(folder: impl Into<PathBuf>) -> Self {
         Self(AuthKind::DockerConfig(Some(folder.into())))
     }

@@ -1,4 +1,4 @@
-//! What an engine tells of images and containers.
+//! An engine's reports of images and containers.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,14 +8,14 @@ use super::{EngineErrorKind, Lifecycle};
 use crate::runtime::bounded;
 use crate::values::labels;
 
-/// Describes an image, as far as the engine tells.
+/// Describes an image, as far as the engine reports.
 ///
 /// # Examples
 ///
 /// ```
 /// use dockerpool::engine::ImageInfo;
 ///
-/// // An engine of one's own tells that commands run as root, and nothing else.
+/// // An engine reports that commands run as root, and nothing else.
 /// let mut image = ImageInfo::default();
 /// image.user = Some(String::new());
 /// assert!(image.id.is_none() && image.volumes.is_empty());
@@ -25,16 +25,16 @@ use crate::values::labels;
 pub struct ImageInfo {
     /// The identity of the image's content. `None`: containers of one name count as made from the same image.
     pub id: Option<String>,
-    /// The user that the image's commands run as (`USER`): `user[:group]`, and empty for root. Where it is not known, the
-    /// library's own PID 1 cannot be another user than the commands.
+    /// The user that the image's commands run as (`USER`): `user[:group]`, and empty for root. `None`: not known; the
+    /// library's own PID 1 then runs as the same user as the commands.
     pub user: Option<String>,
-    /// The image's `ENTRYPOINT`, empty for none. Needed for
-    /// [`supervise_command`](crate::ContainerSpec::supervise_command) only.
+    /// The image's `ENTRYPOINT`, empty for none. Only [`supervise_command`](crate::ContainerSpec::supervise_command) needs
+    /// it.
     pub entrypoint: Option<Vec<String>>,
-    /// The image's `CMD`, empty for none. Needed as [`entrypoint`](Self::entrypoint) is.
+    /// The image's `CMD`, empty for none. Only [`supervise_command`](crate::ContainerSpec::supervise_command) needs it.
     pub cmd: Option<Vec<String>>,
-    /// The directories that the image declares as volumes (`VOLUME`), for which the engine would make anonymous volumes, in an
-    /// order that is the same each time.
+    /// The directories that the image declares as volumes (`VOLUME`), for which the engine would make anonymous volumes, in
+    /// a stable order.
     pub volumes: Vec<String>,
 }
 
@@ -54,16 +54,16 @@ pub struct ImageInfo {
 pub struct Creation {
     /// The container's id.
     pub id: String,
-    /// Limits that the plan asks for and the engine does not set, in its words. The library refuses such a container, with
-    /// [`EngineErrorKind::LimitDiscarded`], and removes it.
+    /// The limits that the plan asks for and the engine does not set, in the engine's words. The library refuses such a
+    /// container, with [`EngineErrorKind::LimitDiscarded`], and removes it.
     pub discarded: Vec<String>,
-    /// The engine's warnings. A pool tells each text once to [`on_error`](crate::PoolBuilder::on_error), as an
+    /// The engine's warnings. A pool reports each text once to [`on_error`](crate::PoolBuilder::on_error), as an
     /// [`EngineErrorKind::Warning`].
     pub warnings: Vec<String>,
 }
 
 impl Creation {
-    /// An id, and nothing said about it; the other fields are public.
+    /// Makes an answer with this id and no warnings; the other fields are public.
     pub fn new(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -73,8 +73,8 @@ impl Creation {
     }
 }
 
-/// A container's state as the engine reports it. The typestates of [`Container`](crate::Container) are what the library
-/// knows; this is what the engine says.
+/// Tells a container's state as the engine reports it. The typestates of [`Container`](crate::Container), in contrast, hold
+/// the last state that the library knows.
 ///
 /// # Examples
 ///
@@ -86,7 +86,7 @@ impl Creation {
 /// # let engine = FakeEngine::new();
 /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
 /// # let c = pool.acquire().await?;
-/// // Somebody else may have paused it since it was lent.
+/// // Another program may have paused the container since it was lent.
 /// let report = c.inspect().await?;
 /// assert_eq!(report.state, ContainerState::Running);
 /// # Ok(())
@@ -95,7 +95,7 @@ impl Creation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContainerState {
-    /// Created, never started.
+    /// Created, and never started.
     Created,
     /// Running.
     Running,
@@ -105,15 +105,15 @@ pub enum ContainerState {
     Restarting,
     /// Being removed.
     Removing,
-    /// Its PID 1 has ended.
+    /// Ended: PID 1 has exited.
     Exited,
-    /// Half removed; the engine can do nothing with it but remove it.
+    /// Half removed: the engine can only remove the container.
     Dead,
-    /// A word this library does not know.
+    /// A state that this library does not know.
     Unknown,
 }
 
-/// Describes a container in the engine's words.
+/// Describes a container as the engine reports it.
 ///
 /// # Examples
 ///
@@ -134,22 +134,22 @@ pub enum ContainerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerReport {
-    /// Its id.
+    /// The container's id.
     pub id: String,
-    /// Its name, without a leading slash.
+    /// The container's name, without a leading slash.
     pub name: String,
-    /// The image it was made from, as it was asked for; Podman adds the registry.
+    /// The image that the container was made from, as it was requested; Podman adds the registry.
     pub image: String,
-    /// Its state.
+    /// The container's state.
     pub state: ContainerState,
-    /// PID 1's exit code, once it has ended.
+    /// PID 1's exit code, if PID 1 has ended.
     pub exit_code: Option<i64>,
-    /// Its labels, ours and others'.
+    /// The container's labels: the library's own and all others.
     pub labels: std::collections::HashMap<String, String>,
 }
 
 impl ContainerReport {
-    /// Makes the report of an engine of your own; the other fields are public.
+    /// Makes the report of an engine written outside this crate; the other fields are public.
     pub fn new(id: impl Into<String>, name: impl Into<String>, state: ContainerState) -> Self {
         Self {
             id: id.into(),
@@ -162,7 +162,7 @@ impl ContainerReport {
     }
 }
 
-/// Which containers are meant: those that carry all of these labels, or the one of this id.
+/// Selects containers: those that carry all of these labels, or the one of this id.
 ///
 /// # Examples
 ///
@@ -174,7 +174,7 @@ impl ContainerReport {
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let engine = dockerpool::testing::FakeEngine::new();
 /// # let pool = dockerpool::Pool::builder("docs").image("any").min_idle(2).engine(std::sync::Arc::new(engine.clone())).build().await?;
-/// // What this very pool has, and what all pools of its name have, in whatever process.
+/// // The containers of this pool, and those of all pools of its name, in any process.
 /// let its_own = engine.list(&Selector::label(labels::INSTANCE, pool.instance())).await?;
 /// let all = engine.list(&Selector::pool(pool.name())).await?;
 /// assert_eq!((its_own.len(), all.len()), (2, 2));
@@ -213,7 +213,7 @@ impl Selector {
         Self::Id(id.into())
     }
 
-    /// Returns whether a container is selected, by its id and its labels. `label` returns the value of a label.
+    /// Returns whether a container of this id is selected. `label` returns the value of a label.
     pub fn selects<'a>(&self, id: &str, label: impl Fn(&str) -> Option<&'a String>) -> bool {
         match self {
             Self::Labels(labels) => labels.iter().all(|(name, value)| label(name) == Some(value)),
@@ -222,8 +222,8 @@ impl Selector {
     }
 }
 
-/// Returns the containers with the labels of a selector, by what the answer says of each: an engine, or a proxy before it,
-/// that does not know the filter gives all there are. What is to be removed is listed so.
+/// Returns the containers with the labels of a selector, and checks the labels of each. The check matters because the
+/// callers remove containers: an engine, or a proxy in front of it, that does not know the filter returns all containers.
 pub(crate) async fn listed(
     engine: &dyn Engine,
     selector: &Selector,
@@ -231,14 +231,14 @@ pub(crate) async fn listed(
 ) -> Result<Vec<ContainerReport>, EngineError> {
     let mut found = bounded("a list of containers", limit, engine.list(selector)).await?;
     found.retain(|report| match selector {
-        // An engine takes the beginning of an id for it, and knows best.
+        // An engine accepts the beginning of an id, so an id is not checked here.
         Selector::Id(_) => true,
         labels => labels.selects(&report.id, |name| report.labels.get(name)),
     });
     Ok(found)
 }
 
-/// Something that happened to a container.
+/// Describes an event of a container.
 ///
 /// # Examples
 ///
@@ -266,12 +266,12 @@ pub struct Event {
     pub id: String,
     /// The kind of event.
     pub kind: EventKind,
-    /// When, by the engine's clock, if it says so.
+    /// The time by the engine's clock. `None`: the engine does not report it.
     pub at: Option<SystemTime>,
 }
 
 impl Event {
-    /// Makes the report of an engine of your own; the other fields are public.
+    /// Makes the event of an engine written outside this crate; the other fields are public.
     pub fn new(id: impl Into<String>, kind: EventKind) -> Self {
         Self {
             id: id.into(),
@@ -281,14 +281,14 @@ impl Event {
     }
 }
 
-/// The kinds of [`Event`] a pool acts on.
+/// Names the kinds of [`Event`] that a pool acts on.
 ///
 /// # Examples
 ///
 /// ```
 /// use dockerpool::engine::{Event, EventKind};
 ///
-/// // What an engine of one's own reports of a container that it was told to remove.
+/// // The events of a container that an engine removes.
 /// let told = [EventKind::Died, EventKind::Removed].map(|kind| Event::new("4f53cda18c2b", kind));
 /// assert!(told.iter().all(|event| event.id == "4f53cda18c2b" && event.at.is_none()));
 /// ```

@@ -6,20 +6,20 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-/// What ends the input of a terminal: control-D.
+/// The character that ends the input of a terminal: control-D.
 const END: u8 = 0x04;
 
-/// After these a terminal has no unfinished line: both line ends, what ends the input itself, and what throws away the line
-/// (control-C, control-\\, control-Z, control-U).
+/// The characters after which a terminal has no unfinished line: both line ends, control-D, and the characters that discard
+/// the line (control-C, control-\\, control-Z, control-U).
 const AFTER_LINE: [u8; 7] = [b'\n', b'\r', END, 0x03, 0x1c, 0x1a, 0x15];
 
-/// Writes to a terminal. Shutting this down types control-D and leaves the terminal open: engines take a half-closed
-/// connection for the wish to close the terminal's output too.
+/// Writes to a terminal. A shutdown types control-D and leaves the connection open: engines take a half-closed connection as
+/// a request to close the terminal's output too.
 pub(crate) struct TtyInput<W> {
     inner: W,
-    /// Whether the last line is unfinished. Then the first control-D only hands it over.
+    /// Whether the last line is unfinished. Then the first control-D only submits that line.
     in_line: bool,
-    /// How often control-D is still to be typed, once the shutdown has begun.
+    /// How many control-D are still to be written, once the shutdown has begun.
     ends: Option<usize>,
 }
 
@@ -56,7 +56,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for TtyInput<W> {
             match ready!(Pin::new(&mut this.inner).poll_write(cx, &[END; 2][..*ends])) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(len) => *ends -= len,
-                // The command has ended: nobody reads to the end any more.
+                // The command has ended: nothing reads the terminal any more.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *ends = 0,
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_is_typed_once_at_the_start_of_a_line_and_twice_within_one() {
+    async fn shutdown_types_control_d_once_at_a_line_start_and_twice_within_a_line() {
         for (input, written) in [
             ("", "\x04"),
             ("a\n", "a\n\x04"),
@@ -84,7 +84,7 @@ mod tests {
             ("a\x04", "a\x04\x04"),
             ("a\x03", "a\x03\x04"),
         ] {
-            // A pipe of one byte: the end is written in pieces too.
+            // The pipe holds one byte, so that the control-D are written in pieces too.
             let (ours, mut theirs) = tokio::io::duplex(1);
             let mut tty = TtyInput::new(ours);
             let mut read = vec![0; written.len()];
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_command_that_has_ended_is_no_error() {
+    async fn shutdown_after_the_end_of_the_command_succeeds() {
         let (ours, theirs) = tokio::io::duplex(8);
         drop(theirs);
         TtyInput::new(ours).shutdown().await.unwrap();
