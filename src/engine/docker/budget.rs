@@ -1,8 +1,7 @@
-//! How long the engine's answers may be.
+//! Limits on the length of the engine's answers.
 //!
-//! Bollard collects an answer until it is whole, and an event until its line ends, however long that is. So each of the
-//! library's own requests carries a budget, and our transport has the connection over which the answer comes fail when that
-//! is spent.
+//! Bollard collects a whole answer, and a whole line of events, however long they are. So each of the library's own requests
+//! carries a budget. When the budget is spent, the library's transport fails the connection over which the answer comes.
 
 use std::fmt;
 use std::io;
@@ -14,14 +13,14 @@ use bollard::errors::Error as DockerError;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use parking_lot::Mutex;
 
-/// For one whole answer, in bytes: the description of a container has some ten thousand.
+/// The budget of one whole answer, in bytes. The description of a container has some ten thousand.
 const ANSWER: u64 = 16 << 20;
 
-/// For one line of a stream of them, with what is read ahead: some 400 KiB. With each piece that comes of a line, bollard decodes
-/// all of it so far: what a line costs grows with the square of its length.
+/// The budget of one line of a stream, with some 400 KiB that are read ahead. With each piece of a line, bollard decodes the
+/// whole line so far: the cost of a line grows with the square of its length.
 const LINE: u64 = 1 << 20;
 
-/// How much more of an answer is taken.
+/// Counts how much more of an answer may be read.
 #[derive(Debug)]
 struct Budget {
     whole: u64,
@@ -52,18 +51,18 @@ struct TooLong(u64);
 
 impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more came than the {} MiB that it may have at most", self.0 >> 20)
+        write!(f, "the answer is longer than {} MiB", self.0 >> 20)
     }
 }
 
 impl std::error::Error for TooLong {}
 
-/// What one connection has to spend. The transport tells it of each answer.
+/// Holds the budget of the answer that one connection reads now. The transport reports each read and write.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter(Arc<Mutex<Option<Arc<Budget>>>>);
 
 impl Meter {
-    /// So much was read.
+    /// Spends this many bytes; fails when the budget is spent.
     pub(super) fn count(&self, bytes: usize) -> io::Result<()> {
         match &*self.0.lock() {
             Some(budget) => budget.spend(bytes).map_err(io::Error::other),
@@ -71,13 +70,13 @@ impl Meter {
         }
     }
 
-    /// Something is written: the answer before, if any, has been read.
+    /// Ends the budget of the answer before, which has been read when a request is written.
     pub(super) fn reset(&self) {
         *self.0.lock() = None;
     }
 }
 
-/// The budget of a request, and none for one that has none.
+/// Holds the budget of a request; `None` for a request without one.
 #[derive(Clone)]
 pub(super) struct Granted(Option<Arc<Budget>>);
 
@@ -86,7 +85,7 @@ impl Granted {
         request.extensions().get().cloned().unwrap_or(Self(None))
     }
 
-    /// The head of the answer is there; over which connection, it says itself.
+    /// Hands the budget to the connection of this answer, whose head names the connection.
     pub(super) fn spend_on<T>(self, answer: &hyper::Response<T>) {
         if let Some(meter) = answer.extensions().get::<Meter>()
             && answer.status() != hyper::StatusCode::SWITCHING_PROTOCOLS
@@ -96,7 +95,7 @@ impl Granted {
     }
 }
 
-/// The same client, with a budget for each answer. For one over our own transport.
+/// Returns the client with a budget for each answer. The client must use the library's own transport.
 pub(super) fn for_answers(docker: &Docker) -> Docker {
     docker.clone().with_request_modifier(|mut request| {
         request.extensions_mut().insert(Granted(Some(Budget::new(ANSWER))));
@@ -104,7 +103,7 @@ pub(super) fn for_answers(docker: &Docker) -> Docker {
     })
 }
 
-/// What a call of this client answers line by line, with a budget for each line.
+/// Returns the lines of a call of this client, with a budget for each line.
 pub(super) fn for_lines<T: Send + 'static, S>(
     docker: &Docker,
     call: impl FnOnce(&Docker) -> S,

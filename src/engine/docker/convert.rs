@@ -1,4 +1,4 @@
-//! Between this library's plain types and bollard's.
+//! Translates between this library's plain types and bollard's.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -14,11 +14,11 @@ use super::{transport, versions, words};
 use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
 use crate::error::is_too_many_open_files;
 
-/// The filters of list and event calls; they name an id differently.
+/// Returns the filters of a list or event call, which name an id differently.
 pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, Vec<String>> {
     let mut filters = HashMap::new();
     match selector {
-        // Without a filter all are meant.
+        // Without a filter the engine returns all containers.
         Selector::Labels(labels) if labels.is_empty() => {}
         Selector::Labels(labels) => {
             let labels = labels.iter().map(|(key, value)| format!("{key}={value}"));
@@ -31,20 +31,21 @@ pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, V
     filters
 }
 
-/// Whether it is Podman that answers.
+/// Returns whether the engine is Podman.
 pub(super) fn is_podman(version: &SystemVersion) -> bool {
     let mut components = version.components.iter().flatten();
     components.any(|component| component.name.starts_with("Podman"))
 }
 
-/// States that only Podman has, in the words of the API. A container is `stopped` until what it leaves is cleaned up.
+/// States that only Podman has, with the API's words for them. A container is `stopped` until Podman has cleaned up after
+/// it.
 const OTHER_STATES: [(&str, &str); 3] = [
     ("stopped", "exited"),
     ("initialized", "created"),
     ("configured", "created"),
 ];
 
-/// Decodes the description of a container, or of many, that bollard could not decode for a state that it does not know.
+/// Decodes the description of one or many containers that bollard could not decode because of an unknown state.
 pub(super) fn with_other_states<T: DeserializeOwned>(error: DockerError) -> Result<T, DockerError> {
     let DockerError::JsonDataError { contents, .. } = &error else {
         return Err(error);
@@ -57,7 +58,7 @@ pub(super) fn with_other_states<T: DeserializeOwned>(error: DockerError) -> Resu
         one => std::slice::from_mut(one),
     };
     for container in containers {
-        // A list says it in one word, an inspect has more to say.
+        // A list has the state as a string, an inspect as an object.
         for place in ["/State", "/State/Status"] {
             if let Some(Value::String(state)) = container.pointer_mut(place)
                 && let Some((_, known)) = OTHER_STATES.iter().find(|(other, _)| other == state)
@@ -69,11 +70,11 @@ pub(super) fn with_other_states<T: DeserializeOwned>(error: DockerError) -> Resu
     serde_json::from_value(found).map_err(|_| error)
 }
 
-/// The longest id or name of anything on an engine, in bytes.
+/// The maximum length of an id or name on an engine, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Ids and names that an engine gives become part of the paths of requests. There one like `../images/prune?x=` would make
-/// another request of it.
+/// Ids and names from an engine become part of request paths. A name like `../images/prune?x=` would turn the request into
+/// another one.
 pub(super) fn checked(id: String) -> Result<String, EngineError> {
     if is_name(&id) { Ok(id) } else { Err(no_name(&id)) }
 }
@@ -89,12 +90,12 @@ fn is_name(text: &str) -> bool {
 fn no_name(text: &str) -> EngineError {
     EngineError::new(
         EngineErrorKind::Protocol,
-        format!("the engine gave `{text}` as an id or a name, which it cannot be"),
+        format!("the engine returned `{text}` as an id or a name, which is invalid"),
     )
 }
 
-/// The name of a container, without the slash before it; links add more, with the name of another container in between.
-/// One that is being removed may have none.
+/// Returns the container's own name, without its leading slash. Links add more names, with the name of another container in
+/// between. A container that is being removed may have none.
 fn name_among(names: Vec<String>) -> Result<String, EngineError> {
     let bare = |name: &String| name.strip_prefix('/').unwrap_or(name).to_owned();
     match names.iter().map(bare).find(|name| is_name(name)) {
@@ -123,7 +124,7 @@ pub(super) fn report_of_inspect(found: ContainerInspectResponse) -> Result<Conta
             _ => ContainerState::Unknown,
         },
     );
-    // Before the end the engine gives 0, which is no exit code.
+    // Before the end of PID 1 the engine returns 0, which is no exit code.
     if matches!(report.state, ContainerState::Exited | ContainerState::Dead) {
         report.exit_code = state.exit_code;
     }
@@ -152,7 +153,8 @@ pub(super) fn report_of_summary(found: ContainerSummary) -> Result<ContainerRepo
     Ok(report)
 }
 
-/// As [`engine_error`], for a question. Its answer begins nothing: whatever the words, they are not about a start.
+/// Does as [`engine_error`], for a query. A query starts nothing, so that its error is never about a start, whatever its
+/// words.
 pub(super) fn question_error(what: &str, error: DockerError) -> EngineError {
     let error = engine_error(what, error);
     match error.kind() {
@@ -163,8 +165,8 @@ pub(super) fn question_error(what: &str, error: DockerError) -> EngineError {
     }
 }
 
-/// What a failed call means. `what` says what did not happen; the engine's own words are added where it answered, and
-/// are the source where it did not.
+/// Translates the failure of a call. `what` names the step that failed. If the engine answered, its words are added; else
+/// the failure is the source.
 pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
     use EngineErrorKind as Kind;
 
@@ -186,13 +188,13 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         #[cfg(feature = "tls")]
         error if any_cause(error, super::tls::is_tls) => Kind::Untrusted,
         error if any_cause(error, super::ssh::is_tunnel) => Kind::Unreachable,
-        // Nothing was done, and the next request is in a version that is taken.
+        // The engine did nothing, and the next request uses a version that it accepts.
         error if transport::is_replaced(error) => Kind::Unreachable,
         DockerError::IOError { .. } => Kind::Protocol,
         DockerError::HyperLegacyError { err } if err.is_connect() => Kind::Unreachable,
         DockerError::HyperLegacyError { .. } | DockerError::HyperResponseError { .. } => Kind::Protocol,
         DockerError::UnsupportedURISchemeError { .. } => Kind::Unsupported,
-        // The rest of it is the whole answer, in which the variables of containers may stand.
+        // The error's other field is the whole answer, which may contain environment variables of containers.
         DockerError::JsonDataError { message, .. } => {
             return EngineError::new(Kind::Protocol, what).with_source(Undecodable(message.clone()));
         }
@@ -203,17 +205,18 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
     EngineError::new(kind, what).with_source(error)
 }
 
-/// An answer that is not what it should be, and in what.
+/// Says why an answer could not be decoded.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer cannot be understood: {0}")]
 struct Undecodable(String);
 
-/// Whether the error or anything that caused it is of some kind.
+/// Returns whether the error, or any of its sources, matches.
 fn any_cause(error: &DockerError, is: fn(&(dyn StdError + 'static)) -> bool) -> bool {
     std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source()).any(is)
 }
 
-/// The engine's status codes say little, and its messages are what its own command line goes by.
+/// Returns the kind of an answer. The engine's status codes say little; its messages are precise, and its own command line
+/// goes by them too.
 fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     use EngineErrorKind as Kind;
 
@@ -233,7 +236,7 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     {
         return Kind::WrongPlatform;
     }
-    // An engine that was replaced by one of another version, with which none can be agreed on.
+    // Another engine has taken the place of the first one, and no version of the API is common to both sides.
     if versions::is_refusal(message) {
         return Kind::Unsupported;
     }
@@ -243,18 +246,18 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     if words::cannot_start(message) {
         return Kind::CannotStart;
     }
-    // Podman's words for what it gives no status of its own.
+    // Podman gives these failures no status of their own.
     if says("that name is already in use") || says("network already exists") || says("container state improper") {
         return Kind::Conflict;
     }
-    // The second is of a network's driver.
+    // The second phrase is about the driver of a network.
     if message.trim_end().ends_with(": invalid argument")
         || says("failed to find driver or plugin")
         || says(": invalid mount option")
     {
         return Kind::Rejected;
     }
-    // Nor is it always 404 that it answers while a container is just being removed.
+    // While a container is being removed, the status is not always 404.
     if says("no such container") || says("no such exec session") {
         return Kind::NotFound;
     }
@@ -267,9 +270,9 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     }
 }
 
-/// Whether an engine has not started a container because a limit that was asked for cannot be set. Docker's daemon leaves
-/// out what its kernel lacks, and says so; Podman's runtime finds out as it starts the container, as does any runtime for a
-/// user that may not raise a limit. The words are those of crun and runc.
+/// Returns whether an engine did not start a container because it cannot set one of its limits. Docker's daemon leaves out a
+/// limit that its kernel lacks, and warns. Podman's runtime fails at the start of the container, as does any runtime whose
+/// user may not raise a limit. The words are those of crun and runc.
 fn says_limit_not_set(message: &str) -> bool {
     let says = |words: &str| message.contains(words);
     let is_of_cgroup = |name: &str| {
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn states_that_only_podman_has_are_understood_in_a_list_and_in_a_description() {
+    fn states_that_only_podman_has_are_decoded_in_a_list_and_in_an_inspect() {
         let list = r#"[{"Id":"a","Names":["/x"],"State":"stopped"},{"Id":"b","State":"running"}]"#;
         let found: Vec<ContainerSummary> = with_other_states(undecodable(list)).unwrap();
         let reports: Vec<_> = found
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ids_and_names_that_stay_one_part_of_a_path_are_taken() {
+    fn only_ids_and_names_that_stay_one_path_segment_are_accepted() {
         for id in ["a", "0123abc", "x_y.z-1", "a..b", &"f".repeat(64)] {
             assert_eq!(checked(id.to_owned()).unwrap(), id);
         }
@@ -358,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_understands_stays_the_error_it_was() {
+    fn an_unknown_decode_error_is_returned_unchanged() {
         for contents in ["", "[{", r#"[{"State":"frozen"}]"#, r#"[{"State":7}]"#] {
             let result: Result<Vec<ContainerSummary>, _> = with_other_states(undecodable(contents));
             assert!(matches!(result, Err(DockerError::JsonDataError { .. })), "{contents}");
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_cannot_be_set_is_told_from_other_failures_of_a_start() {
+    fn a_limit_that_cannot_be_set_differs_from_other_failures_of_a_start() {
         for message in [
             "crun: controller `cpuset` is not available under /sys/fs/cgroup/user.slice/a/container/cgroup.controllers: OCI \
              runtime error",
@@ -416,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_speaks_another_version_is_told_from_one_that_refuses() {
+    fn a_refused_api_version_differs_from_a_refused_request() {
         for message in [
             "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer \
              version",
@@ -427,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answers_of_podman_are_of_the_same_kinds() {
+    fn answers_of_podman_have_the_same_kinds_as_dockers() {
         for (status, message, kind) in [
             (
                 404,

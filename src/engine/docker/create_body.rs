@@ -1,4 +1,4 @@
-//! The body of Docker's create call, translated from a [`Plan`]. Nothing is decided here.
+//! The body of Docker's create call, translated from a [`Plan`]. The translation decides nothing.
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
@@ -9,15 +9,15 @@ use crate::engine::{
     EngineError, EngineErrorKind, Identity, Limits, Mount, MountSource, Pid1, Plan, ProgramVolume, Security,
 };
 
-/// The option of security by which programs gain no privileges.
+/// The security option that keeps programs from gaining privileges.
 const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
 
-/// Translates a plan, but for what is of one container alone. The plan's own configuration is the base: its fields count, and
-/// the items of its lists come first.
+/// Translates a plan, without the parts that belong to one container alone. The plan's own configuration is the base: its
+/// fields win, and the items of its lists come first.
 ///
 /// # Errors
 ///
-/// [`EngineErrorKind::Rejected`] for configuration that is no body of Docker's create call.
+/// Fails with [`EngineErrorKind::Rejected`] for configuration that is no body of Docker's create call.
 pub(crate) fn of(plan: &Plan) -> Result<ContainerCreateBody, EngineError> {
     let mut body = match &plan.engine_config {
         serde_json::Value::Null => ContainerCreateBody::default(),
@@ -64,13 +64,13 @@ pub(crate) fn of(plan: &Plan) -> Result<ContainerCreateBody, EngineError> {
     Ok(body)
 }
 
-/// Adds what is of one container alone. Its name is no part of the body.
+/// Adds the parts that belong to one container alone, without its name, which is no part of the body.
 pub(super) fn add_identity(identity: &Identity, body: &mut ContainerCreateBody) {
     add_mounts(&identity.mounts, body.host_config.get_or_insert_default());
 }
 
 fn set_pid1(pid1: &Pid1, body: &mut ContainerCreateBody) {
-    // An entrypoint, not a command: the image's own entrypoint must not be put before it.
+    // An entrypoint, not a command: the engine would put the image's own entrypoint in front of a command.
     fill(&mut body.entrypoint, &pid1.program);
     fill(&mut body.cmd, &pid1.arguments);
     fill(&mut body.stop_signal, &pid1.stop_signal);
@@ -92,7 +92,7 @@ fn set_limits(limits: &Limits, host: &mut HostConfig) {
     if !limits.ulimits.is_empty() {
         let ulimits = limits.ulimits.iter().map(|ulimit| ResourcesUlimits {
             name: Some(ulimit.name.clone()),
-            // -1 stands for none.
+            // For Docker, -1 is unlimited.
             soft: amount(ulimit.soft).or(Some(-1)),
             hard: amount(ulimit.hard).or(Some(-1)),
         });
@@ -100,7 +100,7 @@ fn set_limits(limits: &Limits, host: &mut HostConfig) {
     }
 }
 
-/// Says all but how control groups are made writable, for which each engine has an option of its own: see
+/// Translates the security settings, without writable control groups, for which each engine has its own option: see
 /// [`writable_cgroups`].
 fn set_security(security: &Security, host: &mut HostConfig) {
     if security.read_only_root {
@@ -123,7 +123,7 @@ fn set_security(security: &Security, host: &mut HostConfig) {
     }
 }
 
-/// Asks for writable control groups, in this engine's words.
+/// Requests writable control groups, with this engine's option.
 pub(super) fn writable_cgroups(body: &mut ContainerCreateBody, is_podman: bool) {
     let option = match is_podman {
         true => "unmask=/sys/fs/cgroup",
@@ -142,7 +142,7 @@ fn add_mounts(mounts: &[Mount], host: &mut HostConfig) {
 fn mount(mount: &Mount) -> DockerMount {
     let target = mount.target.clone();
     match &mount.source {
-        // A mount, and not an entry of `tmpfs`: only for a mount the engine makes no volume.
+        // A mount, and not an entry of `tmpfs`: only a mount keeps the engine from making a volume there.
         MountSource::Memory { bytes, mode } => DockerMount {
             target: Some(target),
             typ: Some(MountType::TMPFS),
@@ -167,13 +167,13 @@ fn mount(mount: &Mount) -> DockerMount {
     }
 }
 
-/// Mounts a volume so that it can be filled.
+/// Mounts a volume in the container that fills it.
 pub(super) fn volume_mount(volume: &ProgramVolume, target: String) -> DockerMount {
     DockerMount {
         typ: Some(MountType::VOLUME),
         source: Some(volume.name.clone()),
         target: Some(target),
-        // What an image has there is none of ours.
+        // The image's files at this path must not be copied into the volume.
         volume_options: Some(MountVolumeOptions {
             no_copy: Some(true),
             ..Default::default()
@@ -182,7 +182,7 @@ pub(super) fn volume_mount(volume: &ProgramVolume, target: String) -> DockerMoun
     }
 }
 
-/// A check that never runs, in place of the image's.
+/// Returns a health check that never runs, in place of the image's.
 pub(crate) fn no_health_check() -> HealthConfig {
     HealthConfig {
         test: Some(vec!["NONE".to_owned()]),
@@ -190,7 +190,7 @@ pub(crate) fn no_health_check() -> HealthConfig {
     }
 }
 
-/// No log: the default driver would write PID 1's output to the engine's disk.
+/// Returns a configuration without logs: the default driver would write PID 1's output to the engine's disk.
 pub(crate) fn no_output() -> HostConfigLogConfig {
     HostConfigLogConfig {
         typ: Some("none".to_owned()),
@@ -198,7 +198,7 @@ pub(crate) fn no_output() -> HostConfigLogConfig {
     }
 }
 
-/// Writes what the plan says into a field where the plan's own configuration says nothing.
+/// Writes the plan's value into a field that the plan's own configuration leaves empty.
 fn fill<T: Clone>(field: &mut Option<T>, value: &Option<T>) {
     if field.is_none() {
         field.clone_from(value);

@@ -1,4 +1,4 @@
-//! What the registry is shown: given by the user, or had from Docker's own configuration and its helpers.
+//! The credentials for a registry: given by the user, or read from Docker's own configuration and its helpers.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::{files, helper};
 use crate::engine::{AuthKind, RegistryAuth};
 use crate::values::text;
 
-/// How long a credential helper may take; one that asks its user something may take a while.
+/// How long a credential helper may take. A helper may ask its user something.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The default registry, and the name under which Docker has kept its credentials since before there were others.
+/// The default registry, and the key of its credentials in Docker's configuration, which is older than other registries.
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// What a pull begins with.
+/// Holds the login of a pull.
 #[derive(Default)]
 pub(super) struct Login {
-    /// `None`: without a login.
+    /// The credentials. `None`: a pull without a login.
     pub(super) credentials: Option<DockerCredentials>,
-    /// What kept Docker's configuration from giving one. No reason not to try: most images are public, and `docker pull`
-    /// goes on too. It is told if the registry then refuses.
+    /// The reason why Docker's configuration gave no credentials. The pull goes on: most images are public, and `docker
+    /// pull` goes on too. The reason becomes part of the error if the registry then refuses.
     pub(super) trouble: Option<String>,
 }
 
@@ -70,11 +70,11 @@ pub(super) async fn of(auth: &RegistryAuth, registry: &str) -> Login {
     }
 }
 
-/// What Docker's configuration has for a registry.
+/// Reads the credentials for a registry from Docker's configuration.
 async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredentials>, String> {
     let file = folder.join("config.json");
     let failed = |why: String| {
-        let words = format!("no credentials for {key} could be had by {}: {why}", file.display());
+        let words = format!("reading the credentials for {key} by {} failed: {why}", file.display());
         text::clean(&words).into_owned()
     };
     let look_up = async {
@@ -86,7 +86,8 @@ async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredentials
         if content.trim_ascii().is_empty() {
             return Ok(None);
         }
-        let config: Value = serde_json::from_slice(&content).map_err(|error| format!("it is not JSON: {error}"))?;
+        let config: Value =
+            serde_json::from_slice(&content).map_err(|error| format!("the file is not JSON: {error}"))?;
         let named = |helper: &Value| helper.as_str().filter(|name| !name.is_empty()).map(str::to_owned);
         if let Some(name) = named(&config["credHelpers"][key]) {
             return helper::ask(&name, key).await;
@@ -107,7 +108,7 @@ async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredentials
     }
 }
 
-/// What `docker login` has written for a registry.
+/// Reads the entry that `docker login` has written for a registry.
 fn written_in(auths: &Value, key: &str) -> Result<Option<DockerCredentials>, String> {
     let alike = || {
         let mut auths = auths.as_object().into_iter().flatten();
@@ -126,7 +127,7 @@ fn written_in(auths: &Value, key: &str) -> Result<Option<DockerCredentials>, Str
         }));
     }
     let (username, password) = match text("auth") {
-        Some(encoded) => decode(&encoded).ok_or_else(|| "what is written there for it is no login".to_owned())?,
+        Some(encoded) => decode(&encoded).ok_or_else(|| "its entry in the file is not a valid login".to_owned())?,
         None => match (text("username"), text("password")) {
             (Some(username), Some(password)) => (username, password),
             _ => return Ok(None),
@@ -139,7 +140,7 @@ fn written_in(auths: &Value, key: &str) -> Result<Option<DockerCredentials>, Str
     }))
 }
 
-/// Keys have been written in several ways: with a scheme and a path, or without.
+/// Returns whether a key names this registry. Versions of Docker have written keys with a scheme and a path, or without.
 fn registry_of(key: &str) -> &str {
     let host = match key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")) {
         Some(rest) => rest.split('/').next().unwrap_or_default(),
@@ -151,7 +152,7 @@ fn registry_of(key: &str) -> &str {
     }
 }
 
-/// `user:password` in base64, with or without padding.
+/// Decodes `user:password` from base64, with or without padding.
 fn decode(encoded: &str) -> Option<(String, String)> {
     let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let decoded = GeneralPurpose::new(&alphabet::STANDARD, padding).decode(encoded).ok()?;
@@ -166,13 +167,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_docker_login_has_written_is_found_in_all_its_forms() {
+    fn entries_of_docker_login_are_found_in_all_their_forms() {
         let found = |auths: Value, key| {
             let found = written_in(&auths, key)?;
             Ok::<_, String>(found.map(|found| (found.username, found.password, found.identitytoken)))
         };
         let login = Ok(Some((Some("me".to_owned()), Some("pa:ss".to_owned()), None)));
-        // `me:pa:ss`, without and with its padding.
+        // `me:pa:ss`, without and with padding.
         for encoded in ["bWU6cGE6c3M", "bWU6cGE6c3M="] {
             let auth = json!({ "auth": encoded });
             assert_eq!(found(json!({ "r.example": auth }), "r.example"), login);

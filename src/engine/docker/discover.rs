@@ -1,4 +1,4 @@
-//! Which engine the user means: what the docker command line goes by, in its order.
+//! Finds the address of the user's engine: the same settings as the docker command line, in its order.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use super::files;
 use crate::error::{Error, FieldError};
 use crate::values::text;
 
-/// The variables that are looked at.
+/// The environment variables that are read.
 const VARIABLES: [&str; 11] = [
     "DOCKER_HOST",
     "DOCKER_CONTEXT",
@@ -27,26 +27,26 @@ const VARIABLES: [&str; 11] = [
     "USERPROFILE",
 ];
 
-/// The context that stands for "no context".
+/// The name of the context that stands for "no context".
 const NO_CONTEXT: &str = "default";
 
-/// Podman's socket, in the directory that is for sockets.
+/// Podman's socket, in the directory for sockets.
 const PODMAN: &str = "podman/podman.sock";
 
-/// Where `podman machine` has the socket of its virtual machine, in the home directory.
+/// The socket of the virtual machine of `podman machine`, in the home directory.
 const PODMAN_MACHINE: &str = ".local/share/containers/podman/machine/podman.sock";
 
-/// An engine that may be the one, and the setting that named it, for errors.
+/// Holds a possible engine, and the setting that named it, for errors.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) endpoint: Endpoint,
     pub(super) named_by: String,
 }
 
-/// What the process was given to find its engine by.
+/// Holds the environment in which the process looks for its engine.
 pub(super) struct Environment {
     variables: HashMap<&'static str, OsString>,
-    /// The user's number, by which rootless engines name their socket.
+    /// The user's number, which is part of the paths of rootless engines' sockets.
     uid: Option<u32>,
 }
 
@@ -59,7 +59,7 @@ impl Environment {
         }
     }
 
-    /// Empty means not set, as it does for the docker command line.
+    /// Returns the value of a variable. An empty one counts as not set, as for the docker command line.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(name)?;
         (!value.is_empty()).then(|| PathBuf::from(value))
@@ -79,13 +79,13 @@ impl Environment {
         self.path("HOME").or_else(|| self.path("USERPROFILE"))
     }
 
-    /// Docker's own folder.
+    /// Returns Docker's own directory.
     pub(super) fn config_dir(&self) -> Option<PathBuf> {
         self.path("DOCKER_CONFIG")
             .or_else(|| Some(self.home()?.join(".docker")))
     }
 
-    /// The engines to try, in this order: the one that is named, or else those on the usual sockets.
+    /// Returns the engines to try, in order: the one that a setting names, or else those on the usual sockets.
     pub(super) fn candidates(&self) -> Result<Vec<Candidate>, Error> {
         if let Some(host) = self.text("DOCKER_HOST")? {
             return Ok(vec![self.named_by_host(&host)?]);
@@ -96,7 +96,7 @@ impl Environment {
         Ok(self.usual())
     }
 
-    /// What may help who has found none.
+    /// Returns advice for a user whose engine was not found.
     pub(super) fn hint(&self) -> Option<&'static str> {
         let is_set = self.path("CONTAINER_HOST").is_some();
         is_set.then_some("CONTAINER_HOST is Podman's own and not looked at: give DOCKER_HOST the address of its socket")
@@ -105,8 +105,8 @@ impl Environment {
     fn named_by_host(&self, host: &str) -> Result<Candidate, Error> {
         let variable = "DOCKER_HOST";
         let endpoint = parse(host, variable)?;
-        // Docker's own libraries differ in which of the three turns TLS on. Any does here, and the server is verified
-        // always: who meant TLS must not get less.
+        // Docker's own libraries differ in which of the three variables turns TLS on. Here any of them does, and the server
+        // is always verified: a user who wanted TLS must not get less.
         let tls = ["DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH"]
             .iter()
             .any(|name| self.path(name).is_some());
@@ -138,12 +138,12 @@ impl Environment {
                     return Ok(None);
                 };
                 let named_by = format!("currentContext in {}", file.display());
-                // The docker command line, too, warns and goes on as if nothing stood there.
+                // The docker command line, too, warns and continues as if the file were empty.
                 let config = read_json(&file).unwrap_or_else(|problem| {
                     let (file, problem) = (file.display().to_string(), text::clean(&problem));
                     tracing::warn!(
                         file = &*text::clean(&file),
-                        "a file of Docker's is passed over: it {problem}"
+                        "ignoring a file of Docker's configuration: it {problem}"
                     );
                     None
                 });
@@ -170,7 +170,7 @@ impl Environment {
         };
         if docker["SkipTLSVerify"].as_bool() == Some(true) {
             return Err(bad(format!(
-                "the context `{name}` skips the verification of its server, which is not done here: \
+                "the context `{name}` skips the verification of its server, which this library does not allow: \
                  give it a CA with `docker context update`"
             )));
         }
@@ -187,7 +187,7 @@ impl Environment {
         }
     }
 
-    /// The sockets on which engines listen that nobody named.
+    /// Returns the sockets on which engines usually listen.
     fn usual(&self) -> Vec<Candidate> {
         let mut found: Vec<Endpoint> = Vec::new();
         let mut add = |endpoint| {
@@ -210,7 +210,8 @@ impl Environment {
                 add(Endpoint::unix(home.join(".docker/run/docker.sock")));
                 add(Endpoint::unix(home.join(".docker/desktop/docker.sock")));
             }
-            // Podman's, after all of Docker's: the order is that of the docker command line as far as that knows them.
+            // Podman's sockets come after all of Docker's: the order is that of the docker command line as far as that knows
+            // the sockets.
             if let Some(dir) = self.path("XDG_RUNTIME_DIR") {
                 add(Endpoint::unix(dir.join(PODMAN)));
             }
@@ -231,7 +232,8 @@ impl Environment {
     }
 }
 
-/// Without the C library's call, which is unsafe here: the owner of this process's own folder.
+/// Returns the user's number, as the owner of this process's directory in `/proc`: the C library's call would be unsafe
+/// code.
 fn uid() -> Option<u32> {
     #[cfg(unix)]
     {
@@ -246,7 +248,7 @@ fn bad(field: impl ToString, problem: impl Into<String>) -> Error {
     Error::Config(vec![FieldError::new(field.to_string(), problem)])
 }
 
-/// The parse error, under the name of the setting.
+/// Parses an endpoint; an error names the setting.
 fn parse(host: &str, named_by: &str) -> Result<Endpoint, Error> {
     host.parse().map_err(|error| match error {
         Error::Config(problems) => Error::Config(
@@ -259,7 +261,7 @@ fn parse(host: &str, named_by: &str) -> Result<Endpoint, Error> {
     })
 }
 
-/// `None` where there is no such file, or nothing in it.
+/// Reads a JSON file; `None` if the file does not exist, or is empty.
 fn read_json(file: &Path) -> Result<Option<Value>, String> {
     let text = files::read(file)?.unwrap_or_default();
     if text.trim_ascii().is_empty() {
@@ -271,8 +273,8 @@ fn read_json(file: &Path) -> Result<Option<Value>, String> {
     }
 }
 
-/// The folder of a context and what stands in it. Docker names the folder by a hash of the name, and writes the name
-/// into it too: looking there needs no hash.
+/// Finds the directory and the content of a context. Docker names the directory by a hash of the name, and also writes the
+/// name into its file: comparing that name needs no hash.
 fn find_context(contexts: &Path, name: &str) -> Result<Option<(OsString, Value)>, String> {
     let Ok(folders) = fs::read_dir(contexts.join("meta")) else {
         return Ok(None);
@@ -281,7 +283,7 @@ fn find_context(contexts: &Path, name: &str) -> Result<Option<(OsString, Value)>
         let file = folder.path().join("meta.json");
         let meta = match read_json(&file) {
             Ok(meta) => meta.unwrap_or_default(),
-            // Another context's file does not matter.
+            // A broken file of another context does not matter.
             Err(_) => continue,
         };
         if meta["Name"].as_str() == Some(name) {
@@ -308,7 +310,7 @@ mod tests {
         found.remove(0).endpoint
     }
 
-    /// The setting that is named in the error, and the words.
+    /// Returns the setting that the error names, and its message.
     fn refused(variables: &[(&'static str, &str)]) -> (String, String) {
         match environment(variables).candidates() {
             Err(Error::Config(problems)) => (problems[0].field().to_owned(), problems[0].problem().to_owned()),
@@ -316,7 +318,7 @@ mod tests {
         }
     }
 
-    /// A folder of Docker's with one context.
+    /// Makes a directory of Docker's with one context.
     fn config_with_context(host: &str, current: Option<&str>, tls: bool) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let meta = dir.path().join("contexts/meta/abc");
@@ -342,7 +344,7 @@ mod tests {
             only(&[host, ("DOCKER_CONTEXT", "far"), ("DOCKER_CONFIG", config)]),
             Endpoint::unix("/near.sock")
         );
-        // Empty is not set.
+        // An empty variable is not set.
         assert_eq!(
             only(&[("DOCKER_HOST", ""), ("DOCKER_CONFIG", config)]),
             Endpoint::unix("/far.sock")
@@ -398,7 +400,7 @@ mod tests {
         let far = Endpoint::tls("10.0.0.1:2376", dir.path().join("contexts/tls/abc/docker"));
         assert_eq!(only(&[config]), far);
         assert_eq!(only(&[config, ("DOCKER_CONTEXT", "far")]), far);
-        // The name that means none, over the one in the file.
+        // The name that stands for no context wins over the one in the file.
         let found = environment(&[config, ("DOCKER_CONTEXT", "default")])
             .candidates()
             .unwrap();
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_cannot_be_used_is_an_error_and_not_passed_over() {
+    fn a_context_that_cannot_be_used_is_an_error() {
         let dir = config_with_context("unix:///far.sock", Some("gone"), false);
         let config = ("DOCKER_CONFIG", dir.path().to_str().unwrap());
         let (field, problem) = refused(&[config]);
@@ -426,7 +428,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_config_file_that_is_none_is_passed_over_as_docker_does() {
+    fn an_invalid_config_file_is_ignored_as_docker_does() {
         let dir = config_with_context("unix:///far.sock", None, false);
         let file = dir.path().join("config.json");
         let config = ("DOCKER_CONFIG", dir.path().to_str().unwrap());
@@ -465,7 +467,7 @@ mod tests {
         assert!(made.success());
         usual();
 
-        // A context that was asked for is looked for all the same, and a broken one beside it does no harm.
+        // A context that a variable names is still looked up, and a broken one beside it does no harm.
         let beside = dir.path().join("contexts/meta/beside");
         fs::create_dir_all(&beside).unwrap();
         let made = std::process::Command::new("mkfifo")
@@ -475,7 +477,7 @@ mod tests {
         assert!(made.success());
         assert_eq!(only(&[config, ("DOCKER_CONTEXT", "far")]), Endpoint::unix("/far.sock"));
 
-        // A home that is no directory has no settings in it.
+        // A home that is no directory has no settings.
         let plain = dir.path().join("plain");
         fs::write(&plain, "").unwrap();
         for name in ["HOME", "DOCKER_CONFIG"] {
@@ -486,7 +488,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn without_a_name_the_usual_sockets_are_tried_in_order() {
+    fn without_settings_the_usual_sockets_are_tried_in_order() {
         let found = environment(&[("XDG_RUNTIME_DIR", "/run/user/1000"), ("HOME", "/home/me")])
             .candidates()
             .unwrap();
@@ -503,7 +505,7 @@ mod tests {
                 "unix:///home/me/.local/share/containers/podman/machine/podman.sock",
             ]
         );
-        // A session of another user's, or none: `su` and programs that the system starts have no XDG_RUNTIME_DIR.
+        // XDG_RUNTIME_DIR may be another user's, or missing: after `su`, and for programs that the system starts.
         let found = environment(&[("XDG_RUNTIME_DIR", "/run/user/7")]).candidates().unwrap();
         let found: Vec<_> = found.iter().map(|candidate| candidate.endpoint.to_string()).collect();
         assert_eq!(
@@ -520,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn podmans_own_variable_is_named_where_nothing_was_found() {
+    fn the_hint_names_podmans_own_variable() {
         assert!(
             environment(&[("CONTAINER_HOST", "unix:///a")])
                 .hint()

@@ -1,4 +1,4 @@
-//! Where an engine is: [`Endpoint`].
+//! The address of an engine: [`Endpoint`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,18 +10,19 @@ use hyper::Uri;
 
 use crate::error::{Error, FieldError};
 
-/// The ports Docker's documentation names for its two kinds of TCP socket.
+/// The ports that Docker's documentation names for its two kinds of TCP socket.
 const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
 
-/// Where a Docker engine is, and how it is reached; for [`DockerEngine::connect_to`](super::DockerEngine::connect_to).
+/// Names a Docker engine's address and the way to reach it; for
+/// [`DockerEngine::connect_to`](super::DockerEngine::connect_to).
 ///
-/// Who can speak to a Docker engine is root on its machine. So a TCP socket without TLS is taken on the loopback
-/// interface only, unless it is asked for by the name of [`insecure_tcp`](Self::insecure_tcp).
+/// A client of a Docker engine is root on the engine's machine. So a TCP socket without TLS is accepted on the loopback
+/// interface only, unless [`insecure_tcp`](Self::insecure_tcp) names it.
 ///
-/// `"tcp://127.0.0.1:2375".parse()` takes the forms of `DOCKER_HOST`: `unix:///path`, `tcp://host:port` (plain; `http://` is
-/// taken for the same), `ssh://user@host:port` and `npipe:////./pipe/name`. `Display` gives these four forms. Without a port,
-/// 2375 is meant for plain TCP, 2376 for TLS, and the port of the user's ssh configuration for ssh.
+/// `"tcp://127.0.0.1:2375".parse()` accepts the forms of `DOCKER_HOST`: `unix:///path`, `tcp://host:port` (without TLS;
+/// `http://` is an alias), `ssh://user@host:port` and `npipe:////./pipe/name`. `Display` writes these four forms. The
+/// default port is 2375 for TCP without TLS, 2376 for TLS, and that of the user's ssh configuration for ssh.
 ///
 /// # Examples
 ///
@@ -44,7 +45,7 @@ const TLS_PORT: u16 = 2376;
 /// # }
 /// ```
 ///
-/// Neither `Debug` nor `Display` shows a password that somebody has put into an address, where it has no use.
+/// Neither `Debug` nor `Display` shows a password in an address, where it has no use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub(super) kind: Kind,
@@ -60,7 +61,7 @@ pub(super) enum Kind {
 }
 
 impl Endpoint {
-    /// A Unix socket, e.g. `/var/run/docker.sock`.
+    /// Names a Unix socket, e.g. `/var/run/docker.sock`.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Kind::Unix(path.into()).into()
     }
@@ -69,13 +70,13 @@ impl Endpoint {
         matches!(self.kind, Kind::Unix(_))
     }
 
-    /// A named pipe, on Windows only, e.g. `//./pipe/docker_engine`.
+    /// Names a named pipe, on Windows only, e.g. `//./pipe/docker_engine`.
     pub fn named_pipe(path: impl Into<PathBuf>) -> Self {
         Kind::Pipe(path.into()).into()
     }
 
-    /// A TCP socket without TLS on the loopback interface, `host:port`. Every user of this machine can be root through
-    /// it.
+    /// Names a TCP socket without TLS on the loopback interface, as `host:port`. Every user of this machine can become root
+    /// through such a socket.
     pub fn tcp(address: impl Into<String>) -> Self {
         Kind::Tcp {
             address: address.into(),
@@ -84,8 +85,8 @@ impl Endpoint {
         .into()
     }
 
-    /// A TCP socket without TLS anywhere, `host:port`. Everybody who can reach it, or stands in between, can be root
-    /// on the engine's machine and sees what goes over it.
+    /// Names a TCP socket without TLS anywhere, as `host:port`. Everyone who can reach the socket, or intercept the
+    /// connection, can become root on the engine's machine and read the traffic.
     pub fn insecure_tcp(address: impl Into<String>) -> Self {
         Kind::Tcp {
             address: address.into(),
@@ -94,9 +95,9 @@ impl Endpoint {
         .into()
     }
 
-    /// A TCP socket with TLS, `host:port`. The folder holds, under Docker's names and in PEM: `ca.pem`, the only
-    /// authority whose servers are trusted; and, where the engine asks its clients for a certificate, `cert.pem` and
-    /// `key.pem`. Needs the feature `tls`, which is on by default.
+    /// Names a TCP socket with TLS, as `host:port`. The directory holds PEM files under Docker's names: `ca.pem`, the only
+    /// authority whose servers are trusted; and, if the engine asks its clients for a certificate, `cert.pem` and `key.pem`.
+    /// Needs the feature `tls`, which is on by default.
     pub fn tls(address: impl Into<String>, certificates: impl Into<PathBuf>) -> Self {
         Kind::Tls {
             address: address.into(),
@@ -105,14 +106,14 @@ impl Endpoint {
         .into()
     }
 
-    /// An engine behind ssh, `[user@]host[:port]`: each connection is one `ssh … docker system dial-stdio`, by the
-    /// `ssh` on this process's `PATH` and with its user's keys, agent and configuration. It never asks anything on a
-    /// terminal. The docker command line must be installed there.
+    /// Names an engine that is reached by ssh, as `[user@]host[:port]`. Each connection is one `ssh … docker system
+    /// dial-stdio`, by the `ssh` on this process's `PATH` and with its user's keys, agent and configuration. ssh never asks
+    /// anything on a terminal. The docker command line must be installed on the engine's machine.
     pub fn ssh(destination: impl Into<String>) -> Self {
         Kind::Ssh(destination.into()).into()
     }
 
-    /// The same with TLS, for a TCP socket; the others are as they are.
+    /// Returns a TCP socket with TLS added, and any other endpoint unchanged.
     pub(super) fn with_tls(self, folder: PathBuf) -> Self {
         match self.kind {
             Kind::Tcp { address, .. } => Self::tls(address, folder),
@@ -120,7 +121,7 @@ impl Endpoint {
         }
     }
 
-    /// The same, allowed to be without TLS beyond loopback.
+    /// Returns the endpoint, allowed to be without TLS beyond loopback.
     pub(super) fn allow_insecure(self) -> Self {
         match self.kind {
             Kind::Tcp { address, .. } => Self::insecure_tcp(address),
@@ -128,7 +129,7 @@ impl Endpoint {
         }
     }
 
-    /// What keeps it from being used, if anything does.
+    /// Returns the reason why the endpoint cannot be used, if there is one.
     pub(super) fn problem(&self) -> Option<String> {
         let problem = match &self.kind {
             Kind::Unix(path) | Kind::Pipe(path) if path.as_os_str().is_empty() => "the path is empty".to_owned(),
@@ -154,7 +155,8 @@ impl Endpoint {
         Some(problem)
     }
 
-    /// `host:port`, with the port that is usual where none is given. For TCP only, and only without a problem.
+    /// Returns `host:port`, with the default port if none is given. For a TCP endpoint without a [`problem`](Self::problem)
+    /// only.
     pub(super) fn authority(&self) -> Option<String> {
         let (address, port) = match &self.kind {
             Kind::Tcp { address, .. } => (address, PLAIN_PORT),
@@ -196,7 +198,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// An address as it may be shown: of `user:password@host` the password is left out.
+/// Returns an address that may be shown: `user:password@host` without the password.
 fn without_password(address: &str) -> Cow<'_, str> {
     match address
         .rsplit_once('@')
@@ -207,7 +209,8 @@ fn without_password(address: &str) -> Cow<'_, str> {
     }
 }
 
-/// Takes the forms of `DOCKER_HOST`; [`Error::Config`] for all others. Whether it may be used is seen when it is.
+/// Parses the forms of `DOCKER_HOST`; fails with [`Error::Config`] for any other. Whether the endpoint can be used is
+/// checked at the connection.
 impl FromStr for Endpoint {
     type Err = Error;
 
@@ -219,7 +222,7 @@ impl FromStr for Endpoint {
                 without_password(text)
             )));
         };
-        // A trailing slash is what people copy; it means nothing.
+        // People copy a trailing slash, which means nothing.
         let address = || rest.strip_suffix('/').unwrap_or(rest);
         match scheme {
             "unix" => Ok(Self::unix(rest)),
@@ -227,13 +230,13 @@ impl FromStr for Endpoint {
             "tcp" | "http" => Ok(Self::tcp(address())),
             "ssh" => Ok(Self::ssh(address())),
             _ => Err(bad(format!(
-                "`{scheme}://` is not known here: use unix://, tcp://, ssh:// or npipe://"
+                "`{scheme}://` is not supported: use unix://, tcp://, ssh:// or npipe://"
             ))),
         }
     }
 }
 
-/// Splits `host[:port]`; an IPv6 address stays in its brackets.
+/// Splits `host[:port]`; an IPv6 address keeps its brackets.
 fn host_and_port(address: &str, default: u16) -> Result<(String, u16), String> {
     let bad = || format!("`{}` is not host:port", without_password(address));
     let uri: Uri = format!("http://{address}/").parse().map_err(|_| bad())?;
@@ -255,7 +258,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// The parts of `[user@]host[:port]`.
+/// Holds the parts of `[user@]host[:port]`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Destination {
     pub(super) user: Option<String>,
@@ -272,7 +275,7 @@ impl Destination {
         let bad = || format!("`{}` is not [user@]host[:port]", without_password(destination));
         let (host, port) = host_and_port(address, 0).map_err(|_| bad())?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        // They become arguments of a program: nothing in them may be taken for an option.
+        // The parts become arguments of a program: none may be mistaken for an option.
         if host.starts_with('-') || user.is_some_and(|user| user.is_empty() || user.starts_with('-')) {
             return Err(bad());
         }
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_of_docker_host_are_understood() {
+    fn the_forms_of_docker_host_are_parsed() {
         assert_eq!(parsed("unix:///run/docker.sock"), Endpoint::unix("/run/docker.sock"));
         assert_eq!(parsed("tcp://localhost:2375"), Endpoint::tcp("localhost:2375"));
         assert_eq!(parsed("tcp://localhost:2375/"), Endpoint::tcp("localhost:2375"));
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_in_words() {
+    fn an_invalid_address_is_refused_with_a_reason() {
         for text in ["localhost:2375", "/run/docker.sock", "fd://", "ftp://host"] {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains("unix://"), "{error}");
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_an_address_is_shown_nowhere() {
+    fn a_password_in_an_address_is_never_shown() {
         for text in [
             "tcp://me:s3cret@localhost:1",
             "ssh://me:s3cret@host",
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_tcp_stays_on_this_machine_unless_asked_for_by_name() {
+    fn plain_tcp_stays_on_this_machine_unless_insecure_tcp_is_named() {
         for host in ["localhost", "127.0.0.1:2375", "127.9.9.9", "[::1]:2375"] {
             assert_eq!(Endpoint::tcp(host).problem(), None, "{host}");
         }

@@ -1,4 +1,4 @@
-//! What the engine says has happened.
+//! The engine's stream of events.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ pub(super) fn subscribe(
 ) -> BoxStream<'static, Result<Event, EngineError>> {
     let mut filters = filters(selector, "container");
     filters.insert("type".to_owned(), vec!["container".to_owned()]);
-    // Each exec makes three events of its own, which nobody here needs. `remove` is Podman's word for `destroy`.
+    // Each exec makes three events, which no caller needs. `remove` is Podman's word for `destroy`.
     let wanted = ["oom", "die", "died", "destroy", "remove", "pause"];
     filters.insert("event".to_owned(), wanted.map(str::to_owned).to_vec());
     let since = since.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -27,7 +27,7 @@ pub(super) fn subscribe(
         until: None,
         filters: Some(filters),
     };
-    // The stream ends with its engine.
+    // The stream keeps no reference to the engine: it ends when the connection does.
     let agreed = engine.agreed.clone();
     let end = stream::once(async move { agreed.note_change() }).filter_map(async |()| None);
     engine

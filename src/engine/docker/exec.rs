@@ -1,4 +1,4 @@
-//! A command through the exec API: create, start (which upgrades the connection to a stream), inspect.
+//! Commands through the exec API: create, start (which upgrades the connection to a stream), inspect.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -29,34 +29,34 @@ use crate::engine::{
 };
 use crate::runtime::{Home, stream_within, within};
 
-/// Read from the connection at once; Docker's frames have at most 32 KiB.
+/// The read buffer of a connection; Docker's frames have at most 32 KiB.
 const READ_CAPACITY: usize = 64 * 1024;
 
-/// The first pause between two questions about a command whose output has ended, and the longest.
+/// The first and the longest pause between two queries about a command whose output has ended.
 const END_CHECK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
-/// How long an engine may say, after the end of a command's output, that it neither runs nor has an exit code. An engine
-/// says so for a moment between its start and that of its process.
+/// How long, after the end of a command's output, an engine may report that the command neither runs nor has an exit code.
+/// An engine briefly reports this state between the start of the exec and the start of its process.
 const LONGEST_LIMBO: Duration = Duration::from_secs(10);
 
-/// What an engine may say in all, in bytes: a name is at most 128 KiB long, and may be escaped, several times.
+/// The maximum length of an engine's words, in bytes: a name is at most 128 KiB long, and may be escaped several times.
 const MAX_WORDS: usize = 2 << 20;
 
-/// The error of a command that has printed something and that, by the engine, was never begun.
-const NEVER_WAS_AND_PRINTED: &str = "the engine says that the command was never begun, and gave output that is its own";
+/// The error of a command that has printed output although the engine reports that it never started.
+const NEVER_WAS_AND_PRINTED: &str =
+    "the engine reports that the command never started, but delivered output of the command";
 
-/// Podman writes each error in a line of its own, on standard error where there is no terminal.
+/// The start of Podman's lines about errors, which come on standard error unless there is a terminal.
 const PODMAN_START: &[u8] = b"Error: ";
 
-/// Podman's exit codes for a command that was not begun; a command may end with them, too.
+/// Podman's exit codes for a command that did not start; a command may end with these codes, too.
 const PODMAN_CODES: RangeInclusive<i64> = 125..=127;
 
-/// How long Podman's words may come after its answer that a command has ended, where neither its output has ended nor any of it
-/// has come. Then something else that the command has started holds the output.
+/// How long to wait for Podman's words after it reports the end of a command, if the output has not ended and none of it has
+/// arrived. Later, another process that the command has started holds the output.
 const PODMANS_WORDS_DUE: Duration = Duration::from_secs(2);
 
-/// The words at the ends of Podman's lines about a runtime, and those at the beginnings of its lines about the program that
-/// watches over it.
+/// The ends of Podman's lines about a runtime, and the starts of its lines about the program that monitors the runtime.
 const PODMAN_ENDS: [&str; 7] = [
     ": OCI runtime attempted to invoke a command that was not found",
     ": OCI permission denied",
@@ -71,18 +71,18 @@ const PODMAN_STARTS: [&str; 2] = [
     "Error: failed to connect to container's attach socket",
 ];
 
-/// The exit codes that Docker gives a command that was not begun.
+/// Docker's exit codes for a command that did not start.
 const DOCKER_CODES: RangeInclusive<i64> = 126..=128;
 
-/// A container with fewer processes left than this may have too few for a runtime's own: `runc` has some ten threads.
+/// A container with fewer free processes than this may have too few for the runtime itself: `runc` has some ten threads.
 const FEW_PROCESSES: u64 = 16;
 
-/// How long Docker may say of a container that has been unpaused that it is paused, and the pause before it is asked again. It
-/// learns of both from containerd, after it has answered, and says "paused" anew where it learns of the first that late.
+/// How long Docker may report a container as paused after it was unpaused, and the pause between two attempts. Docker learns
+/// of pausing and unpausing from containerd, after its own answers. A late notice of the pause sets "paused" again.
 const LONGEST_STALE: Duration = Duration::from_millis(500);
 const STALE_PAUSE: Duration = Duration::from_millis(20);
 
-/// The first pause before a terminal is given its size again, and the longest.
+/// The first and the longest pause between two attempts to set a terminal's size.
 const SIZE_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
@@ -174,7 +174,7 @@ pub(super) async fn start(engine: &DockerEngine, id: &str, request: &ExecRequest
     })
 }
 
-/// Whether Docker says that the container is paused.
+/// Returns whether Docker refuses the call because the container is paused.
 fn is_paused(error: &DockerError) -> bool {
     matches!(
         error,
@@ -182,10 +182,10 @@ fn is_paused(error: &DockerError) -> bool {
     )
 }
 
-/// What an engine answers in place of running a command.
+/// Translates an engine's refusal to run a command.
 fn refused(named: Named, error: DockerError) -> EngineError {
     if let DockerError::DockerResponseServerError { status_code, message } = &error
-        // These two say more than their words.
+        // These two statuses are more precise than their words.
         && !matches!(status_code, 404 | 409)
         && let Some(why) = words::why(message)
         && !matches!(why, Why::Container | Why::Lost)
@@ -203,14 +203,14 @@ fn refused(named: Named, error: DockerError) -> EngineError {
         DockerError::DockerResponseServerError { message, .. } if words::why(message) == Some(Why::Container)
     );
     let error = engine_error("the engine did not run the command", error);
-    // Docker says so with a 500 of one that is just being removed.
+    // Docker answers 500 for a container that is being removed.
     if is_of_container && error.kind() == EngineErrorKind::Internal {
         return EngineError::new(EngineErrorKind::Conflict, error.to_string());
     }
     error
 }
 
-/// Asks the engine about one exec.
+/// Queries the engine about one exec.
 #[derive(Clone)]
 struct Asked {
     docker: Docker,
@@ -221,33 +221,33 @@ struct Asked {
     named: Named,
     runtime: Home,
     known: Arc<Mutex<Known>>,
-    /// The size that the terminal is still to be given. Locked while it is being given one.
+    /// The size that the terminal does not have yet. Locked during a resize.
     size: Arc<tokio::sync::Mutex<Option<TtySize>>>,
 }
 
-/// An exec, until nobody wants to know of it any more.
+/// Controls one exec; dropping it ends the task that sets the terminal's size.
 struct Control {
     asked: Asked,
     _sizing: Option<AbortOnDropHandle<()>>,
 }
 
-/// What is known of a command.
+/// Holds the facts known about a command.
 #[derive(Default)]
 struct Known {
-    /// It was begun, so that all of the output is its own.
+    /// Whether the command has started, so that all output is its own.
     has_begun: bool,
-    /// Its exit code.
+    /// The command's exit code.
     code: Option<i64>,
-    /// The first of the output, while that may be the engine's words on why the command was not begun.
+    /// The first frames of the output, while they may be the engine's words on why the command did not start.
     held: VecDeque<Frame>,
-    /// The size of all that is held.
+    /// The size of all held frames, in bytes.
     size: usize,
-    /// Some of the output has been seen to be its own.
+    /// Whether some output has proven to be the command's own.
     is_heard: bool,
-    /// Since when Podman says that it has ended, while nothing of its output has come.
+    /// The time since which Podman has reported the end of the command, while no output has arrived.
     wordless_since: Option<Instant>,
     limbo: Limbo,
-    /// Podman has said that it lost the end of the output.
+    /// Whether Podman has reported that it lost the end of the output.
     is_end_lost: bool,
 }
 
@@ -257,7 +257,7 @@ impl Known {
         self.held.push_back(frame);
     }
 
-    /// Whether an exit code says nothing yet, since words on why the command was not begun may still come after it.
+    /// Returns whether an exit code is not conclusive yet, because words on why the command did not start may still arrive.
     fn awaits_words(&mut self) -> bool {
         if self.has_begun || self.is_heard || self.limbo.output_ended || self.is_podmans() {
             return false;
@@ -265,7 +265,7 @@ impl Known {
         self.wordless_since.get_or_insert_with(Instant::now).elapsed() <= PODMANS_WORDS_DUE
     }
 
-    /// All that is held.
+    /// Returns all held output, as text.
     fn words(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).trim().to_owned()
     }
@@ -276,8 +276,8 @@ impl Known {
         all
     }
 
-    /// Whether the command has printed something that is not the engine's word on why it was not begun; or whether, with this
-    /// exit code, it has ended without any such word.
+    /// Returns whether the command has printed output that is not the engine's words on why it did not start, or has ended
+    /// with this exit code and without such words.
     fn has_own_output(&self, code: i64) -> bool {
         if self.is_heard || !words::may_be_words(&self.bytes()) {
             return true;
@@ -285,22 +285,22 @@ impl Known {
         self.limbo.output_ended && self.held.is_empty() && !DOCKER_CODES.contains(&code)
     }
 
-    /// Whether what is held may be Docker's words, where all but the last frame may. They are all there is, on standard output,
-    /// and end with a line's end of their own.
+    /// Returns whether the held frames may be Docker's words, given that all but the last frame may. Docker's words are the
+    /// whole output, on standard output, and end with CR LF.
     fn may_be_dockers(&self, tty: bool) -> bool {
         if tty {
-            // They may come in pieces.
+            // On a terminal the words may arrive in pieces.
             return true;
         }
         let mut latest = self.held.iter().rev();
         let Some(last) = latest.next() else { return true };
         last.stream == OutputStream::Stdout
-            // Only a frame that no program has written comes in such pieces.
+            // Only a frame that no program has written arrives in such pieces.
             && latest.next().is_none_or(|before| before.data.len() == frames::PIECE)
             && (last.data.len() == frames::PIECE || last.data.ends_with(b"\r\n"))
     }
 
-    /// Whether it is what Podman says of a command that was not begun.
+    /// Returns whether the held frames are Podman's words on a command that did not start.
     fn is_podmans(&self) -> bool {
         self.words().lines().any(|line| {
             PODMAN_ENDS.iter().any(|end| line.ends_with(end))
@@ -308,7 +308,8 @@ impl Known {
         })
     }
 
-    /// Whether it may be Podman's, where all but the last frame may. They come in lines that begin with a word of their own.
+    /// Returns whether the held frames may be Podman's words, given that all but the last frame may. Each of Podman's lines
+    /// starts with [`PODMAN_START`].
     fn may_be_podmans(&self, tty: bool) -> bool {
         if tty {
             let first = self.held.front().map_or(PODMAN_START, |frame| &frame.data);
@@ -323,16 +324,16 @@ impl Known {
     }
 }
 
-/// Whether a command is in a state that it cannot stay in: its output has ended, and it neither runs nor has an exit code.
+/// Detects a command in an impossible state: its output has ended, and it neither runs nor has an exit code.
 #[derive(Default)]
 struct Limbo {
     output_ended: bool,
-    /// Since when every answer says so.
+    /// The time since which every answer has reported this state.
     since: Option<Instant>,
 }
 
 impl Limbo {
-    /// Notes an answer; fails where it has been the same for too long.
+    /// Notes an answer; fails if the state has lasted too long.
     fn note(&mut self, is_nowhere: bool) -> Result<(), EngineError> {
         if !is_nowhere || !self.output_ended {
             self.since = None;
@@ -343,13 +344,16 @@ impl Limbo {
         }
         Err(EngineError::new(
             EngineErrorKind::Protocol,
-            format!("for {LONGEST_LIMBO:?} the engine has said that the command does not run, without an exit code"),
+            format!(
+                "for {LONGEST_LIMBO:?} the engine has reported that the command does not run, without an exit code"
+            ),
         ))
     }
 }
 
 impl Asked {
-    /// Asks whether the command has ended. What ended without having been begun is an error, by the words that have come.
+    /// Asks whether the command has ended. Fails, with the words that have arrived, if the command ended without having
+    /// started.
     async fn ask(&self) -> Result<Option<i64>, EngineError> {
         if let Some(code) = self.known.lock().code {
             return Ok(Some(code));
@@ -359,13 +363,13 @@ impl Asked {
             .inspect_exec(&self.exec)
             .await
             .map_err(|error| question_error("the engine did not describe the command", error))?;
-        // To a command that is still to begin Podman gives the exit code 0. What has ended it is ready to forget.
+        // Podman reports the exit code 0 for a command that has not started yet. After the end it sets `can_remove`.
         let code = found
             .exit_code
             .filter(|_| !self.is_podman || found.can_remove != Some(false));
         let runs = found.running == Some(true);
         let pid = found.pid;
-        // Some say -1 of a process that is not there.
+        // Some engines report -1 for a missing process.
         let has_pid = pid.is_some_and(|pid| pid > 0);
         let words = {
             let mut known = self.known.lock();
@@ -378,8 +382,8 @@ impl Asked {
             if self.is_podman && PODMAN_CODES.contains(&code) && known.awaits_words() {
                 return Ok(None);
             }
-            // Only a process that never was has no pid, whatever its exit code. Podman takes the pid away at the end, and there
-            // the words must do: a program that writes the like itself, and no more, is mistaken.
+            // On Docker, only a command that never started has no pid, whatever its exit code. Podman clears the pid at the
+            // end, so the words must decide: a program that prints just such words itself is misjudged.
             let never_was = match pid {
                 _ if known.has_begun => false,
                 Some(_) if !self.is_podman => true,
@@ -387,17 +391,17 @@ impl Asked {
                 _ => PODMAN_CODES.contains(&code) && known.is_podmans(),
             };
             if !never_was {
-                // What is still held is its own, too.
+                // The frames that are still held are the command's own, too.
                 known.code = Some(code);
                 return Ok(Some(code));
             }
-            // An engine that gives no pids, or loses them: what became of the command is not known.
+            // The engine reports no pids, or loses them: the command's end is not known.
             if !self.is_podman && known.has_own_output(code) {
                 known.is_heard = true;
                 return Err(EngineError::new(EngineErrorKind::Protocol, NEVER_WAS_AND_PRINTED));
             }
             match known.held.front() {
-                // What it says after that is how its own attachment ended.
+                // Podman's later frames are about the end of its own attachment.
                 Some(first) if self.is_podman && !self.tty => String::from_utf8_lossy(&first.data).trim().to_owned(),
                 _ => known.words(),
             }
@@ -413,7 +417,8 @@ impl Asked {
         Err(self.named.error(why, words))
     }
 
-    /// Whether the container has hardly any processes left: then a runtime's own cannot be begun. Not where nobody knows.
+    /// Returns whether the container has hardly any free processes, so that the runtime cannot start its own; `false` if not
+    /// known.
     async fn has_few_processes(&self) -> bool {
         let options = bollard::query_parameters::StatsOptions {
             stream: false,
@@ -426,7 +431,7 @@ impl Asked {
         let pids = stats.pids_stats.unwrap_or_default();
         let (current, mut limit) = (pids.current.unwrap_or(0), pids.limit.unwrap_or(0));
         if limit == 0 {
-            // Podman tells it elsewhere.
+            // Podman reports the limit in the description of the container.
             let found = self.docker.inspect_container(&self.container, None).await;
             let config = found.ok().and_then(|found| found.host_config);
             let asked = config.and_then(|config| config.pids_limit);
@@ -435,8 +440,8 @@ impl Asked {
         limit != 0 && current != 0 && current.saturating_add(FEW_PROCESSES) > limit
     }
 
-    /// Gives the terminal its first size, until the engine takes it or the command has ended. Some engines take it only when
-    /// the process is there, some runtimes not with the command itself.
+    /// Sets the terminal's first size: tries until the engine accepts it or the command has ended. Some engines accept a
+    /// size only when the process exists; some runtimes set none at the start of a command.
     async fn set_size(self) {
         let (mut pause, longest) = SIZE_PAUSE;
         loop {
@@ -448,7 +453,7 @@ impl Asked {
                         *size = None;
                         return;
                     }
-                    Err(error) => tracing::debug!(%error, "a terminal has not been given its size yet"),
+                    Err(error) => tracing::debug!(%error, "the size of a terminal is not set yet"),
                 }
             }
             if !matches!(self.ask().await, Ok(None)) {
@@ -468,12 +473,12 @@ impl Asked {
             .resize_exec(&self.exec, options)
             .await
             .map_err(|error| engine_error("the engine did not resize the terminal", error))?;
-        // Podman resizes one whose process is still to come.
+        // Podman accepts a size before the process exists.
         self.known.lock().has_begun |= !self.is_podman;
         Ok(())
     }
 
-    /// A later size takes the place of the first.
+    /// Sets another size, which replaces a first size that is still to be set.
     async fn resize(&self, to: TtySize) -> Result<(), EngineError> {
         let mut size = self.size.lock().await;
         self.resize_to(to).await?;
@@ -481,7 +486,7 @@ impl Asked {
         Ok(())
     }
 
-    /// Whether what is held may be the engine's words.
+    /// Returns whether the held frames may be the engine's words.
     fn may_be_words(&self, known: &Known) -> bool {
         !known.has_begun
             && known.size <= MAX_WORDS
@@ -491,13 +496,13 @@ impl Asked {
             }
     }
 
-    /// As [`ask_whether_begun`](Self::ask_whether_begun), however often the engine fails to answer.
+    /// Does as [`ask_whether_begun`](Self::ask_whether_begun), and retries if the engine does not answer.
     async fn ask_on(self) -> Result<(), EngineError> {
         let (mut pause, longest) = SIZE_PAUSE;
         loop {
             match self.ask_whether_begun().await {
                 Err(error) if !error.says_not_started() && !self.known.lock().is_heard => {
-                    tracing::debug!(%error, "no answer yet");
+                    tracing::debug!(%error, "the engine has not told yet whether a command started");
                 }
                 answer => return answer,
             }
@@ -506,7 +511,7 @@ impl Asked {
         }
     }
 
-    /// Comes when it is known whether the command was begun, or its end is. The reader's deadline bounds it.
+    /// Completes when the start of the command, or its end, is known. The reader's deadline bounds the wait.
     async fn ask_whether_begun(&self) -> Result<(), EngineError> {
         let (mut pause, longest) = END_CHECK;
         loop {
@@ -528,7 +533,7 @@ impl ExecControl for Control {
         within(&self.asked.runtime, self.asked.resize(size))
     }
 
-    /// Docker's API does not tell.
+    /// Never completes: Docker's API does not announce the end.
     fn ended(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
@@ -541,7 +546,7 @@ impl ExecControl for Control {
         None
     }
 
-    /// Podman 5.8 had all of it 12 seconds after the end.
+    /// Podman 5.8 still had the whole output 12 seconds after the end.
     fn stream_end(&self) -> StreamEnd {
         match self.asked.is_podman {
             true if self.asked.known.lock().is_end_lost => StreamEnd::Lost,
@@ -555,21 +560,21 @@ type Frames = BoxStream<'static, Result<Frame, EngineError>>;
 
 type Log = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, DockerError>> + Send>>;
 
-/// The output as frames, without the engine's own words about a command that it has not begun.
+/// Returns the output as frames, without the engine's own words about a command that did not start.
 ///
-/// The first of the output is held for as long as that may be such words and nobody knows whether the command was begun. Most
-/// programs do not write like the engine, and nothing of theirs is held. Of others the engine is asked meanwhile: one question,
-/// whose answer is known for good. Where the output has ended, its answer is the one that everybody waits for.
+/// The first frames of the output are held while they may be such words and the start of the command is not known. Most
+/// programs do not write like the engine, and none of their output is held. For the others, one query about the start runs
+/// meanwhile, whose answer is final. When the output has ended, the stream waits for that answer.
 fn without_engine_words(log: Frames, asked: Asked) -> Frames {
     struct State {
         log: Frames,
         asked: Asked,
-        /// All of it so far may have been the engine's words.
+        /// Whether all output so far may be the engine's words.
         only_words: bool,
         ended: bool,
-        /// What it ended with, which comes after all that is held.
+        /// The error with which the output ended, which comes after the held frames.
         failure: Option<EngineError>,
-        /// The question whether the command was begun, while something is held.
+        /// The query about the start of the command, while frames are held.
         question: Option<BoxFuture<'static, Result<(), EngineError>>>,
     }
     impl State {
@@ -605,8 +610,8 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                     next = state.log.next() => next,
                     answer = question => {
                         state.question = None;
-                        // Where there is no answer, the end of the output asks again; and what was not begun has said all
-                        // that is said.
+                        // Without an answer, the query is repeated at the end of the output. For a command that did not
+                        // start, the words are all of the output.
                         if answer.is_ok() || state.asked.known.lock().is_heard {
                             state.only_words = false;
                         }
@@ -640,7 +645,7 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
                             Err(error) if error.says_not_started() => return None,
                             answer => {
                                 state.only_words = false;
-                                // Given as output once, the frames are not taken for the engine's words later.
+                                // Frames once returned as output never count as the engine's words later.
                                 state.asked.known.lock().is_heard |= answer.is_err();
                             }
                         }
@@ -652,7 +657,7 @@ fn without_engine_words(log: Frames, asked: Asked) -> Frames {
     .boxed()
 }
 
-/// What bollard has decoded, as frames.
+/// Translates bollard's decoded output into frames.
 pub(super) fn plain_frames(log: Log, tty: bool) -> Frames {
     log.map(move |output| match output {
         Ok(output) => frame(output, tty),
@@ -665,9 +670,9 @@ fn frame(output: LogOutput, tty: bool) -> Result<Frame, EngineError> {
     let (stream, data): (_, Bytes) = match output {
         LogOutput::StdOut { message } => (OutputStream::Stdout, message),
         LogOutput::StdErr { message } => (OutputStream::Stderr, message),
-        // A terminal's output comes without frames.
+        // A terminal's output has no frames.
         LogOutput::Console { message } if tty => (OutputStream::Stdout, message),
-        // Bytes outside a whole frame: the stream was cut within one, or is none of Docker's.
+        // Bytes outside a whole frame: the stream was cut within a frame, or is not Docker's.
         LogOutput::Console { .. } | LogOutput::StdIn { .. } => {
             return Err(EngineError::new(
                 EngineErrorKind::Protocol,
@@ -683,7 +688,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exit_code_of_podmans_says_nothing_before_its_words_have_come() {
+    fn podmans_exit_code_counts_only_after_its_words() {
         let known = |change: fn(&mut Known)| {
             let mut known = Known::default();
             change(&mut known);
@@ -705,7 +710,7 @@ mod tests {
         assert!(!known(|known| known.has_begun = true).awaits_words());
         assert!(!known(|known| known.is_heard = true).awaits_words());
         assert!(!known(|known| known.limbo.output_ended = true).awaits_words());
-        // Something else holds the output.
+        // Another process holds the output.
         let long_ago = Instant::now().checked_sub(PODMANS_WORDS_DUE * 2).unwrap();
         let mut held = Known::default();
         assert!(held.awaits_words());

@@ -1,5 +1,5 @@
-//! Files of settings. They stand where the user, a mount or somebody's mistake has put them: only regular files of bounded
-//! size are read, and on no thread that the runtime needs.
+//! Reading of configuration files, which may be anything that a user or a mount has put at their paths. Only regular files
+//! of bounded size are read, and on a thread that the runtime does not need.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -8,21 +8,21 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// The largest file that is read, in bytes.
+/// The maximum size of a file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-/// Reads a file; `None` if there is none.
+/// Reads a file; `None` if it does not exist.
 pub(super) fn read(file: &Path) -> Result<Option<Vec<u8>>, String> {
     match read_file(file) {
         Ok(content) => Ok(Some(content)),
-        // A file on the way to it is no folder.
+        // A parent of the path is not a directory.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(format!("cannot be read: {error}")),
     }
 }
 
 fn read_file(file: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe waits for its other end, and opening a device may do anything.
+    // Opening a pipe waits for its other end, and opening a device may have any effect.
     must_be_regular(&fs::metadata(file)?)?;
     let file = open(file)?;
     must_be_regular(&file.metadata()?)?;
@@ -42,7 +42,7 @@ fn must_be_regular(found: &fs::Metadata) -> io::Result<()> {
     }
 }
 
-/// Opens it without waiting, should it have become a pipe since it was looked at.
+/// Opens the file without blocking, in case it has become a pipe since the check.
 fn open(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -56,17 +56,19 @@ fn open(file: &Path) -> io::Result<File> {
     options.open(file)
 }
 
-/// Does what may wait for a file system on a thread of its own; the caller sets the deadline. A runtime waits for its own
-/// blocking threads when it ends, and a file system that hangs would keep it from ending.
+/// Runs file system calls that may block on a thread of its own; the caller sets the deadline. A runtime waits for its own
+/// blocking threads when it ends, so that a hanging file system would keep it from ending.
 pub(super) async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (sender, answer) = oneshot::channel();
     thread::Builder::new()
         .name("docker-settings".to_owned())
         .spawn(move || {
-            // Nobody waits any more if this fails.
+            // A failed send only means that the caller has given up.
             let _ = sender.send(work());
         })?;
-    answer.await.map_err(|_| io::Error::other("it broke off"))
+    answer
+        .await
+        .map_err(|_| io::Error::other("the thread that read the file died"))
 }
 
 #[cfg(all(test, unix))]

@@ -1,7 +1,8 @@
-//! The output of an upgraded connection, in pieces of bounded size.
+//! The output of an upgraded connection, in frames of bounded size.
 //!
-//! Without a terminal it comes in frames of [Docker's attach protocol][attach]: a byte that says which stream, three zeros,
-//! the length in four bytes, big-endian, and so many bytes. With a terminal it comes as it is.
+//! Without a terminal the output comes in frames of [Docker's attach protocol][attach]: one byte for the stream, three
+//! zeros, the length as four bytes in big-endian order, and as many bytes of data. With a terminal the output comes
+//! unframed.
 //!
 //! [attach]: https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
 
@@ -14,23 +15,23 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::engine::{EngineError, EngineErrorKind, Frame, OutputStream};
 
-/// Read from the connection at once, and the size up to which a frame is handed over whole; the engine's have at most
-/// 32 KiB. Longer ones come in pieces, whatever length they claim.
+/// The read size, and the size up to which a frame is returned whole. The engine's frames have at most 32 KiB. A longer one
+/// is split, whatever length it claims.
 pub(super) const PIECE: usize = 64 * 1024;
 
 const HEADER: usize = 8;
 
-/// What is to be read.
+/// Describes the connection to read from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wire {
     pub(crate) tty: bool,
-    /// It comes over a Unix socket. There a reset comes after all that was sent: it says only that the other end has closed
-    /// without reading all that was written to it. Podman does so where a command does not read its input. A network may
-    /// lose data with it.
+    /// Whether the connection is a Unix socket. There a reset arrives after all data that was sent, and only means that the
+    /// other end closed without reading everything that was written to it. Podman closes so when a command does not read its
+    /// input. On a network a reset may lose data.
     pub(crate) is_local: bool,
 }
 
-/// Turns what is read into frames, until the end or the first error.
+/// Decodes a connection into frames, until its end or the first error.
 pub(crate) fn decode<R>(read: R, wire: Wire) -> BoxStream<'static, Result<Frame, EngineError>>
 where
     R: AsyncRead + Send + Unpin + 'static,
@@ -72,12 +73,12 @@ where
 struct Decoder {
     buffer: BytesMut,
     wire: Wire,
-    /// The frame that is being read, and how much of it is still to come.
+    /// The stream of the frame that is being read, and how many of its bytes are missing.
     within: Option<(OutputStream, usize)>,
 }
 
 impl Decoder {
-    /// The next piece, if it is there.
+    /// Returns the next frame, or piece of a long frame, if it has been read.
     fn next(&mut self) -> Result<Option<Frame>, EngineError> {
         if self.wire.tty {
             let data = self.buffer.split().freeze();
@@ -120,7 +121,7 @@ impl Decoder {
         Ok((stream, self.buffer.get_u32() as usize))
     }
 
-    /// What there is of a frame that was cut.
+    /// Returns the part of a frame that was cut off.
     fn rest(&mut self) -> Option<Frame> {
         let (stream, left) = self.within?;
         let data = self.buffer.split().freeze();
@@ -128,7 +129,7 @@ impl Decoder {
         (!data.is_empty()).then_some(Frame { stream, data })
     }
 
-    /// The connection has ended.
+    /// Returns the error, if any, at the end of the connection.
     fn end(&self) -> Result<(), EngineError> {
         let whole = self.buffer.is_empty() && self.within.is_none_or(|(_, left)| left == 0);
         if whole {
@@ -157,7 +158,7 @@ mod tests {
         frame
     }
 
-    /// Everything a connection gives that brings these bytes in pieces.
+    /// Returns all frames and errors of a connection that delivers these bytes in pieces.
     fn decoded(bytes: &[u8], cuts: &[usize], tty: bool) -> (Vec<Frame>, Option<EngineErrorKind>) {
         let mut pieces = Vec::new();
         let mut rest = Bytes::copy_from_slice(bytes);
@@ -169,7 +170,7 @@ mod tests {
         let connection = StreamReader::new(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
         let mut frames = Vec::new();
         let mut stream = decode(connection, Wire { tty, is_local: false });
-        // Whatever is read is there at once.
+        // Every read is ready at once.
         while let Some(frame) = stream.next().now_or_never().expect("nothing is waited for") {
             match frame {
                 Ok(frame) => frames.push(frame),
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_no_frame_is_an_error_after_what_came_before() {
+    fn a_cut_or_invalid_frame_is_an_error_after_the_frames_before_it() {
         let whole = frame(2, b"whole");
         for bad in [
             &[1, 0, 0][..],
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_an_end_over_a_unix_socket_only_and_only_between_frames() {
+    fn a_reset_is_the_end_on_a_unix_socket_between_frames_only() {
         let cut = [&frame(2, b"whole")[..], &frame(1, b"cut")[..9]].concat();
         for (bytes, is_local, expected) in [
             (&cut[..13], true, None),

@@ -1,4 +1,4 @@
-//! Credential helpers: programs named `docker-credential-…` that are asked for a login on their standard input.
+//! Credential helpers: programs named `docker-credential-…` that read a query for a login from standard input.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,16 +9,16 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-/// The most that a helper may print on each of its outputs, in bytes.
+/// The maximum length of each of a helper's outputs, in bytes.
 const MAX_OUTPUT: u64 = 1 << 20;
 
-/// Docker's name for a user whose password is an identity token.
+/// Docker's user name for an identity token in place of a password.
 const TOKEN_USER: &str = "<token>";
 
-/// Asks a helper, by the name that the configuration has for it, for the login to a server. Dropping the future kills the
-/// helper: the caller sets the deadline.
+/// Asks a helper, by its name in the configuration, for the login to a server. Dropping the future kills the helper: the
+/// caller sets the deadline.
 pub(super) async fn ask(name: &str, server: &str) -> Result<Option<DockerCredentials>, String> {
-    // More would lead to programs elsewhere than on the `PATH`.
+    // Other characters would lead to programs outside the `PATH`.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if name.is_empty() || !name.bytes().all(is_plain) {
         return Err(format!("`{name}` is no name of a credential helper"));
@@ -29,7 +29,7 @@ pub(super) async fn ask(name: &str, server: &str) -> Result<Option<DockerCredent
         let program = program.clone();
         move |error: std::io::Error| format!("{program} could not be {what}: {error}")
     };
-    // In the process group of its caller, where it can ask its user on the terminal.
+    // The helper stays in the caller's process group, so that it can ask its user on the terminal.
     let mut helper = Command::new(path)
         .arg("get")
         .stdin(Stdio::piped())
@@ -42,7 +42,7 @@ pub(super) async fn ask(name: &str, server: &str) -> Result<Option<DockerCredent
     let (stdout, stderr) = (helper.stdout.take(), helper.stderr.take());
     let tell = async {
         if let Some(mut stdin) = stdin {
-            // One that does not read it answers without it.
+            // A helper that does not read its input still answers.
             let _ = stdin.write_all(server.as_bytes()).await;
         }
         Ok(())
@@ -50,11 +50,11 @@ pub(super) async fn ask(name: &str, server: &str) -> Result<Option<DockerCredent
     let (stdout, stderr, ()) = tokio::try_join!(bounded(stdout), bounded(stderr), tell).map_err(failed("read"))?;
     let status = helper.wait().await.map_err(failed("waited for"))?;
     if !status.success() {
-        // All helpers use these words, on standard output, for "I have none".
+        // All helpers print these words, on standard output, if they have no credentials.
         if String::from_utf8_lossy(&stdout).contains("credentials not found") {
             return Ok(None);
         }
-        // Its standard output is where secrets would be.
+        // The error leaves out standard output, which may contain secrets.
         return Err(format!("{program} failed: {}", String::from_utf8_lossy(&stderr).trim()));
     }
     let answer: Value = serde_json::from_slice(&stdout).unwrap_or_default();
@@ -72,7 +72,7 @@ pub(super) async fn ask(name: &str, server: &str) -> Result<Option<DockerCredent
     }
 }
 
-/// Looks a program up in the absolute folders of the `PATH`. One in the working directory is nobody's helper.
+/// Looks a program up in the absolute directories of the `PATH`: one in the working directory is not trusted.
 fn find(program: &str) -> Option<PathBuf> {
     let file = format!("{program}{}", env::consts::EXE_SUFFIX);
     let path = env::var_os("PATH")?;
@@ -92,7 +92,7 @@ fn can_be_run(found: &fs::Metadata) -> bool {
     found.is_file()
 }
 
-/// Reads an output to its end.
+/// Reads an output to its end, up to the limit.
 async fn bounded(output: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
     let mut read = Vec::new();
     if let Some(output) = output {
