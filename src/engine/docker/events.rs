@@ -27,7 +27,7 @@ pub(super) fn subscribe(
         until: None,
         filters: Some(filters),
     };
-    // The stream keeps no reference to the engine: it ends when the connection does.
+    // A stream ends with its connection: another engine may have taken the place of this one.
     let agreed = engine.agreed.clone();
     let end = stream::once(async move { agreed.note_change() }).filter_map(async |()| None);
     engine

@@ -1,4 +1,4 @@
-//! Having the image on the engine.
+//! Images: checks, pulls, and descriptions.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::engine::reference::Reference;
 use crate::engine::{Engine, EngineError, EngineErrorKind, Image, Progress, ProgressFn, PullPolicy};
 use crate::values::text;
 
-/// A pull may take as long as it makes progress; after this long without any it has failed.
+/// A pull may take as long as it makes progress, and fails after this long without any.
 const PULL_SILENCE: Duration = Duration::from_secs(60);
 
-/// Makes sure that the image is there and fits the engine.
+/// Makes sure that the image is on the engine and fits the platform.
 pub(super) async fn prepare(engine: &DockerEngine, asked: &Image, progress: &ProgressFn) -> Result<(), EngineError> {
     let image = &asked.name;
     let wanted = match &asked.platform {
@@ -30,8 +30,8 @@ pub(super) async fn prepare(engine: &DockerEngine, asked: &Image, progress: &Pro
         PullPolicy::Never | PullPolicy::IfMissing => find(engine, asked).await?,
     };
     let found = match (there, asked.pull) {
-        // One that is there for another platform than was asked for is not the one that was asked for. Where a pull adds to
-        // what the name stands for, and takes nothing from it, no platform need have been asked for.
+        // An image of another platform than the requested one does not count. Without a requested platform, an index does
+        // not count either if it lacks the engine's platform: a pull adds to an index, and removes nothing from it.
         (Some(found), PullPolicy::IfMissing)
             if (asked.platform.is_some() || is_index(&found)) && !fits(&found, &wanted) =>
         {
@@ -53,12 +53,13 @@ pub(super) async fn prepare(engine: &DockerEngine, asked: &Image, progress: &Pro
             describe(engine, asked).await?
         }
     };
-    // Found out here, since a container of the wrong architecture starts, and its PID 1 then dies with few words.
+    // The check is needed because a container of the wrong architecture starts, and its PID 1 then dies with an obscure
+    // message.
     if !fits(&found, &wanted) {
         return Err(EngineError::new(
             EngineErrorKind::WrongPlatform,
             format!(
-                "the image {image} is for {}, and {wanted} is needed",
+                "the image {image} is for {}, but {wanted} is needed",
                 platform_of(&found)
             ),
         ));
@@ -67,13 +68,13 @@ pub(super) async fn prepare(engine: &DockerEngine, asked: &Image, progress: &Pro
     Ok(())
 }
 
-/// Returns what the engine has of the image, for the platform that is meant, where it can be asked for one. `None`:
-/// it is not there, or not for that platform.
+/// Returns the engine's description of the image, for the requested platform if the engine can select one. `None`: the image
+/// is missing, or is for another platform.
 async fn find(engine: &DockerEngine, asked: &Image) -> Result<Option<ImageInspect>, EngineError> {
     match describe(engine, asked).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind(), EngineErrorKind::ImageNotFound | EngineErrorKind::NotFound) => Ok(None),
-        // A name in containerd's store may be there for other platforms. A pull adds this one.
+        // An index in containerd's store may only have other platforms. A pull adds this one.
         Err(error) if error.kind() == EngineErrorKind::WrongPlatform && asked.pull != PullPolicy::Never => Ok(None),
         Err(error) => Err(error),
     }
@@ -99,19 +100,19 @@ async fn pull(engine: &DockerEngine, asked: &Image, progress: &ProgressFn) -> Re
         ..Default::default()
     };
     let mut steps = engine.lines(|docker| docker.create_image(Some(options), None, credentials));
-    // The engine tells the first step when it has the image's manifest.
+    // The engine reports its first step when it has the image's manifest.
     let mut begun = false;
-    // bollard leaves out the `error` of a line, which is all that Podman before 5 tells of a failure. Both engines end a pull that
-    // has gone well with a status.
+    // bollard skips the `error` field of a line, and Podman before 5 reports a failure in that field only. Both engines end
+    // a successful pull with a status.
     let mut ends_with_status = true;
     loop {
         let step = match tokio::time::timeout(PULL_SILENCE, steps.next()).await {
             Ok(None) if !ends_with_status => {
-                // A failure is the last that is told.
+                // A failure is the last line.
                 return Err(EngineError::new(
                     EngineErrorKind::Internal,
                     format!(
-                        "{}: the engine told of its failure in a form without words",
+                        "{}: the engine reported a failure without a message",
                         could_not_be_pulled(image)
                     ),
                 ));
@@ -146,7 +147,7 @@ async fn pull(engine: &DockerEngine, asked: &Image, progress: &ProgressFn) -> Re
     }
 }
 
-/// What the engine says of the image, which it has, for the platform of the asked.
+/// Describes an image that is on the engine, for the requested platform.
 pub(super) async fn describe(engine: &DockerEngine, asked: &Image) -> Result<ImageInspect, EngineError> {
     const WHAT: &str = "the engine did not describe the image";
     let image = &asked.name;
@@ -158,11 +159,11 @@ pub(super) async fn describe(engine: &DockerEngine, asked: &Image) -> Result<Ima
         .filter(|_| knows_platforms)
         .and_then(Platform::parse);
     let found = match &platform {
-        // One name in containerd's store stands for images of several platforms. Without being asked for one, the engine
-        // tells of that of its own.
+        // One name in containerd's store may stand for images of several platforms. Without a parameter the engine describes
+        // the image of its own platform.
         //
-        // bollard has no such parameter, and takes the name as the part of the path that it is. What it adds becomes the
-        // value of a parameter that no engine knows.
+        // bollard has no such parameter, and puts the name into the path unescaped. The end of bollard's own path becomes
+        // the value of a parameter that no engine knows.
         Some(platform) => {
             let name = format!("{image}/json?platform={}&_=", platform.encoded());
             engine.docker.inspect_image(&name).await
@@ -170,16 +171,16 @@ pub(super) async fn describe(engine: &DockerEngine, asked: &Image) -> Result<Ima
         None => engine.docker.inspect_image(image).await,
     };
     let found = found.map_err(|error| engine_error(WHAT, error))?;
-    // The descriptor is told by containerd's store only. It has the name, and nothing for the engine's own platform.
+    // Only containerd's store reports a descriptor. Here the store has the name, but no image for the engine's own platform.
     if found.descriptor.is_some() && found.config.is_none() {
         let wanted = asked.platform.as_deref().unwrap_or("the engine's platform");
-        let words = format!("{WHAT}: what is there of {image} is not for {wanted}");
+        let words = format!("{WHAT}: the images of {image} are not for {wanted}");
         return Err(EngineError::new(EngineErrorKind::WrongPlatform, words));
     }
     Ok(found)
 }
 
-/// Whether the name stands for images of several platforms, of which only some may be there: in containerd's store.
+/// Returns whether the name stands for images of several platforms, some of which may be missing: in containerd's store.
 fn is_index(found: &ImageInspect) -> bool {
     let kind = found
         .descriptor
@@ -188,7 +189,7 @@ fn is_index(found: &ImageInspect) -> bool {
     kind.is_some_and(|kind| kind.contains("index") || kind.contains("manifest.list"))
 }
 
-/// Adds why there was no login to an error that a login may have kept from happening.
+/// Adds the reason for a missing login to an error that the login may have prevented.
 fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
     match (error.kind(), trouble) {
         (kind @ (EngineErrorKind::LoginRefused | EngineErrorKind::ImageNotFound), Some(trouble)) => {
@@ -198,14 +199,14 @@ fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
     }
 }
 
-/// What a failed pull means. The engine passes on what its own client of the registry said, most of it as a 500.
+/// Translates the failure of a pull. The engine passes on the words of its own registry client, mostly with the status 500.
 fn pull_error(image: &str, with_login: bool, begun: bool, error: DockerError) -> EngineError {
     let (words, status) = match &error {
         DockerError::DockerResponseServerError { message, status_code } => {
             (words::shortened(message), Some(*status_code))
         }
         DockerError::DockerStreamError { error } => (words::shortened(error), None),
-        // The engine itself is in trouble, not the registry.
+        // The engine itself has failed, not the registry.
         _ => return engine_error(&could_not_be_pulled(image), error),
     };
     let words = words.into_owned();
@@ -224,7 +225,7 @@ fn could_not_be_pulled(image: &str) -> String {
     format!("the image {image} could not be pulled")
 }
 
-/// An operating system and an architecture, as engines and registries name them.
+/// Holds an operating system and an architecture, as engines and registries name them.
 #[derive(Debug, PartialEq, Eq)]
 struct Platform {
     os: String,
@@ -233,7 +234,7 @@ struct Platform {
 }
 
 impl Platform {
-    /// Takes `os/architecture[/variant]` apart. Engines take other names of some architectures too, and so does this.
+    /// Parses `os/architecture[/variant]`. Accepts the aliases of some architectures that engines accept.
     fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         let mut parts = text.splitn(3, '/');
@@ -254,7 +255,7 @@ impl Platform {
         })
     }
 
-    /// As a value in a query.
+    /// Returns the platform encoded as a value in a query.
     fn encoded(&self) -> String {
         let mut json = serde_json::json!({"os": self.os, "architecture": self.architecture});
         if let Some(variant) = &self.variant {
@@ -265,13 +266,14 @@ impl Platform {
     }
 }
 
-/// As images and engines name it; empty where the image does not say.
+/// Returns the image's platform as engines name it; empty if the image has none.
 fn platform_of(image: &ImageInspect) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
     format!("{}/{}", part(&image.os), part(&image.architecture))
 }
 
-/// Whether an image is for a platform. A variant (`linux/arm/v7`) is left to the engine, as is an image that does not say.
+/// Returns whether an image is for a platform. The engine checks the variant (`linux/arm/v7`), and an image without a
+/// platform fits.
 fn fits(image: &ImageInspect, wanted: &str) -> bool {
     let wanted = match Platform::parse(wanted) {
         Some(wanted) => format!("{}/{}", wanted.os, wanted.architecture),

@@ -1,15 +1,15 @@
-//! Limits that were asked for and that the engine does not set: what it says of them, and what it does not say.
+//! Limits of the plan that the engine does not set: those of its warnings, and those that it silently drops.
 //!
-//! The words are those of Docker 20.10 to 29 (`verifyPlatformContainerResources` of its daemon) and of Podman. Docker sets
-//! a limit that its kernel lacks to nothing, goes on, and says so in the answer to the create call.
+//! The words are those of Docker 20.10 to 29 (`verifyPlatformContainerResources` of its daemon) and of Podman. Docker clears
+//! a limit that its kernel lacks, continues, and warns in the answer to the create call.
 
 use bollard::models::{HostConfig, ResourcesUlimits, SystemInfo, SystemInfoCgroupVersionEnum};
 use serde_json::Value;
 
 use crate::engine::LimitSupport;
 
-/// Limits by their names in the API, whose values mean "no limit" when they are zero, negative, empty or false. Engines
-/// describe them in other words than they were asked for, so that only their absence counts.
+/// Limits by their names in the API, whose values mean "no limit" when they are zero, negative, empty or false. Engines may
+/// describe them in other words than the request, so that only their absence counts.
 const LIMITS: [&str; 12] = [
     "CpuShares",
     "CpuRealtimePeriod",
@@ -28,27 +28,28 @@ const LIMITS: [&str; 12] = [
 /// The kernel's usual period of a CPU quota, in microseconds.
 const CPU_PERIOD: i64 = 100_000;
 
-/// A quota is a whole number of microseconds of such a period: billionths of a processor that rounding may add.
+/// Billionths of a processor that rounding may add: a quota is a whole number of microseconds of such a period.
 const CPU_ROUNDING: i64 = 1_000_000_000 / CPU_PERIOD;
 
-/// Whether this warning says that a limit that was asked for is not set.
+/// Returns whether a warning says that a requested limit is not set.
 pub(super) fn says_discarded(warning: &str, asked: &HostConfig) -> bool {
     let warning = warning.to_ascii_lowercase();
     if warning.contains("swap limit") || warning.contains("without swap") {
-        // Docker says so of every container with limited memory, also where the swap was not to be limited.
+        // Docker gives this warning for every container with limited memory, even without a limit on swap.
         return asked.memory_swap.is_some_and(|limit| limit > 0);
     }
     let unsupported = warning.contains("does not support") || warning.contains("not supported");
     let dropped = ["discarded", "ignored", "cgroup is not mounted"];
-    // "Published ports are discarded when using host network mode" is about no limit.
+    // The first word also occurs in "Published ports are discarded when using host network mode", which is not about a
+    // limit.
     dropped.iter().any(|word| warning.contains(word)) && (unsupported || warning.contains("limit"))
 }
 
-/// Limits, and the setters of a spec by which they are asked for.
+/// The limits, and the setters of a spec that request them.
 const SETTERS: [(&str, &str); 3] = [("Memory", "memory"), ("PidsLimit", "pids_limit"), ("NanoCpus", "cpus")];
 
-/// The limits that were asked for and that the container does not have, by its description: they are not there, or larger.
-/// Smaller ones are fine.
+/// Returns the requested limits that the container does not have, by its description: those that are missing or larger.
+/// Smaller limits are fine.
 pub(super) fn missing(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
     let mut missing = Vec::new();
     let amounts = [
@@ -84,7 +85,7 @@ pub(super) fn missing(asked: &HostConfig, found: &HostConfig, is_podman: bool) -
     missing
 }
 
-/// How much of the processors there may be used, in billionths of one, whether it is said so or as a quota.
+/// Returns the usable processor time, in billionths of one processor, whether the limit is given directly or as a quota.
 fn nano_cpus(config: &HostConfig) -> Option<i64> {
     if let Some(cpus) = config.nano_cpus.filter(|cpus| *cpus > 0) {
         return Some(cpus);
@@ -96,7 +97,7 @@ fn nano_cpus(config: &HostConfig) -> Option<i64> {
 }
 
 fn missing_ulimits(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> Vec<String> {
-    // Negative: unlimited. Podman may give that in another way, which does not come through as a number.
+    // A negative number is unlimited. Podman may write unlimited in another way, which bollard does not decode as a number.
     let amount = |value: Option<i64>| value.map_or(0, |value| u64::try_from(value).unwrap_or(u64::MAX));
     let name = |limit: &ResourcesUlimits| {
         let name = limit.name.as_deref().unwrap_or_default().to_ascii_lowercase();
@@ -107,7 +108,7 @@ fn missing_ulimits(asked: &HostConfig, found: &HostConfig, is_podman: bool) -> V
         let (soft, hard) = (amount(wanted.soft), amount(wanted.hard));
         let there = found.ulimits.iter().flatten().find(|there| name(there) == name(wanted));
         let is = match there {
-            // Nor does it describe all of them in all versions.
+            // Not every version of Podman describes all limits.
             None if is_podman => continue,
             None => "not set".to_owned(),
             Some(there) if amount(there.soft) > soft || amount(there.hard) > hard => {
@@ -134,7 +135,7 @@ fn is_limit(value: &Value) -> bool {
     }
 }
 
-/// The version of the control groups of an engine's kernel, if it tells: since API 1.41.
+/// Returns the version of the control groups of the engine's kernel. `None`: not reported; engines report it since API 1.41.
 pub(super) fn cgroup_version(info: &SystemInfo) -> Option<u8> {
     match info.cgroup_version? {
         SystemInfoCgroupVersionEnum::_1 => Some(1),
@@ -143,7 +144,7 @@ pub(super) fn cgroup_version(info: &SystemInfo) -> Option<u8> {
     }
 }
 
-/// Whether root of a container is another user outside.
+/// Returns whether root in a container is another user outside.
 pub(super) fn remaps_users(info: &SystemInfo) -> bool {
     let says = |option: &String| {
         option
@@ -153,7 +154,7 @@ pub(super) fn remaps_users(info: &SystemInfo) -> bool {
     info.security_options.iter().flatten().any(says)
 }
 
-/// What the engine says that it can limit. What it does not say counts as possible.
+/// Returns the limits that the engine claims to support. A limit that it does not mention counts as supported.
 pub(super) fn support(info: &SystemInfo) -> LimitSupport {
     let can = |said: Option<bool>| said.unwrap_or(true);
     LimitSupport {
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_podman_drops_of_real_time_is_missing() {
+    fn real_time_limits_that_podman_drops_are_missing() {
         let asked = HostConfig {
             cpu_realtime_period: Some(1_000_000),
             cpu_realtime_runtime: Some(950_000),
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_engines_say_of_discarded_limits_is_told_from_other_warnings() {
+    fn warnings_about_discarded_limits_differ_from_other_warnings() {
         for warning in [
             "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
             "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_not_there_or_larger_is_missing_and_a_smaller_one_is_not() {
+    fn an_absent_or_larger_limit_is_missing_and_a_smaller_one_is_not() {
         let found = HostConfig {
             memory: Some(1 << 19),
             memory_swap: Some(-1),
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_is_missing_where_it_is_unlimited_or_larger() {
+    fn an_amount_is_missing_if_it_is_unlimited_or_larger() {
         type Set = fn(&mut HostConfig, Option<i64>);
         let amounts: [(&str, Set); 5] = [
             ("Memory is", |config, value| config.memory = value),
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn processors_are_compared_in_whatever_way_they_are_limited() {
+    fn processor_time_is_compared_in_all_its_forms() {
         let cpus = |nano_cpus| HostConfig {
             nano_cpus,
             ..Default::default()
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ulimit_is_missing_where_it_is_not_there_or_larger() {
+    fn a_ulimit_is_missing_if_it_is_absent_or_larger() {
         let with = |name: &str, soft, hard| HostConfig {
             ulimits: Some(vec![ResourcesUlimits {
                 name: Some(name.to_owned()),
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_engine_says_of_its_groups_and_users_is_understood() {
+    fn an_engines_cgroup_version_and_user_mapping_are_decoded() {
         let info = |version, options: &[&str]| SystemInfo {
             cgroup_version: version,
             security_options: Some(options.iter().map(|option| (*option).to_owned()).collect()),

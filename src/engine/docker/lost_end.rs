@@ -1,9 +1,9 @@
 //! The line with which Podman ends an output whose end it may have lost.
 //!
-//! A command that ends with some of its input unread resets the connection between Podman and the program that watches over
-//! the container. Podman then writes its own error, in one line, to the output of the command (`hijackWriteError` in its
-//! `libpod`), and tells the exit code as ever. Without a terminal the line is a frame of standard error. With one it comes
-//! after the last of the output, in the same piece or in another.
+//! A command that ends with some of its input unread resets the connection between Podman and the program that monitors the
+//! container. Podman then writes its own error, in one line, to the output of the command (`hijackWriteError` in its
+//! `libpod`), and reports the exit code as usual. Without a terminal the line is a frame of standard error. With a terminal
+//! the line follows the output, in the same piece or in another.
 
 use std::collections::VecDeque;
 
@@ -13,18 +13,18 @@ use futures_util::stream::{self, BoxStream};
 
 use crate::engine::{EngineError, Frame, OutputStream};
 
-/// How the line begins, by whether Podman was reading the output or writing the input.
+/// The beginnings of the line: Podman was reading the output, or writing the input.
 const STARTS: [&[u8]; 2] = [b"Error: read unixpacket ", b"Error: write unixpacket "];
 
-/// How it ends. A terminal ends the lines of a program with CR LF.
+/// The ends of the line. A terminal ends the lines of a program with CR LF.
 const ENDS: [&[u8]; 2] = [b": connection reset by peer\n", b": broken pipe\n"];
 
-/// More than the longest such line has: it names descriptors and no files of a length of their own.
+/// More than the length of the longest such line, which names file descriptors and no files of arbitrary length.
 const LONGEST: usize = 512;
 
 type Frames = BoxStream<'static, Result<Frame, EngineError>>;
 
-/// Returns the output without that line where the line is the last of it, and calls `lost` then.
+/// Returns the output without that line, if the line is the last one; calls `lost` in that case.
 pub(super) fn without(frames: Frames, tty: bool, lost: impl FnOnce() + Send + 'static) -> Frames {
     let state = (frames, Tail::new(tty), VecDeque::new(), Some(lost));
     stream::unfold(state, async |(mut frames, mut tail, mut ready, mut lost)| {
@@ -49,12 +49,12 @@ pub(super) fn without(frames: Frames, tty: bool, lost: impl FnOnce() + Send + 's
     .boxed()
 }
 
-/// The end of the output so far, while it may be the line.
+/// Holds the end of the output so far, while it may be the line.
 struct Tail {
     tty: bool,
-    /// The first bytes of the line, which have been given as output: too few to hold them back from whoever waits for them.
+    /// The first bytes of a possible line that have already been returned: too few to delay their reader.
     given: Vec<u8>,
-    /// The rest, with a terminal; the frame, without one.
+    /// The held rest of the line, with a terminal; the held frame, without one.
     held: BytesMut,
 }
 
@@ -67,7 +67,7 @@ impl Tail {
         }
     }
 
-    /// Takes the next of the output, and returns what is output in any case.
+    /// Takes the next frame of the output, and returns the output that cannot be part of the line.
     fn take(&mut self, frame: Frame) -> [Option<Frame>; 2] {
         if !self.tty {
             let before = self.give();
@@ -126,13 +126,13 @@ impl Tail {
     }
 }
 
-/// Whether this is the line, whole.
+/// Returns whether these bytes are the whole line.
 fn is_whole(line: &[u8]) -> bool {
     let is_one = line.iter().position(|byte| *byte == b'\n') == Some(line.len().wrapping_sub(1));
     is_one && STARTS.iter().any(|start| line.starts_with(start)) && ENDS.iter().any(|end| line.ends_with(end))
 }
 
-/// Whether this is the line or the beginning of it.
+/// Returns whether these bytes are the line or its beginning.
 fn may_become(line: &[u8]) -> bool {
     let begins = |start: &&[u8]| {
         let common = line.len().min(start.len());
@@ -187,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_taken_from_the_end_of_a_terminals_output_wherever_that_is_cut() {
+    fn the_line_is_removed_from_the_end_of_a_terminals_output_however_that_is_split() {
         for line in [LINE, WRITING] {
             for before in ["", "out", "out\r\n", "E", "Error: ", LINE] {
                 let output = format!("{before}{line}");
                 for cut in 0..output.len() {
                     let (data, lost) = seen(at_a_terminal(&output, &[cut]), true);
                     assert!(lost, "{output:?} {cut}");
-                    // Of a beginning that came alone, little was given before.
+                    // Few bytes of a beginning that arrived alone were returned before.
                     let given = cut.saturating_sub(before.len());
                     let given = if given < STARTS[0].len() { given } else { 0 };
                     assert_eq!(String::from_utf8(data).unwrap(), output[..before.len() + given]);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_podmans_or_not_the_last_is_output() {
+    fn other_lines_and_earlier_ones_are_output() {
         let echoed = LINE.replace('\n', "\r\n");
         let after = format!("{LINE}$ ");
         let no_end = LINE.trim_end().to_owned();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_terminal_it_is_a_frame_of_standard_error() {
+    fn without_a_terminal_the_line_is_a_frame_of_standard_error() {
         use OutputStream::{Stderr, Stdout};
         let all = |frames: &[(OutputStream, &str)]| {
             let frames = frames.iter().map(|(stream, data)| frame(*stream, data.as_bytes()));

@@ -1,4 +1,4 @@
-//! The Docker engine, over its HTTP API through `bollard`.
+//! The Docker engine, through its HTTP API and `bollard`.
 
 mod budget;
 mod convert;
@@ -60,27 +60,28 @@ use versions::Agreed;
 
 pub use endpoint::Endpoint;
 
-/// What all errors of connecting say was being done.
+/// The step that all errors of connecting name.
 const REACH: &str = "reach the Docker engine";
 
-/// The step of `build()` that fails where the engine would ignore a setting.
+/// The step of `build()` that fails if the engine would ignore a setting.
 const USE_SETTINGS: &str = "use the settings of the containers";
 
-/// How long connecting may take in all before the engine counts as unreachable.
+/// The deadline of connecting as a whole; then the engine counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait before the engine is asked again what other clients have done meanwhile.
+/// The pause before the next query about a change that another client makes.
 const RECHECK: Duration = Duration::from_millis(10);
 
-/// How long an engine may take to see that a container has ended over which it has just failed.
+/// How long an engine may take to notice the end of a container, after a call on that container has failed.
 const END_SEEN: Duration = Duration::from_secs(1);
 
 /// The states of a container that has ended.
 const ENDED: [ContainerState; 2] = [ContainerState::Exited, ContainerState::Dead];
 
-/// A Docker engine, reached in any of the ways an [`Endpoint`] names. Cheap to clone; dropping it ends nothing.
+/// Runs containers on a Docker engine, reached in any of the ways that an [`Endpoint`] names. Cheap to clone; dropping it
+/// ends nothing.
 ///
-/// Works on any thread, within a tokio runtime or not. Its connections are kept alive, belong to the library's own runtime
+/// Works on any thread, inside a tokio runtime or not. The connections are kept alive, belong to the library's own runtime
 /// (see [the crate's documentation](crate#runtime)), and are shared by all calls.
 ///
 /// # Examples
@@ -101,27 +102,27 @@ const ENDED: [ContainerState; 2] = [ContainerState::Exited, ContainerState::Dead
 /// ```
 #[derive(Clone, Debug)]
 pub struct DockerEngine {
-    /// For the library's own calls.
+    /// The client for the library's own calls.
     docker: Docker,
-    /// For calls of the caller's own, of which nothing is known.
+    /// The client for the caller's own calls, without budgets.
     #[cfg(feature = "bollard-0_21")]
     unbounded: Docker,
     endpoint: Option<Endpoint>,
-    /// Podman speaks the same API, with differences of its own.
+    /// Whether the engine is Podman, whose API differs in details.
     is_podman: bool,
     agreed: Agreed,
     shared: Arc<Shared>,
     runtime: Home,
 }
 
-/// What clones of an engine have in common.
+/// Holds the state that all clones of an engine share.
 #[derive(Debug, Default)]
 struct Shared {
     said: Mutex<Option<Heard>>,
     volumes: volume::Filled,
 }
 
-/// An answer to `/info`, and how often another engine may have come to be there before it.
+/// Holds an answer to `/info`, with the count of changes of the engine before that answer.
 #[derive(Clone, Debug)]
 struct Heard {
     said: Arc<Said>,
@@ -129,52 +130,52 @@ struct Heard {
 }
 
 impl DockerEngine {
-    /// Polls a call within the library's own runtime.
+    /// Polls a call inside the library's own runtime.
     fn here<'a, T: 'a>(&'a self, call: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
         within(&self.runtime, call)
     }
 
-    /// Connects to the engine that the docker command line would use, and agrees with it on a version of the API. In
-    /// this order:
+    /// Connects to the engine that the docker command line would use, and negotiates a version of the API. The engine is
+    /// found by, in this order:
     ///
-    /// 1. `DOCKER_HOST`, in the forms of [`Endpoint`]. For `tcp://` there is TLS if `DOCKER_TLS_VERIFY`, `DOCKER_TLS` or
+    /// 1. `DOCKER_HOST`, in the forms of [`Endpoint`]. `tcp://` uses TLS if `DOCKER_TLS_VERIFY`, `DOCKER_TLS` or
     ///    `DOCKER_CERT_PATH` is set: with `ca.pem`, `cert.pem` and `key.pem` from `DOCKER_CERT_PATH`, or else from
-    ///    Docker's own folder (`DOCKER_CONFIG`, or `~/.docker`). The server is always verified.
-    /// 2. The docker context named by `DOCKER_CONTEXT`, or else by `currentContext` in `config.json` of Docker's folder.
-    /// 3. The first of these that an engine answers at: `/var/run/docker.sock`; rootless Docker's
+    ///    Docker's own directory (`DOCKER_CONFIG`, or `~/.docker`). The server is always verified.
+    /// 2. The docker context named by `DOCKER_CONTEXT`, or else by `currentContext` in `config.json` of Docker's directory.
+    /// 3. The first of these sockets at which an engine answers: `/var/run/docker.sock`; rootless Docker's
     ///    `$XDG_RUNTIME_DIR/docker.sock` and `/run/user/UID/docker.sock`; Docker Desktop's `~/.docker/run/docker.sock` and
     ///    `~/.docker/desktop/docker.sock`; rootless Podman's `$XDG_RUNTIME_DIR/podman/podman.sock` and
     ///    `/run/user/UID/podman/podman.sock`; Podman's `/run/podman/podman.sock`, and that of `podman machine`,
     ///    `~/.local/share/containers/podman/machine/podman.sock`. On Windows: the pipes `docker_engine` and
     ///    `dockerDesktopLinuxEngine`.
     ///
-    /// Where several engines are there, the first in this order is taken, also where a later one is faster. A socket that
-    /// nobody listens at, or that this user may not use, is passed over at once. One that takes the connection and does not
-    /// answer is passed over after four seconds, if another has answered. An engine that answers with a failure is the one
-    /// that was meant, and its failure the result.
+    /// If several engines are running, the first in this order is used, even if a later one is faster. A socket without a
+    /// listener, or without permission for this user, is skipped at once. A socket that accepts the connection and does not
+    /// answer is skipped after four seconds, if another one has answered. An engine that answers with a failure is used, and
+    /// its failure is the result.
     ///
-    /// Not looked at are Podman's own settings, `CONTAINER_HOST` and the connections of `podman system connection`, as the
-    /// docker command line does not look at them either: give `DOCKER_HOST` the address of the socket.
+    /// Podman's own settings, `CONTAINER_HOST` and the connections of `podman system connection`, are not read, as the
+    /// docker command line does not read them either: set `DOCKER_HOST` to the address of the socket.
     ///
-    /// The version of the API is the newest that both know, at least 1.25 (Docker 1.13), and stands in each request. An
-    /// engine that is replaced by one of another version later is agreed with anew as soon as it refuses a request for that,
-    /// and the request is made once more. If the other version is an older one, what is created is first compared with what
-    /// that knows.
+    /// The version of the API is the newest that both sides support, at least 1.25 (Docker 1.13), and is part of each
+    /// request. If an engine of another version later takes the place of this one and refuses a request for its version, the
+    /// library negotiates again and retries the request once. If the other version is older, the library first checks
+    /// whether that version supports every setting of a container to create.
     ///
-    /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to something.
+    /// Plain `tcp://` beyond the loopback interface is refused unless `DOCKERPOOL_INSECURE_TCP` is set to a non-empty value.
     ///
-    /// A `config.json` that cannot be read or understood is passed over with a warning to `tracing`, as the docker command
-    /// line does. Only regular files of at most 4 MiB are read, here and for TLS, on a thread of their own.
+    /// A `config.json` that cannot be read or parsed is ignored with a warning to `tracing`, as by the docker command line.
+    /// Only regular files of at most 4 MiB are read, here and for TLS, on a thread of their own.
     ///
     /// # Errors
     ///
-    /// - [`Error::Config`] for a setting that cannot be used, by its name.
-    /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming everything that was tried;
+    /// - [`Error::Config`] for a setting that cannot be used; the error names the setting.
+    /// - [`Error::Engine`] with [`EngineErrorKind::Unreachable`], naming every endpoint that was tried;
     ///   [`EngineErrorKind::Untrusted`]; [`EngineErrorKind::Timeout`] (after ten seconds);
-    ///   [`EngineErrorKind::Unsupported`] where there is no version of the API that both know.
+    ///   [`EngineErrorKind::Unsupported`] if both sides have no version of the API in common.
     pub async fn connect() -> Result<Self, Error> {
         let connect = async {
-            // Files are read for it.
+            // Reading the settings reads files.
             let found = files::off_the_runtime(|| {
                 let environment = Environment::of_process();
                 (environment.candidates(), environment.hint())
@@ -191,19 +192,18 @@ impl DockerEngine {
             }
             search::first_that_answers(candidates, Pace::USUAL, hint).await
         };
-        // Boxed, since it is large, and moved some times.
+        // Boxed: the future is large, and is moved several times.
         Home::own()?.run(within_connect_timeout(Box::pin(connect))).await
     }
 
-    /// Connects to the engine there, and agrees with it on a version of the API. No variable of the environment is looked
-    /// at.
+    /// Connects to the engine at this endpoint, and negotiates a version of the API. Reads no environment variable.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// The same as those of [`connect`](Self::connect).
     pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
         let connect = Self::open(endpoint, "endpoint");
-        // Boxed, since it is large, and moved some times.
+        // Boxed: the future is large, and is moved several times.
         Home::own()?.run(within_connect_timeout(Box::pin(connect))).await
     }
 
@@ -211,7 +211,7 @@ impl DockerEngine {
         let runtime = Home::own()?;
         let agreed = Agreed::default();
         let unbounded = transport::client(&endpoint, named_by, &runtime, agreed.clone()).await?;
-        let what = format!("no version was had from the engine at {endpoint}");
+        let what = format!("the engine at {endpoint} did not tell its version");
         let docker = budget::for_answers(&unbounded);
         let at = format!("the engine at {endpoint} cannot be used");
         let is_podman = agree_on_version(&docker, &agreed, &what, &at).await?;
@@ -227,21 +227,20 @@ impl DockerEngine {
         })
     }
 
-    /// Uses a connection made by the caller, as it is, and agrees with the engine on a version of the API. For what an
-    /// [`Endpoint`] cannot say. Over it, memory is not bounded where the engine answers without end.
+    /// Uses a connection made by the caller, unchanged, and negotiates a version of the API. For connections that an
+    /// [`Endpoint`] cannot describe. Memory is not bounded if the engine's answer is endless.
     ///
-    /// Connections that bollard opens for the library's calls belong to the library's own runtime. One that it has opened
-    /// before belongs to the runtime it was opened in, and stands still when nobody drives that: hand over a `Docker` that
-    /// has made no calls.
+    /// Connections that bollard opens for the library's calls belong to the library's own runtime. A connection that bollard
+    /// has opened before belongs to another runtime, and stalls when nothing drives that runtime: pass a `Docker` that has
+    /// made no calls.
     ///
-    /// Whether its requests say the version of the API is bollard's affair; 0.21 does not have them say it, so that the
-    /// engine answers in its newest version. The library does not change the requests: a modifier that the caller has given
-    /// to the `Docker` would be lost, and without the heads of answers the library could not agree anew with an engine that
-    /// is replaced.
+    /// bollard decides whether requests contain the version of the API. Version 0.21 leaves it out, so that the engine
+    /// answers in its newest version. The library does not modify the requests: a modifier that the caller has set on the
+    /// `Docker` would be lost. Without the heads of answers the library cannot negotiate again with a replaced engine.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// The same as those of [`connect`](Self::connect).
     #[cfg(feature = "bollard-0_21")]
     pub async fn from_bollard(docker: Docker) -> Result<Self, Error> {
         let runtime = Home::own()?;
@@ -271,22 +270,22 @@ impl DockerEngine {
         })
     }
 
-    /// Where the engine is; `None` for a connection made by the caller.
+    /// Returns the engine's address; `None` for a connection made by the caller.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref()
     }
 
-    /// The connection itself, for calls this library does not make. Answers may be of any length, but of one that says what
-    /// failed the first 256 KiB are read. A call that the engine refuses for its version of the API alone is made once more, in
-    /// the version that the engine tells. Its calls need a tokio
-    /// runtime with time enabled around them, for bollard's own limit of time.
+    /// Returns the bollard client, for calls that this library does not make. Answers may have any length; of an answer
+    /// about a failure, the first 256 KiB are read. A call that the engine refuses for its version of the API alone is
+    /// retried once, in the version that the engine reports. The calls need a tokio runtime with time enabled, for bollard's
+    /// own timeout.
     #[cfg(feature = "bollard-0_21")]
     pub fn bollard(&self) -> &Docker {
         &self.unbounded
     }
 
-    /// Returns the last answer to `/info`. Asks again where another engine may be there since. `None` where nothing was asked
-    /// so far: nobody is kept waiting for that.
+    /// Returns the last answer to `/info`. Asks again if another engine may have taken the place of this one since. `None`
+    /// if `/info` was never queried: a query here would delay the caller.
     async fn said(&self) -> Option<Arc<Said>> {
         let heard = self.shared.said.lock().clone()?;
         if heard.changes == self.agreed.changes() {
@@ -295,9 +294,9 @@ impl DockerEngine {
         self.ask_what_it_is().await
     }
 
-    /// Asks `/info` now; `None` where the engine has never answered that.
+    /// Queries `/info` now. `None` if the engine has never answered that query.
     async fn ask_what_it_is(&self) -> Option<Arc<Said>> {
-        // Read before the question: a change during it is asked about again.
+        // Read before the query: a change during the query leads to another one.
         let changes = self.agreed.changes();
         match self.docker.info().await {
             Ok(info) => {
@@ -309,24 +308,24 @@ impl DockerEngine {
                 Some(said)
             }
             Err(error) => {
-                tracing::debug!(%error, "the engine does not say what it is");
+                tracing::debug!(%error, "the engine does not answer the query for its properties");
                 self.last_said()
             }
         }
     }
 
-    /// Returns the last answer to `/info`, without a question.
+    /// Returns the last answer to `/info`, without a query.
     fn last_said(&self) -> Option<Arc<Said>> {
         self.shared.said.lock().as_ref().map(|heard| heard.said.clone())
     }
 
-    /// Makes a call that looks at what the engine takes before it asks for anything, and makes it again where the engine turns
-    /// out to have been replaced by one that speaks another version: nothing has been done then.
+    /// Makes a call that checks the version before its first effect. Retries once if the engine turns out to have been
+    /// replaced by one of another version, because the first attempt had no effect.
     async fn again_if_replaced<T, F>(&self, call: impl Fn() -> F + Send) -> Result<T, EngineError>
     where
         F: Future<Output = Result<T, EngineError>> + Send,
     {
-        // No other error says that nothing was done: a tunnel that breaks may have carried the request.
+        // No other error proves that the call had no effect: a broken tunnel may have delivered the request.
         let is_replaced = |error: &EngineError| {
             let source = StdError::source(error).and_then(|source| source.downcast_ref());
             source.is_some_and(transport::is_replaced)
@@ -337,7 +336,7 @@ impl DockerEngine {
         }
     }
 
-    /// Returns what the engine is asked to create, but for the network and what is of one container alone.
+    /// Returns the body of the create call, without the network and the parts that belong to one container alone.
     fn body_of(&self, plan: &Plan) -> Result<ContainerCreateBody, EngineError> {
         let mut body = create_body::of(plan)?;
         if self.is_podman {
@@ -346,7 +345,7 @@ impl DockerEngine {
         Ok(body)
     }
 
-    /// Refuses what the engine would ignore, since it is newer than the version of the API that is spoken.
+    /// Refuses settings that the engine would ignore because they are newer than the negotiated version of the API.
     fn refuse_unknown(&self, plan: &Plan) -> Result<(), EngineError> {
         let Some(version) = self.agreed.get() else {
             return Ok(());
@@ -359,32 +358,33 @@ impl DockerEngine {
             return Ok(());
         }
         let message = format!(
-            "version {version} of the API is spoken with the engine, which would ignore what was asked for: {}",
+            "the engine speaks version {version} of its API, and would ignore: {}",
             unknown.join(", ")
         );
         Err(EngineError::new(EngineErrorKind::Unsupported, message))
     }
 
-    /// What a call answers line by line: see [`budget`].
+    /// Returns the answer of a call, line by line: see [`budget`].
     fn lines<T: Send + 'static, S>(&self, call: impl FnOnce(&Docker) -> S) -> BoxStream<'static, Result<T, DockerError>>
     where
         S: Stream<Item = Result<T, DockerError>> + Send + 'static,
     {
         match self.endpoint {
             Some(_) => budget::for_lines(&self.docker, call),
-            // A transport of the user's knows of no budgets.
+            // The caller's own transport has no budgets.
             None => call(&self.docker).boxed(),
         }
     }
 
-    /// What comes over its upgraded connections.
+    /// Describes an upgraded connection to this engine.
     fn frames(&self, tty: bool) -> frames::Wire {
         let is_local = self.endpoint.as_ref().is_some_and(Endpoint::is_unix);
         frames::Wire { tty, is_local }
     }
 
-    /// Says what is so where the engine failed to change the state of a container, and not that it failed: the container may
-    /// have ended meanwhile, which the engine sees only later. A state it may still be in until then is waited out, `before`.
+    /// Returns the container's real state after the engine failed to change it: success if the state is a `wanted` one, and
+    /// a precise error if the container has ended meanwhile. The engine may notice that end late: the state `before` is
+    /// polled for up to [`END_SEEN`].
     async fn unless_changed(
         &self,
         id: &str,
@@ -432,7 +432,7 @@ impl DockerEngine {
             name: Some(identity.name.clone()),
             platform: plan.image.platform.clone().unwrap_or_default(),
         };
-        // Again, since another engine may be there by now.
+        // Checked again, since another engine may have taken the place of the first one.
         self.refuse_unknown(plan)?;
         let mut body = self.body_of(plan)?;
         create_body::add_identity(identity, &mut body);
@@ -448,7 +448,7 @@ impl DockerEngine {
             said::label_own(&mut body, mounts());
         }
         let asked = body.host_config.clone().unwrap_or_default();
-        // What the library itself has mounted, where that has not been labelled.
+        // The library's own mounts, as far as they carry no label.
         let is_mounted = |target: &str| {
             let mut mounts = asked.mounts.iter().flatten();
             mounts.any(|mount| mount.target.as_deref() == Some(target))
@@ -481,7 +481,7 @@ impl DockerEngine {
                     ..Creation::new(id)
                 })
             }
-            // An earlier, abandoned call of ours may have made it: the name is ours alone.
+            // An earlier, abandoned call may have created the container: the name belongs to this pool alone.
             Err(error) if error.kind() == EngineErrorKind::Conflict => {
                 let there = self.inspect(&identity.name).await?;
                 let mut labels = plan.labels.iter();
@@ -492,7 +492,7 @@ impl DockerEngine {
         }
     }
 
-    /// All that the engine says of a container.
+    /// Returns the engine's full description of a container.
     async fn description(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
         self.docker
             .inspect_container(id, None::<query::InspectContainerOptions>)
@@ -501,10 +501,9 @@ impl DockerEngine {
             .map_err(|error| question_error("the engine did not describe the container", error))
     }
 
-    /// Waits until a removal begun by somebody else (automatic removal, another client) is done.
+    /// Waits for the end of a removal begun elsewhere (automatic removal, another client).
     async fn wait_until_removed(&self, id: &str) -> Result<(), EngineError> {
-        // No event is awaited: the one that matters may have passed before a subscription stands. The caller's deadline
-        // bounds the loop.
+        // Polls: the event that matters may have passed before a subscription exists. The caller's deadline bounds the loop.
         loop {
             match self.inspect(id).await {
                 Err(error) if error.kind() == EngineErrorKind::NotFound => return Ok(()),
@@ -515,12 +514,12 @@ impl DockerEngine {
     }
 }
 
-/// The path of a file that the library mounts in a container.
+/// Returns the path of a file that the library mounts in a container.
 fn own_file(mount: &Mount) -> Option<&str> {
     matches!(mount.source, MountSource::File { .. }).then_some(&*mount.target)
 }
 
-/// Bounds all that connecting takes, the reading of files included.
+/// Bounds connecting as a whole, including the reading of files.
 async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
         Ok(connected) => connected,
@@ -532,7 +531,8 @@ async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error
     }
 }
 
-/// Sees too whether it is Podman. `at` says of which engine there is no common version.
+/// Negotiates the version, and returns whether the engine is Podman. `at` names the engine in the error if no version is
+/// common.
 async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str, at: &str) -> Result<bool, Error> {
     bounded("the version request", CONNECT_TIMEOUT, async {
         let version = docker.version().await.map_err(|error| question_error(what, error))?;
@@ -592,7 +592,7 @@ impl Lifecycle for DockerEngine {
             let attached = upgrade::raw(self.docker.attach_container(id, Some(options)))
                 .await
                 .map_err(|error| {
-                    // Podman has its runtime make the container only now.
+                    // Podman's runtime creates the container only now.
                     let error = engine_error("the engine did not attach to the container", error);
                     refusals::explain(error, &[])
                 })?;
@@ -655,7 +655,7 @@ impl Lifecycle for DockerEngine {
 
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
-            // Without `v` the anonymous volumes of the image would stay behind.
+            // Without `v` the image's anonymous volumes would be left.
             let options = query::RemoveContainerOptions {
                 v: true,
                 force: true,
@@ -666,7 +666,7 @@ impl Lifecycle for DockerEngine {
                 Err(error) => match engine_error("the engine did not remove the container", error) {
                     error if error.kind() == EngineErrorKind::NotFound => Ok(()),
                     error if error.kind() == EngineErrorKind::Conflict => self.wait_until_removed(id).await,
-                    // Somebody else may have removed it meanwhile, which is no failure.
+                    // Another client may have removed the container meanwhile, which is no failure.
                     error if error.kind() == EngineErrorKind::Internal => match self.inspect(id).await {
                         Err(answer) if answer.kind() == EngineErrorKind::NotFound => Ok(()),
                         _ => Err(error),
@@ -690,7 +690,7 @@ impl Observation for DockerEngine {
             let image = image::describe(self, &plan.image).await?;
             let config = image.config.unwrap_or_default();
             let mut volumes = config.volumes.unwrap_or_default();
-            // A map in the answer; the fingerprint is to be the same each time.
+            // The answer is a map; the fingerprint needs a stable order.
             volumes.sort();
             Ok(ImageInfo {
                 id: image.id,
@@ -749,10 +749,10 @@ impl Observation for DockerEngine {
 impl Engine for DockerEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            // Of a connection made by the caller nothing is known.
+            // The vendor of a connection's engine is not known if the caller made the connection.
             local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix)
                 && self.last_said().is_none_or(|said| said.elsewhere.is_none()),
-            // Podman has no event for it.
+            // Podman has no event for a kill for memory.
             oom_events: !self.is_podman,
             ..Capabilities::all()
         }
@@ -772,7 +772,7 @@ impl Engine for DockerEngine {
                 part(version.api_version),
                 format!("{}/{}", part(version.os), part(version.arch)),
             );
-            // Where there is no answer, the containers will tell.
+            // If the query fails, the creation of containers shows the limits.
             if let Some(said) = self.ask_what_it_is().await {
                 info.limits = said.limits;
                 info.cgroup_version = said.cgroup_version;

@@ -1,4 +1,4 @@
-//! Having the network on the engine, and taking it away again.
+//! Creates and removes the network of containers.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::convert::{checked, engine_error};
 use crate::engine::{EngineError, EngineErrorKind, Network, NewNetwork, Plan};
 use crate::values::labels;
 
-/// How often a network is created anew when others create one of the same name at the same time.
+/// How often a network is created anew if others create one of the same name at the same time.
 const ATTEMPTS: usize = 20;
 
-/// The pause before that, and before the next look at a network whose last container is just leaving.
+/// The pause before each such attempt, and before the next query about a network whose last container is just leaving.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a network without containers may still count as being used.
+/// How long a network without containers may still count as in use.
 const LEAVING: Duration = Duration::from_secs(3);
 
-/// Makes sure that the network is there, and returns its id. Asked before every creation of a container too, since anybody
-/// may remove a network that has no containers.
+/// Makes sure that the network exists, and returns its id. Called before every creation of a container too, because anyone
+/// may remove a network without containers.
 pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<Option<String>, EngineError> {
     match &plan.network {
         None | Some(Network::None) => Ok(None),
@@ -35,9 +35,10 @@ pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<Option<
     }
 }
 
-/// Names are not unique to the engine, and it may not even look (its `CheckDuplicate` came late and is a check without a
-/// lock). Of those who create at the same time each looks afterwards, and whoever sees another one takes its own away:
-/// the last one to be visible sees all the others, so two never stay.
+/// Creates the network, and removes it again if another one of its name exists. Names are not unique to the engine, which
+/// may not even check them (its `CheckDuplicate` came late and takes no lock). Each creator looks after its own creation,
+/// and removes its own network if it sees another one. The last network to become visible sees all others, so two never
+/// remain.
 async fn create(engine: &DockerEngine, plan: &Plan, new: &NewNetwork) -> Result<Option<String>, EngineError> {
     for _ in 0..ATTEMPTS {
         match find(engine, &new.name).await {
@@ -65,7 +66,7 @@ async fn create(engine: &DockerEngine, plan: &Plan, new: &NewNetwork) -> Result<
             Ok(created) => checked(created.id)?,
             Err(error) => match engine_error(&what, error) {
                 error if error.kind() == EngineErrorKind::Conflict => continue,
-                // It is the driver that is not found.
+                // The missing object is the driver.
                 error if error.kind() == EngineErrorKind::NotFound => {
                     return Err(EngineError::new(EngineErrorKind::Rejected, error.to_string()));
                 }
@@ -85,7 +86,7 @@ async fn create(engine: &DockerEngine, plan: &Plan, new: &NewNetwork) -> Result<
     ))
 }
 
-/// Takes a network that is there as it is, unless it lacks what was asked for.
+/// Accepts an existing network, unless it contradicts the request.
 fn fits(new: &NewNetwork, found: &NetworkInspect) -> Result<(), EngineError> {
     let is = match &new.driver {
         Some(driver) if found.driver.as_ref() != Some(driver) => {
@@ -99,11 +100,11 @@ fn fits(new: &NewNetwork, found: &NetworkInspect) -> Result<(), EngineError> {
     };
     Err(EngineError::new(
         EngineErrorKind::Rejected,
-        format!("the network {} is there already, and {is}", new.name),
+        format!("the network {} exists already, and {is}", new.name),
     ))
 }
 
-/// Removes the network if that was asked for, a pool of this name made it, and nobody else uses it.
+/// Removes the network if the spec asks for that, a pool of this name created it, and no other container uses it.
 pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
     let Some(Network::Create(new)) = &plan.network else {
         return Ok(());
@@ -124,7 +125,7 @@ pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), En
         }
         match remove(engine, &found.id.unwrap_or_default()).await {
             Ok(()) => return Ok(()),
-            // "Has active endpoints": somebody has just come, or the last one is about to leave.
+            // "Has active endpoints": a container has just joined, or the last one is about to leave.
             Err(error) if begun.elapsed() > LEAVING => return Err(error),
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
@@ -132,8 +133,8 @@ pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), En
     Ok(())
 }
 
-/// Has a container attached to the network of this id, whatever others there are of its name: for a moment there may be
-/// another one, whose maker finds out that it was not the first.
+/// Attaches a container to the network of this id, even if others have its name: a second one may exist until its creator
+/// notices that it was not the first.
 pub(super) fn pin(body: &mut ContainerCreateBody, name: &str, id: String) {
     let networking = body.networking_config.get_or_insert_default();
     let endpoints = networking.endpoints_config.get_or_insert_default();
@@ -141,12 +142,13 @@ pub(super) fn pin(body: &mut ContainerCreateBody, name: &str, id: String) {
     endpoint.network_id.get_or_insert(id);
 }
 
-/// For a moment there is more than one network of a name.
+/// Returns whether several networks of the name exist, which happens briefly.
 fn is_ambiguous(error: &EngineError) -> bool {
     error.to_string().contains("is ambiguous")
 }
 
-/// By name or full id. The engine would take the beginning of an id too, and so another network than the one meant.
+/// Finds a network by its name or full id. The engine would also accept the beginning of an id, and so return a different
+/// network.
 async fn find(engine: &DockerEngine, name: &str) -> Result<Option<NetworkInspect>, EngineError> {
     match engine.docker.inspect_network(name, None::<InspectNetworkOptions>).await {
         Ok(found) => {
@@ -165,7 +167,7 @@ async fn find(engine: &DockerEngine, name: &str) -> Result<Option<NetworkInspect
 
 /// Returns the ids of all networks of this name.
 async fn ids_of(engine: &DockerEngine, name: &str) -> Result<Vec<String>, EngineError> {
-    // The filter takes parts of a name too.
+    // The filter also matches parts of a name.
     let filters = [("name".to_owned(), vec![name.to_owned()])];
     let options = ListNetworksOptions {
         filters: Some(filters.into()),

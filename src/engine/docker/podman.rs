@@ -1,19 +1,19 @@
-//! What Podman's interface for Docker's clients understands in another way than Docker, said so that it does the same.
+//! Differences between Docker's API and Podman's version of it, translated so that Podman does the same.
 
 use bollard::models::{ContainerCreateBody, HealthConfig, Mount, MountType};
 
-/// Options of a tmpfs that Docker sets where nothing else is said, and Podman does not: programs on it are not executed, and
-/// what the image has in the directory is not copied to it. Each with the option that says the opposite.
+/// Options of a tmpfs that Docker sets by default, and Podman does not: programs on it cannot be executed, and the image's
+/// files in the directory are not copied to it. Each with its opposite.
 const DEFAULTS: [(&str, &str); 2] = [("noexec", "exec"), ("notmpcopyup", "tmpcopyup")];
 
-/// Says a request to Docker in Podman's words.
+/// Translates a body for Docker into one for Podman.
 pub(super) fn adapt(body: &mut ContainerCreateBody) {
-    // A check without a command is the image's. Podman wants none to be said, then.
+    // A health check without a command inherits the image's; Podman expects no check in that case.
     if body.healthcheck.as_ref().is_some_and(says_nothing) {
         body.healthcheck = None;
     }
     let Some(host) = &mut body.host_config else { return };
-    // Podman leaves out the options of a mount, and takes those of an entry of `Tmpfs`.
+    // Podman ignores the options of a mount, and accepts those of an entry of `Tmpfs`.
     let mut tmpfs = host.tmpfs.take().unwrap_or_default();
     if let Some(mounts) = &mut host.mounts {
         mounts.retain(|mount| {
@@ -21,7 +21,7 @@ pub(super) fn adapt(body: &mut ContainerCreateBody) {
                 return true;
             };
             if tmpfs.contains_key(target) {
-                // Twice in one place, which is the engine's to refuse.
+                // Two mounts on one path are left for the engine to refuse.
                 return true;
             }
             tmpfs.insert(target.clone(), options_of(mount));
@@ -51,7 +51,7 @@ fn says_nothing(check: &HealthConfig) -> bool {
         && is_zero(check.start_interval)
 }
 
-/// The options of a mount of this type as those of an entry of `Tmpfs`.
+/// Translates the options of a tmpfs mount into those of an entry of `Tmpfs`.
 fn options_of(mount: &Mount) -> String {
     let tmpfs = mount.tmpfs_options.clone().unwrap_or_default();
     let mut options = Vec::new();
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_in_memory_is_as_docker_makes_it() {
+    fn a_tmpfs_has_dockers_default_options() {
         let mount = |target: &str, typ| Mount {
             target: Some(target.to_owned()),
             typ: Some(typ),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_is_left_out_only_if_it_says_nothing() {
+    fn only_an_empty_health_check_is_left_out() {
         let after = |healthcheck: HealthConfig| {
             let mut body = ContainerCreateBody {
                 healthcheck: Some(healthcheck),

@@ -1,31 +1,31 @@
-//! What a failed pull means, by the words of the engine's client of registries.
+//! Translates the words of a failed pull, which come from the engine's client of registries.
 //!
 //! There are three such clients: that of Docker's own image store, that of containerd's store (`containerd-snapshotter`, the
-//! default of new installations since Docker 29), and Podman's. Each passes on what a registry said, in words of its own,
-//! and often without a status. The words here are those of Docker 20.10 to 29 (`daemon/internal/distribution` and
+//! default of new installations since Docker 29), and Podman's. Each passes on the registry's answer, in its own words, and
+//! often without a status. The words here are those of Docker 20.10 to 29 (`daemon/internal/distribution` and
 //! `daemon/containerd` with containerd's `core/remotes`), and of Podman (`containers/image`).
 
 use crate::engine::EngineErrorKind as Kind;
 
-/// What is known of a failed pull.
+/// Holds the facts about a failed pull.
 pub(super) struct Failure<'a> {
-    /// What was to be pulled.
+    /// The name of the image.
     pub(super) image: &'a str,
-    /// What the engine said.
+    /// The engine's words.
     pub(super) words: &'a str,
-    /// The status that it said it with, where there was one: not after the first step.
+    /// The status of the engine's answer. `None`: the failure came after the first step.
     pub(super) status: Option<u16>,
-    /// Whether the registry was given a login.
+    /// Whether the engine sent a login to the registry.
     pub(super) with_login: bool,
-    /// Whether the engine told of a step before: it tells the first when it has the image's manifest.
+    /// Whether the engine reported a step before: the first step comes with the image's manifest.
     pub(super) begun: bool,
 }
 
-/// Returns the kind of the failure, where `kind` is what the answer would be to any other call.
+/// Returns the kind of the failure. `kind` is the kind that the answer would have for any other call.
 pub(super) fn kind_of(failure: &Failure<'_>, kind: Kind) -> Kind {
     let words = without_names(failure.words, failure.image);
     let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-    // The words of the store itself, without those of what caused it.
+    // The words of the store itself, without those of the cause.
     let of_platform = kind == Kind::WrongPlatform || says(&["no match for platform"]);
     if of_platform && !is_missing_in_truth(&words) {
         return Kind::WrongPlatform;
@@ -33,9 +33,9 @@ pub(super) fn kind_of(failure: &Failure<'_>, kind: Kind) -> Kind {
     if says(&["pull access denied"]) {
         return match () {
             () if says(&["no basic auth credentials", "unauthorized"]) => Kind::LoginRefused,
-            // The registry knows who asks.
+            // The registry accepted the login.
             () if says(&[": denied: "]) => Kind::ImageNotFound,
-            // With containerd's store the same is said of a login that was refused and of a repository that is not there.
+            // Containerd's store uses the same words for a refused login and a missing repository.
             () if failure.with_login => Kind::LoginRefused,
             () => Kind::ImageNotFound,
         };
@@ -53,7 +53,7 @@ pub(super) fn kind_of(failure: &Failure<'_>, kind: Kind) -> Kind {
         return Kind::RegistryUnreachable;
     }
     if says(&NETWORK_WORDS) {
-        // Podman tells of no beginning; but something was read of what ends unexpectedly.
+        // Podman reports no first step; but an "unexpected EOF" proves that data was read.
         return match failure.begun || says(&["unexpected EOF"]) {
             true => Kind::PullInterrupted,
             false => Kind::RegistryUnreachable,
@@ -62,7 +62,7 @@ pub(super) fn kind_of(failure: &Failure<'_>, kind: Kind) -> Kind {
     kind
 }
 
-/// How registries, and the engine's client of them, say that they want a login or another one.
+/// The words of registries, and of the engine's client, for a missing or refused login.
 const LOGIN_WORDS: [&str; 10] = [
     "unauthorized",
     "401 Unauthorized",
@@ -76,7 +76,7 @@ const LOGIN_WORDS: [&str; 10] = [
     "403 Forbidden",
 ];
 
-/// How the engine's client of registries says that it did not get through to one, or no longer does.
+/// The words of the engine's client for a registry that it cannot reach, or no longer reaches.
 const NETWORK_WORDS: [&str; 15] = [
     "dial tcp",
     "connection refused",
@@ -95,14 +95,15 @@ const NETWORK_WORDS: [&str; 15] = [
     "toomanyrequests",
 ];
 
-/// Docker takes an error of containerd's for one of the platform by that word alone, which may be in the image's name.
+/// Returns whether the words are about the platform. Docker looks for the word "platform" anywhere in containerd's error,
+/// also in the image's name.
 fn is_missing_in_truth(words: &str) -> bool {
     let cause = words.split_once("in the manifest list entries: ");
     cause.is_some_and(|(_, cause)| !cause.contains("platform"))
 }
 
-/// The status of the registry's that the words tell. Containerd's client: `unexpected status from HEAD request to URL: 503
-/// Service Unavailable`. Docker's, of an answer that it does not understand: `error parsing HTTP 429 response body`.
+/// Returns the registry's status in the words. Containerd's client: `unexpected status from HEAD request to URL: 503 Service
+/// Unavailable`. Docker's client, for an answer that it cannot parse: `error parsing HTTP 429 response body`.
 fn status_in(words: &str) -> Option<u16> {
     let rest = match words.split_once("error parsing HTTP ") {
         Some((_, rest)) => rest,
@@ -111,14 +112,14 @@ fn status_in(words: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-/// Leaves the names of images and the addresses of registries out, in which any word may stand.
+/// Removes the names of images and the addresses of registries, which may contain any word.
 fn without_names(words: &str, image: &str) -> String {
     let mut left = String::with_capacity(words.len());
     let mut rest = words;
     while let Some(at) = rest.find("://") {
         let scheme = rest[..at].trim_end_matches(|c: char| c.is_ascii_alphanumeric()).len();
         left += &rest[..scheme];
-        // A colon at the end is the sentence's.
+        // A colon at the end belongs to the sentence.
         let end = rest[at..].find([' ', '"', '\n']).map_or(rest.len(), |end| at + end);
         let end = scheme + rest[scheme..end].trim_end_matches(':').len();
         rest = &rest[end..];
@@ -136,7 +137,7 @@ mod tests {
 
     const IMAGE: &str = "r.example:5000/team/timeout-platform:EOF";
 
-    /// What comes of these words, with a login and without, when the pull has not begun.
+    /// Returns the kinds for these words, with a login and without, before the first step.
     fn kinds(status: u16, kind: Kind, words: &str) -> [Kind; 2] {
         [true, false].map(|with_login| {
             let failure = Failure {
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_each_store_are_understood() {
+    fn the_words_of_each_store_have_their_kinds() {
         let url = "\"https://r.example:5000/v2/team/timeout-platform/manifests/EOF\"";
         for (status, words, with_login, without) in [
             // Docker's own store.
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_after_the_first_step_was_interrupted() {
+    fn a_failure_after_the_first_step_is_an_interruption() {
         for words in [
             "failed to copy: httpReadSeeker: failed open: failed to do request: Get \"http://r.example/v2/x\": dial tcp: \
              connection refused",
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_addresses_are_left_out() {
+    fn names_and_addresses_are_removed() {
         let words = "a IMAGE b: Head \"https://x.y/IMAGE\": c http://d/e?f=g: 500 h";
         assert_eq!(without_names(words, "IMAGE"), "a  b: Head \"\": c : 500 h");
         assert_eq!(without_names("://", ""), "");

@@ -1,7 +1,7 @@
-//! Settings of isolation that were asked for and that the container does not have, by its description.
+//! Settings of isolation that a plan requests and a container does not have, by its description.
 //!
-//! An engine may take a field that it does not know and say nothing. Podman's interface for Docker's clients does so with
-//! `Runtime`, `MaskedPaths` and `ReadonlyPaths`; an older Docker with what came after it.
+//! An engine may silently ignore a field that it does not know. Podman's version of Docker's API ignores `Runtime`,
+//! `MaskedPaths` and `ReadonlyPaths`; an older Docker ignores all later fields.
 
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, SystemInfo};
 use serde_json::Value;
@@ -10,11 +10,11 @@ use super::DockerEngine;
 use super::convert::engine_error;
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// One setting: where it is, in the request and in the description alike, and whether what was found is what was asked for.
+/// Describes one setting: its place, which is the same in request and description, and the comparison of both values.
 struct Row {
     at: &'static str,
     holds: fn(asked: &Value, found: &Value) -> bool,
-    /// Whether Podman describes it so that it can be compared.
+    /// Whether Podman's description can be compared.
     in_podman: bool,
 }
 
@@ -29,31 +29,31 @@ const fn of_docker(at: &'static str, holds: fn(&Value, &Value) -> bool) -> Row {
 }
 
 const ROWS: [Row; 26] = [
-    // For Podman see `check_runtime`.
+    // Podman's runtime is checked by `check_runtime`.
     of_docker("/HostConfig/Runtime", same),
     row("/HostConfig/ReadonlyRootfs", same),
     row("/HostConfig/Privileged", not_privileged),
     row("/HostConfig/NetworkMode", no_network),
-    // Podman 4.3 calls each namespace of its own shareable, and none at all, too.
+    // Podman 4.3 describes every private namespace, and `none`, as shareable.
     row("/HostConfig/IpcMode", not_of_host),
     of_docker("/HostConfig/IpcMode", apart),
     row("/HostConfig/PidMode", not_of_host),
     of_docker("/HostConfig/PidMode", apart),
     row("/HostConfig/UTSMode", same),
-    // Podman 4.3 does not tell it.
+    // Podman 4.3 does not describe this field.
     row("/HostConfig/CgroupnsMode", same_if_told),
     of_docker("/HostConfig/CgroupnsMode", same),
-    // It has another word for the same, or none.
+    // Podman uses another word for the same mode, or none.
     of_docker("/HostConfig/UsernsMode", same),
     of_docker("/HostConfig/CgroupParent", same),
-    // It tells those only that it would have given.
+    // Podman describes only the capabilities that it would have given.
     of_docker("/HostConfig/CapDrop", dropped),
     of_docker("/HostConfig/CapAdd", not_added),
     row("/HostConfig/SecurityOpt", no_new_privileges),
     of_docker("/HostConfig/SecurityOpt", all_options),
     row("/HostConfig/MaskedPaths", all_of),
     row("/HostConfig/ReadonlyPaths", all_of),
-    // It does not tell them.
+    // Podman does not describe sysctls.
     of_docker("/HostConfig/Sysctls", sysctls),
     row("/HostConfig/Tmpfs", all_options_of_tmpfs),
     of_docker("/HostConfig/Tmpfs", all_of),
@@ -63,12 +63,12 @@ const ROWS: [Row; 26] = [
     row("/Config/Labels", all_of),
 ];
 
-/// The complaint about a description without the part that has limits and isolation.
+/// The complaint about a description without limits and isolation.
 const NOT_DESCRIBED_AT_ALL: &str =
     "the engine's description of the container has no HostConfig, so that neither limits nor isolation can be verified";
 
-/// Returns the settings that were asked for and that the container does not have, each in words. `own` are the paths of
-/// files that the library mounts.
+/// Returns the requested settings that the container does not have, each in words. `own` holds the paths of files that the
+/// library mounts.
 pub(super) fn ignored(
     asked: &ContainerCreateBody,
     found: &ContainerInspectResponse,
@@ -77,11 +77,11 @@ pub(super) fn ignored(
 ) -> Vec<String> {
     let host = asked.host_config.clone().unwrap_or_default();
     let Some(found_host) = &found.host_config else {
-        // Nothing of what was asked for is known to be so.
+        // No setting can be verified.
         return vec![NOT_DESCRIBED_AT_ALL.to_owned()];
     };
     let mut ignored = Vec::new();
-    // What is asked for at the top of the body is described in a part of its own.
+    // The description has the top-level fields of the body in a part of their own.
     let wish = serde_json::json!({"HostConfig": host, "Config": {"User": asked.user, "Labels": asked.labels}});
     let is = serde_json::to_value(found).unwrap_or_default();
     for Row { at, holds, in_podman } in ROWS {
@@ -99,7 +99,7 @@ pub(super) fn ignored(
         }
     }
     ignored.extend(ignored_profile(&wish["HostConfig"]["SecurityOpt"], &is));
-    // What two rows have found is told once.
+    // Two rows may find the same difference.
     ignored.dedup();
     if !is_podman {
         ignored.extend(ignored_mounts(&host, found_host, own));
@@ -108,8 +108,8 @@ pub(super) fn ignored(
     ignored
 }
 
-/// A profile of AppArmor's, or a label of SELinux's, that is described among the options and is not in force: where the kernel
-/// has none of it, Docker takes the option and says nothing.
+/// Returns AppArmor's profile, or SELinux's label, if the container's options contain it but it is not in force: if the
+/// kernel lacks the module, Docker silently accepts the option.
 fn ignored_profile(asked: &Value, found: &Value) -> Vec<String> {
     let option = |name: &str| {
         let mut options = options(asked).into_iter().rev();
@@ -132,7 +132,7 @@ fn ignored_profile(asked: &Value, found: &Value) -> Vec<String> {
     ignored
 }
 
-/// Long ones are cut: a seccomp profile is in one of them.
+/// Returns a value as text, cut off if it is long: an option may contain a whole seccomp profile.
 fn shown(value: &Value) -> String {
     const LONGEST: usize = 120;
     let text = value.to_string();
@@ -160,22 +160,22 @@ fn same_if_told(asked: &Value, found: &Value) -> bool {
     is_nothing(found) || same(asked, found)
 }
 
-/// A container that is privileged only because it was asked to be.
+/// Accepts a privileged container only if the request asks for one.
 fn not_privileged(asked: &Value, found: &Value) -> bool {
     found != &Value::Bool(true) || asked == found
 }
 
-/// Which of the networks it is on is not told by the name that was asked for. That it is on one is.
+/// Verifies only `none`: for any other network the name in the description may differ from the requested one.
 fn no_network(asked: &Value, found: &Value) -> bool {
     asked != "none" || found == "none"
 }
 
-/// The machine's namespace only where it was asked for.
+/// Accepts the machine's namespace only if the request asks for it.
 fn not_of_host(asked: &Value, found: &Value) -> bool {
     found != "host" || asked == "host"
 }
 
-/// A namespace of its own, or none at all, and not the machine's or another container's.
+/// Accepts a private namespace, or none, but not the machine's or another container's.
 fn apart(asked: &Value, found: &Value) -> bool {
     match asked.as_str() {
         Some("none" | "private") => asked == found,
@@ -184,7 +184,7 @@ fn apart(asked: &Value, found: &Value) -> bool {
     }
 }
 
-/// What root's capabilities are called without their prefix, in upper case.
+/// Returns the names of capabilities in upper case, without their prefix.
 fn capabilities(value: &Value) -> Vec<String> {
     let bare = |name: &Value| {
         let name = name.as_str().unwrap_or_default().to_ascii_uppercase();
@@ -205,7 +205,7 @@ fn not_added(asked: &Value, found: &Value) -> bool {
     capabilities(found).iter().all(is_asked)
 }
 
-/// Options are `name`, `name=value`, and, as in the beginning, `name:value`.
+/// Returns options as `name` or `name=value`; the old form `name:value` is translated.
 fn options(value: &Value) -> Vec<String> {
     let one = |option: &Value| match option.as_str().unwrap_or_default() {
         "no-new-privileges:true" | "no-new-privileges=true" => "no-new-privileges".to_owned(),
@@ -227,7 +227,7 @@ fn all_options(asked: &Value, found: &Value) -> bool {
     options(asked).iter().all(|option| found.contains(option))
 }
 
-/// Whether all that is in a list or a map is in another.
+/// Returns whether a list or a map contains everything in another one.
 fn all_of(asked: &Value, found: &Value) -> bool {
     match asked {
         Value::Array(items) => {
@@ -239,7 +239,7 @@ fn all_of(asked: &Value, found: &Value) -> bool {
     }
 }
 
-/// Those of one interface become settings of its network, from Docker 27 on.
+/// Compares sysctls. From Docker 27 on, those of one interface are settings of its network instead.
 fn sysctls(asked: &Value, found: &Value) -> bool {
     let mut all = asked.as_object().into_iter().flatten();
     all.all(|(name, value)| name.contains(".eth") || found.get(name) == Some(value))
@@ -249,10 +249,10 @@ fn bare(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-/// Options of a tmpfs that Podman does not describe as they were said, since they are what it does anyway.
+/// Options of a tmpfs that Podman leaves out of its description, because they are its defaults.
 const NOT_DESCRIBED: [&str; 4] = ["rw", "notmpcopyup", "relatime", "defaults"];
 
-/// Whether each file system in memory is there with the options that were asked for. Engines add others.
+/// Returns whether each tmpfs has the requested options. Engines add others.
 fn all_options_of_tmpfs(asked: &Value, found: &Value) -> bool {
     let options = |options: &Value| -> Vec<String> {
         let options = options.as_str().unwrap_or_default().split(',');
@@ -276,12 +276,13 @@ fn at_least(asked: &Value, found: &Value) -> bool {
         .is_none_or(|asked| found.as_i64().is_some_and(|found| found >= asked))
 }
 
-/// Mounts that are not there as they were asked for. Podman describes them in other fields.
+/// Returns the requested mounts that the container does not have. Podman describes mounts in other fields.
 fn ignored_mounts(asked: &HostConfig, found: &HostConfig, own: &[&str]) -> Vec<String> {
     let mut ignored = Vec::new();
     for wish in asked.mounts.iter().flatten() {
         let target = wish.target.as_deref().unwrap_or_default();
-        // Whether the library's own program is there is seen by its running. Under SELinux it is asked for in another form.
+        // The library's own program proves its mount by running. Under SELinux the library requests its mount in another
+        // form.
         if own.contains(&target) {
             continue;
         }
@@ -290,7 +291,7 @@ fn ignored_mounts(asked: &HostConfig, found: &HostConfig, own: &[&str]) -> Vec<S
         let [wish, is] = [serde_json::to_value(wish), serde_json::to_value(is)].map(Result::unwrap_or_default);
         let mut wish = wish;
         if let Some(wish) = wish.as_object_mut() {
-            // Docker Desktop describes a path as it is in its virtual machine.
+            // Docker Desktop describes a path as seen in its virtual machine.
             wish.remove("Source");
             wish.remove("Target");
         }
@@ -305,7 +306,7 @@ fn ignored_mounts(asked: &HostConfig, found: &HostConfig, own: &[&str]) -> Vec<S
     ignored
 }
 
-/// Whether all that a value says is said by another too.
+/// Returns whether a value contains everything in another one.
 fn is_part(value: &Value, of: &Value) -> bool {
     match value {
         Value::Object(fields) => fields.iter().all(|(name, value)| is_part(value, &of[name.as_str()])),
@@ -313,7 +314,7 @@ fn is_part(value: &Value, of: &Value) -> bool {
     }
 }
 
-/// Read-only mounts that can be written to.
+/// Returns the read-only mounts that are writable.
 fn writable(asked: &HostConfig, found: &Value) -> Vec<String> {
     let mounts = asked.mounts.iter().flatten();
     let mounts = mounts
@@ -335,7 +336,7 @@ fn writable(asked: &HostConfig, found: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Sees that the engine has the runtime that is asked for, before anything is made.
+/// Checks, before anything is created, that the engine has the requested runtime.
 pub(super) async fn check_runtime(engine: &DockerEngine, asked: &ContainerCreateBody) -> Result<(), EngineError> {
     let wanted = asked.host_config.as_ref().and_then(|host| host.runtime.as_deref());
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
@@ -343,7 +344,7 @@ pub(super) async fn check_runtime(engine: &DockerEngine, asked: &ContainerCreate
     };
     match engine.docker.info().await {
         Ok(info) => has_runtime(wanted, &info, engine.is_podman),
-        // The creation of a container tells.
+        // The creation of a container shows whether the runtime exists.
         Err(_) if !engine.is_podman => Ok(()),
         Err(error) => Err(engine_error("the engine did not tell its runtimes", error)),
     }
@@ -357,14 +358,14 @@ fn has_runtime(wanted: &str, info: &SystemInfo, is_podman: bool) -> Result<(), E
             false => Err(EngineError::new(
                 EngineErrorKind::Unsupported,
                 format!(
-                    "Podman lets nobody choose a runtime by this interface: its containers have `{default}`, not \
+                    "Podman ignores the runtime of a request through this API: its containers have `{default}`, not \
                      `{wanted}` (see `runtime` in its containers.conf)"
                 ),
             )),
         };
     }
     let mut known: Vec<_> = info.runtimes.iter().flatten().map(|(name, _)| name.as_str()).collect();
-    // By the name of its shim, or by its path, a runtime need not be known.
+    // A runtime named by its shim, or by its path, need not be registered.
     if known.is_empty() || known.contains(&wanted) || wanted.contains(['.', '/']) {
         return Ok(());
     }
@@ -385,7 +386,7 @@ mod tests {
     use crate::engine::Plan;
     use crate::engine::docker::create_body;
 
-    /// All that can be asked for.
+    /// Returns a body with every setting.
     fn asked() -> ContainerCreateBody {
         let host = HostConfig {
             privileged: Some(false),
@@ -421,7 +422,7 @@ mod tests {
         create_body::of(&plan).unwrap()
     }
 
-    /// What an engine says of a container that is as it was asked for, with this changed.
+    /// Returns the description of a container with every requested setting, after this change.
     fn described(change: impl FnOnce(&mut Value)) -> ContainerInspectResponse {
         let asked = asked();
         let mut found = json!({
@@ -438,11 +439,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_was_asked_for_is_not_ignored() {
+    fn settings_in_force_are_not_ignored() {
         for is_podman in [false, true] {
             assert_eq!(ignored(&asked(), &described(|_| ()), &[], is_podman), [""; 0]);
         }
-        // Other words for the same.
+        // Engines use other words for the same values.
         let found = described(|found| {
             let host = &mut found["HostConfig"];
             host["CapDrop"] = json!(["CAP_CHOWN", "ALL"]);
@@ -457,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_that_describes_nothing_verifies_nothing() {
+    fn an_empty_description_verifies_nothing() {
         let partly = described(|found| found["HostConfig"] = Value::Null);
         for found in [ContainerInspectResponse::default(), partly] {
             for is_podman in [false, true] {
@@ -467,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_that_was_ignored_is_named() {
+    fn each_ignored_setting_is_named() {
         let told = |at: &str, value: Value, is_podman| {
             let found = described(|found| {
                 let (parent, name) = at.rsplit_once('/').unwrap();
@@ -527,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_of_a_tmpfs_that_the_engine_does_not_know_is_named() {
+    fn an_ignored_option_of_a_tmpfs_is_named() {
         let options = |options: Option<Vec<Vec<String>>>| HostConfig {
             mounts: Some(vec![Mount {
                 target: Some("/m".to_owned()),
@@ -551,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_podman_says_of_a_file_system_in_memory_is_understood() {
+    fn podmans_description_of_a_tmpfs_is_compared() {
         let holds = |asked: &str, found: &str| all_options_of_tmpfs(&json!({"/m/": asked}), &json!({"/m": found}));
         for (asked, found) in [
             // 4.3 and 5.8.
@@ -571,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_or_a_label_that_is_only_described_is_ignored() {
+    fn a_profile_or_label_that_is_not_in_force_is_ignored() {
         let told = |option: &str, found: Value| ignored_profile(&json!([option]), &found).len();
         let none = || json!({"AppArmorProfile": "", "ProcessLabel": ""});
         for option in [
@@ -598,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_that_cannot_be_had_is_known_before_anything_is_made() {
+    fn a_missing_runtime_is_found_before_anything_is_created() {
         let info = SystemInfo {
             runtimes: Some(
                 ["runc", "crun"]

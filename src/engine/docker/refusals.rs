@@ -1,12 +1,12 @@
-//! One table of the words of engines and runtimes about a container that is not made or started because of one of its settings.
+//! One table of the words of engines and runtimes about a setting for which they do not create or start a container.
 //!
-//! Most of it comes with the status 500, as a fault of the engine's own does, and some with that of another failure. What is
-//! in the table fails again each time, so it is [`Rejected`](EngineErrorKind::Rejected), and no retry is advised. Collected by
-//! provoking each on Docker 20.10, Docker 28 and Podman 5.8, and from the sources of Moby, runc, crun and Podman.
+//! Most of these words come with the status 500, as the engine's own faults do. A failure in the table repeats on each
+//! attempt, so its kind is [`Rejected`](EngineErrorKind::Rejected), and no retry is advised. The words were provoked on
+//! Docker 20.10, Docker 28 and Podman 5.8, and collected from the sources of Moby, runc, crun and Podman.
 
 use crate::engine::{EngineError, EngineErrorKind, OWN_TARGETS};
 
-/// All of these phrases, in lower case, are in the words; and the setting that they are about.
+/// Holds phrases, in lower case, that all occur in the words, and the setting that they are about.
 struct Row {
     phrases: &'static [&'static str],
     setting: &'static str,
@@ -27,8 +27,8 @@ const ULIMITS: &str = "ulimit()";
 const USER: &str = "user(): the image has no such user or group, or its number is beyond the engine's range";
 const OTHERS: &str = "the other container named in host_config (volumes_from, links, or a mode `container:`)";
 
-/// The row whose first phrase stands first in the words counts, and of several there the longest: what a setting names itself, as
-/// a path, comes after the phrase that introduces it, and cannot pass for another setting.
+/// The row whose first phrase occurs first in the words wins; of several at one place, the longest. A name chosen by the
+/// user, such as a path, comes after the phrase that introduces it, and so cannot pass for another setting.
 const TABLE: &[Row] = &[
     row(&["seccomp"], SECCOMP),
     row(&["--security-opt"], SECURITY_OPT),
@@ -116,7 +116,7 @@ const TABLE: &[Row] = &[
     row(&["sethostname"], "docker_config.hostname"),
     row(&["invalid mac address"], "docker_config.mac_address"),
     row(&["cannot mkdir: "], "working_dir()"),
-    // Docker makes the directory as it creates the container, runc as it starts it.
+    // Docker makes the directory at the creation of the container, runc at the start.
     row(&["lstat /", "/merged/", "not a directory"], "working_dir()"),
     row(
         &["container init: mkdir /", "no such file or directory"],
@@ -132,16 +132,16 @@ const TABLE: &[Row] = &[
     row(&["not a block device"], DEVICES),
 ];
 
-/// Counts where no row of the table fits: where Podman makes its own form of what was asked for.
+/// Rows that apply if no row of [`TABLE`] does: Podman's errors while it builds its own form of the request.
 const VAGUE: &[Row] = &[
     row(&["fill out specgen: "], "docker_config and host_config"),
     row(&["make cli opts(): "], "docker_config and host_config"),
 ];
 
-/// In the paths of the library's own files on this machine.
+/// The start of the paths of the library's own files on this machine.
 const OWN_DIRECTORY: &str = "/dockerpool";
 
-/// Of these the same call may succeed later, or the setting is not to blame, whatever else is said.
+/// Words of failures that a retry may not meet again, or that no setting causes. They win over every row.
 const PASSING: &[&str] = &[
     "no space left on device",
     "disk quota exceeded",
@@ -158,7 +158,7 @@ const PASSING: &[&str] = &[
     "network is unreachable",
     "host is down",
     "stale file handle",
-    // Its words name the container, and so the pool.
+    // These words contain the container's name, and so the pool's.
     "programming external connectivity",
     "port is already allocated",
     "address already in use",
@@ -169,24 +169,24 @@ const PASSING: &[&str] = &[
     "no such process",
 ];
 
-/// As [`PASSING`], where it is a word of its own: settings have it in their names, as `net.ipv4.tcp_fin_timeout`.
+/// As [`PASSING`], but only as a word of its own: settings contain it in their names, such as `net.ipv4.tcp_fin_timeout`.
 const PASSING_WORD: &str = "timeout";
 
-/// Whether a word stands in a text otherwise than within a name.
+/// Returns whether a text contains this word outside of longer names.
 fn has_word(text: &str, word: &str) -> bool {
     let is_of_name = |character: char| character.is_alphanumeric() || "_-./\"`'".contains(character);
     text.match_indices(word).any(|(at, _)| {
         let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
-        // A full stop ends a sentence, and no name.
+        // A full stop ends a sentence, and is no part of a name.
         before.is_none_or(|before| !is_of_name(before)) && after.is_none_or(|after| after == '.' || !is_of_name(after))
     })
 }
 
-/// About the program that is PID 1, which has a kind of its own.
+/// Phrases about the program of PID 1, which has a kind of its own.
 const PROGRAM: [&str; 2] = ["exec: \"", "executable file "];
 
-/// An engine does not make or start a container: says that it is for a setting, and which, where the words tell. `own` is
-/// what the library itself has mounted in it: of that, another way may work.
+/// Explains the error of an engine that does not create or start a container: names the setting to blame, if the words tell.
+/// `own` are the library's own mounts in the container: if one of them is to blame, another way to mount it may work.
 pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     use EngineErrorKind as Kind;
 
@@ -195,7 +195,7 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
         || words.contains(OWN_DIRECTORY)
         || own.iter().any(|source| words.contains(&**source));
     let setting = setting(&words);
-    // Other settings than mounts name no files of the library's.
+    // Only settings of mounts name files of the library.
     let is_own = is_own && setting.is_none_or(|setting| setting == MOUNTS);
     if is_own
         || !matches!(
@@ -212,14 +212,14 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
         Some(setting) => EngineError::new(Kind::Rejected, format!("{words} (see {setting})")),
         None => error,
     };
-    // Where the words are in no row, the engine's own status says that it is for what was asked.
+    // If no row matches, the engine's own status says that the request is to blame.
     match (setting.is_some() || is_rejected) && !may_be_own {
         true => error.of_settings(),
         false => error,
     }
 }
 
-/// As [`explain`], where there is no container yet: another one that is not there is one that a setting names.
+/// Does as [`explain`], for a create call: a missing container is then one that a setting names.
 pub(super) fn explain_creation(error: EngineError, own: &[String]) -> EngineError {
     let words = error.to_string().to_ascii_lowercase();
     let names_another = ["no such container", "no container with name"];
@@ -258,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn what_engines_were_heard_to_say_of_settings_is_no_fault_of_theirs() {
+    fn observed_words_about_settings_are_rejections() {
         for (words, setting) in [
-            // Docker 20.10 and 28 with runc.
+            // Words of Docker 20.10 and 28 with runc.
             (
                 "Decoding seccomp profile failed: invalid character '/' looking for beginning of value",
                 SECCOMP,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_setting_names_itself_does_not_pass_for_another_setting_or_for_what_is_passing() {
+    fn names_in_a_setting_do_not_pass_for_other_settings_or_passing_failures() {
         const WORKING_DIR: &str = "working_dir()";
         for (words, setting) in [
             (
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_go_well_later_stays_what_it_was() {
+    fn failures_that_may_pass_keep_their_kind() {
         for words in [
             "error mounting \"/etc\" to rootfs at \"/x\": no space left on device",
             "error creating overlay mount to /var/lib/docker/overlay2/x/merged: no such file or directory",
@@ -394,7 +394,7 @@ mod tests {
             explained(EngineErrorKind::CannotStart, program).kind(),
             EngineErrorKind::CannotStart
         );
-        // Whatever the words: the engine did not answer.
+        // Whatever its words, this error is not an engine's answer.
         for kind in [EngineErrorKind::Timeout, EngineErrorKind::Protocol] {
             assert_eq!(explained(kind, "bad seccomp").kind(), kind);
         }
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_may_be_the_librarys_leaves_other_ways_open() {
+    fn a_refused_mount_that_may_be_the_librarys_allows_another_way() {
         let words = "invalid mount config for type \"bind\": bind source path does not exist: /host_mnt/x";
         let refused = || EngineError::new(EngineErrorKind::Rejected, words);
         assert!(!explain(refused(), &["/run/dockerpool/x/agent".to_owned()]).is_of_settings());
@@ -422,12 +422,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_in_words_that_nobody_knows_is_of_the_settings_too() {
+    fn a_refusal_in_unknown_words_blames_the_settings_too() {
         let error = explained(EngineErrorKind::Rejected, "Minimum memory limit allowed is 6MB");
         assert!(error.is_of_settings());
         let missing = EngineError::new(EngineErrorKind::NotFound, "No such container: no-such");
         assert_eq!(explain_creation(missing.clone(), &[]).kind(), EngineErrorKind::Rejected);
-        // Of a start it may be the container itself.
+        // At a start, the missing container may be this one.
         assert_eq!(explain(missing, &[]).kind(), EngineErrorKind::NotFound);
     }
 

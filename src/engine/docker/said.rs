@@ -1,22 +1,22 @@
-//! What an engine says of itself, by which containers are made in another way on it.
+//! An engine's description of itself, which changes how containers are created on it.
 
 use bollard::models::{ContainerCreateBody, MountType, SystemInfo};
 
 use super::limits;
 use crate::engine::{LimitSupport, Mount, MountSource};
 
-/// What is known of an engine.
+/// Holds the known properties of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
-    /// What it can limit.
+    /// The limits that the engine supports.
     pub(super) limits: LimitSupport,
-    /// The version of its kernel's control groups, if it tells.
+    /// The version of its kernel's control groups. `None`: not reported.
     pub(super) cgroup_version: Option<u8>,
-    /// Whether root of a container is another user outside.
+    /// Whether root in a container is another user outside.
     pub(super) remaps_users: bool,
-    /// Containers may touch only files that carry a label for them.
+    /// Whether SELinux lets containers touch only files that carry a label for them.
     pub(super) selinux: bool,
-    /// Why it does not see this machine's files, although its socket is here.
+    /// The reason why the engine does not see this machine's files, although its socket is here.
     pub(super) elsewhere: Option<String>,
 }
 
@@ -24,7 +24,7 @@ impl Said {
     pub(super) fn of(info: &SystemInfo, is_podman: bool) -> Self {
         let options = info.security_options.iter().flatten();
         let said = Self {
-            // Podman's answer says no to what it does.
+            // Podman denies the support of limits that it supports.
             limits: if is_podman {
                 LimitSupport::all()
             } else {
@@ -45,17 +45,17 @@ impl Said {
     }
 }
 
-/// Why an engine whose socket is on this machine is on another one, as far as can be told: its kernel is not ours. The
-/// socket then leads into a virtual machine: of Docker Desktop, Colima, Rancher Desktop, Lima, OrbStack or `podman machine`.
-/// Some of them have files of this machine, and none its sockets.
+/// Returns the reason why an engine whose socket is on this machine runs on another one: its kernel differs from this
+/// machine's. Such a socket leads into a virtual machine: of Docker Desktop, Colima, Rancher Desktop, Lima, OrbStack or
+/// `podman machine`. Some virtual machines share files with this machine, but none shares sockets.
 fn elsewhere(info: &SystemInfo, own_kernel: Option<&str>) -> Option<String> {
     let system = info.operating_system.as_deref().unwrap_or_default();
-    // Also where the virtual machine's kernel has the name of ours.
+    // Holds even if the virtual machine's kernel has the same release as this machine's.
     if system == "Docker Desktop" {
         return Some(system.to_owned());
     }
     if cfg!(not(target_os = "linux")) {
-        return Some("containers run on Linux, which this machine is not".to_owned());
+        return Some("containers run on Linux, and this machine does not".to_owned());
     }
     let kernel = info.kernel_version.as_deref().filter(|kernel| !kernel.is_empty())?;
     let other = own_kernel.is_some_and(|own| own != kernel);
@@ -65,16 +65,16 @@ fn elsewhere(info: &SystemInfo, own_kernel: Option<&str>) -> Option<String> {
     })
 }
 
-/// The release of this machine's kernel, in the words that engines use; `None` where it is no Linux.
+/// Returns the release of this machine's kernel, as engines report it; `None` if this machine does not run Linux.
 fn own_kernel() -> Option<String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     Some(release.trim().to_owned())
 }
 
-/// Has the engine give the library's own files, such as a program and its socket, the label under which all containers may
-/// use them. A file of the user's keeps what it has, since a label takes it from other programs.
+/// Makes the engine label the library's own files, such as a program and its socket, so that all containers may use them. A
+/// user's file keeps its label, because another one would take it from other programs.
 ///
-/// The API has labels for mounts of the older form only.
+/// The API has labels for mounts of the older form (`Binds`) only.
 pub(super) fn label_own<'a>(body: &mut ContainerCreateBody, mounts: impl Iterator<Item = &'a Mount>) {
     let own = mounts.filter(|mount| matches!(mount.source, MountSource::File { is_own: true, .. }));
     let own: Vec<&str> = own.map(|mount| &*mount.target).collect();
@@ -86,7 +86,7 @@ pub(super) fn label_own<'a>(body: &mut ContainerCreateBody, mounts: impl Iterato
     let (own, others) = mounts.into_iter().partition::<Vec<_>, _>(|mount| {
         let target = mount.target.as_deref().unwrap_or_default();
         let source = mount.source.as_deref().unwrap_or_default();
-        // With a colon in it the older form cannot say it.
+        // The older form cannot express a path with a colon.
         mount.typ == Some(MountType::BIND) && own.contains(&target) && !source.contains(':')
     });
     binds.extend(own.into_iter().map(|mount| {
@@ -131,13 +131,13 @@ mod tests {
         ] {
             assert_eq!(elsewhere(&of(system, "here", kernel), own), None);
         }
-        // Of its own kernel a machine may not know.
+        // A machine may not know its own kernel's release.
         assert_eq!(elsewhere(&of("", "x", "6.8.0"), None), None);
         assert!(elsewhere(&of("Docker Desktop", "", ""), None).is_some());
     }
 
     #[test]
-    fn selinux_is_told_from_what_else_keeps_containers_apart() {
+    fn selinux_is_told_from_other_security_options() {
         let selinux = |options: &[&str]| {
             let info = SystemInfo {
                 security_options: Some(options.iter().map(|&option| option.to_owned()).collect()),

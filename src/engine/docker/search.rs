@@ -1,4 +1,4 @@
-//! The search for an engine that nobody has named.
+//! The search for an engine that no setting names.
 
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use super::{DockerEngine, REACH};
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::error::Error;
 
-/// How long engines are waited for.
+/// Holds the durations of the search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// So much later than one that has not answered yet the next is asked. Podman is started by being asked: it is left
-    /// alone where Docker answers.
+    /// The delay before the next candidate is asked, if the ones before have not answered. A query starts Podman, so it is
+    /// left alone if Docker answers.
     head_start: Duration,
-    /// An engine that has not answered after this does not keep another one from being taken. Podman can take three seconds.
+    /// The time after which a silent candidate no longer blocks a later one. Podman can take three seconds to start.
     patience: Duration,
-    /// When nobody answered at all; before connecting as a whole is given up, so that the error can say what was tried.
+    /// The time after which the search ends if none has answered: before the deadline of connecting, so that the error can
+    /// name what was tried.
     end: Duration,
 }
 
@@ -31,19 +32,19 @@ impl Pace {
     };
 }
 
-/// How far one of them has come.
-#[allow(clippy::large_enum_variant)] // a handful of them, once
+/// Describes the progress of one candidate.
+#[allow(clippy::large_enum_variant)] // there are only a handful of them
 enum Asked {
     Not(Candidate),
     Since(Instant),
-    /// An engine is there, which may have another trouble: it is the one that was meant.
+    /// An engine answers, possibly with a failure: the search ends with it.
     Answered(Result<DockerEngine, Error>),
-    /// Nobody is there.
+    /// No engine listens.
     Nobody(String),
 }
 
-/// Gives the first of these, by their order, at which there is an engine. A later one may answer sooner: it is taken only
-/// once those before it are not there, or have had their time.
+/// Returns the first candidate, in their order, at which an engine answers. A later one that answers sooner is chosen only
+/// after those before it have failed, or have had their time.
 pub(super) async fn first_that_answers(
     candidates: Vec<Candidate>,
     pace: Pace,
@@ -58,7 +59,7 @@ pub(super) async fn first_that_answers(
     let (begun, mut asked_at) = (Instant::now(), Instant::now());
     let end = begun + pace.end;
     loop {
-        // Who is next, if it is their turn.
+        // The next candidate to ask, if it is due.
         let now = Instant::now();
         let next = all.iter().position(|one| matches!(one, Asked::Not(_)));
         let wait = next.is_some() && all.iter().any(|one| matches!(one, Asked::Since(_)));
@@ -95,7 +96,7 @@ pub(super) async fn first_that_answers(
                     .zip(&names)
                     .filter(|(one, _)| matches!(one, Asked::Since(_)))
                 {
-                    tracing::warn!(socket = %silent.1, "something listens here and does not answer: it is passed over");
+                    tracing::warn!(socket = %silent.1, "a process listens on this socket and does not answer: skipping it");
                 }
             }
             return answer;
@@ -117,7 +118,7 @@ pub(super) async fn first_that_answers(
     }
 }
 
-/// The error that says all that was tried.
+/// Returns the error that names everything that was tried.
 fn nobody(all: &[Asked], names: &[String], hint: Option<&str>) -> Error {
     let silent = all.iter().any(|one| !matches!(one, Asked::Nobody(_)));
     let kind = if silent {
@@ -139,7 +140,7 @@ fn nobody(all: &[Asked], names: &[String], hint: Option<&str>) -> Error {
     Error::engine(REACH, None, EngineError::new(kind, words))
 }
 
-/// The innermost words of an error.
+/// Returns the innermost message of an error.
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -179,14 +180,14 @@ mod tests {
         at(format!("/nowhere/{name}.sock"))
     }
 
-    /// When an engine answers, and what it tells when it has.
+    /// Describes when a fake engine answers, and with which result.
     #[derive(Clone, Default)]
     struct When {
         after: Option<Arc<Notify>>,
         then: Arc<Notify>,
     }
 
-    /// An engine that knows its version, and nothing else.
+    /// Starts a fake engine that only answers the query for its version.
     fn engine(path: &Path, when: When) -> AbortOnDropHandle<()> {
         let listener = UnixListener::bind(path).unwrap();
         AbortOnDropHandle::new(tokio::spawn(async move {
@@ -202,7 +203,7 @@ mod tests {
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             stream.write_all(answer.as_bytes()).await.unwrap();
             when.then.notify_one();
-            // The connection is kept.
+            // The connection stays open.
             let _ = stream.read_buf(&mut head).await;
         }))
     }
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_preferred_is_taken_also_if_it_answers_later() {
+    async fn a_preferred_engine_is_chosen_even_if_it_answers_later() {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (dir.path().join("first"), dir.path().join("second"));
         let answered = When::default();
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_takes_connections_and_never_answers_does_not_keep_others_from_being_taken() {
+    async fn a_silent_socket_does_not_block_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let never = || When {
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_one_is_waited_for_where_there_is_no_other() {
+    async fn a_silent_engine_is_waited_for_if_it_is_the_only_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let lost = Arc::<Notify>::default();
@@ -270,7 +271,7 @@ mod tests {
             ..PACE
         };
         let search = first_that_answers(vec![at(path("late")), nowhere("other")], pace, None);
-        // Its patience has passed by then.
+        // The patience of the search has run out by then.
         let wake = async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             lost.notify_one();

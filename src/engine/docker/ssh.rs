@@ -1,5 +1,5 @@
-//! An engine behind ssh: one `ssh … docker system dial-stdio` for each connection, whose standard streams are the
-//! connection. It is what the docker command line does.
+//! An engine reached by ssh: one `ssh … docker system dial-stdio` for each connection, whose standard streams are the
+//! connection. The docker command line does the same.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -16,13 +16,13 @@ use tokio::time::Sleep;
 use super::endpoint::Destination;
 use crate::error::is_too_many_open_files;
 
-/// How much of what ssh says of its troubles is kept, in bytes.
+/// How much of ssh's standard error is kept, in bytes.
 const WORDS_KEPT: usize = 2048;
 
-/// How long its last words are waited for: a process it left in the background may hold the pipe open.
+/// How long to wait for ssh's last words: a process that ssh left in the background may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Where a tunnel goes.
+/// Holds the destination of a tunnel.
 pub(super) struct Tunnel(Destination);
 
 impl Tunnel {
@@ -33,7 +33,7 @@ impl Tunnel {
     pub(super) fn open(&self) -> io::Result<TunnelStream> {
         let Destination { user, host, port } = &self.0;
         let mut ssh = Command::new("ssh");
-        // No terminal and no questions: there is nobody to answer.
+        // No terminal and no questions: no person could answer.
         ssh.args(["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
         if let Some(user) = user {
             ssh.args(["-l", user]);
@@ -71,19 +71,19 @@ impl TunnelStream {
     }
 }
 
-/// ssh ended before anything came through it; its own words.
+/// Reports that ssh ended before any data came through, with ssh's own words.
 #[derive(Debug)]
 pub(super) struct TunnelFailed(String);
 
 impl fmt::Display for TunnelFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no way through ssh: {}", self.0)
+        write!(f, "ssh could not reach the engine: {}", self.0)
     }
 }
 
 impl StdError for TunnelFailed {}
 
-/// Whether an error is that of a tunnel.
+/// Returns whether an error is that of a tunnel.
 pub(super) fn is_tunnel(error: &(dyn StdError + 'static)) -> bool {
     error
         .downcast_ref::<io::Error>()
@@ -91,22 +91,22 @@ pub(super) fn is_tunnel(error: &(dyn StdError + 'static)) -> bool {
         .is_some_and(|inner| inner.is::<TunnelFailed>())
 }
 
-/// One connection. Dropping it kills its ssh.
+/// Holds one connection. Dropping it kills its ssh.
 pub(super) struct TunnelStream {
-    /// `None` once the writing side is closed.
+    /// The input of ssh. `None`: the writing side is closed.
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
-    /// `None` once it has ended.
+    /// The running ssh. `None`: ssh has ended.
     stderr: Option<ChildStderr>,
     child: Child,
     words: Vec<u8>,
-    /// Something has come through.
+    /// Whether any data has come through.
     heard: bool,
     last_words: Option<Pin<Box<Sleep>>>,
 }
 
 impl TunnelStream {
-    /// Reads what ssh complains of, so that it never waits for us. Ready when it has ended.
+    /// Reads ssh's standard error, so that ssh never blocks on it. Ready when ssh has closed it.
     fn poll_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(stderr) = &mut self.stderr {
             let mut space = [0; 512];
@@ -124,21 +124,21 @@ impl TunnelStream {
 }
 
 impl TunnelStream {
-    /// Nothing more comes through: because the engine has ended the connection, or because ssh has lost its own. Only its
-    /// exit status says which.
+    /// Finds out why no more data comes: either the engine has ended the connection, or ssh has lost its own. Only the exit
+    /// status of ssh tells which.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What it waits for is kept in the child, not in this future.
+        // The waiter is registered in the child, not in this future.
         let ended = Box::pin(self.child.wait()).as_mut().poll(cx);
         let how = match ended {
             Poll::Ready(Ok(status)) if status.success() => return Poll::Ready(Ok(())),
             Poll::Ready(Ok(status)) => format!("ssh ended with {status}"),
-            Poll::Ready(Err(error)) => format!("nobody knows how ssh ended: {error}"),
+            Poll::Ready(Err(error)) => format!("the exit status of ssh is unknown: {error}"),
             Poll::Pending => {
                 let wait = self
                     .last_words
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
                 ready!(wait.as_mut().poll(cx));
-                "ssh has closed its output and goes on".to_owned()
+                "ssh has closed its output and still runs".to_owned()
             }
         };
         let words = String::from_utf8_lossy(&self.words);
@@ -185,19 +185,19 @@ impl AsyncWrite for TunnelStream {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         match ready!(Pin::new(stdin).poll_write(cx, buf)) {
-            // ssh has ended. Why is known on the other side, where end-of-file is what comes next.
+            // ssh has ended. The reading side finds out why, after its end-of-file.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !heard => Poll::Ready(Ok(buf.len())),
             written => Poll::Ready(written),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A pipe keeps nothing back.
+        // A pipe has no buffer of its own to flush.
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Only closing the pipe ends it for the reader.
+        // The reader sees end-of-file only when the pipe is closed.
         self.stdin = None;
         Poll::Ready(Ok(()))
     }
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_a_connection_that_ssh_has_lost_is_an_error() {
+    async fn a_connection_that_ssh_has_lost_ends_with_an_error() {
         for (end, words) in [
             ("exit 0", None),
             ("sleep 0.1; exit 0", None),
@@ -225,7 +225,7 @@ mod tests {
             let read = stream.read_to_end(&mut data).await;
             assert_eq!(data, b"whole", "{end}");
             let said = read.err().map(|error| error.to_string());
-            // Whether ssh's own words have arrived by then is the kernel's to decide.
+            // The kernel decides whether ssh's own words have arrived by then.
             let said = said.as_deref().map(|said| said.trim_end_matches(": lost"));
             let begins = |(said, words): (&str, &str)| said.starts_with(words);
             assert!(said.is_some() == words.is_some(), "{end}: {said:?}");

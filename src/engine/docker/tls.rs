@@ -14,18 +14,18 @@ use tokio_rustls::{Connect, TlsConnector};
 
 use super::files;
 
-/// Whom to trust, and who we are.
+/// Holds the server's name, the trusted authority, and this client's certificate.
 pub(super) struct Tls {
     connector: TlsConnector,
     server: ServerName<'static>,
 }
 
 impl Tls {
-    /// Reads the files; the error says which of them is bad, and in what way.
+    /// Reads the files. An error names the bad file, and the reason.
     pub(super) fn new(authority: &str, folder: &Path) -> Result<Self, String> {
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let server = ServerName::try_from(host.clone()).map_err(|_| format!("`{host}` is no name of a server"))?;
+        let server = ServerName::try_from(host.clone()).map_err(|_| format!("`{host}` is not a valid server name"))?;
 
         let (ca, cert, key) = (folder.join("ca.pem"), folder.join("cert.pem"), folder.join("key.pem"));
         let mut roots = RootCertStore::empty();
@@ -76,7 +76,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(found)
 }
 
-/// Whether an error comes from TLS itself, on either side.
+/// Returns whether an error comes from TLS itself, on either side.
 pub(super) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     error.is::<rustls::Error>()
         || error

@@ -1,4 +1,4 @@
-//! The connections to an engine: kept alive, and made in whatever way its [`Endpoint`] says.
+//! The connections to an engine, kept alive, and opened as the [`Endpoint`] says.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -36,21 +36,22 @@ use super::{files, ssh, upgrade};
 use crate::error::{Error, FieldError};
 use crate::runtime::Home;
 
-/// How long an unused connection is kept, and how many. Proxies and firewalls forget them sooner or later; one behind ssh
-/// is a process.
+/// How long an unused connection is kept, and how many are. Proxies and firewalls forget idle connections, and each
+/// connection through ssh is a process.
 const KEEP_FOR: Duration = Duration::from_secs(30);
 const KEEP: usize = 16;
 
-/// After this long of silence the kernel asks whether the other end is still there.
+/// How long a connection is silent before the kernel probes the other end.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Bollard's own deadline for the head of a response. Every call here has one of ours, which is shorter.
+/// Bollard's own deadline for the head of a response. Every call of the library has its own deadline, which is shorter.
 const RESPONSE_TIMEOUT: u64 = 120;
 
-/// A client of the engine there; nothing is sent yet. `named_by` is the setting that errors about it name. Its requests are
-/// in the version of the API that is agreed on.
+/// Makes a client of the engine at this endpoint; sends nothing yet. `named_by` is the setting that errors name. The
+/// requests use the negotiated version of the API.
 ///
-/// Bollard's own transports open a connection for each request, without TCP_NODELAY under TLS; so it is given another.
+/// Bollard's own transports open a connection for each request, and set no TCP_NODELAY under TLS; so the client gets another
+/// transport.
 pub(super) async fn client(
     endpoint: &Endpoint,
     named_by: &str,
@@ -61,14 +62,14 @@ pub(super) async fn client(
     if let Some(problem) = endpoint.problem() {
         return Err(bad(problem));
     }
-    // It reads the files of TLS.
+    // Making a connector reads the files of TLS.
     let route = files::off_the_runtime({
         let endpoint = endpoint.clone();
         move || Route::to(&endpoint)
     });
     let route = route.await.map_err(|error| bad(error.to_string()))?;
     let connector = Connector(Arc::new(route.map_err(bad)?));
-    // The name in each request's Host header, and what a TCP connector connects to.
+    // The name in each request's Host header, and the address of a TCP connector.
     let host = endpoint.authority().unwrap_or_else(|| "localhost".to_owned());
 
     let mut settings = Client::builder(OnHome(runtime.clone()));
@@ -85,13 +86,13 @@ pub(super) async fn client(
         let (kept, fresh, agreed) = (kept.clone(), fresh.clone(), agreed.clone());
         let request = async move {
             let granted = Granted::to(&request);
-            // The request as it is before it says its version.
+            // A copy of the request without its version.
             let mut spare = copy(&mut request);
             loop {
                 let mut spoken = agreed.put_into(&mut request);
                 let answer = match kept.request(request).await {
-                    // A kept connection that ended just now, with the engine or a proxy before it. hyper itself tries again
-                    // only if it had not begun to send.
+                    // A kept connection ended just now, with the engine or a proxy in front of it. hyper itself retries only
+                    // if it had not begun to send.
                     Err(error) if !error.is_connect() => {
                         agreed.note_change();
                         let again = spare.as_mut().filter(|spare| is_repeatable(spare)).and_then(copy);
@@ -115,19 +116,19 @@ pub(super) async fn client(
                 let failure = failure(answer).await;
                 match spare.take() {
                     _ if !is_of_version(&failure) => return Err(failure),
-                    // An older engine ignores in silence what it does not know: what is sent must be looked at again.
+                    // An older engine silently ignores fields that it does not know: the request must be checked again.
                     Some(again) if spoken < Some(version) || is_empty(&again) => request = again,
                     _ => return Err(BollardError::from(io::Error::other(Replaced))),
                 }
             }
         };
-        // A connection lives in the runtime it is made in. The task that gives it back runs there: a request that is sent
-        // from another thread would mostly find it not back yet, and open another.
+        // A connection lives in the runtime that opened it. The task that returns it to the pool runs there: a request sent
+        // from another thread would mostly come too early, and open another connection.
         let request = AbortOnDropHandle::new(runtime.spawn(request));
         async move {
             let answer = request.await;
             let mut answer = answer.unwrap_or_else(|lost| Err(BollardError::from(std::io::Error::other(lost))))?;
-            // In the task of the caller, who has said where the connection goes.
+            // Polled in the task of the caller, who has chosen the place of the connection.
             upgrade::take(&mut answer);
             Ok(answer)
         }
@@ -141,22 +142,22 @@ pub(super) async fn client(
     .map_err(|error| bad(error.to_string()))
 }
 
-/// The engine has been replaced by one that speaks another version of the API, and has not done what it was asked. The next
-/// request is in a version that it takes.
+/// Reports that the engine was replaced by one of another version, which had no effect. The next request uses a version that
+/// the new engine accepts.
 #[derive(Debug)]
 struct Replaced;
 
 impl fmt::Display for Replaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the engine was replaced by one that speaks another version of its API, which is spoken from now on",
+            "the engine was replaced by one that speaks another version of its API; later requests use that version",
         )
     }
 }
 
 impl StdError for Replaced {}
 
-/// Whether an error is that the engine was replaced, and has done nothing.
+/// Returns whether an error says that the engine was replaced, and the request had no effect.
 pub(super) fn is_replaced(error: &BollardError) -> bool {
     let BollardError::IOError { err } = error else {
         return false;
@@ -164,15 +165,15 @@ pub(super) fn is_replaced(error: &BollardError) -> bool {
     err.get_ref().is_some_and(|wrapped| wrapped.is::<Replaced>())
 }
 
-/// How much of an answer that says what failed is read, in bytes: less than [a line may have](super::budget).
+/// How many bytes of an answer about a failure are read: less than [the budget of a line](super::budget).
 const MAX_FAILURE: usize = 256 << 10;
 
-/// What bollard takes for an answer that says what failed.
+/// Returns whether bollard takes this answer as one about a failure.
 fn is_failure(status: StatusCode) -> bool {
     !status.is_success() && status != StatusCode::NOT_MODIFIED && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Reads an answer that says what failed, as bollard does, but no more of it than anybody looks at.
+/// Reads an answer about a failure, as bollard does, up to a limit.
 async fn failure(answer: Response<Incoming>) -> BollardError {
     let status_code = answer.status().as_u16();
     let mut body = answer.into_body();
@@ -183,7 +184,7 @@ async fn failure(answer: Response<Incoming>) -> BollardError {
                 if let Ok(data) = frame.into_data() {
                     read.extend_from_slice(&data[..data.len().min(MAX_FAILURE - read.len())]);
                 }
-                // The connection ends with the rest of it.
+                // The connection ends with the unread rest.
                 if read.len() == MAX_FAILURE {
                     break;
                 }
@@ -193,7 +194,7 @@ async fn failure(answer: Response<Incoming>) -> BollardError {
         }
     }
     let message = message_in(&read).or_else(|| {
-        // What is cut within its words is made whole: within an escape, too, of which two may belong together.
+        // Truncated JSON is closed. A cut may be inside an escape, too, and two escapes may belong together.
         let whole = |less| {
             let mut whole = read[..read.len().checked_sub(less)?].to_vec();
             whole.extend_from_slice(b"\"}");
@@ -206,7 +207,7 @@ async fn failure(answer: Response<Incoming>) -> BollardError {
     BollardError::DockerResponseServerError { status_code, message }
 }
 
-/// The longest of JSON's escapes: two of six bytes for one character.
+/// The longest escape of JSON: two of six bytes for one character.
 const LONGEST_ESCAPE: usize = 12;
 
 fn message_in(json: &[u8]) -> Option<String> {
@@ -216,7 +217,7 @@ fn message_in(json: &[u8]) -> Option<String> {
     }
 }
 
-/// Whether a request was refused for its version alone.
+/// Returns whether an engine refused a request for its version alone.
 fn is_of_version(failure: &BollardError) -> bool {
     matches!(failure, BollardError::DockerResponseServerError { message, .. } if versions::is_refusal(message))
 }
@@ -225,12 +226,12 @@ fn is_empty(request: &BollardRequest) -> bool {
     request.body().size_hint().exact() == Some(0)
 }
 
-/// The same request, unless what is sent with it is made while it is sent.
+/// Copies a request, unless its body is a stream that is produced while it is sent.
 fn copy(request: &mut BollardRequest) -> Option<BollardRequest> {
     let size = request.body().size_hint().exact()?;
     let mut data = Bytes::new();
     if size != 0 {
-        // What has a size is there as a whole, and is put back.
+        // A body with a size is buffered, and is put back.
         let body = request.body_mut();
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).now_or_never()??;
         data = frame.ok()?.into_data().ok()?;
@@ -243,13 +244,14 @@ fn copy(request: &mut BollardRequest) -> Option<BollardRequest> {
     Some(copy)
 }
 
-/// Returns whether doing a request twice is the same as doing it once (RFC 9110, 9.2.2), with nothing to be sent with it.
+/// Returns whether a request is idempotent (RFC 9110, 9.2.2) and has no body.
 fn is_repeatable(request: &BollardRequest) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE) && is_empty(request)
 }
 
-/// Registry credentials are in a header in base64, of which bollard uses the plain alphabet and the engine reads the one
-/// for URLs: some passwords (those with `~`, `?` or `>` in certain places) would not arrive, and the pull go on without.
+/// Rewrites the header with the registry credentials, in base64. bollard uses the plain alphabet, and the engine decodes the
+/// one for URLs: without this, some passwords (those with `~`, `?` or `>` in certain places) would be lost, and the pull
+/// would go on without a login.
 fn encode_as_engines_read(request: &mut BollardRequest) {
     if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
         let encoded = value.as_bytes().iter().map(|byte| match byte {
@@ -264,7 +266,7 @@ fn encode_as_engines_read(request: &mut BollardRequest) {
     }
 }
 
-/// Has hyper's tasks, which move what comes and goes over the connections, spawned on the library's own runtime.
+/// Spawns hyper's tasks, which move data over the connections, on the library's own runtime.
 #[derive(Clone)]
 struct OnHome(Home);
 
@@ -306,7 +308,8 @@ impl Route {
                 Self::Tls(tcp(), Tls::new(&authority, certificates)?)
             }
             Kind::Ssh(destination) => Self::Ssh(ssh::Tunnel::to(destination)?),
-            // Those of another system or without their feature have a problem, and do not come here.
+            // An endpoint of another system, or without its feature, has a [`problem`](Endpoint::problem), and does not come
+            // here.
             #[allow(unreachable_patterns)]
             _ => return Err("cannot be used in this build".to_owned()),
         })
@@ -328,7 +331,7 @@ impl Route {
 
 fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
-    // Else a request in two packets waits for the acknowledgement of the first, which comes after 40 ms.
+    // Otherwise a request in two packets waits for the acknowledgement of the first, up to 40 ms.
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(TCP_KEEPALIVE));
     tcp
@@ -341,7 +344,8 @@ async fn dial(tcp: &HttpConnector, uri: Uri) -> io::Result<TcpStream> {
     Ok(stream.into_inner())
 }
 
-/// Connects to a Unix socket. The kernel says of a file or folder in its place no more than "connection refused".
+/// Connects to a Unix socket. For another kind of file the kernel only reports "connection refused", so the error names the
+/// real problem.
 #[cfg(unix)]
 async fn dial_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
     use std::os::unix::fs::FileTypeExt;
@@ -360,7 +364,7 @@ async fn dial_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream>
 
 #[cfg(windows)]
 async fn open_pipe(path: &std::path::Path) -> io::Result<tokio::net::windows::named_pipe::NamedPipeClient> {
-    /// Windows' word for a pipe all of whose instances are taken at the moment.
+    /// Windows' error for a pipe whose instances are all in use.
     const PIPE_BUSY: i32 = 231;
     loop {
         match tokio::net::windows::named_pipe::ClientOptions::new().open(path) {
@@ -407,7 +411,7 @@ impl Wire {
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        // In the extensions of each answer that comes over it.
+        // Added to the extensions of each answer that arrives over this connection.
         Connected::new().extra(self.meter.clone())
     }
 }

@@ -1,11 +1,11 @@
-//! The version of the API that is spoken with an engine.
+//! The negotiated version of the engine's API.
 //!
-//! It stands at the beginning of each request's path. Without it an engine would speak its newest one, in which the same
-//! call may mean another thing. bollard 0.21 sends no version: it joins the path of a call to a base that has one, which
-//! takes the version away. So [the transport](super::transport) puts it there.
+//! The version is the first part of each request's path. Without it an engine uses its newest version, in which the same
+//! call may have another meaning. bollard 0.21 sends no version: it joins the path of a call to a base that has one, which
+//! removes the version. So [the transport](super::transport) adds it.
 //!
-//! An engine ignores in silence what it does not know, and what is newer than the version that is spoken. What was asked
-//! for and needs a newer one is therefore refused before: see [`unknown`].
+//! An engine silently ignores fields that are newer than the version of the request. Settings that need a newer version are
+//! therefore refused in advance: see [`unknown`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,15 +20,15 @@ use serde_json::Value;
 
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// A version of the API.
+/// Holds a version of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(u16, u16);
 
-/// The oldest one that has all that every container of this library is made with: `AutoRemove`, `Init`, `Mounts` and
-/// `NanoCpus`. Docker speaks it since 1.13.
+/// The oldest supported version: the first that has all fields of every container that this library creates (`AutoRemove`,
+/// `Init`, `Mounts` and `NanoCpus`). Docker 1.13 introduced it.
 const OLDEST: Version = Version(1, 25);
 
-/// What a field of the create call is, and the version that brought it. By the history of versions in Docker's
+/// The fields of the create call, each with the version that introduced it, by the version history in Docker's
 /// documentation. `*` stands for each item of a list, or each value of a map.
 const FIELDS: [(&str, Version); 13] = [
     ("HostConfig/DeviceRequests", Version(1, 40)),
@@ -46,20 +46,20 @@ const FIELDS: [(&str, Version); 13] = [
     ("NetworkingConfig/EndpointsConfig/*/GwPriority", Version(1, 48)),
 ];
 
-/// Since when the create call takes a platform; before that it would be ignored.
+/// The first version whose create call has a platform; older ones ignore it.
 pub(super) const PLATFORM: Version = Version(1, 41);
 
-/// Since when an image is described for a platform: Docker 28.1.
+/// The first version that describes an image for a platform: Docker 28.1.
 pub(super) const IMAGE_PLATFORM: Version = Version(1, 49);
 
-/// Since when a command has a directory.
+/// The first version whose commands have a directory.
 pub(super) const EXEC_DIRECTORY: Version = Version(1, 35);
 
-/// Since when a command can be given the size of its terminal.
+/// The first version whose commands have the size of their terminal.
 pub(super) const EXEC_SIZE: Version = Version(1, 42);
 
 impl Version {
-    /// What bollard knows.
+    /// The newest version that bollard supports.
     fn newest() -> Self {
         let known = API_DEFAULT_VERSION;
         let part = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
@@ -86,16 +86,16 @@ impl FromStr for Version {
     }
 }
 
-/// The version that is spoken over a connection; shared by its clones. None at first: without a version an engine answers
-/// in whatever it speaks, which for the question after its versions is right.
+/// Holds the negotiated version of a connection; all clones share it. There is none at first: a request without a version
+/// gets an answer from any engine, as the query for its versions needs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Agreed(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Both parts; 0 for none.
+    /// Both parts of the version; 0 for none.
     version: AtomicU32,
-    /// How often another engine may have come to be there.
+    /// How often another engine may have taken the place of this one.
     changes: AtomicU64,
 }
 
@@ -112,7 +112,7 @@ impl Agreed {
         self.0.version.store(both, Ordering::Relaxed);
     }
 
-    /// Has a request say which version it is in. Gives that version.
+    /// Adds the version to a request, and returns it.
     pub(super) fn put_into<T>(&self, request: &mut Request<T>) -> Option<Version> {
         let version = self.get()?;
         let mut parts = request.uri().clone().into_parts();
@@ -122,8 +122,8 @@ impl Agreed {
         Some(version)
     }
 
-    /// Agrees anew where the engine has been replaced by one that does not speak this version any more, or not yet: its
-    /// answers say which version it does speak. Returns that, where it is another. That request has failed.
+    /// Negotiates again if the engine has been replaced by one that does not support this version: the heads of its answers
+    /// contain its version. Returns the new version, if it differs; the request has failed then.
     pub(super) fn heed<T>(&self, spoken: Option<Version>, answer: &Response<T>) -> Option<Version> {
         if answer.status() != StatusCode::BAD_REQUEST || spoken.is_none() {
             return None;
@@ -133,30 +133,30 @@ impl Agreed {
         if version < OLDEST || Some(version) == spoken {
             return None;
         }
-        tracing::warn!(%version, "the engine speaks another version of its API than it did");
+        tracing::warn!(%version, "the version of the engine's API has changed");
         self.set(version);
         self.note_change();
         Some(version)
     }
 
-    /// Notes that another engine may be there from now on: this one could not be reached, or has broken a connection, or speaks
-    /// another version.
+    /// Notes that another engine may have taken the place of this one: this one could not be reached, has broken a
+    /// connection, or speaks another version.
     pub(super) fn note_change(&self) {
         self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how often another engine may have come to be there.
+    /// Returns how often another engine may have taken the place of this one.
     pub(super) fn changes(&self) -> u64 {
         self.0.changes.load(Ordering::Relaxed)
     }
 }
 
-/// Whether an engine refuses a request for the version that it is in, without having looked at the rest of it.
+/// Returns whether an engine refuses a request for its version, before it has looked at the rest.
 pub(super) fn is_refusal(message: &str) -> bool {
     message.contains("client version") && ["is too old", "is too new"].iter().any(|words| message.contains(words))
 }
 
-/// The version to speak with an engine that says this of itself: the newest that both know.
+/// Returns the newest version that both sides support, from the engine's report.
 pub(super) fn agree(said: &SystemVersion) -> Result<Version, EngineError> {
     let told = said.api_version.as_deref().unwrap_or_default();
     let Ok(newest) = told.parse::<Version>() else {
@@ -166,11 +166,11 @@ pub(super) fn agree(said: &SystemVersion) -> Result<Version, EngineError> {
     let unsupported = |words| Err(EngineError::new(EngineErrorKind::Unsupported, words));
     if newest < OLDEST {
         return unsupported(format!(
-            "the engine is too old: it speaks version {newest} of its API at most, and {OLDEST} is needed at least (Docker 1.13)"
+            "the engine is too old: it speaks version {newest} of its API at most, but {OLDEST} is needed at least (Docker 1.13)"
         ));
     }
     let version = newest.min(Version::newest());
-    // One that does not say it, or says nonsense, will refuse what it does not take.
+    // An engine that reports no oldest version, or an invalid one, refuses a version that it does not support.
     let oldest = said
         .min_api_version
         .as_deref()
@@ -184,7 +184,7 @@ pub(super) fn agree(said: &SystemVersion) -> Result<Version, EngineError> {
     Ok(version)
 }
 
-/// What of a create call an engine that speaks this version would ignore, each in words.
+/// Returns the fields of a create call that an engine of this version would ignore, each in words.
 pub(super) fn unknown(body: &ContainerCreateBody, version: Version) -> Vec<String> {
     let body = serde_json::to_value(body).unwrap_or_default();
     let is_unknown = |(field, since): &&(&str, Version)| *since > version && is_set(&body, field);
@@ -194,7 +194,7 @@ pub(super) fn unknown(body: &ContainerCreateBody, version: Version) -> Vec<Strin
         .collect()
 }
 
-/// Whether something is there that is not what is there when nothing is asked for.
+/// Returns whether a value differs from the one of a field that is not set.
 fn is_set(value: &Value, path: &str) -> bool {
     let Some((first, rest)) = path.split_once('/').or((!path.is_empty()).then_some((path, ""))) else {
         return match value {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_that_both_know_is_agreed_on() {
+    fn the_newest_common_version_is_negotiated() {
         for minor in 25..=60 {
             let version = agree(&said(Some(&format!("1.{minor}")), Some("1.24"))).unwrap();
             assert_eq!(version, Version(1, minor).min(Version::newest()));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_without_a_common_version_is_refused_in_words() {
+    fn an_engine_without_a_common_version_is_refused_with_a_reason() {
         let kind_and_words = |newest, oldest| {
             let error = agree(&said(newest, oldest)).unwrap_err();
             (error.kind(), error.to_string())
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_engine_would_ignore_is_named() {
+    fn fields_that_an_older_engine_would_ignore_are_named() {
         let mount = Mount {
             bind_options: Some(MountBindOptions {
                 non_recursive: Some(true),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_its_version_once_there_is_one() {
+    fn a_request_contains_the_version_once_negotiated() {
         let agreed = Agreed::default();
         let path = |agreed: &Agreed| {
             let mut request = Request::get("http://localhost/images/a%2Fb/json?x=/v1.2")
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_was_replaced_is_agreed_with_anew() {
+    fn the_version_is_negotiated_again_with_a_replaced_engine() {
         let answer = |status: u16, told: &str| {
             Response::builder()
                 .status(status)

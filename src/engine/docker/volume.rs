@@ -1,4 +1,4 @@
-//! Volumes with programs in them, for an engine that does not see this machine's files.
+//! Volumes with programs, for an engine that does not see this machine's files.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,14 +17,14 @@ use crate::engine::{EngineError, EngineErrorKind, Lifecycle, Plan, ProgramVolume
 use crate::values::labels;
 use crate::values::owner::Owner;
 
-/// How long a volume may still count as being used by a container that is just leaving, and the pause between two looks.
+/// How long a volume may still count as used by a container that is just leaving, and the pause between two attempts.
 const LEAVING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Where a volume is mounted while it is filled.
+/// The path of a volume in the container that fills it.
 const FILLED_AT: &str = "/.dockerpool";
 
-/// The volumes that were asked for, by name: whether each was filled, as far as is known. Locked by the task that fills it.
+/// The requested volumes, by name, and whether each is known to be filled. Locked by the task that fills it.
 #[derive(Debug, Default)]
 pub(super) struct Filled(Mutex<HashMap<String, Arc<tokio::sync::Mutex<bool>>>>);
 
@@ -38,8 +38,8 @@ impl Filled {
     }
 }
 
-/// Makes sure that the plan's volumes are there, with their programs in them. Asked before every creation of a container too,
-/// since anybody may prune volumes that are in no container, and the engine then makes an empty one.
+/// Makes sure that the plan's volumes exist, with their programs. Called before every creation of a container too, because
+/// anyone may prune unused volumes, and the engine would then create an empty one.
 pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
     for volume in plan.volumes() {
         let filled = engine.shared.volumes.of(volume);
@@ -53,7 +53,7 @@ pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<(), Eng
             labels: Some(own_labels(plan)),
             ..Default::default()
         };
-        // One of that name that is there is success.
+        // An existing volume of that name is a success.
         engine
             .docker
             .create_volume(request)
@@ -65,7 +65,7 @@ pub(super) async fn ensure(engine: &DockerEngine, plan: &Plan) -> Result<(), Eng
     Ok(())
 }
 
-/// Removes the plan's volumes. Fails with [`EngineErrorKind::Conflict`] where one is still in use after [`LEAVING`].
+/// Removes the plan's volumes. Fails with [`EngineErrorKind::Conflict`] if one is still in use after [`LEAVING`].
 pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
     for volume in plan.volumes() {
         engine.remove(&filler(volume)).await?;
@@ -83,7 +83,7 @@ pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), En
     Ok(())
 }
 
-/// Removes the volumes that dead owners of pools of this plan's name have left, and what still uses them.
+/// Removes the volumes of dead owners of pools of this plan's name, and the containers that still use them.
 pub(super) async fn sweep(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
     let of_pool: Vec<_> = [labels::MANAGED_BY, labels::POOL]
         .into_iter()
@@ -99,7 +99,7 @@ pub(super) async fn sweep(engine: &DockerEngine, plan: &Plan) -> Result<(), Engi
         .await
         .map_err(|error| engine_error("the engine did not list volumes", error))?;
     for volume in found.volumes.into_iter().flatten() {
-        // Podman gives those too that have only one of the labels.
+        // Podman also returns volumes that carry only one of the labels.
         let is_of_pool = of_pool
             .iter()
             .all(|(name, value)| volume.labels.get(*name) == Some(*value));
@@ -111,7 +111,7 @@ pub(super) async fn sweep(engine: &DockerEngine, plan: &Plan) -> Result<(), Engi
             continue;
         }
         let name = checked(volume.name)?;
-        // Its owner made these, too.
+        // The same dead owner created these containers.
         let own = [labels::MANAGED_BY, labels::POOL, labels::OWNER];
         let own = own
             .into_iter()
@@ -125,7 +125,7 @@ pub(super) async fn sweep(engine: &DockerEngine, plan: &Plan) -> Result<(), Engi
     Ok(())
 }
 
-/// Returns the labels that tell whose a volume is.
+/// Returns the labels that identify a volume's owner.
 fn own_labels(plan: &Plan) -> HashMap<String, String> {
     let labels = plan.own_labels();
     labels
@@ -143,19 +143,19 @@ async fn is_there(engine: &DockerEngine, volume: &ProgramVolume) -> Result<bool,
     }
 }
 
-/// Returns the name of the container through which a volume is filled.
+/// Returns the name of the container that fills a volume.
 fn filler(volume: &ProgramVolume) -> String {
     format!("{}-filler", volume.name)
 }
 
-/// Puts the program in, through a container that is never started.
+/// Copies the program into the volume, through a container that is never started.
 async fn fill(engine: &DockerEngine, plan: &Plan, volume: &ProgramVolume) -> Result<(), EngineError> {
     let name = filler(volume);
-    // Of a call that was given up.
+    // A leftover of an abandoned call.
     engine.remove(&name).await?;
     let body = ContainerCreateBody {
         image: Some(plan.image.name.clone()),
-        // It must have one, whatever the image says.
+        // A container needs a command, whatever the image has.
         entrypoint: Some(vec![volume.file.clone()]),
         labels: Some(own_labels(plan)),
         host_config: Some(HostConfig {
@@ -190,7 +190,7 @@ async fn fill(engine: &DockerEngine, plan: &Plan, volume: &ProgramVolume) -> Res
     filled.and(removed)
 }
 
-/// Archives the program as a file that every user can run, in a tar.
+/// Packs the program into a tar, as a file that every user can execute.
 fn archive(name: &str, program: &[u8]) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_gnu();
     header.set_size(program.len() as u64);
@@ -200,7 +200,7 @@ fn archive(name: &str, program: &[u8]) -> io::Result<Vec<u8>> {
     archive.into_inner()
 }
 
-/// Returns the containers that a volume is mounted in, in any state, and that carry these labels by the engine's answer.
+/// Returns the containers that mount a volume, in any state, and that carry these labels in the engine's answer.
 async fn users(engine: &DockerEngine, volume: &str, selector: &Selector) -> Result<Vec<String>, EngineError> {
     let options = query::ListContainersOptions {
         all: true,
@@ -225,7 +225,7 @@ async fn users(engine: &DockerEngine, volume: &str, selector: &Selector) -> Resu
         .collect()
 }
 
-/// Whether this volume is among its mounts, as far as the answer tells.
+/// Returns whether the answer lists this volume among the container's mounts.
 fn mounts(container: &ContainerSummary, volume: &str) -> bool {
     let mut mounts = container.mounts.iter().flatten();
     container.mounts.is_none() || mounts.any(|mount| mount.name.as_deref().is_none_or(|name| name == volume))

@@ -1,46 +1,47 @@
-//! What engines and runtimes say when they have not begun a command: one table of their words.
+//! One table of the words of engines and runtimes about a command that did not start.
 //!
-//! Collected from the sources of Moby, containerd, Podman, runc, crun, youki and gVisor (`runsc`), and from what real ones said.
+//! Collected from the sources of Moby, containerd, Podman, runc, crun, youki and gVisor (`runsc`), and from the words of
+//! real ones.
 
 use std::borrow::Cow;
 
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::values::text;
 
-/// What is looked at of an engine's words, in bytes: the beginning and the end. Each is matched with all phrases, so that words
-/// without end would hold up the thread that everybody shares. A path has at most 4 KiB, and may be escaped.
+/// How much of an engine's words is searched, in bytes, at the beginning and at the end. All phrases are matched, so endless
+/// words would block the library's only thread. A path has at most 4 KiB, and may be escaped.
 const LONGEST: usize = 32 << 10;
 
-/// Returns what is looked at of an engine's words: all of them, unless they are longer than any engine's.
+/// Returns the searched part of an engine's words: all of them, unless they are longer than any engine's.
 pub(super) fn shortened(words: &str) -> Cow<'_, str> {
     text::shorten(words, LONGEST)
 }
 
-/// Why a command was not begun.
+/// Names the reason why a command did not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// The program: always brought along by the command.
+    /// The program, which every command names itself.
     Program,
-    /// The working directory: the command's own matter where it names one.
+    /// The working directory: to blame on the command only if the command names one.
     Directory,
-    /// The user or a group: the command's own matter where it names one.
+    /// The user or a group: to blame on the command only if the command names one.
     User,
     /// The container has ended, is paused, or is being removed.
     Container,
-    /// The container has no processes, descriptors or memory left for another command.
+    /// The container has no processes, file descriptors or memory left for another command.
     Exhausted,
-    /// The runtime lost the process that it had begun: the container has ended meanwhile, or it has no processes left. The words
-    /// do not tell which.
+    /// The runtime lost the process that it had started: either the container has ended meanwhile, or it has no processes
+    /// left. The words do not tell which.
     Lost,
-    /// A matter of the container or the engine that would befall any command.
+    /// A fault of the container or the engine that would affect any command.
     AnyCommand,
 }
 
-/// A phrase, in lower case: what else must follow it, if anything, where it was seen, and what it means.
+/// Holds a phrase, in lower case; another phrase that must follow it, if any; the source of the words; and their meaning.
 struct Row {
     phrase: &'static str,
     then: &'static str,
-    /// For whoever reads the table.
+    /// For readers of the table only.
     #[allow(dead_code)]
     seen_at: &'static str,
     why: Why,
@@ -64,8 +65,8 @@ const fn pair(phrase: &'static str, then: &'static str, seen_at: &'static str, w
     }
 }
 
-/// The row whose phrase stands first in the words counts, and of several there the longest: what a command names itself stands
-/// after the phrase that introduces it, and can so not pass for another one.
+/// The row whose phrase occurs first in the words wins; of several at one place, the longest. A name chosen by the command
+/// comes after the phrase that introduces it, and so cannot pass for another one.
 const TABLE: &[Row] = &[
     // The program.
     row("exec: \"", "runc", Why::Program),
@@ -122,7 +123,7 @@ const TABLE: &[Row] = &[
     row("cwd \"", "runsc", Why::Directory),
     row("cwd property must ", "runc", Why::Directory),
     row("working directory \"", "runsc", Why::Directory),
-    // The user. Where what lists the users cannot be read, no other command could be begun either.
+    // The user. If the file of users cannot be read, no other command could start either.
     pair("unable to find user", "no matching entries", "Moby, Podman", Why::User),
     pair("unable to find group", "no matching entries", "Moby, Podman", Why::User),
     row("unable to find user", "Moby: its file cannot be read", Why::AnyCommand),
@@ -160,7 +161,7 @@ const TABLE: &[Row] = &[
     row("no running task found", "containerd", Why::Container),
     row("namespace path: ", "runc", Why::Container),
     row("lstat /proc/", "runc", Why::Container),
-    // Not enough of something.
+    // A resource has run out.
     row(
         "resource temporarily unavailable",
         "any: the limit of processes",
@@ -174,7 +175,7 @@ const TABLE: &[Row] = &[
     row("out of memory", "any", Why::Exhausted),
     row("possibly oom-killed", "runc", Why::Exhausted),
     row("too many open files", "any", Why::Exhausted),
-    // A process that was lost.
+    // A lost process.
     row(
         "procready not received",
         "runc: the limit of processes, or killed",
@@ -227,7 +228,7 @@ const TABLE: &[Row] = &[
     row("process already finished", "containerd", Why::Lost),
     row("no logs from conmon", "Podman", Why::Lost),
     row("connection reset by peer", "Podman", Why::Lost),
-    // The rest of the container.
+    // Other faults of the container.
     row("open `/dev/ptmx`", "crun: no terminal", Why::AnyCommand),
     row("open `/dev/pts/", "crun: no terminal", Why::AnyCommand),
     row("open `/dev/null`", "crun", Why::AnyCommand),
@@ -243,10 +244,10 @@ const TABLE: &[Row] = &[
     row("no space left on device", "any", Why::AnyCommand),
 ];
 
-/// Stands before many of `runc`'s words, and says nothing.
+/// Prefixes of many of `runc`'s words, without a meaning.
 const ABOUT_ALL: [&str; 2] = ["unable to start container process", "starting container process"];
 
-/// Returns the row that counts for these words, which are in lower case.
+/// Returns the row that wins for these words, which are in lower case.
 fn first_row(words: &str) -> Option<&'static Row> {
     let place = |row: &Row| {
         let at = words.find(row.phrase)?;
@@ -257,7 +258,7 @@ fn first_row(words: &str) -> Option<&'static Row> {
     first.map(|(_, row)| row)
 }
 
-/// The part of the words that is looked at, in lower case, without what says nothing.
+/// Returns the searched part of the words, in lower case, without the meaningless prefixes.
 fn looked_at(words: &str) -> String {
     let mut words = shortened(words).to_ascii_lowercase();
     for about_all in ABOUT_ALL {
@@ -266,10 +267,10 @@ fn looked_at(words: &str) -> String {
     words
 }
 
-/// Returns why a command was not begun, by the words about it. `None` for words that are in no row.
+/// Returns why a command did not start, by the words about it. `None`: no row matches.
 pub(super) fn why(words: &str) -> Option<Why> {
     let words = looked_at(words);
-    // Some say first what was lost, and then for want of what.
+    // Some words name the loss first, and the missing resource later.
     let is_exhausted = || {
         TABLE
             .iter()
@@ -281,8 +282,8 @@ pub(super) fn why(words: &str) -> Option<Why> {
     }
 }
 
-/// Rows of the same kind for what a whole answer says, where the place of a phrase says nothing: that a program could not be
-/// started, also that of a container.
+/// Rows for a whole answer, in which the place of a phrase does not matter: a program, also that of a container, could not
+/// be started.
 const STARTS: &[Row] = &[
     row("executable file not found", "Moby, Podman", Why::Program),
     row("oci runtime exec failed", "Moby, containerd", Why::Program),
@@ -308,7 +309,7 @@ const STARTS: &[Row] = &[
     row("unable to find group", "Moby, Podman", Why::User),
 ];
 
-/// How runtimes' words on the start of a container begin, wherever that is in an answer.
+/// The beginnings of runtimes' words on the start of a container, anywhere in an answer.
 const OF_A_START: &[(&str, &str)] = &[
     ("oci runtime create failed", "Moby, containerd"),
     ("failed to create task for container", "Moby"),
@@ -316,11 +317,10 @@ const OF_A_START: &[(&str, &str)] = &[
     ("runc: ", "Podman"),
 ];
 
-/// Phrases about the program of an exec that stand before much else where a container is started: `crun` opens many files then.
+/// Phrases about the program of an exec that mean something else when a container starts: `crun` opens many files then.
 const OF_EXEC_ONLY: &[&str] = &["open `"];
 
-/// Returns whether an answer says that a program could not be started for what it is, in a container that is being started or in
-/// one that runs.
+/// Returns whether an answer says that the program itself is the reason for a failed start, of a container or of a command.
 pub(super) fn cannot_start(words: &str) -> bool {
     let lower = shortened(words).to_ascii_lowercase();
     let fits = |row: &Row| {
@@ -333,25 +333,25 @@ pub(super) fn cannot_start(words: &str) -> bool {
     STARTS.iter().any(fits) || (is_of_start && first_row(&looked_at(words)).is_some_and(is_of_program))
 }
 
-/// The longest words that are an engine's though they are in no row.
+/// The maximum length of engine words that no row matches.
 const LONGEST_UNKNOWN: usize = 16 << 10;
 
-/// Returns whether text that came as the output of a command, of which the engine says that it was never begun, can be the
-/// engine's words on it: words of a row, or one line. Engines make mistakes, and what is no text, or many lines, is a program's.
+/// Returns whether output of a command that, by the engine, never started can be the engine's words: words of a row, or one
+/// line. Engines make mistakes: output that is not text, or has many lines, is a program's.
 pub(super) fn may_be_words(said: &[u8]) -> bool {
     let said = said.trim_ascii_end();
     let first = said.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    // Some of `crun`'s are on two lines, and a name may have many.
+    // Some words of `crun` have two lines, and a name may have many.
     if why(&String::from_utf8_lossy(first)).is_some() {
         return true;
     }
-    // The rest of a character may still be to come.
+    // The rest of a character may still follow.
     let is_text =
         std::str::from_utf8(said).map_or_else(|error| error.error_len().is_none(), |text| !text.contains('\0'));
     is_text && first.len() == said.len() && said.len() <= LONGEST_UNKNOWN
 }
 
-/// What a command names itself, and may name wrong, beside its program.
+/// Holds whether the command names a directory and a user, which may be wrong.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Named {
     pub(super) directory: bool,
@@ -359,7 +359,7 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// Returns the error that a command was not begun, for this reason.
+    /// Returns the error of a command that did not start for this reason.
     pub(super) fn error(self, why: Option<Why>, words: impl Into<String>) -> EngineError {
         let kind = match why {
             Some(Why::Exhausted) => EngineErrorKind::Exhausted,
@@ -371,7 +371,7 @@ impl Named {
             Some(Why::Directory) if self.directory => error,
             Some(Why::User) if self.user => error,
             Some(Why::Directory | Why::User | Why::AnyCommand) => error.of_any_command(),
-            // Its state has changed since the command was created, and an inspect may not show it yet.
+            // The container's state has changed since the command was created, and an inspect may not show that yet.
             Some(Why::Container) => error.of_container(),
             Some(Why::Lost) | None => error.unexplained(),
         }
@@ -383,9 +383,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_engines_were_heard_to_say_is_understood() {
+    fn observed_words_have_their_reasons() {
         let heard = [
-            // Docker 20.10 and 28 with runc.
+            // Words of Docker 20.10 and 28 with runc.
             (
                 r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "no": executable file not found in $PATH: unknown"#,
                 Why::Program,
@@ -423,7 +423,7 @@ mod tests {
                 "OCI runtime exec failed: exec failed: unable to start container process: unable to create new parent process: namespace path: lstat /proc/7/ns/ipc: no such file or directory",
                 Why::Container,
             ),
-            // Docker 28 with crun.
+            // Words of Docker 28 with crun.
             (
                 "OCI runtime exec failed: executable file `no` not found in $PATH: No such file or directory",
                 Why::Program,
@@ -454,7 +454,7 @@ mod tests {
                 "OCI runtime exec failed: the container `0123` is not running",
                 Why::Container,
             ),
-            // Podman 5.8 with crun.
+            // Words of Podman 5.8 with crun.
             (
                 "Error: crun: chdir to `/no/such`: No such file or directory: OCI runtime attempted to invoke a command that was not found",
                 Why::Directory,
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_names_itself_does_not_pass_for_the_words_of_a_runtime() {
+    fn names_in_a_command_do_not_pass_for_a_runtimes_words() {
         for row in TABLE {
             let name = format!("{} {}", row.phrase, row.then);
             for (words, expected) in [
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_or_has_many_lines_is_no_engines_words() {
+    fn binary_or_many_lined_output_is_not_an_engines_words() {
         let long_name = format!(
             "OCI runtime exec failed: executable file `{}` not found",
             "a\n".repeat(60_000)
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_of_a_container_fails_by_the_same_rows() {
+    fn the_same_rows_explain_the_start_of_a_container() {
         for words in [
             "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
              unable to start container process: error during container init: exec: \"/x\": is a directory: unknown",
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn of_words_without_end_both_ends_are_looked_at() {
+    fn both_ends_of_endless_words_are_searched() {
         let long = "x ".repeat(5 << 20);
         assert_eq!(why(&long), None);
         assert!(shortened(&long).len() <= LONGEST);
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_or_a_user_is_a_commands_own_matter_where_it_names_one() {
+    fn a_directory_or_user_is_the_commands_fault_only_if_it_names_one() {
         for (own, named) in [
             (
                 true,
