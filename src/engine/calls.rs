@@ -12,7 +12,7 @@ use super::{
 #[cfg(doc)]
 use crate::values::labels;
 
-/// Runs containers for pools. Object-safe: a pool holds an `Arc<dyn Engine>`. The calls are grouped by what a caller needs:
+/// Runs containers for pools. Object-safe: a pool holds an `Arc<dyn Engine>`. The calls are grouped by purpose:
 /// [`Lifecycle`], [`Commands`], [`Observation`], and the [`Parts`] that an engine may lack.
 ///
 /// No method has a default: an engine that wraps another one does not compile before it decides about each method.
@@ -20,8 +20,7 @@ use crate::values::labels;
 /// # Contract
 ///
 /// - Every future may be dropped at any await point. An operation that it had begun may then have happened or not: the
-/// caller
-///   finds out by [`inspect`](Observation::inspect), or undoes the operation by [`remove`](Lifecycle::remove).
+///   caller finds out by [`inspect`](Observation::inspect), or undoes the operation by [`remove`](Lifecycle::remove).
 /// - An engine needs no deadlines: the library puts its own around every call and every read.
 /// - [`remove`](Lifecycle::remove) of a container that does not exist succeeds.
 /// - [`create`](Lifecycle::create) is idempotent by name: an existing container of that name with the plan's labels is a
@@ -137,8 +136,7 @@ pub trait Engine: Lifecycle + Commands + Observation {
     fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>>;
 
     /// Returns the optional parts that this engine has. An engine that wraps another one returns the parts of that one, or
-    /// its own
-    /// in their place.
+    /// its own in their place.
     fn parts(&self) -> Parts<'_>;
 }
 
@@ -154,8 +152,8 @@ pub trait Lifecycle: fmt::Debug + Send + Sync + 'static {
     fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Removes what [`prepare`](Lifecycle::prepare) made for dead owners of this pool name (volumes with programs); see
-    /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. A no-op for an engine whose `prepare` leaves
-    /// nothing.
+    /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. A no-op for an engine whose `prepare`
+    /// leaves nothing.
     fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
 
     /// Creates a container without starting it, and returns its id and the engine's warnings.

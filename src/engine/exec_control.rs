@@ -13,7 +13,7 @@ pub enum StreamEnd {
     /// All of the output has arrived.
     Whole,
     /// All of the output has arrived, unless a slow reader held it up: some time after the end of the command the engine
-    /// drops the output that nobody reads.
+    /// drops output that is not read.
     GivenUp,
     /// Some of the output may be lost.
     Lost,

@@ -404,7 +404,7 @@ impl FakeEngine {
 
 impl Shared {
     fn tell(&self, container: &FakeContainer, kind: EventKind) {
-        // An error only says that nobody subscribes.
+        // An error only means that there is no subscriber.
         let _ = self
             .events
             .send((Event::new(&container.report.id, kind), container.labels.clone()));
@@ -531,7 +531,9 @@ impl Lifecycle for FakeEngine {
                     stream: OutputStream::Stdout,
                     data,
                 }),
-                Err(error) => Err(EngineError::new(EngineErrorKind::Protocol, "the loop broke").with_source(error)),
+                Err(error) => {
+                    Err(EngineError::new(EngineErrorKind::Protocol, "the echo of PID 1 failed").with_source(error))
+                }
             });
             Ok(Attachment {
                 stdin: Box::new(write),

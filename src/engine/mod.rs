@@ -1,7 +1,7 @@
 //! The engines that run containers: the object-safe trait [`Engine`] and its plain types.
 //!
-//! The library ships [`DockerEngine`]; anything that implements [`Engine`] can stand in its place. An engine knows nothing of
-//! pools, guards or typestates: it takes a [`Plan`], names and ids, and answers in the plain types of this module.
+//! The library ships [`DockerEngine`]; anything that implements [`Engine`] can stand in its place. An engine knows nothing
+//! of pools, guards or typestates: it takes a [`Plan`], names and ids, and answers in the plain types of this module.
 
 pub(crate) mod calls;
 mod capabilities;

@@ -37,8 +37,8 @@ pub enum Network {
     Create(NewNetwork),
 }
 
-/// Describes a network that the engine creates if none of its name exists. An existing network is used unchanged, whoever
-/// made it. Made by [`Network::create`].
+/// Describes a network that the engine creates if none of its name exists. An existing network is used unchanged, whichever
+/// program created it. Made by [`Network::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "a network is created for a pool that names it"]
@@ -67,8 +67,8 @@ impl Network {
         Self::Existing(name.into())
     }
 
-    /// Names a network that the engine creates if it is missing; an existing one is used unchanged, whoever made it. If the
-    /// network has been removed by the time a container needs it, the engine creates it again.
+    /// Names a network that the engine creates if it is missing; an existing one is used unchanged, whichever program
+    /// created it. If the network has been removed by the time a container needs it, the engine creates it again.
     pub fn create(name: impl Into<String>) -> NewNetwork {
         NewNetwork {
             name: name.into(),

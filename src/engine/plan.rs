@@ -46,8 +46,8 @@ pub struct Plan {
     pub pid1: Pid1,
     /// File systems that the engine mounts, each on a path of its own.
     pub mounts: Vec<Mount>,
-    /// File systems in memory: the absolute path, and the mount options of `tmpfs(5)`. Where the options do not say otherwise,
-    /// the engine adds `noexec,nosuid,nodev`.
+    /// File systems in memory: the absolute path, and the mount options of `tmpfs(5)`. Where the options do not say
+    /// otherwise, the engine adds `noexec,nosuid,nodev`.
     pub tmpfs: BTreeMap<String, String>,
     /// Environment variables of PID 1 and of commands, beside those of the image. The last value of a name wins.
     pub env: Vec<(String, String)>,

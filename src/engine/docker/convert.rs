@@ -153,8 +153,8 @@ pub(super) fn report_of_summary(found: ContainerSummary) -> Result<ContainerRepo
     Ok(report)
 }
 
-/// Does as [`engine_error`], for a query. A query starts nothing, so that its error is never about a start, whatever its
-/// words.
+/// Translates the failure of a query, like [`engine_error`]. A query starts nothing, so its error is never about a start,
+/// whatever its words.
 pub(super) fn question_error(what: &str, error: DockerError) -> EngineError {
     let error = engine_error(what, error);
     match error.kind() {

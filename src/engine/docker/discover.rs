@@ -99,7 +99,7 @@ impl Environment {
     /// Returns advice for a user whose engine was not found.
     pub(super) fn hint(&self) -> Option<&'static str> {
         let is_set = self.path("CONTAINER_HOST").is_some();
-        is_set.then_some("CONTAINER_HOST is Podman's own and not looked at: give DOCKER_HOST the address of its socket")
+        is_set.then_some("CONTAINER_HOST is Podman's own and is not read: set DOCKER_HOST to the address of its socket")
     }
 
     fn named_by_host(&self, host: &str) -> Result<Candidate, Error> {

@@ -140,9 +140,9 @@ impl Endpoint {
             Kind::Tcp { address, .. } | Kind::Tls { address, .. } => match (host_and_port(address, 0), &self.kind) {
                 (Err(problem), _) => problem,
                 (Ok((host, _)), Kind::Tcp { insecure: false, .. }) if !is_loopback(&host) => format!(
-                    "{address} is beyond this machine and without TLS, where everybody on the way can be root on the \
-                     engine's machine; use TLS (DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or Endpoint::tls) or ssh://, \
-                     or, in a network you trust, ask for it by name (DOCKERPOOL_INSECURE_TCP=1, or \
+                    "{address} is beyond this machine and without TLS: anyone who can intercept the connection can become root \
+                     on the engine's machine; use TLS (DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or Endpoint::tls) or \
+                     ssh://, or, in a network you trust, allow it explicitly (DOCKERPOOL_INSECURE_TCP=1, or \
                      Endpoint::insecure_tcp)"
                 ),
                 _ => return None,

@@ -496,7 +496,7 @@ impl Asked {
             }
     }
 
-    /// Does as [`ask_whether_begun`](Self::ask_whether_begun), and retries if the engine does not answer.
+    /// Retries [`ask_whether_begun`](Self::ask_whether_begun) until the engine answers.
     async fn ask_on(self) -> Result<(), EngineError> {
         let (mut pause, longest) = SIZE_PAUSE;
         loop {

@@ -68,7 +68,7 @@ pub(super) async fn ask(name: &str, server: &str) -> Result<Option<DockerCredent
             password: Some(secret.to_owned()),
             ..Default::default()
         })),
-        _ => Err(format!("{program} answered what cannot be understood")),
+        _ => Err(format!("{program} gave an answer that cannot be understood")),
     }
 }
 

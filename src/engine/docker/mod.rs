@@ -135,8 +135,7 @@ impl DockerEngine {
         within(&self.runtime, call)
     }
 
-    /// Connects to the engine that the docker command line would use, and negotiates a version of the API. The engine is
-    /// found by, in this order:
+    /// Connects to the engine that the docker command line would use, and negotiates a version of the API. The first of these settings names the engine:
     ///
     /// 1. `DOCKER_HOST`, in the forms of [`Endpoint`]. `tcp://` uses TLS if `DOCKER_TLS_VERIFY`, `DOCKER_TLS` or
     ///    `DOCKER_CERT_PATH` is set: with `ca.pem`, `cert.pem` and `key.pem` from `DOCKER_CERT_PATH`, or else from
@@ -448,7 +447,7 @@ impl DockerEngine {
             said::label_own(&mut body, mounts());
         }
         let asked = body.host_config.clone().unwrap_or_default();
-        // The library's own mounts, as far as they carry no label.
+        // The library's own mounts, without those that got an SELinux label.
         let is_mounted = |target: &str| {
             let mut mounts = asked.mounts.iter().flatten();
             mounts.any(|mount| mount.target.as_deref() == Some(target))
@@ -749,7 +748,7 @@ impl Observation for DockerEngine {
 impl Engine for DockerEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            // The vendor of a connection's engine is not known if the caller made the connection.
+            // A connection made by the caller counts as local, because its address is not known.
             local_files: self.endpoint.as_ref().is_none_or(Endpoint::is_unix)
                 && self.last_said().is_none_or(|said| said.elsewhere.is_none()),
             // Podman has no event for a kill for memory.

@@ -82,7 +82,7 @@ async fn create(engine: &DockerEngine, plan: &Plan, new: &NewNetwork) -> Result<
     }
     Err(EngineError::new(
         EngineErrorKind::Conflict,
-        format!("others keep creating and removing the network {}", new.name),
+        format!("other clients keep creating and removing the network {}", new.name),
     ))
 }
 

@@ -95,8 +95,8 @@ const NETWORK_WORDS: [&str; 15] = [
     "toomanyrequests",
 ];
 
-/// Returns whether the words are about the platform. Docker looks for the word "platform" anywhere in containerd's error,
-/// also in the image's name.
+/// Returns whether the image itself is missing, although Docker's words are about the platform: Docker looks for the word
+/// "platform" anywhere in containerd's error, also in the image's name.
 fn is_missing_in_truth(words: &str) -> bool {
     let cause = words.split_once("in the manifest list entries: ");
     cause.is_some_and(|(_, cause)| !cause.contains("platform"))

@@ -346,7 +346,7 @@ pub(super) async fn check_runtime(engine: &DockerEngine, asked: &ContainerCreate
         Ok(info) => has_runtime(wanted, &info, engine.is_podman),
         // The creation of a container shows whether the runtime exists.
         Err(_) if !engine.is_podman => Ok(()),
-        Err(error) => Err(engine_error("the engine did not tell its runtimes", error)),
+        Err(error) => Err(engine_error("the engine did not report its runtimes", error)),
     }
 }
 

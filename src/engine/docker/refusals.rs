@@ -169,7 +169,8 @@ const PASSING: &[&str] = &[
     "no such process",
 ];
 
-/// As [`PASSING`], but only as a word of its own: settings contain it in their names, such as `net.ipv4.tcp_fin_timeout`.
+/// A phrase like those in [`PASSING`], but only as a word of its own: settings contain it in their names, such as
+/// `net.ipv4.tcp_fin_timeout`.
 const PASSING_WORD: &str = "timeout";
 
 /// Returns whether a text contains this word outside of longer names.
@@ -219,7 +220,7 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     }
 }
 
-/// Does as [`explain`], for a create call: a missing container is then one that a setting names.
+/// Explains the error of a create call, like [`explain`]. A missing container is then one that a setting names.
 pub(super) fn explain_creation(error: EngineError, own: &[String]) -> EngineError {
     let words = error.to_string().to_ascii_lowercase();
     let names_another = ["no such container", "no container with name"];

@@ -96,7 +96,7 @@ pub(super) struct TunnelStream {
     /// The input of ssh. `None`: the writing side is closed.
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
-    /// The running ssh. `None`: ssh has ended.
+    /// The standard error of ssh. `None`: ssh has closed it.
     stderr: Option<ChildStderr>,
     child: Child,
     words: Vec<u8>,

@@ -128,7 +128,7 @@ pub(super) async fn client(
         async move {
             let answer = request.await;
             let mut answer = answer.unwrap_or_else(|lost| Err(BollardError::from(std::io::Error::other(lost))))?;
-            // Polled in the task of the caller, who has chosen the place of the connection.
+            // Done in the caller's task, whose task-local holds the place of the connection.
             upgrade::take(&mut answer);
             Ok(answer)
         }
@@ -308,8 +308,7 @@ impl Route {
                 Self::Tls(tcp(), Tls::new(&authority, certificates)?)
             }
             Kind::Ssh(destination) => Self::Ssh(ssh::Tunnel::to(destination)?),
-            // An endpoint of another system, or without its feature, has a [`problem`](Endpoint::problem), and does not come
-            // here.
+            // An endpoint of another system, or without its feature, has been refused for its problem before.
             #[allow(unreachable_patterns)]
             _ => return Err("cannot be used in this build".to_owned()),
         })

@@ -86,8 +86,8 @@ impl FromStr for Version {
     }
 }
 
-/// Holds the negotiated version of a connection; all clones share it. There is none at first: a request without a version
-/// gets an answer from any engine, as the query for its versions needs.
+/// Holds the negotiated version of a connection; all clones share it. At first there is no version: every engine answers a
+/// request without one, which the query for the engine's versions needs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Agreed(Arc<State>);
 

@@ -9,7 +9,7 @@ use crate::engine::{EngineError, EngineErrorKind};
 use crate::values::text;
 
 /// How much of an engine's words is searched, in bytes, at the beginning and at the end. All phrases are matched, so endless
-/// words would block the library's only thread. A path has at most 4 KiB, and may be escaped.
+/// words would block the thread that all calls share. A path has at most 4 KiB, and may be escaped.
 const LONGEST: usize = 32 << 10;
 
 /// Returns the searched part of an engine's words: all of them, unless they are longer than any engine's.
