@@ -222,7 +222,7 @@ struct State {
     once: HashMap<Call, VecDeque<Answer>>,
     program: Arc<Program>,
     keeps_removed: bool,
-    /// The description of every container that is created; its id is not used.
+    /// The answer to every creation; its id is replaced.
     said: Creation,
     missing_limits: Vec<String>,
     ignored_settings: Vec<String>,
@@ -234,7 +234,7 @@ struct FakeContainer {
     report: ContainerReport,
     labels: BTreeMap<String, String>,
     auto_remove: bool,
-    /// Turns `true` when the container ends.
+    /// `false` once the container has ended.
     alive: watch::Sender<bool>,
 }
 
@@ -331,7 +331,7 @@ impl FakeEngine {
         }
     }
 
-    /// Sets the warnings, and everything else but the id, that the engine returns for every container created from now on.
+    /// Sets the engine's answer to every creation from now on; the id in the answer is replaced.
     pub fn say_of_created(&self, creation: Creation) {
         self.shared.state.lock().said = creation;
     }

@@ -22,8 +22,7 @@ pub(crate) fn of(plan: &Plan) -> Result<ContainerCreateBody, EngineError> {
     let mut body = match &plan.engine_config {
         serde_json::Value::Null => ContainerCreateBody::default(),
         config => serde_json::from_value(config.clone()).map_err(|error| {
-            let message =
-                "the plan's engine_config is no configuration of a container as Docker's create call takes it";
+            let message = "the plan's engine_config is not a valid body of Docker's create call";
             EngineError::new(EngineErrorKind::Rejected, format!("{message}: {error}")).with_source(error)
         })?,
     };

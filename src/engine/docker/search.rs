@@ -14,8 +14,8 @@ use crate::error::Error;
 /// Holds the durations of the search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// The delay before the next candidate is asked, if the ones before have not answered. A query starts Podman, so it is
-    /// left alone if Docker answers.
+    /// The delay before the next candidate is asked, if the ones before have not answered. A query starts Podman, so
+    /// Podman is not asked if Docker answers.
     head_start: Duration,
     /// The time after which a silent candidate no longer blocks a later one. Podman can take three seconds to start.
     patience: Duration,
