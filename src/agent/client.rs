@@ -1,4 +1,4 @@
-//! One connection to one agent: the attached streams of PID 1, and the socket beside them where there is one.
+//! The connection to one agent: the attached streams of PID 1, and the socket beside them where there is one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock, Weak};
@@ -20,47 +20,47 @@ use super::wire::{self, Header, to_agent};
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
 use crate::values::status::Cgroups;
 
-/// How much of what PID 1 says on its standard error is kept, in bytes.
+/// The most bytes of PID 1's standard error that are kept.
 const WORDS: usize = 1024;
 
-/// What the agent gives for a path with a symbolic link in it.
+/// The agent's error number for a path with a symbolic link in it.
 const ELOOP: i32 = 40;
 
-/// How long after the end of the socket that of the attached streams is waited for.
+/// How long the end of the attached streams is awaited after the end of the socket.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A command's place in the agent's table, until the agent has none of it any more.
+/// A command's place in the agent's table. The place is held until the agent has freed it.
 pub(crate) type Place = OwnedSemaphorePermit;
 
-/// A limit of `setrlimit(2)` for commands, which the agent sets and does not have itself.
+/// A limit of `setrlimit(2)` for commands. The agent sets it for them and does not have it itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// The kernel's number of it.
+    /// The kernel's number of the resource.
     pub(crate) which: u32,
     pub(crate) soft: u64,
     pub(crate) hard: u64,
 }
 
-/// The connection. Dropping it closes it, and the container ends: it is the lifeline as well.
+/// The connection to an agent, and the container's lifeline. Dropping it closes the connection, and the container ends.
 #[derive(Debug)]
 pub(crate) struct Client {
     inner: Arc<Inner>,
     tasks: Vec<AbortHandle>,
-    /// Whether it can run commands of other users.
+    /// Whether the agent can run commands as other users.
     any_user: bool,
     cgroups: Cgroups,
 }
 
 pub(super) struct Inner {
     frames: mpsc::UnboundedSender<Bytes>,
-    /// Where frames go instead once it is known that there is one.
+    /// The socket, once the agent has connected. All later frames go through it.
     socket: OnceLock<Arc<Connection>>,
     state: Mutex<State>,
-    /// Tells of whatever comes from the agent.
+    /// Notified of every piece of data from the agent.
     pub(super) heard: Notify,
-    /// Whose turn it is to have directories emptied.
+    /// Held while directories are emptied: the agent does so for one caller at a time.
     wipes: Arc<tokio::sync::Mutex<()>>,
-    /// One for each command that the agent has a place for. Whoever waits gets one in turn.
+    /// One permit for each place in the agent's table of commands, given out in turn.
     places: Arc<Semaphore>,
 }
 
@@ -75,17 +75,18 @@ struct State {
     last_id: u32,
     commands: HashMap<u32, Arc<Running>>,
     questions: HashMap<u32, Question>,
-    /// Why nothing works any more.
+    /// Why the connection is lost.
     lost: Option<EngineError>,
-    /// Is told that.
+    /// Called when the connection is lost.
     on_lost: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// What the agent was asked.
+/// A question that the agent has not answered yet.
 struct Question {
     kind: u8,
     answer: oneshot::Sender<Message>,
-    /// Of those that the agent takes one at a time. Kept until the answer is there, also when nobody waits for it any more.
+    /// The turn of a question that the agent takes one at a time. The turn is kept until the answer comes, also when the
+    /// caller has given up.
     turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -96,8 +97,8 @@ impl Drop for Client {
 }
 
 impl Client {
-    /// Greets the agent. That it answers shows that it is there and can run. With a socket it is asked to connect to that
-    /// before: nothing else runs in the container so far, and nobody else can connect later.
+    /// Greets the agent. Its answer proves that it runs. Where there is a socket, the agent connects to it before it
+    /// answers: nothing else runs in the container so far, and nobody else can connect later.
     pub(crate) async fn connect(
         attachment: Attachment,
         socket: Option<Socket>,
@@ -162,7 +163,7 @@ impl Client {
         Ok(client)
     }
 
-    /// From here on frames come and go through the socket. The attached streams stay the lifeline.
+    /// Sends and receives frames through the socket from now on. The attached streams stay the lifeline.
     fn go_on_through(&mut self, socket: Socket, runtime: &RuntimeHandle) -> Result<(), EngineError> {
         let connection = socket.accept(runtime).map_err(|error| {
             let message = "the agent's connection to the library's socket cannot be used";
@@ -176,12 +177,12 @@ impl Client {
         Ok(())
     }
 
-    /// Whether the agent can run this, and as the engine would.
+    /// Returns whether the agent can run this command as the engine would.
     pub(crate) fn can_run(&self, request: &ExecRequest) -> bool {
         (request.user.is_none() || self.any_user) && self.inner.state.lock().lost.is_none()
     }
 
-    /// Has every command get a control group of its own. Comes before the first of them.
+    /// Has the agent give every command a control group of its own. Must be called before the first command.
     pub(crate) async fn make_cgroups(&mut self) -> Result<(), EngineError> {
         let (step, errno) = match self.inner.ask(to_agent::CGROUPS, &[], None).await? {
             Message::CgroupsMade(None) => {
@@ -198,7 +199,7 @@ impl Client {
             4 => "the kernel has no cgroup.kill, which came with Linux 5.14",
             5 => "PID 1 cannot be moved into a group",
             6 => "the controllers `memory` and `pids` cannot be had",
-            _ => "of an unknown reason",
+            _ => "the reason is unknown",
         };
         let message = format!("writable_cgroups() was asked for, and commands can have no cgroups: {why}");
         let error = EngineError::new(EngineErrorKind::LimitDiscarded, message);
@@ -208,17 +209,17 @@ impl Client {
         })
     }
 
-    /// Which control groups there are.
+    /// Returns the kind of control groups in the container.
     pub(crate) fn cgroups(&self) -> Cgroups {
         self.cgroups
     }
 
-    /// Why the connection is lost, if it is.
+    /// Returns why the connection is lost, if it is.
     pub(crate) fn lost(&self) -> Option<EngineError> {
         self.inner.state.lock().lost.clone()
     }
 
-    /// Does this when the connection is lost.
+    /// Calls `tell` when the connection is lost, at once if it is lost already.
     pub(crate) fn on_lost(&self, tell: impl FnOnce() + Send + 'static) {
         let mut state = self.inner.state.lock();
         if state.lost.is_none() {
@@ -235,8 +236,7 @@ impl Client {
         place.map_err(|_| self.inner.state.lock().why_lost())
     }
 
-    /// Runs a command in a place that it has got, for at most `time`; with no variables of the container's if
-    /// `env_clear`.
+    /// Runs a command in its place, for at most `time`. With `env_clear` the command gets none of the container's variables.
     pub(crate) fn exec(
         &self,
         place: Place,
@@ -247,21 +247,21 @@ impl Client {
         session::start(&self.inner, place, request, env_clear, time)
     }
 
-    /// Fails where a command of this user could not be started, for the user alone.
+    /// Fails if a command of this user could not be started because of the user.
     pub(crate) async fn find_user(&self, user: &str) -> Result<(), EngineError> {
         let mut request = ExecRequest::new(["/"]);
         request.user = Some(user.to_owned());
         let session = self.exec(self.place().await?, &request, false, None)?;
         session.control.ended().await;
         match session.control.exit_code().await {
-            // A directory cannot be executed, which is found out after the user.
+            // The agent looks the user up first; then it fails, since a directory cannot be executed.
             Err(error) if !session::says_user(&error) => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Ok(()),
         }
     }
 
-    /// Ends every process in the container but the agent.
+    /// Kills every process in the container but the agent.
     pub(crate) async fn kill_all(&self) -> Result<(), EngineError> {
         match self.inner.ask(to_agent::KILL_ALL, &[], None).await? {
             Message::AllKilled { left: 0 } => Ok(()),
@@ -273,18 +273,18 @@ impl Client {
         }
     }
 
-    /// How many processes of the container the kernel has killed for memory, if that is counted. The caller's deadline bounds
-    /// it.
+    /// Returns how many processes of the container the kernel has killed for memory, if that is counted. The caller's
+    /// deadline bounds the wait.
     pub(crate) async fn oom_kills(&self) -> Option<u32> {
         self.inner.ping().await.ok().flatten()
     }
 
-    /// Whether the agent answers: a proof that its container still runs. The caller's deadline bounds it.
+    /// Returns whether the agent answers, which proves that its container still runs. The caller's deadline bounds the wait.
     pub(crate) async fn answers(&self) -> bool {
         self.inner.ping().await.is_ok()
     }
 
-    /// How many processes there are in the container beside the agent.
+    /// Returns how many processes there are in the container beside the agent.
     pub(crate) async fn process_count(&self) -> Result<u32, EngineError> {
         match self.inner.ask(to_agent::COUNT, &[], None).await? {
             Message::Counted(count) => Ok(count),
@@ -292,7 +292,7 @@ impl Client {
         }
     }
 
-    /// Removes everything in these directories, for at most `limit` from when those before it are done.
+    /// Removes everything in these directories. Earlier calls come first; `limit` begins when they are done.
     pub(crate) async fn wipe(&self, paths: &[&str], limit: Duration) -> Result<(), EngineError> {
         let rejected = |message: String| Err(EngineError::new(EngineErrorKind::Rejected, message));
         let mut payload = BytesMut::new();
@@ -326,13 +326,13 @@ impl Client {
     }
 }
 
-/// The agent answered something else than it was asked.
+/// Returns the error for an answer that does not belong to its question.
 fn nonsense() -> EngineError {
     EngineError::new(EngineErrorKind::Protocol, "the agent's answer makes no sense")
 }
 
 impl Inner {
-    /// Sends a frame; the connection's end is told by its reader.
+    /// Sends a frame. A failure is left to the reader, which sees the connection's end.
     pub(super) fn send(&self, kind: u8, id: u32, payload: &[u8]) {
         let header = Header {
             len: payload.len(),
@@ -348,6 +348,7 @@ impl Inner {
         }
     }
 
+    /// Tells the agent the limits of commands.
     fn set_limits(&self, limits: &[Limit]) {
         let mut payload = BytesMut::with_capacity(limits.len() * wire::LIMIT);
         for limit in limits {
@@ -358,7 +359,7 @@ impl Inner {
         self.send(to_agent::LIMITS, 0, &payload);
     }
 
-    /// Knows a new command from here on, and gives its id.
+    /// Adds the command that `make` creates for a new id.
     pub(super) fn add(&self, make: impl FnOnce(u32) -> Arc<Running>) -> Result<Arc<Running>, EngineError> {
         let mut state = self.state.lock();
         let id = state.new_id()?;
@@ -367,7 +368,7 @@ impl Inner {
         Ok(running)
     }
 
-    /// Nobody reads this command's output any more.
+    /// Tells the agent that nobody reads this command's output any more. A command that has ended is removed.
     pub(super) fn close(&self, id: u32, ended: bool) {
         self.send(to_agent::CLOSE, id, &[]);
         if ended {
@@ -375,7 +376,7 @@ impl Inner {
         }
     }
 
-    /// A sign of life, with the number of kills for memory in the container, if that is counted.
+    /// Asks for a sign of life. Returns how many processes the kernel has killed for memory, if that is counted.
     pub(super) async fn ping(&self) -> Result<Option<u32>, EngineError> {
         match self.ask(to_agent::PING, &[], None).await? {
             Message::Pong(oom_kills) => Ok(oom_kills),
@@ -383,12 +384,12 @@ impl Inner {
         }
     }
 
-    /// Asks a question. The caller's deadline bounds it.
+    /// Asks a question and waits for its answer. The caller's deadline bounds the wait.
     async fn ask(&self, kind: u8, payload: &[u8], turn: Option<OwnedMutexGuard<()>>) -> Result<Message, EngineError> {
         let (answer, answered) = oneshot::channel();
         let id = {
             let mut state = self.state.lock();
-            // Those that were given up.
+            // Questions whose callers have given up are forgotten.
             let awaited = |question: &Question| question.turn.is_some() || !question.answer.is_closed();
             state.questions.retain(|_, question| awaited(question));
             let id = state.new_id()?;
@@ -402,7 +403,7 @@ impl Inner {
         }
     }
 
-    /// Nothing works any more.
+    /// Marks the connection as lost, and fails all commands and questions.
     fn lose(&self, error: EngineError) {
         let (commands, questions, on_lost) = {
             let mut state = self.state.lock();
@@ -414,7 +415,7 @@ impl Inner {
             )
         };
         drop(questions);
-        // Whoever waits for a place is told why there is none.
+        // Callers that wait for a place are told why there is none.
         self.places.close();
         for running in commands.into_values() {
             running.lose(&error);
@@ -424,8 +425,8 @@ impl Inner {
         }
     }
 
-    /// A command's stream is to be read from its pipe. Where that did not arrive, for want of descriptors, it goes on in
-    /// frames.
+    /// Answers the agent's offer of a pipe. Where the pipe did not arrive, for want of file descriptors, the stream goes on
+    /// in frames.
     fn take_pipe(&self, id: u32, stream: OutputStream, pipe: Option<Descriptor>) {
         let running = self.state.lock().commands.get(&id).cloned();
         let taken = match (running, pipe) {
@@ -436,6 +437,7 @@ impl Inner {
         self.send(to_agent::PIPE, id, &[stream, taken.into()]);
     }
 
+    /// Hands a message to its command or question.
     fn take(&self, id: u32, message: Message) -> Result<(), EngineError> {
         if let (0, Message::Pong(_)) = (id, &message) {
             // A sign of life that nobody has asked for.
@@ -447,7 +449,7 @@ impl Inner {
                 state.commands.remove(&id);
             }
         } else if matches!(message, Message::AllKilled { .. }) {
-            // Those that came before it are answered with it.
+            // The answer counts for all earlier questions of this kind too.
             let answered = |asked: &u32, question: &mut Question| *asked <= id && question.kind == to_agent::KILL_ALL;
             for (_, question) in state.questions.extract_if(answered) {
                 let _ = question.answer.send(message.clone());
@@ -457,7 +459,7 @@ impl Inner {
         } else if id == 0 || id > state.last_id {
             return Err(EngineError::new(
                 EngineErrorKind::Protocol,
-                "the agent speaks of a command that never was",
+                "the agent names a command that was never started",
             ));
         }
         Ok(())
@@ -469,7 +471,7 @@ impl State {
         if self.lost.is_some() {
             return Err(self.why_lost());
         }
-        // Ids are never used again: what is late for one must not reach another.
+        // Ids are never used again: a late message must not reach another command.
         self.last_id = self.last_id.checked_add(1).ok_or_else(|| {
             EngineError::new(
                 EngineErrorKind::Internal,
@@ -486,6 +488,7 @@ impl State {
     }
 }
 
+/// Reads from the attached streams until they end, and then loses the connection.
 async fn read(mut output: BoxStream<'static, Result<Frame, EngineError>>, inner: Weak<Inner>) {
     let mut decoder = Decoder::default();
     let mut words = Vec::new();
@@ -517,7 +520,7 @@ async fn read(mut output: BoxStream<'static, Result<Frame, EngineError>>, inner:
     }
 }
 
-/// Takes what has come. `pipe` gives the descriptor that came with a pipe that is offered.
+/// Takes data from the agent. `pipe` returns the file descriptor that came with an offered pipe.
 fn feed(
     decoder: &mut Decoder,
     data: Bytes,
@@ -532,9 +535,10 @@ fn feed(
         _ => {}
     });
     taken?;
-    fed.map_err(|_| EngineError::new(EngineErrorKind::Protocol, "what the agent says is not its protocol"))
+    fed.map_err(|_| EngineError::new(EngineErrorKind::Protocol, "the agent's data is not its protocol"))
 }
 
+/// Reads from the socket until it ends, and then loses the connection.
 async fn read_socket(connection: Arc<Connection>, inner: Weak<Inner>) {
     let mut decoder = Decoder::default();
     let mut arrived = VecDeque::new();
@@ -542,7 +546,7 @@ async fn read_socket(connection: Arc<Connection>, inner: Weak<Inner>) {
         let data = match connection.receive(&mut arrived).await {
             Ok(data) => data,
             Err(error) => {
-                // The engine's streams tell of its end as well, with its last words, and after the engine knows of it.
+                // The attached streams end as well, with the agent's last words, and once the engine knows of the end.
                 tokio::time::sleep(LAST_WORDS).await;
                 break EngineError::new(EngineErrorKind::Protocol, "the agent has ended").with_source(error);
             }
@@ -557,6 +561,7 @@ async fn read_socket(connection: Arc<Connection>, inner: Weak<Inner>) {
     }
 }
 
+/// Writes frames to the attached streams.
 async fn write(
     mut stdin: Box<dyn AsyncWrite + Send + Unpin>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
@@ -565,7 +570,7 @@ async fn write(
     while let Some(frame) = frames.recv().await {
         let written = async {
             stdin.write_all(&frame).await?;
-            // More frames are written first where there are some.
+            // Flushed only once no more frames wait.
             if frames.is_empty() { stdin.flush().await } else { Ok(()) }
         };
         if let Err(error) = written.await {

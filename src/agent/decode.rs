@@ -1,4 +1,4 @@
-//! The agent's bytes as frames.
+//! Decodes the agent's bytes into messages.
 
 use bytes::{Buf, Bytes};
 
@@ -7,10 +7,10 @@ use super::wire::{
 };
 use crate::engine::OutputStream;
 
-/// The most bytes of a frame that is no output.
+/// The most bytes of a frame that carries no output.
 const SMALL: usize = 64;
 
-/// What the agent says.
+/// A message of the agent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     Hello {
@@ -19,10 +19,10 @@ pub(super) enum Message {
         by_socket: bool,
         cgroups: u8,
     },
-    /// Of a frame, whatever of it has come.
+    /// The part of an output frame that has come so far.
     Output(OutputStream, Bytes),
     OutputEnd(OutputStream),
-    /// A stream's pipe is offered; its descriptor came with it.
+    /// The offer of a stream's pipe, whose file descriptor came with the frame.
     Pipe(OutputStream),
     StdinCredit(u32),
     StdinClosed,
@@ -31,31 +31,33 @@ pub(super) enum Message {
     AllKilled {
         left: u32,
     },
-    /// With an error number and of which path it is, if not everything could be removed.
+    /// The end of a wipe, with an error number and the index of its path if not everything could be removed.
     Wiped(Option<(i32, u32)>),
     Counted(u32),
-    /// How many processes of the container the kernel has killed for memory, if that is counted.
+    /// The number of processes of the container that the kernel has killed for memory, if that is counted.
     Pong(Option<u32>),
-    /// At which step no control groups could be made and with which error number, if they could not.
+    /// The step and the error number at which making control groups failed, if it failed.
     CgroupsMade(Option<(u8, i32)>),
 }
 
-/// It is not the agent's protocol.
+/// The error for bytes that are not the agent's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Takes bytes as they come.
+/// Decodes bytes as they come, however they are cut.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    /// The frame that has begun; until it has, its header and then its payload are gathered in `small`.
+    /// The header of the current frame, once it is complete.
     header: Option<Header>,
+    /// The bytes so far of an incomplete header, or of a payload that is no output.
     small: Vec<u8>,
-    /// Bytes of output that are still to come.
+    /// The bytes of output that the current frame still lacks.
     output: usize,
 }
 
 impl Decoder {
-    /// Gives every message to `each`, with the id it is about. After an error nothing makes sense any more.
+    /// Gives every message to `each`, with the id of its command or question. After an error the decoder must not be used
+    /// any more.
     pub(super) fn feed(&mut self, mut bytes: Bytes, mut each: impl FnMut(u32, Message)) -> Result<(), Malformed> {
         loop {
             let Some(header) = self.header else {
@@ -97,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// Up to `len` bytes in all.
+    /// Moves bytes into `small` until that has `len` bytes.
     fn gather(&mut self, bytes: &mut Bytes, len: usize) {
         let missing = (len - self.small.len()).min(bytes.len());
         self.small.extend_from_slice(&bytes[..missing]);
@@ -148,8 +150,8 @@ fn message(kind: u8, payload: &[u8]) -> Option<Message> {
     })
 }
 
-/// What the decoder makes of these pieces: each byte of output, and `None` for every other message, with the id it is
-/// about; and whether all of it made sense.
+/// Decodes these pieces. Returns each byte of output, and `None` for every other message, with the id of its command or
+/// question; and whether all pieces were well-formed.
 #[cfg(fuzzing)]
 pub(crate) fn said(pieces: Vec<Bytes>) -> (Vec<(u32, Option<(OutputStream, u8)>)>, bool) {
     let (mut decoder, mut said) = (Decoder::default(), Vec::new());

@@ -1,11 +1,11 @@
 //! The directory on this machine that holds the agent's program and the sockets of agents, for the engine to mount.
 //!
-//! Programs that clean directories for temporary files must leave it alone for as long as its pool lives, which may be
-//! months. So it is made where they do not look, if that can be, and carries a lock that they respect: see
-//! `tmpfiles.d(5)`. Somebody may remove it all the same. It is therefore looked at before each use.
+//! Programs that clean directories for temporary files must leave the directory alone for as long as its pool lives, which
+//! may be months. The directory is therefore made where such programs do not look, if possible, and carries a lock that
+//! they respect: see `tmpfiles.d(5)`. Since somebody may remove it all the same, the library checks it before each use.
 //!
-//! What is mounted from it can be read in the container, in `/proc/self/mountinfo`. Its name is therefore random, and
-//! says nothing of this machine. Whose it is says a file in it, which is mounted nowhere.
+//! The container can read the paths of mounts, in `/proc/self/mountinfo`. The directory's name is therefore random and says
+//! nothing about this machine. A file in the directory, which is mounted nowhere, names the owner.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -17,30 +17,30 @@ use rustix::process::geteuid;
 
 use crate::values::owner::{self, Owner};
 
-/// How the names of these directories begin.
+/// The prefix of the directories' names.
 const PREFIX: &str = "dockerpool-";
 
-/// The program in it.
+/// The name of the program's file.
 const PROGRAM: &str = "agent";
 
-/// The file that says whose it is.
+/// The name of the file that names the owner.
 const OWNER: &str = "owner";
 
-/// Root's place for what must last as long as the machine runs.
+/// Root's directory for files that must last as long as the machine runs.
 const RUN: &str = "/run/dockerpool";
 
-/// A directory that nobody else can look into. Dropping it removes it.
+/// A directory that no other user can look into. Dropping the value removes the directory.
 #[derive(Debug)]
 pub(super) struct OwnDir {
     path: PathBuf,
-    /// Holds the lock. The kernel releases it when this process ends.
+    /// The directory, open and locked. The kernel releases the lock when this process ends.
     locked: File,
-    /// The program as it was written; `None` until then.
+    /// The stamp of the program as it was written; `None` until then.
     program: Option<Stamp>,
 }
 
 impl OwnDir {
-    /// Makes one with the program in it, in the best place there is.
+    /// Makes a directory with the program in it, in the best place that works.
     pub(super) fn new(program: &[u8]) -> io::Result<Self> {
         Self::new_in_first_of(&places(), program)
     }
@@ -61,16 +61,16 @@ impl OwnDir {
     }
 
     fn new_in(place: &Path, program: &[u8]) -> io::Result<Self> {
-        // A bind mount inherits it.
+        // A bind mount inherits `noexec`.
         if statvfs(place)?.f_flag.contains(StatVfsMountFlags::NOEXEC) {
             let message = "nothing can be executed in this file system";
             return Err(io::Error::new(ErrorKind::PermissionDenied, message));
         }
         let path = place.join(format!("{PREFIX}{:032x}", fastrand::u128(..)));
-        // Fails where there is something of that name.
+        // Fails if something of that name exists.
         DirBuilder::new().mode(0o700).create(&path)?;
         let unfinished = Unfinished(Some(&path));
-        // Whatever the umask is, and without the set-group-ID bit that it may have from `place`.
+        // Independent of the umask, and without a set-group-ID bit inherited from `place`.
         std::fs::set_permissions(&path, Permissions::from_mode(0o700))?;
         let locked = File::open(&path)?;
         flock(&locked, FlockOperation::NonBlockingLockExclusive)?;
@@ -87,7 +87,7 @@ impl OwnDir {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o555).open(dir.program())?;
         file.write_all(program)?;
-        // Whatever the umask is: the container's user must be able to run it.
+        // Independent of the umask: the container's user must be able to run the program.
         file.set_permissions(Permissions::from_mode(0o555))?;
         dir.program = Some(Stamp::of(&file.metadata()?));
         Ok(dir)
@@ -101,7 +101,7 @@ impl OwnDir {
         self.path.join(PROGRAM)
     }
 
-    /// Whether it is still there, and the program in it is as it was written.
+    /// Returns whether the directory is still there and the program in it is as it was written.
     pub(super) fn is_whole(&self) -> bool {
         let is_closed = |found: Metadata| found.mode() & 0o7777 == 0o700;
         let program = std::fs::symlink_metadata(self.program()).ok();
@@ -110,7 +110,7 @@ impl OwnDir {
             && program.map(|found| Stamp::of(&found)) == self.program
     }
 
-    /// Whether its path leads to this directory, and to no other thing.
+    /// Returns whether the path still leads to this very directory.
     fn is_in_its_place(&self) -> bool {
         let id = |found: Metadata| (found.dev(), found.ino());
         match (std::fs::symlink_metadata(&self.path), self.locked.metadata()) {
@@ -128,8 +128,8 @@ impl Drop for OwnDir {
     }
 }
 
-/// A directory that says not yet whose it is, so that no later process would remove it. Dropping this removes it, and needs
-/// no descriptor for that, since the want of one may be the reason.
+/// A directory that does not name its owner yet, so that no later process would remove it. Dropping the value removes the
+/// directory without opening a file descriptor, since a lack of descriptors may be why the directory is unfinished.
 struct Unfinished<'a>(Option<&'a Path>);
 
 impl Unfinished<'_> {
@@ -141,7 +141,7 @@ impl Unfinished<'_> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         let Some(path) = self.0 else { return };
-        // It may not be there yet.
+        // The file may not exist yet.
         let _ = std::fs::remove_file(path.join(OWNER));
         if let Err(error) = std::fs::remove_dir(path) {
             tracing::debug!(path = %path.display(), %error, "could not remove an agent's directory");
@@ -149,7 +149,7 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-/// What changes when anything about a file does. The kernel sets the last one, and nobody else can.
+/// Values that change when anything about a file changes. Only the kernel can set the time in `changed`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
@@ -167,14 +167,14 @@ impl Stamp {
     }
 }
 
-/// Where such a directory may be, the best place first: where nobody cleans, and the directory for temporary files.
+/// Returns the places for such a directory, the best first: those that nobody cleans, then the directory for temporary files.
 fn places() -> Vec<PathBuf> {
     let mut places = Vec::new();
     let session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     places.extend(session.filter(|path| path.is_absolute() && is_ours_alone(path)));
     if geteuid().is_root() {
         let run = PathBuf::from(RUN);
-        // It may be there.
+        // The directory may exist.
         let _ = DirBuilder::new().mode(0o755).create(&run);
         if is_ours_alone(&run) {
             places.push(run);
@@ -184,18 +184,18 @@ fn places() -> Vec<PathBuf> {
     places
 }
 
-/// Whether nobody else can put anything there.
+/// Returns whether this path is a directory that no other user can write to.
 fn is_ours_alone(path: &Path) -> bool {
     std::fs::symlink_metadata(path)
         .is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0)
 }
 
-/// Removes what processes of the same user have left there that were killed.
+/// Removes the directories that killed processes of the same user have left in this place.
 fn remove_those_of_the_dead(place: &Path) {
     let entries = std::fs::read_dir(place);
     for entry in entries.into_iter().flatten().flatten() {
         let path = entry.path();
-        // Anybody can make a directory of any name in the directory for temporary files.
+        // In the directory for temporary files anybody can make a directory of any name.
         let is_ours = || {
             let found = std::fs::symlink_metadata(&path);
             found.is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
@@ -206,9 +206,9 @@ fn remove_those_of_the_dead(place: &Path) {
     }
 }
 
-/// Whether the process that has made this directory is proven dead.
+/// Returns whether the process that has made this directory is proven dead.
 fn is_of_the_dead(path: &Path) -> bool {
-    // A directory of this user's is not a trap: nobody else can have put a FIFO or a link there.
+    // Only this user can write to the directory: nobody else can have put a FIFO or a link there.
     let owner = std::fs::read_to_string(path.join(OWNER)).ok();
     let owner = owner.and_then(|owner| owner.parse::<Owner>().ok());
     owner.is_some_and(|owner| owner.is_proven_dead())
@@ -228,16 +228,16 @@ mod tests {
         OwnDir::new_in_first_of(&[place.to_owned()], b"program").unwrap()
     }
 
-    /// A name for something that stands where the directory was.
+    /// Returns a free path beside the directory, to move things to.
     fn aside(dir: &OwnDir) -> PathBuf {
         dir.path.with_extension("aside")
     }
 
-    /// Something that somebody may do to it.
+    /// A change that somebody may make to the directory, with its name.
     type Change = (&'static str, fn(&OwnDir));
 
     #[test]
-    fn whatever_is_changed_about_it_is_noticed() {
+    fn every_change_to_the_directory_is_noticed() {
         let changes: [Change; 9] = [
             ("the directory is removed", |dir| remove(&dir.path)),
             ("the directory is another", |dir| {
@@ -281,19 +281,19 @@ mod tests {
     }
 
     #[test]
-    fn bits_that_the_place_hands_down_are_not_kept() {
+    fn a_set_group_id_bit_of_the_place_is_not_inherited() {
         let place = tempfile::tempdir().unwrap();
         std::fs::set_permissions(place.path(), Permissions::from_mode(0o2700)).unwrap();
         let plain = place.path().join("plain");
         std::fs::create_dir(&plain).unwrap();
-        assert_ne!(plain.metadata().unwrap().mode() & 0o2000, 0, "the place hands it down");
+        assert_ne!(plain.metadata().unwrap().mode() & 0o2000, 0, "the place hands the bit down");
         let dir = dir_in(place.path());
         assert_eq!(dir.path.metadata().unwrap().mode() & 0o7777, 0o700);
         assert!(dir.is_whole());
     }
 
     #[test]
-    fn one_that_could_not_be_finished_is_removed_without_a_descriptor() {
+    fn an_unfinished_directory_is_removed_without_a_descriptor() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("dir");
         for has_owner in [false, true] {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_another_ones_is_left_alone() {
+    fn another_directory_at_the_same_path_is_left_alone() {
         let place = tempfile::tempdir().unwrap();
         let dir = dir_in(place.path());
         std::fs::rename(&dir.path, aside(&dir)).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn it_carries_a_lock_for_as_long_as_it_is_used() {
+    fn the_directory_is_locked_for_as_long_as_it_is_used() {
         let place = tempfile::tempdir().unwrap();
         let dir = dir_in(place.path());
         let other = File::open(&dir.path).unwrap();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_place_that_will_do_is_taken() {
+    fn the_first_place_that_works_is_taken() {
         let place = tempfile::tempdir().unwrap();
         let places = [place.path().join("missing"), place.path().to_owned()];
         let dir = OwnDir::new_in_first_of(&places, b"program").unwrap();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn its_name_says_nothing_of_its_owner() {
+    fn the_directorys_name_says_nothing_about_its_owner() {
         let place = tempfile::tempdir().unwrap();
         let dir = dir_in(place.path());
         let name = dir.path.file_name().unwrap().to_str().unwrap().to_owned();

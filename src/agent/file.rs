@@ -1,4 +1,4 @@
-//! Where the agent's program is, for the engine to mount it: a file on its machine, or a volume.
+//! The place of the agent's program, for the engine to mount: a file on the engine's machine, or a volume.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,12 +14,13 @@ use crate::engine::{Mount, MountSource, ProgramVolume};
 /// The path of the file in a container.
 pub(crate) const TARGET: &str = "/.dockerpool-agent";
 
-/// The path of the volume in a container, and of the program in it.
+/// The path of the volume in a container; the name and the path of the program in it.
 const VOLUME_TARGET: &str = "/.dockerpool";
 const VOLUME_FILE: &str = "agent";
 const VOLUME_PROGRAM: &str = "/.dockerpool/agent";
 
-/// The agent's program. Cheap to clone. The library's own file is removed with the last clone; containers that run keep it.
+/// The agent's program. Clones are cheap. The library's own file is removed with the last clone; running containers keep
+/// their mount of it.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentFile(Place);
 
@@ -27,16 +28,17 @@ pub(crate) struct AgentFile(Place);
 enum Place {
     /// A file that the user named.
     Elsewhere(PathBuf),
-    /// The library's file. Shared by clones, so that one of them can release it for all.
+    /// The library's own file. Clones share the slot, so that one of them can release the file for all.
     Own(Arc<Mutex<Option<Arc<Own>>>>),
+    /// A volume of this name.
     Volume(String),
 }
 
-/// The library's own program, and where it is now.
+/// The library's own program, and its present directory.
 #[derive(Debug)]
 struct Own {
     program: &'static [u8],
-    /// Shared with creations that use it.
+    /// The directory, shared with the creations that use it.
     dir: Mutex<Arc<OwnDir>>,
 }
 
@@ -55,7 +57,7 @@ impl AgentFile {
         Self(Place::Volume(name))
     }
 
-    /// Writes the embedded program to this machine, once for all that use it at the same time.
+    /// Writes the embedded program to this machine. All values that exist at the same time share one file.
     pub(crate) fn embedded(program: &'static [u8]) -> io::Result<Self> {
         static CURRENT: Mutex<Weak<Own>> = Mutex::new(Weak::new());
 
@@ -72,35 +74,38 @@ impl AgentFile {
         Ok(Self(Place::Own(Arc::new(Mutex::new(Some(own))))))
     }
 
-    /// Releases the file. No container is started with it after that.
+    /// Releases the file. No container must be created with it after that.
     pub(crate) fn release(&self) {
         if let Place::Own(own) = &self.0 {
             own.lock().take();
         }
     }
 
-    /// Makes sure that the library's own file is there and unchanged; else writes it anew, in the best place that there is
-    /// now. To be called before each creation of a container. What it gives is kept until the container has started: another
-    /// creation may find the directory changed meanwhile, and replace it. A volume is the engine's to look after.
+    /// Checks that the library's own file is there and unchanged, and writes it anew if it is not, in the best place that
+    /// works now. Does nothing for a volume, which the engine keeps.
+    ///
+    /// Must be called before each creation of a container. The result must be kept until the container has started: another
+    /// creation may find the directory changed meanwhile and replace it.
     pub(crate) fn ensure(&self) -> io::Result<InUse> {
         let own = self.own();
         Ok(InUse(own.map(|own| own.ensure()).transpose()?))
     }
 
-    /// Makes a socket for the agent of one container, where the file is the library's own. Without a socket all goes through
-    /// the engine.
+    /// Makes a socket for the agent of one container, where the file is the library's own. Without a socket all frames go
+    /// through the engine.
     pub(crate) fn socket(&self) -> Option<Socket> {
         let own = self.own()?;
         let dir = own.dir.lock();
         match Socket::bind(dir.path()) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                tracing::debug!(%error, "there is no socket for an agent");
+                tracing::debug!(%error, "could not make the socket of an agent");
                 None
             }
         }
     }
 
+    /// Returns the library's own file, unless it is released.
     fn own(&self) -> Option<Arc<Own>> {
         match &self.0 {
             Place::Own(own) => own.lock().clone(),
@@ -108,8 +113,8 @@ impl AgentFile {
         }
     }
 
-    /// Where it is on this machine, for what is remembered of that: the place of the library's own directories, of which
-    /// each has another name.
+    /// Returns where the program is on this machine, as the key under which a working way is remembered. For the library's
+    /// own file that is the parent directory, since each directory in it has another name.
     pub(crate) fn place(&self) -> Option<PathBuf> {
         match &self.0 {
             Place::Elsewhere(path) => Some(path.clone()),
@@ -118,14 +123,14 @@ impl AgentFile {
         }
     }
 
-    /// Returns how the program comes into a container.
+    /// Returns the mount that brings the program into a container.
     pub(crate) fn mount(&self) -> Mount {
         let file = |path, is_own| Mount::new(TARGET, MountSource::File { path, is_own });
         match &self.0 {
             Place::Elsewhere(path) => file(path.clone(), false),
             Place::Own(_) => {
                 let path = self.own().map(|own| own.dir.lock().program());
-                // Once the file is let go of, no container is started with it.
+                // Once the file is released, no container is created with it.
                 file(path.unwrap_or_default(), true)
             }
             Place::Volume(name) => {
@@ -145,6 +150,7 @@ impl AgentFile {
 }
 
 impl Own {
+    /// Returns the directory, made anew if it was changed.
     fn ensure(&self) -> io::Result<Arc<OwnDir>> {
         let mut dir = self.dir.lock();
         if !dir.is_whole() {
@@ -162,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_is_replaced_stays_until_creations_that_use_it_are_through() {
+    fn a_replaced_directory_stays_until_the_creations_that_use_it_are_done() {
         let dir = Mutex::new(Arc::new(OwnDir::new(b"program").unwrap()));
         let own = Own {
             program: b"program",

@@ -1,5 +1,5 @@
-//! The library's side of the resident agent: the small program that is PID 1 of a warm container and runs commands
-//! without the engine's exec. What both sides say to each other is in `agent/PROTOCOL.md`.
+//! The library's side of the agent: the small program that is PID 1 of a warm container and runs commands without the
+//! engine's exec API. `agent/PROTOCOL.md` describes the protocol between both sides.
 
 mod client;
 mod decode;
@@ -12,7 +12,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 #[path = "../../agent/protocol.rs"]
-#[allow(dead_code)] // each side uses its half of it
+#[allow(dead_code)] // each side uses its half of the protocol
 mod wire;
 
 pub(crate) use client::{Client, Limit, Place};
@@ -21,53 +21,62 @@ pub(crate) use decode::said;
 pub(crate) use file::{AgentFile, InUse};
 pub(crate) use socket::Socket;
 
-/// The agent of this build; empty where it could not be built.
+/// The agent's program in this build; empty if it could not be built.
 pub(crate) const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
-/// Why the agent could not be built.
+/// Why the agent could not be built; empty if it was.
 pub(crate) const PROBLEM: &str = env!("DOCKERPOOL_AGENT_PROBLEM");
 
-/// Where its socket is mounted.
+/// The path in a container where the agent's socket is mounted.
 pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
     Ok(path) => path,
     Err(_) => unreachable!(),
 };
 
-/// How commands are to be run.
+/// Selects how commands are run.
 ///
 /// | | `Agent` | `Docker` |
 /// |---|---|---|
 /// | a command costs | a millisecond | 50 milliseconds, in the engine's runtime |
 /// | a command that is ended | ends alone, with all it has started | takes its container with it |
-/// | how it ended | exactly, with what it used | exit code, of which 128 + *n* is taken for signal *n* |
+/// | exit status | exact, with resource usage | exit code, of which 128 + *n* is taken for signal *n* |
 ///
-/// The agent is a program of 64 KB. Wherever it can run it is PID 1 of the containers, and holds the
-/// [`Lifeline`](crate::Lifeline): also where commands are run by the engine.
+/// The agent is a program of at most 64 KB. Wherever the agent can run, it is PID 1 of the containers and holds the
+/// [`Lifeline`](crate::Lifeline), also where the engine runs the commands.
 ///
-/// It is mounted read-only, from a directory on this machine: in `XDG_RUNTIME_DIR`, in `/run` for root, or else in the
-/// directory for temporary files. If that directory is cleaned away, the next creation of a container makes it anew. Where
-/// the engine does not see this machine's files (it is on another machine or in a virtual one, as with Docker Desktop, Colima
-/// and `podman machine`, or its socket was lent to a container), the agent comes from a volume that the pool makes, fills once
-/// (some 100 to 300 milliseconds), and removes with itself. Where the engine says that it uses SELinux, program and socket
-/// are mounted with the option `z`, which labels these two files, and no file of the user's. If
-/// the process is killed, directory and volume are left, and the next pool of the same name, or the next process of the same
-/// user, removes them. Containers outside of a pool have no volume.
+/// # How the agent gets into a container
 ///
-/// The agent needs an engine of the architecture the library was built for (else see
-/// [`agent_path`](crate::ContainerSpec::agent_path)), and containers that have no [`cmd`](crate::ContainerSpec::cmd) of their
-/// own (unless it is [supervised](crate::ContainerSpec::supervise_command)), share no pid namespace, are not privileged and
-/// have no `SYS_PTRACE`: with that, or as somebody who may trace it, what runs in a container could make it say anything.
+/// The agent is mounted read-only from a directory on this machine: in `XDG_RUNTIME_DIR`, for root in `/run/dockerpool`, else
+/// in the directory for temporary files. If somebody removes that directory, the next creation of a container makes it anew.
 ///
-/// The agent runs 64 commands at once. Further ones wait in turn; the time of a command that has a
-/// [`timeout`](crate::Command::timeout) goes on meanwhile. A command that has ended counts until its output has been read, or
-/// is dropped.
+/// Where the engine does not see this machine's files, the agent comes from a volume. That is so for an engine on another
+/// machine, in a virtual machine (Docker Desktop, Colima, `podman machine`), or whose socket was lent to a container. The pool
+/// makes the volume, fills it once (some 100 to 300 milliseconds), and removes it at its end. Containers outside of a pool
+/// have no volume.
 ///
-/// Whether the agent runs is tried out with one container when a pool is built: the first one of the pool, or one that is
-/// removed again where the pool has none at the beginning. The answer is remembered for as long as the process runs, by
-/// engine, image, runtime and user.
+/// If the process is killed, directory and volume stay. The next pool of the same name removes the volume, the next process
+/// of the same user the directory. Where the engine reports SELinux, the agent's program and socket are mounted with the
+/// option `z`, which labels these two files and none of yours.
 ///
-/// Also with the agent, commands with a [`user`](crate::Command::user) of their own are run by the engine where PID 1 may not
-/// become that user: it is not root, or has not the usual capabilities.
+/// # What the agent needs
+///
+/// - An engine of the architecture that the library was built for; else see
+///   [`agent_path`](crate::ContainerSpec::agent_path).
+/// - Containers without a [`cmd`](crate::ContainerSpec::cmd) of their own, unless that is
+///   [supervised](crate::ContainerSpec::supervise_command).
+/// - Containers that share no pid namespace, are not privileged, and have neither `SYS_PTRACE` nor `SYS_ADMIN`: a process that
+///   may trace the agent could forge its messages.
+///
+/// When a pool is built, the agent is tried in one container: the first of the pool, or one that is removed again where the
+/// pool begins with none. The result is remembered for as long as the process runs, by engine, image, runtime and user.
+///
+/// # Limits
+///
+/// The agent runs 64 commands at once. Further commands wait in turn, and their [`timeout`](crate::Command::timeout) runs
+/// meanwhile. A command that has ended counts until its output is read or dropped.
+///
+/// The engine runs a command with a [`user`](crate::Command::user) of its own where PID 1 may not become that user: where
+/// PID 1 is not root, or lacks the usual capabilities.
 ///
 /// # Examples
 ///
@@ -76,7 +85,7 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
 /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
-/// // To be sure of the agent, and not to find out by the time commands take.
+/// // Fails at once where there is no agent, instead of running slowly.
 /// let builder = Pool::builder("judge").image("python:3.12-alpine").exec_via(ExecVia::Agent);
 /// # let builder = builder.engine(engine);
 /// match builder.build().await {
@@ -93,11 +102,11 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExecVia {
-    /// By the agent where that can be, else by the engine.
+    /// Runs commands by the agent where it can run, else by the engine.
     Auto,
-    /// By the agent; where that cannot be, building the pool fails and says why.
+    /// Runs commands by the agent. Where it cannot run, building the pool fails and says why.
     Agent,
-    /// By the engine's exec API. PID 1 is the agent all the same, where it can be. The default.
+    /// Runs commands by the engine's exec API, the default. PID 1 is the agent all the same, where it can run.
     #[default]
     Docker,
 }

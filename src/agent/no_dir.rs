@@ -1,4 +1,4 @@
-//! What `dir.rs` has, where no agent is built and so none is written: a type without values.
+//! Stands in for `dir.rs` on machines for which no agent is built: a type without values.
 
 use std::convert::Infallible;
 use std::io;

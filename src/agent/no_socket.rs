@@ -1,4 +1,4 @@
-//! What `socket.rs` has, where there is no agent on this machine and so no socket: types without values.
+//! Stands in for `socket.rs` on machines without an agent, and so without a socket: types without values.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! One command that the agent runs, in the engine's terms.
+//! One command that the agent runs, as an [`ExecSession`].
 
 use std::future::pending;
 use std::io;
@@ -26,28 +26,28 @@ use crate::engine::{
 };
 use crate::runtime::bounded;
 
-/// How much output may be on its way, in bytes.
+/// The most bytes of output in frames that may be under way.
 const WINDOW: u32 = 512 * 1024;
 
-/// Credit is given back in pieces of at least this many bytes.
+/// The least number of bytes of credit that are given back at once.
 const CREDIT_STEP: u32 = WINDOW / 4;
 
 /// The most bytes of standard input in one frame: several commands share the wire.
 const STDIN_PIECE: usize = 32 * 1024;
 
-/// How long what others print is waited for who hold a command's output, once that has ended.
+/// How long output is read after the command's end from processes that still hold the command's output open.
 const OTHERS_OUTPUT: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether others have taken what was in a pipe.
+/// How often an ended command's pipes are checked: another process may have read the rest.
 const LOOK_AT_PIPES: Duration = Duration::from_millis(20);
 
 /// How long the agent may take for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the agent gives for a program that is a directory.
+/// The agent's error number for a program that is a directory.
 const EISDIR: i32 = 21;
 
-/// What became of a command.
+/// The end of a command.
 #[derive(Clone, Debug)]
 enum Outcome {
     Exited(Exit),
@@ -55,29 +55,29 @@ enum Outcome {
     Lost(EngineError),
 }
 
-/// What is known of a command.
+/// The state of a command, shared by the connection's reader and the session.
 pub(super) struct Running {
     id: u32,
     names: Names,
     state: Mutex<State>,
     outcome: watch::Sender<Option<Outcome>>,
-    /// Of who waits for credit.
+    /// The waker of the writer that waits for credit.
     stdin_waker: AtomicWaker,
 }
 
-/// What it can fail to be started for, as it was given.
+/// The names from the request that errors of the start mention.
 struct Names {
     program: String,
     directory: Option<String>,
     user: Option<String>,
 }
 
-/// What comes of a command's output.
+/// An event of a command's output.
 enum Piece {
     Frame(Frame),
-    /// The rest of this stream is in its pipe.
+    /// The pipe that has the rest of this stream.
     Pipe(OutputStream, Pipe),
-    /// The command has ended. What comes now was printed by others, who were left behind with its output.
+    /// The command's end. Later output is that of processes that the command left in the background.
     End,
     Lost(EngineError),
 }
@@ -86,19 +86,19 @@ struct State {
     output: Option<mpsc::UnboundedSender<Piece>>,
     /// Whether standard output and standard error may go on in frames.
     open: [bool; 2],
-    /// Whether one of them goes on in its pipe.
+    /// Whether one of the streams goes on in its pipe.
     has_pipe: bool,
-    /// Bytes of output that may still come.
+    /// The bytes of output that the agent may still send in frames.
     window: u32,
     stdin_credit: u32,
     stdin_closed: bool,
-    /// Until the agent has no place for it any more, or gives that away where it is needed.
+    /// The place in the agent's table, held until the agent has freed it or may give it to another command.
     place: Option<Place>,
-    /// The agent was told that nobody wants its output any more.
+    /// Whether the agent was told that nobody reads the output any more.
     closed: bool,
 }
 
-/// Sends the command to the agent. Whether it can be started is told by [`ExecControl::exit_code`].
+/// Sends the command to the agent. [`ExecControl::exit_code`] tells whether the command could be started.
 pub(super) fn start(
     inner: &Arc<Inner>,
     place: Place,
@@ -164,6 +164,7 @@ pub(super) fn start(
     })
 }
 
+/// Encodes the payload of the frame that starts a command.
 fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>) -> Result<BytesMut, EngineError> {
     let texts = request.argv.iter().chain(&request.env);
     let (cwd, user) = (request.current_dir.as_deref(), request.user.as_deref());
@@ -175,7 +176,7 @@ fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>)
             | flag(request.tty.is_some(), wire::WITH_TTY),
     );
     payload.put_u32_le(WINDOW);
-    // 0 stands for none.
+    // 0 means no limit, here and below.
     let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     payload.put_u64_le(time);
     payload.put_u64_le(request.memory.unwrap_or(0));
@@ -190,7 +191,7 @@ fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>)
         payload.put_slice(text.as_bytes());
         payload.put_u8(0);
     }
-    // The command's own check has refused NUL and most of what is too long.
+    // The checks of `Command` have already refused NUL and most commands that are too long.
     if wire::Spawn::decode(&payload).is_none() || payload.len() > wire::MAX_SPAWN {
         let message = "the command is too long for the agent, or has a NUL in it";
         return Err(EngineError::new(EngineErrorKind::Rejected, message));
@@ -204,7 +205,7 @@ fn size(size: TtySize) -> wire::Size {
 }
 
 impl Running {
-    /// What the agent says of it; whether that was the last.
+    /// Takes a message about the command. Returns whether that was the last one.
     pub(super) fn take(&self, message: Message) -> Result<bool, EngineError> {
         let mut state = self.state.lock();
         match message {
@@ -213,13 +214,13 @@ impl Running {
                 let len = u32::try_from(data.len()).map_err(|_| beyond())?;
                 state.window = state.window.checked_sub(len).ok_or_else(beyond)?;
                 if let Some(output) = &state.output {
-                    // Nobody may be listening any more.
+                    // The reader may be gone.
                     let _ = output.send(Piece::Frame(Frame { stream, data }));
                 }
             }
             Message::OutputEnd(stream) => {
                 state.open[index(stream)] = false;
-                // Whoever reads from a pipe must still be told of the command's end.
+                // A reader of a pipe must still be told of the command's end.
                 if state.open == [false; 2] && !(state.has_pipe && self.outcome.borrow().is_none()) {
                     state.output = None;
                 }
@@ -255,7 +256,7 @@ impl Running {
         Ok(state.output.is_none() && ended)
     }
 
-    /// Nobody reads its output any more, and the agent was told so.
+    /// Notes that the agent was told that nobody reads the output any more.
     fn closed(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -263,7 +264,7 @@ impl Running {
         state.leave_place(ended);
     }
 
-    /// A stream goes on in its pipe; whether that can be had. Must be called within a tokio runtime.
+    /// Lets a stream go on in its pipe. Returns whether the pipe can be read. Must be called within a tokio runtime.
     pub(super) fn take_pipe(&self, stream: OutputStream, pipe: Descriptor) -> bool {
         let pipe = match Pipe::new(pipe) {
             Ok(pipe) => pipe,
@@ -281,6 +282,7 @@ impl Running {
         true
     }
 
+    /// Ends the command with the error of a lost connection, unless its outcome is known.
     pub(super) fn lose(&self, error: &EngineError) {
         let mut state = self.state.lock();
         state.place = None;
@@ -301,8 +303,8 @@ fn index(stream: OutputStream) -> usize {
 }
 
 impl State {
-    /// The place is another's once the agent has freed it, or may: of an ended command's output nothing is wanted, or all
-    /// has come. The agent keeps a pipe that was taken until then.
+    /// Gives the place back once the command has ended and all of its output has come or nobody reads it. Until the close is
+    /// sent, the agent keeps the place of a command whose pipe was taken.
     fn leave_place(&mut self, ended: bool) {
         if ended && (self.closed || self.output.is_none() && !self.has_pipe) {
             self.place = None;
@@ -316,7 +318,7 @@ impl State {
 }
 
 impl Names {
-    /// In the words of the exec API where it has some.
+    /// Describes why the command was not started, in the words of the exec API where that has some.
     fn cannot_start(&self, stage: Stage, errno: i32) -> EngineError {
         let program = &self.program;
         let user = self.user.as_deref().unwrap_or_default();
@@ -344,7 +346,7 @@ impl Names {
         };
         let message = match errno {
             0 => what,
-            // A directory, as the kernel has it when it is to execute one.
+            // For a directory the kernel itself says "permission denied".
             EISDIR => format!("{what}: permission denied, is a directory"),
             errno => {
                 let words = io::Error::from_raw_os_error(errno).to_string();
@@ -367,40 +369,43 @@ impl Names {
     }
 }
 
-/// The output as it is taken; credit goes back for what came in frames.
+/// The output of a command, for its reader. Credit for frames is given back as they are read.
 struct Output {
     inner: Arc<Inner>,
     running: Arc<Running>,
-    /// `None` when nothing can come there any more.
+    /// The events of the output; `None` after the last one.
     pieces: Option<mpsc::UnboundedReceiver<Piece>>,
     pipes: [Option<Pipe>; 2],
+    /// The bytes whose credit is not given back yet.
     to_credit: u32,
-    /// The command has ended, or the agent is lost.
+    /// The rest of the output, once the command has ended or the agent is lost.
     end: Option<End>,
 }
 
-/// What may still come when the command has ended: what was in its pipes then is its own, as long as they are not empty, and
-/// what others print is taken for a while after that.
+/// The rest of the output of a command that has ended.
 struct End {
+    /// The bytes that were in each pipe at the command's end and are not read yet: the command's own output.
     own: [usize; 2],
+    /// When to stop reading the output of other processes. Set once all of the command's own output is read.
     until: Option<Instant>,
     lost: Option<EngineError>,
 }
 
-/// What comes next.
+/// The next event for the reader of the output.
 enum Next {
     Piece(Option<Piece>),
-    /// Of a pipe; `None` at its end.
+    /// Data from a pipe; `None` at its end.
     Read(OutputStream, Option<Bytes>),
     TimeIsUp,
     LookAtPipes,
 }
 
 impl Output {
+    /// Returns the next frame, or `None` at the end.
     async fn next(&mut self) -> Option<Result<Frame, EngineError>> {
         loop {
             if let Some(end) = &mut self.end {
-                // Any process of the container can have taken it: an empty pipe has nothing of the command's any more.
+                // Any process of the container can have read the rest: an empty pipe holds no output of the command's.
                 for (own, pipe) in end.own.iter_mut().zip(&self.pipes) {
                     if *own > 0 && pipe.as_ref().is_none_or(|pipe| pipe.pending() == 0) {
                         *own = 0;
@@ -451,6 +456,7 @@ impl Output {
         }
     }
 
+    /// Notes the command's end, and how much of its output is still in the pipes.
     fn ended(&mut self, lost: Option<EngineError>) {
         self.end = Some(End {
             own: self.pipes.each_ref().map(|pipe| pipe.as_ref().map_or(0, Pipe::pending)),
@@ -459,7 +465,7 @@ impl Output {
         });
     }
 
-    /// `None` when nothing can come any more.
+    /// Waits for the next event. Returns `None` when nothing can come any more.
     async fn wait(&mut self) -> Option<Next> {
         let [stdout, stderr] = &mut self.pipes;
         if self.pieces.is_none() && stdout.is_none() && stderr.is_none() {
@@ -477,6 +483,7 @@ impl Output {
     }
 }
 
+/// Returns the next event, and waits for ever where there is no channel.
 async fn next_piece(pieces: &mut Option<mpsc::UnboundedReceiver<Piece>>) -> Option<Piece> {
     match pieces {
         Some(pieces) => pieces.recv().await,
@@ -484,14 +491,16 @@ async fn next_piece(pieces: &mut Option<mpsc::UnboundedReceiver<Piece>>) -> Opti
     }
 }
 
+/// Reads from a pipe until its end, and waits for ever where there is no pipe.
 async fn read(pipe: &mut Option<Pipe>) -> Option<Bytes> {
     match pipe {
-        // A pipe that is there can be read.
+        // Reading an open pipe does not fail; an error counts as its end.
         Some(pipe) => pipe.read().await.ok().filter(|data| !data.is_empty()),
         None => pending().await,
     }
 }
 
+/// Waits until this time, and for ever where there is none.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -501,7 +510,7 @@ async fn at(time: Option<Instant>) {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // What goes on printing must not wait for ever.
+        // Without a reader, processes that go on printing would wait for ever.
         let early = {
             let mut state = self.running.state.lock();
             state.output.take().is_some() || state.has_pipe
@@ -514,7 +523,7 @@ impl Drop for Output {
     }
 }
 
-/// Writes to the command as far as there is credit.
+/// The command's standard input. Writes wait for credit from the agent.
 struct Stdin {
     inner: Arc<Inner>,
     running: Arc<Running>,
@@ -525,7 +534,7 @@ impl AsyncWrite for Stdin {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        // Before the look, so that no credit that comes after it is missed.
+        // Registered before the check, so that credit that comes right after it is not missed.
         self.running.stdin_waker.register(cx.waker());
         let len = {
             let mut state = self.running.state.lock();
@@ -559,12 +568,12 @@ impl AsyncWrite for Stdin {
     }
 }
 
-/// How the words begin for a command that is not started for its user.
+/// The first words of the errors for a command that is not started because of its user.
 const NO_USER: &str = "unable to find user ";
 const NO_GROUP: &str = "unable to find group of ";
 const NOT_USER: &str = "unable to become user ";
 
-/// Whether a command was not started for its user.
+/// Returns whether a command was not started because of its user.
 pub(super) fn says_user(error: &EngineError) -> bool {
     let words = error.to_string();
     [NO_USER, NO_GROUP, NOT_USER]
@@ -572,6 +581,7 @@ pub(super) fn says_user(error: &EngineError) -> bool {
         .any(|begin| words.starts_with(begin))
 }
 
+/// The control of a command: its outcome, its terminal's size, signals and kills.
 struct Control {
     inner: Arc<Inner>,
     running: Arc<Running>,
@@ -582,15 +592,17 @@ impl Control {
         self.running.outcome.borrow().clone()
     }
 
+    /// Waits for the outcome.
     async fn wait(&self) -> Option<Outcome> {
         let mut outcome = self.running.outcome.subscribe();
-        // The sender is our own: the wait cannot fail.
+        // `self.running` holds the sender: the wait cannot fail.
         outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
 
+    /// Returns the exit code, or `None` while the command runs.
     async fn ask(&self) -> Result<Option<i64>, EngineError> {
         if self.outcome().is_none() {
-            // Silent, and with an agent that answers: it runs.
+            // Messages keep their order: once the agent has answered, a command without an outcome still runs.
             bounded("a question to the agent", ANSWER_TIMEOUT, self.inner.ping()).await?;
         }
         match self.outcome() {
@@ -601,12 +613,13 @@ impl Control {
         }
     }
 
+    /// Kills the command with all processes that it has started, and waits for their end.
     async fn end(&self) -> Result<(), EngineError> {
         self.inner.send(to_agent::KILL, self.running.id, &[]);
         match self.wait().await {
             Some(Outcome::Exited(exit)) if exit.cause != Cause::Own && !exit.all_dead => Err(EngineError::new(
                 EngineErrorKind::Internal,
-                "not everything of the command could be killed",
+                "not all processes of the command could be killed",
             )),
             Some(Outcome::Exited(_) | Outcome::CannotStart(_)) => Ok(()),
             Some(Outcome::Lost(error)) => Err(error),
@@ -631,7 +644,7 @@ impl ExecControl for Control {
         })
     }
 
-    /// The agent gives up nothing.
+    /// The agent gives up no output: the streams of a command that has ended are whole.
     fn stream_end(&self) -> StreamEnd {
         match self.report() {
             Some(_) => StreamEnd::Whole,
@@ -670,7 +683,7 @@ impl Killing for Control {
 
     fn sign_of_life(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            // Its answer may have to wait behind much else that it is to do, and then comes after other signs.
+            // A busy agent may answer late; until then anything else from it is a sign of life too.
             tokio::select! {
                 () = self.inner.heard.notified() => {}
                 _ = self.inner.ping() => {}

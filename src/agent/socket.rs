@@ -1,7 +1,7 @@
-//! The socket through which an agent on this machine is reached faster than through the engine. It also brings the pipes of
-//! commands that print much.
+//! The socket through which an agent on this machine is reached faster than through the engine. The socket also carries the
+//! pipes of commands that print much.
 //!
-//! One for each container: mounted into it, and gone as soon as the agent has connected.
+//! Each container has its own socket, which is mounted into it and removed as soon as the agent has connected.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -23,27 +23,29 @@ use tokio::sync::Notify;
 
 use super::wire::TOKEN;
 
-/// Read from the socket at once. Much output comes through pipes.
+/// The most bytes that are read from the socket at once. Small, since large output comes through pipes.
 const READ: usize = 32 * 1024;
 
-/// Memory for what is read from a pipe, and how little of it may be left before there is new.
+/// The size of a block of memory for data from a pipe.
 const BLOCK: usize = 128 * 1024;
+
+/// The least free memory in a block with which a read begins; with less, a new block is allocated.
 const SPARE: usize = 32 * 1024;
 
-/// A descriptor that came with a frame.
+/// A file descriptor that came with a frame.
 pub(super) type Descriptor = OwnedFd;
 
-/// One that waits for its agent. Dropping it removes it.
+/// A socket that waits for its agent. Dropping the value removes the socket's file.
 #[derive(Debug)]
 pub(crate) struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// By which the agent is known.
+    /// The secret by which the agent proves itself.
     token: [u8; TOKEN],
 }
 
 impl Socket {
-    /// A new one in this directory, which nobody else may look into.
+    /// Binds a new socket in this directory, which no other user may look into.
     pub(super) fn bind(dir: &Path) -> io::Result<Self> {
         let name = format!("{:016x}", fastrand::u64(..));
         let opened = File::open(dir)?;
@@ -55,7 +57,7 @@ impl Socket {
             token: fastrand::u128(..).to_ne_bytes(),
         };
         socket.listener.set_nonblocking(true)?;
-        // Whatever the umask is: the container's user must be able to connect.
+        // Independent of the umask: the container's user must be able to connect.
         std::fs::set_permissions(&socket.path, std::fs::Permissions::from_mode(0o666))?;
         Ok(socket)
     }
@@ -68,7 +70,7 @@ impl Socket {
         &self.token
     }
 
-    /// The agent's connection. It has said that it is there.
+    /// Accepts the agent's connection. Must be called after the agent has said that it has connected.
     pub(super) fn accept(self, runtime: &RuntimeHandle) -> io::Result<Connection> {
         let (mut stream, _) = self.listener.accept()?;
         stream.set_nonblocking(true)?;
@@ -77,7 +79,7 @@ impl Socket {
         if token != self.token {
             return Err(io::Error::new(
                 ErrorKind::PermissionDenied,
-                "somebody else has connected",
+                "a process other than the agent has connected",
             ));
         }
         let _entered = runtime.enter();
@@ -100,13 +102,14 @@ impl Drop for Socket {
 /// The connection to one agent.
 pub(super) struct Connection {
     stream: UnixStream,
-    /// What could not be written at once.
+    /// The frames that could not be written at once.
     queue: Mutex<VecDeque<Bytes>>,
+    /// Notified of new frames in the queue.
     queued: Notify,
 }
 
 impl Connection {
-    /// Sends it after all that was sent before: mostly at once, which saves a task's waking up.
+    /// Sends a frame after all earlier ones, mostly at once, which saves waking a task.
     pub(super) fn send(&self, mut frame: Bytes) {
         let mut queue = self.queue.lock();
         if queue.is_empty()
@@ -120,7 +123,7 @@ impl Connection {
         }
     }
 
-    /// Writes what could not be written at once. Comes back when nothing can be written any more; who reads finds out why.
+    /// Writes the frames in the queue. Returns when nothing can be written any more; the reader finds out why.
     pub(super) async fn write_queued(&self) {
         loop {
             self.queued.notified().await;
@@ -148,8 +151,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The next bytes. A descriptor that comes with them is added to those that have arrived; `None` for one that there
-    /// was no room for in this process.
+    /// Returns the next bytes. A file descriptor that comes with them is added to `arrived`, or `None` where this process had
+    /// no room for it.
     pub(super) async fn receive(&self, arrived: &mut VecDeque<Option<Descriptor>>) -> io::Result<Bytes> {
         loop {
             self.stream.readable().await?;
@@ -183,7 +186,7 @@ impl Connection {
     }
 }
 
-/// The reading end of a command's output.
+/// The reading end of the pipe of a command's output.
 #[derive(Debug)]
 pub(super) struct Pipe {
     pipe: pipe::Receiver,
@@ -191,7 +194,7 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// Must be called within a tokio runtime.
+    /// Prepares the pipe for reading. Must be called within a tokio runtime.
     pub(super) fn new(descriptor: Descriptor) -> io::Result<Self> {
         Ok(Self {
             pipe: pipe::Receiver::from_owned_fd(descriptor)?,
@@ -199,24 +202,24 @@ impl Pipe {
         })
     }
 
-    /// How many bytes can be read now.
+    /// Returns how many bytes can be read now.
     pub(super) fn pending(&self) -> usize {
         rustix::io::ioctl_fionread(&self.pipe).map_or(0, |len| usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    /// The next piece, of at most [`BLOCK`] bytes; empty at the end.
+    /// Returns the next bytes, at most [`BLOCK`]; none at the end.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing is lost.
+    /// Cancel safe: no data is lost.
     pub(super) async fn read(&mut self) -> io::Result<Bytes> {
         if self.buffer.capacity() < SPARE {
             self.buffer = BytesMut::with_capacity(BLOCK);
         }
         loop {
             self.pipe.readable().await?;
-            // Not by tokio's own read, which takes less than was asked for as a sign that the pipe is empty: the command
-            // can have made it one of packets.
+            // Not tokio's own read, which takes a short read as a sign that the pipe is empty: in a pipe's packet mode,
+            // which the command can turn on, reads are short before that.
             match self.pipe.try_read_buf(&mut self.buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -231,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_of_the_directory_may_be_longer_than_an_address() {
+    fn the_directorys_path_may_be_longer_than_a_socket_address() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a".repeat(200));
         std::fs::create_dir(&deep).unwrap();

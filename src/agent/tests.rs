@@ -1,4 +1,4 @@
-//! Both decoders. The agent itself is tested in `tests/agent_program/`, and only ever runs in containers.
+//! Tests of both decoders. `tests/agent_program/` tests the agent itself, which only ever runs in containers.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn the_agent_of_this_build_is_small_or_there_is_a_reason() {
     assert!(EMBEDDED.len() <= 64 * 1024, "{}", EMBEDDED.len());
 }
 
-/// The agent keeps its room for answers, and the library's decoder its own, by this.
+/// The agent's buffer for answers and the decoder's buffer have this size.
 #[test]
 fn every_frame_but_output_is_small() {
     for kind in 0..=255 {
@@ -67,7 +67,7 @@ const EXIT: Exit = Exit {
 };
 
 #[test]
-fn frames_come_whole_however_they_are_cut() {
+fn messages_do_not_depend_on_how_their_bytes_are_cut() {
     let wire = [
         frame(from_agent::HELLO, 1, b"dpag\x01\x00\x05"),
         frame(from_agent::HELLO, 2, b"dpag\x02\x00\x0a"),
@@ -132,7 +132,7 @@ fn frames_come_whole_however_they_are_cut() {
 }
 
 #[test]
-fn what_is_not_the_protocol_is_refused() {
+fn bytes_that_are_not_the_protocol_are_refused() {
     let mut huge = frame(from_agent::STDOUT, 1, b"");
     huge[..4].copy_from_slice(&u32::MAX.to_le_bytes());
     for bad in [
@@ -145,7 +145,7 @@ fn what_is_not_the_protocol_is_refused() {
         huge,
         frame(from_agent::HELLO, 1, b"xxxx\x01\x00\x00"),
         frame(from_agent::CANNOT_START, 1, &[77, 0, 0, 0, 0]),
-        // A signal there is not; a signal and a code; a cause there is not.
+        // An unknown signal; both a signal and a code; an unknown cause; an unknown flag.
         frame(from_agent::EXIT, 1, &Exit { signal: 65, ..EXIT }.encode()),
         frame(from_agent::EXIT, 1, &Exit { code: 1, ..EXIT }.encode()),
         frame(from_agent::EXIT, 1, &[&[0, 0, 3], &EXIT.encode()[3..]].concat()),
@@ -157,7 +157,7 @@ fn what_is_not_the_protocol_is_refused() {
 
 const SIZE: Size = Size { rows: 24, cols: 80 };
 
-/// As the library makes it, with what a test wants to be wrong.
+/// Encodes a spawn as the library does, with values that a test may choose to be wrong.
 fn spawn(flags: u32, argc: u32, envc: u32, texts: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
     for number in [flags, 1000] {
@@ -201,7 +201,7 @@ fn a_spawn_is_read_as_it_was_written_or_not_at_all() {
 }
 
 proptest! {
-    /// The library's decoder takes anything; what it gives is bounded by what it was given.
+    /// Feeds the library's decoder any bytes; it returns no more output than it was given.
     #[test]
     fn no_bytes_confuse_the_librarys_decoder(
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
@@ -224,7 +224,7 @@ proptest! {
         prop_assert!(output <= 2 * bytes.len());
     }
 
-    /// So does the agent's.
+    /// Feeds the agent's decoder any bytes.
     #[test]
     fn no_bytes_confuse_the_agents_decoder(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in any::<u8>()) {
         if let Some(header) = Header::decode(&bytes) {
