@@ -1,4 +1,4 @@
-//! The checks of a [`ContainerSpec`]'s values.
+//! Checks the values of a [`ContainerSpec`].
 
 use super::container_spec::ContainerSpec;
 use super::merge::merge;
@@ -162,7 +162,7 @@ const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
-/// Complains of an empty text, and of one with a NUL in it.
+/// Reports an empty text, and a text with a NUL in it.
 fn check_text(bad: &mut impl FnMut(&str, &str), field: &str, text: &str) {
     if text.is_empty() {
         bad(field, "must not be empty");
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_valid_and_those_of_a_sandbox() {
+    fn the_defaults_are_valid_and_bounded() {
         let spec = ContainerSpec::new("busybox");
         assert!(spec.problems().is_empty());
         assert_eq!(spec.memory.value(), Some(512 << 20));

@@ -1,4 +1,5 @@
-//! Limits that are for commands alone, where PID 1 is the agent: the agent sets them for each command, and lives without them.
+//! Limits that are for commands alone. Where PID 1 is the agent, it sets these limits for each command and has none of them
+//! itself.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +7,28 @@ use bollard::models::{ContainerCreateBody, HostConfig, ResourcesUlimits};
 
 use crate::agent::Limit;
 
-/// Limits that PID 1 cannot live with when it is the agent, by name and the kernel's number.
+/// Limits that could end the agent, by name and the kernel's number.
 const NOT_FOR_PID_1: [(&str, u32); 5] = [("cpu", 0), ("data", 2), ("stack", 3), ("nofile", NOFILE), ("as", 9)];
 const NOFILE: u32 = 7;
 
-/// Descriptors that the agent may need.
+/// The most file descriptors that the agent may need.
 const AGENT_FILES: i64 = 1024;
 
-/// Returns the kernel's number of such a limit, with its values. The engine refuses a limit that makes no sense.
+/// Returns a limit for the agent to set, if PID 1 must not have this one. Invalid limits are left to the engine, which
+/// refuses them.
 fn not_for_pid_1(ulimit: &ResourcesUlimits, may_run_all: bool) -> Option<Limit> {
     let name = ulimit.name.as_deref()?.to_ascii_lowercase();
     let (_, which) = NOT_FOR_PID_1.into_iter().find(|(known, _)| *known == name)?;
-    // -1 stands for none, here and in the kernel.
+    // -1 means no limit, also in the kernel.
     let (soft, hard) = (ulimit.soft? as u64, ulimit.hard? as u64);
-    // Few descriptors let the agent run fewer commands at once, but the engine may have to run some for it.
+    // Where the engine may have to run some commands, `nofile` must hold for PID 1 too: commands of the engine get the
+    // container's limits. Few descriptors only let the agent run fewer commands at once.
     let spares = soft <= hard && (may_run_all || which != NOFILE);
     spares.then_some(Limit { which, soft, hard })
 }
 
-/// Whether PID 1 may become another user, as far as that is known before the container's start. Where PID 1 may not, the engine
-/// runs commands of other users.
+/// Returns whether PID 1 may become another user, as far as the configuration tells. Where PID 1 may not, the engine runs the
+/// commands of other users.
 fn may_become_user(host: &HostConfig, user: Option<&str>) -> bool {
     const NEEDED: [&str; 5] = ["ALL", "CHOWN", "KILL", "SETGID", "SETUID"];
     let needed = |name: &String| {
@@ -43,7 +46,7 @@ pub(super) fn limits_of_commands(body: &ContainerCreateBody) -> Vec<Limit> {
     };
     let may_run_all = may_become_user(host, body.user.as_deref());
     let limits = host.ulimits.iter().flatten();
-    // One of each kind: the frame has no room for more.
+    // At most one limit of each kind: the frame to the agent has no room for more.
     let limits: BTreeMap<_, _> = limits
         .filter_map(|ulimit| not_for_pid_1(ulimit, may_run_all))
         .map(|limit| (limit.which, limit))
@@ -51,7 +54,7 @@ pub(super) fn limits_of_commands(body: &ContainerCreateBody) -> Vec<Limit> {
     limits.into_values().collect()
 }
 
-/// Leaves PID 1 without the limits that are for commands, but with the right to give them theirs.
+/// Takes the limits of commands away from PID 1. PID 1 keeps hard limits that allow it to set those of commands.
 pub(super) fn spare_pid_1(body: &mut ContainerCreateBody) {
     let Some(host) = &mut body.host_config else { return };
     let may_run_all = may_become_user(host, body.user.as_deref());

@@ -1,4 +1,4 @@
-//! The user's wishes for a container: [`ContainerSpec`].
+//! The user's specification of a container: [`ContainerSpec`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::engine::{Network, Plan, PullPolicy, RegistryAuth};
 use crate::error::Error;
 use crate::values::shown::{Argv, Fields};
 
-/// A value of a typed setter that has a default. The default gives way to the raw configuration; what was given does not.
+/// The value of a typed setter that has a default. A default gives way to the raw configuration; a given value does not.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Setting<T> {
     Default(T),
@@ -30,57 +30,59 @@ impl<T: Copy> Setting<T> {
     }
 }
 
-/// A resource limit of the kernel for the processes of a container.
+/// A resource limit of the kernel for each process of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ulimit {
     pub(crate) soft: u64,
     pub(crate) hard: u64,
 }
 
-/// What a container is to be like: image, PID 1, limits, environment, labels.
+/// Describes a container: image, PID 1, limits, environment, labels.
 ///
-/// The defaults are those of a sandbox: no network, at most 512 MiB of memory (and no swap), at most 512 processes, no
-/// gaining of privileges by set-uid programs, and a PID 1 of the library's own that ends when this process ends.
+/// The defaults are those of a sandbox: no network, at most 512 MiB of memory and no swap, at most 512 processes, and a PID 1
+/// of the library's own that ends when this process ends.
 ///
 /// # Defaults of a sandbox
 ///
-/// Beside these, unless the spec says otherwise in the way that is named:
+/// These defaults hold as well. Each names the setting that changes it.
 ///
 /// - Root's capabilities `NET_RAW`, `MKNOD`, `AUDIT_WRITE`, `SETFCAP`, `NET_BIND_SERVICE` and `SYS_CHROOT` are dropped.
-///   [`cap_add`](Self::cap_add) keeps one of them. A `cap_drop` in the raw configuration takes the place of the whole
-///   list, `[]` too. [`cap_drop_all`](Self::cap_drop_all) drops all.
-/// - The kernel prefers the container's processes to the host's when it kills for memory: `oom_score_adj` is 500. The raw
-///   configuration sets another value. `crun` (seen with 1.28 under Docker) does not give that to what it executes: commands
-///   by the exec API are then taken last of all, after the container's own PID 1 and the host's programs. Those by the
-///   [agent](crate::ExecVia) are not.
-/// - No program gains privileges by set-uid files and the like. `no-new-privileges=false` or an empty list in `security_opt` of the
-///   raw configuration says otherwise; other options of security do not.
+///   [`cap_add`](Self::cap_add) keeps one of them. [`cap_drop_all`](Self::cap_drop_all) drops all capabilities. A `CapDrop` in
+///   the raw configuration, even `[]`, replaces the whole list.
+/// - When memory is short, the kernel kills the container's processes before the host's: `oom_score_adj` is 500. The raw
+///   configuration sets another value. `crun` (seen with 1.28 under Docker) does not apply the value to commands by the exec
+///   API: the kernel kills those last of all, after the container's PID 1 and the host's programs. Commands by the
+///   [agent](crate::ExecVia) are not affected.
+/// - No program gains privileges, e.g. by set-uid files. `no-new-privileges=false` or an empty list in `SecurityOpt` of the raw
+///   configuration changes that; other options in the list do not.
 /// - No core dumps are written: the limit `core` is 0. [`ulimit`](Self::ulimit) sets another value.
-/// - The image's `HEALTHCHECK` does not run, since the server that it asks does not run. The raw configuration asks for a
-///   check (`healthcheck`; one without a `test` means the image's). The check does run where the server is
+/// - The image's `HEALTHCHECK` does not run, since the server that it checks does not run. A `Healthcheck` in the raw
+///   configuration does run; without a `Test` it means the image's. The image's check also runs where the server is
 ///   [supervised](Self::supervise_command).
-/// - Each directory that the image declares as a `VOLUME` is an empty file system in memory (tmpfs) that everybody can
-///   write to. It holds half of the memory limit (256 MiB without one), and what is in it counts as memory. Programs on
-///   it cannot be executed. What the image has in that directory is not seen. Mount something else on the directory to
-///   have that, e.g. with [`tmpfs_with`](Self::tmpfs_with) one that belongs to another user. A directory that is named
-///   in `volumes` of the raw configuration gets an anonymous volume, with the image's content, on the engine's disk and
-///   without a limit. The volumes are those of the image at the time when the pool is built.
+/// - Each directory that the image declares as a `VOLUME` is an empty file system in memory (tmpfs) that everybody can write
+///   to. The file system holds half of the memory limit (256 MiB without one), and its content counts as memory. Programs
+///   on it cannot be executed, and the image's content of the directory is hidden. The volumes are those of the image at the
+///   time when the pool is built.
+///   - A mount of your own on the directory takes the place of the default, e.g. by [`tmpfs_with`](Self::tmpfs_with) a file
+///     system that belongs to another user.
+///   - A directory in `Volumes` of the raw configuration gets an anonymous volume with the image's content, on the engine's
+///     disk and without a limit.
 ///
 /// # Raw configuration
 ///
-/// What has no setter here can be said in Docker's own terms with [`raw_config`](Self::raw_config), beside the typed setters
-/// (with the feature `bollard-0_21` also in the types of the crate `bollard`, with `docker_config` and `host_config`). One rule
-/// holds:
+/// Settings without a setter are given in Docker's own terms to [`raw_config`](Self::raw_config). With the feature
+/// `bollard-0_21`, `docker_config` and `host_config` take the same in the types of the crate `bollard`. Four rules hold:
 ///
-/// 1. The raw configuration is the base, and what typed setters were given is written into it.
-/// 2. Where both say something about the same field, they must say the same, whichever was called first: else it is an
+/// 1. The raw configuration is the base. The values of typed setters are written into it.
+/// 2. If both set the same field, the values must be equal, whichever was set first. Otherwise the result is an
 ///    [`Error::Config`](crate::Error::Config) that names the field. Lists of names (environment, labels, `tmpfs`,
 ///    `ulimits`) are compared name by name and joined.
-/// 3. The defaults of the sandbox fill only what neither has said.
-/// 4. What would break the library's own work is refused, by field: labels under its prefix, a restart policy, automatic
-///    removal other than its own, and whatever takes the standard input of its own PID 1.
+/// 3. Defaults fill only fields that neither has set.
+/// 4. Settings that would break the library's own work are refused by field: labels under the library's prefix, a restart
+///    policy, another automatic removal than the library's, and settings that take the standard input from the library's
+///    PID 1.
 ///
-/// Everything else is passed on to the engine as it is.
+/// Everything else is passed on to the engine unchanged.
 ///
 /// # Examples
 ///
@@ -89,7 +91,7 @@ pub(crate) struct Ulimit {
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
 /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
-/// // Said once, for several pools.
+/// // One spec for several pools.
 /// let sandbox = ContainerSpec::new("python:3.12-alpine")
 ///     .memory(128 << 20)
 ///     .pids_limit(64)
@@ -109,8 +111,8 @@ pub(crate) struct Ulimit {
 /// # }
 /// ```
 ///
-/// `Debug` shows variables by their names, commands by their program, and the raw configuration by the fields that are set.
-#[must_use = "containers are made of a spec by a pool, or by Container::create"]
+/// `Debug` shows variables by name, commands by their program, and the raw configuration by the fields that are set.
+#[must_use = "a spec does nothing by itself: give it to a pool or to Container::create"]
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ContainerSpec {
@@ -141,20 +143,20 @@ pub struct ContainerSpec {
     pub(crate) agent_path: Option<PathBuf>,
     pub(crate) writable_cgroups: bool,
     pub(crate) supervise: bool,
-    /// Whether agents have no socket.
+    /// Whether the agent is reached through the engine alone, without a socket.
     pub(crate) without_agent_socket: bool,
 }
 
 impl ContainerSpec {
     /// The default memory limit in bytes: 512 MiB.
     pub const DEFAULT_MEMORY: u64 = 512 << 20;
-    /// The default limit of processes (threads count).
+    /// The default limit of the number of processes and threads: 512.
     pub const DEFAULT_PIDS: u32 = 512;
-    /// The smallest memory limit the Docker engine takes, in bytes: 6 MiB.
+    /// The smallest memory limit that Docker accepts, in bytes: 6 MiB.
     pub const MIN_MEMORY: u64 = 6 << 20;
 
-    /// A container of this image, with the defaults of a sandbox. The image is named as everywhere with Docker:
-    /// `[registry/]name[:tag][@sha256:digest]`; without a tag or a digest, `latest` is meant.
+    /// Describes a container of this image, with the defaults of a sandbox. The image has Docker's usual form,
+    /// `[registry/]name[:tag][@sha256:digest]`. Without a tag or a digest, the tag is `latest`.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
@@ -188,22 +190,24 @@ impl ContainerSpec {
         }
     }
 
-    /// Returns the image.
+    /// Returns the name of the image, as it was given.
     pub fn image(&self) -> &str {
         &self.image
     }
 
-    /// Returns the labels that were given, by name.
+    /// Returns the names and values of the labels that [`label`](Self::label) was given, sorted by name.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     setters!();
 
+    /// Returns the spec that the setters change.
     fn wishes(&mut self) -> &mut Self {
         self
     }
 
+    /// Sets the raw configuration, and takes its image where none was named.
     pub(crate) fn set_raw_config(&mut self, config: Value) {
         if let (true, Some(image)) = (self.image.is_empty(), config["Image"].as_str()) {
             self.image = image.to_owned();
@@ -211,6 +215,7 @@ impl ContainerSpec {
         self.raw_config = Some(config);
     }
 
+    /// Sets the raw configuration in bollard's types, and takes its image where none was named.
     #[cfg(feature = "bollard-0_21")]
     pub(crate) fn set_docker_config(&mut self, config: ContainerCreateBody) {
         if let (true, Some(image)) = (self.image.is_empty(), &config.image) {
@@ -219,12 +224,13 @@ impl ContainerSpec {
         self.docker_config = config;
     }
 
-    /// Resolves the wishes into the plan that an engine is given, as far as it is known without an engine: PID 1 is `cat`
-    /// where it is the library's own, and what the image declares is left out. A pool adds labels of its own.
+    /// Resolves the spec into the plan that an engine is given, as far as the plan is known without an engine. Where PID 1 is
+    /// the library's own, the plan has `cat`, and not the agent. The image's declarations are left out, and so are the labels
+    /// that a pool adds.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] with every bad value.
+    /// [`Error::Config`] with one entry for every bad value.
     ///
     /// # Examples
     ///
@@ -246,8 +252,8 @@ impl ContainerSpec {
         }
     }
 
-    /// Whether containers of this spec end with their owner: no PID 1 of the user's own was given, or the agent runs that
-    /// in its place. How sure that is [`Status::lifeline`](crate::Status::lifeline) tells.
+    /// Returns whether containers of this spec end with their owner. They do unless the spec has a PID 1 of its own that is
+    /// not [supervised](Self::supervise_command). [`Status::lifeline`](crate::Status::lifeline) tells how sure the end is.
     pub fn has_lifeline(&self) -> bool {
         let (raw, _) = raw_config::of(self);
         self.supervise
@@ -259,7 +265,7 @@ impl ContainerSpec {
 
 impl fmt::Debug for ContainerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever adds a field decides whether it may be shown.
+        // Destructured without `..`, so that each new field needs a decision whether it may be shown.
         let Self {
             image,
             cmd,

@@ -1,4 +1,4 @@
-//! The user's wishes for containers, and the one place where they become a [`Plan`](crate::engine::Plan).
+//! The user's specification of containers, and the one place where it becomes a [`Plan`](crate::engine::Plan).
 
 mod check;
 mod command_limits;

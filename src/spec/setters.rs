@@ -1,17 +1,17 @@
-//! The setters that describe containers, written once: a [`ContainerSpec`](super::ContainerSpec) has them, and a
+//! The setters that describe containers, written once for [`ContainerSpec`](super::ContainerSpec) and
 //! [`PoolBuilder`](crate::PoolBuilder).
 
 /// Writes the methods of a type that has `fn wishes(&mut self) -> &mut ContainerSpec`.
 macro_rules! setters {
     () => {
-        /// Sets the program that is PID 1 of the container, in place of the library's own. The program must keep running; it
-        /// need not do anything. With [`supervise_command`](Self::supervise_command) the program runs beside the library's
-        /// own PID 1.
+        /// Sets the program and the arguments of the container's PID 1, in place of the library's own. The program must keep
+        /// running; it need not do anything. With [`supervise_command`](Self::supervise_command) the program runs beside the
+        /// library's own PID 1.
         ///
-        /// The library's own PID 1 reads an attached standard input and ends at its end, so that the container is gone soon
-        /// after this process is, however the process ended: see [`Lifeline`](crate::Lifeline), also for how sure that is. A
-        /// command of your own has no such lifeline: containers of an owner that was killed stay until they are removed (they
-        /// carry the label [`labels::MANAGED_BY`](crate::labels::MANAGED_BY)).
+        /// The library's own PID 1 reads an attached standard input and ends at end-of-file. The container is therefore gone
+        /// soon after this process, however the process ended; [`Lifeline`](crate::Lifeline) says how sure that is. A command
+        /// of your own has no lifeline: if the owner is killed, its containers stay until somebody removes them. They have the
+        /// label [`labels::MANAGED_BY`](crate::labels::MANAGED_BY).
         pub fn cmd<I, A>(mut self, cmd: I) -> Self
         where
             I: IntoIterator<Item = A>,
@@ -27,38 +27,39 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of that
-        /// name on the engine that is for another platform counts as missing.
+        /// Sets the image's platform where it is not the engine's own, e.g. `linux/arm64` under an emulator. An image of the
+        /// same name for another platform counts as missing.
         ///
-        /// Without an emulator PID 1 of such a container does not start, and `build()` says so. In Docker with containerd's
-        /// image store one name can stand for images of several platforms, of which a pull fetches one, and keeps the others.
-        /// From version 28.1 on Docker can be asked for the one that is meant. Elsewhere the name is that of the image pulled
-        /// last.
+        /// Without an emulator, PID 1 of such a container does not start, and `build()` fails. In Docker with containerd's
+        /// image store, one name can stand for images of several platforms: a pull fetches one and keeps the others. From
+        /// version 28.1 on, Docker finds the image of the given platform. Elsewhere the name stands for the image that was
+        /// pulled last.
         pub fn platform(mut self, platform: impl Into<String>) -> Self {
             self.wishes().platform = Some(platform.into());
             self
         }
 
-        /// Sets how the registry is told who pulls. Default: by the user's Docker configuration, as for `docker pull`.
+        /// Sets the login for the registry. Default: the login in the user's Docker configuration, as for `docker pull`.
         pub fn registry_auth(mut self, auth: $crate::RegistryAuth) -> Self {
             self.wishes().registry_auth = auth;
             self
         }
 
-        /// Limits the memory, in bytes; swap is not added to the limit. `None`: unlimited. Default:
+        /// Limits the memory, in bytes, at least [`ContainerSpec::MIN_MEMORY`](crate::ContainerSpec::MIN_MEMORY). There is no
+        /// swap beside it. `None`: unlimited. Default:
         /// [`ContainerSpec::DEFAULT_MEMORY`](crate::ContainerSpec::DEFAULT_MEMORY).
         pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
             self.wishes().memory = $crate::spec::container_spec::Setting::Given(bytes.into());
             self
         }
 
-        /// Limits the processor time, in processors, e.g. `0.5`. `None` (the default): as many as there are.
+        /// Limits the processor time, in processors from 0.01 up, e.g. `0.5`. `None` (the default): unlimited.
         pub fn cpus(mut self, cpus: impl Into<Option<f64>>) -> Self {
             self.wishes().cpus = cpus.into();
             self
         }
 
-        /// Limits the number of processes and threads, PID 1 among them. `None`: unlimited. Default:
+        /// Limits the number of processes and threads, PID 1 included. `None`: unlimited. Default:
         /// [`ContainerSpec::DEFAULT_PIDS`](crate::ContainerSpec::DEFAULT_PIDS).
         pub fn pids_limit(mut self, pids: impl Into<Option<u32>>) -> Self {
             self.wishes().pids = $crate::spec::container_spec::Setting::Given(pids.into());
@@ -78,8 +79,8 @@ macro_rules! setters {
             self
         }
 
-        /// Adds an environment variable; the last value given for a name counts. `Debug` and errors show its name only; for
-        /// logs see [Secrets](crate#secrets).
+        /// Adds an environment variable. The last value for a name counts. `Debug` and errors show the name only; for logs see
+        /// [Secrets](crate#secrets).
         pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
             let name = name.into();
             self.wishes().env.retain(|(known, _)| *known != name);
@@ -87,7 +88,7 @@ macro_rules! setters {
             self
         }
 
-        /// Adds a label. Names that begin with [`labels::PREFIX`](crate::labels::PREFIX) are the library's own and are
+        /// Adds a label. Names that begin with [`labels::PREFIX`](crate::labels::PREFIX) are reserved for the library and
         /// refused.
         pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
             self.wishes().labels.insert(name.into(), value.into());
@@ -100,27 +101,28 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the path of the agent's program on the engine's machine, in place of the program that was built with the
-        /// library. The program must be of the containers' architecture, speak this version of the protocol, and be readable
-        /// and executable by everybody.
+        /// Sets the absolute path of an agent's program on the engine's machine, in place of the program that was built with
+        /// the library. The program must be built for the containers' architecture, speak the library's version of the
+        /// protocol, and be readable and executable by everybody.
         pub fn agent_path(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.wishes().agent_path = Some(path.into());
             self
         }
 
-        /// Has the agent run the containers' own command beside those of leases: what [`cmd`](Self::cmd) says, or else the
-        /// image's `ENTRYPOINT` and `CMD`. For images that are a server, whose commands of leases are its clients. It needs the
-        /// [agent](crate::ExecVia::Agent). Default: `false`.
+        /// Sets whether the agent runs the container's own command beside the commands of leases: the command of
+        /// [`cmd`](Self::cmd), or else the image's `ENTRYPOINT` and `CMD`. This is for images that are servers, where the
+        /// commands of leases are clients. It needs the [agent](crate::ExecVia::Agent). Default: `false`.
         ///
-        /// - The command is started with the container, as the container's user, with its environment, in its directory. A container is
-        ///   lent when the command has run for 50 milliseconds; whether it is ready to serve, the borrower finds out.
-        /// - The container ends with it, whatever its exit code: an idle one is replaced, commands of a lease come to
-        ///   [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone), and the [`source`](crate::Error::ContainerGone)
-        ///   of further ones tells how it ended and what it printed last. Else what it prints goes nowhere.
-        /// - It is spared when a command of a lease is ended with all it has started, and so are processes that it starts; but
-        ///   for those that leave both their parent and its session while that command runs.
-        /// - [`kill_all`](crate::Container::kill_all) spares nobody, and so ends the container.
-        /// - It gets no signal before it is killed with its container.
+        /// - The own command starts with the container, with the container's user, environment and directory. A container is
+        ///   lent once its own command has run for 50 milliseconds. The borrower has to find out when the server is ready.
+        /// - When the own command ends, with whatever exit code, the container ends. An idle container is replaced. On a lease,
+        ///   running commands get [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone). For later commands, the
+        ///   [`source`](crate::Error::ContainerGone) of the error tells how the own command ended and what it printed last; all
+        ///   its other output is discarded.
+        /// - When a command of a lease is ended with all it has started, the own command and the processes it starts are
+        ///   spared. Not spared are those that leave both their parent and its session while that command runs.
+        /// - [`kill_all`](crate::Container::kill_all) kills the own command too, and so ends the container.
+        /// - The own command gets no signal before it is killed with its container.
         ///
         /// # Examples
         ///
@@ -136,31 +138,34 @@ macro_rules! setters {
             self
         }
 
-        /// Makes the container's control group (cgroup v2) writable for PID 1, which is the agent, and runs each command in a
-        /// group of its own. Default: `false`.
+        /// Sets whether each command runs in a control group of its own. The container's control group (cgroup v2) is then
+        /// writable for PID 1, which is the agent. Default: `false`.
         ///
-        /// With it
+        /// With control groups of their own:
         ///
-        /// - a command can have limits of its own: [`Command::memory`](crate::Command::memory) and
-        ///   [`Command::pids`](crate::Command::pids),
-        /// - its [`Usage`](crate::Usage) counts everything it has started, with the most memory that all of it had at once,
-        /// - it is ended by `cgroup.kill`, which no fork escapes, and its death is proven by the kernel's own count of what lives
-        ///   in the group. Other commands, and what they have left behind, are never touched,
-        /// - it is [`OutOfMemory`](crate::ExitStatus::OutOfMemory) if, and only if, a process in its group was killed for memory.
+        /// - Commands can have their own limits: [`Command::memory`](crate::Command::memory) and
+        ///   [`Command::pids`](crate::Command::pids).
+        /// - A command's [`Usage`](crate::Usage) counts all processes that it has started, with the peak of their memory
+        ///   together.
+        /// - A command is ended by `cgroup.kill`, which no fork escapes. The kernel's count of processes in the group proves
+        ///   its end. Other commands and their background processes are never touched.
+        /// - A command is [`OutOfMemory`](crate::ExitStatus::OutOfMemory) if, and only if, the kernel killed a process in its
+        ///   group for memory.
         ///
-        /// # Who commands run as
+        /// # The user of commands
         ///
-        /// A process that may write to the groups could leave them, and freeze PID 1, so that the container would outlive its
-        /// owner. So PID 1 is root, and commands never are: they run as the [`user`](Self::user) of the spec or of the image,
-        /// or as their [own](crate::Command::user). Building a pool fails where that user is root or the image does not have
-        /// it; a command that is to run as root fails with [`Error::CannotStart`](crate::Error::CannotStart). No program
-        /// gains privileges (`no_new_privs`, also where `security_opt` is your own).
+        /// A process that may write to the groups could leave them and freeze PID 1, so that the container would outlive its
+        /// owner. PID 1 is therefore root, and commands never are. They run as the [`user`](Self::user) of the spec or of the
+        /// image, or as their [own](crate::Command::user). If that user is root or is missing in the image, building a pool
+        /// fails. A command that is to run as root fails with [`Error::CannotStart`](crate::Error::CannotStart). No program
+        /// gains privileges (`no_new_privs`, also where `SecurityOpt` is your own).
         ///
-        /// # Where it works
+        /// # Requirements
         ///
-        /// With cgroup v2, Linux 5.14 and the agent (see [`exec_via`](Self::exec_via)): on Docker 28 and later, and on Podman.
-        /// Docker has no such option where it runs rootless or remaps users. Where it does not work, building a pool fails and
-        /// says why: no limit of a command is silently none. [`Status::cgroups`](crate::Status::cgroups) tells what there is.
+        /// Control groups need cgroup v2, Linux 5.14, the agent (see [`exec_via`](Self::exec_via)), and Docker 28 or later, or
+        /// Podman. Docker that runs rootless or remaps users cannot make them writable. Where a requirement is not met,
+        /// building a pool fails and says why: no limit of a command is silently ignored.
+        /// [`Status::cgroups`](crate::Status::cgroups) tells which control groups there are.
         ///
         /// # Errors
         ///
@@ -191,59 +196,62 @@ macro_rules! setters {
             self
         }
 
-        /// Mounts a file system in memory at this absolute path, of at most this many bytes, which count as the container's
-        /// memory when they are used. Programs on it cannot be executed; see [`tmpfs_with`](Self::tmpfs_with).
+        /// Mounts a file system in memory of at most `bytes` bytes at this absolute path. Its content counts as the
+        /// container's memory. Programs on it cannot be executed; see [`tmpfs_with`](Self::tmpfs_with).
         pub fn tmpfs(self, path: impl Into<String>, bytes: u64) -> Self {
             self.tmpfs_with(path, format!("size={bytes}"))
         }
 
-        /// As [`tmpfs`](Self::tmpfs), with the mount options of `tmpfs(5)`, e.g. `size=64m,exec,uid=1000,gid=1000`. Docker adds
-        /// `noexec,nosuid,nodev` where they do not say otherwise. Owners hold better than `mode=`, which is lost when the
+        /// Mounts a file system in memory with mount options of `tmpfs(5)`, e.g. `size=64m,exec,uid=1000,gid=1000`. Docker adds
+        /// `noexec,nosuid,nodev` unless the options say otherwise. Prefer `uid=` and `gid=` to `mode=`, which is lost when the
         /// container is started again.
         pub fn tmpfs_with(mut self, path: impl Into<String>, options: impl Into<String>) -> Self {
             self.wishes().tmpfs.insert(path.into(), options.into());
             self
         }
 
-        /// Sets whether the root file system is read-only. Directories that programs write to then need a
-        /// [`tmpfs`](Self::tmpfs); volumes of the image stay writable (see [Defaults of a
-        /// sandbox](crate::ContainerSpec#defaults-of-a-sandbox)). Default: `false`.
+        /// Sets whether the root file system is read-only. Then each directory that programs write to needs a
+        /// [`tmpfs`](Self::tmpfs). The image's volumes stay writable: see [Defaults of a
+        /// sandbox](crate::ContainerSpec#defaults-of-a-sandbox). Default: `false`.
         pub fn read_only_root(mut self, read_only: bool) -> Self {
             self.wishes().read_only_root = Some(read_only);
             self
         }
 
-        /// Sets the OCI runtime, by the name under which the engine knows it, e.g. `runsc` for gVisor. Default: the engine's.
+        /// Sets the OCI runtime, by its name in the engine's configuration, e.g. `runsc` for gVisor. Default: the engine's.
         ///
-        /// An engine that does not have it is an error of `build()` before anything is made, and the container's description is
-        /// read back: [`EngineErrorKind::SettingIgnored`](crate::EngineErrorKind::SettingIgnored) where it has another.
-        /// Podman lets nobody choose by its interface for Docker's clients: there only the name of its default is no error
-        /// ([`EngineErrorKind::Unsupported`](crate::EngineErrorKind::Unsupported)).
+        /// If the engine does not have the runtime, `build()` fails before anything is made. If the container's description,
+        /// which is read back, has another runtime, the error is
+        /// [`EngineErrorKind::SettingIgnored`](crate::EngineErrorKind::SettingIgnored). Podman's interface for Docker's clients
+        /// has no choice of a runtime: there every name but that of Podman's default is
+        /// [`EngineErrorKind::Unsupported`](crate::EngineErrorKind::Unsupported).
         ///
-        /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; see `cargo bench
-        /// --bench oci_runtimes`. What the [agent](crate::ExecVia::Agent) runs does not depend on it. It must be on the
-        /// engine's machine, be known to the engine (`"runtimes": {"crun": {"path": "/usr/bin/crun"}}` in Docker's
-        /// `daemon.json`), and the machine should have cgroup v2. The library never chooses one by itself.
+        /// `crun` in place of Docker's `runc` makes containers and starts commands by the exec API faster; `cargo bench
+        /// --bench oci_runtimes` measures both. The speed of commands by the [agent](crate::ExecVia::Agent) does not depend on
+        /// the runtime. `crun` must be installed on the engine's machine and named in the engine's configuration (`"runtimes":
+        /// {"crun": {"path": "/usr/bin/crun"}}` in Docker's `daemon.json`), and the machine should have cgroup v2. The library
+        /// never chooses a runtime by itself.
         pub fn runtime(mut self, name: impl Into<String>) -> Self {
             self.wishes().runtime = Some(name.into());
             self
         }
 
-        /// Sets the size of `/dev/shm`, in bytes. Default: the engine's, 64 MiB.
+        /// Sets the size of `/dev/shm`, in bytes. Default: the engine's, usually 64 MiB.
         pub fn shm_size(mut self, bytes: u64) -> Self {
             self.wishes().shm_size = Some(bytes);
             self
         }
 
-        /// Sets a limit of the kernel on each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or `fsize`.
+        /// Sets a resource limit of the kernel for each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or
+        /// `fsize`.
         ///
-        /// The limit is for commands. The agent (see [`ExecVia`](crate::ExecVia)) gives it to each of them, and has `cpu`,
-        /// `data`, `stack`, `nofile` and `as` not itself: it would end by them, and the container with it. Commands that the
-        /// agent cannot run are [`Error::Engine`](crate::Error::Engine) where one of these is limited. Where PID 1 may not
-        /// become another user since a user or dropped capabilities say so, it has the limit of `nofile` too. By the exec API
-        /// PID 1 has all limits.
+        /// Where the agent runs commands (see [`ExecVia`](crate::ExecVia)), it sets the limits for each command. The agent
+        /// itself does not have `cpu`, `data`, `stack`, `nofile` and `as`: they could end the agent, and the container with it.
+        /// If one of these is limited, a command that the agent cannot run fails with [`Error::Engine`](crate::Error::Engine).
+        /// If a user or dropped capabilities keep PID 1 from becoming another user, PID 1 has the limit of `nofile` too. Where
+        /// the engine runs commands, PID 1 has all limits.
         ///
-        /// Do not limit `nproc`: the kernel counts it by user over all containers together. See
+        /// Do not limit `nproc`: the kernel counts it by user over all containers together. Use
         /// [`pids_limit`](Self::pids_limit).
         pub fn ulimit(mut self, name: impl Into<String>, soft: u64, hard: u64) -> Self {
             self.wishes()
@@ -252,16 +260,15 @@ macro_rules! setters {
             self
         }
 
-        /// Drops all capabilities of root, but those given back by [`cap_add`](Self::cap_add). The
-        /// [agent](crate::ExecVia::Agent) needs `SETUID` and `SETGID` to run commands as other users than the container's, and
-        /// `KILL` to end them.
+        /// Drops all capabilities of root but those added by [`cap_add`](Self::cap_add). The [agent](crate::ExecVia::Agent)
+        /// needs `SETUID` and `SETGID` to run commands as other users than the container's, and `KILL` to end them.
         pub fn cap_drop_all(mut self) -> Self {
             self.wishes().cap_drop_all = true;
             self
         }
 
-        /// Adds a capability of root, e.g. `NET_BIND_SERVICE`; see `capabilities(7)`. One that is
-        /// [dropped by default](crate::ContainerSpec#defaults-of-a-sandbox) is kept.
+        /// Adds a capability of root, e.g. `NET_BIND_SERVICE` (see `capabilities(7)`), or keeps one that is
+        /// [dropped by default](crate::ContainerSpec#defaults-of-a-sandbox).
         pub fn cap_add(mut self, name: impl Into<String>) -> Self {
             let name = name.into();
             let added = &mut self.wishes().cap_add;
@@ -271,15 +278,15 @@ macro_rules! setters {
             self
         }
 
-        /// Sets configuration in Docker's own terms as the base, for settings that have no setter here: the JSON body of
-        /// [Docker's call to create a container](https://docs.docker.com/reference/api/engine/), e.g. `{"HostConfig":
-        /// {"Sysctls": {"net.core.somaxconn": "1024"}}}`. The last value counts. See [Raw
-        /// configuration](crate::ContainerSpec#raw-configuration). An image named in it is taken where none was named before.
+        /// Sets the raw configuration, for settings without a setter: the JSON body of [Docker's call to create a
+        /// container](https://docs.docker.com/reference/api/engine/), e.g. `{"HostConfig": {"Sysctls": {"net.core.somaxconn":
+        /// "1024"}}}`. The last call counts. Setters are merged into the body: see [Raw
+        /// configuration](crate::ContainerSpec#raw-configuration). If no image was named before, the body's `Image` is used.
         ///
-        /// A field that the library's Docker client does not know is an [`Error::Config`](crate::Error::Config). A setting that
-        /// the engine refuses fails `build()` with [`Rejected`](crate::EngineErrorKind::Rejected). An option `seccomp=` of
-        /// `SecurityOpt` is given the profile itself on Docker, as JSON: the docker command line reads the file that is named
-        /// to it. Podman is given the path of a file on its machine.
+        /// A field that the library's Docker client does not know is an [`Error::Config`](crate::Error::Config). If the engine
+        /// refuses a setting, `build()` fails with [`Rejected`](crate::EngineErrorKind::Rejected). In `SecurityOpt`, the option
+        /// `seccomp=` takes the profile itself on Docker, as JSON (the docker command line reads the file for its users), and
+        /// on Podman the path of a file on its machine.
         ///
         /// # Examples
         ///
@@ -296,15 +303,16 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the same as [`raw_config`](Self::raw_config), in bollard's types.
+        /// Sets the raw configuration in bollard's types, in place of [`raw_config`](Self::raw_config). A spec that has both is
+        /// an [`Error::Config`](crate::Error::Config).
         #[cfg(feature = "bollard-0_21")]
         pub fn docker_config(mut self, config: bollard::models::ContainerCreateBody) -> Self {
             self.wishes().set_docker_config(config);
             self
         }
 
-        /// Sets the `HostConfig` of [`raw_config`](Self::raw_config) in bollard's types, in place of the one that may be in
-        /// [`docker_config`](Self::docker_config).
+        /// Sets the `HostConfig` of the raw configuration in bollard's types. If [`docker_config`](Self::docker_config) has a
+        /// different one, that is an [`Error::Config`](crate::Error::Config).
         #[cfg(feature = "bollard-0_21")]
         pub fn host_config(mut self, config: bollard::models::HostConfig) -> Self {
             self.wishes().host_config = Some(config);
