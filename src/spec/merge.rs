@@ -1,5 +1,5 @@
-//! What a [`ContainerSpec`] comes to in Docker's terms: the raw configuration, with what the typed setters were given
-//! written into it, completed by the defaults of a sandbox. The rule is told at [`ContainerSpec`].
+//! Merges a [`ContainerSpec`] into a body in Docker's own terms: the raw configuration is the base, the values of typed
+//! setters are written into it, and defaults fill the rest. The docs of [`ContainerSpec`] have the rules.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -17,11 +17,11 @@ use crate::error::FieldError;
 use crate::values::labels;
 use crate::values::shown::{Argv, variable};
 
-/// The program of a PID 1 with a lifeline that is not the agent: it reads its standard input to the end, and ends.
+/// The program of a PID 1 with a lifeline that is not the agent. `cat` ends when its standard input does.
 const LIFELINE_PID1: &str = "cat";
 
-/// Capabilities of root that engines leave to containers and that hardly any program in a sandbox needs. The rest stays:
-/// the agent starts commands as other users (`SETUID`, `SETGID`) and ends them (`KILL`).
+/// Capabilities of root that engines give to containers and that hardly any program in a sandbox needs. Others stay: the agent
+/// needs `SETUID` and `SETGID` to start commands as other users, and `KILL` to end them.
 pub(super) const DROPPED_CAPABILITIES: [&str; 6] = [
     "NET_RAW",
     "MKNOD",
@@ -31,11 +31,11 @@ pub(super) const DROPPED_CAPABILITIES: [&str; 6] = [
     "SYS_CHROOT",
 ];
 
-/// Where the kernel has to kill something for memory, it takes a container's process before one of the host's.
+/// The default `oom_score_adj`: when memory is short, the kernel kills a container's process before one of the host's.
 const OOM_SCORE_ADJ: i64 = 500;
 
-/// Returns what the spec says of a container, the defaults filled in, and every conflict met on the way. What the library
-/// mounts itself is not in it.
+/// Returns the body for a container of the spec, with the defaults filled in, and every conflict. The body has no mounts of
+/// the library's own.
 pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreateBody, Vec<FieldError>) {
     let (mut body, problems) = raw_config::of(spec);
     let mut conflicts = Conflicts(problems);
@@ -44,7 +44,7 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
         (Some(host), Some(inner)) if *host != inner => {
             conflicts.add(
                 "docker_config.host_config",
-                "host_config() was given too, and is different",
+                "is different from what host_config() was given",
             );
             host.clone()
         }
@@ -58,7 +58,7 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
     set_isolation(spec, &mut body, &mut host, &mut conflicts);
     set_pid1(spec, decided, &mut body, &mut host, &mut conflicts);
     if !spec.supervise {
-        // The server that the image's own check asks does not run here.
+        // The image's server does not run, so its health check would only fail.
         body.healthcheck.get_or_insert_with(create_body::no_health_check);
     }
     host.log_config.get_or_insert_with(create_body::no_output);
@@ -73,6 +73,7 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
     (body, conflicts.0)
 }
 
+/// Collects the conflicts of a spec, by field.
 struct Conflicts(Vec<FieldError>);
 
 impl Conflicts {
@@ -80,7 +81,7 @@ impl Conflicts {
         self.0.push(FieldError::new(field, problem));
     }
 
-    /// Writes what a setter was given into a field, where nothing else may stand.
+    /// Writes a setter's value into a field, and adds a conflict if the field has another value.
     fn set<T: PartialEq + Debug>(&mut self, field: &str, setter: &str, raw: &mut Option<T>, value: T) {
         if let Some(old) = raw.replace(value)
             && raw.as_ref() != Some(&old)
@@ -89,7 +90,7 @@ impl Conflicts {
         }
     }
 
-    /// Does the same for one name in a list of names.
+    /// Writes a setter's value into a map as [`set`](Self::set) does into a field.
     fn insert(&mut self, field: &str, setter: &str, raw: &mut HashMap<String, String>, name: &str, value: &str) {
         if let Some(old) = raw.insert(name.to_owned(), value.to_owned())
             && old != value
@@ -98,7 +99,7 @@ impl Conflicts {
         }
     }
 
-    /// Does the same for a command.
+    /// Writes a setter's command into a field as [`set`](Self::set) does. The conflict shows the program only.
     fn set_command(&mut self, field: &str, setter: &str, raw: &mut Option<Vec<String>>, value: &[String]) {
         if let Some(old) = raw.replace(value.to_vec())
             && old != value
@@ -107,25 +108,26 @@ impl Conflicts {
         }
     }
 
-    /// Complains of two values of one name. Neither is quoted, since it may be a secret.
+    /// Adds a conflict of two values of one name. Neither value is shown, since it may be a secret.
     fn differ_in(&mut self, field: &str, setter: &str, name: &str) {
         self.add(
             field,
-            format!("says something else of {name:?} than {setter}(): say it in one place"),
+            format!("has another value for {name:?} than {setter}(): set it in one place"),
         );
     }
 
-    /// Complains of a limit where a setter has said that there is none.
+    /// Adds a conflict if a field has a limit and the setter was given none.
     fn unlimited(&mut self, field: &str, setter: &str, raw: Option<i64>) {
         if let Some(limit) = raw.filter(|limit| *limit > 0) {
             self.differ(field, setter, &limit);
         }
     }
 
+    /// Adds a conflict between a field's value and the setter's.
     fn differ(&mut self, field: &str, setter: &str, raw: &dyn Debug) {
         self.add(
             field,
-            format!("is {raw:?}, and {setter}() says something else: say it in one place"),
+            format!("is {raw:?}, and {setter}() was given another value: set it in one place"),
         );
     }
 }
@@ -196,7 +198,7 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
     }
 }
 
-/// Sets image, user, directory, environment, labels.
+/// Sets the image, the user, the working directory, variables and labels.
 fn set_identity(spec: &ContainerSpec, decided: &Decided, body: &mut ContainerCreateBody, conflicts: &mut Conflicts) {
     conflicts.set("docker_config.image", "image", &mut body.image, spec.image.clone());
     if let Some(user) = &spec.user {
@@ -229,9 +231,9 @@ fn set_identity(spec: &ContainerSpec, decided: &Decided, body: &mut ContainerCre
     labels.extend(decided.own_labels.clone());
 }
 
-/// Sets memory, cpus, processes.
+/// Sets memory, processors, processes, shared memory and `ulimits`.
 fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Conflicts) {
-    // The checks of the spec have seen to it that the numbers fit.
+    // The checks of the spec refuse numbers that do not fit.
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     match spec.memory {
         Setting::Given(Some(bytes)) => {
@@ -241,7 +243,7 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
         Setting::Default(bytes) => host.memory = host.memory.or(bytes.map(signed)),
     }
     if let Some(limit) = host.memory.filter(|limit| *limit > 0) {
-        // The engine's default would allow as much swap again.
+        // By default the engine would allow the same amount of swap beside the memory.
         host.memory_swap.get_or_insert(limit);
     }
     match spec.pids {
@@ -263,7 +265,7 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
             &mut host.nano_cpus,
             (cpus * 1e9) as i64,
         );
-        // Another way to say the same; the engine takes only one of them.
+        // Quota and period set the same limit in another way, and the engine takes only one of the two.
         conflicts.unlimited("host_config.cpu_quota", "cpus", host.cpu_quota);
         conflicts.unlimited("host_config.cpu_period", "cpus", host.cpu_period);
     }
@@ -286,7 +288,7 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
             ulimits.push(typed);
         }
     }
-    // The kernel may write a program's memory to where it likes, on the engine's machine too (`core_pattern`).
+    // The kernel's `core_pattern` decides where core dumps go, which may be on the engine's machine.
     let ulimits = host.ulimits.get_or_insert_default();
     if !ulimits.iter().any(|limit| limit.name.as_deref() == Some("core")) {
         ulimits.push(ResourcesUlimits {
@@ -298,7 +300,7 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
     host.oom_score_adj.get_or_insert(OOM_SCORE_ADJ);
 }
 
-/// Sets network, files, privileges, runtime.
+/// Sets the network, file systems, privileges and the runtime.
 fn set_isolation(
     spec: &ContainerSpec,
     body: &mut ContainerCreateBody,
@@ -306,11 +308,11 @@ fn set_isolation(
     conflicts: &mut Conflicts,
 ) {
     if let Some(network) = &spec.network {
-        // Also where both mean the same network: who reads either should not have to look for the other.
+        // A conflict even where both name the same network: the driver and the labels stand in network() alone.
         if let Some(mode) = &host.network_mode {
             conflicts.add(
                 "host_config.network_mode",
-                format!("is {mode:?}, and network() was called: say it in one place"),
+                format!("is {mode:?}, and network() was called: set it in one place"),
             );
         }
         if network.name().is_some() && body.network_disabled == Some(true) {
@@ -341,7 +343,7 @@ fn set_isolation(
         conflicts.set("host_config.runtime", "runtime", &mut host.runtime, runtime.clone());
     }
     if spec.writable_cgroups {
-        // The groups of others are not to be seen, let alone written to.
+        // The container must not see other containers' groups, nor write to them.
         conflicts.set(
             "host_config.cgroupns_mode",
             "writable_cgroups",
@@ -369,7 +371,7 @@ fn set_isolation(
     gain_no_privileges(host);
 }
 
-/// Forbids programs to gain privileges, unless the raw configuration says something of that. An empty list does.
+/// Keeps programs from gaining privileges, unless the raw configuration has that option or an empty list of options.
 fn gain_no_privileges(host: &mut HostConfig) {
     const OPTION: &str = "no-new-privileges";
     match &mut host.security_opt {
@@ -378,12 +380,12 @@ fn gain_no_privileges(host: &mut HostConfig) {
     }
 }
 
-/// Drops the default list of capabilities without those that were added, where nothing else says which are dropped.
+/// Drops the default list of capabilities, without those that were added. Does nothing if the configuration has a list.
 fn drop_capabilities(host: &mut HostConfig) {
     if host.cap_drop.is_some() || host.privileged == Some(true) {
         return;
     }
-    // Engines take the names in both cases, with and without the prefix.
+    // Engines accept names in upper and lower case, with and without the prefix.
     let bare = |name: &String| {
         let name = name.to_ascii_uppercase();
         name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
@@ -398,7 +400,7 @@ fn drop_capabilities(host: &mut HostConfig) {
     host.cap_drop = Some(dropped.map(|name| (*name).to_owned()).collect());
 }
 
-/// Sets what runs as PID 1.
+/// Sets the program of PID 1.
 fn set_pid1(
     spec: &ContainerSpec,
     decided: &Decided,
@@ -406,9 +408,9 @@ fn set_pid1(
     host: &mut HostConfig,
     conflicts: &mut Conflicts,
 ) {
-    // Reaps the zombies that a PID 1 not made for it leaves, which would count against the pids limit.
+    // The engine's init reaps zombies, which would count against the pids limit. Most programs do not reap.
     host.init.get_or_insert(true);
-    // An entrypoint, not a command: the image's own entrypoint must not be put before it.
+    // Set as the entrypoint: before a command the engine would put the image's entrypoint.
     if let Some(cmd) = &spec.cmd {
         conflicts.set_command("docker_config.entrypoint", "cmd", &mut body.entrypoint, cmd);
         if let Some(raw) = body.cmd.take().filter(|raw| raw != cmd) {
@@ -421,9 +423,9 @@ fn set_pid1(
                 if spec.writable_cgroups {
                     body.user = Some("0:0".to_owned());
                 }
-                // It reaps for itself, and must be PID 1.
+                // The agent reaps by itself, and must be PID 1.
                 host.init = Some(false);
-                // The only signal that it knows from outside, whatever the image says; else a stop takes all its time.
+                // The only signal that ends the agent. With the image's signal a stop would take its whole timeout.
                 body.stop_signal = Some("SIGTERM".to_owned());
                 file.program()
             }
@@ -434,7 +436,7 @@ fn set_pid1(
                 LIFELINE_PID1
             }
         };
-        // In place of a command that is supervised.
+        // Replaces a supervised command, which the agent starts.
         body.entrypoint = Some(vec![pid1.to_owned()]);
         body.cmd = None;
         body.open_stdin = Some(true);

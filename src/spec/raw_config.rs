@@ -1,4 +1,4 @@
-//! The configuration in Docker's own terms that a spec was given as JSON.
+//! Reads the raw configuration of a spec: JSON in Docker's own terms, or bollard's types.
 
 use bollard::models::ContainerCreateBody;
 use serde_json::Value;
@@ -6,17 +6,17 @@ use serde_json::Value;
 use super::container_spec::ContainerSpec;
 use crate::error::FieldError;
 
-/// The name of the setter, which is where the fields of its problems begin.
+/// The name of the setter, with which the fields of its problems begin.
 const FIELD: &str = "raw_config";
 
-/// Returns the body that the spec was given in Docker's own terms, and what of it cannot be understood.
+/// Returns the raw configuration of a spec, and its problems.
 pub(super) fn of(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>) {
     let mut problems = Vec::new();
     let Some(raw) = &spec.raw_config else {
         return (spec.docker_config.clone(), problems);
     };
     if spec.docker_config != ContainerCreateBody::default() || spec.host_config.is_some() {
-        let problem = "docker_config() or host_config() was given too: say all of it in one place";
+        let problem = "docker_config() or host_config() was given too: use one of them";
         problems.push(FieldError::new(FIELD, problem));
     }
     if !raw.is_object() {
@@ -25,7 +25,7 @@ pub(super) fn of(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>)
     }
     match serde_json::from_value::<ContainerCreateBody>(raw.clone()) {
         Ok(body) => {
-            // No type in it can fail to be written.
+            // No type in a body fails to serialize.
             let understood = serde_json::to_value(&body).unwrap_or_default();
             find_lost(FIELD, raw, &understood, &mut problems);
             (body, problems)
@@ -38,7 +38,7 @@ pub(super) fn of(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>)
     }
 }
 
-/// Names every field that was given and that the client has not understood: it would not be sent.
+/// Adds a problem for every given field that the client does not know, since the client would not send it.
 fn find_lost(path: &str, given: &Value, understood: &Value, problems: &mut Vec<FieldError>) {
     let Some(given) = given.as_object() else { return };
     for (name, value) in given {
@@ -54,8 +54,7 @@ fn find_lost(path: &str, given: &Value, understood: &Value, problems: &mut Vec<F
     }
 }
 
-/// Returns the name of a field as JSON has it, for a spec that was given JSON: of `host_config.pids_limit` it is
-/// `raw_config.HostConfig.PidsLimit`.
+/// Returns the problem with the field's name as in JSON: `raw_config.HostConfig.PidsLimit` for `host_config.pids_limit`.
 pub(super) fn renamed(problem: &FieldError) -> Option<FieldError> {
     let (part, name) = problem.field().split_once('.')?;
     let parent = match part {
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_as_good_as_types() {
+    fn json_does_the_same_as_types() {
         let raw = json!({
             "Hostname": "raw",
             "Env": ["A=1"],
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_or_said_twice_is_named_as_json_has_it() {
+    fn unknown_and_conflicting_fields_are_named_as_in_json() {
         let of = |raw: Value| {
             problems(
                 &ContainerSpec::new("any")

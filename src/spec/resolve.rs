@@ -1,4 +1,4 @@
-//! The one place where wishes become a [`Plan`]: [`resolve`].
+//! Turns a [`ContainerSpec`] into a [`Plan`], in this one place: [`resolve`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,19 +17,19 @@ use crate::engine::{Mount, MountSource, Network, Plan};
 use crate::values::labels;
 use crate::values::status::{ASKED_FOR, ActiveExec, Lifeline};
 
-/// Why a container has no agent whose spec was never decided on.
+/// Why there is no agent where nothing was decided about the spec.
 pub(super) const NOT_DECIDED: &str = "the engine cannot run the agent";
 
 /// Why a container has no lifeline.
 pub(super) const OWN_COMMAND: &str = "the containers have a command of their own, see supervise_command()";
 
-/// The permissions of a temporary directory, in which every user can write.
+/// The permissions of a directory that every user can write to, as `/tmp` has them.
 const ANYBODY: u32 = 0o1777;
 
-/// Holds all that the library decides about containers of a spec, beside the wishes themselves.
+/// The library's own decisions about the containers of a spec.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decided {
-    /// Labels under the reserved prefix.
+    /// The labels under the reserved prefix.
     pub(crate) own_labels: BTreeMap<String, String>,
     /// The directories that the image declares as volumes, once they are known.
     pub(crate) image_volumes: Vec<String>,
@@ -37,27 +37,27 @@ pub(crate) struct Decided {
     pub(crate) supervised: Option<Vec<String>>,
     /// The agent, where it is PID 1.
     pub(crate) agent: Option<AgentFile>,
-    /// The user of commands that name none, where PID 1 is another user.
+    /// The user of commands without a user of their own, where PID 1 is another user.
     pub(crate) command_user: Option<String>,
     /// Why PID 1 is not the agent, once that is decided.
     pub(crate) why_no_agent: Option<&'static str>,
-    /// Why commands can reach the agent.
+    /// Why commands can harm PID 1 although it is the agent.
     pub(crate) why_weak: Option<&'static str>,
 }
 
-/// Holds a spec that is resolved: the plan for the engine, and what the library needs to know of such containers itself.
+/// A resolved spec: the plan for the engine, and the library's own settings for such containers.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     pub(crate) plan: Plan,
     pub(crate) decided: Decided,
     pub(crate) exec_via: ExecVia,
     without_agent_socket: bool,
-    /// Limits that the agent sets for commands, since it cannot have them itself. None where the engine runs commands, which
-    /// gives each those of the container.
+    /// The limits that the agent sets for commands and does not have itself. Empty where the engine runs commands: the engine
+    /// gives each the container's limits.
     pub(crate) command_limits: Vec<Limit>,
 }
 
-/// Resolves wishes and decisions into a plan. The spec must have no [`problems`](ContainerSpec::problems).
+/// Resolves a spec and decisions into a plan. The spec must have no [`problems`](ContainerSpec::problems).
 pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     let (mut body, _) = merge(spec, &decided);
     let mut command_limits = Vec::new();
@@ -76,7 +76,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     plan.mounts.extend(covered_volumes(&decided.image_volumes, &body));
     take_body(&mut body, &mut plan);
     if body != ContainerCreateBody::default() {
-        // No type in it can fail to be written.
+        // No type in a body fails to serialize.
         plan.engine_config = serde_json::to_value(&body).unwrap_or_default();
     }
     Resolved {
@@ -89,14 +89,14 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
 }
 
 impl Resolved {
-    /// Returns the same with another of the library's own labels.
+    /// Adds one of the library's own labels.
     pub(crate) fn with_label(mut self, name: &str, value: String) -> Self {
         self.decided.own_labels.insert(name.to_owned(), value.clone());
         self.plan.labels.insert(name.to_owned(), value);
         self
     }
 
-    /// Returns the same with other labels of the library's own.
+    /// Replaces the library's own labels.
     pub(crate) fn with_own_labels(mut self, own_labels: BTreeMap<String, String>) -> Self {
         self.plan.labels.retain(|name, _| !labels::is_reserved(name));
         self.plan.labels.extend(own_labels.clone());
@@ -104,7 +104,7 @@ impl Resolved {
         self
     }
 
-    /// Returns the plan with the agent's program where it is now: the directory that it was in may have been made anew.
+    /// Returns the plan with the present path of the agent's program, whose directory may have been made anew.
     pub(crate) fn present_plan(&self) -> Cow<'_, Plan> {
         match self.decided.agent.as_ref().map(AgentFile::mount) {
             Some(present) if !self.plan.mounts.contains(&present) => {
@@ -122,12 +122,12 @@ impl Resolved {
         self.plan.pid1.lifeline
     }
 
-    /// Returns whether the agent is PID 1, and runs commands.
+    /// Returns whether the agent is PID 1 and runs commands.
     pub(crate) fn agent_runs_commands(&self) -> bool {
         self.decided.agent.is_some() && self.exec_via != ExecVia::Docker
     }
 
-    /// Returns the agent where commands go through its socket. The lifeline needs none.
+    /// Returns the agent if commands go through its socket. An agent that only holds the lifeline needs no socket.
     pub(crate) fn agent_with_socket(&self) -> Option<&AgentFile> {
         let agent = self.decided.agent.as_ref()?;
         (self.agent_runs_commands() && !self.without_agent_socket).then_some(agent)
@@ -169,15 +169,16 @@ impl Resolved {
         self.plan.network.as_ref().is_some_and(Network::is_removed)
     }
 
-    /// Returns a hash of the plan without the library's own labels, of the image that it is for, and of what the agent does in
-    /// such a container. JSON with sorted keys is the same in every process; SHA-256, cut to half, is short enough for a label.
+    /// Returns a hash of the plan without the library's own labels, of the image, and of the supervised command and the limits
+    /// that the agent sets. JSON with sorted keys is the same in every process. Half of a SHA-256 hash is short enough for a
+    /// label.
     pub(crate) fn fingerprint(&self, image_id: &str) -> String {
         let mut plan = self.plan.clone();
         plan.labels.retain(|name, _| !labels::is_reserved(name));
-        // What came out of a body goes into one.
+        // The plan came out of a body, so that it always goes into one.
         let body = create_body::of(&plan).unwrap_or_default();
         let mut body = serde_json::to_value(&body).unwrap_or_default();
-        // The keys are sorted anyway, unless somebody in the same program has asked for serde_json's `preserve_order`.
+        // The keys are not sorted yet if a crate of the same program turns on serde_json's feature `preserve_order`.
         body.sort_all_objects();
         let mut hash = Sha256::new();
         hash.update(body.to_string());
@@ -202,13 +203,13 @@ impl Resolved {
     }
 }
 
-/// Covers each volume of the image by a file system in memory, but for those that have something mounted on them or are
-/// named in the raw configuration. The engine would make an anonymous volume for each, on its disk and without a limit.
+/// Returns a file system in memory for each volume of the image. Volumes that have another mount or are named in the raw
+/// configuration get none. Without a mount, the engine would make an anonymous volume on its disk, without a limit.
 fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount> {
     let Some(host) = &body.host_config else {
         return Vec::new();
     };
-    // Whatever those containers have there, nobody knows here.
+    // The mounts of those other containers are not known here.
     if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
         return Vec::new();
     }
@@ -216,7 +217,7 @@ fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount>
         .memory
         .and_then(|limit| u64::try_from(limit).ok())
         .filter(|limit| *limit > 0);
-    // Full before the container's memory is, where there is a limit.
+    // Half of the memory, so that the file system is full before the container's memory is.
     let bytes = limit.unwrap_or(ContainerSpec::DEFAULT_MEMORY) / 2;
     let mut covered: Vec<Mount> = Vec::new();
     for path in volumes {

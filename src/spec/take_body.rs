@@ -1,11 +1,12 @@
-//! What a [`Plan`] says of a body in Docker's own terms. The rest of the body goes with the plan as it is.
+//! Moves the fields that a [`Plan`] has from a body in Docker's own terms into the plan. The rest of the body goes with the
+//! plan, as the engine's configuration.
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, ResourcesUlimits};
 
 use crate::engine::docker::create_body;
 use crate::engine::{Network, Plan, Ulimit};
 
-/// Takes out of a body what a plan has words for. The rest stays, for the engine.
+/// Moves the fields that a plan has from the body into the plan. Other fields stay in the body.
 pub(super) fn take_body(body: &mut ContainerCreateBody, plan: &mut Plan) {
     body.image = None;
     plan.user = body.user.take();
@@ -14,7 +15,7 @@ pub(super) fn take_body(body: &mut ContainerCreateBody, plan: &mut Plan) {
     for entry in body.env.take().unwrap_or_default() {
         match entry.split_once('=') {
             Some((name, value)) => plan.env.push((name.to_owned(), value.to_owned())),
-            // Takes a variable of the image's away.
+            // A name alone removes a variable of the image's.
             None => body.env.get_or_insert_default().push(entry),
         }
     }
@@ -34,6 +35,7 @@ pub(super) fn take_body(body: &mut ContainerCreateBody, plan: &mut Plan) {
     body.host_config.take_if(|host| *host == HostConfig::default());
 }
 
+/// Moves the fields that a plan has from the `HostConfig` into the plan.
 fn take_host(host: &mut HostConfig, plan: &mut Plan) {
     let is_true = |value: &mut bool| *value;
     plan.pid1.init = host.init.take().unwrap_or(false);
@@ -87,14 +89,15 @@ fn take_host(host: &mut HostConfig, plan: &mut Plan) {
 /// The option by which Docker forbids programs to gain privileges.
 const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
 
-/// Takes an amount that limits something. Others stand for no limit, in words that are the engine's.
+/// Takes a positive amount. Others stay: they mean "no limit", in the engine's own terms.
 fn take_amount(amount: &mut Option<i64>) -> Option<u64> {
     let taken = amount.take_if(|amount| *amount > 0)?;
     u64::try_from(taken).ok()
 }
 
+/// Returns the plan's form of a `ulimit`, if it has one.
 fn plain_ulimit(ulimit: &ResourcesUlimits) -> Option<Ulimit> {
-    // -1 stands for none.
+    // -1 means no limit.
     let amount = |amount: i64| match amount {
         -1 => Some(None),
         amount => u64::try_from(amount).ok().map(Some),

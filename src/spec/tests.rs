@@ -1,4 +1,4 @@
-//! Tests of what wishes come to in the end: the body of Docker's create call.
+//! Tests of the body of Docker's create call that a spec becomes in the end.
 
 use std::collections::HashMap;
 
@@ -64,7 +64,7 @@ fn the_defaults_are_a_sandbox_with_a_lifeline() {
 }
 
 #[test]
-fn the_default_hardening_gives_way_to_what_was_said() {
+fn the_default_hardening_gives_way_to_given_values() {
     let ulimit = |soft| ResourcesUlimits {
         name: Some("core".into()),
         soft: Some(soft),
@@ -111,7 +111,7 @@ fn the_default_hardening_gives_way_to_what_was_said() {
 }
 
 #[test]
-fn volumes_of_the_image_are_covered_unless_something_is_said_of_them() {
+fn volumes_of_the_image_are_covered_unless_the_spec_names_them() {
     let of_volumes = |image_volumes| Decided {
         image_volumes,
         ..Decided::default()
@@ -148,7 +148,7 @@ fn volumes_of_the_image_are_covered_unless_something_is_said_of_them() {
 }
 
 #[test]
-fn a_command_of_the_users_own_has_no_lifeline_and_is_not_removed_by_the_engine() {
+fn a_container_with_its_own_command_has_no_lifeline_and_no_automatic_removal() {
     let (body, host) = merged(&spec().cmd(["sleep", "60"]));
     assert_eq!(body.entrypoint, Some(vec!["sleep".to_owned(), "60".to_owned()]));
     assert_eq!(body.open_stdin, None);
@@ -156,7 +156,7 @@ fn a_command_of_the_users_own_has_no_lifeline_and_is_not_removed_by_the_engine()
 }
 
 #[test]
-fn options_of_security_let_programs_gain_privileges_only_where_they_say_so() {
+fn security_options_allow_gaining_privileges_only_by_name() {
     let of = |options: &[&str]| {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let raw = config(|body| body.host_config = Some(host(|host| host.security_opt = Some(options))));
@@ -173,7 +173,7 @@ fn options_of_security_let_programs_gain_privileges_only_where_they_say_so() {
 }
 
 #[test]
-fn the_raw_configuration_wins_over_defaults_and_is_joined_with_the_setters() {
+fn the_raw_configuration_replaces_defaults_and_is_joined_with_the_setters() {
     let raw = config(|body| {
         body.env = Some(vec!["A=same".into(), "B=raw".into()]);
         body.labels = Some(HashMap::from([("a".into(), "raw".into())]));
@@ -218,7 +218,7 @@ fn an_unlimited_setter_differs_from_a_default_and_from_a_raw_limit() {
     assert_eq!(resolve(&spec(), Decided::default()).plan.limits.pids, Some(512));
 }
 
-/// The fields that are complained about, whichever of the two was said first.
+/// Returns the fields with conflicts, and checks that they do not depend on which of the two was set first.
 fn complaints(
     typed: impl Fn(ContainerSpec) -> ContainerSpec,
     raw: impl Fn(ContainerSpec) -> ContainerSpec,
@@ -244,7 +244,7 @@ macro_rules! differs {
 }
 
 #[test]
-fn every_field_that_is_said_twice_and_differently_is_named() {
+fn every_field_with_two_different_values_is_named() {
     differs!("docker_config.image", |s| s, body.image = "other".into());
     differs!("docker_config.user", |s| s.user("a"), body.user = "b".into());
     differs!(
@@ -324,7 +324,7 @@ fn every_field_that_is_said_twice_and_differently_is_named() {
 }
 
 #[test]
-fn what_would_break_the_pool_is_refused() {
+fn settings_that_would_break_the_pool_are_refused() {
     differs!(
         "docker_config.labels",
         |s| s,
@@ -358,7 +358,7 @@ fn what_would_break_the_pool_is_refused() {
     differs!("docker_config.open_stdin", |s| s, body.open_stdin = false);
     differs!("docker_config.stdin_once", |s| s, body.stdin_once = false);
     differs!("docker_config.tty", |s| s, body.tty = true);
-    // What does no harm is let through.
+    // Harmless values are accepted.
     let no = RestartPolicy {
         name: Some(RestartPolicyNameEnum::NO),
         maximum_retry_count: None,
@@ -374,7 +374,7 @@ fn what_would_break_the_pool_is_refused() {
 }
 
 #[test]
-fn a_fingerprint_tells_what_matters_and_nothing_else() {
+fn a_fingerprint_depends_on_what_matters_and_nothing_else() {
     let of = |spec: ContainerSpec| fingerprint(&spec, "sha256:1");
     let full = || {
         spec()
@@ -395,7 +395,7 @@ fn a_fingerprint_tells_what_matters_and_nothing_else() {
     assert_ne!(of(full()), of(full().memory(64 << 20)));
     assert_ne!(of(full()), of(full().platform("linux/arm64")));
     assert_ne!(of(full()), fingerprint(&full(), "sha256:2"));
-    // The same in every process and with every toolchain.
+    // The fingerprint is the same in every process and with every toolchain.
     assert_eq!(of(spec()), "7cafac16b73c2c7bdac484bc16954e3c");
 }
 
@@ -415,7 +415,7 @@ fn where_cgroups_are_writable_pid_1_is_root_in_a_namespace_of_its_own() {
     };
     let (body, host) = decided(&spec, with_agent());
     assert_eq!((body.user.as_deref(), host.cgroupns_mode), (Some("0:0"), private));
-    // The way to ask for it is the engine's own.
+    // The engine adds its own option for writable groups.
     assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
     let (body, host) = decided(&spec.clone().writable_cgroups(false), with_agent());
     assert_eq!((body.user.as_deref(), host.cgroupns_mode), (Some("nobody"), None));
@@ -426,7 +426,7 @@ fn where_cgroups_are_writable_pid_1_is_root_in_a_namespace_of_its_own() {
 }
 
 #[test]
-fn a_supervised_command_is_not_pid_1_and_is_told_in_the_fingerprint() {
+fn a_supervised_command_is_not_pid_1_and_is_part_of_the_fingerprint() {
     let supervised = |cmd: &str| {
         spec()
             .cmd([cmd])
@@ -444,7 +444,7 @@ fn a_supervised_command_is_not_pid_1_and_is_told_in_the_fingerprint() {
     assert_eq!((body.entrypoint, body.cmd), (Some(vec!["cat".to_owned()]), None));
     assert_eq!((body.open_stdin, host.auto_remove), (Some(true), Some(true)));
     assert_ne!(fingerprint("a"), fingerprint("b"));
-    // Said twice it is still compared.
+    // A command that is set twice is still compared.
     let raw = config(|body| body.cmd = Some(vec!["b".to_owned()]));
     assert_eq!(conflicts(&supervised("a").docker_config(raw)).len(), 1);
 }
@@ -457,7 +457,7 @@ fn an_image_may_be_named_in_the_raw_configuration() {
 }
 
 #[test]
-fn a_plan_loses_nothing_of_what_was_said() {
+fn a_plan_keeps_every_setting() {
     let raw = config(|body| {
         body.env = Some(vec!["TAKEN_AWAY".into(), "A=raw=b".into()]);
         body.tty = Some(false);
@@ -505,7 +505,7 @@ fn a_plan_loses_nothing_of_what_was_said() {
     ] {
         let (mut body, conflicts) = merge(&spec, &Decided::default());
         assert_eq!(conflicts, []);
-        // The variables that are taken away come first.
+        // The variables to be removed come first.
         body.env
             .iter_mut()
             .for_each(|env| env.sort_by_key(|entry| entry.contains('=')));
