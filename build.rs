@@ -22,7 +22,7 @@ fn main() {
             if is_wanted {
                 println!("cargo:warning={}", problem.replace('\n', " "));
             }
-            fs::write(&out, []).expect("OUT_DIR can be written to");
+            fs::write(&out, []).expect("OUT_DIR is writable");
             problem
         }
     };
@@ -32,6 +32,7 @@ fn main() {
     );
 }
 
+/// Builds the agent's program at `out`, or returns why that failed.
 fn build(out: &Path) -> Result<(), String> {
     let var = |name: &str| env::var(name).unwrap_or_default();
     let (os, arch) = (var("CARGO_CFG_TARGET_OS"), var("CARGO_CFG_TARGET_ARCH"));
@@ -62,7 +63,7 @@ fn build(out: &Path) -> Result<(), String> {
             "strip=symbols",
         ])
         .args(["-C", "relocation-model=static", "-C", "debuginfo=0"])
-        // Saves some 6 KB of the program, and so of each container's memory.
+        // Makes the program some 6 KB smaller, and so each container's memory.
         .args(["-C", "lto=fat"])
         // The agent aborts on a panic and never unwinds.
         .args(["-C", "force-unwind-tables=no"]);

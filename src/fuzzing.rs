@@ -1,4 +1,4 @@
-//! What the fuzz targets in `fuzz/` drive that is not public. Only there where cargo-fuzz builds the library.
+//! Private functions for the fuzz targets in `fuzz/`. Compiled only where cargo-fuzz builds the library.
 
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio_util::io::StreamReader;
@@ -8,7 +8,8 @@ use crate::engine::reference::Reference;
 use crate::engine::{Frame, OutputStream};
 use crate::values::owner::{Owner, Stat};
 
-/// What the decoder makes of a connection that brings these pieces, and whether it ended without an error.
+/// Decodes the engine's frames from a connection that brings these pieces. Returns the frames, and whether the stream ended
+/// without an error.
 pub fn decode(pieces: Vec<Vec<u8>>, tty: bool) -> (Vec<Frame>, bool) {
     let pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
     let connection = StreamReader::new(stream::iter(
@@ -16,7 +17,7 @@ pub fn decode(pieces: Vec<Vec<u8>>, tty: bool) -> (Vec<Frame>, bool) {
     ));
     let mut decoded = frames::decode(connection, Wire { tty, is_local: false });
     let mut frames = Vec::new();
-    while let Some(frame) = decoded.next().now_or_never().expect("nothing is waited for") {
+    while let Some(frame) = decoded.next().now_or_never().expect("the decoder never waits") {
         match frame {
             Ok(frame) => frames.push(frame),
             Err(_) => return (frames, false),
@@ -25,25 +26,25 @@ pub fn decode(pieces: Vec<Vec<u8>>, tty: bool) -> (Vec<Frame>, bool) {
     (frames, true)
 }
 
-/// What the library makes of what the agent says: each byte of output, and `None` for every other message, with the id it
-/// is about; and whether all of it made sense.
+/// Decodes these pieces of the agent's data. Returns each byte of output, and `None` for every other message, with the id of
+/// its command or question; and whether all pieces were well-formed.
 pub fn agent_says(pieces: Vec<Vec<u8>>) -> (Vec<(u32, Option<(OutputStream, u8)>)>, bool) {
     crate::agent::said(pieces.into_iter().map(bytes::Bytes::from).collect())
 }
 
-/// The label that says whose a container is: what it says, said again.
+/// Parses the label that names a container's owner, and formats it again.
 pub fn owner(text: &str) -> Option<String> {
     let owner: Owner = text.parse().ok()?;
     assert_eq!(owner.to_string().parse::<Owner>().as_ref(), Ok(&owner));
     Some(owner.to_string())
 }
 
-/// A line of `/proc/PID/stat`.
+/// Parses a line of `/proc/PID/stat`. Returns whether it is well-formed.
 pub fn stat(text: &str) -> bool {
     text.parse::<Stat>().is_ok()
 }
 
-/// An image's name: its registry, tag and digest.
+/// Parses an image's name. Returns its registry, tag and digest.
 pub fn reference(text: &str) -> Option<(String, Option<String>, Option<String>)> {
     let found = Reference::parse(text).ok()?;
     Some((

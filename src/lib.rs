@@ -1,7 +1,7 @@
 //! Keeps Docker containers warm and lends them out.
 //!
-//! For programs that run short commands in isolation, many times: untrusted or model-written code, online judges, agent
-//! sandboxes, CI. [`Pool::acquire`] gives a guard, the guard runs commands, and dropping it gives the container back.
+//! The library is for programs that run many short commands in isolation: untrusted or model-written code, online judges,
+//! agent sandboxes, CI. [`Pool::acquire`] returns a guard, the guard runs commands, and dropping it gives the container back.
 //!
 //! ```
 //! use dockerpool::Pool;
@@ -28,7 +28,7 @@
 //!         .await?;
 //!     println!("{}: {}", out.status, out.stdout_lossy());
 //!     if out.status.is_unknown() {
-//!         c.discard(); // explicit; else Drop gives it back
+//!         c.discard(); // otherwise Drop gives the container back
 //!     }
 //! }
 //! # assert!(pool.idle_count() >= 4);
@@ -39,32 +39,32 @@
 //!
 //! # The types
 //!
-//! | to | there is |
+//! | task | types |
 //! |---|---|
-//! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Status`] and its [`Counters`] tell how it does |
-//! | hold one | [`PooledContainer`], the guard, which is a [`Container`]`<`[`Running`]`>` by `Deref` |
-//! | have one without a pool | [`Container`], whose [`State`] is a type: [`Created`], [`Running`], [`Paused`], [`Exited`] |
-//! | say what containers are like | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too; [`Network`] |
-//! | have the image there | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for it |
-//! | run a command | [`Command`] with [`Stdio`]; all at once by [`output`](Command::output), by the line with [`OutputLines`], or as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`]; as an [`OwnedChild`], which keeps its [`Guard`] |
-//! | choose how it is run | [`ExecVia`]; [`ActiveExec`] tells what came of that |
-//! | know what became of it | [`Output`], [`ExitStatus`], [`Usage`]; [`Cgroups`] say how exactly that is known |
-//! | bound its time and its output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
-//! | bound any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
-//! | know what went wrong | [`Error`] and, inside of it, [`FieldError`], [`AcquireTimeout`], [`CommandError`]; the [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
-//! | say what one lease sees of another | [`Reuse`], [`Taint`] |
-//! | bound a container's life | [`max_lifetime`](PoolBuilder::max_lifetime), [`max_uses`](PoolBuilder::max_uses), [`idle_timeout`](PoolBuilder::idle_timeout); [`Pool::refresh`] replaces all |
-//! | get back what is held too long | the watchdog, [`max_lease`](PoolBuilder::max_lease) |
-//! | outlive a crash | the lifeline; [`Adopt`] |
-//! | find them from outside | [`labels`] |
-//! | use another engine | [`DockerEngine`] at an [`Endpoint`]; anything that implements the trait [`Engine`], whose plain types are in [`engine`] |
-//! | test without one | [`FakeEngine`], with its `Call`, `Answer` and `FakeProcess` (feature `testing`) |
+//! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Status`] and its [`Counters`] describe its state |
+//! | hold a container of a pool | [`PooledContainer`], the guard, which is a [`Container`]`<`[`Running`]`>` by `Deref` |
+//! | have a container without a pool | [`Container`], whose [`State`] is a type: [`Created`], [`Running`], [`Paused`], [`Exited`] |
+//! | describe containers | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too; [`Network`] |
+//! | get the image | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for the image |
+//! | run a command | [`Command`] with [`Stdio`]: with all output at once by [`output`](Command::output), line by line by [`OutputLines`], as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`], or as an [`OwnedChild`], which keeps its [`Guard`] |
+//! | choose how commands are run | [`ExecVia`]; [`ActiveExec`] tells how they are |
+//! | learn a command's end | [`Output`], [`ExitStatus`], [`Usage`]; [`Cgroups`] tells how exact they are |
+//! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
+//! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
+//! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
+//! | separate leases | [`Reuse`], [`Taint`] |
+//! | limit a container's life | [`max_lifetime`](PoolBuilder::max_lifetime), [`max_uses`](PoolBuilder::max_uses), [`idle_timeout`](PoolBuilder::idle_timeout); [`Pool::refresh`] replaces all containers |
+//! | end leases that take too long | the watchdog, [`max_lease`](PoolBuilder::max_lease) |
+//! | clean up after a crash | the lifeline; [`Adopt`] |
+//! | find containers from outside | [`labels`] |
+//! | use another engine | [`DockerEngine`] at an [`Endpoint`]; any type that implements the trait [`Engine`], whose plain types are in [`engine`] |
+//! | test without an engine | [`FakeEngine`], with its `Call`, `Answer` and `FakeProcess` (feature `testing`) |
 //!
 //! # Failure is not always an error
 //!
-//! A command that fails, runs out of time or prints too much is an [`ExitStatus`], and what it had printed is kept. `Err`
-//! is for what keeps a command from being run: the engine failed, the program is not there, the container is gone.
-//! [`Output::check`] makes one of the other, for those who want `?`.
+//! If a command fails, runs out of time or prints too much, the result is an [`ExitStatus`], and the output so far is kept.
+//! `Err` means that a command could not be run: the engine failed, the program is missing, the container is gone.
+//! [`Output::check`] turns a status that is no success into an error, for use with `?`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -84,71 +84,74 @@
 //! # }
 //! ```
 //!
-//! # Whether a container is lent again
+//! # When a container is lent again
 //!
-//! Only if every command in it has provably ended by itself. What speaks against that is a [`Taint`]; a tainted container
-//! is removed and replaced in the background. [`discard`](PooledContainer::discard) says so of a container that the library knows
-//! nothing against. What of one lease the next can see is said by [`Reuse`].
+//! A container is lent again only if every command in it has provably ended by itself. Otherwise the container has a
+//! [`Taint`]: it is removed, and replaced in the background. [`discard`](PooledContainer::discard) taints a container that
+//! the library knows nothing against. [`Reuse`] decides how much of one lease the next can see.
 //!
 //! # How commands are run
 //!
-//! By the engine's exec API, which works with every engine and cannot end a single command; or by the library's agent, a
-//! small program, which is fifty times faster, and can. The calls are the same: see [`ExecVia`]. Either way the agent is
-//! PID 1 of the containers, wherever it can run.
+//! The engine's exec API works with every engine and cannot end a single command. The library's agent, a small program, is
+//! fifty times faster and can. The calls are the same for both: see [`ExecVia`]. Either way the agent is PID 1 of the
+//! containers, wherever it can run.
 //!
 //! # When the process dies
 //!
-//! Containers do not outlive their owner, whatever ended it, `SIGKILL` included. Their PID 1 reads a standard input that
-//! the pool holds open, the lifeline: when the process is gone it reads end-of-file and ends, and the engine removes the
-//! container. No other program has to look after that.
+//! Containers end with their owner, even after `SIGKILL`. Their PID 1 reads a standard input that the pool holds open: the
+//! lifeline. When the process is gone, PID 1 reads end-of-file and ends, and the engine removes the container. No other
+//! program is needed for that.
 //!
-//! Where PID 1 is the library's agent, no code in the container can prevent that, whatever user it is. Where the agent
-//! cannot run, PID 1 is the image's `cat`, and code that runs as root can: see [`Lifeline`], and [`Status::lifeline`] for
-//! which of the two it is.
+//! Where PID 1 is the library's agent, no code in the container can prevent the end, whatever its user. Where the agent
+//! cannot run, PID 1 is the image's `cat`, and code that runs as root can prevent it. See [`Lifeline`], and
+//! [`Status::lifeline`] for which of the two it is.
 //!
-//! A container with a [`cmd`](PoolBuilder::cmd) of its own has no lifeline, and stays; so does one that is paused. The next
-//! pool of the same name finds it, and removes it or takes it over: see [`Adopt`].
+//! A container with a [`cmd`](PoolBuilder::cmd) of its own has no lifeline and outlives its owner, and so does a paused
+//! container. The next pool of the same name removes such containers or takes them over: see [`Adopt`].
 //!
 //! # Runtime
 //!
-//! Pools, containers and [`DockerEngine`]s work on any thread: in any [tokio](https://docs.rs/tokio) runtime, in several one
-//! after the other, with another executor, or with none. So one pool in a `static` serves all tests of a program, each of
-//! which has a runtime of its own.
+//! Pools, containers and [`DockerEngine`]s work on any thread: in any [tokio](https://docs.rs/tokio) runtime, in several
+//! runtimes one after the other, with another executor, or with none. One pool in a `static` can therefore serve all tests of
+//! a program, each of which has its own runtime.
 //!
-//! Background tasks (creations, removals, the moving of output, limits of time) run on a runtime of the library's own: one
-//! thread named `dockerpool`, which begins with the first pool, container or engine, is shared by all of them, and does not
-//! keep the process from ending. [`PoolBuilder::tokio_runtime`] and [`Container::create_on`] take another runtime in its
-//! place. Functions that are given to the library run elsewhere, so that a slow one holds up nobody else:
-//! [`on_error`](PoolBuilder::on_error) on a thread of its own, [`on_progress`](PoolBuilder::on_progress) where `build()` is
-//! polled. What implements [`Engine`] is polled on the library's thread too, and must not block.
-//! Wakers of the futures that you poll are called on that thread: they must not block. If a waker panics, that is logged.
+//! Background tasks (creations, removals, moving output, timeouts) run on a runtime of the library's own. Its one thread,
+//! named `dockerpool`, starts with the first pool, container or engine and is shared by all of them. The thread does not keep
+//! the process from ending. [`PoolBuilder::tokio_runtime`] and [`Container::create_on`] take another runtime instead.
 //!
-//! A process that forks without executing another program must build its pools after that: the child has no threads but
-//! the one that forked, and a pool that it has inherited does not work in it.
+//! - Callbacks run elsewhere, so that a slow one delays no task: [`on_error`](PoolBuilder::on_error) on a thread of its own,
+//!   [`on_progress`](PoolBuilder::on_progress) where `build()` is polled.
+//! - Futures of types that implement [`Engine`] are polled on the library's thread. They must not block.
+//! - Wakers of the futures that you poll are called on the library's thread. They must not block. A panic of a waker is
+//!   logged.
 //!
-//! What is not returned by any call goes to [`tracing`](https://docs.rs/tracing), or to
-//! [`on_error`](PoolBuilder::on_error).
+//! A process that forks without executing another program must build its pools after the fork. The child has only the
+//! thread that forked, and an inherited pool does not work in it.
+//!
+//! Errors that no call returns go to [`on_error`](PoolBuilder::on_error), or by default to
+//! [`tracing`](https://docs.rs/tracing).
 //!
 //! # Secrets
 //!
-//! `Debug` and the errors of this library show variables by their names only, commands by their program, and nothing of
-//! logins and of what goes to a standard input. Labels, names of images and paths are shown: they are no place for
-//! secrets, and neither are arguments, which every user of the engine's machine can read while the command runs.
+//! `Debug` and the errors of this library show variables by name, commands by their program, and nothing of logins and
+//! standard inputs. Labels, names of images and paths are shown: do not put secrets there. Do not put secrets into arguments
+//! either: every user of the engine's machine can read them while the command runs.
 //!
-//! The client of Docker's interface that is used here, [`bollard`], logs the bodies of requests and answers through the
-//! crate `log`, with the variables of containers in them: under the target `bollard::docker`, at the levels `debug` and
-//! `trace`. Keep that target at `info`, e.g. with `RUST_LOG=debug,bollard=info`, wherever variables are secret.
+//! The library's client of Docker's interface, [`bollard`], logs the bodies of requests and answers through the crate `log`,
+//! with the variables of containers in them: under the target `bollard::docker`, at the levels `debug` and `trace`. Keep that
+//! target at `info` where variables are secret, e.g. with `RUST_LOG=debug,bollard=info`.
 //!
 //! # Features
 //!
-//! - `agent` (on by default): builds the [agent](ExecVia) with the library, with the same compiler. Where it cannot be built, the
-//!   build says why, and the library works without it. [`agent_path`](ContainerSpec::agent_path) takes one that was built elsewhere.
-//! - `tls` (on by default): engines behind TLS, see [`Endpoint::tls`].
-//! - `bollard-0_21`: the types of the crate [`bollard`], version 0.21, in the public interface:
-//!   `DockerEngine::bollard` and `DockerEngine::from_bollard` for calls that this library does not make, and the setters
-//!   `docker_config` and `host_config` beside [`raw_config`](ContainerSpec::raw_config). A library that depends on this one should
-//!   do without: the feature goes when bollard's next version comes.
-//! - `testing`: [`FakeEngine`], an engine in memory that fails, hangs and dawdles on request.
+//! - `agent` (on by default): builds the [agent](ExecVia) together with the library, with the same compiler. If the agent
+//!   cannot be built, a warning says why, and the library works without it. [`agent_path`](ContainerSpec::agent_path) takes an
+//!   agent that was built elsewhere.
+//! - `tls` (on by default): connects to engines by TLS, see [`Endpoint::tls`].
+//! - `bollard-0_21`: puts types of the crate [`bollard`], version 0.21, into the public interface: `DockerEngine::bollard` and
+//!   `DockerEngine::from_bollard` for calls that this library does not make, and the setters `docker_config` and `host_config`
+//!   beside [`raw_config`](ContainerSpec::raw_config). The feature is replaced when the library moves to bollard's next
+//!   version, so libraries should not use it.
+//! - `testing`: adds [`FakeEngine`], an engine in memory that fails, hangs and is slow on request.
 //!
 #![cfg_attr(feature = "testing", doc = "[`FakeEngine`]: testing::FakeEngine")]
 #![cfg_attr(not(feature = "testing"), doc = "[`FakeEngine`]: #features")]
@@ -168,15 +171,15 @@ mod runtime;
 mod spec;
 mod values;
 
-/// An engine in memory, for tests of code that uses a pool. Needs the feature `testing`.
+/// An engine in memory, for tests of code that uses a pool. The module needs the feature `testing`.
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::engine::fake::{Answer, Call, FakeEngine, FakeProcess};
 
-    /// Has the agent reached through the engine alone, as where its socket cannot be had. For the library's own tests.
+    /// Makes specs and builders reach the agent through the engine alone, without its socket. For the library's own tests.
     #[doc(hidden)]
     pub trait WithoutAgentSocket {
-        /// Returns the same, without the socket.
+        /// Turns the socket off.
         #[must_use]
         fn without_agent_socket(self) -> Self;
     }
@@ -215,7 +218,7 @@ pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};
 pub use values::subject::Subject;
 
-/// Has the README's program compiled by a test.
+/// Lets a doc test compile the README's program.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

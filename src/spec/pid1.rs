@@ -1,5 +1,5 @@
-//! The decision which program is PID 1 of a spec's containers: [`decide`] by what is known before anything is made, [`bring`]
-//! by trying.
+//! Decides which program is PID 1 of a spec's containers: [`decide`] finds the ways that are possible, before anything is made,
+//! and [`bring`] tries them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::engine::{
 use crate::error::{Error, FieldError};
 use crate::runtime::bounded;
 
-/// The first version of Docker's API whose engines can have control groups writable (Docker 28).
+/// The first version of Docker's API whose engines can make control groups writable (Docker 28).
 const WRITABLE_SINCE: (u32, u32) = (1, 48);
 
-/// Refuses writable control groups where the engine says that it has none.
+/// Refuses writable control groups if the engine's description rules them out.
 pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(), Error> {
     if !spec.writable_cgroups {
         return Ok(());
@@ -35,11 +35,11 @@ pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(
     if let Some(mode) = userns.filter(|mode| !matches!(&**mode, "" | "host")) {
         return problem(format!(
             "does not go with host_config.userns_mode, which is {mode:?}: the control groups could be those of the commands' \
-             user. Leave out one of the two"
+             user. Use one of the two"
         ));
     }
     if info.cgroup_version == Some(1) {
-        return problem("the engine's machine has cgroup v1, and this needs cgroup v2".to_owned());
+        return problem("needs cgroup v2, and the engine's machine has cgroup v1".to_owned());
     }
     let api = info.api_version.split_once('.').and_then(|(major, minor)| {
         let version: (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
@@ -54,18 +54,18 @@ pub(crate) fn check_cgroups(spec: &ContainerSpec, info: &EngineInfo) -> Result<(
     Ok(())
 }
 
-/// Why there is no agent on an engine, or for a platform, of another architecture.
+/// Why there is no agent where the containers have another architecture.
 const FOREIGN: &str = "the agent was built for another architecture than the containers' (agent_path() takes one that was built \
                        for theirs)";
 
-/// Why there is no agent where a container with it was tried and failed.
+/// Why there is no agent where a container was tried with it and failed.
 const DOES_NOT_RUN: &str = "the agent does not run on the engine";
 
-/// Why there is no agent where the kernel forbids its execution.
+/// Why there is no agent where the kernel refuses to execute it.
 const MAY_NOT_RUN: &str = "the agent does not run on the engine: its kernel forbids containers to execute it (permission denied: by \
                            SELinux or AppArmor, in a file system that is mounted noexec, or for want of a file there)";
 
-/// Returns why there is no agent, by the error of the container that was tried.
+/// Returns why there is no agent, given the error of the container that was tried.
 fn why_not(error: &EngineError) -> &'static str {
     let words = error.to_string().to_ascii_lowercase();
     let is_forbidden = ["permission denied", "operation not permitted"]
@@ -78,20 +78,20 @@ fn why_not(error: &EngineError) -> &'static str {
     }
 }
 
-/// The user and group of a PID 1 that is `cat` and another user than commands. No system's user list has this number, and user
-/// namespaces of the usual size have it.
+/// The user and group of `cat` as PID 1 where it must not be the commands' user. The number is in no system's user list, and
+/// within user namespaces of the usual size.
 pub(crate) const GUARD_USER: &str = "65525:65525";
 
-/// One way to have a PID 1 in containers that have a lifeline.
+/// A way to provide PID 1 in containers with a lifeline.
 #[derive(Clone)]
 enum Way {
-    /// The agent, in a file.
+    /// The agent, from a file.
     File(AgentFile),
-    /// The agent, in a volume of this name.
+    /// The agent, from a volume of this name.
     Volume(String),
-    /// `cat`, as a user that no command runs as.
+    /// `cat`, as another user than commands.
     CatApart,
-    /// `cat`, as the commands' own user.
+    /// `cat`, as the commands' user.
     Cat,
 }
 
@@ -101,14 +101,15 @@ impl Way {
     }
 }
 
-/// Holds all ways to have a PID 1, the best one first, and why the agent is not among them.
+/// The possible ways to provide PID 1, the best first.
 pub(crate) struct Ways {
     ways: Vec<Way>,
+    /// Why the agent is not among the ways.
     why_no_agent: Option<&'static str>,
 }
 
-/// Decides what PID 1 may be in containers of this spec, before anything is done. `volume` is the name of a volume that
-/// may be made.
+/// Finds the ways to provide PID 1 in containers of this spec, before anything is made. `volume` is the name of a volume that
+/// may be made. Fails if the spec needs the agent and no way has it.
 pub(crate) fn decide(
     spec: &ContainerSpec,
     volume: Option<String>,
@@ -118,15 +119,15 @@ pub(crate) fn decide(
     let chosen = choose(spec, volume, engine.capabilities(), info);
     match chosen {
         Err(why) if spec.exec_via == ExecVia::Agent => {
-            let problem = format!("the agent cannot be had: {why}; ExecVia::Auto does without it");
+            let problem = format!("the agent cannot be used: {why}; ExecVia::Auto does without it");
             Err(Error::Config(vec![FieldError::new("exec_via", problem)]))
         }
         Err(why) if spec.writable_cgroups => {
-            let problem = format!("needs the agent, which cannot be had: {why}");
+            let problem = format!("needs the agent, which cannot be used: {why}");
             Err(Error::Config(vec![FieldError::new("writable_cgroups", problem)]))
         }
         Err(why) if spec.supervise => {
-            let problem = format!("needs the agent, which cannot be had: {why}");
+            let problem = format!("needs the agent, which cannot be used: {why}");
             Err(Error::Config(vec![FieldError::new("supervise_command", problem)]))
         }
         chosen => {
@@ -140,27 +141,28 @@ pub(crate) fn decide(
     }
 }
 
+/// Returns whether the spec works with the agent only.
 fn must_have_agent(spec: &ContainerSpec) -> bool {
     spec.exec_via == ExecVia::Agent || spec.supervise || spec.writable_cgroups
 }
 
-/// Where PID 1 is to run.
+/// The engine and the image on which PID 1 is to run.
 #[derive(Clone, Copy)]
 pub(crate) struct On<'a> {
     pub(crate) engine: &'a dyn Engine,
     pub(crate) info: &'a EngineInfo,
-    /// What is known of the image.
+    /// The image's description, where the engine has one.
     pub(crate) image: Option<&'a ImageInfo>,
     pub(crate) call_timeout: Duration,
 }
 
-/// Makes PID 1 ready in the best way that works, and leaves `resolved` with it. The image must be
-/// there. `bring_up` makes a container, in which PID 1 has shown that it runs, and keeps it if it is told to; it must not
-/// leave one that failed. The first container that works is given back, where one was needed to know: where there is nothing
-/// to choose, or the answer is remembered, none is made. What was made before an error is in `resolved`, for the caller to
-/// release.
+/// Prepares PID 1 in the best way that works, and resolves the spec again with that way. The image must be on the engine.
 ///
-/// The futures of `bring_up` are boxed, and own what they take: the future of an async closure here would not be `Send`.
+/// `bring_up` makes a container, checks that its PID 1 runs, and keeps the container only if told so. It must remove a container
+/// that failed. Where there is a choice whose result is not remembered, a container is tried, and the first that works is
+/// returned. After an error, `resolved` has what was made, for the caller to release.
+///
+/// The futures of `bring_up` are boxed and own their arguments: the future of an async closure would not be `Send` here.
 #[allow(clippy::too_many_arguments)]
 pub(crate) async fn bring<'a, T: Send>(
     spec: &ContainerSpec,
@@ -182,7 +184,7 @@ pub(crate) async fn bring<'a, T: Send>(
     if spec.writable_cgroups {
         base.command_user = command_user(spec, image);
         if base.command_user.is_none() {
-            let problem = "commands must not be root's, who could write to the control groups: name another user() (and no \
+            let problem = "commands must not run as root, who could write to the control groups: set another user() (and no \
                            further groups)";
             return Err(Error::Config(vec![FieldError::new("writable_cgroups", problem)]));
         }
@@ -195,14 +197,15 @@ pub(crate) async fn bring<'a, T: Send>(
         };
         let is_last = ways.peek().is_none();
         let known = Known::new(info, spec, &base, &way);
-        // Where nothing else would be done, the pool's first container tells.
+        // No trial where there is no alternative: the pool's first container shows whether the way works.
         let is_tried = !is_last || way.is_agent() && (spec.exec_via != ExecVia::Agent || spec.writable_cgroups);
         *resolved = resolve(spec, decided);
         let tried = match fill(resolved, engine, call_timeout).await {
-            // Whether there are control groups to be had depends on more than is remembered by.
+            // Control groups depend on more than the key by which working ways are remembered, so they are always tried.
             Ok(()) if !is_tried || known.works() && !spec.writable_cgroups => Ok(None),
             Ok(()) if matches!(way, Way::CatApart) => {
-                // A user that is not there, or may not run `cat`, is told of as ever: PID 1 would not notice.
+                // First as the commands' user: a missing user, or one that may not run `cat`, must be an error as always,
+                // and a PID 1 of another user would not meet it.
                 match bring_up(resolve(spec, base.clone()), Keep(false)).await {
                     Ok(_) => bring_up(resolved.clone(), Keep(true)).await,
                     Err(error) => Err(error),
@@ -218,7 +221,7 @@ pub(crate) async fn bring<'a, T: Send>(
                 }
                 return Ok(first);
             }
-            // It is none of PID 1's doing.
+            // Not PID 1's fault: no other way would help.
             Err(error)
                 if error.is_of_settings()
                     || matches!(
@@ -236,7 +239,7 @@ pub(crate) async fn bring<'a, T: Send>(
                 return Err(Error::engine(op, None, error));
             }
             Err(error) => {
-                tracing::warn!(%error, "PID 1 does not run in the best way; the next one is tried");
+                tracing::warn!(%error, "PID 1 cannot run in the best way; the next way is tried");
                 if way.is_agent() {
                     base.why_no_agent = Some(why_not(&error));
                 }
@@ -248,11 +251,11 @@ pub(crate) async fn bring<'a, T: Send>(
     Ok(None)
 }
 
-/// Says whether a container that was made for a trial is kept.
+/// Whether a container that was made for a trial is kept.
 pub(crate) struct Keep(pub(crate) bool);
 
 impl Way {
-    /// Returns the decision for this way. `None`: there is no such way for this spec.
+    /// Returns the decisions for this way. `None`: the spec does not allow this way.
     fn decide(&self, spec: &ContainerSpec, image: Option<&ImageInfo>, mut decided: Decided) -> Option<Decided> {
         match self {
             Self::File(file) => decided.agent = Some(file.clone()),
@@ -264,11 +267,11 @@ impl Way {
     }
 }
 
-/// Returns the user of commands that name none, where PID 1 can be another one: `None` if that is root, who could harm PID 1
-/// whatever user that is, and would have no capabilities beside a PID 1 that is not root's; and if it is not known.
+/// Returns the user of commands without a user of their own, if PID 1 can be another user. `None` if that user is unknown or
+/// root: root could harm PID 1 whatever PID 1's user is, and would have no capabilities beside a PID 1 that is not root.
 fn command_user(spec: &ContainerSpec, image: Option<&ImageInfo>) -> Option<String> {
     let (body, _) = merge(spec, &Decided::default());
-    // Commands whose user is named would not be in them.
+    // Commands with an explicit user would not be in the additional groups.
     let groups = body.host_config.and_then(|host| host.group_add);
     if groups.is_some_and(|groups| !groups.is_empty()) {
         return None;
@@ -281,15 +284,14 @@ fn command_user(spec: &ContainerSpec, image: Option<&ImageInfo>) -> Option<Strin
     (!matches!(name, "" | "root" | "0")).then_some(user)
 }
 
-/// A way that is known to work, once a container was brought up in it.
+/// The key under which a way is remembered to work, once a container came up in it. `None` for engines without an identity.
 struct Known(Option<String>);
 
-/// All ways that this process knows to work.
+/// The keys of all ways that this process knows to work.
 static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 impl Known {
-    /// Describes a way on this engine, for containers that have in common with these what PID 1 depends on. Of an engine
-    /// without an identity nothing is remembered.
+    /// Builds the key of a way from the engine and everything about the containers that PID 1 depends on.
     fn new(info: &EngineInfo, spec: &ContainerSpec, decided: &Decided, way: &Way) -> Self {
         let way = match way {
             Way::File(file) => format!("file {:?}", file.place()),
@@ -313,23 +315,25 @@ impl Known {
         )
     }
 
+    /// Returns whether the way is remembered to work.
     fn works(&self) -> bool {
         self.0.as_ref().is_some_and(|key| KNOWN.lock().contains(key))
     }
 
+    /// Remembers that the way works.
     fn remember(self) {
         KNOWN.lock().extend(self.0);
     }
 }
 
-/// Returns the command that the agent is to run beside those of leases, where that is asked for.
+/// Returns the command that the agent runs beside the commands of leases, if the spec asks for that.
 pub(crate) fn find_command(spec: &ContainerSpec, image: &ImageInfo) -> Result<Option<Vec<String>>, Error> {
     if !spec.supervise {
         return Ok(None);
     }
     let ImageInfo { entrypoint, cmd, .. } = image;
     let (Some(entrypoint), Some(cmd)) = (entrypoint.clone(), cmd.clone()) else {
-        let message = format!("this engine cannot tell the command of the image {}", spec.image());
+        let message = format!("the engine does not tell the command of the image {}", spec.image());
         let error = EngineError::new(EngineErrorKind::Unsupported, message);
         return Err(Error::engine("find the image's command", None, error));
     };
@@ -341,8 +345,8 @@ pub(crate) fn find_command(spec: &ContainerSpec, image: &ImageInfo) -> Result<Op
     Ok(Some(command))
 }
 
-/// Returns the command that would be PID 1 without the library, in the engine's way: an entrypoint of the spec takes the
-/// place of the image's entrypoint and arguments, and arguments of the spec take the place of the image's arguments.
+/// Returns the command that would be PID 1 without the library, by the engine's rules: the spec's entrypoint replaces the
+/// image's entrypoint and arguments, and the spec's arguments replace the image's arguments.
 fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) -> Vec<String> {
     let (raw, _) = raw_config::of(spec);
     let (program, arguments) = match (&spec.cmd, &raw.entrypoint, &raw.cmd) {
@@ -354,7 +358,7 @@ fn own_command(spec: &ContainerSpec, entrypoint: Vec<String>, cmd: Vec<String>) 
     [program, arguments].concat()
 }
 
-/// Has the engine fill the volume, where there is one. The image is ready, and is not pulled again.
+/// Has the engine fill the plan's volume, if there is one. The image is ready, and is not pulled again.
 async fn fill(resolved: &Resolved, engine: &dyn Engine, call_timeout: Duration) -> Result<(), EngineError> {
     if resolved.plan.volumes().next().is_none() {
         return Ok(());
@@ -370,7 +374,7 @@ async fn undo(resolved: &Resolved, engine: &dyn Engine, call_timeout: Duration) 
     if resolved.plan.volumes().next().is_none() {
         return;
     }
-    // The network is not to go.
+    // The network must stay.
     let mut only_volume = resolved.plan.clone();
     only_volume.network = None;
     let released = bounded("the release of a volume", call_timeout, engine.release(&only_volume)).await;
@@ -379,7 +383,7 @@ async fn undo(resolved: &Resolved, engine: &dyn Engine, call_timeout: Duration) 
     }
 }
 
-/// Returns the ways of the agent into containers of this spec on this engine, the best way first, or why there is none.
+/// Returns the ways to bring the agent into containers of this spec on this engine, the best first, or why there is none.
 fn choose(
     spec: &ContainerSpec,
     volume: Option<String>,
@@ -410,8 +414,8 @@ fn choose(
     }
     let volume = volume.map(Way::Volume);
     if !engine.local_files {
-        let without_volume = "the engine is not on this machine, this is no pool that brings the agent to it, and no \
-                              agent_path was given";
+        let without_volume = "the engine is not on this machine, a container outside of a pool has no volume for the agent, and \
+                              no agent_path() was given";
         return Ok(vec![volume.ok_or(without_volume)?]);
     }
     match AgentFile::embedded(agent::EMBEDDED) {
@@ -424,11 +428,11 @@ fn choose(
     }
 }
 
-/// Returns why a command could freeze PID 1 by a control group, although PID 1 is the agent: a command can write to the
-/// container's groups where they are writable, or where it may make namespaces in which it is root, and mount the groups there.
+/// Returns why a command could freeze PID 1 by a control group, although PID 1 is the agent. A command can write to the
+/// container's groups if they are writable, or if it may make namespaces in which it is root and mount the groups there.
 fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
     if spec.writable_cgroups {
-        // No command is root there.
+        // With writable groups no command runs as root.
         return None;
     }
     let (body, _) = merge(spec, &Decided::default());
@@ -453,7 +457,7 @@ fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
     }
 }
 
-/// Returns the part of a spec with which the agent cannot be PID 1.
+/// Returns why the agent cannot be PID 1 with this spec, if it cannot.
 fn conflict(spec: &ContainerSpec) -> Option<&'static str> {
     let (body, _) = merge(spec, &Decided::default());
     let host = body.host_config.unwrap_or_default();
@@ -488,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_command_is_as_the_engine_would_have_it() {
+    fn the_own_command_is_what_the_engine_would_run() {
         let image = || (vec!["entry".to_owned()], vec!["cmd".to_owned()]);
         let of = |spec: &ContainerSpec| own_command(spec, image().0, image().1).join(" ");
         let raw = |entrypoint: Option<&str>, cmd: Option<&str>| {
@@ -508,12 +512,12 @@ mod tests {
     }
 
     #[test]
-    fn writable_cgroups_are_refused_by_what_the_engine_says_of_itself() {
+    fn writable_cgroups_are_refused_by_the_engines_description() {
         let refused = |engine: &str, api: &str, cgroups: Option<u8>| {
             let mut info = EngineInfo::new(engine, api, "linux/amd64");
             info.cgroup_version = cgroups;
             let spec = ContainerSpec::new("any");
-            assert!(check_cgroups(&spec, &info).is_ok(), "nobody asks");
+            assert!(check_cgroups(&spec, &info).is_ok(), "not asked for");
             let checked = check_cgroups(&spec.writable_cgroups(true), &info);
             checked.err().map(|error| error.to_string())
         };
@@ -537,14 +541,14 @@ mod tests {
         );
         refused_for("Docker 28", refused("Docker 27.5.1", "1.47", None));
         assert_eq!(refused("Docker 28.0.0", "1.48", Some(2)), None);
-        // What an engine does not say its containers will.
+        // Where the description says nothing, the first container will show it.
         assert_eq!(refused("Podman 5.8.6", "1.41", None), None);
         assert_eq!(refused("Mine 1", "1", None), None);
         assert_eq!(refused("Docker 30", "2.0", None), None);
     }
 
     #[test]
-    fn settings_that_open_the_control_groups_to_commands_are_known() {
+    fn settings_that_open_the_control_groups_to_commands_weaken_the_lifeline() {
         let info = |version: &str| EngineInfo::new(version, "1.51", "linux/amd64");
         let with = |option: &str| {
             ContainerSpec::new("any").host_config(bollard::models::HostConfig {
@@ -572,7 +576,7 @@ mod tests {
             assert_eq!(why_weak(&with(option), &docker), None, "{option}");
             assert!(why_weak(&with(option), &podman).is_some(), "{option}");
         }
-        // No command is root there.
+        // With writable groups no command runs as root.
         let groups = ContainerSpec::new("any").user("nobody").writable_cgroups(true);
         assert_eq!(why_weak(&groups, &podman), None);
         let kept = bollard::models::HostConfig {
