@@ -87,8 +87,8 @@
 //! # When a container is lent again
 //!
 //! A container is lent again only if every command in it has provably ended by itself. Otherwise the container has a
-//! [`Taint`]: it is removed, and replaced in the background. [`discard`](PooledContainer::discard) taints a container that
-//! the library knows nothing against. [`Reuse`] decides how much of one lease the next can see.
+//! [`Taint`], and is removed and replaced in the background. [`discard`](PooledContainer::discard) does the same to a container
+//! that has none. [`Reuse`] decides how much of one lease the next can see.
 //!
 //! # How commands are run
 //!
