@@ -41,7 +41,7 @@ pub(crate) struct Limit {
     pub(crate) hard: u64,
 }
 
-/// The connection to an agent, and the container's lifeline. Dropping it closes the connection, and the container ends.
+/// The connection to an agent, and the container's lifeline. Dropping the value closes the connection, and the container ends.
 #[derive(Debug)]
 pub(crate) struct Client {
     inner: Arc<Inner>,
@@ -97,8 +97,8 @@ impl Drop for Client {
 }
 
 impl Client {
-    /// Greets the agent. Its answer proves that it runs. Where there is a socket, the agent connects to it before it
-    /// answers: nothing else runs in the container so far, and nobody else can connect later.
+    /// Greets the agent, whose answer proves that it runs. If there is a socket, the agent connects to the socket before the
+    /// answer: nothing else runs in the container so far, and nobody else can connect later.
     pub(crate) async fn connect(
         attachment: Attachment,
         socket: Option<Socket>,
@@ -194,14 +194,14 @@ impl Client {
         };
         let why = match step {
             1 => "there is no cgroup v2 in the container",
-            2 => "PID 1 is not root there, or has not the usual capabilities",
+            2 => "PID 1 is not root there, or lacks the usual capabilities",
             3 => "/sys/fs/cgroup cannot be written to",
             4 => "the kernel has no cgroup.kill, which came with Linux 5.14",
             5 => "PID 1 cannot be moved into a group",
-            6 => "the controllers `memory` and `pids` cannot be had",
+            6 => "the controllers `memory` and `pids` cannot be enabled",
             _ => "the reason is unknown",
         };
-        let message = format!("writable_cgroups() was asked for, and commands can have no cgroups: {why}");
+        let message = format!("writable_cgroups() is set, but commands cannot have control groups: {why}");
         let error = EngineError::new(EngineErrorKind::LimitDiscarded, message);
         Err(match errno {
             0 => error,

@@ -286,7 +286,11 @@ mod tests {
         std::fs::set_permissions(place.path(), Permissions::from_mode(0o2700)).unwrap();
         let plain = place.path().join("plain");
         std::fs::create_dir(&plain).unwrap();
-        assert_ne!(plain.metadata().unwrap().mode() & 0o2000, 0, "the place hands the bit down");
+        assert_ne!(
+            plain.metadata().unwrap().mode() & 0o2000,
+            0,
+            "the place hands the bit down"
+        );
         let dir = dir_in(place.path());
         assert_eq!(dir.path.metadata().unwrap().mode() & 0o7777, 0o700);
         assert!(dir.is_whole());

@@ -92,7 +92,7 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 ///     Ok(pool) => println!("{} is ready", pool.name()),
 ///     Err(Error::Config(problems)) => {
 ///         assert_eq!(problems[0].field(), "exec_via");
-///         println!("{}", problems[0]); // e.g. the engine is on another machine
+///         println!("{}", problems[0]); // e.g. the engine has another architecture
 ///     }
 ///     Err(other) => return Err(other),
 /// }

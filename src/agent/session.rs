@@ -210,7 +210,7 @@ impl Running {
         let mut state = self.state.lock();
         match message {
             Message::Output(stream, data) => {
-                let beyond = || EngineError::new(EngineErrorKind::Protocol, "the agent gives output beyond its credit");
+                let beyond = || EngineError::new(EngineErrorKind::Protocol, "the agent sends output beyond its credit");
                 let len = u32::try_from(data.len()).map_err(|_| beyond())?;
                 state.window = state.window.checked_sub(len).ok_or_else(beyond)?;
                 if let Some(output) = &state.output {

@@ -44,7 +44,7 @@ pub(crate) struct Ulimit {
 ///
 /// # Defaults of a sandbox
 ///
-/// These defaults hold as well. Each names the setting that changes it.
+/// These defaults hold as well. Each item names the setting that changes it.
 ///
 /// - Root's capabilities `NET_RAW`, `MKNOD`, `AUDIT_WRITE`, `SETFCAP`, `NET_BIND_SERVICE` and `SYS_CHROOT` are dropped.
 ///   [`cap_add`](Self::cap_add) keeps one of them. [`cap_drop_all`](Self::cap_drop_all) drops all capabilities. A `CapDrop` in

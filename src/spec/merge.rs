@@ -155,7 +155,7 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
     {
         conflicts.add(
             "host_config.restart_policy",
-            "a container that has died is replaced by the pool, and must not come back by itself",
+            "the pool replaces a container that has died, which must not restart by itself",
         );
     }
     let opens_cgroups = |option: &String| {
@@ -172,7 +172,7 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
     match host.auto_remove {
         Some(true) if !lifeline => conflicts.add(
             "host_config.auto_remove",
-            "the library removes containers with a command of their own itself, and may ask for their exit code first",
+            "the library itself removes a container with a cmd() of its own, and may ask for its exit code first",
         ),
         Some(false) if lifeline => conflicts.add(
             "host_config.auto_remove",

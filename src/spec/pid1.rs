@@ -447,7 +447,7 @@ fn why_weak(spec: &ContainerSpec, info: &EngineInfo) -> Option<&'static str> {
     if says(|name, value| name == "writable-cgroups" && value != "false")
         || says(|name, value| name == "unmask" && (value.contains("all") || value.contains("cgroup")))
     {
-        Some("its security_opt lets root of the container write to the control groups, and so freeze PID 1")
+        Some("the containers' security_opt lets root of the container write to the control groups, and so freeze PID 1")
     } else if says(|name, value| name == "seccomp" && value == "unconfined") {
         Some("without seccomp, root of the container can make namespaces in which it can freeze PID 1")
     } else if info.version.starts_with("Podman") {

@@ -209,7 +209,7 @@ fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount>
     let Some(host) = &body.host_config else {
         return Vec::new();
     };
-    // The mounts of those other containers are not known here.
+    // The mounts that come from other containers are not known here.
     if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
         return Vec::new();
     }

@@ -110,8 +110,8 @@ macro_rules! setters {
         }
 
         /// Sets whether the agent runs the container's own command beside the commands of leases: the command of
-        /// [`cmd`](Self::cmd), or else the image's `ENTRYPOINT` and `CMD`. This is for images that are servers, where the
-        /// commands of leases are clients. It needs the [agent](crate::ExecVia::Agent). Default: `false`.
+        /// [`cmd`](Self::cmd), or else the image's `ENTRYPOINT` and `CMD`. The setting is for images that are servers, where
+        /// the commands of leases are clients. The setting needs the [agent](crate::ExecVia::Agent). Default: `false`.
         ///
         /// - The own command starts with the container, with the container's user, environment and directory. A container is
         ///   lent once its own command has run for 50 milliseconds. The borrower has to find out when the server is ready.
