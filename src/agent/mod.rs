@@ -49,8 +49,8 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// The agent is mounted read-only from a directory on this machine: in `XDG_RUNTIME_DIR`, for root in `/run/dockerpool`, else
 /// in the directory for temporary files. If somebody removes that directory, the next creation of a container makes it anew.
 ///
-/// Where the engine does not see this machine's files, the agent comes from a volume. That is so for an engine on another
-/// machine, in a virtual machine (Docker Desktop, Colima, `podman machine`), or whose socket was lent to a container. The pool
+/// Where the engine does not see this machine's files, the agent comes from a volume. Such an engine is on another
+/// machine, or in a virtual machine (Docker Desktop, Colima, `podman machine`), or its socket was lent to a container. The pool
 /// makes the volume, fills it once (some 100 to 300 milliseconds), and removes it at its end. Containers outside of a pool
 /// have no volume.
 ///

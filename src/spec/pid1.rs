@@ -158,7 +158,7 @@ pub(crate) struct On<'a> {
 
 /// Prepares PID 1 in the best way that works, and resolves the spec again with that way. The image must be on the engine.
 ///
-/// `bring_up` makes a container, checks that its PID 1 runs, and keeps the container only if told so. It must remove a container
+/// `bring_up` makes a container, checks that its PID 1 runs, and keeps the container only if told so. `bring_up` must remove a container
 /// that failed. Where there is a choice whose result is not remembered, a container is tried, and the first that works is
 /// returned. After an error, `resolved` has what was made, for the caller to release.
 ///
