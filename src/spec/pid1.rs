@@ -158,9 +158,9 @@ pub(crate) struct On<'a> {
 
 /// Prepares PID 1 in the best way that works, and resolves the spec again with that way. The image must be on the engine.
 ///
-/// `bring_up` makes a container, checks that its PID 1 runs, and keeps the container only if told so. `bring_up` must remove a container
-/// that failed. Where there is a choice whose result is not remembered, a container is tried, and the first that works is
-/// returned. After an error, `resolved` has what was made, for the caller to release.
+/// `bring_up` makes a container, checks that its PID 1 runs, and keeps the container only if told so. `bring_up` must remove
+/// a container that failed. Where there is a choice whose result is not remembered, a container is tried, and the first that
+/// works is returned. After an error, `resolved` has what was made, for the caller to release.
 ///
 /// The futures of `bring_up` are boxed and own their arguments: the future of an async closure would not be `Send` here.
 #[allow(clippy::too_many_arguments)]
