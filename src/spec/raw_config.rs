@@ -1,7 +1,7 @@
 //! Reads the raw configuration of a spec: JSON in Docker's own terms, or bollard's types.
 
 use bollard::models::ContainerCreateBody;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::container_spec::ContainerSpec;
 use crate::error::FieldError;
@@ -30,16 +30,46 @@ pub(super) fn of(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>)
             find_lost(FIELD, raw, &understood, &mut problems);
             (body, problems)
         }
-        Err(error) => {
-            let problem = format!("is no body of Docker's call to create a container: {error}");
-            problems.push(FieldError::new(FIELD, problem));
+        Err(_) => {
+            let known = problems.len();
+            find_wrong(FIELD, raw, &|field| field, &mut problems);
+            if problems.len() == known {
+                problems.push(FieldError::new(
+                    FIELD,
+                    "is no body of Docker's call to create a container",
+                ));
+            }
             (ContainerCreateBody::default(), problems)
+        }
+    }
+}
+
+/// Names every field, and every field of `HostConfig`, that makes no sense where it is. Their values are not quoted, as the
+/// client's error does: they may be secrets. `put` makes a body of a field.
+fn find_wrong(path: &str, fields: &Value, put: &dyn Fn(Value) -> Value, problems: &mut Vec<FieldError>) {
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        let body = put(json!({ name: value }));
+        if serde_json::from_value::<ContainerCreateBody>(body).is_ok() {
+            continue;
+        }
+        let path = format!("{path}.{name}");
+        if name == "HostConfig" && value.is_object() {
+            find_wrong(&path, value, &|inner| json!({ name: inner }), problems);
+        } else {
+            let problem =
+                "is not what Docker's call to create a container takes there: see its documentation for the type";
+            problems.push(FieldError::new(path, problem));
         }
     }
 }
 
 /// Adds a problem for every given field that the client does not know, since the client would not send it.
 fn find_lost(path: &str, given: &Value, understood: &Value, problems: &mut Vec<FieldError>) {
+    if let (Value::Array(given), Value::Array(understood)) = (given, understood) {
+        for (i, (given, understood)) in given.iter().zip(understood).enumerate() {
+            find_lost(&format!("{path}[{i}]"), given, understood, problems);
+        }
+    }
     let Some(given) = given.as_object() else { return };
     for (name, value) in given {
         let path = format!("{path}.{name}");
@@ -74,8 +104,6 @@ pub(super) fn renamed(problem: &FieldError) -> Option<FieldError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn problems(spec: &ContainerSpec) -> Vec<String> {
@@ -130,7 +158,20 @@ mod tests {
         assert_eq!(of(json!({"Tty": true})), ["raw_config.Tty"]);
         assert_eq!(of(json!({"HostConfig": {"Memry": 1}})), ["raw_config.HostConfig.Memry"]);
         assert_eq!(of(json!({"hostname": "x"})), ["raw_config.hostname"]);
-        assert_eq!(of(json!({"Hostname": 1})), ["raw_config"]);
+        assert_eq!(
+            of(json!({"HostConfig": {"Mounts": [{}, {"Readonly": true}]}})),
+            ["raw_config.HostConfig.Mounts[1].Readonly"]
+        );
+        assert_eq!(of(json!({"Hostname": 1, "Env": ["A=1"]})), ["raw_config.Hostname"]);
+        assert_eq!(
+            of(json!({"Env": "A=1", "HostConfig": {"CpuShares": "1", "Init": true, "Mounts": [{"Type": "x"}]}})),
+            [
+                "raw_config.Env",
+                "raw_config.HostConfig.CpuShares",
+                "raw_config.HostConfig.Mounts"
+            ]
+        );
+        assert_eq!(of(json!({"HostConfig": 1})), ["raw_config.HostConfig"]);
         assert_eq!(of(json!([1])), ["raw_config"]);
     }
 }
