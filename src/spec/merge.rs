@@ -57,6 +57,7 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
     set_limits(spec, &mut host, &mut conflicts);
     set_isolation(spec, &mut body, &mut host, &mut conflicts);
     set_pid1(spec, decided, &mut body, &mut host, &mut conflicts);
+    refuse_undone(spec, &body, &host, &mut conflicts);
     if !spec.supervise {
         // The image's server does not run, so its health check would only fail.
         body.healthcheck.get_or_insert_with(create_body::no_health_check);
@@ -146,6 +147,14 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
             "names that begin with `dockerpool.` are reserved",
         );
     }
+    for entry in body.env.iter().flatten() {
+        if entry.contains('\0') || entry.is_empty() || entry.starts_with('=') {
+            conflicts.add(
+                "docker_config.env",
+                "a name must not be empty, and nothing may contain NUL",
+            );
+        }
+    }
     let restarts = |name| !matches!(name, RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO);
     if host
         .restart_policy
@@ -195,6 +204,33 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
         if refused {
             conflicts.add(field, reason);
         }
+    }
+}
+
+/// Refuses settings that the engine would let another setting undo, without a word.
+fn refuse_undone(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, conflicts: &mut Conflicts) {
+    // Where there are endpoints, the engine connects the container to them and not to the network of the mode.
+    let endpoints = body
+        .networking_config
+        .as_ref()
+        .and_then(|config| config.endpoints_config.as_ref());
+    let mut names = endpoints.into_iter().flat_map(HashMap::keys);
+    let mode = host.network_mode.as_ref();
+    let decides = spec.network.is_some() || mode.is_some_and(|mode| mode == "none");
+    if decides && names.any(|name| Some(name) != mode) {
+        conflicts.add(
+            "docker_config.networking_config",
+            "names another network than network() or host_config.network_mode, whose default is none",
+        );
+    }
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let covers: Vec<_> = host.tmpfs.iter().flatten().map(|(path, _)| plain(path)).collect();
+    let mounts = host.mounts.iter().flatten().filter_map(|mount| mount.target.as_deref());
+    for target in mounts.map(plain).filter(|target| covers.contains(target)) {
+        conflicts.add(
+            "host_config.mounts",
+            format!("mounts something on {target:?}, which is a tmpfs too"),
+        );
     }
 }
 

@@ -146,3 +146,15 @@ async fn a_setting_that_is_refused_fails_the_build_at_once_as_rejected() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The engine takes the endpoints in place of the network that was named.
+#[tokio::test]
+async fn the_network_that_was_named_is_the_one_that_is_had() {
+    let name = crate::support::unique_name("dockerpool-attack");
+    let raw = json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {}}}});
+    let builder = pool()
+        .network(Network::create(name).internal(true).remove_on_shutdown())
+        .raw_config(raw);
+    let said = prints(builder, "ip route").await;
+    assert!(said.as_ref().is_none_or(|said| !said.contains("default")), "{said:?}");
+}
