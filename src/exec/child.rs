@@ -141,7 +141,8 @@ pub(super) fn keep_nothing(_: &Container<Running>, _: oneshot::Receiver<Verdict>
 pub(super) fn give_back_at_end<G: Guard>(guard: G, end: oneshot::Receiver<Verdict>, runtime: &Home) {
     runtime.spawn(async move {
         let _ = end.await;
-        drop(guard);
+        // Code of the caller's may be in it, which must not hold up the runtime's other tasks.
+        drop(tokio::task::spawn_blocking(move || drop(guard)));
     });
 }
 
