@@ -135,7 +135,8 @@
 //!
 //! `Debug` and the errors of this library show variables by name, commands by their program, and nothing of logins and
 //! standard inputs. Labels, names of images and paths are shown: do not put secrets there. Do not put secrets into arguments
-//! either: every user of the engine's machine can read them while the command runs.
+//! either: every user of the engine's machine can read them while the command runs. The engine's own words may quote options of
+//! volume drivers, such as a password of CIFS. `Debug` of [`Output`] shows the beginning of each stream.
 //!
 //! The library's client of Docker's interface, [`bollard`], logs the bodies of requests and answers through the crate `log`,
 //! with the variables of containers in them: under the target `bollard::docker`, at the levels `debug` and `trace`. Keep that

@@ -48,13 +48,13 @@ impl Guard for Container<Running> {
     }
 }
 
-impl<G: Guard> Guard for Arc<G> {
+impl<G: Guard + ?Sized> Guard for Arc<G> {
     fn running(&self) -> &Container<Running> {
         (**self).running()
     }
 }
 
-impl<G: Guard> Guard for Box<G> {
+impl<G: Guard + ?Sized> Guard for Box<G> {
     fn running(&self) -> &Container<Running> {
         (**self).running()
     }

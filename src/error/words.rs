@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use super::hint::hint;
-use super::{Error, FieldError};
+use super::{EngineError, EngineErrorKind, Error, FieldError};
 use crate::labels;
 use crate::values::text;
 
@@ -14,6 +14,25 @@ pub(crate) const RUNTIME_ENDED: &str = "the runtime given to PoolBuilder::tokio_
 
 /// Where an operation ends with this word, the name of the container follows.
 const CONTAINER: &str = "container";
+
+/// The innermost cause of an engine's error, where the error does not have its words.
+struct RootCause<'a>(&'a EngineError);
+
+impl fmt::Display for RootCause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Only the connection's own errors have their words several causes below.
+        if self.0.kind() != EngineErrorKind::Unreachable {
+            return Ok(());
+        }
+        let causes = std::iter::successors(self.0.source(), |&cause| cause.source());
+        let Some(root) = causes.last() else { return Ok(()) };
+        let root = text::clean(&root.to_string()).into_owned();
+        match self.0.to_string().contains(&root) {
+            true => Ok(()),
+            false => write!(f, ": {root}"),
+        }
+    }
+}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,7 +52,7 @@ impl fmt::Display for Error {
                     (None, None) if subject.pool().is_none() => {}
                     (None, _) => write!(f, " for {subject}")?,
                 }
-                write!(f, ": {source}{}", hint(source.kind()))
+                write!(f, ": {source}{}{}", RootCause(source), hint(source.kind()))
             }
             Self::AcquireTimeout(timeout) => timeout.fmt(f),
             Self::Shutdown { pool } => write!(
@@ -200,7 +219,7 @@ mod tests {
             ),
             (
                 Error::engine("reach the engine", None, engine(Unreachable)).of_pool("judge"),
-                "could not reach the engine for pool judge: the engine's words \
+                "could not reach the engine for pool judge: the engine's words: below \
                  (is the engine running, and may this user reach it? see DOCKER_HOST)",
             ),
             (

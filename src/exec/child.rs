@@ -287,7 +287,9 @@ impl<G> Child<'_, G> {
     }
 
     /// Reads the rest of both outputs into memory, and waits for the end. Where no [`output_limit`](Command::output_limit) was
-    /// set, at most [`DEFAULT_OUTPUT_LIMIT`](Command::DEFAULT_OUTPUT_LIMIT) bytes are read.
+    /// set, at most [`DEFAULT_OUTPUT_LIMIT`](Command::DEFAULT_OUTPUT_LIMIT) bytes are read. The guard of an [`OwnedChild`] is
+    /// dropped: to keep the guard, read the outputs, [`wait`](Self::wait), and take it by
+    /// [`into_guard`](OwnedChild::into_guard).
     ///
     /// # Errors
     ///

@@ -148,7 +148,8 @@ impl PoolBuilder {
                 runtime: runtime.clone(),
             },
             idle,
-            reusable: self.reuse == Reuse::AsIs,
+            // With a single use, no container comes back to be lent again.
+            reusable: self.reuse == Reuse::AsIs && self.lifetimes.max_uses != Some(1),
             roster: Roster::default(),
             creations: Creations::default(),
             removals: Removals::new(self.max_removing),

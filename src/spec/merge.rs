@@ -52,6 +52,7 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
         (None, inner) => inner.unwrap_or_default(),
     };
 
+    raw_config::forget_empty(&mut host);
     refuse(spec, &body, &host, &mut conflicts);
     set_identity(spec, decided, &mut body, &mut conflicts);
     set_limits(spec, &mut host, &mut conflicts);

@@ -1,6 +1,6 @@
 //! Reads the raw configuration of a spec: JSON in Docker's own terms, or bollard's types.
 
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::{Value, json};
 
 use super::container_spec::ContainerSpec;
@@ -11,6 +11,27 @@ const FIELD: &str = "raw_config";
 
 /// Returns the raw configuration of a spec, and its problems.
 pub(super) fn of(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>) {
+    let (mut body, problems) = read(spec);
+    body.cmd.take_if(|words| words.is_empty());
+    body.entrypoint.take_if(|words| words.is_empty());
+    if let (Some(host), Some(_)) = (&mut body.host_config, &spec.raw_config) {
+        // A client that writes all fields writes these for limits of which it says nothing.
+        host.memory.take_if(|bytes| *bytes == 0);
+        host.pids_limit.take_if(|count| *count == 0);
+    }
+    (body, problems)
+}
+
+/// Takes empty values for values that were not given. The engine does so too, and would take a default of its own.
+pub(super) fn forget_empty(host: &mut HostConfig) {
+    host.network_mode.take_if(|mode| mode.is_empty());
+    host.memory_swap.take_if(|bytes| *bytes == 0);
+    host.log_config
+        .take_if(|log| log.typ.as_deref().unwrap_or_default().is_empty());
+}
+
+/// Reads the raw configuration as it was given.
+fn read(spec: &ContainerSpec) -> (ContainerCreateBody, Vec<FieldError>) {
     let mut problems = Vec::new();
     let Some(raw) = &spec.raw_config else {
         return (spec.docker_config.clone(), problems);

@@ -298,6 +298,9 @@ macro_rules! setters {
         /// assert_eq!(spec.plan().unwrap().limits.memory, Some(64 << 20));
         /// assert!(spec.raw_config(json!({"HostConfig": {"Memry": 1}})).plan().is_err());
         /// ```
+        ///
+        /// Empty texts and lists, and limits of 0, are taken for fields that were not given: `memory(None)` and `pids_limit(None)`
+        /// ask for no limit.
         pub fn raw_config(mut self, config: serde_json::Value) -> Self {
             self.wishes().set_raw_config(config);
             self

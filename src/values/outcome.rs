@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::shown::Bytes;
+use super::shown::{Beginning, Bytes};
 use super::subject::Subject;
 
 /// Tells how a command ended.
@@ -174,7 +174,8 @@ impl fmt::Display for ExitStatus {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `Debug` shows the first 256 bytes of each stream.
+#[derive(Clone, PartialEq, Eq)]
 #[must_use = "a command that failed is not an Err: look at the status, or use check()"]
 pub struct Output {
     /// How the command ended.
@@ -191,6 +192,29 @@ pub struct Output {
     /// What the command used.
     pub usage: Usage,
     pub(crate) subject: Subject,
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            status,
+            stdout,
+            stderr,
+            truncated,
+            incomplete,
+            usage,
+            subject,
+        } = self;
+        f.debug_struct("Output")
+            .field("status", status)
+            .field("stdout", &Beginning(stdout))
+            .field("stderr", &Beginning(stderr))
+            .field("truncated", truncated)
+            .field("incomplete", incomplete)
+            .field("usage", usage)
+            .field("subject", subject)
+            .finish()
+    }
 }
 
 impl Output {

@@ -74,6 +74,21 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// Bytes, shown as the text of the first of them and the number of the others.
+pub(crate) struct Beginning<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Debug for Beginning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 256;
+        let (first, rest) = self.0.split_at(self.0.len().min(SHOWN));
+        write!(f, "{:?}", String::from_utf8_lossy(first))?;
+        match rest.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} bytes"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -20,7 +20,11 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let mut clean = String::with_capacity(MAX);
     for c in shorten(text, MAX).chars() {
         if is_harmful(c) {
-            let _ = write!(clean, "{}", c.escape_debug());
+            // Some of these count as printable, and stay as they are in the first form.
+            let _ = match c.is_control() {
+                true => write!(clean, "{}", c.escape_debug()),
+                false => write!(clean, "{}", c.escape_unicode()),
+            };
         } else {
             clean.push(c);
         }
@@ -46,8 +50,10 @@ pub(crate) fn shorten(text: &str, max: usize) -> Cow<'_, str> {
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -67,6 +73,7 @@ mod tests {
             ("\u{202e}txt.exe\u{2066}", "\\u{202e}txt.exe\\u{2066}"),
             ("zero\u{200b}width\u{feff}", "zero\\u{200b}width\\u{feff}"),
             ("tags\u{e0041}", "tags\\u{e0041}"),
+            ("filler\u{3164}", "filler\\u{3164}"),
             ("lines\u{2028}paragraphs\u{2029}", "lines\\u{2028}paragraphs\\u{2029}"),
         ] {
             assert_eq!(clean(text), expected);

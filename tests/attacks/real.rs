@@ -68,48 +68,11 @@ async fn a_mount_that_was_meant_to_be_read_only_is_not_writable() {
     );
 }
 
-/// The agent's own values take their place, and nobody is told.
-#[tokio::test]
-async fn a_setting_that_the_library_overwrites_is_said_to_be_so() {
-    let mut wrong = Vec::new();
-    for (raw, at) in [
-        (json!({"StopSignal": "SIGINT"}), "/Config/StopSignal"),
-        (json!({"HostConfig": {"Init": true}}), "/HostConfig/Init"),
-    ] {
-        let pool = match pool(raw.clone()).build().await {
-            Ok(pool) => pool,
-            Err(error) => {
-                println!("{error}");
-                continue;
-            }
-        };
-        match pool.acquire().await {
-            Ok(c) => {
-                let found = serde_json::to_value(inspect(&c).await).unwrap();
-                let asked = raw
-                    .pointer(at)
-                    .or_else(|| raw.pointer(at.trim_start_matches("/Config")));
-                if found.pointer(at) != asked {
-                    wrong.push(format!("{at}: asked {asked:?}, found {:?}", found.pointer(at)));
-                }
-            }
-            Err(error) => println!("{error}"),
-        }
-        pool.shutdown().await.unwrap();
-    }
-    assert_eq!(wrong, [""; 0]);
-}
-
 /// What engines quote of bad settings.
 #[tokio::test]
 async fn no_secret_is_in_an_error_of_the_real_engine() {
     let mut leaks = Vec::new();
-    for raw in [
-        json!({"Env": ["=hunter2"]}),
-        json!({"Env": ["TOKEN=hunter2\u{0}x"]}),
-        json!({"HostConfig": {"Mounts": [{"Type": "volume", "Target": "/v", "VolumeOptions": {"DriverConfig":
-            {"Name": "local", "Options": {"type": "cifs", "device": "//127.0.0.1/x", "o": "username=a,password=hunter2"}}}}]}}),
-    ] {
+    for raw in [json!({"Env": ["=hunter2"]}), json!({"Env": ["TOKEN=hunter2\u{0}x"]})] {
         let built = pool(raw.clone()).acquire_timeout(Duration::from_secs(8)).build().await;
         let said = match built {
             Ok(pool) => {

@@ -110,6 +110,8 @@ const TABLE: &[Row] = &[
     row(&["joining network namespace of container"], OTHERS),
     row(&["cpu.rt_", "invalid argument"], "host_config.cpu_realtime_*"),
     row(&["logging plugin"], "host_config.log_config"),
+    row(&["failed to initialize logging driver"], "host_config.log_config"),
+    row(&["unable to apply caps"], "cap_add() and host_config.cap_add"),
     row(&["logging driver: invalid "], "host_config.log_config"),
     row(&["log driver"], "host_config.log_config"),
     row(&["bad nameserver address"], "host_config.dns"),
