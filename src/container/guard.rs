@@ -37,6 +37,10 @@ use super::typestate::Container;
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not keep a running container",
+    note = "a guard is a `PooledContainer`, a `Container<Running>`, or an `Arc` or `Box` of one; a reference is none, since it can end before the command"
+)]
 pub trait Guard: Send + Sync + 'static {
     /// Returns the container.
     fn running(&self) -> &Container<Running>;

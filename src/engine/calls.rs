@@ -179,6 +179,9 @@ pub trait Lifecycle: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Runs commands in containers.
+///
+/// Commands that the library's agent runs do not pass here, but through [`Lifecycle::attach`] or a socket of their container: an
+/// engine that counts or filters commands needs [`ExecVia::Docker`](crate::ExecVia::Docker).
 pub trait Commands: Send + Sync + 'static {
     /// Runs a command in a running container.
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>>;
@@ -197,13 +200,13 @@ pub trait Observation: Send + Sync + 'static {
     /// Returns all containers that match, in any state.
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>>;
 
-    /// Returns the limits that the plan asks for and that this container does not have, each in words. Called for the first
-    /// container of a pool, after its creation; the pool refuses a container that lacks one. An engine that refuses at
+    /// Returns the limits that the plan asks for and that this container does not have, each in words: an empty list claims that
+    /// all of them are in force. Called after the creation of the first containers of a pool; the pool refuses a container that lacks one. An engine that refuses at
     /// [`create`](Lifecycle::create) every limit that it cannot set returns none.
     fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
     /// Returns the settings of isolation that the plan asks for (the runtime, the read-only root, dropped capabilities and
-    /// so on) and that this container does not have, each in words. Called when
+    /// so on) and that this container does not have, each in words: an empty list claims that all of them are in force. Called when
     /// [`missing_limits`](Observation::missing_limits) is, and again when the container has started. The pool refuses a
     /// container that lacks a setting, with [`EngineErrorKind::SettingIgnored`]. An engine that refuses at
     /// [`create`](Lifecycle::create) every setting that it does not know returns none.

@@ -38,7 +38,8 @@ pub enum Network {
 }
 
 /// Describes a network that the engine creates if none of its name exists. An existing network is used unchanged, whichever
-/// program created it. Made by [`Network::create`].
+/// program created it; one that is not [`internal`](Self::internal) where that is asked for is refused. Made by
+/// [`Network::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "a network is created for a pool that names it"]
@@ -51,7 +52,8 @@ pub struct NewNetwork {
     pub labels: BTreeMap<String, String>,
     /// Whether the network has no route to the outside world.
     pub internal: bool,
-    /// Whether the network is removed when the pool is shut down.
+    /// Whether the network is removed when the pool is shut down. A network that containers of others are on stays, and no later
+    /// shutdown of a pool that did not make it removes it.
     pub remove_on_shutdown: bool,
 }
 

@@ -60,7 +60,7 @@ impl fmt::Display for AcquireTimeout {
             write!(f, "; the last attempt to create one failed: {error}")?;
             let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
             causes.try_for_each(|cause| write!(f, ": {cause}"))?;
-            return f.write_str(hint(error.kind()));
+            return f.write_str(hint(error));
         }
         if status.in_use >= status.max_total {
             f.write_str("; all are lent: give them back sooner, or raise max_total()")?;

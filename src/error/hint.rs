@@ -1,10 +1,11 @@
 //! Advice for the reader of an error.
 
-use super::engine::EngineErrorKind;
+use super::engine::{EngineError, EngineErrorKind};
 
-/// Returns the advice that follows an engine's error of this kind, with a space before it, or nothing.
-pub(super) fn hint(kind: EngineErrorKind) -> &'static str {
-    match kind {
+/// Returns the advice that follows an engine's error, with a space before it, or nothing.
+pub(super) fn hint(error: &EngineError) -> &'static str {
+    match error.kind() {
+        EngineErrorKind::CannotStart if has_ended(error) => " (PID 1 must go on running: see cmd())",
         EngineErrorKind::Unreachable => " (is the engine running, and may this user reach it? see DOCKER_HOST)",
         EngineErrorKind::TooManyOpenFiles => " (close some files or connections, or raise the limit: ulimit -n)",
         EngineErrorKind::Untrusted => " (see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH)",
@@ -18,4 +19,12 @@ pub(super) fn hint(kind: EngineErrorKind) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// Returns whether PID 1 of the caller's own was begun and has ended. With the engine's init, the codes 126 and 127 are those of
+/// a program that could not be begun.
+fn has_ended(error: &EngineError) -> bool {
+    let words = error.to_string();
+    let code = words.split_once("ended right after the start, with exit code ");
+    code.is_some_and(|(_, code)| !matches!(code, "126" | "127"))
 }

@@ -52,7 +52,7 @@ impl fmt::Display for Error {
                     (None, None) if subject.pool().is_none() => {}
                     (None, _) => write!(f, " for {subject}")?,
                 }
-                write!(f, ": {source}{}{}", RootCause(source), hint(source.kind()))
+                write!(f, ": {source}{}{}", RootCause(source), hint(source))
             }
             Self::AcquireTimeout(timeout) => timeout.fmt(f),
             Self::Shutdown { pool } => write!(

@@ -108,6 +108,8 @@ pub struct Child<'c, G = &'c Container<Running>> {
 /// Dropping an owned child ends the command as dropping a [`Child`] does. The guard is dropped in the background once the command
 /// has ended, so that a container whose command was ended alone can be lent again.
 ///
+/// By the exec API no command is ended alone: there the container is killed, and other commands of a shared guard with it.
+///
 /// # Examples
 ///
 /// ```
@@ -374,7 +376,7 @@ impl<G: Guard> OwnedChild<G> {
     /// Returns the guard. A command that has not ended is ended in the background, as by dropping the child.
     ///
     /// Call [`wait`](Child::wait) or [`kill`](Child::kill) before: a container whose command has not ended when its lease ends is
-    /// not lent again.
+    /// not lent again. By the exec API the container is killed with the command, so that the guard can run nothing more.
     pub fn into_guard(self) -> G {
         self.take_guard()
     }

@@ -276,7 +276,8 @@ impl<C> Command<'_, C> {
         self
     }
 
-    /// Limits standard output, in bytes, beside the [`output_limit`](Self::output_limit) of both outputs. Default: no limit.
+    /// Limits standard output, in bytes, beside the [`output_limit`](Self::output_limit) of both outputs, whose default of 16 MiB
+    /// stays where output is collected. Default: no limit of its own.
     pub fn stdout_limit(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
         self.setup.stdout_limit = bytes.into();
         self

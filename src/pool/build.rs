@@ -50,7 +50,8 @@ impl PoolBuilder {
     ///
     /// A limit that the engine says it cannot set is an [`Error::Config`] too, after the engine was reached. With a
     /// [`min_idle`](Self::min_idle) of 0, all other limits and settings are checked when the first container is created:
-    /// [`Pool::acquire`] returns the error.
+    /// [`Pool::acquire`] returns the error. `build()` itself creates a first container, and returns the error, where it has to
+    /// find out whether the agent runs: see [`ExecVia`](crate::ExecVia).
     ///
     /// # Cancel safety
     ///

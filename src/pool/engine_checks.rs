@@ -26,7 +26,7 @@ pub(super) fn check_capabilities(engine: &dyn Engine, plan: &Plan, adopt: Adopt)
     }
     if !plan.engine_config.is_null() && !can.engine_config {
         missing.push(FieldError::new(
-            "docker_config",
+            "raw_config",
             "this engine takes no configuration but that of the typed setters",
         ));
     }

@@ -280,13 +280,16 @@ macro_rules! setters {
 
         /// Sets the raw configuration, for settings without a setter: the JSON body of [Docker's call to create a
         /// container](https://docs.docker.com/reference/api/engine/), e.g. `{"HostConfig": {"Sysctls": {"net.core.somaxconn":
-        /// "1024"}}}`. The last call counts. Setters are merged into the body: see [Raw
+        /// "1024"}}}`. The last call counts: its body is in place of an earlier one as a whole. Setters are merged into the body: see [Raw
         /// configuration](crate::ContainerSpec#raw-configuration). If no image was named before, the body's `Image` is used.
         ///
         /// A field that the library's Docker client does not know is an [`Error::Config`](crate::Error::Config). If the engine
         /// refuses a setting, `build()` fails with [`Rejected`](crate::EngineErrorKind::Rejected). In `SecurityOpt`, the option
         /// `seccomp=` takes the profile itself on Docker, as JSON (the docker command line reads the file for its users), and
         /// on Podman the path of a file on its machine.
+        ///
+        /// Nulls, empty texts and lists, and limits of 0, are taken for fields that were not given, so that the defaults hold:
+        /// `memory(None)` and `pids_limit(None)` ask for no limit.
         ///
         /// # Examples
         ///
@@ -298,9 +301,6 @@ macro_rules! setters {
         /// assert_eq!(spec.plan().unwrap().limits.memory, Some(64 << 20));
         /// assert!(spec.raw_config(json!({"HostConfig": {"Memry": 1}})).plan().is_err());
         /// ```
-        ///
-        /// Empty texts and lists, and limits of 0, are taken for fields that were not given: `memory(None)` and `pids_limit(None)`
-        /// ask for no limit.
         pub fn raw_config(mut self, config: serde_json::Value) -> Self {
             self.wishes().set_raw_config(config);
             self

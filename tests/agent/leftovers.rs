@@ -36,6 +36,13 @@ async fn an_owner() {
     drop(pool);
 }
 
+/// Returns a directory as sessions have it. With the umask of plain users on Debian (0002) another one is writable to a group, and
+/// the library does not use it.
+fn session_dir() -> tempfile::TempDir {
+    let mode = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+}
+
 fn entries(folder: &Path) -> BTreeSet<String> {
     std::fs::read_dir(folder)
         .unwrap()
@@ -45,7 +52,7 @@ fn entries(folder: &Path) -> BTreeSet<String> {
 
 #[test]
 fn the_next_owner_removes_directories_of_dead_owners_and_no_others() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = session_dir();
     let folder = folder.path();
     let mut dead = owner(folder);
     let of_dead = entries(folder).pop_first().unwrap();
@@ -178,7 +185,7 @@ async fn a_pool_whose_directory_was_removed_goes_on() {
         println!("\nall well");
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = session_dir();
     let output = itself(&own_test!("a_pool_whose_directory_was_removed_goes_on"))
         .env("XDG_RUNTIME_DIR", folder.path())
         .env(HARMED, folder.path())
