@@ -82,6 +82,8 @@ pub(crate) struct Ulimit {
 ///    policy, another automatic removal than the library's, and settings that take the standard input from the library's
 ///    PID 1.
 ///
+/// Where the library's own PID 1 runs, its `StopSignal` and `Init` replace those of the raw configuration.
+///
 /// Everything else is passed on to the engine unchanged.
 ///
 /// # Examples

@@ -148,6 +148,15 @@ fn refuse(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, c
             "names that begin with `dockerpool.` are reserved",
         );
     }
+    let ulimits = host.ulimits.iter().flatten();
+    for ulimit in ulimits.filter(|ulimit| ulimit.soft.is_none() || ulimit.hard.is_none()) {
+        // The engine takes 0 for the missing one.
+        let name = ulimit.name.as_deref().unwrap_or_default();
+        conflicts.add(
+            "host_config.ulimits",
+            format!("{name:?} must have both a soft and a hard limit"),
+        );
+    }
     for entry in body.env.iter().flatten() {
         if entry.contains('\0') || entry.is_empty() || entry.starts_with('=') {
             conflicts.add(

@@ -109,6 +109,7 @@ async fn a_setting_that_is_refused_fails_the_build_at_once_as_rejected() {
     for raw in [
         json!({"HostConfig": {"LogConfig": {"Type": "splunk", "Config": {"splunk-token": "x", "splunk-url": "x"}}}}),
         json!({"Env": ["TOKEN=a\u{0}b"]}),
+        json!({"HostConfig": {"Ulimits": [{"Name": "nofile"}]}}),
         json!({"HostConfig": {"CapAdd": ["ALL"]}}), // where the engine's machine does not have them all itself
     ] {
         let begun = std::time::Instant::now();
