@@ -229,7 +229,7 @@ async fn a_container_without_a_pool_gets_no_volume_and_the_error_says_so() {
     let error = Container::create(remote.engine.clone(), spec(ExecVia::Agent))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("no pool"), "{error}");
+    assert!(error.to_string().contains("outside of a pool"), "{error}");
     let c = Container::create(remote.engine.clone(), spec(ExecVia::Auto))
         .await
         .unwrap();
