@@ -115,7 +115,7 @@ pub enum Call {
 /// let pool = builder.build().await?;
 /// engine.answer(Call::Create, Answer::Hold);
 /// assert!(pool.acquire_timeout(Duration::from_millis(10)).await.unwrap_err().is_timeout());
-/// the create continues
+/// engine.answer(Call::Create, Answer::Ok); // the create continues
 /// let c = pool.acquire().await?;
 /// # Ok(())
 /// # }
