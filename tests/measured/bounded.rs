@@ -116,7 +116,10 @@ fn assert_too_long(error: &Error) {
     assert_eq!(said.kind(), EngineErrorKind::Protocol, "{error:?}");
     let causes = std::iter::successors(said.source(), |&cause| cause.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    assert!(causes.iter().any(|cause| cause.contains("the answer is longer than")), "{causes:?}");
+    assert!(
+        causes.iter().any(|cause| cause.contains("the answer is longer than")),
+        "{causes:?}"
+    );
 }
 
 #[tokio::test]
