@@ -17,7 +17,7 @@ pub use command::CommandError;
 pub(crate) use engine::is_too_many_open_files;
 pub use engine::{EngineError, EngineErrorKind};
 pub use field::FieldError;
-pub(crate) use words::RUNTIME_ENDED;
+pub(crate) use words::{RUNTIME_ENDED, root_cause};
 
 /// Tells why a call of the library failed.
 ///

@@ -15,6 +15,15 @@ pub(crate) const RUNTIME_ENDED: &str = "the runtime given to PoolBuilder::tokio_
 /// Where an operation ends with this word, the name of the container follows.
 const CONTAINER: &str = "container";
 
+/// Returns the innermost message of an error.
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
 /// The innermost cause of an engine's error, where the error does not have its words.
 struct RootCause<'a>(&'a EngineError);
 
@@ -24,10 +33,9 @@ impl fmt::Display for RootCause<'_> {
         if self.0.kind() != EngineErrorKind::Unreachable {
             return Ok(());
         }
-        let causes = std::iter::successors(self.0.source(), |&cause| cause.source());
-        let Some(root) = causes.last() else { return Ok(()) };
-        let root = text::clean(&root.to_string()).into_owned();
-        match self.0.to_string().contains(&root) {
+        let root = root_cause(self.0);
+        let root = text::clean(&root);
+        match self.0.to_string().contains(&*root) {
             true => Ok(()),
             false => write!(f, ": {root}"),
         }

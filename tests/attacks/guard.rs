@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use dockerpool::testing::{FakeEngine, FakeProcess};
 use dockerpool::{Command, Container, Guard, Pool, PooledContainer, Running};
 
+/// Returns a pool of one container whose commands run for ever.
 async fn pool(name: &str) -> (FakeEngine, Pool) {
     let engine = FakeEngine::new();
     engine.on_exec(|_| FakeProcess::forever());
     let pool = Pool::builder(name)
         .image("any")
+        .max_total(1)
         .engine(Arc::new(engine.clone()))
         .build()
         .await
@@ -19,36 +21,45 @@ async fn pool(name: &str) -> (FakeEngine, Pool) {
     (engine, pool)
 }
 
-struct Slow(PooledContainer);
+/// Says when its drop begins, and ends it when it is told to.
+struct Slow {
+    container: PooledContainer,
+    begins: Option<tokio::sync::oneshot::Sender<()>>,
+    may_end: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
 
 impl Guard for Slow {
     fn running(&self) -> &Container<Running> {
-        &self.0
+        &self.container
     }
 }
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        std::thread::sleep(Duration::from_secs(3));
+        self.begins.take().unwrap().send(()).unwrap();
+        // A minute is for a library whose only thread this is: the test has failed by then.
+        let _ = self.may_end.get_mut().unwrap().recv_timeout(Duration::from_secs(60));
     }
 }
 
-/// The guard is dropped on the library's only thread.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guard_that_is_slow_to_drop_holds_up_nobody_else() {
     let (_engine, first) = pool("slow").await;
     let (other_engine, other) = pool("other").await;
     other_engine.on_exec(|_| FakeProcess::exit(0));
     let c = other.acquire().await.unwrap();
-    let child = Command::new("x")
-        .spawn_owned(Slow(first.acquire().await.unwrap()))
-        .await
-        .unwrap();
-    drop(child);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let begun = Instant::now();
-    c.command("true").status().await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let (begins, begun) = tokio::sync::oneshot::channel();
+    let (end, may_end) = std::sync::mpsc::channel();
+    let guard = Slow {
+        container: first.acquire().await.unwrap(),
+        begins: Some(begins),
+        may_end: may_end.into(),
+    };
+    drop(Command::new("x").spawn_owned(guard).await.unwrap());
+    begun.await.unwrap();
+    let status = tokio::time::timeout(Duration::from_secs(30), c.command("true").status()).await;
+    assert!(status.expect("the drop holds up another pool").unwrap().success());
+    end.send(()).unwrap();
 }
 
 struct Blocking(Option<PooledContainer>, Pool);
@@ -151,15 +162,7 @@ impl Drop for Panicking {
 
 #[tokio::test]
 async fn a_guard_that_panics_in_drop_loses_no_slot() {
-    let engine = FakeEngine::new();
-    engine.on_exec(|_| FakeProcess::forever());
-    let pool = Pool::builder("panics")
-        .image("any")
-        .max_total(1)
-        .engine(Arc::new(engine.clone()))
-        .build()
-        .await
-        .unwrap();
+    let (engine, pool) = pool("panics").await;
     for _ in 0..3 {
         let guard = Panicking(pool.acquire_timeout(Duration::from_secs(5)).await.unwrap());
         drop(Command::new("x").spawn_owned(guard).await.unwrap());
@@ -172,15 +175,8 @@ async fn a_guard_that_panics_in_drop_loses_no_slot() {
 /// The reader of an output outlives its child and reads nothing.
 #[tokio::test]
 async fn an_output_that_nobody_reads_keeps_no_dropped_child() {
-    let engine = FakeEngine::new();
+    let (engine, pool) = pool("unread").await;
     engine.on_exec(|_| FakeProcess::forever().stdout(vec![b'x'; 16 << 20]));
-    let pool = Pool::builder("unread")
-        .image("any")
-        .max_total(1)
-        .engine(Arc::new(engine.clone()))
-        .build()
-        .await
-        .unwrap();
     let mut child = Command::new("x")
         .spawn_owned(pool.acquire().await.unwrap())
         .await
@@ -209,15 +205,7 @@ async fn an_output_that_nobody_reads_keeps_no_dropped_child() {
 /// Dropped after shutdown, in a panic, on a plain thread.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_dropped_anywhere_gives_its_slot_back() {
-    let engine = FakeEngine::new();
-    engine.on_exec(|_| FakeProcess::forever());
-    let pool = Pool::builder("anywhere")
-        .image("any")
-        .max_total(1)
-        .engine(Arc::new(engine.clone()))
-        .build()
-        .await
-        .unwrap();
+    let (engine, pool) = pool("anywhere").await;
     for way in 0..4 {
         let lease = pool.acquire_timeout(Duration::from_secs(5)).await.unwrap();
         let id = lease.id().to_owned();

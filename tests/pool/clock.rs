@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::support::{containers_of, engine, eventually_now, is_podman, pool};
 use dockerpool::engine::{
-    Attachment, BoxFuture, BoxStream, Capabilities, Commands, ContainerReport, Creation, EngineInfo, Event, EventKind,
-    ExecRequest, ExecSession, Identity, ImageInfo, Lifecycle, Observation, Parts, Pausing, Plan, ProgressFn, Selector,
+    BoxFuture, BoxStream, Commands, ContainerReport, Event, EventKind, ExecRequest, ExecSession, ImageInfo,
+    Observation, Pausing, Plan, Selector,
 };
 use dockerpool::testing::{FakeEngine, FakeProcess};
-use dockerpool::{Engine, EngineError, ExitStatus, Pool, Taint};
+use dockerpool::{EngineError, ExitStatus, Pool, Taint};
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -48,43 +48,7 @@ impl Clocked {
     }
 }
 
-impl Lifecycle for Clocked {
-    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.prepare(plan, progress)
-    }
-
-    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.release(plan)
-    }
-
-    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.sweep(plan)
-    }
-
-    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
-        self.inner.create(identity, plan)
-    }
-
-    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
-        self.inner.attach(id)
-    }
-
-    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.start(id)
-    }
-
-    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.kill(id)
-    }
-
-    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.stop(id, grace)
-    }
-
-    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.remove(id)
-    }
-}
+crate::forward::forward_lifecycle!(Clocked);
 
 impl Commands for Clocked {
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
@@ -127,20 +91,6 @@ impl Observation for Clocked {
         stream::select(self.inner.events(selector, since), told)
             .take_until(async move { cut.recv().await })
             .boxed()
-    }
-}
-
-impl Engine for Clocked {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
-        self.inner.check()
-    }
-
-    fn parts(&self) -> Parts<'_> {
-        self.inner.parts()
     }
 }
 

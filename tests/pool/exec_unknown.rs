@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use dockerpool::engine::{
-    Attachment, BoxFuture, BoxStream, Capabilities, Commands, ContainerReport, Creation, EngineInfo, Event,
-    ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Identity, ImageInfo, Killing, Lifecycle, Observation,
-    OutputStream, Parts, Plan, ProgressFn, Selector, StreamEnd, TtySize,
+    BoxFuture, BoxStream, Commands, ContainerReport, Event, ExecControl, ExecReport, ExecRequest, ExecSession, Frame,
+    ImageInfo, Killing, Observation, OutputStream, Plan, Selector, StreamEnd, TtySize,
 };
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
-use dockerpool::{Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
+use dockerpool::{EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -99,43 +98,7 @@ impl ExecControl for OddControl {
     }
 }
 
-impl Lifecycle for Odd {
-    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.prepare(plan, progress)
-    }
-
-    fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.release(plan)
-    }
-
-    fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.sweep(plan)
-    }
-
-    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
-        self.inner.create(identity, plan)
-    }
-
-    fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
-        self.inner.attach(id)
-    }
-
-    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.start(id)
-    }
-
-    fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.kill(id)
-    }
-
-    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.stop(id, grace)
-    }
-
-    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.inner.remove(id)
-    }
-}
+crate::forward::forward_lifecycle!(Odd);
 
 impl Commands for Odd {
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
@@ -184,20 +147,6 @@ impl Observation for Odd {
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
         self.inner.events(selector, since)
-    }
-}
-
-impl Engine for Odd {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn check(&self) -> BoxFuture<'_, Result<EngineInfo, EngineError>> {
-        self.inner.check()
-    }
-
-    fn parts(&self) -> Parts<'_> {
-        self.inner.parts()
     }
 }
 

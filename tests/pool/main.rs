@@ -8,6 +8,7 @@ mod counters;
 mod discard;
 mod exec_unknown;
 mod fairness;
+mod forward;
 mod gates;
 mod lease;
 mod lifetime;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::discover::Candidate;
 use super::{DockerEngine, REACH};
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::error::Error;
+use crate::error::{Error, root_cause};
 
 /// Holds the durations of the search.
 #[derive(Clone, Copy, Debug)]
@@ -138,15 +138,6 @@ fn nobody(all: &[Asked], names: &[String], hint: Option<&str>) -> Error {
         words = format!("{words}; {hint}");
     }
     Error::engine(REACH, None, EngineError::new(kind, words))
-}
-
-/// Returns the innermost message of an error.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(all(test, unix))]
