@@ -124,6 +124,11 @@ impl Shared {
         self.taint.is_set()
     }
 
+    /// Returns whether the container may be lent again after its present lease, as far as is known now.
+    pub(crate) fn may_be_lent_again(&self) -> bool {
+        !self.is_tainted() && !self.life.is_outdated() && !self.life.is_withdrawn()
+    }
+
     /// Forbids reuse. The first reason is kept.
     pub(crate) fn set_taint(&self, taint: Taint) {
         self.taint.set(taint);

@@ -36,7 +36,8 @@ impl PoolBuilder {
     /// [`min_idle`](Self::min_idle). Works on any thread, within a tokio runtime or not, and so does the pool.
     ///
     /// The first time in a process, for an engine, image, runtime and user, it is tried out whether the [agent](crate::ExecVia)
-    /// runs there. That container is the pool's first, or is removed again if [`min_idle`](Self::min_idle) is 0.
+    /// runs there. That container is the pool's first one, and is idle after the build also if [`min_idle`](Self::min_idle) is 0.
+    /// With a [`max_idle`](Self::max_idle) of 0, the container is removed again.
     ///
     /// # Errors
     ///
@@ -171,7 +172,7 @@ impl PoolBuilder {
             core.creations.note_limits_hold();
             core.reporter.warn(first.shared().name(), warnings);
             core.roster.add(first.shared());
-            match core.idle.reserve() {
+            match core.idle.reserve_spare() {
                 // One that has died meanwhile is told of as any that dies early.
                 Some(slot) => drop(creating::take_in(&core, first, slot, 0)),
                 None => first.remove().await,

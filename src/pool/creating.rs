@@ -50,7 +50,7 @@ fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError)
     core.roster.forget(shared.id());
     slot.failed(hopeless.then_some(Hopeless {
         error: &error,
-        reusable: core.reusable,
+        may_return: core.reusable && core.roster.any(|container| container.may_be_lent_again()),
     }));
     let error = Error::engine("create the container", Some(shared.name()), error);
     core.reporter.report(error);

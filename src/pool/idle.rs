@@ -97,8 +97,8 @@ pub(crate) enum Unserved {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hopeless<'a> {
     pub(crate) error: &'a EngineError,
-    /// Whether items on loan may be lent again when they come back.
-    pub(crate) reusable: bool,
+    /// Whether an item on loan may be lent again when it comes back.
+    pub(crate) may_return: bool,
 }
 
 /// Holds the idle items and the queue.
@@ -191,8 +191,8 @@ impl<T> State<T> {
     ///
     /// An item on loan serves every waiter in turn, if it may be lent again. Each item in creation serves one waiter, in the order
     /// of the queue.
-    fn hopeless(&mut self, reusable: bool) -> VecDeque<Waiter<T>> {
-        if reusable && self.in_use() > 0 {
+    fn hopeless(&mut self, may_return: bool) -> VecDeque<Waiter<T>> {
+        if may_return && self.in_use() > 0 {
             return VecDeque::new();
         }
         let served = self.creating.min(self.waiters.len());
@@ -306,6 +306,18 @@ impl<T> Idle<T> {
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot<T>> {
         let mut state = self.state.lock();
         if !state.may_create(&self.limits) {
+            return None;
+        }
+        state.total += 1;
+        state.creating += 1;
+        drop(state);
+        Some(self.slot(Phase::Creating))
+    }
+
+    /// Takes the right to bring in an item that exists already and may become idle, whether or not one is wanted.
+    pub(crate) fn reserve_spare(self: &Arc<Self>) -> Option<Slot<T>> {
+        let mut state = self.state.lock();
+        if state.closed || state.total >= self.limits.max_total || state.idle.len() >= self.limits.max_idle {
             return None;
         }
         state.total += 1;
@@ -589,10 +601,10 @@ impl<T> Slot<T> {
     /// waiters that no other item can serve: see [`State::hopeless`].
     pub(crate) fn failed(&mut self, hopeless: Option<Hopeless<'_>>) {
         self.leave(Phase::Failed, |counters| counters.create_failures += 1);
-        let (Some(idle), Some(Hopeless { error, reusable })) = (&self.idle, hopeless) else {
+        let (Some(idle), Some(Hopeless { error, may_return })) = (&self.idle, hopeless) else {
             return;
         };
-        let waiters = idle.state.lock().hopeless(reusable);
+        let waiters = idle.state.lock().hopeless(may_return);
         for waiter in waiters {
             // A waiter that has left needs no answer.
             let _ = waiter.hand.send(Err(error.clone()));

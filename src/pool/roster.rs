@@ -50,6 +50,12 @@ impl Roster {
         self.known.lock().values().filter_map(Weak::upgrade).for_each(visit);
     }
 
+    /// Returns whether `which` holds for a container, asked under the lock.
+    pub(super) fn any(&self, which: impl Fn(&Shared) -> bool) -> bool {
+        let known = self.known.lock();
+        known.values().filter_map(Weak::upgrade).any(|container| which(&container))
+    }
+
     pub(super) fn has_adopted(&self) -> bool {
         !self.adopted.lock().is_empty()
     }

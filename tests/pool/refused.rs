@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{self, engine, eventually_now};
-use dockerpool::testing::{Answer, Call, FakeEngine};
+use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{EngineError, EngineErrorKind, Error, ExecVia, Pool, PoolBuilder, PooledContainer, Reuse};
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
@@ -124,6 +124,41 @@ async fn no_waiter_fails_while_a_lent_container_may_come_back() {
     for waiter in waiters {
         let served = waiter.await.unwrap().unwrap();
         assert_eq!(served.id(), id, "each waiter in turn gets the same container");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lent_containers_that_are_known_not_to_come_back_are_not_waited_for() {
+    for what in ["tainted", "killed", "outdated", "in its last use"] {
+        let engine = FakeEngine::new();
+        let pool = fake_pool(&engine);
+        let pool = if what == "in its last use" { pool.max_uses(2) } else { pool };
+        let pool = pool.build().await.unwrap();
+        drop(pool.acquire().await.unwrap());
+        let c = pool.acquire().await.unwrap();
+        engine.answer(Call::Create, Answer::Fail(EngineErrorKind::Rejected));
+        // The first refusal may be a fault of the engine, and the container may still come back.
+        let waiter = acquire(&pool);
+        eventually_now("a creation was refused", || pool.status().lifetime.create_failures >= 1).await;
+        match what {
+            "tainted" => {
+                engine.on_exec(|_| FakeProcess::forever());
+                let ended = c.command("sleep").timeout(Duration::from_secs(1)).status().await;
+                assert!(c.taint().is_some(), "{ended:?}");
+            }
+            "killed" => engine.end_container(c.id()),
+            "outdated" => {
+                let pool = pool.clone();
+                tokio::spawn(async move { pool.refresh().await });
+            }
+            _ => {}
+        }
+        assert_refused(waiter.await.unwrap(), EngineErrorKind::Rejected);
+        assert_refused(pool.acquire().await, EngineErrorKind::Rejected);
+        assert_eq!(pool.status().waiting, 0, "{what}");
+        drop(c);
+        pool.shutdown().await.unwrap();
+        assert!(engine.containers().is_empty(), "{what}");
     }
 }
 

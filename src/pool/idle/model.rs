@@ -99,7 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Reserve),
         5 => n.clone().prop_map(Step::Created),
         2 => n.clone().prop_map(Step::NotCreated),
-        2 => (n.clone(), any::<bool>()).prop_map(|(n, reusable)| Step::Hopeless(n, reusable)),
+        2 => (n.clone(), any::<bool>()).prop_map(|(n, may_return)| Step::Hopeless(n, may_return)),
         2 => n.clone().prop_map(Step::Die),
         4 => n.clone().prop_map(Step::Spoil),
         5 => Just(Step::Removed),
@@ -327,15 +327,15 @@ impl World {
                     self.rung = true;
                 }
             }
-            Step::Hopeless(n, reusable) => {
+            Step::Hopeless(n, may_return) => {
                 if let Some(mut slot) = pick(&mut self.creating, n) {
                     // No waiter fails while an item on loan may come back. Items in creation are for the first in the queue.
-                    if !reusable || self.in_use() == 0 {
+                    if !may_return || self.in_use() == 0 {
                         let served = self.creating.len().min(self.queue.len());
                         self.failed.extend(self.queue.drain(served..));
                     }
                     let error = &EngineError::new(EngineErrorKind::Rejected, "wrong");
-                    slot.failed(Some(super::Hopeless { error, reusable }));
+                    slot.failed(Some(super::Hopeless { error, may_return }));
                     drop(slot);
                     self.rung = true;
                 }
