@@ -162,7 +162,7 @@ async fn impossible_combinations_are_refused_by_name() {
     .await;
     let own = wanted("cgroup-pid1").exec_via(ExecVia::Auto).cmd(["sleep", "9"]);
     refused(own, "PID 1 of your own").await;
-    let root = why_not().await.unwrap_or("must not be root's");
+    let root = why_not().await.unwrap_or("must not run as root");
     refused(plain("cgroup-root").writable_cgroups(true), root).await;
     for user in ["0", "root", "0:65534"] {
         refused(wanted("cgroup-root").user(user), root).await;
