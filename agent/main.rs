@@ -11,9 +11,11 @@
 
 mod buffer;
 mod cgroups;
+mod clean;
 mod kill;
 mod messages;
 mod own;
+mod picture;
 // Each side uses its half of it.
 #[allow(dead_code)]
 mod protocol;
@@ -31,9 +33,11 @@ mod wipe;
 mod wire;
 
 use cgroups::Cgroups;
+use clean::Baseline;
 use kill::Proc;
 use own::Own;
-use protocol::{Cause, MAX_COMMANDS, from_agent};
+use picture::Problem;
+use protocol::{Cause, MAX_COMMANDS, Why, from_agent};
 use spawn::Given;
 use sys::{Child, Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
 use table::{Report, Table};
@@ -79,6 +83,8 @@ struct Agent {
     sign_at: u64,
     kill_all: Option<KillAll>,
     wipe: Option<Wiping>,
+    baseline: Option<Baseline>,
+    clean: Option<Cleaning>,
     /// There may be children to be waited for of which there is no signal any more.
     to_reap: bool,
 }
@@ -94,6 +100,14 @@ struct KillAll {
 enum Wiping {
     GoesOn(Wipe),
     Over(u32, wipe::Outcome),
+}
+
+/// A cleaning, from its request to its answer.
+enum Cleaning {
+    /// Processes are still being killed. With the id of the request, and how many milliseconds the wipe may take.
+    Waits(u32, u32),
+    Wipes(Wipe),
+    Over(u32, picture::Result<()>),
 }
 
 /// The events that [`Agent::wait`] has seen.
@@ -134,6 +148,8 @@ impl Agent {
             sign_at: 0,
             kill_all: None,
             wipe: None,
+            baseline: None,
+            clean: None,
             to_reap: false,
         }
     }
@@ -174,6 +190,7 @@ impl Agent {
             self.take_frames();
             self.look_after_kills();
             self.go_on_wiping();
+            self.go_on_cleaning();
             self.move_data();
             self.report_ends();
             if self.out.flush().is_err() {
@@ -208,7 +225,7 @@ impl Agent {
         add(if self.input.fd() == STDIN { -1 } else { STDIN }, POLLIN);
         add(if self.out.is_empty() { -1 } else { self.out.fd() }, POLLOUT);
         let output_fits = self.out.has_data_room();
-        let mut is_idle = self.kill_all.is_none() && self.wipe.is_none();
+        let mut is_idle = self.kill_all.is_none() && self.wipe.is_none() && self.clean.is_none();
         for command in self.table.commands() {
             is_idle = false;
             if let Some(fd) = command.stdin.wants_to_write() {
@@ -228,7 +245,7 @@ impl Agent {
         }
         // A whole frame may be there already, if there was no room for its answer or no time for it before.
         let has_frame = accepts && matches!(self.input.next(), Next::Frame(_));
-        let is_wiping = matches!(self.wipe, Some(Wiping::GoesOn(_)));
+        let is_wiping = matches!(self.wipe, Some(Wiping::GoesOn(_))) || matches!(self.clean, Some(Cleaning::Wipes(_)));
         let timeout = if has_frame || is_wiping {
             Some(0)
         } else {
@@ -352,6 +369,39 @@ impl Agent {
         {
             self.out.wiped(id, outcome);
             self.wipe = None;
+        }
+    }
+
+    /// Cleans once everything is killed: empties the workspaces, and then compares with the baseline.
+    #[inline(never)]
+    fn go_on_cleaning(&mut self) {
+        let Some(baseline) = &self.baseline else { return };
+        match &mut self.clean {
+            Some(Cleaning::Waits(id, limit)) if self.kill_all.is_none() => {
+                self.clean = Some(match baseline.wipe(*id, *limit, sys::now()) {
+                    Ok(wipe) => Cleaning::Wipes(wipe),
+                    Err(problem) => Cleaning::Over(*id, Err(problem)),
+                });
+            }
+            Some(Cleaning::Wipes(wipe)) => {
+                if let Some(outcome) = wipe.turn() {
+                    let id = wipe.id;
+                    // Nothing may change while it is looked at.
+                    let left = kill::count(self.proc);
+                    let proven = match left {
+                        0 => baseline.prove(outcome),
+                        left => Err(Problem::new(Why::Processes, Errno(left as i32), b"")),
+                    };
+                    self.clean = Some(Cleaning::Over(id, proven));
+                }
+            }
+            _ => {}
+        }
+        if let Some(Cleaning::Over(id, outcome)) = &self.clean
+            && self.out.has_room()
+        {
+            self.out.proven(from_agent::CLEANED, *id, &outcome.map(|()| 0));
+            self.clean = None;
         }
     }
 

@@ -2,14 +2,16 @@
 //! sense, which breaks the connection.
 
 use crate::kill;
-use crate::protocol::{self, ANY_USER, BY_SOCKET, Cause, Fields, Header, Size, Spawn, UNKNOWN, VERSION};
+use crate::clean::Baseline;
+use crate::picture::{Problem, Told};
+use crate::protocol::{self, ANY_USER, BY_SOCKET, Cause, Fields, Header, READ_ONLY_ROOT, Size, Spawn, UNKNOWN, VERSION, Why};
 use crate::protocol::{from_agent, to_agent};
 use crate::socket;
 use crate::sys::{self, Errno};
 use crate::table::Start;
 use crate::wipe::Wipe;
 use crate::wire::Next;
-use crate::{Agent, BROKEN, KillAll, Wiping};
+use crate::{Agent, BROKEN, Cleaning, KillAll, Wiping};
 
 /// After how many microseconds of messages everything else has its turn.
 const TURN: u64 = 1000;
@@ -73,6 +75,8 @@ impl Agent {
             to_agent::LIMITS => self.limits(header),
             to_agent::RESIZE => self.resize(header),
             to_agent::CGROUPS => self.cgroups(header),
+            to_agent::BASELINE => self.baseline(header),
+            to_agent::CLEAN => self.clean(header),
             _ => None,
         }
     }
@@ -236,6 +240,46 @@ impl Agent {
         }
         let (step, error) = self.table.cgroups.make().err().unwrap_or((0, Errno(0)));
         self.out.step_failed(from_agent::CGROUPS_MADE, header.id, step, error);
+        Some(())
+    }
+
+    /// Looks at the container before any command.
+    #[inline(never)]
+    fn baseline(&mut self, header: Header) -> Option<()> {
+        if self.table.commands().next().is_some() || self.baseline.is_some() {
+            return None;
+        }
+        let told = Told::new(self.fields(header))?;
+        let too_much = |errno| Problem::new(Why::TooMuch, errno, b"");
+        let taken = match kill::count(self.proc) {
+            0 => told.map_err(too_much).and_then(Baseline::take),
+            left => Err(Problem::new(Why::Processes, Errno(left as i32), b"")),
+        };
+        let outcome = match taken {
+            Ok(baseline) => {
+                let flags = if baseline.root_is_read_only() { READ_ONLY_ROOT } else { 0 };
+                self.baseline = Some(baseline);
+                Ok(flags)
+            }
+            Err(problem) => Err(problem),
+        };
+        self.out.proven(from_agent::BASELINE_TAKEN, header.id, &outcome);
+        Some(())
+    }
+
+    /// Begins to clean. The library asks for one at a time.
+    #[inline(never)]
+    fn clean(&mut self, header: Header) -> Option<()> {
+        let limit = self.fields(header).u32()?;
+        let problem = match (&self.baseline, &self.clean) {
+            (Some(_), None) => {
+                self.clean = Some(Cleaning::Waits(header.id, limit));
+                return Some(());
+            }
+            (None, _) => Problem::new(Why::NoBaseline, Errno(0), b""),
+            (_, Some(_)) => Problem::new(Why::Failed, Errno::BUSY, b""),
+        };
+        self.out.proven(from_agent::CLEANED, header.id, &Err(problem));
         Some(())
     }
 }

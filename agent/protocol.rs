@@ -4,7 +4,7 @@
 use core::ffi::CStr;
 
 /// The version of the protocol. Both sides must have the same.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Begins the payload of both hellos.
 pub const MAGIC: [u8; 4] = *b"dpag";
@@ -33,6 +33,12 @@ pub const MAX_SPAWN: usize = 2 * 1024 * 1024 + 64 * 1024;
 /// The most bytes of a wipe: its paths, and the number before them.
 pub const MAX_WIPE: usize = 16 * 1024;
 
+/// The most bytes of a baseline: its paths, and the numbers before them.
+pub const MAX_BASELINE: usize = 64 * 1024;
+
+/// The most bytes of a path in an answer. The rest is cut off.
+pub const MAX_SAID: usize = 80;
+
 /// The most commands at once in one container, with those that have ended while other processes hold their output.
 pub const MAX_COMMANDS: usize = 64;
 
@@ -51,6 +57,9 @@ pub const WITH_STDIN: u32 = 1;
 pub const CLEAR_ENV: u32 = 2;
 /// A flag in [`Spawn::flags`]: the command has a terminal in place of pipes.
 pub const WITH_TTY: u32 = 4;
+
+/// A flag in the answer to a baseline: nothing can be written to the root file system.
+pub const READ_ONLY_ROOT: u8 = 1;
 
 /// The number of limits that Linux has for a process.
 pub const LIMITS: usize = 16;
@@ -85,6 +94,8 @@ pub mod to_agent {
     pub const LIMITS: u8 = 14;
     pub const RESIZE: u8 = 15;
     pub const CGROUPS: u8 = 16;
+    pub const BASELINE: u8 = 17;
+    pub const CLEAN: u8 = 18;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -94,6 +105,8 @@ pub mod to_agent {
             STDIN => (1, super::MAX_DATA),
             CREDIT | SIGNAL | RESIZE => (4, 4),
             WIPE => (4, super::MAX_WIPE),
+            BASELINE => (8, super::MAX_BASELINE),
+            CLEAN => (4, 4),
             PIPE => (2, 2),
             LIMITS => (super::LIMIT, super::LIMITS * super::LIMIT),
             STDIN_END | KILL | CLOSE | KILL_ALL | COUNT | PING | CGROUPS => (0, 0),
@@ -120,6 +133,8 @@ pub mod from_agent {
     pub const STDOUT_PIPE: u8 = 142;
     pub const STDERR_PIPE: u8 = 143;
     pub const CGROUPS_MADE: u8 = 144;
+    pub const BASELINE_TAKEN: u8 = 145;
+    pub const CLEANED: u8 = 146;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -131,6 +146,7 @@ pub mod from_agent {
             EXIT => (super::Exit::SIZE, super::Exit::SIZE),
             CANNOT_START | CGROUPS_MADE => (5, 5),
             WIPED => (9, 9),
+            BASELINE_TAKEN | CLEANED => (6, 6 + super::MAX_SAID),
             ALL_KILLED => (4, 4),
             _ => return None,
         })
@@ -456,5 +472,49 @@ impl Stage {
         ]
         .into_iter()
         .find(|stage| *stage as u8 == code)
+    }
+}
+
+/// Why there is no baseline, or why a container is not proven to be as at its baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Why {
+    /// A call of the kernel failed.
+    Failed = 1,
+    /// There is more to look at than the agent has memory for.
+    TooMuch = 2,
+    /// A directory is mounted for writing that is no workspace.
+    Writable = 3,
+    /// A workspace has something in it at the start.
+    NotEmpty = 4,
+    /// No file system of message queues is mounted, so that nobody can list them.
+    NoQueues = 5,
+    /// Processes are left.
+    Processes = 6,
+    /// A workspace could not be emptied.
+    Workspace = 7,
+    /// An object of System V could not be removed.
+    Object = 8,
+    /// A text of the kernel's, a file or a directory is not as it was.
+    Changed = 9,
+    /// There is no baseline.
+    NoBaseline = 10,
+}
+
+impl Why {
+    pub fn decode(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Failed,
+            2 => Self::TooMuch,
+            3 => Self::Writable,
+            4 => Self::NotEmpty,
+            5 => Self::NoQueues,
+            6 => Self::Processes,
+            7 => Self::Workspace,
+            8 => Self::Object,
+            9 => Self::Changed,
+            10 => Self::NoBaseline,
+            _ => return None,
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! Frames to and from the library, through the standard streams of PID 1 or through the library's socket.
 
 use crate::buffer::Buffer;
-use crate::protocol::{Begun, HEADER, Header, MAX_DATA, from_agent};
+use crate::picture;
+use crate::protocol::{Begun, HEADER, Header, MAX_DATA, MAX_SAID, from_agent};
 use crate::spawn::Failure;
 use crate::sys::{self, Bytes, Errno, Fd, OwnedFd};
 use crate::wipe;
@@ -133,6 +134,25 @@ impl Out {
         payload[1..5].copy_from_slice(&errno.to_le_bytes());
         payload[5..].copy_from_slice(&path.to_le_bytes());
         self.frame(from_agent::WIPED, id, &payload);
+    }
+
+    /// Queues the answer to a baseline or a clean.
+    #[inline(never)]
+    pub fn proven(&mut self, kind: u8, id: u32, outcome: &picture::Result<u8>) {
+        let mut payload = [0; 6 + MAX_SAID];
+        let mut len = 6;
+        match outcome {
+            Ok(flags) => payload[5] = *flags,
+            Err(problem) => {
+                let Errno(errno) = problem.errno;
+                payload[0] = problem.why as u8;
+                payload[1..5].copy_from_slice(&errno.to_le_bytes());
+                let path = problem.path();
+                payload[6..6 + path.len()].copy_from_slice(path);
+                len += path.len();
+            }
+        }
+        self.frame(kind, id, &payload[..len]);
     }
 
     /// Queues a frame of what one read gives, at most `most` bytes. Returns its length, or 0 at the end. The caller has

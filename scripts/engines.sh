@@ -546,7 +546,8 @@ engines() {
         cargo test --all-features --no-run "${part[@]}"
     else
         # With the examples, which tests run.
-        cargo test --all-features --no-run --lib --tests --examples
+        cargo test --all-features --no-run --lib --tests
+        cargo build --all-features --examples
         [ -z "$native" ] || cargo bench --all-features --no-run --bench exec
     fi
     trap finish_engines EXIT

@@ -121,6 +121,7 @@ pub mod nr {
     pub const PREAD64: Raw = Raw(17);
     pub const PWRITE64: Raw = Raw(18);
     pub const MADVISE: Raw = Raw(28);
+    pub const SHMCTL: Raw = Raw(31);
     pub const GETPID: Plain = Plain(39);
     pub const SOCKET: Plain = Plain(41);
     pub const CONNECT: Raw = Raw(42);
@@ -129,9 +130,12 @@ pub mod nr {
     pub const EXECVE: Raw = Raw(59);
     pub const WAIT4: Raw = Raw(61);
     pub const KILL: Plain = Plain(62);
+    pub const SEMCTL: Raw = Raw(66);
+    pub const MSGCTL: Raw = Raw(71);
     pub const FCNTL: Raw = Raw(72);
     pub const GETCWD: Raw = Raw(79);
     pub const CHDIR: Raw = Raw(80);
+    pub const FCHMOD: Plain = Plain(91);
     pub const FCHOWN: Plain = Plain(93);
     pub const PTRACE: Raw = Raw(101);
     pub const GETUID: Plain = Plain(102);
@@ -141,7 +145,9 @@ pub mod nr {
     pub const CAPGET: Raw = Raw(125);
     pub const SETSID: Plain = Plain(112);
     pub const SETGROUPS: Raw = Raw(116);
+    pub const SETRESUID: Plain = Plain(117);
     pub const PRCTL: Raw = Raw(157);
+    pub const LLISTXATTR: Raw = Raw(195);
     pub const SCHED_SETAFFINITY: Raw = Raw(203);
     pub const SCHED_GETAFFINITY: Raw = Raw(204);
     pub const GETDENTS64: Raw = Raw(217);
@@ -174,6 +180,12 @@ pub mod nr {
     use super::{AtPath, Plain, Raw};
 
     pub const GETCWD: Raw = Raw(17);
+    pub const LLISTXATTR: Raw = Raw(12);
+    pub const FCHMOD: Plain = Plain(52);
+    pub const SETRESUID: Plain = Plain(147);
+    pub const MSGCTL: Raw = Raw(187);
+    pub const SEMCTL: Raw = Raw(191);
+    pub const SHMCTL: Raw = Raw(195);
     pub const PTRACE: Raw = Raw(117);
     pub const TGKILL: Plain = Plain(131);
     pub const DUP3: Plain = Plain(24);

@@ -217,15 +217,89 @@ const S_IFREG: u16 = 0o100000;
 /// Returns the type and the rights of a file. With an empty path that is the open file `dir`.
 fn mode(dir: Fd, path: &CStr) -> Result<u16> {
     const AT_EMPTY_PATH: usize = 0x1000;
-    const STATX_TYPE_AND_MODE: usize = 3;
-    // The place of the mode in the answer, in units of 16 bits.
-    const STATX_MODE: usize = 14;
     let flags = if path.is_empty() { AT_EMPTY_PATH } else { 0 };
-    let mut stat = [0u16; 128];
-    let (at, wanted) = (stat.as_mut_ptr(), STATX_TYPE_AND_MODE);
+    statx(dir, path, flags, 3).map(|stat| stat.mode())
+}
+
+/// Returns the attributes of a file or directory, or of a symbolic link itself. `dir` is `None` for an absolute path.
+#[inline(never)]
+pub fn stat(dir: Option<Fd>, path: &CStr) -> Result<Stat> {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    const BASIC_STATS: usize = 0x7ff;
+    statx(dir.unwrap_or(AT_FDCWD), path, AT_SYMLINK_NOFOLLOW, BASIC_STATS)
+}
+
+fn statx(dir: Fd, path: &CStr, flags: usize, wanted: usize) -> Result<Stat> {
+    let mut stat = Stat([0; 256]);
     // SAFETY: the path ends with NUL, and the kernel writes at most the 256 bytes of `stat`.
-    unsafe { memory_call!(STATX, dir, path.as_ptr(), flags, wanted, at) }?;
-    Ok(stat[STATX_MODE])
+    unsafe { memory_call!(STATX, dir, path.as_ptr(), flags, wanted, stat.0.as_mut_ptr()) }?;
+    Ok(stat)
+}
+
+/// The kernel's `struct statx`.
+pub struct Stat([u8; 256]);
+
+impl Stat {
+    fn part<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut part = [0; N];
+        part.copy_from_slice(&self.0[at..at + N]);
+        part
+    }
+
+    pub fn uid(&self) -> u32 {
+        u32::from_ne_bytes(self.part(20))
+    }
+
+    pub fn gid(&self) -> u32 {
+        u32::from_ne_bytes(self.part(24))
+    }
+
+    /// Returns the type and the rights.
+    pub fn mode(&self) -> u16 {
+        u16::from_ne_bytes(self.part(28))
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.mode() & S_IFMT == S_IFDIR
+    }
+
+    /// Returns the file system's major and minor number.
+    pub fn device(&self) -> u64 {
+        u64::from_ne_bytes(self.part(136))
+    }
+
+    /// Returns what identifies the file and who may do what with it. With `times` also what changes with its contents: the
+    /// number of links, the size, the device that it is, and the times of change, of which one cannot be set.
+    pub fn attributes(&self, times: bool) -> [u8; 96] {
+        let mut all = [0; 96];
+        // Attributes; user, group and mode; the inode; the file system.
+        for (to, from, len) in [(0, 8, 8), (8, 20, 10), (24, 32, 8), (32, 136, 8)] {
+            all[to..to + len].copy_from_slice(&self.0[from..from + len]);
+        }
+        if times {
+            // The links; the size; the times of change, each of 12 bytes; the device.
+            for (to, from, len) in [(40, 16, 4), (48, 40, 8), (56, 96, 12), (72, 112, 12), (88, 128, 8)] {
+                all[to..to + len].copy_from_slice(&self.0[from..from + len]);
+            }
+        }
+        all
+    }
+}
+
+/// Writes the names of a file's extended attributes to a buffer, each with a NUL, and returns their length.
+pub fn list_xattrs(path: &CStr, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: the path ends with NUL, and the kernel writes at most the bytes of `buf`.
+    unsafe { memory_call!(LLISTXATTR, path.as_ptr(), buf.as_mut_ptr(), buf.len()) }
+}
+
+/// Gives an open file or directory to a user and a group.
+pub fn give(fd: Fd, uid: u32, gid: u32) -> Result<()> {
+    call!(FCHOWN, fd, uid, gid).map(drop)
+}
+
+/// Sets the rights of an open file or directory.
+pub fn set_mode(fd: Fd, mode: u16) -> Result<()> {
+    call!(FCHMOD, fd, usize::from(mode)).map(drop)
 }
 
 /// Returns whether this user may execute the file. Fails with `ISDIR` for a directory.

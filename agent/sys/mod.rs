@@ -2,6 +2,7 @@
 
 mod call;
 mod file;
+mod ipc;
 mod memory;
 mod priority;
 mod process;
@@ -9,6 +10,7 @@ mod signal;
 mod stream;
 
 pub use file::*;
+pub use ipc::*;
 pub use memory::*;
 pub use priority::*;
 pub use process::*;
@@ -35,6 +37,7 @@ impl Errno {
     pub const NOTEMPTY: Self = Self(39);
     pub const LOOP: Self = Self(40);
     pub const TIME: Self = Self(62);
+    pub const NOTSUP: Self = Self(95);
 }
 
 pub type Result<T> = core::result::Result<T, Errno>;

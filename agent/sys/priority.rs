@@ -14,6 +14,17 @@ pub fn limit(which: usize) -> Limit {
     limit
 }
 
+/// Returns all limits of this process, each as two numbers of 8 bytes.
+pub fn all_limits() -> [u8; 256] {
+    let mut all = [0; 256];
+    for (which, bytes) in all.chunks_exact_mut(16).enumerate() {
+        let [soft, hard] = limit(which);
+        bytes[..8].copy_from_slice(&soft.to_ne_bytes());
+        bytes[8..].copy_from_slice(&hard.to_ne_bytes());
+    }
+    all
+}
+
 /// Sets a limit of this process.
 pub fn set_limit(which: usize, limit: &Limit) -> Result<()> {
     // SAFETY: the kernel reads two numbers of 8 bytes, and writes none.

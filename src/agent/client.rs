@@ -13,10 +13,10 @@ use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use super::decode::{Decoder, Message};
+use super::decode::{Decoder, Message, Unproven};
 use super::session::{self, Running};
 use super::socket::{Connection, Descriptor, Socket};
-use super::wire::{self, Header, to_agent};
+use super::wire::{self, Header, Why, to_agent};
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
 use crate::values::status::Cgroups;
 
@@ -292,6 +292,45 @@ impl Client {
         }
     }
 
+    /// Has the agent remember the container's state. Must be called before the first command. Returns whether nothing can be
+    /// written to the root file system. See `Baseline` in `PROTOCOL.md` for the lists.
+    pub(crate) async fn take_baseline(
+        &self,
+        workspaces: &[String],
+        shared: &[String],
+        watched: &[String],
+    ) -> Result<bool, EngineError> {
+        let too_many = || EngineError::new(EngineErrorKind::Internal, "there are too many paths to watch");
+        let mut payload = BytesMut::new();
+        payload.put_u32_le(workspaces.len() as u32);
+        payload.put_u32_le(shared.len() as u32);
+        for path in [workspaces, shared, watched].into_iter().flatten() {
+            payload.put_slice(path.as_bytes());
+            payload.put_u8(0);
+        }
+        if payload.len() > wire::MAX_BASELINE {
+            return Err(too_many());
+        }
+        match self.inner.ask(to_agent::BASELINE, &payload, None).await? {
+            Message::BaselineTaken(taken) => taken.map_err(not_proven),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Kills everything, empties the workspaces within `limit`, and fails unless the container is then as at its baseline. The
+    /// caller has no other question of this kind under way.
+    pub(crate) async fn clean(&self, limit: Duration) -> Result<(), EngineError> {
+        let limit = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).to_le_bytes();
+        // Both are sent at once: the agent cleans when everything is killed.
+        let (killed, cleaned) = tokio::join!(self.kill_all(), self.inner.ask(to_agent::CLEAN, &limit, None));
+        killed?;
+        match cleaned? {
+            Message::Cleaned(None) => Ok(()),
+            Message::Cleaned(Some(unproven)) => Err(not_proven(unproven)),
+            _ => Err(nonsense()),
+        }
+    }
+
     /// Removes everything in these directories. Earlier calls come first; `limit` begins when they are done.
     pub(crate) async fn wipe(&self, paths: &[&str], limit: Duration) -> Result<(), EngineError> {
         let rejected = |message: String| Err(EngineError::new(EngineErrorKind::Rejected, message));
@@ -323,6 +362,30 @@ impl Client {
             }
             _ => Err(nonsense()),
         }
+    }
+}
+
+/// Returns the error for what the agent could not prove.
+fn not_proven(unproven: Unproven) -> EngineError {
+    let Unproven { why, number, path } = unproven;
+    let message = match why {
+        Why::Failed => format!("{path:?} could not be examined"),
+        Why::TooMuch => format!("there is more to examine than the agent has room for, at {path:?}"),
+        Why::Writable => format!("{path:?} can be written to, and is neither a workspace nor yours"),
+        Why::NotEmpty => format!("{path:?} is in memory and has files from the start"),
+        Why::NoQueues => "/dev/mqueue is missing, so that message queues cannot be listed".to_owned(),
+        Why::Processes => format!("{number} processes are left"),
+        Why::Workspace => format!("{path:?} could not be emptied"),
+        Why::Object => format!("an object of System V in {path:?} could not be removed"),
+        Why::Changed => format!("{path:?} is not as it was"),
+        Why::NoBaseline => "the container's first state is not known".to_owned(),
+    };
+    let error = EngineError::new(EngineErrorKind::Internal, message);
+    match why {
+        Why::Failed | Why::Workspace | Why::Object if number != 0 => {
+            error.with_source(std::io::Error::from_raw_os_error(number))
+        }
+        _ => error,
     }
 }
 

@@ -3,12 +3,13 @@
 use bytes::{Buf, Bytes};
 
 use super::wire::{
-    ANY_USER, BY_SOCKET, Exit, Fields, HEADER, Header, Stage, UNKNOWN, V1, V2, from_agent, hello_version,
+    ANY_USER, BY_SOCKET, Exit, Fields, HEADER, Header, READ_ONLY_ROOT, Stage, UNKNOWN, V1, V2, Why, from_agent,
+    hello_version,
 };
 use crate::engine::OutputStream;
 
 /// The most bytes of a frame that carries no output.
-const SMALL: usize = 64;
+const SMALL: usize = 96;
 
 /// A message of the agent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,18 @@ pub(super) enum Message {
     Pong(Option<u32>),
     /// The step and the error number at which making control groups failed, if it failed.
     CgroupsMade(Option<(u8, i32)>),
+    /// Whether nothing can be written to the root file system, or why there is no baseline.
+    BaselineTaken(Result<bool, Unproven>),
+    /// Why the container is not proven to be as at its baseline, if it is not.
+    Cleaned(Option<Unproven>),
+}
+
+/// Says why there is no baseline or no proof, with the kernel's error number or a count, and a path or a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unproven {
+    pub(super) why: Why,
+    pub(super) number: i32,
+    pub(super) path: String,
 }
 
 /// The error for bytes that are not the agent's protocol.
@@ -146,8 +159,26 @@ fn message(kind: u8, payload: &[u8]) -> Option<Message> {
             let (step, errno) = (fields.u8()?, fields.u32()? as i32);
             Message::CgroupsMade((step != 0).then_some((step, errno)))
         }
+        from_agent::BASELINE_TAKEN => {
+            let unproven = unproven(&mut fields)?;
+            Message::BaselineTaken(unproven.map_or_else(|flags| Ok(flags & READ_ONLY_ROOT != 0), Err))
+        }
+        from_agent::CLEANED => Message::Cleaned(unproven(&mut fields)?.ok()),
         _ => return None,
     })
+}
+
+/// Decodes the answer to a baseline or a clean: what is not proven, or the flags of a success.
+fn unproven(fields: &mut Fields<'_>) -> Option<Result<Unproven, u8>> {
+    let (why, number, flags) = (fields.u8()?, fields.u32()? as i32, fields.u8()?);
+    if why == 0 {
+        return Some(Err(flags));
+    }
+    Some(Ok(Unproven {
+        why: Why::decode(why)?,
+        number,
+        path: String::from_utf8_lossy(fields.0).into_owned(),
+    }))
 }
 
 /// Decodes these pieces. Returns each byte of output, and `None` for every other message, with the id of its command or

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+
 use super::shared::Shared;
 use super::taint::Taint;
 
@@ -15,6 +17,10 @@ pub(super) struct Commands {
     begun: AtomicUsize,
     /// Whether an earlier lease began a command, which may have left processes.
     begun_earlier: AtomicBool,
+    /// The part of `begun` after which the container was cleaned.
+    forgotten: AtomicUsize,
+    /// Notified when a command has ended and no other is unfinished.
+    on_last_end: Notify,
 }
 
 impl Commands {
@@ -26,12 +32,38 @@ impl Commands {
 
     /// Counts a command as ended.
     fn end(&self) {
-        self.unfinished.fetch_sub(1, Ordering::AcqRel);
+        if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.on_last_end.notify_waiters();
+        }
+    }
+
+    /// Waits until no command is unfinished.
+    pub(super) async fn all_ended(&self) {
+        loop {
+            let mut ended = std::pin::pin!(self.on_last_end.notified());
+            ended.as_mut().enable();
+            if !self.has_unfinished() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Notes that nothing is left of all commands so far. Nobody begins a command meanwhile.
+    pub(super) fn forget(&self) {
+        self.forgotten.store(self.begun(), Ordering::Release);
+        self.begun_earlier.store(false, Ordering::Release);
+    }
+
+    /// Returns whether nothing was begun since then.
+    #[inline]
+    pub(super) fn is_untouched(&self) -> bool {
+        self.begun() == self.forgotten.load(Ordering::Acquire)
     }
 
     /// Notes the end of a lease.
     pub(super) fn end_lease(&self) {
-        if self.begun() != 0 {
+        if !self.is_untouched() {
             self.begun_earlier.store(true, Ordering::Release);
         }
     }

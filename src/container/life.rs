@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The pool's notes on one container. Where no lifetime was set, only the flags are read.
@@ -14,6 +15,8 @@ pub(crate) struct Life {
     uses: AtomicU32,
     plan: OnceLock<Plan>,
     idle_since: Mutex<Option<Instant>>,
+    removed: AtomicBool,
+    on_removed: Notify,
 }
 
 /// How long one container may be used.
@@ -52,6 +55,21 @@ impl Life {
 
     pub(crate) fn withdraw(&self) {
         self.withdrawn.store(true, Ordering::Release);
+    }
+
+    /// Notes that the engine has reported the container's removal.
+    pub(crate) fn set_removed(&self) {
+        self.removed.store(true, Ordering::Release);
+        self.on_removed.notify_waiters();
+    }
+
+    /// Waits until the engine reports the container's removal.
+    pub(crate) async fn removed(&self) {
+        let mut told = std::pin::pin!(self.on_removed.notified());
+        told.as_mut().enable();
+        if !self.removed.load(Ordering::Acquire) {
+            told.await;
+        }
     }
 
     /// Counts a use. The last use of the plan makes the container outdated.

@@ -168,6 +168,11 @@ impl Removal {
             if checked.is_err_and(|error| error.kind() == EngineErrorKind::Timeout) {
                 continue;
             }
+            let look = bounded("an inspect", self.call_timeout, self.engine.inspect(id));
+            if look.await.is_err_and(|error| error.kind() == EngineErrorKind::NotFound) && self.confirmed {
+                // The answer is lost.
+                return Ok(());
+            }
             // The engine answers, or is gone and the request with it.
             let message = format!("no answer to {REMOVAL} within {}", Rounded(patience));
             return Err(EngineError::new(EngineErrorKind::Timeout, message));

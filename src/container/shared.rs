@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::cleaning::Cleanliness;
 use super::commands::{Commands, Unfinished};
 use super::identity::Identity;
 use super::life::Life;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(super) startup: Startup,
     pub(super) pid1: Pid1,
     pub(super) duty: Duty,
+    pub(super) cleanliness: Cleanliness,
     taint: FirstTaint,
     commands: Commands,
     memory_kills: MemoryKills,
@@ -60,6 +62,7 @@ impl Shared {
             startup: Startup::default(),
             pid1: Pid1::default(),
             duty: Duty::new(give_up),
+            cleanliness: Cleanliness::default(),
             taint: FirstTaint::default(),
             commands: Commands::default(),
             memory_kills: MemoryKills::default(),

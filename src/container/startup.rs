@@ -183,6 +183,7 @@ impl Handle {
             }
         }
         let agent = pid1.hold_agent(agent);
+        self.take_baseline(agent).await;
         match &spec.decided.supervised {
             Some(argv) => self.supervise(agent, argv).await,
             None => Ok(()),

@@ -235,6 +235,8 @@ pub struct Parts<'a> {
     pub pausing: Option<&'a dyn Pausing>,
     /// The call that renames containers. `None`: the engine cannot.
     pub renaming: Option<&'a dyn Renaming>,
+    /// The call that lists changes of the root file system. `None`: the engine cannot.
+    pub changes: Option<&'a dyn Changes>,
 }
 
 impl<'a> Parts<'a> {
@@ -243,6 +245,7 @@ impl<'a> Parts<'a> {
         Self {
             pausing: None,
             renaming: None,
+            changes: None,
         }
     }
 
@@ -257,6 +260,13 @@ impl<'a> Parts<'a> {
     #[must_use]
     pub const fn with_renaming(mut self, renaming: &'a dyn Renaming) -> Self {
         self.renaming = Some(renaming);
+        self
+    }
+
+    /// Returns these parts with the call that lists changes.
+    #[must_use]
+    pub const fn with_changes(mut self, changes: &'a dyn Changes) -> Self {
+        self.changes = Some(changes);
         self
     }
 }
@@ -278,6 +288,45 @@ pub trait Renaming: fmt::Debug + Send + Sync {
     /// A rename decides no race: if two callers rename the same container at the same time, both may succeed, one after the
     /// other, even if both gave its old name.
     fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<(), EngineError>>;
+}
+
+/// Lists what has changed in a container's root file system. Needed for [`Reuse::Clean`](crate::Reuse) on a root file system that
+/// can be written to: without it such containers are replaced.
+pub trait Changes: fmt::Debug + Send + Sync {
+    /// Returns the files and directories of the root file system that are not as in the image. Mounts are no part of it.
+    fn changes<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Vec<Change>, EngineError>>;
+}
+
+/// A file or directory of a root file system that is not as in the image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Change {
+    /// The absolute path in the container. Bytes that are not UTF-8 may be replaced.
+    pub path: String,
+    /// How it differs from the image.
+    pub kind: ChangeKind,
+}
+
+/// How a file or directory differs from the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// The image has it with other contents or attributes. Also a directory in which something was added or deleted.
+    Modified,
+    /// The image does not have it.
+    Added,
+    /// The image has it, and the container does not.
+    Deleted,
+}
+
+impl Change {
+    /// Makes a change of this path.
+    pub fn new(path: impl Into<String>, kind: ChangeKind) -> Self {
+        Self {
+            path: path.into(),
+            kind,
+        }
+    }
 }
 
 impl<'e> dyn Engine + 'e {

@@ -22,7 +22,7 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 
-pub use calls::{Commands, Lifecycle, Observation, Parts, Pausing, Renaming};
+pub use calls::{Change, ChangeKind, Changes, Commands, Lifecycle, Observation, Parts, Pausing, Renaming};
 pub use capabilities::{Capabilities, EngineInfo, LimitSupport};
 pub use exec::{Attachment, ExecRequest, ExecSession, Frame, OutputStream, TtySize};
 pub use exec_control::{ExecControl, ExecReport, Killing, StreamEnd};

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::ending::CONTAINER_END;
+use super::ending::{CONTAINER_END, is_gone};
 use crate::container::{OomKills, Shared, Taint};
 use crate::engine::{EventKind, Selector};
 
@@ -92,14 +92,31 @@ async fn saw_oom_kill(shared: &Shared, since: SystemTime, before: OomKills) -> b
     let is_new = || shared.oom_kills().count > before.count;
     let since = since.checked_sub(CLOCK_SKEW).unwrap_or(since);
     let mut events = shared.engine.events(&Selector::id(shared.id()), Some(since));
-    let seen = async {
-        while !is_new() {
-            match events.next().await {
-                Some(Ok(event)) if event.kind == EventKind::OutOfMemory => shared.note_oom_kill(event.at),
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => std::future::pending().await,
+    // The kernel may have killed PID 1 in place of the command, or both. Then the event may come later than the one of the
+    // container's end, which itself may come late.
+    let latest = Instant::now() + CONTAINER_END;
+    let mut until = Instant::now() + KILL_REASON_GRACE;
+    let mut knows_of_end = false;
+    while !is_new() {
+        match timeout_at(until, events.next()).await {
+            Ok(Some(Ok(event))) => match event.kind {
+                EventKind::OutOfMemory => shared.note_oom_kill(event.at),
+                EventKind::Died => {
+                    knows_of_end = true;
+                    until = until.max(Instant::now() + KILL_REASON_GRACE).min(latest);
+                }
+                _ => {}
+            },
+            Ok(Some(Err(_)) | None) => {
+                sleep_until(until).await;
+                return is_new();
             }
+            Err(_) if !knows_of_end && is_gone(shared).await => {
+                knows_of_end = true;
+                until = latest;
+            }
+            Err(_) => return is_new(),
         }
-    };
-    timeout(KILL_REASON_GRACE, seen).await.is_ok() || is_new()
+    }
+    true
 }

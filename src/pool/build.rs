@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::adopt::{self, Adopt};
 use super::backend::Backend;
 use super::builder::PoolBuilder;
-use super::core::{Core, Deadlines, Removals};
+use super::core::{Core, Deadlines, Removals, Uncleans};
 use super::creating;
 use super::creations::{Creations, Outcome};
 use super::ending::{Ending, Finished};
@@ -22,7 +22,7 @@ use super::maintainer::{self, End};
 use super::pool::{Inner, Pool};
 use super::prepared::Prepared;
 use super::report::Reporter;
-use super::reuse::Reuse;
+use super::reuse::Fate;
 use super::roster::Roster;
 use crate::container::{GiveUp, Handle};
 use crate::engine::{DockerEngine, EngineError, EngineErrorKind, Progress, ProgressFn};
@@ -105,11 +105,13 @@ impl PoolBuilder {
             // All pools share that one thread, and must not wait for the user's function.
             on_error = on_a_thread(on_error);
         }
+        let fate = self.reuse.fate(self.lifetimes.max_uses);
         // What it makes ready may have to be undone, also when this future is dropped.
         let mut prepared = Prepared::new(
             engine.clone(),
             self.spec,
             own_labels,
+            fate == Fate::Clean,
             self.call_timeout,
             runtime.clone(),
         );
@@ -150,8 +152,8 @@ impl PoolBuilder {
                 runtime: runtime.clone(),
             },
             idle,
-            // With a single use, no container comes back to be lent again.
-            reusable: self.reuse == Reuse::AsIs && self.lifetimes.max_uses != Some(1),
+            fate,
+            uncleans: Uncleans::default(),
             roster: Roster::default(),
             creations: Creations::default(),
             removals: Removals::new(self.max_removing),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::backend::Backend;
@@ -13,6 +14,7 @@ use super::idle::Idle;
 use super::item::Item;
 use super::lifetime::{Lifetime, Lifetimes};
 use super::report::Reporter;
+use super::reuse::Fate;
 use super::roster::Roster;
 use super::watchdog::Watchdog;
 use crate::container::{GIVE_UP, Removal};
@@ -24,8 +26,9 @@ pub(super) struct Core {
     pub(super) backend: Backend,
     pub(super) reporter: Reporter,
     pub(super) idle: Arc<Idle<Item>>,
-    /// Whether a container is lent again that nothing speaks against.
-    pub(super) reusable: bool,
+    /// What is done with a container after its lease, if nothing speaks against its reuse.
+    pub(super) fate: Fate,
+    pub(super) uncleans: Uncleans,
     pub(super) roster: Roster,
     pub(super) creations: Creations,
     pub(super) removals: Removals,
@@ -84,5 +87,19 @@ impl Removals {
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
         removal.persist(GIVE_UP).await
+    }
+}
+
+/// Remembers why a container could not be proven to be clean.
+#[derive(Default)]
+pub(super) struct Uncleans(Mutex<Option<EngineError>>);
+
+impl Uncleans {
+    pub(super) fn note(&self, error: EngineError) {
+        *self.0.lock() = Some(error);
+    }
+
+    pub(super) fn last(&self) -> Option<EngineError> {
+        self.0.lock().clone()
     }
 }

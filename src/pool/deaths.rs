@@ -121,6 +121,10 @@ pub(super) fn lost(core: &Core, id: &str, kind: EventKind) {
     };
     if let Some(shared) = shared {
         match kind {
+            EventKind::Removed => {
+                shared.set_taint(Taint::Died);
+                shared.life.set_removed();
+            }
             // A lease on it may wait until the container is thawed. It is not lent again.
             EventKind::Paused => shared.life.withdraw(),
             _ => shared.set_taint(Taint::Died),

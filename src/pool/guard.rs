@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::idle::Slot;
 use super::item::Item;
 use super::lifetime::Lifetime;
+use super::reuse::Fate;
 use super::watchdog::Lease;
 use crate::container::{Container, Guard, Running, Taint};
 
@@ -16,7 +17,7 @@ use crate::container::{Container, Guard, Running, Taint};
 /// # Drop
 ///
 /// Gives the container back. Where it may be reused as it is, that is done at once and without I/O; else the container is
-/// removed and replaced in the background. `Drop` never blocks, never fails and never panics. It may run on any thread, within
+/// cleaned, or removed and replaced, in the background. `Drop` never blocks, never fails and never panics. It may run on any thread, within
 /// a tokio runtime or not, and after the runtime has gone.
 ///
 /// # Examples
@@ -40,6 +41,7 @@ use crate::container::{Container, Guard, Running, Taint};
 /// - A command in it has not provably ended.
 /// - The guard is dropped by a panic.
 /// - The pool has [`Reuse::Never`](crate::Reuse::Never).
+/// - The pool has [`Reuse::Clean`](crate::Reuse::Clean), and the container is not proven to be clean.
 ///
 /// # The `let _ =` trap
 ///
@@ -66,7 +68,7 @@ pub struct PooledContainer {
     /// `None` where the watchdog holds the slot.
     slot: Option<Slot<Item>>,
     watched: Option<Box<Watched>>,
-    reusable: bool,
+    fate: Fate,
 }
 
 /// The part of a guard that is needed only where lifetimes or leases are limited. Boxed, since a guard is moved often.
@@ -79,17 +81,12 @@ pub(super) struct Watched {
 
 impl PooledContainer {
     #[inline]
-    pub(super) fn new(
-        container: Item,
-        slot: Option<Slot<Item>>,
-        watched: Option<Box<Watched>>,
-        reusable: bool,
-    ) -> Self {
+    pub(super) fn new(container: Item, slot: Option<Slot<Item>>, watched: Option<Box<Watched>>, fate: Fate) -> Self {
         Self {
             container: Some(container),
             slot,
             watched,
-            reusable,
+            fate,
         }
     }
 
@@ -116,7 +113,7 @@ impl PooledContainer {
     /// # }
     /// ```
     pub fn discard(mut self) {
-        self.reusable = false;
+        self.fate = Fate::Replace;
     }
 
     /// Takes the container out of the pool for good. Its place in the pool is free at once. Dropping the container removes it
@@ -156,8 +153,12 @@ impl Drop for PooledContainer {
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
         }
-        if !self.reusable {
-            return slot.retire(container);
+        match self.fate {
+            Fate::AsIs => {}
+            Fate::Replace => return slot.retire(container),
+            Fate::Clean if container.shared().is_untouched() => {}
+            Fate::Clean if !container.shared().may_be_lent_again() => return slot.retire(container),
+            Fate::Clean => return slot.clean(container),
         }
         let lifetime = self.watched.as_ref().and_then(|watched| watched.lifetime.as_ref());
         if let Some(lifetime) = lifetime {

@@ -46,6 +46,8 @@ enum Phase {
     Creating,
     InUse,
     Recycling,
+    /// The item came back, and is being cleaned. Counts as recycling too.
+    Cleaning,
     /// The creation failed. Counts as recycling.
     Failed,
     /// The item was found unusable before it was lent. Counts as recycling.
@@ -126,6 +128,8 @@ struct State<T> {
     total: usize,
     creating: usize,
     recycling: usize,
+    /// The part of `recycling` that may be lent again.
+    cleaning: usize,
     closed: bool,
     counters: Counters,
 }
@@ -144,11 +148,12 @@ struct Waiter<T> {
 }
 
 impl<T> State<T> {
-    /// Returns how many more creations are wanted: one for each waiter, and one for each item missing from the minimum.
+    /// Returns how many more creations are wanted: one for each waiter, and one for each item missing from the minimum. An item
+    /// that is being cleaned is there sooner than a new one.
     #[inline]
     fn wanted(&self, limits: &Limits) -> usize {
         let missing = limits.min_idle.saturating_sub(self.idle.len() - self.outdated);
-        (self.waiters.len() + missing).saturating_sub(self.creating)
+        (self.waiters.len() + missing).saturating_sub(self.creating + self.cleaning)
     }
 
     #[inline]
@@ -192,7 +197,7 @@ impl<T> State<T> {
     /// An item on loan serves every waiter in turn, if it may be lent again. Each item in creation serves one waiter, in the order
     /// of the queue.
     fn hopeless(&mut self, may_return: bool) -> VecDeque<Waiter<T>> {
-        if may_return && self.in_use() > 0 {
+        if may_return && self.in_use() + self.cleaning > 0 {
             return VecDeque::new();
         }
         let served = self.creating.min(self.waiters.len());
@@ -216,9 +221,13 @@ impl<T> State<T> {
     }
 
     #[inline]
-    fn count(&mut self, phase: Phase, change: impl FnOnce(&mut usize)) {
+    fn count(&mut self, phase: Phase, change: impl Fn(&mut usize)) {
         match phase {
             Phase::Creating => change(&mut self.creating),
+            Phase::Cleaning => {
+                change(&mut self.recycling);
+                change(&mut self.cleaning);
+            }
             Phase::Recycling | Phase::Failed | Phase::Refused => change(&mut self.recycling),
             // Not counted: see `in_use`.
             Phase::InUse => {}
@@ -238,6 +247,7 @@ impl<T> Idle<T> {
             total: 0,
             creating: 0,
             recycling: 0,
+            cleaning: 0,
             closed: false,
             counters: Counters::default(),
         };
@@ -490,6 +500,7 @@ impl<T> Idle<T> {
             in_use: state.in_use(),
             creating: state.creating,
             recycling: state.recycling,
+            cleaning: state.cleaning,
             max_total: self.limits.max_total,
             waiting: state.waiters.len(),
             lifetime: state.counters,
@@ -515,15 +526,25 @@ impl<T> Idle<T> {
             let good = usable && !(self.judge.is_outdated)(&item);
             match phase {
                 Phase::Creating => state.counters.created += 1,
+                Phase::Cleaning if good => {
+                    state.counters.returned += 1;
+                    state.counters.cleaned += 1;
+                }
                 Phase::InUse if good => state.counters.returned += 1,
-                Phase::InUse => state.counters.discarded += 1,
+                Phase::InUse | Phase::Cleaning => state.counters.discarded += 1,
                 Phase::Recycling | Phase::Failed | Phase::Refused => {}
             }
             if !good {
                 state.count(phase, |n| *n -= 1);
                 state.recycling += 1;
+                // An item that was being cleaned counted as one that comes.
+                let ring = Ring {
+                    demand: phase == Phase::Cleaning && state.may_create(&self.limits),
+                    renewed: false,
+                };
                 drop(state);
                 self.give_away(item, self.slot(Phase::Recycling));
+                self.ring(ring);
                 return usable;
             }
             if let Some(waiter) = state.waiters.pop_front() {
@@ -592,6 +613,26 @@ impl<T> Slot<T> {
         self.give_away(item);
     }
 
+    /// Sends an item that was lent to be cleaned. Its place stays taken.
+    pub(crate) fn clean(mut self, item: T) {
+        self.leave(Phase::Cleaning, |_| {});
+        self.give_away(item);
+    }
+
+    /// Whether the item is to be cleaned.
+    pub(crate) fn is_to_clean(&self) -> bool {
+        self.phase == Phase::Cleaning
+    }
+
+    /// Gives an item away to be removed, which could not be cleaned.
+    pub(crate) fn retire_unclean(mut self, item: T) {
+        self.leave(Phase::Recycling, |counters| {
+            counters.discarded += 1;
+            counters.unclean += 1;
+        });
+        self.give_away(item);
+    }
+
     /// Whether the item was found unusable before it was lent.
     pub(crate) fn is_refused(&self) -> bool {
         self.phase == Phase::Refused
@@ -627,9 +668,15 @@ impl<T> Slot<T> {
         if let Some(idle) = &self.idle {
             let mut state = idle.state.lock();
             state.count(self.phase, |n| *n -= 1);
-            state.recycling += 1;
+            state.count(phase, |n| *n += 1);
             count(&mut state.counters);
             self.phase = phase;
+            let ring = Ring {
+                demand: state.may_create(&idle.limits),
+                renewed: false,
+            };
+            drop(state);
+            idle.ring(ring);
         }
     }
 }
@@ -642,6 +689,10 @@ impl<T> Drop for Slot<T> {
             state.count(self.phase, |n| *n -= 1);
             match self.phase {
                 Phase::Recycling | Phase::Refused => state.counters.removed += 1,
+                Phase::Cleaning => {
+                    state.counters.removed += 1;
+                    state.counters.discarded += 1;
+                }
                 Phase::InUse => state.counters.taken += 1,
                 Phase::Creating | Phase::Failed => {}
             }

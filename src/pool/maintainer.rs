@@ -1,6 +1,6 @@
 //! The background task of a pool: starts creations and removals, and ends the pool.
 //!
-//! One task for each pool, driven by events: a demand that [`Idle`](super::idle::Idle) rings, a container to be removed, a
+//! One task for each pool, driven by events: a demand that [`Idle`](super::idle::Idle) rings, a container to be cleaned or removed, a
 //! task that ended. It holds the pool's core and never the [`Pool`](super::Pool).
 
 use std::future::pending;
@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::cleaning::clean;
 use super::core::Core;
 use super::creating::create;
 use super::deaths::{note_unlent, watch_for_deaths};
@@ -49,7 +50,7 @@ impl Drop for End {
 }
 
 /// Runs the pool until it is closed and has no container left, or until its time is up.
-pub(super) async fn run(core: Arc<Core>, mut to_remove: mpsc::UnboundedReceiver<Retired<Item>>, end: End) {
+pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Retired<Item>>, end: End) {
     // Each task tells whether it has created a container.
     let mut tasks = JoinSet::new();
     let mut watches = watches(&core);
@@ -66,14 +67,22 @@ pub(super) async fn run(core: Arc<Core>, mut to_remove: mpsc::UnboundedReceiver<
                 tasks.spawn(create(core.clone(), slot));
             }
         }
-        if core.idle.is_closed() && core.idle.status().total() == 0 && to_remove.is_empty() {
+        if core.idle.is_closed() && core.idle.status().total() == 0 && retired.is_empty() {
             break;
         }
         let until = *leases_until.borrow_and_update();
         tokio::select! {
             () = core.idle.demand() => {}
             _ = leases_until.changed() => {}
-            Some((item, slot)) = to_remove.recv() => {
+            Some((item, slot)) = retired.recv() => {
+                if slot.is_to_clean() {
+                    let core = core.clone();
+                    tasks.spawn(async {
+                        clean(core, item, slot).await;
+                        false
+                    });
+                    continue;
+                }
                 if slot.is_refused() {
                     note_unlent(&core, item.shared());
                 }

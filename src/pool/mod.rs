@@ -10,7 +10,7 @@
 //! | `identity`, `backend`, `report`, `roster`, `creations`, `pace`, `ending` | one concern each of the state: names and labels, calls to the engine, errors that no call returns, ids, outcome of creations, back-off, how it ends |
 //! | `lifetime`, `watchdog` | limits on containers and on leases |
 //! | `core` | all of that state in one `Core`, which the pool and its background tasks share |
-//! | `deaths`, `creating`, `removing`, `reclaim`, `adopt`, `sweep` | one job each on the core |
+//! | `deaths`, `creating`, `cleaning`, `removing`, `reclaim`, `adopt`, `sweep` | one job each on the core |
 //! | `maintainer` | the background task, which starts the jobs |
 //! | `guard`, `pool`, `refresh` | the public face: leases, acquiring, rolling onto a new image |
 //! | `error_callback`, `engine_checks`, `prepared`, `builder`, `lifetime_settings`, `build` | makes all of it: settings, checks, what the engine makes ready, and the pool |
@@ -19,6 +19,7 @@ mod adopt;
 mod backend;
 mod build;
 mod builder;
+mod cleaning;
 mod core;
 mod creating;
 mod creations;

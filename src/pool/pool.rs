@@ -14,7 +14,7 @@ use super::guard::{PooledContainer, Watched};
 use super::idle::{Acquired, Closed, Slot, Ticket, Unserved};
 use super::item::Item;
 use super::sweep::SWEEP_TIMEOUT;
-use crate::engine::ProgressFn;
+use crate::engine::{EngineError, ProgressFn};
 use crate::error::{AcquireTimeout, Error};
 use crate::runtime::Ended;
 use crate::values::status::Status;
@@ -252,6 +252,12 @@ impl Pool {
     /// The longest time for the last part of a shutdown, in which everything left is removed: 10 seconds.
     pub const SHUTDOWN_SWEEP_TIMEOUT: Duration = SWEEP_TIMEOUT;
 
+    /// Returns why a container could not be proven to be clean the last time, with [`Reuse::Clean`](crate::Reuse::Clean). Each such
+    /// container is replaced, and counted in [`Counters::unclean`](crate::Counters::unclean).
+    pub fn last_unclean(&self) -> Option<EngineError> {
+        self.inner.core.uncleans.last()
+    }
+
     async fn wait(
         &self,
         mut ticket: Ticket<Item>,
@@ -295,12 +301,10 @@ impl Pool {
     #[inline]
     fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
         container.shared().begin_use();
-        let Core {
-            reusable, deadlines, ..
-        } = &*self.inner.core;
+        let Core { fate, deadlines, .. } = &*self.inner.core;
         let Deadlines { lifetime, watchdog } = deadlines;
         if lifetime.is_none() && watchdog.is_none() {
-            return PooledContainer::new(container, Some(slot), None, *reusable);
+            return PooledContainer::new(container, Some(slot), None, *fate);
         }
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());
@@ -313,7 +317,7 @@ impl Pool {
             lifetime: lifetime.clone(),
             lease,
         });
-        PooledContainer::new(container, slot, Some(watched), *reusable)
+        PooledContainer::new(container, slot, Some(watched), *fate)
     }
 
     /// Says why nothing is lent any more.

@@ -41,11 +41,13 @@ impl Prepared {
         engine: Arc<dyn Engine>,
         spec: ContainerSpec,
         own_labels: BTreeMap<String, String>,
+        clean: bool,
         call_timeout: Duration,
         runtime: Home,
     ) -> Self {
         let decided = Decided {
             own_labels,
+            clean,
             ..Decided::default()
         };
         Self {

@@ -10,7 +10,12 @@ use crate::error::Error;
 /// Removes a container, and frees its slot when that is done or given up.
 pub(super) async fn remove(core: Arc<Core>, item: Item, slot: Slot<Item>) {
     let id = item.id().to_owned();
-    match core.removals.run(item.removal()).await {
+    let removed = tokio::select! {
+        removed = core.removals.run(item.removal()) => removed,
+        // The answer may be lost.
+        () = item.shared().life.removed() => Ok(()),
+    };
+    match removed {
         Ok(()) => {
             core.roster.forget_adopted(&id);
             item.into_removed();

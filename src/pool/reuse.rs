@@ -4,10 +4,48 @@
 ///
 /// | | processes left behind | files left behind | cost |
 /// |---|---|---|---|
-/// | `AsIs` | go on | stay | none |
+/// | `Clean` | killed | removed, or the container is replaced | a millisecond or two in the background, by the agent |
 /// | `Never` | gone | gone | a new container each time, made in the background |
+/// | `AsIs` | go on | stay | none |
 ///
 /// A tainted container is never lent again: see [`Taint`](crate::Taint).
+///
+/// # What `Clean` does
+///
+/// After a lease in which a command was begun, the [agent](crate::ExecVia) does the following in the background. An acquire waits
+/// for it only if no other container is idle.
+///
+/// 1. It kills every process. None may be left, not even a zombie.
+/// 2. It empties the workspaces: the file systems in memory that the spec asked for, those over the image's volumes, `/tmp`,
+///    `/dev/shm` and `/dev/mqueue`. It gives their directories the owner and the permissions back that they had at first.
+/// 3. It removes shared memory, semaphores and message queues of System V.
+/// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1,
+///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`.
+/// 5. If the root file system can be written to, the engine lists what has changed there, which must be what it was at first.
+///
+/// A container that is not proven to be as at first is replaced. [`Counters::unclean`](crate::Counters::unclean) counts these, and
+/// [`Pool::last_unclean`](crate::Pool::last_unclean) says why.
+///
+/// With `Clean`, `/tmp` is a file system in memory of half the memory limit, unless the spec or the image has something there.
+/// Programs in it may be executed. What it holds counts as memory.
+///
+/// # What `Clean` does not show
+///
+/// - On a root file system that can be written to: some engines compare files by their size and time only, which root can restore.
+///   Untrusted code belongs on a root file system that is [read-only](crate::ContainerSpec::read_only_root).
+/// - What your own mounts hold: these are yours, and stay as they are.
+/// - That there was a lease: numbers of processes and inodes grow, and times of directories change.
+///
+/// # Where `Clean` is `Never`
+///
+/// The container is replaced after each lease with a command where nobody could prove that it is clean:
+///
+/// - PID 1 is not the agent ([`Status::lifeline`](crate::Status::lifeline)), or the container has a command of its own.
+/// - The root file system can be written to, and the engine cannot list changes ([`Changes`](crate::engine::Changes)).
+/// - The configuration adds capabilities, is privileged, has no seccomp profile, shares the namespace of processes or of System V
+///   objects, or mounts volumes by `VolumesFrom`.
+/// - A directory is mounted for writing that is neither a workspace nor a mount of yours, or is in memory and has files from the
+///   start.
 ///
 /// # Examples
 ///
@@ -28,11 +66,34 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reuse {
+    /// Cleans the container and proves that it is as before its first lease. Replaces it if that fails.
+    Clean,
     /// Lends the container again as it is: the next lease finds the files, background processes and shared memory of the last
-    /// one. Right for trusted work only. The default, until the library can clean a container.
+    /// one. Right for trusted work only.
     #[default]
     AsIs,
     /// Gives each lease a fresh container. A used container is removed and replaced in the background. Right for hostile code
     /// and for tenants that must not see each other.
     Never,
+}
+
+/// What is done with a container at the end of its lease, unless something speaks against its reuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    AsIs,
+    Clean,
+    Replace,
+}
+
+impl Reuse {
+    /// Returns what is done with each container of a pool.
+    pub(super) fn fate(self, max_uses: Option<u32>) -> Fate {
+        match self {
+            // With a single use, no container comes back to be lent again.
+            _ if max_uses == Some(1) => Fate::Replace,
+            Self::AsIs => Fate::AsIs,
+            Self::Clean => Fate::Clean,
+            Self::Never => Fate::Replace,
+        }
+    }
 }

@@ -53,7 +53,10 @@ impl Roster {
     /// Returns whether `which` holds for a container, asked under the lock.
     pub(super) fn any(&self, which: impl Fn(&Shared) -> bool) -> bool {
         let known = self.known.lock();
-        known.values().filter_map(Weak::upgrade).any(|container| which(&container))
+        known
+            .values()
+            .filter_map(Weak::upgrade)
+            .any(|container| which(&container))
     }
 
     pub(super) fn has_adopted(&self) -> bool {

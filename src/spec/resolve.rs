@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, HostConfig};
 use sha2::{Digest, Sha256};
 
+use super::cleaning::{self, Cleaning};
 use super::command_limits::{limits_of_commands, spare_pid_1};
 use super::container_spec::ContainerSpec;
 use super::merge::merge;
@@ -43,6 +44,8 @@ pub(crate) struct Decided {
     pub(crate) why_no_agent: Option<&'static str>,
     /// Why commands can harm PID 1 although it is the agent.
     pub(crate) why_weak: Option<&'static str>,
+    /// Whether containers are to be cleaned between two leases.
+    pub(crate) clean: bool,
 }
 
 /// A resolved spec: the plan for the engine, and the library's own settings for such containers.
@@ -55,11 +58,17 @@ pub(crate) struct Resolved {
     /// The limits that the agent sets for commands and does not have itself. Empty where the engine runs commands: the engine
     /// gives each the container's limits.
     pub(crate) command_limits: Vec<Limit>,
+    /// How containers are cleaned, or why they cannot be.
+    pub(crate) cleaning: Result<Cleaning, &'static str>,
 }
 
 /// Resolves a spec and decisions into a plan. The spec must have no [`problems`](ContainerSpec::problems).
 pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     let (mut body, _) = merge(spec, &decided);
+    if decided.clean {
+        cleaning::add_tmp(&mut body, &decided.image_volumes);
+    }
+    let cleaning = cleaning::plan(&body, &decided);
     let mut command_limits = Vec::new();
     if decided.agent.is_some() && spec.exec_via != ExecVia::Docker {
         command_limits = limits_of_commands(&body);
@@ -85,6 +94,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         exec_via: spec.exec_via,
         without_agent_socket: spec.without_agent_socket,
         command_limits,
+        cleaning,
     }
 }
 
@@ -213,28 +223,38 @@ fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount>
     if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
         return Vec::new();
     }
-    let limit = host
-        .memory
-        .and_then(|limit| u64::try_from(limit).ok())
-        .filter(|limit| *limit > 0);
-    // Half of the memory, so that the file system is full before the container's memory is.
-    let bytes = limit.unwrap_or(ContainerSpec::DEFAULT_MEMORY) / 2;
+    let bytes = half_of_memory(host);
     let mut covered: Vec<Mount> = Vec::new();
     for path in volumes {
         let plain = path.trim_end_matches('/');
         let is_it = |other: &str| other.trim_end_matches('/') == plain;
-        // `source:target[:options]`.
-        let bound = |bind: &String| bind.split(':').nth(1).is_some_and(is_it);
-        let mut mounts = host.mounts.iter().flatten().filter_map(|mount| mount.target.as_deref());
-        let taken = plain.is_empty()
-            || host.binds.iter().flatten().any(bound)
-            || host.tmpfs.iter().flatten().any(|(path, _)| is_it(path))
-            || mounts.any(is_it)
-            || covered.iter().any(|mount| is_it(&mount.target))
-            || body.volumes.iter().flatten().any(|path| is_it(path));
+        let taken = plain.is_empty() || is_mounted(body, plain) || covered.iter().any(|mount| is_it(&mount.target));
         if !taken {
             covered.push(Mount::new(plain, MountSource::Memory { bytes, mode: ANYBODY }));
         }
     }
     covered
+}
+
+/// Returns half of the memory limit, so that a file system of that size is full before the container's memory is.
+pub(super) fn half_of_memory(host: &HostConfig) -> u64 {
+    let limit = host.memory.and_then(|limit| u64::try_from(limit).ok());
+    limit
+        .filter(|limit| *limit > 0)
+        .unwrap_or(ContainerSpec::DEFAULT_MEMORY)
+        / 2
+}
+
+/// Returns whether the body mounts something on this path, or declares a volume there.
+pub(super) fn is_mounted(body: &ContainerCreateBody, path: &str) -> bool {
+    let is_it = |other: &str| other.trim_end_matches('/') == path;
+    let volume = body.volumes.iter().flatten().any(|path| is_it(path));
+    let Some(host) = &body.host_config else { return volume };
+    // `source:target[:options]`.
+    let bound = |bind: &String| bind.split(':').nth(1).is_some_and(is_it);
+    let mut mounts = host.mounts.iter().flatten().filter_map(|mount| mount.target.as_deref());
+    volume
+        || host.binds.iter().flatten().any(bound)
+        || host.tmpfs.iter().flatten().any(|(path, _)| is_it(path))
+        || mounts.any(is_it)
 }

@@ -28,8 +28,10 @@ pub struct Status {
     pub in_use: usize,
     /// Containers that are being created.
     pub creating: usize,
-    /// Containers that are being removed after a lease, to be replaced.
+    /// Containers that are being cleaned after a lease, or removed to be replaced.
     pub recycling: usize,
+    /// The part of [`recycling`](Self::recycling) that is being cleaned: see [`Reuse::Clean`](crate::Reuse::Clean).
+    pub cleaning: usize,
     /// The most containers that the pool may have.
     pub max_total: usize,
     /// Acquires that wait in the queue.
@@ -48,6 +50,8 @@ pub struct Status {
 ///
 /// `created + adopted == removed + taken + idle + in_use + recycling`. Failed creations that are being removed count in
 /// [`Status::recycling`], and not in this sum.
+///
+/// `lent == returned + discarded + taken + in_use + cleaning`.
 ///
 /// # Examples
 ///
@@ -76,8 +80,14 @@ pub struct Counters {
     pub lent: u64,
     /// Leases after which the container could be lent again.
     pub returned: u64,
-    /// Leases after which the container was replaced: discarded, tainted, or under [`Reuse::Never`](crate::Reuse::Never).
+    /// Leases after which the container was replaced: discarded, tainted, not proven to be clean, or under
+    /// [`Reuse::Never`](crate::Reuse::Never).
     pub discarded: u64,
+    /// The part of [`returned`](Self::returned) before which the container was cleaned: see
+    /// [`Reuse::Clean`](crate::Reuse::Clean).
+    pub cleaned: u64,
+    /// The part of [`discarded`](Self::discarded) in which a container could not be proven to be clean.
+    pub unclean: u64,
     /// Containers that [`into_inner`](crate::PooledContainer::into_inner) took out of the pool for good.
     pub taken: u64,
     /// Containers that were removed, for any reason.
@@ -100,6 +110,7 @@ impl fmt::Display for Status {
             in_use,
             creating,
             recycling,
+            cleaning: _,
             max_total,
             waiting,
             lifetime: _,

@@ -132,7 +132,11 @@ async fn lent_containers_that_are_known_not_to_come_back_are_not_waited_for() {
     for what in ["tainted", "killed", "outdated", "in its last use"] {
         let engine = FakeEngine::new();
         let pool = fake_pool(&engine);
-        let pool = if what == "in its last use" { pool.max_uses(2) } else { pool };
+        let pool = if what == "in its last use" {
+            pool.max_uses(2)
+        } else {
+            pool
+        };
         let pool = pool.build().await.unwrap();
         drop(pool.acquire().await.unwrap());
         let c = pool.acquire().await.unwrap();

@@ -5,13 +5,14 @@ use std::error::Error as StdError;
 
 use bollard::errors::Error as DockerError;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, SystemVersion,
+    ChangeType, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
+    FilesystemChange, SystemVersion,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{transport, versions, words};
-use crate::engine::{ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
+use crate::engine::{Change, ChangeKind, ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
 use crate::error::is_too_many_open_files;
 
 /// Returns the filters of a list or event call, which name an id differently.
@@ -151,6 +152,16 @@ pub(super) fn report_of_summary(found: ContainerSummary) -> Result<ContainerRepo
     report.image = found.image.unwrap_or_default();
     report.labels = found.labels.unwrap_or_default();
     Ok(report)
+}
+
+/// Translates a change of the root file system.
+pub(super) fn change_of(found: FilesystemChange) -> Change {
+    let kind = match found.kind {
+        ChangeType::_0 => ChangeKind::Modified,
+        ChangeType::_1 => ChangeKind::Added,
+        ChangeType::_2 => ChangeKind::Deleted,
+    };
+    Change::new(found.path, kind)
 }
 
 /// Translates the failure of a query, like [`engine_error`]. A query starts nothing, so its error is never about a start,

@@ -43,9 +43,9 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use parking_lot::Mutex;
 
 use super::{
-    Attachment, Capabilities, Commands, ContainerReport, ContainerState, Creation, Engine, EngineError,
-    EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, Identity, ImageInfo, Lifecycle, Mount, MountSource,
-    Observation, Parts, Pausing, Plan, ProgressFn, Renaming, Selector,
+    Attachment, Capabilities, Change, Changes, Commands, ContainerReport, ContainerState, Creation, Engine,
+    EngineError, EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, Identity, ImageInfo, Lifecycle, Mount,
+    MountSource, Observation, Parts, Pausing, Plan, ProgressFn, Renaming, Selector,
 };
 use crate::error::Error;
 use crate::runtime::bounded;
@@ -783,7 +783,7 @@ impl Engine for DockerEngine {
     }
 
     fn parts(&self) -> Parts<'_> {
-        Parts::none().with_pausing(self).with_renaming(self)
+        Parts::none().with_pausing(self).with_renaming(self).with_changes(self)
     }
 }
 
@@ -825,6 +825,20 @@ impl Renaming for DockerEngine {
                 .rename_container(id, options)
                 .await
                 .map_err(|error| engine_error("the engine did not rename the container", error))
+        })
+    }
+}
+
+impl Changes for DockerEngine {
+    fn changes<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Vec<Change>, EngineError>> {
+        self.here(async move {
+            let changes = self.docker.container_changes(id).await;
+            let changes = changes.map_err(|error| engine_error("the engine did not list what has changed", error))?;
+            Ok(changes
+                .unwrap_or_default()
+                .into_iter()
+                .map(convert::change_of)
+                .collect())
         })
     }
 }

@@ -67,6 +67,10 @@ enum Step {
     /// Drops a waiter, served or not.
     Cancel(usize),
     Return(usize),
+    /// Gives an item back that is to be cleaned.
+    Clean(usize),
+    /// Ends the cleaning of an item, with success or without.
+    Cleaned(usize, bool),
     Discard(usize),
     /// Takes a container out of the pool for good.
     TakeOut(usize),
@@ -94,6 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => n.clone().prop_map(Step::Take),
         3 => n.clone().prop_map(Step::Cancel),
         6 => n.clone().prop_map(Step::Return),
+        4 => n.clone().prop_map(Step::Clean),
+        5 => (n.clone(), any::<bool>()).prop_map(|(n, is_clean)| Step::Cleaned(n, is_clean)),
         2 => n.clone().prop_map(Step::Discard),
         1 => n.clone().prop_map(Step::TakeOut),
         6 => Just(Step::Reserve),
@@ -136,6 +142,7 @@ struct World {
     waiting: Vec<Waiting>,
     held: Vec<(Item, Slot<Item>)>,
     creating: Vec<Slot<Item>>,
+    cleaning: Vec<(Item, Slot<Item>)>,
     /// The flags of every item there ever was, by number.
     flags: Vec<Arc<Flags>>,
     next_ticket: usize,
@@ -172,6 +179,7 @@ impl World {
             waiting: Vec::new(),
             held: Vec::new(),
             creating: Vec::new(),
+            cleaning: Vec::new(),
             flags: Vec::new(),
             next_ticket: 0,
             rung: true,
@@ -195,7 +203,8 @@ impl World {
 
     fn wanted(&self) -> usize {
         let good = self.idle.len() - self.outdated;
-        (self.queue.len() + self.limits.min_idle.saturating_sub(good)).saturating_sub(self.creating.len())
+        let wanted = self.queue.len() + self.limits.min_idle.saturating_sub(good);
+        wanted.saturating_sub(self.creating.len() + self.cleaning.len())
     }
 
     fn may_create(&self) -> bool {
@@ -287,6 +296,37 @@ impl World {
                     assert_eq!(slot.put(item), usable);
                 }
             }
+            Step::Clean(n) => {
+                if let Some((item, slot)) = pick(&mut self.held, n) {
+                    slot.clean(item);
+                    // Items that are to be removed may come before it.
+                    let mut to_remove = Vec::new();
+                    loop {
+                        let (item, slot) = self.to_remove.try_recv().unwrap();
+                        if slot.is_to_clean() {
+                            self.cleaning.push((item, slot));
+                            break;
+                        }
+                        to_remove.push((item, slot));
+                    }
+                    for (item, slot) in to_remove {
+                        self.real.give_away(item, slot);
+                    }
+                    self.recycling += 1;
+                }
+            }
+            Step::Cleaned(n, is_clean) => {
+                if let Some((item, slot)) = pick(&mut self.cleaning, n) {
+                    if is_clean {
+                        self.recycling -= 1;
+                        self.model_put(item.id);
+                        let usable = !item.flags.is_spoilt();
+                        assert_eq!(slot.put(item), usable);
+                    } else {
+                        slot.retire_unclean(item);
+                    }
+                }
+            }
             Step::Discard(n) => {
                 if let Some((item, slot)) = pick(&mut self.held, n) {
                     self.recycling += 1;
@@ -330,7 +370,7 @@ impl World {
             Step::Hopeless(n, may_return) => {
                 if let Some(mut slot) = pick(&mut self.creating, n) {
                     // No waiter fails while an item on loan may come back. Items in creation are for the first in the queue.
-                    if !may_return || self.in_use() == 0 {
+                    if !may_return || self.in_use() + self.cleaning.len() == 0 {
                         let served = self.creating.len().min(self.queue.len());
                         self.failed.extend(self.queue.drain(served..));
                     }
@@ -473,6 +513,7 @@ impl World {
             in_use: self.in_use(),
             creating: self.creating.len(),
             recycling: self.recycling,
+            cleaning: self.cleaning.len(),
             max_total: self.limits.max_total,
             waiting: self.queue.len(),
             lifetime: status.lifetime,
@@ -487,7 +528,7 @@ impl World {
             "{ever:?}"
         );
         let ended = ever.returned + ever.discarded + ever.taken;
-        assert_eq!(ever.lent, ended + status.in_use as u64, "{ever:?}");
+        assert_eq!(ever.lent, ended + (status.in_use + status.cleaning) as u64, "{ever:?}");
         assert!(status.total() <= self.limits.max_total);
         assert!(status.idle <= self.limits.max_idle);
         assert!(
@@ -512,6 +553,7 @@ impl World {
         self.waiting.clear();
         self.held.clear();
         self.creating.clear();
+        self.cleaning.clear();
         while self.to_remove.try_recv().is_ok() {}
         assert_eq!(self.real.status().total(), self.real.status().idle);
         self.real.close();

@@ -1,0 +1,160 @@
+//! Cleaning a container between two leases.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::handle::Handle;
+use super::shared::Shared;
+use crate::agent::Client;
+use crate::engine::{Change, ChangeKind, EngineError, EngineErrorKind};
+use crate::runtime::bounded;
+use crate::spec::Cleaning;
+
+/// The most time that emptying the workspaces may take. Then a new container is there sooner.
+const WIPE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long after the death of all processes the ends of commands may become known.
+const ENDS: Duration = Duration::from_secs(2);
+
+/// The state of a container before its first lease, where it was looked at.
+#[derive(Debug, Default)]
+pub(super) struct Cleanliness {
+    /// The state, or why it is not known.
+    baseline: OnceLock<Result<Baseline, EngineError>>,
+}
+
+/// The part of the state that the agent does not keep.
+#[derive(Debug)]
+struct Baseline {
+    /// The changes of the root file system, sorted. `None`: nothing can be written to it.
+    changes: Option<Vec<Change>>,
+}
+
+impl Handle {
+    /// Looks at the container before its first command, where it is to be cleaned. A container whose state cannot be known is
+    /// usable, and is replaced after its first lease.
+    pub(super) async fn take_baseline(&self, agent: &Client) {
+        let shared = &**self.shared();
+        let Ok(cleaning) = &shared.spec.cleaning else { return };
+        let look = bounded(
+            "the look at a container",
+            shared.call_timeout,
+            look(shared, agent, cleaning),
+        );
+        let baseline = look.await;
+        if let Err(error) = &baseline {
+            tracing::debug!(container = shared.name(), %error, "the container cannot be cleaned");
+        }
+        // The first look counts.
+        let _ = shared.cleanliness.baseline.set(baseline);
+    }
+}
+
+async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<Baseline, EngineError> {
+    let changes = match cleaning.read_only_root {
+        true => None,
+        false => Some(changes(shared).await?),
+    };
+    let watched = changes
+        .iter()
+        .flatten()
+        .filter(|change| change.kind != ChangeKind::Deleted);
+    let watched: Vec<_> = watched.map(|change| change.path.clone()).collect();
+    let is_read_only = agent
+        .take_baseline(&cleaning.workspaces, &cleaning.shared, &watched)
+        .await?;
+    if changes.is_none() && !is_read_only {
+        let message = "the root file system can be written to, which was not asked for";
+        return Err(EngineError::new(EngineErrorKind::SettingIgnored, message));
+    }
+    Ok(Baseline { changes })
+}
+
+/// Lists the changes of the root file system, sorted.
+async fn changes(shared: &Shared) -> Result<Vec<Change>, EngineError> {
+    let Some(part) = shared.engine.parts().changes else {
+        let message = "the root file system can be written to, and the engine cannot list its changes";
+        return Err(EngineError::new(EngineErrorKind::Unsupported, message));
+    };
+    let mut changes = part.changes(shared.id()).await?;
+    changes.sort_unstable();
+    Ok(changes)
+}
+
+impl Shared {
+    /// Kills everything, cleans the container, and fails unless it is proven to be as before its first lease.
+    pub(crate) async fn clean(&self) -> Result<(), EngineError> {
+        bounded("the cleaning of a container", self.call_timeout, self.clean_up()).await
+    }
+
+    async fn clean_up(&self) -> Result<(), EngineError> {
+        let baseline = match (self.cleanliness.baseline.get(), &self.spec.cleaning) {
+            (Some(Ok(baseline)), _) => baseline,
+            (Some(Err(error)), _) => return Err(error.clone()),
+            (None, Err(why)) => return Err(EngineError::new(EngineErrorKind::Unsupported, *why)),
+            (None, Ok(_)) => {
+                let message = "the container's first state is not known";
+                return Err(EngineError::new(EngineErrorKind::Internal, message));
+            }
+        };
+        let Some(agent) = self.agent() else {
+            return Err(EngineError::new(EngineErrorKind::Internal, "there is no agent"));
+        };
+        agent.clean(WIPE_LIMIT).await?;
+        if let Some(before) = &baseline.changes {
+            let now = changes(self).await?;
+            if let Some(change) = difference(before, &now) {
+                let message = format!("{:?} in the root file system has changed", change.path);
+                return Err(EngineError::new(EngineErrorKind::Internal, message));
+            }
+        }
+        // Their processes are dead. The engine may say so later.
+        bounded("the end of all commands", ENDS, async {
+            self.commands().all_ended().await;
+            Ok(())
+        })
+        .await?;
+        self.commands().forget();
+        Ok(())
+    }
+
+    /// Returns whether no command was begun since the container was created or cleaned.
+    #[inline]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.commands().is_untouched()
+    }
+}
+
+/// Returns a change that is in one of two sorted lists only.
+fn difference<'a>(before: &'a [Change], now: &'a [Change]) -> Option<&'a Change> {
+    let mut pairs = before.iter().zip(now);
+    let differs = pairs
+        .find(|(before, now)| before != now)
+        .map(|(before, now)| before.min(now));
+    let (shorter, longer) = match before.len() <= now.len() {
+        true => (before, now),
+        false => (now, before),
+    };
+    differs.or_else(|| longer.get(shorter.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_only_one_of_both_lists_has_is_found() {
+        let change = |path: &str| Change::new(path, ChangeKind::Added);
+        let list = |paths: &[&str]| paths.iter().map(|path| change(path)).collect::<Vec<_>>();
+        for (before, now, expected) in [
+            (&["/a", "/b"][..], &["/a", "/b"][..], None),
+            (&["/a"], &["/a", "/b"], Some("/b")),
+            (&["/a", "/b"], &["/a"], Some("/b")),
+            (&["/b"], &["/a", "/b"], Some("/a")),
+            (&[], &["/a"], Some("/a")),
+        ] {
+            let (before, now) = (list(before), list(now));
+            assert_eq!(difference(&before, &now).map(|change| &*change.path), expected);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What is cleaned in containers of a spec between two leases: [`Cleaning`].
+
+use bollard::models::{ContainerCreateBody, HostConfig, MountType};
+
+use super::resolve::{Decided, half_of_memory, is_mounted};
+
+/// The directory for temporary files.
+const TMP: &str = "/tmp";
+
+/// The directory of POSIX shared memory, which every engine mounts.
+const SHM: &str = "/dev/shm";
+
+/// The directories of a container that are not its image's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cleaning {
+    /// File systems in memory, which are emptied.
+    pub(crate) workspaces: Vec<String>,
+    /// Mounts of the user's own, which are left alone.
+    pub(crate) shared: Vec<String>,
+    /// Whether nothing can be written to the root file system.
+    pub(crate) read_only_root: bool,
+}
+
+/// Mounts a file system in memory on the directory for temporary files, unless there is something else. Programs use that
+/// directory all the time; on the root file system each file in it would be a change.
+pub(super) fn add_tmp(body: &mut ContainerCreateBody, image_volumes: &[String]) {
+    let is_tmp = |path: &String| path.trim_end_matches('/') == TMP;
+    if is_mounted(body, TMP) || image_volumes.iter().any(is_tmp) {
+        return;
+    }
+    let host = body.host_config.get_or_insert_default();
+    let options = format!("rw,exec,nosuid,nodev,mode=1777,size={}", half_of_memory(host));
+    host.tmpfs.get_or_insert_default().insert(TMP.to_owned(), options);
+}
+
+/// Returns how containers of this body can be cleaned, or why nobody could prove that they are clean.
+pub(super) fn plan(body: &ContainerCreateBody, decided: &Decided) -> Result<Cleaning, &'static str> {
+    if !decided.clean {
+        return Err("it was not asked for");
+    }
+    if decided.agent.is_none() {
+        return Err("PID 1 is not the agent");
+    }
+    if decided.supervised.is_some() {
+        return Err("the container has a command of its own");
+    }
+    let none = HostConfig::default();
+    let host = body.host_config.as_ref().unwrap_or(&none);
+    if let Some(why) = escapes(host) {
+        return Err(why);
+    }
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let mut workspaces: Vec<_> = host.tmpfs.iter().flatten().map(|(path, _)| plain(path)).collect();
+    workspaces.extend(decided.image_volumes.iter().map(|path| plain(path)));
+    workspaces.push(SHM.to_owned());
+    let mut shared = Vec::new();
+    for mount in host.mounts.iter().flatten() {
+        let target = plain(mount.target.as_deref().unwrap_or_default());
+        match mount.typ {
+            Some(MountType::TMPFS) => workspaces.push(target),
+            _ => shared.push(target),
+        }
+    }
+    let targets = host.binds.iter().flatten().filter_map(|bind| bind.split(':').nth(1));
+    shared.extend(targets.map(plain));
+    // The user's own mount has come over the library's.
+    workspaces.retain(|path| !shared.contains(path));
+    Ok(Cleaning {
+        workspaces,
+        shared,
+        read_only_root: host.readonly_rootfs == Some(true),
+    })
+}
+
+/// Returns why a lease could change what nobody looks at.
+fn escapes(host: &HostConfig) -> Option<&'static str> {
+    let is_filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let is_own = |mode: &Option<String>, own: &[&str]| {
+        let mode = mode.as_deref().unwrap_or_default();
+        mode.is_empty() || own.contains(&mode)
+    };
+    let mut options = host.security_opt.iter().flatten();
+    if host.privileged == Some(true) {
+        Some("the container is privileged")
+    } else if is_filled(&host.cap_add) {
+        Some("capabilities are added")
+    } else if options.any(|option| option.starts_with("seccomp") && option.ends_with("unconfined")) {
+        Some("there is no seccomp profile")
+    } else if !is_own(&host.ipc_mode, &["private", "shareable", "none"]) {
+        Some("the namespace of System V objects is shared")
+    } else if !is_own(&host.pid_mode, &["private"]) {
+        Some("the namespace of processes is shared")
+    } else if is_filled(&host.volumes_from) {
+        Some("volumes of other containers are mounted")
+    } else {
+        None
+    }
+}
