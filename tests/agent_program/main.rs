@@ -28,8 +28,10 @@ macro_rules! agent {
 agent! {
     buffer: "../../agent/buffer.rs",
     cgroups: "../../agent/cgroups.rs",
+    clean: "../../agent/clean.rs",
     kill: "../../agent/kill.rs",
     own: "../../agent/own.rs",
+    picture: "../../agent/picture.rs",
     protocol: "../../agent/protocol.rs",
     sessions: "../../agent/sessions.rs",
     spawn: "../../agent/spawn.rs",

@@ -295,6 +295,12 @@ async fn a_kill_for_memory_is_not_blamed_on_another_leases_command() {
             let c = pool.acquire().await.unwrap();
             assert_eq!(c.id(), id, "{attack}: the next lease has the same container");
             let out = run(&c, "root", wait).await.unwrap();
+            if out.usage.oom_kills.is_some_and(|kills| kills > 1) {
+                // A slow kernel has killed this command too before the first victim's memory was free.
+                assert_eq!(out.status, ExitStatus::OutOfMemory, "{attack}: {out:?}");
+                c.discard();
+                continue;
+            }
             assert_eq!(
                 (out.status, &*out.stdout_lossy()),
                 (ExitStatus::Exited(0), "fine\n"),
