@@ -67,8 +67,8 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// - Containers that share no pid namespace, are not privileged, and have neither `SYS_PTRACE` nor `SYS_ADMIN`: a process that
 ///   may trace the agent could forge its messages.
 ///
-/// When a pool is built, the agent is tried in one container: the first of the pool, or one that is removed again where the
-/// pool begins with none. The result is remembered for as long as the process runs, by engine, image, runtime and user.
+/// When a pool is built, the agent is tried in the pool's first container. The result is remembered for as long as the process
+/// runs, by engine, image, runtime and user, so that later pools with a [`min_idle`](crate::PoolBuilder::min_idle) of 0 create none.
 ///
 /// # Limits
 ///
@@ -102,11 +102,11 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExecVia {
-    /// Runs commands by the agent where it can run, else by the engine.
+    /// Runs commands by the agent where it can run, else by the engine. The default.
+    #[default]
     Auto,
     /// Runs commands by the agent. Where it cannot run, building the pool fails and says why.
     Agent,
-    /// Runs commands by the engine's exec API, the default. PID 1 is the agent all the same, where it can run.
-    #[default]
+    /// Runs commands by the engine's exec API. PID 1 is the agent all the same, where it can run.
     Docker,
 }

@@ -175,7 +175,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets what happens to a container between two leases. Default: [`Reuse::AsIs`].
+    /// Sets what happens to a container between two leases. Default: [`Reuse::Clean`].
     pub fn reuse(mut self, reuse: Reuse) -> Self {
         self.reuse = reuse;
         self

@@ -26,7 +26,7 @@
 /// A container that is not proven to be as at first is replaced. [`Counters::unclean`](crate::Counters::unclean) counts these, and
 /// [`Pool::last_unclean`](crate::Pool::last_unclean) says why.
 ///
-/// With `Clean`, `/tmp` is a file system in memory of half the memory limit, unless the spec or the image has something there.
+/// Where containers can be cleaned, `/tmp` is a file system in memory of half the memory limit, unless the spec or the image has something there.
 /// Programs in it may be executed. What it holds counts as memory.
 ///
 /// # What `Clean` does not show
@@ -66,11 +66,11 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reuse {
-    /// Cleans the container and proves that it is as before its first lease. Replaces it if that fails.
+    /// Cleans the container and proves that it is as before its first lease. Replaces it if that fails. The default.
+    #[default]
     Clean,
     /// Lends the container again as it is: the next lease finds the files, background processes and shared memory of the last
     /// one. Right for trusted work only.
-    #[default]
     AsIs,
     /// Gives each lease a fresh container. A used container is removed and replaced in the background. Right for hostile code
     /// and for tenants that must not see each other.

@@ -65,7 +65,7 @@ pub(crate) struct Resolved {
 /// Resolves a spec and decisions into a plan. The spec must have no [`problems`](ContainerSpec::problems).
 pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     let (mut body, _) = merge(spec, &decided);
-    if decided.clean {
+    if decided.clean && decided.agent.is_some() {
         cleaning::add_tmp(&mut body, &decided.image_volumes);
     }
     let cleaning = cleaning::plan(&body, &decided);

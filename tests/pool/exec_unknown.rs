@@ -9,7 +9,7 @@ use dockerpool::engine::{
     ImageInfo, Killing, Observation, OutputStream, Plan, Selector, StreamEnd, TtySize,
 };
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
-use dockerpool::{EngineError, EngineErrorKind, ExitStatus, Output, Pool, Taint};
+use dockerpool::{EngineError, EngineErrorKind, ExitStatus, Output, Pool, Reuse, Taint};
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -161,6 +161,7 @@ async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>,
         breaks_off,
     };
     let builder = Pool::builder("unknown")
+        .reuse(Reuse::AsIs)
         .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine));

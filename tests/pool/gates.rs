@@ -12,7 +12,7 @@ use crate::support::eventually_now;
 use dockerpool::engine::Lifecycle;
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{
-    Adopt, ContainerSpec, EngineErrorKind, Error, Lifeline, Network, Pool, PoolBuilder, PooledContainer, labels,
+    Adopt, ContainerSpec, EngineErrorKind, Error, Lifeline, Network, Pool, PoolBuilder, PooledContainer, Reuse, labels,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
@@ -75,6 +75,7 @@ impl World {
     async fn new() -> Self {
         let engine = FakeEngine::new();
         let builder = Pool::builder("gates")
+            .reuse(Reuse::AsIs)
             .tokio_runtime(Handle::current())
             .image("any")
             .engine(Arc::new(engine.clone()));
@@ -333,7 +334,10 @@ async fn a_build_that_tries_the_agent_leaves_nothing() {
             for (call, answer) in &answers {
                 engine.answer(*call, *answer);
             }
-            let builder = Pool::builder("gates").image("any").engine(Arc::new(engine.clone()));
+            let builder = Pool::builder("gates")
+                .reuse(Reuse::AsIs)
+                .image("any")
+                .engine(Arc::new(engine.clone()));
             let builder = builder.tokio_runtime(Handle::current());
             let build = builder.min_idle(1).engine_timeout(CALL).build();
             let built = dropped_at(moment, build).await;
@@ -365,6 +369,7 @@ async fn a_reclaimed_lease_loses_no_slot_when_the_engine_fails() {
         for moment in MOMENTS {
             let engine = FakeEngine::new();
             let builder = Pool::builder("gates")
+                .reuse(Reuse::AsIs)
                 .tokio_runtime(Handle::current())
                 .image("any")
                 .engine(Arc::new(engine.clone()));
@@ -397,7 +402,7 @@ struct Builds {
 
 impl Builds {
     fn builder(engine: &FakeEngine) -> PoolBuilder {
-        let builder = Pool::builder("gates").image("any").cmd(["any"]);
+        let builder = Pool::builder("gates").reuse(Reuse::AsIs).image("any").cmd(["any"]);
         let builder = builder.engine(Arc::new(engine.clone())).engine_timeout(CALL);
         builder.tokio_runtime(Handle::current())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use capability::{Capability, lacks};
 use dockerpool::testing::WithoutAgentSocket as _;
-use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Taint};
+use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Reuse, Taint};
 
 /// Returns a small image with a shell. `./dev` sets it.
 pub fn busybox() -> String {
@@ -30,6 +30,8 @@ pub fn pool(name: &str) -> PoolBuilder {
         .image(busybox())
         .min_idle(0)
         .memory(64 << 20)
+        // Tests look at what one lease leaves for the next.
+        .reuse(Reuse::AsIs)
         .exec_via(exec_via());
     by_transport(pool)
 }
@@ -43,14 +45,14 @@ pub fn by_transport(pool: PoolBuilder) -> PoolBuilder {
     }
 }
 
-/// Returns the default way to run commands: the library's default, or the value of `DOCKERPOOL_TEST_EXEC`.
+/// Returns how commands are run in tests of them: by the exec API, or by `DOCKERPOOL_TEST_EXEC`. Tests of the agent say so.
 pub fn exec_via() -> ExecVia {
     match std::env::var("DOCKERPOOL_TEST_EXEC").as_deref() {
         // `Auto`, since some tests have containers in which the agent cannot run.
         Ok("agent") => ExecVia::Auto,
         Ok("docker") => ExecVia::Docker,
         Ok(other) => panic!("DOCKERPOOL_TEST_EXEC is `agent` or `docker`, not `{other}`"),
-        Err(_) => ExecVia::default(),
+        Err(_) => ExecVia::Docker,
     }
 }
 
