@@ -87,7 +87,7 @@ const OWN: &str = "/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)";
 
 #[tokio::test]
 async fn the_status_tells_the_kind_of_groups_and_usage_the_containers_peak() {
-    let pool = plain("cgroup-plain").build().await.unwrap();
+    let pool = plain("cgroup-plain").max_idle(0).build().await.unwrap();
     assert_eq!(pool.status().cgroups, Cgroups::Unknown, "there is no container yet");
     let c = pool.acquire().await.unwrap();
     // The mounts are an independent source: the library looks at files.

@@ -274,6 +274,7 @@ async fn the_next_owner_of_the_name_removes_the_volume_of_a_killed_owner() {
     // A pool without a volume removes volumes of dead owners too.
     let pool = crate::support::pool(&name.0)
         .exec_via(ExecVia::Docker)
+        .max_idle(0)
         .build()
         .await
         .unwrap();
@@ -290,6 +291,7 @@ async fn the_next_owner_of_the_name_removes_the_volume_of_a_killed_owner() {
 
     let pool = crate::support::pool(&name.0)
         .exec_via(ExecVia::Docker)
+        .max_idle(0)
         .build()
         .await
         .unwrap();

@@ -250,7 +250,7 @@ async fn pools_that_create_the_same_network_concurrently_make_one() {
 async fn a_network_removed_by_another_client_is_created_again() {
     let (engine, name) = (engine().await, Name::new());
     let network = Network::create(&name.0).remove_on_shutdown();
-    let pool = pool("again").network(network).build().await.unwrap();
+    let pool = pool("again").network(network).max_idle(0).build().await.unwrap();
     engine.bollard().remove_network(&name.0).await.unwrap();
     drop(pool.acquire().await.unwrap());
     assert!(find(&engine, &name.0).await.is_some());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::{MARK, containers_of_instance, engine, eventually_now, exec_via, pool, processes, unique_mark};
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
-use dockerpool::{Command, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer};
+use dockerpool::{Command, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Reuse};
 use tokio::runtime::Handle;
 
 /// Lists how the engine answers the start of a command.
@@ -91,6 +91,7 @@ async fn a_command_dropped_at_any_poll_under_any_answer_leaves_its_container_cle
                     let process = process.clone();
                     engine.on_exec(move |_| process.clone());
                     let builder = Pool::builder("cancel")
+                        .reuse(Reuse::AsIs)
                         .tokio_runtime(Handle::current())
                         .image("any")
                         .engine(Arc::new(engine.clone()));
@@ -127,6 +128,7 @@ async fn a_command_dropped_at_any_poll_under_any_answer_leaves_its_container_cle
 async fn a_command_dropped_after_its_end_leaves_its_container_clean() {
     let engine = FakeEngine::new();
     let builder = Pool::builder("late")
+        .reuse(Reuse::AsIs)
         .tokio_runtime(Handle::current())
         .image("any")
         .engine(Arc::new(engine.clone()));
@@ -152,6 +154,7 @@ async fn a_dropped_wait_loses_nothing_and_a_dropped_kill_goes_on() {
             _ => FakeProcess::forever(),
         });
         let builder = Pool::builder("wait")
+            .reuse(Reuse::AsIs)
             .tokio_runtime(Handle::current())
             .image("any")
             .engine(Arc::new(engine.clone()));

@@ -214,7 +214,7 @@ async fn a_paused_container_outlives_its_owner_until_unpaused_or_the_next_pool()
         left().await == paused(&ids[1..])
     })
     .await;
-    let next = pool(&name).build().await.unwrap();
+    let next = pool(&name).max_idle(0).build().await.unwrap();
     eventually("the next pool removes what is left", async || left().await.is_empty()).await;
     next.shutdown().await.unwrap();
 }
@@ -401,12 +401,12 @@ async fn a_lifeline_without_the_agent_is_weak_and_says_so() {
     pool.shutdown().await.unwrap();
 }
 
-/// The first container shows whether the agent runs. The pool keeps it, or removes it where `min_idle` is 0.
+/// The first container shows whether the agent runs. The pool keeps it, unless it keeps none.
 #[tokio::test]
 async fn the_result_of_the_first_container_is_remembered() {
-    let number = async |user: &str, min_idle| {
-        let pool = pool("first").user(user).min_idle(min_idle).build().await.unwrap();
-        assert_eq!(containers_of(&*engine().await, &pool).await, min_idle);
+    let number = async |user: &str, max_idle, there| {
+        let pool = pool("first").user(user).max_idle(max_idle).build().await.unwrap();
+        assert_eq!(containers_of(&*engine().await, &pool).await, there);
         let c = pool.acquire().await.unwrap();
         assert_eq!(pool.status().lifetime.created, 1);
         let number = c.name().rsplit('-').next().unwrap().to_owned();
@@ -415,10 +415,10 @@ async fn the_result_of_the_first_container_is_remembered() {
         number
     };
     // No other test uses this user.
-    assert_eq!(number("4201", 0).await, "2");
-    assert_eq!(number("4201", 0).await, "1");
-    assert_eq!(number("4202", 1).await, "1");
-    assert_eq!(number("4202", 0).await, "1");
+    assert_eq!(number("4201", 0, 0).await, "2");
+    assert_eq!(number("4201", 1, 0).await, "1");
+    assert_eq!(number("4202", 1, 1).await, "1");
+    assert_eq!(number("4202", 1, 0).await, "1");
 }
 
 /// An image of busybox whose commands do not run as root. Drop removes it.
