@@ -26,8 +26,8 @@ pub(super) struct Cleanliness {
 /// The part of the state that the agent does not keep.
 #[derive(Debug)]
 struct Baseline {
-    /// The changes of the root file system, sorted. `None`: nothing can be written to it.
-    changes: Option<Vec<Change>>,
+    /// Whether nothing can be written to the root file system. Otherwise its changes are those of all such containers.
+    root_is_read_only: bool,
 }
 
 impl Handle {
@@ -51,14 +51,16 @@ impl Handle {
 }
 
 async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<Baseline, EngineError> {
-    let changes = match cleaning.read_only_root {
-        true => None,
-        false => Some(changes(shared).await?),
+    let changes = match (cleaning.read_only_root, shared.spec.first_changes.get()) {
+        (true, _) => None,
+        (false, Some(known)) => Some(known.as_slice()),
+        (false, None) => {
+            let changes = changes(shared).await?;
+            Some(shared.spec.first_changes.get_or_init(|| changes).as_slice())
+        }
     };
-    let watched = changes
-        .iter()
-        .flatten()
-        .filter(|change| change.kind != ChangeKind::Deleted);
+    let watched = changes.into_iter().flatten();
+    let watched = watched.filter(|change| change.kind != ChangeKind::Deleted);
     let watched: Vec<_> = watched.map(|change| change.path.clone()).collect();
     let is_read_only = agent
         .take_baseline(&cleaning.workspaces, &cleaning.shared, &watched)
@@ -67,7 +69,9 @@ async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<Ba
         let message = "the root file system can be written to, which was not asked for";
         return Err(EngineError::new(EngineErrorKind::SettingIgnored, message));
     }
-    Ok(Baseline { changes })
+    Ok(Baseline {
+        root_is_read_only: changes.is_none(),
+    })
 }
 
 /// Lists the changes of the root file system, sorted.
@@ -101,7 +105,8 @@ impl Shared {
             return Err(EngineError::new(EngineErrorKind::Internal, "there is no agent"));
         };
         agent.clean(WIPE_LIMIT).await?;
-        if let Some(before) = &baseline.changes {
+        if !baseline.root_is_read_only {
+            let before = self.spec.first_changes.get().map_or(&[][..], Vec::as_slice);
             let now = changes(self).await?;
             if let Some(change) = difference(before, &now) {
                 let message = format!("{:?} in the root file system has changed", change.path);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use sha2::{Digest, Sha256};
@@ -14,7 +15,7 @@ use super::merge::merge;
 use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
 use crate::engine::docker::create_body;
-use crate::engine::{Mount, MountSource, Network, Plan};
+use crate::engine::{Change, Mount, MountSource, Network, Plan};
 use crate::values::labels;
 use crate::values::status::{ASKED_FOR, ActiveExec, Lifeline};
 
@@ -60,6 +61,8 @@ pub(crate) struct Resolved {
     pub(crate) command_limits: Vec<Limit>,
     /// How containers are cleaned, or why they cannot be.
     pub(crate) cleaning: Result<Cleaning, &'static str>,
+    /// The changes of the root file system that each such container has from the start, once a first one was looked at.
+    pub(crate) first_changes: Arc<OnceLock<Vec<Change>>>,
 }
 
 /// Resolves a spec and decisions into a plan. The spec must have no [`problems`](ContainerSpec::problems).
@@ -95,6 +98,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         without_agent_socket: spec.without_agent_socket,
         command_limits,
         cleaning,
+        first_changes: Arc::default(),
     }
 }
 

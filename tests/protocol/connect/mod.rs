@@ -214,6 +214,13 @@ async fn out_of_memory_is_detected_without_events() {
     ] {
         let c = pool.acquire().await.unwrap();
         let out = c.command("sh").args(["-c", script]).output().await.unwrap();
+        if memory_ran_out == ExitStatus::OutOfMemory && out.status == ExitStatus::ContainerGone {
+            // `crun exec` gives commands the score of the engine's process, so that the kernel kills PID 1 first. Only an event
+            // could say why.
+            assert!(crate::support::is_crun().await, "{script}");
+            assert_eq!(c.taint(), Some(Taint::Died), "{script}");
+            continue;
+        }
         assert_eq!(out.status, memory_ran_out, "{script}");
         let taint = (memory_ran_out == ExitStatus::OutOfMemory).then_some(Taint::OutOfMemory);
         assert_eq!(c.taint(), taint, "{script}");
