@@ -88,13 +88,14 @@
 //!
 //! A container is lent again only if every command in it has provably ended by itself. Otherwise the container has a
 //! [`Taint`], and is removed and replaced in the background. [`discard`](PooledContainer::discard) does the same to a container
-//! that has none. [`Reuse`] decides how much of one lease the next can see.
+//! that has none. By default the agent cleans a container
+//! between two leases and proves that nothing is left, or the container is replaced: see [`Reuse`].
 //!
 //! # How commands are run
 //!
-//! The engine's exec API works with every engine and cannot end a single command. The library's agent, a small program, is
-//! fifty times faster and can. The calls are the same for both: see [`ExecVia`]. Either way the agent is PID 1 of the
-//! containers, wherever it can run.
+//! By default the library's agent runs them, a small program that is PID 1 of the containers wherever it can run. Elsewhere the
+//! engine's exec API does, which is fifty times slower and cannot end a single command. The calls are the same for both: see
+//! [`ExecVia`]. [`Status::exec`] tells which of the two runs the commands, and why.
 //!
 //! # When the process dies
 //!
