@@ -56,7 +56,7 @@ engine_recipe() {
     docker-28-crun) VM=docker-crun LACKS=(iptables toolchain aarch64) ;;
     podman-5-crun) VM=podman TITLE=Podman LACKS=(iptables toolchain aarch64) ;;
     podman-6) VM=podman6 TITLE=Podman LACKS=(iptables toolchain aarch64) ;;
-    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain aarch64 root) ;;
+    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(iptables toolchain aarch64 root loopback) ;;
     podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(iptables toolchain aarch64 root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
