@@ -31,6 +31,12 @@ const TEXTS: [&CStr; 6] = [
     c"/proc/self/cgroup",
 ];
 
+/// The view of the network. Where containers share it, the library names it among what is shared.
+const NETWORK: &[u8] = b"/proc/net";
+
+/// The kernel's counts of what has happened in the network of the container.
+const COUNTS: &CStr = c"/proc/net/snmp";
+
 const MOUNTS: &CStr = c"/proc/self/mountinfo";
 
 /// The reason, the kernel's error, and a path.
@@ -170,6 +176,9 @@ impl Picture {
                 read => read,
             })?;
         }
+        if !told.is_shared(NETWORK) {
+            picture.record(b"connections by TCP", &mut opened_connections)?;
+        }
         picture.record(b"limits", &mut |room| fill(room, &sys::all_limits()))?;
         let mut has_queues = false;
         for line in mounts.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -300,6 +309,25 @@ impl Picture {
             }
         }
     }
+}
+
+/// Writes how many connections by TCP were begun and accepted. The kernel remembers their ends for a minute and the addresses for
+/// longer, nobody here can make it forget them, and everybody can ask for them.
+#[inline(never)]
+fn opened_connections(room: &mut [u8]) -> sys::Result<usize> {
+    let mut text = [0; 4096];
+    let len = match read_text(COUNTS, &mut text) {
+        // A kernel may lack it.
+        Err(Errno::NOENT) => return Ok(0),
+        read => read?,
+    };
+    // The names are in one line, and the numbers in the next.
+    let lines = text[..len].split(|byte| *byte == b'\n');
+    let mut numbers = lines.filter(|line| line.starts_with(b"Tcp:")).nth(1).ok_or(Errno::INVAL)?.split(|byte| *byte == b' ');
+    let (begun, accepted) = (numbers.nth(5).ok_or(Errno::INVAL)?, numbers.next().ok_or(Errno::INVAL)?);
+    let len = fill(room, begun)?;
+    let rest = room.get_mut(len..).ok_or(Errno::NOMEM)?;
+    Ok(len + fill(rest, b" ")? + fill(rest.get_mut(1..).ok_or(Errno::NOMEM)?, accepted)?)
 }
 
 /// Reads a whole text of the kernel's, and returns its length.

@@ -1,5 +1,8 @@
 //! `Reuse::Clean`: nothing of one lease reaches the next.
 
+mod corpus;
+mod plants;
+mod scan;
 #[path = "../support/mod.rs"]
 mod support;
 
