@@ -244,8 +244,11 @@ impl Picture {
             self.list(path)?;
             return Ok(None);
         }
+        if mount.kind == Kind::Terminals {
+            self.terminals(path)?;
+        }
         let is_left_alone = mount.read_only
-            || mount.kind == Kind::Kernel
+            || matches!(mount.kind, Kind::Kernel | Kind::Terminals)
             || is_own
             || !stat.is_dir()
             || path == c"/"
@@ -256,7 +259,7 @@ impl Picture {
         let is_workspace = match mount.kind {
             Kind::Queues => true,
             Kind::Memory => told.is_workspace(path.to_bytes()),
-            Kind::Kernel | Kind::Other => false,
+            Kind::Kernel | Kind::Terminals | Kind::Other => false,
         };
         if !is_workspace {
             return Err(Problem::new(Why::Writable, Errno(0), path.to_bytes()));
@@ -284,6 +287,29 @@ impl Picture {
             };
             Ok(len)
         })
+    }
+
+    /// Adds the device that makes terminals. Its times change with their use, also by the agent, and are set back.
+    #[inline(never)]
+    fn terminals(&mut self, dir: &CStr) -> Result<()> {
+        const NAME: &[u8] = b"/ptmx";
+        let dir = dir.to_bytes();
+        let mut path = [0; MAX_PATH];
+        let room = path.get_mut(..dir.len() + NAME.len());
+        let room = room.ok_or_else(|| Problem::new(Why::TooMuch, Errno::NOMEM, dir))?;
+        room[..dir.len()].copy_from_slice(dir);
+        room[dir.len()..].copy_from_slice(NAME);
+        let Some(path) = Path::new(room) else {
+            return Err(Problem::new(Why::TooMuch, Errno::NOMEM, dir));
+        };
+        match sys::forget_times(path.as_c_str()) {
+            Ok(()) => self.state(path.as_c_str(), false),
+            // Not every file system of terminals has it.
+            Err(Errno::NOENT) => Ok(()),
+            // The agent is not root, and nobody else is.
+            Err(Errno::PERM | Errno::ACCES) => self.state(path.as_c_str(), true),
+            Err(errno) => Err(Problem::new(Why::Failed, errno, path.as_c_str().to_bytes())),
+        }
     }
 
     /// Adds everything in a small directory. Other file systems that are mounted in it come by themselves.
@@ -383,6 +409,8 @@ enum Kind {
     Queues,
     /// Views of the kernel's own, in which no file can be made.
     Kernel,
+    /// Terminals, which end with the processes that have opened them, and the device that makes them.
+    Terminals,
     Other,
 }
 
@@ -408,7 +436,8 @@ impl Mount {
                 // A part of a file system that others may have mounted too does not belong to the container.
                 b"tmpfs" | b"ramfs" if root == b"/" => Kind::Memory,
                 b"mqueue" => Kind::Queues,
-                b"proc" | b"sysfs" | b"cgroup" | b"cgroup2" | b"devpts" => Kind::Kernel,
+                b"proc" | b"sysfs" | b"cgroup" | b"cgroup2" => Kind::Kernel,
+                b"devpts" => Kind::Terminals,
                 _ => Kind::Other,
             },
             read_only: options.split(|byte| *byte == b',').any(|option| option == b"ro"),

@@ -292,6 +292,14 @@ pub fn list_xattrs(path: &CStr, buf: &mut [u8]) -> Result<usize> {
     unsafe { memory_call!(LLISTXATTR, path.as_ptr(), buf.as_mut_ptr(), buf.len()) }
 }
 
+/// Sets the times of a file to the beginning of time.
+pub fn forget_times(path: &CStr) -> Result<()> {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    let times = [0u64; 4];
+    // SAFETY: the path ends with NUL, and the kernel reads four numbers of 8 bytes. It writes none.
+    unsafe { memory_call!(UTIMENSAT, AT_FDCWD, path.as_ptr(), times.as_ptr(), AT_SYMLINK_NOFOLLOW) }.map(drop)
+}
+
 /// Gives an open file or directory to a user and a group.
 pub fn give(fd: Fd, uid: u32, gid: u32) -> Result<()> {
     call!(FCHOWN, fd, uid, gid).map(drop)

@@ -1,6 +1,7 @@
 //! `Reuse::Clean`: nothing of one lease reaches the next.
 
 mod corpus;
+mod ordinary;
 mod plants;
 mod scan;
 #[path = "../support/mod.rs"]

@@ -1,21 +1,21 @@
 //! PID 1, names, mounts, keys, control groups, and what the kernel lets itself be told.
 
-use super::{Cleaned, Either, Plant, plant};
+use super::{Cleaned, Either, Plant, plant, unseen};
 
 pub const PLANTS: &[Plant] = &[
     plant("the limits of PID 1", Either, "resource.prlimit(1, resource.RLIMIT_SIGPENDING, (42, resource.prlimit(1, resource.RLIMIT_SIGPENDING)[1]))"),
     plant("the soft limit of PID 1's files", Either, "resource.prlimit(1, resource.RLIMIT_NOFILE, (99, resource.prlimit(1, resource.RLIMIT_NOFILE)[1]))"),
-    plant("the priority of PID 1", Either, "os.setpriority(os.PRIO_PROCESS, 1, 19)"),
-    plant("the class of PID 1", Either, "os.sched_setscheduler(1, os.SCHED_BATCH, os.sched_param(0))"),
-    plant("the idle class for PID 1", Either, "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))"),
-    plant("the processors of PID 1", Either, "os.sched_setaffinity(1, {0})"),
-    plant("the input and output of PID 1", Either, "system_call(251, 30, 1, 1, 3 << 13)"),
-    plant("the score of PID 1", Either, "write('/proc/1/oom_score_adj', '777')"),
-    plant("the dumps of PID 1", Either, "write('/proc/1/coredump_filter', '0x7f')"),
+    unseen("the priority of PID 1", Either, "os.setpriority(os.PRIO_PROCESS, 1, 19)"),
+    unseen("the class of PID 1", Either, "os.sched_setscheduler(1, os.SCHED_BATCH, os.sched_param(0))"),
+    unseen("the idle class for PID 1", Either, "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))"),
+    unseen("the processors of PID 1", Either, "os.sched_setaffinity(1, {0})"),
+    unseen("the input and output of PID 1", Either, "system_call(251, 30, 1, 1, 3 << 13)"),
+    unseen("the score of PID 1", Either, "write('/proc/1/oom_score_adj', '777')"),
+    unseen("the dumps of PID 1", Either, "write('/proc/1/coredump_filter', '0x7f')"),
     plant("the timers of PID 1", Either, "write('/proc/1/timerslack_ns', '4242')"),
     plant("the group of PID 1", Either, "write('/proc/1/autogroup', '5')"),
     plant("the name of PID 1", Either, "write('/proc/1/comm', MARK[:15])"),
-    plant(
+    unseen(
         "signals to PID 1",
         Either,
         "
@@ -60,7 +60,8 @@ os.setxattr('/dev/null', 'system.posix_acl_access', acl)
     plant("extended attributes of /dev", Either, "os.setxattr('/dev', 'user.mark', MARK.encode())"),
     plant("the rights of terminals' maker", Either, "os.chmod('/dev/pts/ptmx', 0o600)"),
     plant("the owner of terminals' maker", Either, "os.chown('/dev/pts/ptmx', 4242, 4243)"),
-    plant("times of devices", Either, "any_of(['/dev/null', '/dev/pts/ptmx'], lambda path: os.utime(path, (42, 42)))"),
+    plant("the times of a device", Either, "os.utime('/dev/null', (42, 42))"),
+    plant("the times of terminals' maker", Cleaned, "os.utime('/dev/pts/ptmx', (42, 42))"),
     plant("the rights of terminals' directory", Either, "os.chmod('/dev/pts', 0o700)"),
     plant("the owner of the queues' directory", Cleaned, "os.chown('/dev/mqueue', 4242, 4242)"),
 ];

@@ -1,6 +1,6 @@
 //! Processes of every kind and state, and what only lives as long as they do.
 
-use super::{Cleaned, Either, Plant, plant};
+use super::{Cleaned, Either, Plant, plant, unseen};
 
 pub const PLANTS: &[Plant] = &[
     plant("a daemon", Cleaned, "leave()"),
@@ -62,7 +62,7 @@ def start():
 leave(start)
 ",
     ),
-    plant(
+    unseen(
         "a fork bomb",
         Cleaned,
         "
@@ -75,7 +75,7 @@ def bomb():
 leave(then=bomb)
 ",
     ),
-    plant(
+    unseen(
         "a chain in which each process starts the next and ends",
         Cleaned,
         "
@@ -137,7 +137,7 @@ leave(listen)
     ),
     plant(
         "a connection that is open at both ends",
-        Cleaned,
+        Either,
         "
 def connect():
     server = socket.socket()
@@ -180,7 +180,7 @@ client.recv(1)
 client.close()
 ",
     ),
-    plant(
+    unseen(
         "descriptors on their way through a socket that is in them",
         Cleaned,
         "
