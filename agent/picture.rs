@@ -13,7 +13,6 @@ const MAX_PATH: usize = 1024;
 /// The most bytes of a picture.
 const ROOM: usize = 256 * 1024;
 
-
 /// Small directories of the engine's own in memory, in which root can make files: devices, and the mounts of control groups of
 /// version 1.
 const LISTED: [&CStr; 2] = [c"/dev", c"/sys/fs/cgroup"];
@@ -240,6 +239,15 @@ impl Picture {
         let stat = sys::stat(None, path).map_err(|errno| Problem::new(Why::Failed, errno, path.to_bytes()))?;
         let is_own = path.to_bytes().starts_with(OWN);
         self.state(path, !(mount.read_only || is_own || stat.is_dir()))?;
+        if stat.is_dir() && !(mount.read_only || is_own || path == c"/" || told.is_shared(path.to_bytes())) {
+            // Its owner can set its times to anything. Where the agent may not, no command may.
+            let _ = sys::forget_times(path);
+            if mount.kind == Kind::Memory {
+                self.record(path.to_bytes(), &mut |room| {
+                    fill(room, &sys::flags(path)?.to_ne_bytes())
+                })?;
+            }
+        }
         if mount.kind == Kind::Memory && LISTED.contains(&path) {
             self.list(path)?;
             return Ok(None);
@@ -306,7 +314,7 @@ impl Picture {
             Ok(()) => self.state(path.as_c_str(), false),
             // Not every file system of terminals has it.
             Err(Errno::NOENT) => Ok(()),
-            // The agent is not root, and nobody else is.
+            // Nobody is root, and nobody may use it.
             Err(Errno::PERM | Errno::ACCES) => self.state(path.as_c_str(), true),
             Err(errno) => Err(Problem::new(Why::Failed, errno, path.as_c_str().to_bytes())),
         }
@@ -349,7 +357,11 @@ fn opened_connections(room: &mut [u8]) -> sys::Result<usize> {
     };
     // The names are in one line, and the numbers in the next.
     let lines = text[..len].split(|byte| *byte == b'\n');
-    let mut numbers = lines.filter(|line| line.starts_with(b"Tcp:")).nth(1).ok_or(Errno::INVAL)?.split(|byte| *byte == b' ');
+    let mut numbers = lines
+        .filter(|line| line.starts_with(b"Tcp:"))
+        .nth(1)
+        .ok_or(Errno::INVAL)?
+        .split(|byte| *byte == b' ');
     let (begun, accepted) = (numbers.nth(5).ok_or(Errno::INVAL)?, numbers.next().ok_or(Errno::INVAL)?);
     let len = fill(room, begun)?;
     let rest = room.get_mut(len..).ok_or(Errno::NOMEM)?;
@@ -363,7 +375,10 @@ pub fn read_text(path: &CStr, room: &mut [u8]) -> sys::Result<usize> {
     let mut len = 0;
     loop {
         // With no room left it is not known whether that was all.
-        let free = room.get_mut(len..).filter(|free| !free.is_empty()).ok_or(Errno::NOMEM)?;
+        let free = room
+            .get_mut(len..)
+            .filter(|free| !free.is_empty())
+            .ok_or(Errno::NOMEM)?;
         match sys::read(file.fd(), free)? {
             0 => return Ok(len),
             read => len += read,

@@ -32,10 +32,12 @@
 ///
 /// # What `Clean` does not show
 ///
-/// - On a root file system that can be written to: some engines compare files by their size and time only, which root can restore.
-///   Untrusted code belongs on a root file system that is [read-only](crate::ContainerSpec::read_only_root).
+/// - On a root file system that can be written to: some engines compare files by their size and time only, which root can restore,
+///   and no engine shows extended attributes or the time of `/`. Untrusted code belongs on a root file system that is
+///   [read-only](crate::ContainerSpec::read_only_root).
 /// - What your own mounts hold: these are yours, and stay as they are.
-/// - That there was a lease: numbers of processes and inodes grow, and times of directories change.
+/// - That there was a lease: numbers of processes and inodes grow.
+/// - What root tells the kernel of the whole machine, such as the rights of files in `/proc`. A new container finds that too.
 ///
 /// # Where `Clean` is `Never`
 ///

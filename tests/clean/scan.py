@@ -64,7 +64,9 @@ def entry(path):
     facts = [repr(path), oct(its.st_mode), its.st_uid, its.st_gid]
     is_dir = stat.S_ISDIR(its.st_mode)
     if not is_dir:
-        facts += [its.st_size, its.st_nlink, its.st_rdev, its.st_mtime_ns]
+        facts += [its.st_size, its.st_nlink, its.st_rdev]
+        if os.getuid() == 0 or path != b'/dev/pts/ptmx':
+            facts.append(its.st_mtime_ns)
     if stat.S_ISLNK(its.st_mode):
         target = os.readlink(path)
         find(repr(path), target)
@@ -105,6 +107,9 @@ def mounts():
         if words[words.index(b'-') + 1] in (b'tmpfs', b'mqueue'):
             free = os.statvfs(path)
             say('free:', path, free.f_blocks, free.f_bfree, free.f_files, free.f_ffree, flags(path))
+        # Another user than root sees the time of the cleaning.
+        if os.getuid() == 0 and path != b'/' and b'rw' in words[5].split(b','):
+            say('time:', path, os.lstat(path).st_mtime_ns)
 
 
 def texts():

@@ -11,11 +11,11 @@ const PROGRAM: &str = include_str!("scan.py");
 pub struct Scan(String);
 
 impl Scan {
-    /// Looks at the container as root. Fails if the container does not let the look come to its end.
-    pub async fn try_take(c: &PooledContainer, mark: &str) -> Result<Self, String> {
+    /// Looks at the container as a user. Fails if the container does not let the look come to its end.
+    pub async fn try_take(c: &PooledContainer, user: &str, mark: &str) -> Result<Self, String> {
         let mut command = c.command("python3");
         // Without `-B`, Python would store compiled files.
-        command.args(["-ISB", "-c", PROGRAM, mark]).user("root");
+        command.args(["-ISB", "-c", PROGRAM, mark]).user(user);
         command.timeout(Duration::from_secs(60)).output_limit(None);
         let output = command.output().await.map_err(|error| error.to_string())?;
         let text = output.stdout_lossy().into_owned();
@@ -26,8 +26,8 @@ impl Scan {
     }
 
     /// Looks at a container that must be whole.
-    pub async fn take(c: &PooledContainer, mark: &str) -> Self {
-        let scan = Self::try_take(c, mark).await;
+    pub async fn take(c: &PooledContainer, user: &str, mark: &str) -> Self {
+        let scan = Self::try_take(c, user, mark).await;
         scan.unwrap_or_else(|why| panic!("the container cannot be looked at after {mark}: {why}"))
     }
 

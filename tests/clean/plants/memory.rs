@@ -176,15 +176,26 @@ os.setxattr('/dev/shm', 'system.posix_acl_default', acl)
 ",
     ),
     plant(
-        "the flags of a workspace",
+        "a flag of a workspace: not to be in backups",
         Either,
         "
 def change(dir):
     fd = os.open(dir, os.O_RDONLY)
-    fcntl.ioctl(fd, 0x40086602, struct.pack('L', 0xc0))  # FS_IOC_SETFLAGS: no dump, no times of access
+    fcntl.ioctl(fd, 0x40086602, struct.pack('L', 0x40))  # FS_IOC_SETFLAGS
 any_of(WORKSPACES, change)
 ",
     ),
+    plant(
+        "a flag of a workspace: no times of access",
+        Either,
+        "
+def change(dir):
+    fd = os.open(dir, os.O_RDONLY)
+    fcntl.ioctl(fd, 0x40086602, struct.pack('L', 0x80))
+any_of(WORKSPACES, change)
+",
+    ),
+    plant("the times of workspaces", Cleaned, "any_of([*WORKSPACES, '/dev/mqueue'], lambda dir: os.utime(dir, (4242, 4243)))"),
     plant("the rights of workspaces", Cleaned, "any_of([*WORKSPACES, '/dev/mqueue'], lambda dir: os.chmod(dir, 0))"),
     plant("special bits of workspaces", Cleaned, "any_of([*WORKSPACES, '/dev/mqueue'], lambda dir: os.chmod(dir, 0o7777))"),
     plant("the owners of workspaces", Cleaned, "any_of([*WORKSPACES, '/dev/mqueue'], lambda dir: os.chown(dir, 4242, 4243))"),

@@ -5,7 +5,11 @@ use super::{Cleaned, Either, Plant, plant, unseen};
 pub const PLANTS: &[Plant] = &[
     plant("a daemon", Cleaned, "leave()"),
     plant("a child in the command's session", Cleaned, "leave(session=False)"),
-    plant("a daemon by two forks", Cleaned, "leave(lambda: leave(), then=lambda: os._exit(0))"),
+    plant(
+        "a daemon by two forks",
+        Cleaned,
+        "leave(lambda: leave(), then=lambda: os._exit(0))",
+    ),
     plant("a stopped process", Cleaned, "os.kill(leave(), signal.SIGSTOP)"),
     plant(
         "a process that ignores signals",
@@ -224,12 +228,24 @@ def enter():
 leave(enter)
 ",
     ),
-    plant("much memory in a process", Cleaned, "memory = leave(lambda: (MARK * (16 << 20 >> 4)).encode())"),
+    plant(
+        "much memory in a process",
+        Cleaned,
+        "memory = leave(lambda: (MARK * (16 << 20 >> 4)).encode())",
+    ),
     plant(
         "a process with the name of the agent",
         Cleaned,
         "leave(lambda: call('prctl', 15, '.dockerpool-age', 0, 0, 0))",
     ),
-    plant("a process that holds PID 1's files", Cleaned, "leave(lambda: [os.open('/proc/1/' + name, os.O_RDONLY) for name in ('status', 'limits', 'stat')])"),
-    plant("a process in a low class of priority", Cleaned, "leave(lambda: (os.nice(19), os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))))"),
+    plant(
+        "a process that holds PID 1's files",
+        Cleaned,
+        "leave(lambda: [os.open('/proc/1/' + name, os.O_RDONLY) for name in ('status', 'limits', 'stat')])",
+    ),
+    plant(
+        "a process in a low class of priority",
+        Cleaned,
+        "leave(lambda: (os.nice(19), os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))))",
+    ),
 ];
