@@ -172,15 +172,35 @@ async fn give_back(pool: &Pool, c: PooledContainer) {
 }
 
 #[tokio::test]
+async fn root_leaves_nothing_in_memory() {
+    let pool = builder("clean-memory-root").exec_via(ExecVia::Auto);
+    sow(pool, Way::Writable, ROOT, plants::in_memory()).await;
+}
+
+#[tokio::test]
 async fn root_leaves_nothing_on_a_writable_root() {
     let pool = builder("clean-writable-root").exec_via(ExecVia::Auto);
-    sow(pool, Way::Writable, ROOT, plants::all()).await;
+    sow(pool, Way::Writable, ROOT, plants::elsewhere()).await;
+}
+
+#[tokio::test]
+async fn a_user_leaves_nothing_in_memory() {
+    let pool = builder("clean-memory-user").exec_via(ExecVia::Auto);
+    sow(pool, Way::Writable, NOBODY, plants::in_memory()).await;
 }
 
 #[tokio::test]
 async fn a_user_leaves_nothing_on_a_writable_root() {
     let pool = builder("clean-writable-user").exec_via(ExecVia::Auto);
-    sow(pool, Way::Writable, NOBODY, plants::all()).await;
+    sow(pool, Way::Writable, NOBODY, plants::elsewhere()).await;
+}
+
+#[tokio::test]
+async fn root_leaves_nothing_in_memory_beside_a_read_only_root() {
+    let pool = builder("clean-memory-read-only")
+        .exec_via(ExecVia::Auto)
+        .read_only_root(true);
+    sow(pool, Way::ReadOnly, ROOT, plants::in_memory()).await;
 }
 
 #[tokio::test]
@@ -188,7 +208,7 @@ async fn root_leaves_nothing_beside_a_read_only_root() {
     let pool = builder("clean-read-only-root")
         .exec_via(ExecVia::Auto)
         .read_only_root(true);
-    sow(pool, Way::ReadOnly, ROOT, plants::all()).await;
+    sow(pool, Way::ReadOnly, ROOT, plants::elsewhere()).await;
 }
 
 #[tokio::test]

@@ -49,19 +49,18 @@ const fn unseen(name: &'static str, promise: Promise, code: &'static str) -> Pla
     plant
 }
 
-/// Returns all plants.
-pub fn all() -> impl Iterator<Item = Plant> {
-    let lists: [&'static [Plant]; 5] = [
-        memory::PLANTS,
-        objects::PLANTS,
-        processes::PLANTS,
-        identity::PLANTS,
-        root::PLANTS,
-    ];
+/// Returns the plants in file systems in memory and among the objects of System V.
+pub fn in_memory() -> impl Iterator<Item = Plant> {
+    [memory::PLANTS, objects::PLANTS].into_iter().flatten().copied()
+}
+
+/// Returns the other plants: processes, what belongs to the whole container, and the root file system.
+pub fn elsewhere() -> impl Iterator<Item = Plant> {
+    let lists = [processes::PLANTS, identity::PLANTS, root::PLANTS];
     lists.into_iter().flatten().copied()
 }
 
-/// Returns one plant in so many.
+/// Returns one of so many plants.
 pub fn some(step: usize) -> impl Iterator<Item = Plant> {
-    all().step_by(step)
+    in_memory().chain(elsewhere()).step_by(step)
 }
