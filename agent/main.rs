@@ -141,7 +141,7 @@ impl Agent {
             own,
             input: needed(In::new()),
             out: needed(Out::new()),
-            signals: needed(sys::signal_fd(&[SIGCHLD, SIGTERM])).keep(),
+            signals: needed(sys::signal_fd(&[SIGCHLD, SIGPIPE, SIGTERM])).keep(),
             proc: needed(Proc::open()),
             table: needed(Table::new(Cgroups::find())),
             is_greeted: false,

@@ -26,6 +26,7 @@ macro_rules! agent {
 }
 
 agent! {
+    clean: "../../agent/clean.rs",
     buffer: "../../agent/buffer.rs",
     cgroups: "../../agent/cgroups.rs",
     clean: "../../agent/clean.rs",
@@ -35,6 +36,7 @@ agent! {
     protocol: "../../agent/protocol.rs",
     sessions: "../../agent/sessions.rs",
     spawn: "../../agent/spawn.rs",
+    picture: "../../agent/picture.rs",
     table: "../../agent/table/mod.rs",
     tree: "../../agent/tree.rs",
     users: "../../agent/users.rs",

@@ -1,5 +1,9 @@
 //! `Reuse::Clean`: nothing of one lease reaches the next.
 
+mod corpus;
+mod ordinary;
+mod plants;
+mod scan;
 #[path = "../support/mod.rs"]
 mod support;
 
