@@ -297,7 +297,10 @@ async fn shorthands_run_commands_and_return_their_output() {
             panic!("{error:?}")
         };
         assert_eq!((output.stdout.len(), source.valid_up_to()), (100_002, 1));
-        assert!(format!("{error:?}").len() < 4000, "the output is in the error, and not in its `Debug`");
+        assert!(
+            format!("{error:?}").len() < 4000,
+            "the output is in the error, and not in its `Debug`"
+        );
         assert_eq!(error.container(), Some(c.name()));
 
         let mut lines = c
