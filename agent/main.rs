@@ -13,6 +13,7 @@ mod buffer;
 mod cgroups;
 mod clean;
 mod kill;
+mod look;
 mod messages;
 mod own;
 mod picture;

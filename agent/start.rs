@@ -2,6 +2,7 @@
 
 use core::arch::global_asm;
 
+use crate::look::{LOOK, run};
 use crate::sys::{Env, exit, guard};
 
 // The kernel enters here, with the arguments and the environment on the stack.
@@ -36,10 +37,19 @@ global_asm!(
 /// `stack` must be where the kernel has put, in this order: the number of arguments, the arguments, a null pointer, the
 /// environment, a null pointer.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
-    // Before anything else.
-    let pid1 = guard();
     // SAFETY: the number of arguments comes first.
     let args = unsafe { stack.read() };
+    let words = stack.wrapping_add(1).cast::<*const u8>();
+    // SAFETY: so many arguments follow.
+    let words = unsafe { core::slice::from_raw_parts(words, args) };
+    // SAFETY: the kernel ends each argument with NUL, and nothing changes it.
+    let words = unsafe { Env::new(words) };
+    let mut words = words.texts().skip(1);
+    if words.next() == Some(LOOK) {
+        run(words);
+    }
+    // Before anything else that the agent does.
+    let pid1 = guard();
     let env = stack.wrapping_add(1 + args + 1).cast::<*const u8>();
     let mut len = 0;
     // SAFETY: the list goes at least as far as its null pointer.

@@ -214,7 +214,7 @@ pub use exec::{
     OwnedChild, Stdio,
 };
 pub use pool::{Adopt, Pool, PoolBuilder, PooledContainer, Reuse};
-pub use spec::ContainerSpec;
+pub use spec::{ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};

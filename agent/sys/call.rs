@@ -173,6 +173,17 @@ pub mod nr {
     pub const SCHED_GETATTR: Raw = Raw(315);
     pub const RENAMEAT2: Raw = Raw(316);
     pub const STATX: Raw = Raw(332);
+    pub const KEYCTL: Raw = Raw(250);
+    pub const ADD_KEY: Raw = Raw(248);
+    pub const REQUEST_KEY: Raw = Raw(249);
+    pub const UNSHARE: Plain = Plain(272);
+    pub const SETNS: Plain = Plain(308);
+    pub const BPF: Raw = Raw(321);
+    pub const USERFAULTFD: Plain = Plain(323);
+    pub const IO_URING_SETUP: Raw = Raw(425);
+    pub const IO_URING_ENTER: Raw = Raw(426);
+    pub const IO_URING_REGISTER: Raw = Raw(427);
+    pub const CLONE3: Raw = Raw(435);
     pub const CLOSE_RANGE: Plain = Plain(436);
 }
 
@@ -243,5 +254,16 @@ pub mod nr {
     pub const SCHED_GETATTR: Raw = Raw(275);
     pub const RENAMEAT2: Raw = Raw(276);
     pub const STATX: Raw = Raw(291);
+    pub const UNSHARE: Plain = Plain(97);
+    pub const ADD_KEY: Raw = Raw(217);
+    pub const REQUEST_KEY: Raw = Raw(218);
+    pub const KEYCTL: Raw = Raw(219);
+    pub const SETNS: Plain = Plain(268);
+    pub const BPF: Raw = Raw(280);
+    pub const USERFAULTFD: Plain = Plain(282);
+    pub const IO_URING_SETUP: Raw = Raw(425);
+    pub const IO_URING_ENTER: Raw = Raw(426);
+    pub const IO_URING_REGISTER: Raw = Raw(427);
+    pub const CLONE3: Raw = Raw(435);
     pub const CLOSE_RANGE: Plain = Plain(436);
 }

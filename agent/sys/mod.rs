@@ -1,5 +1,6 @@
 //! The system calls, by kind. With `start.rs` this is all of the agent's unsafe code.
 
+mod attempt;
 mod call;
 mod file;
 mod ipc;
@@ -9,6 +10,7 @@ mod process;
 mod signal;
 mod stream;
 
+pub use attempt::*;
 pub use file::*;
 pub use ipc::*;
 pub use memory::*;

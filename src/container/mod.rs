@@ -19,6 +19,7 @@ mod guard;
 mod handle;
 mod identity;
 mod life;
+mod look;
 mod memory_kills;
 mod pid1;
 mod removal;

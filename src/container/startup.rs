@@ -138,6 +138,7 @@ impl Handle {
         // Docker decides at the start whether AppArmor is in force.
         if startup.look_again.swap(false, Ordering::AcqRel) {
             self.refuse_ignored_settings().await?;
+            self.check_sandbox().await?;
         }
         startup.set_started();
         Ok(())

@@ -103,6 +103,10 @@ pub struct EngineInfo {
     /// Whether root in a container is another user outside, as far as the engine reports: the engine is rootless, or remaps
     /// users.
     pub remaps_users: bool,
+    /// The version of `runc` on the engine's machine. `None`: not known, or there is none.
+    pub runc: Option<String>,
+    /// The release of the engine's kernel. `None`: not known.
+    pub kernel: Option<String>,
     /// The address of the engine, as a text that no other engine has. The library remembers facts about an engine under this
     /// key for as long as this process runs. `None`: the library remembers nothing.
     pub id: Option<String>,
@@ -118,6 +122,8 @@ impl EngineInfo {
             limits: LimitSupport::all(),
             cgroup_version: None,
             remaps_users: false,
+            runc: None,
+            kernel: None,
             id: None,
         }
     }

@@ -10,6 +10,7 @@ mod exec;
 mod exec_control;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fake;
+pub(crate) mod floors;
 pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod progress;
@@ -26,6 +27,7 @@ pub use calls::{Change, ChangeKind, Changes, Commands, Lifecycle, Observation, P
 pub use capabilities::{Capabilities, EngineInfo, LimitSupport};
 pub use exec::{Attachment, ExecRequest, ExecSession, Frame, OutputStream, TtySize};
 pub use exec_control::{ExecControl, ExecReport, Killing, StreamEnd};
+pub(crate) use floors::warnings;
 pub use network::NewNetwork;
 pub(crate) use plan::OWN_TARGETS;
 pub use plan::{Identity, Image, Limits, Mount, MountSource, Pid1, Plan, ProgramVolume, Security, Ulimit};

@@ -25,10 +25,10 @@ use super::report::Reporter;
 use super::reuse::Fate;
 use super::roster::Roster;
 use crate::container::{GiveUp, Handle};
-use crate::engine::{DockerEngine, EngineError, EngineErrorKind, Progress, ProgressFn};
+use crate::engine::{self, DockerEngine, EngineError, EngineErrorKind, EngineInfo, Progress, ProgressFn};
 use crate::error::Error;
 use crate::runtime::{Home, bounded};
-use crate::spec::{self, Decided, Resolved, resolve};
+use crate::spec::{self, Decided, Resolved, SecurityReport, resolve};
 use crate::values::{labels, owner};
 
 impl PoolBuilder {
@@ -37,7 +37,8 @@ impl PoolBuilder {
     ///
     /// The first time in a process, for an engine, image, runtime and user, it is tried out whether the [agent](crate::ExecVia)
     /// runs there. That container is the pool's first one, and is idle after the build also if [`min_idle`](Self::min_idle) is 0.
-    /// With a [`max_idle`](Self::max_idle) of 0, the container is removed again.
+    /// With a [`max_idle`](Self::max_idle) of 0, the container is removed again. A pool with a [`sandbox`](Self::sandbox) makes such
+    /// a container in each build, and looks at it from its inside.
     ///
     /// # Errors
     ///
@@ -138,6 +139,7 @@ impl PoolBuilder {
         };
         let spec = prepared.resolved.clone();
         let exec = spec.active_exec();
+        let security = security(&spec, &info);
 
         let (idle, to_remove) = Idle::new(limits, JUDGE);
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
@@ -192,6 +194,7 @@ impl PoolBuilder {
                 finished,
                 acquire_timeout: self.acquire_timeout,
                 progress: self.progress.clone(),
+                security,
             }),
         };
         match warm(outcome, limits.min_idle, &self.progress).await {
@@ -203,6 +206,15 @@ impl PoolBuilder {
             }
         }
     }
+}
+
+/// Returns the report on the first container of a sandbox, with warnings of old versions.
+fn security(spec: &Resolved, info: &EngineInfo) -> Option<SecurityReport> {
+    let asked = spec.sandbox.as_ref()?;
+    let mut report = spec.security.get().cloned().unwrap_or_default();
+    let of_versions = engine::warnings(info, asked.runtime(), asked.has_machines_kernel());
+    report.warnings.extend(of_versions);
+    Some(report)
 }
 
 /// Waits until the first containers are there, or one of them could not be created.

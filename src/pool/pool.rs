@@ -17,6 +17,7 @@ use super::sweep::SWEEP_TIMEOUT;
 use crate::engine::{EngineError, ProgressFn};
 use crate::error::{AcquireTimeout, Error};
 use crate::runtime::Ended;
+use crate::spec::SecurityReport;
 use crate::values::status::Status;
 use crate::values::waker::guarded;
 
@@ -74,6 +75,7 @@ pub(super) struct Inner {
     pub(super) finished: watch::Receiver<Finished>,
     pub(super) acquire_timeout: Duration,
     pub(super) progress: ProgressFn,
+    pub(super) security: Option<SecurityReport>,
 }
 
 /// How an acquire begins.
@@ -256,6 +258,13 @@ impl Pool {
     /// container is replaced, and counted in [`Counters::unclean`](crate::Counters::unclean).
     pub fn last_unclean(&self) -> Option<EngineError> {
         self.inner.core.uncleans.last()
+    }
+
+    /// Returns what a first container was seen to have when the pool was built, beside what the
+    /// [`sandbox`](crate::PoolBuilder::sandbox) asks for. Everything in the report is in force, or was not seen; else the pool
+    /// would not have been built. `None`: the pool has no sandbox.
+    pub fn security(&self) -> Option<&SecurityReport> {
+        self.inner.security.as_ref()
     }
 
     async fn wait(

@@ -120,6 +120,9 @@ impl ContainerSpec {
         if self.supervise && self.exec_via == ExecVia::Docker {
             bad("supervise_command", "needs the agent: see exec_via()");
         }
+        if let Some(sandbox) = &self.sandbox {
+            sandbox.check(&mut bad);
+        }
         for (name, value) in &self.env {
             if name.is_empty() || name.contains('=') {
                 bad("env", "a name must not be empty nor contain '='");

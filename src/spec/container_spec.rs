@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::raw_config;
 use super::resolve::{Decided, resolve};
+use super::sandbox::Sandbox;
 use super::setters::setters;
 use crate::agent::ExecVia;
 use crate::engine::{Network, Plan, PullPolicy, RegistryAuth};
@@ -145,6 +146,7 @@ pub struct ContainerSpec {
     pub(crate) agent_path: Option<PathBuf>,
     pub(crate) writable_cgroups: bool,
     pub(crate) supervise: bool,
+    pub(crate) sandbox: Option<Sandbox>,
     /// Whether the agent is reached through the engine alone, without a socket.
     pub(crate) without_agent_socket: bool,
 }
@@ -188,6 +190,7 @@ impl ContainerSpec {
             agent_path: None,
             writable_cgroups: false,
             supervise: false,
+            sandbox: None,
             without_agent_socket: false,
         }
     }
@@ -296,6 +299,7 @@ impl fmt::Debug for ContainerSpec {
             agent_path,
             writable_cgroups,
             supervise,
+            sandbox,
             without_agent_socket,
         } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();
@@ -327,6 +331,7 @@ impl fmt::Debug for ContainerSpec {
             .field("agent_path", agent_path)
             .field("writable_cgroups", writable_cgroups)
             .field("supervise_command", supervise)
+            .field("sandbox", sandbox)
             .field("without_agent_socket", without_agent_socket)
             .finish()
     }

@@ -57,6 +57,10 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
     set_identity(spec, decided, &mut body, &mut conflicts);
     set_limits(spec, &mut host, &mut conflicts);
     set_isolation(spec, &mut body, &mut host, &mut conflicts);
+    if let Some(sandbox) = &spec.sandbox {
+        sandbox.apply(spec, &mut body, &mut host, &mut conflicts);
+    }
+    set_defaults(spec, &mut host);
     set_pid1(spec, decided, &mut body, &mut host, &mut conflicts);
     refuse_undone(spec, &body, &host, &mut conflicts);
     if !spec.supervise {
@@ -76,10 +80,10 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
 }
 
 /// Collects the conflicts of a spec, by field.
-struct Conflicts(Vec<FieldError>);
+pub(super) struct Conflicts(Vec<FieldError>);
 
 impl Conflicts {
-    fn add(&mut self, field: &str, problem: impl Into<String>) {
+    pub(super) fn add(&mut self, field: &str, problem: impl Into<String>) {
         self.0.push(FieldError::new(field, problem));
     }
 
@@ -279,18 +283,12 @@ fn set_identity(spec: &ContainerSpec, decided: &Decided, body: &mut ContainerCre
 
 /// Sets memory, processors, processes, shared memory and `ulimits`.
 fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Conflicts) {
-    // The checks of the spec refuse numbers that do not fit.
-    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     match spec.memory {
         Setting::Given(Some(bytes)) => {
             conflicts.set("host_config.memory", "memory", &mut host.memory, signed(bytes));
         }
         Setting::Given(None) => conflicts.unlimited("host_config.memory", "memory", host.memory),
-        Setting::Default(bytes) => host.memory = host.memory.or(bytes.map(signed)),
-    }
-    if let Some(limit) = host.memory.filter(|limit| *limit > 0) {
-        // By default the engine would allow the same amount of swap beside the memory.
-        host.memory_swap.get_or_insert(limit);
+        Setting::Default(_) => {}
     }
     match spec.pids {
         Setting::Given(Some(pids)) => {
@@ -302,7 +300,7 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
             );
         }
         Setting::Given(None) => conflicts.unlimited("host_config.pids_limit", "pids_limit", host.pids_limit),
-        Setting::Default(pids) => host.pids_limit = host.pids_limit.or(pids.map(i64::from)),
+        Setting::Default(_) => {}
     }
     if let Some(cpus) = spec.cpus {
         conflicts.set(
@@ -334,6 +332,20 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
             ulimits.push(typed);
         }
     }
+}
+
+/// Fills the fields that neither the raw configuration nor a setter has set.
+fn set_defaults(spec: &ContainerSpec, host: &mut HostConfig) {
+    if let Setting::Default(bytes) = spec.memory {
+        host.memory = host.memory.or(bytes.map(signed));
+    }
+    if let Some(limit) = host.memory.filter(|limit| *limit > 0) {
+        // By default the engine would allow the same amount of swap beside the memory.
+        host.memory_swap.get_or_insert(limit);
+    }
+    if let Setting::Default(pids) = spec.pids {
+        host.pids_limit = host.pids_limit.or(pids.map(i64::from));
+    }
     // The kernel's `core_pattern` decides where core dumps go, which may be on the engine's machine.
     let ulimits = host.ulimits.get_or_insert_default();
     if !ulimits.iter().any(|limit| limit.name.as_deref() == Some("core")) {
@@ -344,6 +356,14 @@ fn set_limits(spec: &ContainerSpec, host: &mut HostConfig, conflicts: &mut Confl
         });
     }
     host.oom_score_adj.get_or_insert(OOM_SCORE_ADJ);
+    host.network_mode.get_or_insert_with(|| "none".to_owned());
+    drop_capabilities(host);
+    gain_no_privileges(host);
+}
+
+/// Returns an amount in the engine's type. The checks of the spec refuse amounts that do not fit.
+pub(super) fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
 /// Sets the network, file systems, privileges and the runtime.
@@ -369,7 +389,6 @@ fn set_isolation(
         }
         host.network_mode = Some(network.name().unwrap_or("none").to_owned());
     }
-    host.network_mode.get_or_insert_with(|| "none".to_owned());
 
     if !spec.tmpfs.is_empty() {
         let tmpfs = host.tmpfs.get_or_insert_default();
@@ -413,8 +432,6 @@ fn set_isolation(
             spec.cap_add.clone(),
         );
     }
-    drop_capabilities(host);
-    gain_no_privileges(host);
 }
 
 /// Keeps programs from gaining privileges, unless the raw configuration has that option or an empty list of options.

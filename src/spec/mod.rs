@@ -4,10 +4,15 @@ mod check;
 mod cleaning;
 mod command_limits;
 pub(crate) mod container_spec;
+mod judge;
+mod look;
 mod merge;
 mod pid1;
 mod raw_config;
 mod resolve;
+mod sandbox;
+mod seccomp;
+mod security;
 mod setters;
 mod take_body;
 #[cfg(test)]
@@ -15,6 +20,10 @@ mod tests;
 
 pub(crate) use cleaning::Cleaning;
 pub use container_spec::ContainerSpec;
+pub(crate) use look::{CALLS, FILES, LOOK, Look};
 pub(crate) use pid1::{GUARD_USER, Keep, On, Ways, bring, check_cgroups, decide, find_command};
 pub(crate) use resolve::{Decided, Resolved, resolve};
+pub use sandbox::Sandbox;
+pub use seccomp::Seccomp;
+pub use security::{HowSeen, SecurityItem, SecurityReport};
 pub(crate) use setters::setters;

@@ -191,6 +191,11 @@ pub(crate) async fn bring<'a, T: Send>(
     }
     *resolved = resolve(spec, base.clone());
     let mut ways = ways.into_iter().peekable();
+    if ways.peek().is_none() && spec.sandbox.is_some() {
+        // A sandbox with a PID 1 of its own.
+        let first = bring_up(resolved.clone(), Keep(true)).await;
+        return first.map_err(|error| Error::engine("create the first containers", None, error));
+    }
     while let Some(way) = ways.next() {
         let Some(decided) = way.decide(spec, image, base.clone()) else {
             continue;
@@ -198,11 +203,14 @@ pub(crate) async fn bring<'a, T: Send>(
         let is_last = ways.peek().is_none();
         let known = Known::new(info, spec, &base, &way);
         // No trial where there is no alternative: the pool's first container shows whether the way works.
-        let is_tried = !is_last || way.is_agent() && (spec.exec_via != ExecVia::Agent || spec.writable_cgroups);
+        let is_tried = !is_last
+            || spec.sandbox.is_some()
+            || way.is_agent() && (spec.exec_via != ExecVia::Agent || spec.writable_cgroups);
         *resolved = resolve(spec, decided);
         let tried = match fill(resolved, engine, call_timeout).await {
-            // Control groups depend on more than the key by which working ways are remembered, so they are always tried.
-            Ok(()) if !is_tried || known.works() && !spec.writable_cgroups => Ok(None),
+            // Control groups depend on more than the key by which working ways are remembered, and the first container of a
+            // sandbox is looked at. Both are always tried.
+            Ok(()) if !is_tried || known.works() && !spec.writable_cgroups && spec.sandbox.is_none() => Ok(None),
             Ok(()) if matches!(way, Way::CatApart) => {
                 // First as the commands' user: a missing user, or one that may not run `cat`, must be an error as always,
                 // and a PID 1 of another user would not meet it.

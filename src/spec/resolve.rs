@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use super::cleaning::{self, Cleaning};
 use super::command_limits::{limits_of_commands, spare_pid_1};
 use super::container_spec::ContainerSpec;
+use super::judge::Asked;
 use super::merge::merge;
+use super::security::SecurityReport;
 use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
 use crate::engine::docker::create_body;
@@ -63,6 +65,10 @@ pub(crate) struct Resolved {
     pub(crate) cleaning: Result<Cleaning, &'static str>,
     /// The changes of the root file system that each such container has from the start, once a first one was looked at.
     pub(crate) first_changes: Arc<OnceLock<Vec<Change>>>,
+    /// What the sandbox asks for, where there is one.
+    pub(crate) sandbox: Option<Arc<Asked>>,
+    /// What a first container of the sandbox has, once it was looked at.
+    pub(crate) security: Arc<OnceLock<SecurityReport>>,
 }
 
 /// Resolves a spec and decisions into a plan. The spec must have no [`problems`](ContainerSpec::problems).
@@ -72,6 +78,9 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         cleaning::add_tmp(&mut body, &decided.image_volumes);
     }
     let cleaning = cleaning::plan(&body, &decided);
+    let covered = covered_volumes(&decided.image_volumes, &body);
+    let sandbox = spec.sandbox.as_ref();
+    let sandbox = sandbox.map(|sandbox| Arc::new(Asked::new(sandbox, &body, &covered)));
     let mut command_limits = Vec::new();
     if decided.agent.is_some() && spec.exec_via != ExecVia::Docker {
         command_limits = limits_of_commands(&body);
@@ -85,7 +94,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     plan.security.writable_cgroups = spec.writable_cgroups;
     plan.pid1.lifeline = spec.has_lifeline();
     plan.mounts.extend(decided.agent.as_ref().map(AgentFile::mount));
-    plan.mounts.extend(covered_volumes(&decided.image_volumes, &body));
+    plan.mounts.extend(covered);
     take_body(&mut body, &mut plan);
     if body != ContainerCreateBody::default() {
         // No type in a body fails to serialize.
@@ -99,6 +108,8 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         command_limits,
         cleaning,
         first_changes: Arc::default(),
+        sandbox,
+        security: Arc::default(),
     }
 }
 

@@ -190,6 +190,28 @@ macro_rules! setters {
             self
         }
 
+        /// Makes the containers a sandbox for code that nobody trusts: see [`Sandbox`](crate::Sandbox). The last call counts.
+        ///
+        /// Other settings that contradict the sandbox are an [`Error::Config`](crate::Error::Config), whichever was set first.
+        /// `build()` looks at a first container from its inside, and fails if anything that was asked for is not in force.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use dockerpool::{ContainerSpec, Sandbox};
+        ///
+        /// let untrusted = ContainerSpec::new("python:3.12-alpine").sandbox(Sandbox::strict()).memory(128 << 20);
+        /// assert!(untrusted.plan().is_ok());
+        /// // What the sandbox forbids is given up by name.
+        /// let online = untrusted.network("internal");
+        /// assert!(online.plan().unwrap_err().to_string().contains("Sandbox::allow_network()"));
+        /// assert!(online.sandbox(Sandbox::strict().allow_network()).plan().is_ok());
+        /// ```
+        pub fn sandbox(mut self, sandbox: $crate::Sandbox) -> Self {
+            self.wishes().sandbox = Some(sandbox);
+            self
+        }
+
         /// Sets the network. Default: [`Network::none`](crate::Network::none).
         pub fn network(mut self, network: impl Into<$crate::Network>) -> Self {
             self.wishes().network = Some(network.into());

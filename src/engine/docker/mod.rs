@@ -346,6 +346,9 @@ impl DockerEngine {
 
     /// Refuses settings that the engine would ignore because they are newer than the negotiated version of the API.
     fn refuse_unknown(&self, plan: &Plan) -> Result<(), EngineError> {
+        if self.is_podman {
+            podman::refuse_profile(&self.body_of(plan)?)?;
+        }
         let Some(version) = self.agreed.get() else {
             return Ok(());
         };
@@ -766,11 +769,16 @@ impl Engine for DockerEngine {
                 .map_err(|error| engine_error("the engine's version cannot be read", error))?;
             let name = if self.is_podman { "Podman" } else { "Docker" };
             let part = |told: Option<String>| text::clean(&told.unwrap_or_default()).into_owned();
+            let mut components = version.components.into_iter().flatten();
+            let runc = components.find(|component| component.name == "runc");
+            let kernel = version.kernel_version.filter(|kernel| !kernel.is_empty());
             let mut info = EngineInfo::new(
                 format!("{name} {}", part(version.version)),
                 part(version.api_version),
                 format!("{}/{}", part(version.os), part(version.arch)),
             );
+            info.runc = runc.map(|runc| part(Some(runc.version)));
+            info.kernel = kernel.map(|kernel| part(Some(kernel)));
             // If the query fails, the creation of containers shows the limits.
             if let Some(said) = self.ask_what_it_is().await {
                 info.limits = said.limits;

@@ -2,6 +2,8 @@
 
 use bollard::models::{ContainerCreateBody, HealthConfig, Mount, MountType};
 
+use crate::engine::{EngineError, EngineErrorKind};
+
 /// Options of a tmpfs that Docker sets by default, and Podman does not: programs on it cannot be executed, and the image's
 /// files in the directory are not copied to it. Each with its opposite.
 const DEFAULTS: [(&str, &str); 2] = [("noexec", "exec"), ("notmpcopyup", "tmpcopyup")];
@@ -39,6 +41,25 @@ pub(super) fn adapt(body: &mut ContainerCreateBody) {
         }
     }
     host.tmpfs = Some(tmpfs).filter(|tmpfs| !tmpfs.is_empty());
+}
+
+/// Refuses a profile of system calls that is given as JSON, which Podman would take for the path of a file.
+pub(super) fn refuse_profile(body: &ContainerCreateBody) -> Result<(), EngineError> {
+    let host = body.host_config.as_ref();
+    let mut options = host.and_then(|host| host.security_opt.as_ref()).into_iter().flatten();
+    let is_profile = |option: &String| {
+        let profile = option
+            .strip_prefix("seccomp")
+            .and_then(|rest| rest.strip_prefix(['=', ':']));
+        profile.is_some_and(|profile| profile.trim_start().starts_with('{'))
+    };
+    if !options.any(is_profile) {
+        return Ok(());
+    }
+    let message = "Podman cannot be given a seccomp profile as JSON: for its version of Docker's interface it is the path of a \
+                   file on Podman's machine. In a sandbox, Seccomp::engine() takes Podman's own profile; elsewhere \
+                   host_config.security_opt can name a file";
+    Err(EngineError::new(EngineErrorKind::Unsupported, message))
 }
 
 fn says_nothing(check: &HealthConfig) -> bool {
@@ -140,6 +161,27 @@ mod tests {
         ] {
             assert_eq!(tmpfs[path], options, "{path}");
         }
+    }
+
+    #[test]
+    fn a_profile_is_refused_and_a_path_is_not() {
+        let refused = |option: &str| {
+            let body = ContainerCreateBody {
+                host_config: Some(HostConfig {
+                    security_opt: Some(vec!["label=disable".to_owned(), option.to_owned()]),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            refuse_profile(&body).err().map(|error| error.kind())
+        };
+        for option in [r#"seccomp={"defaultAction": "x"}"#, "seccomp:{}", "seccomp= {}"] {
+            assert_eq!(refused(option), Some(EngineErrorKind::Unsupported), "{option}");
+        }
+        for option in ["seccomp=/etc/profile.json", "seccomp=unconfined", "no-new-privileges"] {
+            assert_eq!(refused(option), None, "{option}");
+        }
+        assert!(refuse_profile(&ContainerCreateBody::default()).is_ok());
     }
 
     #[test]

@@ -28,7 +28,7 @@ const fn of_docker(at: &'static str, holds: fn(&Value, &Value) -> bool) -> Row {
     Row { at, holds, in_podman }
 }
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 28] = [
     // Podman's runtime is checked by `check_runtime`.
     of_docker("/HostConfig/Runtime", same),
     row("/HostConfig/ReadonlyRootfs", same),
@@ -59,6 +59,9 @@ const ROWS: [Row; 26] = [
     of_docker("/HostConfig/Tmpfs", all_of),
     row("/HostConfig/OomScoreAdj", at_least),
     row("/HostConfig/AutoRemove", same),
+    // Podman has other names for its drivers.
+    of_docker("/HostConfig/LogConfig/Type", no_log),
+    of_docker("/Config/Healthcheck/Test", no_check),
     row("/Config/User", same),
     row("/Config/Labels", all_of),
 ];
@@ -82,7 +85,10 @@ pub(super) fn ignored(
     };
     let mut ignored = Vec::new();
     // The description has the top-level fields of the body in a part of their own.
-    let wish = serde_json::json!({"HostConfig": host, "Config": {"User": asked.user, "Labels": asked.labels}});
+    let wish = serde_json::json!({
+        "HostConfig": host,
+        "Config": {"User": asked.user, "Labels": asked.labels, "Healthcheck": asked.healthcheck},
+    });
     let is = serde_json::to_value(found).unwrap_or_default();
     for Row { at, holds, in_podman } in ROWS {
         if is_podman && !in_podman {
@@ -168,6 +174,16 @@ fn not_privileged(asked: &Value, found: &Value) -> bool {
 /// Verifies only `none`: for any other network the name in the description may differ from the requested one.
 fn no_network(asked: &Value, found: &Value) -> bool {
     asked != "none" || found == "none"
+}
+
+/// Verifies only `none`: other drivers are the user's choice.
+fn no_log(asked: &Value, found: &Value) -> bool {
+    asked != "none" || found == "none"
+}
+
+/// Verifies only that there is no health check, where none was asked for.
+fn no_check(asked: &Value, found: &Value) -> bool {
+    asked[0] != "NONE" || is_nothing(found) || found[0] == "NONE"
 }
 
 /// Accepts the machine's namespace only if the request asks for it.
@@ -419,6 +435,8 @@ mod tests {
         plan.tmpfs.insert("/tmp".to_owned(), "size=1048576".to_owned());
         plan.limits.oom_score_adj = Some(500);
         plan.auto_remove = true;
+        plan.keep_output = false;
+        plan.health_check = false;
         create_body::of(&plan).unwrap()
     }
 
@@ -427,7 +445,7 @@ mod tests {
         let asked = asked();
         let mut found = json!({
             "HostConfig": asked.host_config,
-            "Config": {"User": asked.user, "Labels": asked.labels},
+            "Config": {"User": asked.user, "Labels": asked.labels, "Healthcheck": asked.healthcheck},
             "Mounts": [
                 {"Destination": "/bound", "RW": false},
                 {"Destination": "/mounted", "RW": false},
@@ -500,6 +518,8 @@ mod tests {
             ("/HostConfig/Tmpfs", json!({"/tmp": "size=9"}), true),
             ("/HostConfig/OomScoreAdj", json!(0), true),
             ("/HostConfig/AutoRemove", json!(false), true),
+            ("/HostConfig/LogConfig/Type", json!("json-file"), false),
+            ("/Config/Healthcheck/Test", json!(["CMD", "true"]), false),
             ("/Config/User", json!(""), true),
             ("/Config/Labels", json!({"team": "others"}), true),
         ] {
