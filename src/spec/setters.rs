@@ -198,13 +198,13 @@ macro_rules! setters {
         /// # Examples
         ///
         /// ```
-        /// use dockerpool::{ContainerSpec, Sandbox};
+        /// use dockerpool::{ContainerSpec, Network, Sandbox};
         ///
         /// let untrusted = ContainerSpec::new("python:3.12-alpine").sandbox(Sandbox::strict()).memory(128 << 20);
         /// assert!(untrusted.plan().is_ok());
         /// // What the sandbox forbids is given up by name.
-        /// let online = untrusted.network("internal");
-        /// assert!(online.plan().unwrap_err().to_string().contains("Sandbox::allow_network()"));
+        /// let online = untrusted.network(Network::existing("internal"));
+        /// assert!(online.clone().plan().unwrap_err().to_string().contains("Sandbox::allow_network()"));
         /// assert!(online.sandbox(Sandbox::strict().allow_network()).plan().is_ok());
         /// ```
         pub fn sandbox(mut self, sandbox: $crate::Sandbox) -> Self {
