@@ -220,6 +220,28 @@ fn resource_limits() {
 }
 
 #[test]
+fn sandbox() {
+    assert_prints(
+        "sandbox",
+        &[],
+        &[
+            "seen from the inside: true",
+            "user: 65534",
+            "capabilities: none",
+            "root file system: read-only",
+            "network: none",
+            "/work ['result']",
+            "OSError: [Errno 30] Read-only file system: '/etc/passwd'",
+            "PermissionError: [Errno 1] Operation not permitted",
+            "OSError: [Errno 101] Network is unreachable",
+            "AssertionError: unshare is refused",
+            "the pool untrusted cannot be built: read_only_root: the sandbox's is read-only: see Sandbox::writable_root()",
+            "with writable_root(): writable",
+        ],
+    );
+}
+
+#[test]
 fn stdin_pipe() {
     assert_prints(
         "stdin_pipe",

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 
-use super::look::{CALLS, DEVICES, LIMITS, Look, MOUNTS, OOM_SCORE_ADJ, STATUS};
+use super::look::{CALLS, DEVICES, GROUP, LIMITS, Look, MOUNTS, OOM_SCORE_ADJ, STATUS};
 use super::sandbox::Sandbox;
 use super::seccomp::Kind;
 use super::security::{HowSeen, SecurityItem, SecurityReport};
@@ -272,12 +272,14 @@ impl Asked {
                 .and_then(|amount| u64::try_from(amount).ok())
                 .filter(|amount| *amount > 0)
         };
+        // Where the group is not the top of what is mounted, the files of version 2 are those of another group.
+        let has_own_namespace = look
+            .file(GROUP)
+            .is_some_and(|groups| groups.lines().any(|line| line == "0::/"));
         let group = |v2: &str, v1: &str| {
             let file = |path: &str| look.file(&format!("/sys/fs/cgroup/{path}"));
-            file(v2)
-                .or(file(v1))
-                .filter(|_| self.has_machines_kernel())
-                .map(str::trim)
+            let v2 = file(v2).filter(|_| has_own_namespace);
+            v2.or(file(v1)).filter(|_| self.has_machines_kernel()).map(str::trim)
         };
         let most = |text: &str, most: u64| (text.to_owned(), text.parse::<u64>().is_ok_and(|found| found <= most));
         if let Some(asked) = positive(memory) {
@@ -456,7 +458,7 @@ impl Found<'_> {
 
 /// Returns the mount that is on top at this path.
 fn mount_on<'a>(mounts: &'a str, path: &str) -> Option<Found<'a>> {
-    let found = mounts.lines().filter_map(|line| {
+    let mut found = mounts.lines().filter_map(|line| {
         let (mount, system) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(4);
         let (target, own) = (mount.next()?, mount.next()?);
@@ -467,7 +469,8 @@ fn mount_on<'a>(mounts: &'a str, path: &str) -> Option<Found<'a>> {
             options: [own, options],
         })
     });
-    found.last()
+    // A later mount is on top of an earlier one.
+    found.next_back()
 }
 
 /// Returns a number with one of the kernel's suffixes for sizes.

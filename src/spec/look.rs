@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 pub(crate) const LOOK: &str = "look";
 
 /// The files that are looked at.
-pub(crate) const FILES: [&str; 13] = [
+pub(crate) const FILES: [&str; 14] = [
     STATUS,
     MOUNTS,
     LIMITS,
     OOM_SCORE_ADJ,
     DEVICES,
+    GROUP,
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory.swap.max",
     "/sys/fs/cgroup/pids.max",
@@ -25,6 +26,7 @@ pub(super) const STATUS: &str = "/proc/self/status";
 pub(super) const MOUNTS: &str = "/proc/self/mountinfo";
 pub(super) const LIMITS: &str = "/proc/self/limits";
 pub(super) const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+pub(super) const GROUP: &str = "/proc/self/cgroup";
 pub(super) const DEVICES: &str = "/proc/self/net/dev";
 
 /// The system calls that are tried, with the last one changing the process that tries.

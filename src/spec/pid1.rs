@@ -134,7 +134,11 @@ pub(crate) fn decide(
             let why_no_agent = chosen.as_ref().err().copied();
             let mut ways = chosen.unwrap_or_default();
             if spec.has_lifeline() && !must_have_agent(spec) {
-                ways.extend([Way::CatApart, Way::Cat]);
+                // Podman can give the workspaces of a sandbox to the user of PID 1 alone.
+                if spec.sandbox.is_none() || !info.version.starts_with("Podman") {
+                    ways.push(Way::CatApart);
+                }
+                ways.push(Way::Cat);
             }
             Ok(Ways { ways, why_no_agent })
         }

@@ -41,12 +41,14 @@ const TMP: &str = "/tmp";
 ///
 /// - Amounts are set by the setters of the spec, which take the place of the sandbox's: [`memory`](crate::ContainerSpec::memory),
 ///   [`cpus`](crate::ContainerSpec::cpus), [`pids_limit`](crate::ContainerSpec::pids_limit),
-///   [`shm_size`](crate::ContainerSpec::shm_size) and [`ulimit`](crate::ContainerSpec::ulimit). So are
-///   [`working_dir`](crate::ContainerSpec::working_dir) and the variables.
+///   [`shm_size`](crate::ContainerSpec::shm_size) and [`ulimit`](crate::ContainerSpec::ulimit). The same holds for
+///   [`working_dir`](crate::ContainerSpec::working_dir) and the variables of [`env`](crate::ContainerSpec::env).
 /// - A setting that contradicts the sandbox is an [`Error::Config`](crate::Error::Config), whichever was set first. The error names
 ///   the field, and the method here that gives the item up.
 /// - Some settings go with no sandbox: a privileged container, namespaces of the machine or of other containers, devices,
 ///   further groups, [`writable_cgroups`](crate::ContainerSpec::writable_cgroups).
+/// - Podman takes no profile of system calls through Docker's interface, and has no limit of inodes. `build()` says so;
+///   `Sandbox::strict().seccomp(Seccomp::engine()).inodes(None)` is what Podman can do.
 ///
 /// # What is checked
 ///
@@ -93,7 +95,7 @@ pub struct Sandbox {
     pub(super) gid: u32,
     tmp: Option<u64>,
     work: Option<u64>,
-    inodes: u64,
+    inodes: Option<u64>,
     pub(super) seccomp: Seccomp,
     pub(super) keeps: Vec<String>,
     writable_root: bool,
@@ -127,7 +129,7 @@ impl Sandbox {
             gid: Self::USER,
             tmp: None,
             work: None,
-            inodes: Self::INODES,
+            inodes: Some(Self::INODES),
             seccomp: Seccomp::strict(),
             keeps: Vec::new(),
             writable_root: false,
@@ -163,9 +165,10 @@ impl Sandbox {
     }
 
     /// Sets how many files and directories each of `/tmp` and `/work` can hold. Each costs the machine about a kilobyte of its
-    /// kernel's memory, which counts as the container's on most machines.
-    pub fn inodes(mut self, count: u64) -> Self {
-        self.inodes = count;
+    /// kernel's memory, which counts as the container's on most machines. `None`: the kernel's own limit, which depends on the
+    /// machine's memory. Podman can set no other.
+    pub fn inodes(mut self, count: impl Into<Option<u64>>) -> Self {
+        self.inodes = count.into();
         self
     }
 
@@ -267,7 +270,7 @@ impl Sandbox {
 
     /// Reports every value that cannot be used.
     pub(super) fn check(&self, bad: &mut impl FnMut(&str, &str)) {
-        if self.tmp == Some(0) || self.work == Some(0) || self.inodes == 0 {
+        if self.tmp == Some(0) || self.work == Some(0) || self.inodes == Some(0) {
             bad("sandbox", "a size or number of inodes of 0 would mean no limit");
         }
         if [self.tmp, self.work]
@@ -404,10 +407,11 @@ impl Sandbox {
                     "the sandbox has its own at /tmp and /work: see Sandbox::tmp_size(), work_size() and inodes()";
                 conflicts.add(field, problem);
             }
-            let options = format!(
-                "rw,exec,nosuid,nodev,size={size},nr_inodes={},uid={},gid={},mode={mode}",
-                self.inodes, self.uid, self.gid
+            let mut options = format!(
+                "rw,exec,nosuid,nodev,size={size},uid={},gid={},mode={mode}",
+                self.uid, self.gid
             );
+            options.extend(self.inodes.map(|count| format!(",nr_inodes={count}")));
             tmpfs.insert(path.to_owned(), options);
         }
         if self.mounts {

@@ -30,6 +30,7 @@ agent! {
     buffer: "../../agent/buffer.rs",
     cgroups: "../../agent/cgroups.rs",
     kill: "../../agent/kill.rs",
+    look: "../../agent/look.rs",
     own: "../../agent/own.rs",
     picture: "../../agent/picture.rs",
     protocol: "../../agent/protocol.rs",

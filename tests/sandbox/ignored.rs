@@ -10,11 +10,14 @@ use serde_json::json;
 use crate::support::{engine, is_podman};
 use crate::{builder, strict};
 
+/// A change of a plan that the engine makes without a word.
+type Change = fn(&mut Plan);
+
 /// Passes calls on to the real engine, and changes each plan of a container. Tells that nothing was ignored.
 #[derive(Debug)]
 struct Liar {
     inner: Arc<dyn Engine>,
-    change: fn(&mut Plan),
+    change: Change,
     /// Tells the truth about settings.
     is_honest: bool,
 }
@@ -113,7 +116,7 @@ impl Engine for Liar {
 }
 
 /// Builds a pool on an engine that changes plans, and returns the kind and the words of the failure.
-async fn refused(change: fn(&mut Plan)) -> (EngineErrorKind, String) {
+async fn refused(change: Change) -> (EngineErrorKind, String) {
     let liar = Liar {
         inner: engine().await,
         change,
@@ -131,7 +134,7 @@ fn kind_of(built: Result<Pool, dockerpool::Error>) -> (EngineErrorKind, String) 
 
 #[tokio::test]
 async fn each_setting_that_is_not_in_force_is_named() {
-    let cases: [(&str, fn(&mut Plan)); 11] = [
+    let cases: [(&str, Change); 11] = [
         ("user", |plan| plan.user = Some("1000:65534".to_owned())),
         ("group", |plan| plan.user = Some("65534:1000".to_owned())),
         ("capabilities", |plan| plan.security.cap_drop.clear()),
@@ -166,7 +169,7 @@ async fn each_setting_that_is_not_in_force_is_named() {
 
 #[tokio::test]
 async fn each_limit_that_is_not_in_force_is_named() {
-    let cases: [(&str, fn(&mut Plan)); 4] = [
+    let cases: [(&str, Change); 4] = [
         ("ulimit fsize", |plan| {
             plan.limits.ulimits.retain(|limit| limit.name != "fsize")
         }),

@@ -13,10 +13,10 @@ use std::time::Duration;
 use dockerpool::{ExecVia, HowSeen, Output, Pool, PoolBuilder, PooledContainer, Sandbox, Seccomp};
 use support::{containers_of_instance, engine, eventually_now, is_podman, python};
 
-/// Returns a strict sandbox. Podman cannot be given a profile of system calls.
+/// Returns a strict sandbox. Podman cannot be given a profile of system calls, nor a limit of inodes.
 async fn strict() -> Sandbox {
     match is_podman().await {
-        true => Sandbox::strict().seccomp(Seccomp::engine()),
+        true => Sandbox::strict().seccomp(Seccomp::engine()).inodes(None),
         false => Sandbox::strict(),
     }
 }
@@ -160,6 +160,25 @@ async fn a_sandbox_is_cleaned_and_lent_again() {
         "{:?}",
         pool.last_unclean()
     );
+    end(pool).await;
+}
+
+#[tokio::test]
+async fn a_command_of_another_user_has_no_capability_either() {
+    let pool = builder("other", strict().await).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let script = "import os\n\
+                  status = dict(line.strip().split(':', 1) for line in open('/proc/self/status'))\n\
+                  print(os.getuid(), [status[s].strip() for s in ('CapPrm', 'CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp')])\n\
+                  for path in ('/proc/1/mem', '/etc/new'):\n\
+                  \x20   try: open(path, 'r+' if path == '/proc/1/mem' else 'w'); print('open')\n\
+                  \x20   except OSError: print('refused')\n";
+    let mut command = c.command("python3");
+    let out = command.args(["-c", script]).user("0:0").output().await.unwrap();
+    let none = "0".repeat(16);
+    let seen = format!("0 ['{none}', '{none}', '{none}', '1', '2']\nrefused\nrefused\n");
+    assert_eq!(out.stdout_lossy(), seen, "{out:?}");
+    drop(c);
     end(pool).await;
 }
 

@@ -347,7 +347,7 @@ impl DockerEngine {
     /// Refuses settings that the engine would ignore because they are newer than the negotiated version of the API.
     fn refuse_unknown(&self, plan: &Plan) -> Result<(), EngineError> {
         if self.is_podman {
-            podman::refuse_profile(&self.body_of(plan)?)?;
+            podman::refuse(&self.body_of(plan)?)?;
         }
         let Some(version) = self.agreed.get() else {
             return Ok(());

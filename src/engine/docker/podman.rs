@@ -30,7 +30,11 @@ pub(super) fn adapt(body: &mut ContainerCreateBody) {
             false
         });
     }
+    let user = body.user.as_deref().and_then(|user| user.split_once(':'));
     for options in tmpfs.values_mut() {
+        if let Some((uid, gid)) = user {
+            own(options, uid, gid);
+        }
         for (default, opposite) in DEFAULTS {
             if !options.split(',').any(|option| option == default || option == opposite) {
                 if !options.is_empty() {
@@ -43,9 +47,15 @@ pub(super) fn adapt(body: &mut ContainerCreateBody) {
     host.tmpfs = Some(tmpfs).filter(|tmpfs| !tmpfs.is_empty());
 }
 
-/// Refuses a profile of system calls that is given as JSON, which Podman would take for the path of a file.
-pub(super) fn refuse_profile(body: &ContainerCreateBody) -> Result<(), EngineError> {
+/// Refuses what Podman cannot do: a profile of system calls that is given as JSON, which it would take for the path of a file,
+/// and a limit of the inodes of a tmpfs.
+pub(super) fn refuse(body: &ContainerCreateBody) -> Result<(), EngineError> {
     let host = body.host_config.as_ref();
+    let mut tmpfs = host.and_then(|host| host.tmpfs.as_ref()).into_iter().flatten();
+    if tmpfs.any(|(_, options)| options.split(',').any(|option| option.starts_with("nr_inodes="))) {
+        let message = "Podman has no limit of the inodes of a tmpfs: leave nr_inodes out. In a sandbox, Sandbox::inodes(None) does";
+        return Err(EngineError::new(EngineErrorKind::Unsupported, message));
+    }
     let mut options = host.and_then(|host| host.security_opt.as_ref()).into_iter().flatten();
     let is_profile = |option: &String| {
         let profile = option
@@ -60,6 +70,18 @@ pub(super) fn refuse_profile(body: &ContainerCreateBody) -> Result<(), EngineErr
                    file on Podman's machine. In a sandbox, Seccomp::engine() takes Podman's own profile; elsewhere \
                    host_config.security_opt can name a file";
     Err(EngineError::new(EngineErrorKind::Unsupported, message))
+}
+
+/// Gives a tmpfs to the container's user in Podman's way, if it is to be that user's. Podman knows no other owner.
+fn own(options: &mut String, uid: &str, gid: &str) {
+    let owner = [format!("uid={uid}"), format!("gid={gid}")];
+    let has = |option: &String| options.split(',').any(|other| other == option);
+    if owner.iter().all(has) {
+        let others = options
+            .split(',')
+            .filter(|option| !owner.iter().any(|of_owner| of_owner == option));
+        *options = others.chain(["U"]).collect::<Vec<_>>().join(",");
+    }
 }
 
 fn says_nothing(check: &HealthConfig) -> bool {
@@ -164,6 +186,29 @@ mod tests {
     }
 
     #[test]
+    fn a_tmpfs_of_the_containers_user_is_given_to_it() {
+        for (asked, given) in [
+            ("size=7,uid=1,gid=2,mode=0700", "size=7,mode=0700,U,noexec,notmpcopyup"),
+            ("uid=1,gid=3", "uid=1,gid=3,noexec,notmpcopyup"),
+            ("uid=1", "uid=1,noexec,notmpcopyup"),
+        ] {
+            let mut body = ContainerCreateBody {
+                user: Some("1:2".to_owned()),
+                host_config: Some(HostConfig {
+                    tmpfs: Some([("/work".to_owned(), asked.to_owned())].into()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            adapt(&mut body);
+            let once = body.clone();
+            adapt(&mut body);
+            assert_eq!(body, once);
+            assert_eq!(body.host_config.unwrap().tmpfs.unwrap()["/work"], given);
+        }
+    }
+
+    #[test]
     fn a_profile_is_refused_and_a_path_is_not() {
         let refused = |option: &str| {
             let body = ContainerCreateBody {
@@ -173,7 +218,7 @@ mod tests {
                 }),
                 ..Default::default()
             };
-            refuse_profile(&body).err().map(|error| error.kind())
+            refuse(&body).err().map(|error| error.kind())
         };
         for option in [r#"seccomp={"defaultAction": "x"}"#, "seccomp:{}", "seccomp= {}"] {
             assert_eq!(refused(option), Some(EngineErrorKind::Unsupported), "{option}");
@@ -181,7 +226,15 @@ mod tests {
         for option in ["seccomp=/etc/profile.json", "seccomp=unconfined", "no-new-privileges"] {
             assert_eq!(refused(option), None, "{option}");
         }
-        assert!(refuse_profile(&ContainerCreateBody::default()).is_ok());
+        assert!(refuse(&ContainerCreateBody::default()).is_ok());
+        let body = ContainerCreateBody {
+            host_config: Some(HostConfig {
+                tmpfs: Some([("/work".to_owned(), "size=7,nr_inodes=8".to_owned())].into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert!(refuse(&body).unwrap_err().to_string().contains("Sandbox::inodes(None)"));
     }
 
     #[test]

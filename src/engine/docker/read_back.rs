@@ -265,8 +265,8 @@ fn bare(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-/// Options of a tmpfs that Podman leaves out of its description, because they are its defaults.
-const NOT_DESCRIBED: [&str; 4] = ["rw", "notmpcopyup", "relatime", "defaults"];
+/// Options of a tmpfs that Podman leaves out of its description, because they are its defaults, or because it has done them.
+const NOT_DESCRIBED: [&str; 5] = ["rw", "notmpcopyup", "relatime", "defaults", "U"];
 
 /// Returns whether each tmpfs has the requested options. Engines add others.
 fn all_options_of_tmpfs(asked: &Value, found: &Value) -> bool {
