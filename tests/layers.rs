@@ -66,7 +66,7 @@ fn no_room_uses_a_later_room() {
 }
 
 /// The files of the pool's room. Each file may use only the files before it.
-const POOL: [&str; 30] = [
+const POOL: [&str; 31] = [
     "reuse",
     "idle",
     "item",
@@ -82,6 +82,7 @@ const POOL: [&str; 30] = [
     "core",
     "deaths",
     "creating",
+    "cleaning",
     "removing",
     "reclaim",
     "adopt",
