@@ -50,7 +50,7 @@ async fn main() -> Result<(), Error> {
         "open('/etc/passwd', 'a')",
         "import os; os.setuid(0)",
         "import socket; socket.create_connection(('192.0.2.1', 80))",
-        "import ctypes; assert ctypes.CDLL(None).unshare(0x10000000) == 0, 'unshare is refused'",
+        "import ctypes; assert ctypes.CDLL(None).mount(b'none', b'/work', b'tmpfs', 0, None) == 0, 'mount is refused'",
     ] {
         println!("{}", run(&c, attempt).await?);
     }
