@@ -138,7 +138,9 @@ impl Handle {
         // Docker decides at the start whether AppArmor is in force.
         if startup.look_again.swap(false, Ordering::AcqRel) {
             self.refuse_ignored_settings().await?;
-            self.check_sandbox().await?;
+            if spec.decided.agent.is_none() {
+                self.check_sandbox().await?;
+            }
         }
         startup.set_started();
         Ok(())
@@ -185,6 +187,10 @@ impl Handle {
         }
         let agent = pid1.hold_agent(agent);
         self.take_baseline(agent).await;
+        if startup.look_again.load(Ordering::Acquire) {
+            // Nothing else runs in the container yet.
+            self.check_sandbox().await?;
+        }
         match &spec.decided.supervised {
             Some(argv) => self.supervise(agent, argv).await,
             None => Ok(()),

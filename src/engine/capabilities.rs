@@ -103,6 +103,8 @@ pub struct EngineInfo {
     /// Whether root in a container is another user outside, as far as the engine reports: the engine is rootless, or remaps
     /// users.
     pub remaps_users: bool,
+    /// The name of the runtime that containers get by default. `None`: not known.
+    pub runtime: Option<String>,
     /// The version of `runc` on the engine's machine. `None`: not known, or there is none.
     pub runc: Option<String>,
     /// The release of the engine's kernel. `None`: not known.
@@ -122,6 +124,7 @@ impl EngineInfo {
             limits: LimitSupport::all(),
             cgroup_version: None,
             remaps_users: false,
+            runtime: None,
             runc: None,
             kernel: None,
             id: None,

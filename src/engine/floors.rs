@@ -67,7 +67,7 @@ const FLOORS: [Floor; 5] = [
 /// The releases of runc with the fixes of November 2025.
 const RUNC: &[&str] = &["1.2.8", "1.3.3", "1.4.0-rc.3"];
 
-/// Returns a warning for each fault that the engine's versions have. `runtime` is the one that was asked for.
+/// Returns a warning for each fault that the engine's versions have. `runtime` is that of the containers.
 /// `machines_kernel` tells whether containers have the kernel of the engine's machine.
 pub(crate) fn warnings(info: &EngineInfo, runtime: Option<&str>, machines_kernel: bool) -> Vec<String> {
     let uses_runc = runtime.is_none_or(|name| matches!(name, "runc" | "io.containerd.runc.v2"));

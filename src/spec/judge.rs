@@ -10,8 +10,8 @@ use super::seccomp::Kind;
 use super::security::{HowSeen, SecurityItem, SecurityReport};
 use crate::engine::{EngineError, EngineErrorKind, Mount, MountSource};
 
-/// Runtimes whose containers have the machine's kernel. The files of another kernel do not tell what the machine enforces.
-const MACHINES_KERNEL: [&str; 4] = ["runc", "crun", "youki", "io.containerd.runc.v2"];
+/// Parts of the names of runtimes whose containers have a kernel of their own. Its files do not tell what the machine's enforces.
+const OWN_KERNEL: [&str; 4] = ["runsc", "gvisor", "kata", "krun"];
 
 /// The names of limits in `/proc/self/limits`.
 const LIMIT_NAMES: [(&str, &str); 16] = [
@@ -50,6 +50,8 @@ pub(crate) struct Asked {
     host: HostConfig,
     health_check: bool,
     volumes: Vec<(String, u64)>,
+    /// The runtime that was asked for, or else the engine's default, if that is known.
+    runtime: Option<String>,
 }
 
 /// The kind of an item: which error it is if it is not in force.
@@ -95,7 +97,13 @@ impl Judge {
 
 impl Asked {
     /// Takes what was asked for from a body with all settings, before the limits of commands are taken away from PID 1.
-    pub(super) fn new(sandbox: &Sandbox, body: &ContainerCreateBody, volumes: &[Mount]) -> Self {
+    /// `default_runtime` is the engine's.
+    pub(super) fn new(
+        sandbox: &Sandbox,
+        body: &ContainerCreateBody,
+        volumes: &[Mount],
+        default_runtime: Option<&str>,
+    ) -> Self {
         let size = |mount: &Mount| match mount.source {
             MountSource::Memory { bytes, .. } => Some((mount.target.clone(), bytes)),
             _ => None,
@@ -108,17 +116,19 @@ impl Asked {
                 test.is_none_or(|test| test != "NONE")
             }),
             volumes: volumes.iter().filter_map(size).collect(),
+            runtime: asked_runtime(body).or(default_runtime).map(str::to_owned),
         }
     }
 
-    /// Returns the runtime that was asked for.
+    /// Returns the runtime that the containers have, if that is known.
     pub(crate) fn runtime(&self) -> Option<&str> {
-        self.host.runtime.as_deref().filter(|name| !name.is_empty())
+        self.runtime.as_deref()
     }
 
     /// Returns whether the containers have the machine's kernel, as far as the runtime's name tells.
     pub(crate) fn has_machines_kernel(&self) -> bool {
-        self.runtime().is_none_or(|name| MACHINES_KERNEL.contains(&name))
+        let has_own = |runtime: &str| OWN_KERNEL.iter().any(|part| runtime.contains(part));
+        !self.runtime().is_some_and(has_own)
     }
 
     /// Compares what was asked for with what was seen, of a container whose description the engine has shown to be as asked.
@@ -377,7 +387,8 @@ impl Asked {
         judge.push("log", log.clone(), log, HowSeen::Inspect);
         let check = if self.health_check { "its own" } else { "none" };
         judge.push("health check", check.to_owned(), check.to_owned(), HowSeen::Inspect);
-        if let Some(runtime) = self.runtime() {
+        let asked = self.host.runtime.as_deref().filter(|name| !name.is_empty());
+        if let Some(runtime) = asked {
             judge.push("runtime", runtime.to_owned(), runtime.to_owned(), HowSeen::Inspect);
         }
     }
@@ -408,6 +419,12 @@ impl Asked {
         );
         (!open.is_empty()).then_some(warning).into_iter().collect()
     }
+}
+
+/// Returns the runtime that a body names.
+fn asked_runtime(body: &ContainerCreateBody) -> Option<&str> {
+    let runtime = body.host_config.as_ref()?.runtime.as_deref()?;
+    (!runtime.is_empty()).then_some(runtime)
 }
 
 /// Returns the value of a field of `/proc/self/status`, or nothing if there is none.

@@ -185,6 +185,7 @@ pub(crate) async fn bring<'a, T: Send>(
     let mut base = resolved.decided.clone();
     base.why_no_agent = why_no_agent;
     base.why_weak = why_weak(spec, info);
+    base.default_runtime.clone_from(&info.runtime);
     if spec.writable_cgroups {
         base.command_user = command_user(spec, image);
         if base.command_user.is_none() {

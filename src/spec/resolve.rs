@@ -49,6 +49,8 @@ pub(crate) struct Decided {
     pub(crate) why_weak: Option<&'static str>,
     /// Whether containers are to be cleaned between two leases.
     pub(crate) clean: bool,
+    /// The engine's default runtime, once it is known.
+    pub(crate) default_runtime: Option<String>,
 }
 
 /// A resolved spec: the plan for the engine, and the library's own settings for such containers.
@@ -80,7 +82,8 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     let cleaning = cleaning::plan(&body, &decided);
     let covered = covered_volumes(&decided.image_volumes, &body);
     let sandbox = spec.sandbox.as_ref();
-    let sandbox = sandbox.map(|sandbox| Arc::new(Asked::new(sandbox, &body, &covered)));
+    let sandbox =
+        sandbox.map(|sandbox| Arc::new(Asked::new(sandbox, &body, &covered, decided.default_runtime.as_deref())));
     let mut command_limits = Vec::new();
     if decided.agent.is_some() && spec.exec_via != ExecVia::Docker {
         command_limits = limits_of_commands(&body);

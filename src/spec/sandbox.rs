@@ -56,6 +56,7 @@ const TMP: &str = "/tmp";
 /// command that reads the kernel's files and tries each refused system call. If an item is not in force, `build()` fails with
 /// [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored) or [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded), and
 /// names it. [`Pool::security`](crate::Pool::security) returns all that was seen. Later containers are made from the same request.
+/// Nothing else runs in the container when it is looked at, unless PID 1 is a program of its own ([`cmd`](crate::ContainerSpec::cmd)).
 ///
 /// # The user of commands
 ///

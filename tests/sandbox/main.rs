@@ -10,7 +10,9 @@ mod support;
 
 use std::time::Duration;
 
-use dockerpool::{ExecVia, HowSeen, Output, Pool, PoolBuilder, PooledContainer, Sandbox, Seccomp};
+use dockerpool::{
+    Container, ContainerSpec, ExecVia, HowSeen, Output, Pool, PoolBuilder, PooledContainer, Sandbox, Seccomp,
+};
 use support::{containers_of_instance, engine, eventually_now, is_podman, python};
 
 /// Returns a strict sandbox. Podman cannot be given a profile of system calls, nor a limit of inodes.
@@ -160,6 +162,39 @@ async fn a_sandbox_is_cleaned_and_lent_again() {
         "{:?}",
         pool.last_unclean()
     );
+    end(pool).await;
+}
+
+#[tokio::test]
+async fn a_container_outside_of_a_pool_is_looked_at_too() {
+    let spec = ContainerSpec::new(python())
+        .sandbox(strict().await)
+        .exec_via(ExecVia::Auto);
+    let c = Container::create(engine().await, spec)
+        .await
+        .unwrap()
+        .start()
+        .await
+        .unwrap();
+    let output = c.command("id").arg("-u").output().await.unwrap();
+    assert_eq!(output.stdout_lossy(), "65534\n");
+    c.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_command_of_a_server_runs_in_the_sandbox() {
+    let builder = builder("server", strict().await)
+        .cmd(["sleep", "1000"])
+        .supervise_command(true);
+    let pool = builder.exec_via(ExecVia::Agent).build().await.unwrap();
+    assert_eq!(pool.security().unwrap().item("health check").unwrap().found, "none");
+    let c = pool.acquire().await.unwrap();
+    let script = "import os\n\
+                  for pid in filter(str.isdigit, os.listdir('/proc')):\n\
+                  \x20   words = open(f'/proc/{pid}/cmdline').read().split(chr(0))\n\
+                  \x20   if 'sleep' in words: print(os.stat(f'/proc/{pid}').st_uid)\n";
+    assert_eq!(printed(&c, script).await, "65534");
+    drop(c);
     end(pool).await;
 }
 

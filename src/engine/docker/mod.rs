@@ -784,6 +784,7 @@ impl Engine for DockerEngine {
                 info.limits = said.limits;
                 info.cgroup_version = said.cgroup_version;
                 info.remaps_users = said.remaps_users;
+                info.runtime.clone_from(&said.runtime);
             }
             info.id = self.endpoint.as_ref().map(ToString::to_string);
             Ok(info)

@@ -16,6 +16,8 @@ pub(super) struct Said {
     pub(super) remaps_users: bool,
     /// Whether SELinux lets containers touch only files that carry a label for them.
     pub(super) selinux: bool,
+    /// The runtime that containers get by default.
+    pub(super) runtime: Option<String>,
     /// The reason why the engine does not see this machine's files, although its socket is here.
     pub(super) elsewhere: Option<String>,
 }
@@ -36,6 +38,7 @@ impl Said {
                 let name = option.split(',').find_map(|part| part.strip_prefix("name="));
                 name.unwrap_or(option) == "selinux"
             }),
+            runtime: info.default_runtime.clone().filter(|runtime| !runtime.is_empty()),
             elsewhere: elsewhere(info, own_kernel().as_deref()),
         };
         if let Some(why) = &said.elsewhere {
