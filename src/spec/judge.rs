@@ -407,7 +407,13 @@ impl Asked {
                 errno => (format!("allowed (error {errno})"), false),
             });
             if is_strict {
-                judge.add(Of::Setting, &format!("call {name}"), "refused", found);
+                // Programs then take another call, and any other error as the end.
+                let asked = if name == "clone3" {
+                    "refused as unknown"
+                } else {
+                    "refused"
+                };
+                judge.add(Of::Setting, &format!("call {name}"), asked, found);
             } else if found.is_some_and(|(_, holds)| !holds) && name != "clone3" && name != "setns" {
                 open.push(name);
             }
@@ -501,4 +507,198 @@ fn bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_shl(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{ContainerSpec, Decided, resolve};
+
+    const OWN_STATUS: &str = "Uid:\t65534\t65534\t65534\t65534\nGid:\t65534\t65534\t65534\t65534\nGroups:\t \n\
+        CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+        CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+
+    const OWN_MOUNTS: &str = "1 0 0:1 / / ro,relatime - overlay overlay rw,lowerdir=/x\n\
+        2 1 0:2 / /tmp rw,nosuid,nodev - tmpfs tmpfs rw,size=65536k,nr_inodes=16384,uid=65534,gid=65534\n\
+        3 1 0:3 / /work rw,nosuid,nodev - tmpfs tmpfs rw,size=131072k,nr_inodes=16384,uid=65534,gid=65534\n\
+        4 1 0:4 / /dev/shm rw,nosuid,nodev,noexec - tmpfs shm rw,size=65536k\n";
+
+    /// Returns the files of a container that is as a strict sandbox asks, with cgroup v2.
+    fn files() -> Vec<(&'static str, String)> {
+        let limits = format!(
+            "Limit  Soft Limit  Hard Limit  Units\n\
+             Max file size {0} {0} bytes\nMax core file size 0 0 bytes\nMax open files 1024 1024 files\n",
+            128 << 20
+        );
+        vec![
+            (STATUS, OWN_STATUS.to_owned()),
+            (MOUNTS, OWN_MOUNTS.to_owned()),
+            (LIMITS, limits),
+            (OOM_SCORE_ADJ, "600\n".to_owned()),
+            (DEVICES, "a\nb\n    lo: 0 0\n  sit0: 0 0\n".to_owned()),
+            (GROUP, "0::/\n".to_owned()),
+            ("/sys/fs/cgroup/memory.max", "536870912\n".to_owned()),
+            ("/sys/fs/cgroup/memory.swap.max", "0\n".to_owned()),
+            ("/sys/fs/cgroup/pids.max", "128\n".to_owned()),
+            ("/sys/fs/cgroup/cpu.max", "100000 100000\n".to_owned()),
+        ]
+    }
+
+    /// Judges a container with these files, after a text in one of them was replaced.
+    fn judged(spec: &ContainerSpec, path: &str, from: &str, to: &str) -> Result<SecurityReport, EngineError> {
+        let mut look = Look::default();
+        for (name, text) in files() {
+            let text = match name == path {
+                true => {
+                    assert!(text.contains(from), "{text}");
+                    text.replace(from, to)
+                }
+                false => text,
+            };
+            look.add_file(name, text.as_bytes());
+        }
+        let asked = resolve(spec, Decided::default()).sandbox.unwrap();
+        asked.judge(&look)
+    }
+
+    fn strict() -> ContainerSpec {
+        ContainerSpec::new("any").sandbox(Sandbox::strict())
+    }
+
+    #[test]
+    fn a_container_that_is_as_asked_passes_and_calls_are_not_seen() {
+        let report = judged(&strict(), "", "", "").unwrap();
+        let not_seen = report.items.iter().filter(|item| item.how_seen == HowSeen::NotSeen);
+        let names: Vec<_> = not_seen.map(|item| &*item.name).collect();
+        assert_eq!(names.len(), CALLS.len());
+        assert!(names.iter().all(|name| name.starts_with("call ")), "{names:?}");
+        assert_eq!(report.item("swap").unwrap().found, "0");
+    }
+
+    #[test]
+    fn each_item_that_is_not_in_force_is_named() {
+        use EngineErrorKind::{LimitDiscarded, SettingIgnored};
+        for (path, from, to, name, kind) in [
+            (
+                STATUS,
+                "Uid:\t65534\t65534\t65534",
+                "Uid:\t65534\t65534\t0",
+                "user",
+                SettingIgnored,
+            ),
+            (STATUS, "Groups:\t ", "Groups:\t0 65534", "groups", SettingIgnored),
+            (STATUS, "CapBnd:\t0", "CapBnd:\t8", "capabilities", SettingIgnored),
+            (
+                STATUS,
+                "CapEff:\t0000000000000000\n",
+                "",
+                "capabilities",
+                SettingIgnored,
+            ),
+            (
+                STATUS,
+                "NoNewPrivs:\t1",
+                "NoNewPrivs:\t0",
+                "new privileges",
+                SettingIgnored,
+            ),
+            (STATUS, "Seccomp:\t2\n", "", "seccomp", SettingIgnored),
+            (MOUNTS, "/ / ro,", "/ / rw,", "root file system", SettingIgnored),
+            (MOUNTS, "size=131072k,", "", "/work", SettingIgnored),
+            (
+                MOUNTS,
+                "size=131072k,nr_inodes=16384",
+                "size=131072k,nr_inodes=16385",
+                "/work",
+                SettingIgnored,
+            ),
+            (MOUNTS, "/tmp rw,nosuid,nodev", "/tmp rw,nodev", "/tmp", SettingIgnored),
+            (MOUNTS, "/dev/shm rw", "/dev/other rw", "/dev/shm", SettingIgnored),
+            (
+                LIMITS,
+                "Max open files 1024",
+                "Max open files 2048",
+                "ulimit nofile",
+                LimitDiscarded,
+            ),
+            (
+                LIMITS,
+                "Max core file size 0 0",
+                "Max core file size 0 unlimited",
+                "ulimit core",
+                LimitDiscarded,
+            ),
+            (OOM_SCORE_ADJ, "600", "-998", "oom_score_adj", SettingIgnored),
+            (DEVICES, "sit0", "eth0", "network", SettingIgnored),
+            (
+                "/sys/fs/cgroup/memory.max",
+                "536870912",
+                "max",
+                "memory",
+                LimitDiscarded,
+            ),
+            ("/sys/fs/cgroup/memory.swap.max", "0", "max", "swap", LimitDiscarded),
+            ("/sys/fs/cgroup/pids.max", "128", "129", "processes", LimitDiscarded),
+            (
+                "/sys/fs/cgroup/cpu.max",
+                "100000 100000",
+                "max 100000",
+                "processors",
+                LimitDiscarded,
+            ),
+        ] {
+            let error = judged(&strict(), path, from, to).unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}: {error}");
+            assert!(error.to_string().contains(&format!(": {name} is ")), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_mount_on_top_is_the_one_that_counts() {
+        let more = "uid=65534,gid=65534\n9 3 0:9 / /work rw,relatime - ext4 /dev/sda rw\n4 ";
+        let error = judged(&strict(), MOUNTS, "uid=65534,gid=65534\n4 ", more).unwrap_err();
+        assert!(error.to_string().contains("/work is ext4"), "{error}");
+    }
+
+    #[test]
+    fn files_of_another_group_or_of_another_kernel_tell_nothing_of_limits() {
+        let report = judged(&strict(), GROUP, "0::/\n", "0::/docker/x\n").unwrap();
+        assert_eq!(report.item("memory").unwrap().how_seen, HowSeen::NotSeen);
+        for runtime in ["runsc", "io.containerd.runsc.v1", "kata-qemu"] {
+            let spec = strict().runtime(runtime);
+            let report = judged(&spec, "/sys/fs/cgroup/memory.max", "536870912", "max").unwrap();
+            assert_eq!(report.item("memory").unwrap().how_seen, HowSeen::NotSeen);
+            assert_eq!(report.item("runtime").unwrap().found, runtime);
+            // What makes the sandbox is still looked at.
+            judged(&spec, STATUS, "Seccomp:\t2", "Seccomp:\t0").unwrap_err();
+        }
+        judged(
+            &strict().runtime("youki"),
+            "/sys/fs/cgroup/memory.max",
+            "536870912",
+            "max",
+        )
+        .unwrap_err();
+    }
+
+    #[test]
+    fn calls_that_are_let_through_are_named_or_warned_of() {
+        let seen =
+            Look::of_agent(b"call af_alg 97\ncall clone3 1\ncall bpf 22\ncall keyctl 1\ncall unshare_newuser 0\n");
+        let judge = |seccomp| {
+            let spec = ContainerSpec::new("any").sandbox(Sandbox::strict().seccomp(seccomp));
+            resolve(&spec, Decided::default()).sandbox.unwrap().judge(&seen)
+        };
+        let error = judge(super::super::Seccomp::strict()).unwrap_err().to_string();
+        for named in [
+            "call clone3 is refused where refused as unknown was asked for",
+            "call bpf is allowed (error 22)",
+            "call unshare_newuser is allowed",
+        ] {
+            assert!(error.contains(named), "{named}: {error}");
+        }
+        assert!(!error.contains("af_alg") && !error.contains("keyctl"), "{error}");
+        let warnings = judge(super::super::Seccomp::engine()).unwrap().warnings;
+        assert!(warnings[0].contains("the engine's profile") && warnings[0].ends_with(": bpf, unshare_newuser"));
+    }
 }
