@@ -83,7 +83,8 @@ async fn a_waiter_gets_the_container_that_is_being_cleaned_and_no_other_is_creat
     let pool = builder("waiters").max_total(4).build().await.unwrap();
     for _ in 0..10 {
         let c = pool.acquire().await.unwrap();
-        c.exec(["sh", "-c", "sleep 100 & echo x >/tmp/x"]).await.unwrap();
+        let out = c.exec(["sh", "-c", "sleep 100 & echo x >/tmp/x"]).await.unwrap();
+        assert!(out.status.success(), "{out:?}");
         let id = c.id().to_owned();
         drop(c);
         assert_eq!(pool.status().cleaning, 1);
