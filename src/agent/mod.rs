@@ -11,11 +11,19 @@ mod session;
 mod socket;
 #[cfg(test)]
 mod tests;
+#[path = "../../agent/file_protocol.rs"]
+#[allow(dead_code)]
+pub(crate) mod file_protocol;
 #[path = "../../agent/protocol.rs"]
 #[allow(dead_code)] // each side uses its half of the protocol
 mod wire;
 
+// The name by which `file_protocol` knows it.
+use wire as protocol;
+
 pub(crate) use client::{Client, Limit, Place};
+pub(crate) use session::Role;
+pub(crate) use wire::Fields;
 #[cfg(fuzzing)]
 pub(crate) use decode::said;
 pub(crate) use file::{AgentFile, InUse};

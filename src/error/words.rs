@@ -112,6 +112,20 @@ impl fmt::Display for Error {
                 )
             }
             Self::Unsupported { subject, reason } => write!(f, "not possible for {subject}: {reason}"),
+            Self::File {
+                subject,
+                op,
+                path,
+                on_host,
+                source,
+            } => {
+                let relation = if *on_host { "of this machine for" } else { "in" };
+                write!(
+                    f,
+                    "could not {op} {path} {relation} {subject}: {}",
+                    text::clean(&source.to_string())
+                )
+            }
             Self::Command(failed) => failed.fmt(f),
         }
     }
@@ -134,7 +148,7 @@ impl StdError for Error {
         match self {
             Self::Engine { source, .. } | Self::ContainerGone { source, .. } => source.source(),
             Self::ShutdownIncomplete { source, .. } => source.as_ref()?.source(),
-            Self::Write { source, .. } | Self::Read { source, .. } => source.source(),
+            Self::Write { source, .. } | Self::Read { source, .. } | Self::File { source, .. } => source.source(),
             _ => None,
         }
     }

@@ -29,6 +29,8 @@ agent! {
     buffer: "../../agent/buffer.rs",
     cgroups: "../../agent/cgroups.rs",
     clean: "../../agent/clean.rs",
+    file_protocol: "../../agent/file_protocol.rs",
+    files: "../../agent/files.rs",
     kill: "../../agent/kill.rs",
     own: "../../agent/own.rs",
     picture: "../../agent/picture.rs",
