@@ -3,17 +3,11 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use dockerpool::{Error, ExecVia, FileLimits, FileType, PooledContainer};
+use dockerpool::{Error, ExecVia, FileLimits, FileType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{self, with_container};
-use crate::{kind, pool};
-
-async fn sh(c: &PooledContainer, script: &str) -> String {
-    let out = c.exec(["sh", "-c", script]).await.unwrap();
-    assert!(out.status.success(), "{script}: {out:?}");
-    out.stdout_lossy().into_owned()
-}
+use crate::{kind, pool, sh};
 
 fn limits(change: impl FnOnce(&mut FileLimits)) -> FileLimits {
     let mut limits = FileLimits::default();
@@ -185,7 +179,7 @@ async fn limits_of_bytes_hold_in_both_directions_and_leave_the_container_usable(
         sh(c, "head -c 1001 /dev/zero >/tmp/c").await;
         assert_eq!(kind(files.read("/tmp/c").await), ErrorKind::FileTooLarge);
         // A sparse file of many terabytes is refused by its size, and one without a size when more comes.
-        sh(c, "truncate -s 7T /tmp/sparse").await;
+        sh(c, "truncate -s 7000G /tmp/sparse").await;
         assert_eq!(kind(c.files().read_to_vec("/tmp/sparse").await), ErrorKind::FileTooLarge);
         assert_eq!(kind(c.files().limits(limits(|limits| limits.bytes = 100)).read_to_vec("/proc/self/mountinfo").await), ErrorKind::FileTooLarge);
         let out = c.exec(["echo", "still here"]).await.unwrap();
