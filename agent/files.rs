@@ -207,7 +207,10 @@ impl Server {
                     let meta = Meta::decode(&mut fields).ok_or(Errno::INVAL)?;
                     let mut name = [0; MAX_NAME + 1];
                     let len = fields.0.len();
-                    name[..MAX_NAME].get_mut(..len).ok_or(Errno::INVAL)?.copy_from_slice(fields.0);
+                    name[..MAX_NAME]
+                        .get_mut(..len)
+                        .ok_or(Errno::INVAL)?
+                        .copy_from_slice(fields.0);
                     (meta, name, len)
                 }
                 (piece::LEAVE, _) if depth > 0 => return Ok(()),
@@ -216,7 +219,9 @@ impl Server {
             };
             memory[len] = 0;
             let name = CStr::from_bytes_until_nul(&memory).map_err(|_| Errno::INVAL)?;
-            if name.count_bytes() != len || matches!(name.to_bytes(), b"" | b"." | b"..") || memory[..len].contains(&b'/')
+            if name.count_bytes() != len
+                || matches!(name.to_bytes(), b"" | b"." | b"..")
+                || memory[..len].contains(&b'/')
             {
                 return Err(Errno::INVAL);
             }
@@ -292,7 +297,10 @@ fn make_parents(path: &CStr) -> Result<()> {
     let bytes = path.to_bytes();
     let mut parent = [0; MAX_PATH];
     for (end, _) in bytes.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0) {
-        parent.get_mut(..end).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(&bytes[..end]);
+        parent
+            .get_mut(..end)
+            .ok_or(Errno::NAMETOOLONG)?
+            .copy_from_slice(&bytes[..end]);
         let made = CStr::from_bytes_until_nul(&parent).map_err(|_| Errno::NAMETOOLONG)?;
         match sys::make_dir(None, made, 0o777) {
             // What is there may be a directory, also where nothing may be made.

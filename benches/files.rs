@@ -17,7 +17,9 @@ const MIB: usize = 1 << 20;
 async fn container() -> Container<Running> {
     let engine = Arc::new(DockerEngine::connect().await.expect("an engine: ./dev engine start"));
     let image = std::env::var("DOCKERPOOL_BUSYBOX_IMAGE").unwrap_or("dockerpool-local/busybox:1".to_owned());
-    let spec = ContainerSpec::new(image).exec_via(ExecVia::Agent).tmpfs("/files", 512 << 20);
+    let spec = ContainerSpec::new(image)
+        .exec_via(ExecVia::Agent)
+        .tmpfs("/files", 512 << 20);
     let created = Container::create(engine, spec).await;
     created.expect("a container").start().await.expect("it starts")
 }
@@ -55,10 +57,14 @@ fn main() {
         let path = format!("/files/{name}");
         group.throughput(Throughput::Bytes(size as u64)).sample_size(10);
         group.bench_function(format!("write_{name}"), |bencher| {
-            bencher.to_async(&runtime).iter(async || files.write(&path, &data).await.expect("it is written"));
+            bencher
+                .to_async(&runtime)
+                .iter(async || files.write(&path, &data).await.expect("it is written"));
         });
         group.bench_function(format!("read_{name}"), |bencher| {
-            bencher.to_async(&runtime).iter(async || assert_eq!(read(&files, &path).await, size));
+            bencher
+                .to_async(&runtime)
+                .iter(async || assert_eq!(read(&files, &path).await, size));
         });
         let (mut writes, mut reads) = (Vec::new(), Vec::new());
         for _ in 0..if size == MIB { 100 } else { 10 } {
@@ -78,7 +84,9 @@ fn main() {
     }
     group.throughput(Throughput::Elements(1));
     group.bench_function("metadata", |bencher| {
-        bencher.to_async(&runtime).iter(async || files.metadata("/files").await.expect("it is there"));
+        bencher
+            .to_async(&runtime)
+            .iter(async || files.metadata("/files").await.expect("it is there"));
     });
 
     let tree = tempfile::tempdir().expect("a directory");
@@ -90,14 +98,20 @@ fn main() {
     group.throughput(Throughput::Elements(1000));
     group.bench_function("upload_1000", |bencher| {
         bencher.to_async(&runtime).iter(async || {
-            let done = files.upload_dir(tree.path(), "/files/tree").await.expect("it is copied");
+            let done = files
+                .upload_dir(tree.path(), "/files/tree")
+                .await
+                .expect("it is copied");
             assert_eq!(done.files, 1000);
         });
     });
     group.bench_function("download_1000", |bencher| {
         bencher.to_async(&runtime).iter(async || {
             let target = tempfile::tempdir().expect("a directory");
-            let done = files.download_dir("/files/tree", target.path()).await.expect("it is copied");
+            let done = files
+                .download_dir("/files/tree", target.path())
+                .await
+                .expect("it is copied");
             assert_eq!(done.files, 1000);
         });
     });

@@ -211,8 +211,8 @@ pub use engine::progress::Progress;
 pub use engine::registry_auth::RegistryAuth;
 pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
-    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, FileEntry, FileLimits, FileMetadata, FileReader, FileType,
-    Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
+    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, FileEntry, FileLimits, FileMetadata, FileReader,
+    FileType, Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
 };
 pub use pool::{Adopt, Pool, PoolBuilder, PooledContainer, Reuse};
 pub use spec::ContainerSpec;

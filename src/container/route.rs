@@ -13,9 +13,10 @@ impl Shared {
         self.agent().filter(|_| self.spec.agent_runs_commands())
     }
 
-    /// Returns whether the agent runs the commands, or did so until it was lost.
-    pub(crate) fn has_runner(&self) -> bool {
-        self.runner().is_some()
+    /// Returns whether the agent can serve files by such a request, or could until it was lost.
+    pub(crate) fn serves_files(&self, request: &ExecRequest) -> bool {
+        self.runner()
+            .is_some_and(|agent| agent.can_run(request) || agent.lost().is_some())
     }
 
     /// Returns whether such a command can be ended alone, which leaves the container as it was.

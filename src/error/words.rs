@@ -232,6 +232,26 @@ mod tests {
                 "cannot run `python` in container box of pool judge as it was given: arg 2: must not contain NUL",
             ),
             (
+                Error::File {
+                    subject: container(),
+                    op: "read".into(),
+                    path: "/a".to_owned(),
+                    on_host: false,
+                    source: io::Error::other("why"),
+                },
+                "could not read /a in container box of pool judge: why",
+            ),
+            (
+                Error::File {
+                    subject: container(),
+                    op: "write".into(),
+                    path: "/b".to_owned(),
+                    on_host: true,
+                    source: io::Error::other("a\nb"),
+                },
+                "could not write /b of this machine for container box of pool judge: a\\nb",
+            ),
+            (
                 Error::engine_about("start the container", container(), engine(Internal)),
                 "could not start the container box of pool judge: the engine's words",
             ),

@@ -44,10 +44,20 @@ async fn what_is_written_is_there_and_is_read_again() {
 async fn rights_users_and_parents_are_as_asked_for() {
     with_container(pool("files"), async |c| {
         let files = c.files();
-        files.clone().mode(0o750).write("/tmp/run", "#!/bin/sh\necho ran").await.unwrap();
+        files
+            .clone()
+            .mode(0o750)
+            .write("/tmp/run", "#!/bin/sh\necho ran")
+            .await
+            .unwrap();
         assert_eq!(sh(c, "/tmp/run; stat -c %a /tmp/run").await, "ran\n750\n");
         assert_eq!(kind(files.write("/tmp/no/such/dir/x", "x").await), ErrorKind::NotFound);
-        files.clone().create_parents().write("/tmp/no/such/dir/x", "x").await.unwrap();
+        files
+            .clone()
+            .create_parents()
+            .write("/tmp/no/such/dir/x", "x")
+            .await
+            .unwrap();
         assert_eq!(sh(c, "cat /tmp/no/such/dir/x").await, "x");
         files.create_dir_all("/tmp/p/q/r/").await.unwrap();
         files.create_dir_all("/tmp/p/q/r").await.unwrap();
@@ -148,11 +158,22 @@ async fn paths_and_files_that_cannot_be_meant_are_refused_without_a_wait() {
         let files = c.files();
         for path in ["", "x", "./x", "../x", "~/x", "/a\0b"] {
             assert_eq!(kind(files.write(path, "x").await), ErrorKind::InvalidInput, "{path:?}");
-            assert_eq!(kind(files.rename("/tmp", path).await), ErrorKind::InvalidInput, "{path:?}");
+            assert_eq!(
+                kind(files.rename("/tmp", path).await),
+                ErrorKind::InvalidInput,
+                "{path:?}"
+            );
         }
         assert_eq!(kind(files.read("/".repeat(4096)).await), ErrorKind::InvalidInput);
-        assert_eq!(kind(files.write(format!("/tmp/{}", "n".repeat(256)), "").await), ErrorKind::InvalidFilename);
-        sh(c, "mkfifo /tmp/fifo; ln -s /tmp/fifo /tmp/to-fifo; ln -s loop /tmp/loop").await;
+        assert_eq!(
+            kind(files.write(format!("/tmp/{}", "n".repeat(256)), "").await),
+            ErrorKind::InvalidFilename
+        );
+        sh(
+            c,
+            "mkfifo /tmp/fifo; ln -s /tmp/fifo /tmp/to-fifo; ln -s loop /tmp/loop",
+        )
+        .await;
         for path in ["/tmp/fifo", "/tmp/to-fifo", "/dev/null", "/dev/zero"] {
             assert_eq!(kind(files.read(path).await), ErrorKind::Unsupported, "{path}");
         }
@@ -173,15 +194,32 @@ async fn limits_of_bytes_hold_in_both_directions_and_leave_the_container_usable(
         let files = c.files().limits(limits(|limits| limits.bytes = 1000));
         files.write("/tmp/a", vec![1; 1000]).await.unwrap();
         assert_eq!(files.read_to_vec("/tmp/a").await.unwrap().len(), 1000);
-        assert_eq!(kind(files.write("/tmp/b", vec![1; 1001]).await), ErrorKind::FileTooLarge);
+        assert_eq!(
+            kind(files.write("/tmp/b", vec![1; 1001]).await),
+            ErrorKind::FileTooLarge
+        );
         assert_eq!(kind(files.metadata("/tmp/b").await), ErrorKind::NotFound);
-        assert_eq!(kind(files.write_from("/tmp/b", &mut tokio::io::repeat(1)).await), ErrorKind::FileTooLarge);
+        assert_eq!(
+            kind(files.write_from("/tmp/b", &mut tokio::io::repeat(1)).await),
+            ErrorKind::FileTooLarge
+        );
         sh(c, "head -c 1001 /dev/zero >/tmp/c").await;
         assert_eq!(kind(files.read("/tmp/c").await), ErrorKind::FileTooLarge);
         // A sparse file of many terabytes is refused by its size, and one without a size when more comes.
         sh(c, "truncate -s 7000G /tmp/sparse").await;
-        assert_eq!(kind(c.files().read_to_vec("/tmp/sparse").await), ErrorKind::FileTooLarge);
-        assert_eq!(kind(c.files().limits(limits(|limits| limits.bytes = 100)).read_to_vec("/proc/self/mountinfo").await), ErrorKind::FileTooLarge);
+        assert_eq!(
+            kind(c.files().read_to_vec("/tmp/sparse").await),
+            ErrorKind::FileTooLarge
+        );
+        assert_eq!(
+            kind(
+                c.files()
+                    .limits(limits(|limits| limits.bytes = 100))
+                    .read_to_vec("/proc/self/mountinfo")
+                    .await
+            ),
+            ErrorKind::FileTooLarge
+        );
         let out = c.exec(["echo", "still here"]).await.unwrap();
         assert_eq!(out.stdout_lossy(), "still here\n");
         assert_eq!(c.taint(), None);
@@ -194,8 +232,14 @@ async fn a_full_disk_and_a_limit_of_file_sizes_are_errors() {
     let builder = pool("files").tmpfs("/small", 64 << 10);
     with_container(builder, async |c| {
         let files = c.files();
-        assert_eq!(kind(files.write("/small/x", vec![0; 1 << 20]).await), ErrorKind::StorageFull);
-        assert_eq!(kind(files.write_from("/small/y", &mut tokio::io::repeat(0)).await), ErrorKind::StorageFull);
+        assert_eq!(
+            kind(files.write("/small/x", vec![0; 1 << 20]).await),
+            ErrorKind::StorageFull
+        );
+        assert_eq!(
+            kind(files.write_from("/small/y", &mut tokio::io::repeat(0)).await),
+            ErrorKind::StorageFull
+        );
         assert_eq!(c.taint(), None);
     })
     .await;
@@ -204,7 +248,9 @@ async fn a_full_disk_and_a_limit_of_file_sizes_are_errors() {
 #[tokio::test]
 async fn the_time_of_a_call_is_limited() {
     with_container(pool("files"), async |c| {
-        let files = c.files().limits(limits(|limits| limits.time = Some(Duration::from_millis(200))));
+        let files = c
+            .files()
+            .limits(limits(|limits| limits.time = Some(Duration::from_millis(200))));
         let (mut never, reader) = tokio::io::duplex(10);
         never.write_all(b"x").await.unwrap();
         let mut reader = reader;

@@ -68,7 +68,13 @@ async fn a_server_that_is_stopped_is_ended_by_the_limit_of_time() {
         });
         // It waits for its reader, and is stopped meanwhile.
         let mut reader = files.read("/tmp/large").await.unwrap();
-        let stopped = c.command("kill").user(USER).args(["-STOP", "-1"]).output().await.unwrap();
+        let stopped = c
+            .command("kill")
+            .user(USER)
+            .args(["-STOP", "-1"])
+            .output()
+            .await
+            .unwrap();
         assert!(stopped.status.success(), "{stopped:?}");
         let mut data = Vec::new();
         let error = reader.read_to_end(&mut data).await.unwrap_err();
@@ -143,7 +149,13 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         opened.append("ptrace")
 print(found, opened)
 "#;
-            let out = c.command("python3").user(user).args(["-c", script]).output().await.unwrap();
+            let out = c
+                .command("python3")
+                .user(user)
+                .args(["-c", script])
+                .output()
+                .await
+                .unwrap();
             assert_eq!(out.stdout_lossy(), "1 []\n", "as {user}: {out:?}");
             drop(reader);
         }

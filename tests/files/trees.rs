@@ -77,13 +77,21 @@ fn tree(dir: &Path) -> Vec<PathBuf> {
 
 /// Returns what is beside the target, with attributes and contents.
 fn outside(root: &Path) -> BTreeMap<PathBuf, String> {
-    let beside = tree(root).into_iter().filter(|path| !path.starts_with(root.join("target/")));
+    let beside = tree(root)
+        .into_iter()
+        .filter(|path| !path.starts_with(root.join("target/")));
     beside
         .filter(|path| path != &root.join("target"))
         .map(|path| {
             let stat = std::fs::symlink_metadata(&path).unwrap();
             let contents = std::fs::read(&path).unwrap_or_default();
-            let seen = format!("{:o} {} {} {:?}", stat.mode(), stat.nlink(), stat.mtime_nsec(), contents);
+            let seen = format!(
+                "{:o} {} {} {:?}",
+                stat.mode(),
+                stat.nlink(),
+                stat.mtime_nsec(),
+                contents
+            );
             (path, seen)
         })
         .collect()
@@ -99,7 +107,9 @@ fn generous() -> FileLimits {
 
 fn reasons(transfer: &Transfer) -> BTreeMap<String, SkipReason> {
     let skipped = transfer.skipped.iter();
-    skipped.map(|entry| (String::from_utf8_lossy(&entry.path).into_owned(), entry.reason)).collect()
+    skipped
+        .map(|entry| (String::from_utf8_lossy(&entry.path).into_owned(), entry.reason))
+        .collect()
 }
 
 #[tokio::test]
@@ -122,29 +132,53 @@ async fn a_tree_goes_in_and_comes_out_as_it_was() {
         }
         let files = c.files();
         let done = files.upload_dir(host.path(), "/tmp/up").await.unwrap();
-        assert_eq!((done.files, done.dirs, done.links, done.skipped_count), (8, 3, 3, 0), "{done:?}");
+        assert_eq!(
+            (done.files, done.dirs, done.links, done.skipped_count),
+            (8, 3, 3, 0),
+            "{done:?}"
+        );
         assert_eq!(done.bytes, 1 + 3_000_000 + 19 + 8 + 2 + 3 + 1);
-        assert_eq!(sh(c, "/tmp/up/run; cat /tmp/up/a/b/link; stat -c %a /tmp/up/run /tmp/up/a/b/empty").await, "ran\n1755\n700\n");
+        assert_eq!(
+            sh(
+                c,
+                "/tmp/up/run; cat /tmp/up/a/b/link; stat -c %a /tmp/up/run /tmp/up/a/b/empty"
+            )
+            .await,
+            "ran\n1755\n700\n"
+        );
 
         let back = tempfile::tempdir().unwrap();
         let target = back.path().join("made");
         let done = files.download_dir("/tmp/up", &target).await.unwrap();
-        assert_eq!((done.files, done.dirs, done.links, done.skipped_count), (8, 3, 3, 0), "{done:?}");
+        assert_eq!(
+            (done.files, done.dirs, done.links, done.skipped_count),
+            (8, 3, 3, 0),
+            "{done:?}"
+        );
         let named = |root: &Path| {
-            let mut all: Vec<_> = tree(root).into_iter().map(|path| path.strip_prefix(root).unwrap().to_owned()).collect();
+            let mut all: Vec<_> = tree(root)
+                .into_iter()
+                .map(|path| path.strip_prefix(root).unwrap().to_owned())
+                .collect();
             all.sort();
             all
         };
         assert_eq!(named(host.path()), named(&target));
         for path in named(&target) {
             let (was, is) = (host.path().join(&path), target.join(&path));
-            let (stat, now) = (std::fs::symlink_metadata(&was).unwrap(), std::fs::symlink_metadata(&is).unwrap());
+            let (stat, now) = (
+                std::fs::symlink_metadata(&was).unwrap(),
+                std::fs::symlink_metadata(&is).unwrap(),
+            );
             assert_eq!(stat.file_type(), now.file_type(), "{path:?}");
             if stat.is_symlink() {
                 assert_eq!(std::fs::read_link(was).unwrap(), std::fs::read_link(is).unwrap());
             } else {
                 assert_eq!(stat.mode() & 0o777, now.mode() & 0o777, "{path:?}");
-                assert!(stat.is_dir() || std::fs::read(was).unwrap() == std::fs::read(is).unwrap(), "{path:?}");
+                assert!(
+                    stat.is_dir() || std::fs::read(was).unwrap() == std::fs::read(is).unwrap(),
+                    "{path:?}"
+                );
             }
         }
 
@@ -152,10 +186,22 @@ async fn a_tree_goes_in_and_comes_out_as_it_was() {
         std::fs::write(at("a/one"), "2").unwrap();
         assert_eq!(files.upload_dir(host.path(), "/tmp/up").await.unwrap(), done);
         assert_eq!(sh(c, "cat /tmp/up/a/one").await, "2");
-        assert_eq!(kind(files.download_dir("/tmp/up", &target).await), ErrorKind::DirectoryNotEmpty);
-        assert_eq!(kind(files.download_dir("/tmp/none", back.path().join("x")).await), ErrorKind::NotFound);
-        assert_eq!(kind(files.upload_dir(back.path().join("none"), "/tmp/up").await), ErrorKind::NotFound);
-        assert_eq!(kind(files.upload_dir(host.path(), "/tmp/no/such").await), ErrorKind::NotFound);
+        assert_eq!(
+            kind(files.download_dir("/tmp/up", &target).await),
+            ErrorKind::DirectoryNotEmpty
+        );
+        assert_eq!(
+            kind(files.download_dir("/tmp/none", back.path().join("x")).await),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            kind(files.upload_dir(back.path().join("none"), "/tmp/up").await),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            kind(files.upload_dir(host.path(), "/tmp/no/such").await),
+            ErrorKind::NotFound
+        );
         let files = files.create_parents();
         assert_eq!(files.upload_dir(host.path(), "/tmp/no/such").await.unwrap(), done);
         assert_eq!(c.taint(), None);
@@ -252,17 +298,39 @@ async fn nothing_outside_of_the_source_is_read() {
         for link in ["abs", "abs-dir", "rel", "hidden", "d/up"] {
             assert_eq!(skipped.get(link), Some(&SkipReason::LinkOutside), "{link}: {skipped:?}");
         }
-        assert_eq!((skipped.get("fifo"), skipped.get("socket")), (Some(&SkipReason::Special), Some(&SkipReason::Special)));
-        assert_eq!((done.files, done.dirs, done.links, done.skipped_count), (1, 1, 1, 7), "{done:?}");
-        assert_eq!(sh(c, "cat /tmp/up/d/kept; grep -r secret /tmp/up | wc -l").await, "fine0\n");
+        assert_eq!(
+            (skipped.get("fifo"), skipped.get("socket")),
+            (Some(&SkipReason::Special), Some(&SkipReason::Special))
+        );
+        assert_eq!(
+            (done.files, done.dirs, done.links, done.skipped_count),
+            (1, 1, 1, 7),
+            "{done:?}"
+        );
+        assert_eq!(
+            sh(c, "cat /tmp/up/d/kept; grep -r secret /tmp/up | wc -l").await,
+            "fine0\n"
+        );
 
         std::fs::create_dir_all((0..129).fold(at("deep"), |path, _| path.join("d"))).unwrap();
-        assert_eq!(kind(c.files().upload_dir(&source, "/tmp/up2").await), ErrorKind::InvalidFilename);
-        let few = FileLimits { entries: 3, ..FileLimits::default() };
-        assert_eq!(kind(c.files().limits(few).upload_dir(&source, "/tmp/up3").await), ErrorKind::QuotaExceeded);
+        assert_eq!(
+            kind(c.files().upload_dir(&source, "/tmp/up2").await),
+            ErrorKind::InvalidFilename
+        );
+        let few = FileLimits {
+            entries: 3,
+            ..FileLimits::default()
+        };
+        assert_eq!(
+            kind(c.files().limits(few).upload_dir(&source, "/tmp/up3").await),
+            ErrorKind::QuotaExceeded
+        );
         std::fs::File::create(at("sparse")).unwrap().set_len(1 << 40).unwrap();
         std::fs::remove_dir_all(at("deep")).unwrap();
-        assert_eq!(kind(c.files().upload_dir(&source, "/tmp/up4").await), ErrorKind::FileTooLarge);
+        assert_eq!(
+            kind(c.files().upload_dir(&source, "/tmp/up4").await),
+            ErrorKind::FileTooLarge
+        );
         assert_eq!(c.taint(), None);
     })
     .await;
@@ -309,7 +377,11 @@ async fn a_directory_that_becomes_a_link_while_it_is_uploaded_leads_nowhere() {
 #[tokio::test]
 async fn a_tree_that_changes_while_it_is_downloaded_stays_in_the_target() {
     with_container(pool("files"), async |c: &PooledContainer| {
-        sh(c, "mkdir -p /t/a/b /t/c; for i in $(seq 50); do echo $i >/t/a/$i; echo $i >/t/a/b/$i; done; ln -s / /l").await;
+        sh(
+            c,
+            "mkdir -p /t/a/b /t/c; for i in $(seq 50); do echo $i >/t/a/$i; echo $i >/t/a/b/$i; done; ln -s / /l",
+        )
+        .await;
         let mut hostile = c
             .command("sh")
             .args([
@@ -325,7 +397,9 @@ async fn a_tree_that_changes_while_it_is_downloaded_stays_in_the_target() {
             .await
             .unwrap();
         let mut ready = [0; 6];
-        tokio::io::AsyncReadExt::read_exact(hostile.stdout.as_mut().unwrap(), &mut ready).await.unwrap();
+        tokio::io::AsyncReadExt::read_exact(hostile.stdout.as_mut().unwrap(), &mut ready)
+            .await
+            .unwrap();
         let (mut ended_well, mut skipped) = (0, 0);
         for _ in 0..60 {
             let sandbox = Sandbox::new();

@@ -33,7 +33,39 @@ pub(super) enum Answer {
 
 /// Returns the error for bytes that are not the server's protocol.
 pub(super) fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the answer from the container makes no sense")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the answer from the container makes no sense",
+    )
+}
+
+/// Returns the error of this number on Linux, which the container's kernel is, whatever this machine is.
+pub(super) fn of_container(errno: i32) -> io::Error {
+    use io::ErrorKind::*;
+
+    if cfg!(target_os = "linux") {
+        return io::Error::from_raw_os_error(errno);
+    }
+    let kind = match errno {
+        1 | 13 => PermissionDenied,
+        2 => NotFound,
+        12 => OutOfMemory,
+        17 => AlreadyExists,
+        18 => CrossesDevices,
+        20 => NotADirectory,
+        21 => IsADirectory,
+        22 => InvalidInput,
+        26 => ExecutableFileBusy,
+        27 => FileTooLarge,
+        28 => StorageFull,
+        30 => ReadOnlyFilesystem,
+        36 => InvalidFilename,
+        39 => DirectoryNotEmpty,
+        95 => Unsupported,
+        122 => QuotaExceeded,
+        _ => Other,
+    };
+    io::Error::new(kind, format!("{kind} (error {errno} of the container's kernel)"))
 }
 
 /// Returns whether a directory can have an entry of this name.
@@ -68,7 +100,11 @@ impl Decoder {
     }
 
     /// Reads and decodes the next frame. An end within or instead of a frame is [`UnexpectedEof`](io::ErrorKind).
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<io::Result<Answer>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<Answer>> {
         loop {
             if let Some(answer) = self.decode()? {
                 return Poll::Ready(Ok(answer));
@@ -120,7 +156,10 @@ fn meta(fields: &mut Fields<'_>) -> Option<Meta> {
 }
 
 fn errno(fields: &mut Fields<'_>) -> Option<i32> {
-    fields.u32().and_then(|errno| i32::try_from(errno).ok()).filter(|errno| (1..4096).contains(errno))
+    fields
+        .u32()
+        .and_then(|errno| i32::try_from(errno).ok())
+        .filter(|errno| (1..4096).contains(errno))
 }
 
 #[cfg(test)]
@@ -144,18 +183,42 @@ mod tests {
     }
 
     fn entry(name: &[u8]) -> Vec<u8> {
-        let meta = Meta { mode: 0o100_644, ..Meta::default() };
+        let meta = Meta {
+            mode: 0o100_644,
+            ..Meta::default()
+        };
         frame(piece::ENTRY, &[&meta.encode()[..], name].concat())
     }
 
     #[test]
     fn a_name_that_leads_elsewhere_is_refused() {
-        for name in [&b""[..], b".", b"..", b"/", b"a/b", b"/etc/passwd", b"../x", b"a\0", b"\0"] {
+        for name in [
+            &b""[..],
+            b".",
+            b"..",
+            b"/",
+            b"a/b",
+            b"/etc/passwd",
+            b"../x",
+            b"a\0",
+            b"\0",
+        ] {
             assert!(decoded(&entry(name)).is_err(), "{name:?}");
         }
         assert!(decoded(&entry(&[b'a'; MAX_NAME + 1])).is_err());
-        for name in [&b"a"[..], b"...", b"..a", b"a\nb", b"\xff\xfe", b" ", b"-rf", &[b'a'; MAX_NAME]] {
-            let Some(Answer::Entry(_, found)) = decoded(&entry(name)).unwrap() else { panic!("{name:?}") };
+        for name in [
+            &b"a"[..],
+            b"...",
+            b"..a",
+            b"a\nb",
+            b"\xff\xfe",
+            b" ",
+            b"-rf",
+            &[b'a'; MAX_NAME],
+        ] {
+            let Some(Answer::Entry(_, found)) = decoded(&entry(name)).unwrap() else {
+                panic!("{name:?}")
+            };
             assert_eq!(found, name);
         }
     }
@@ -175,14 +238,23 @@ mod tests {
     #[test]
     fn attributes_and_errors_that_cannot_be_are_refused() {
         for meta in [
-            Meta { mode: 0o200_000, ..Meta::default() },
-            Meta { nanos: 1_000_000_000, ..Meta::default() },
+            Meta {
+                mode: 0o200_000,
+                ..Meta::default()
+            },
+            Meta {
+                nanos: 1_000_000_000,
+                ..Meta::default()
+            },
         ] {
             assert!(decoded(&frame(piece::META, &meta.encode())).is_err());
         }
         for errno in [0, -1, 4096, i32::MIN] {
             assert!(decoded(&frame(piece::FAILED, &errno.to_le_bytes())).is_err(), "{errno}");
-            assert!(decoded(&frame(piece::MISSED, &[&errno.to_le_bytes()[..], b"a"].concat())).is_err(), "{errno}");
+            assert!(
+                decoded(&frame(piece::MISSED, &[&errno.to_le_bytes()[..], b"a"].concat())).is_err(),
+                "{errno}"
+            );
         }
         assert!(decoded(&frame(piece::TARGET, b"a\0b")).is_err());
         assert!(decoded(&frame(piece::DATA, b"")).is_err());

@@ -11,7 +11,7 @@ use std::path::Path;
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
-use super::answers::{Answer, is_name, malformed};
+use super::answers::{Answer, is_name, malformed, of_container};
 use super::limits::{FileLimits, Left};
 use super::transfer::{SkipReason, Transfer, stays_inside};
 use crate::agent::file_protocol::{DIRECTORY, LINK, MAX_DEPTH, Meta, REGULAR};
@@ -70,7 +70,10 @@ impl Tree {
         let dir = rustix::fs::open(target, flags, Mode::empty())?;
         for entry in rustix::fs::Dir::read_from(&dir)? {
             if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-                return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "the directory is not empty"));
+                return Err(io::Error::new(
+                    io::ErrorKind::DirectoryNotEmpty,
+                    "the directory is not empty",
+                ));
             }
         }
         Ok(Self {
@@ -206,7 +209,7 @@ impl Tree {
         match errno {
             ENOTSUP => self.skip(SkipReason::Special),
             ENOENT | ENXIO | ENOTDIR | EISDIR | ELOOP => self.skip(SkipReason::Changed),
-            errno => return Err(io::Error::from_raw_os_error(errno)),
+            errno => return Err(of_container(errno)),
         }
         Ok(Now::Entry)
     }
@@ -320,7 +323,10 @@ mod tests {
 
         fn assert_untouched(&self) {
             let names = |path: PathBuf| -> Vec<_> {
-                let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                let mut names: Vec<_> = std::fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name())
+                    .collect();
                 names.sort();
                 names
             };
@@ -371,7 +377,10 @@ mod tests {
         }
         let deep = (0..=MAX_DEPTH).map(|_| dir("d"));
         assert_eq!(one(deep.collect()), Err(io::ErrorKind::InvalidData));
-        assert_eq!(one(vec![Answer::Missed(13, "x".into())]), Err(io::ErrorKind::PermissionDenied));
+        assert_eq!(
+            one(vec![Answer::Missed(13, "x".into())]),
+            Err(io::ErrorKind::PermissionDenied)
+        );
         assert_eq!(one(vec![]), Ok(()));
     }
 
@@ -410,7 +419,11 @@ mod tests {
         ];
         let done = around.write(FileLimits::default(), answers).unwrap();
         around.assert_untouched();
-        assert_eq!((done.links, done.files, done.dirs, done.skipped_count), (1, 1, 1, 4), "{done:?}");
+        assert_eq!(
+            (done.links, done.files, done.dirs, done.skipped_count),
+            (1, 1, 1, 4),
+            "{done:?}"
+        );
         let target = around.target();
         assert_eq!(std::fs::read_link(target.join("a")).unwrap(), PathBuf::from("b"));
         assert!(!target.join("b").exists());
@@ -425,7 +438,16 @@ mod tests {
         let mut tree = Tree::begin(&around.target(), FileLimits::default()).unwrap();
         std::os::unix::fs::symlink(&outside, around.target().join("dir")).unwrap();
         std::os::unix::fs::symlink(outside.join("made"), around.target().join("file")).unwrap();
-        for answer in [dir("dir"), file("x"), data("x"), Answer::Leave, Answer::Leave, file("file"), data("x"), Answer::Leave] {
+        for answer in [
+            dir("dir"),
+            file("x"),
+            data("x"),
+            Answer::Leave,
+            Answer::Leave,
+            file("file"),
+            data("x"),
+            Answer::Leave,
+        ] {
             tree.take(answer).unwrap();
         }
         assert_eq!(tree.end().unwrap().skipped_count, 2);
@@ -442,10 +464,16 @@ mod tests {
         let sized = |size| Answer::Entry(Meta { size, ..meta(REGULAR) }, "a".into());
         let kind = |answers: Vec<Answer>| {
             let around = Around::new();
-            around.write(limits, answers).map(drop).map_err(|(_, error)| error.kind())
+            around
+                .write(limits, answers)
+                .map(drop)
+                .map_err(|(_, error)| error.kind())
         };
         assert_eq!(kind(vec![sized(u64::MAX)]), Err(io::ErrorKind::FileTooLarge));
-        assert_eq!(kind(vec![sized(0), data("12345"), data("678901")]), Err(io::ErrorKind::FileTooLarge));
+        assert_eq!(
+            kind(vec![sized(0), data("12345"), data("678901")]),
+            Err(io::ErrorKind::FileTooLarge)
+        );
         assert_eq!(kind(vec![sized(10), data("1234567890"), Answer::Leave]), Ok(()));
         // What is skipped counts too.
         assert_eq!(
@@ -470,7 +498,16 @@ mod tests {
 
     fn any_answer() -> impl Strategy<Value = Answer> {
         let name = prop::sample::select(vec!["a", "b", "c", "..", "a/b", "\u{ff}"]);
-        let target = prop::sample::select(vec!["a", "..", "../outside", "../../outside", "/", "a/../..", "b/c", "../a"]);
+        let target = prop::sample::select(vec![
+            "a",
+            "..",
+            "../outside",
+            "../../outside",
+            "/",
+            "a/../..",
+            "b/c",
+            "../a",
+        ]);
         let kind = prop::sample::select(vec![DIRECTORY, DIRECTORY, REGULAR, LINK, 0o010_000]);
         prop_oneof![
             4 => (kind, name.clone()).prop_map(|(kind, name)| Answer::Entry(meta(kind | 0o755), name.into())),

@@ -37,8 +37,9 @@ pub use reader::FileReader;
 pub use transfer::{SkipReason, Skipped, Transfer};
 
 /// The words for a container without the agent.
-const NO_AGENT: &str = "the library's agent serves files, and does not run the commands of this container; use \
-                        ExecVia::Auto or ExecVia::Agent, or pass contents through standard input and output of a command";
+const NO_AGENT: &str = "the library's agent serves files, and does not run the commands of this container, or not as \
+                        another user; use ExecVia::Auto or ExecVia::Agent, or pass contents through standard input and \
+                        output of a command";
 
 /// Reads and writes files of a container; made by [`Container::files`](crate::Container::files).
 ///
@@ -263,7 +264,8 @@ impl<'c> Files<'c> {
     /// The directory may be there or not.
     pub async fn create_dir(&self, path: impl AsRef<[u8]>) -> Result<(), Error> {
         // A directory that is there is an error, unless parents are to be made.
-        self.run("create the directory", request::MAKE_DIR, path.as_ref(), None).await
+        self.run("create the directory", request::MAKE_DIR, path.as_ref(), None)
+            .await
     }
 
     /// Makes a directory and those in which it is, as far as they are missing. A directory that is there is no error, and keeps
@@ -338,7 +340,8 @@ impl<'c> Files<'c> {
     ///
     /// The file has the old or the new name.
     pub async fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.run("rename", request::RENAME, from.as_ref(), Some(to.as_ref())).await
+        self.run("rename", request::RENAME, from.as_ref(), Some(to.as_ref()))
+            .await
     }
 
     /// Removes a file, a link or anything else but a directory.

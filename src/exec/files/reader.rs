@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::answers::{Answer, malformed};
+use super::answers::{Answer, malformed, of_container};
 use super::limits::Left;
 use super::metadata::FileMetadata;
 use super::server::{Call, Server};
@@ -91,7 +91,7 @@ impl<'c> FileReader<'c> {
                     return Poll::Ready(Ok(()));
                 }
                 Ok(Answer::Done) => self.state = State::Ends,
-                Ok(Answer::Failed(errno, _)) => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+                Ok(Answer::Failed(errno, _)) => return Poll::Ready(Err(of_container(errno))),
                 Ok(_) => return Poll::Ready(Err(malformed())),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.state = State::BrokenOff,
                 Err(error) => return Poll::Ready(Err(error)),

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 
 use super::Files;
-use super::answers::{Answer, Decoder, malformed};
+use super::answers::{Answer, Decoder, malformed, of_container};
 use super::metadata::shown;
 use crate::agent::Role;
 use crate::agent::file_protocol::{HEADER, MAX_PATH, Request, WITH_MODE, WITH_PARENTS};
@@ -96,7 +96,7 @@ impl<'c> Server<'c> {
             false => Source::Bytes(request.clone()),
         };
         let shared = files.container.shared().clone();
-        if !shared.ends_alone(&setup.request) && !shared.has_runner() {
+        if !shared.serves_files(&setup.request) {
             return Err(Error::Unsupported {
                 subject: call.subject,
                 reason: super::NO_AGENT.to_owned(),
@@ -174,7 +174,7 @@ impl<'c> Server<'c> {
             Answer::Failed(errno, beneath) => {
                 let call = self.call.clone();
                 let _ = self.end().await;
-                call.error_at(&beneath, io::Error::from_raw_os_error(errno))
+                call.error_at(&beneath, of_container(errno))
             }
             _ => self.give_up(malformed()).await,
         }

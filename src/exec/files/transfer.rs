@@ -76,7 +76,9 @@ pub(super) fn stays_inside(target: &[u8], depth: usize) -> bool {
     if target.is_empty() || target.starts_with(b"/") || target.contains(&0) {
         return false;
     }
-    let mut parts = target.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let mut parts = target
+        .split(|byte| *byte == b'/')
+        .filter(|part| !matches!(*part, b"" | b"."));
     let mut up = 0;
     let mut rest = parts.by_ref().skip_while(|part| {
         let is_up = *part == b"..";

@@ -66,7 +66,10 @@ pub(super) fn walk(source: &Path, limits: FileLimits, send: impl FnMut(Bytes) ->
         left: Left::of(limits),
         done: Transfer::default(),
     };
-    let walked = walk.dir(&dir).and_then(|()| walk.frame(piece::DONE, &[])).and_then(|()| walk.flush());
+    let walked = walk
+        .dir(&dir)
+        .and_then(|()| walk.frame(piece::DONE, &[]))
+        .and_then(|()| walk.flush());
     match walked {
         Ok(()) | Err(Stop::NotWanted | Stop::Changed) => Ok(walk.done),
         Err(Stop::Failed(error)) => Err((walk.path.join(&b'/'), error)),
@@ -188,7 +191,11 @@ impl<S: FnMut(Bytes) -> bool> Walk<S> {
     }
 
     fn flush_if_full(&mut self) -> Result<(), Stop> {
-        if self.frames.len() >= PIECE / 2 { self.flush() } else { Ok(()) }
+        if self.frames.len() >= PIECE / 2 {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), Stop> {
