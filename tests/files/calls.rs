@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use dockerpool::{Error, ExecVia, FileLimits, FileType};
+use dockerpool::{Error, FileLimits, FileType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{self, with_container};
+use crate::support::with_container;
 use crate::{kind, pool, sh};
 
 fn limits(change: impl FnOnce(&mut FileLimits)) -> FileLimits {
@@ -273,27 +273,6 @@ async fn contents_are_in_no_error_and_no_debug() {
         let mut one = [0; 1];
         reader.read_exact(&mut one).await.unwrap();
         assert!(!format!("{reader:?}").contains("ecret"), "{reader:?}");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn without_the_agent_each_call_says_so_and_does_nothing() {
-    with_container(support::pool("files").exec_via(ExecVia::Docker), async |c| {
-        let files = c.files();
-        let dir = tempfile::tempdir().unwrap();
-        for result in [
-            files.write("/tmp/x", "x").await,
-            files.read_to_vec("/etc/passwd").await.map(drop),
-            files.list("/").await.map(drop),
-            files.upload_dir(dir.path(), "/tmp/y").await.map(drop),
-            files.download_dir("/etc", dir.path()).await.map(drop),
-        ] {
-            let error = result.unwrap_err();
-            assert!(matches!(error, Error::Unsupported { .. }), "{error}");
-            assert!(error.to_string().contains("ExecVia"), "{error}");
-        }
-        assert_eq!(c.exec(["ls", "/tmp"]).await.unwrap().stdout_lossy(), "");
     })
     .await;
 }

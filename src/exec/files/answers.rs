@@ -105,21 +105,32 @@ impl Decoder {
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<Answer>> {
-        loop {
-            if let Some(answer) = self.decode()? {
-                return Poll::Ready(Ok(answer));
-            }
-            // Never more than a frame and what comes with it.
-            self.buf.reserve(HEADER + MAX_DATA);
-            if ready!(poll_read_buf(Pin::new(from), cx, &mut self.buf))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-        }
+        poll(self, |decoder| &mut decoder.buf, Self::decode, cx, from)
     }
 
-    #[cfg(test)]
-    fn feed(&mut self, bytes: &[u8]) {
+    /// Takes bytes that were read otherwise.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
+    }
+}
+
+/// Reads and decodes the next frame.
+pub(super) fn poll<D>(
+    decoder: &mut D,
+    buf: impl Fn(&mut D) -> &mut BytesMut,
+    decode: impl Fn(&mut D) -> io::Result<Option<Answer>>,
+    cx: &mut Context<'_>,
+    from: &mut (impl AsyncRead + Unpin),
+) -> Poll<io::Result<Answer>> {
+    loop {
+        if let Some(answer) = decode(decoder)? {
+            return Poll::Ready(Ok(answer));
+        }
+        // Never more than a frame and what comes with it.
+        buf(decoder).reserve(HEADER + MAX_DATA);
+        if ready!(poll_read_buf(Pin::new(&mut *from), cx, buf(decoder)))? == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Files of a container, in and out: [`Files`].
 //!
-//! Each call starts a process of the agent's as it starts a command: with the command's user, limits, deadline, kill and
+//! By the agent, each call starts a process of the agent's as it starts a command: with the command's user, limits, deadline, kill and
 //! accounting. In place of a program the process runs a small file server, which reads the request from its standard input
 //! and answers on its standard output. So nothing is done with more rights than a command would have, PID 1 opens nothing,
 //! and the engine's archive call is never made.
 
 mod answers;
+mod by_tar;
 #[cfg(unix)]
 mod download;
 mod limits;
@@ -47,7 +48,18 @@ const NO_AGENT: &str = "the library's agent serves files, and does not run the c
 /// command. Nothing is done on the engine's side: the engine's archive call, which runs programs of the container on the host
 /// on older engines, is never made, and a read-only root file system is no obstacle for its writable directories.
 ///
-/// Needs the agent, see [`ExecVia`](crate::ExecVia): elsewhere each call fails with [`Error::Unsupported`].
+/// # Without the agent
+///
+/// Where the agent does not run the commands (see [`ExecVia`](crate::ExecVia)), the image's own `tar` makes and takes archives for
+/// [`write`](Self::write), [`write_from`](Self::write_from), [`read`](Self::read), [`upload_dir`](Self::upload_dir) and
+/// [`download_dir`](Self::download_dir). All other calls fail with [`Error::Unsupported`], as all do where there is no `tar`. With it:
+///
+/// - Paths are UTF-8.
+/// - A failure in the container is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) with the exit code of `tar`.
+/// - A file that is there is replaced by another one; that of a link is not written to.
+/// - [`write_from`](Self::write_from) gathers what it reads, up to the limit.
+/// - Hard links are skipped as [`SkipReason::Special`].
+/// - At the limits of time and bytes the container is killed, as the exec API ends any command.
 ///
 /// # Paths
 ///
@@ -140,8 +152,7 @@ impl<'c> Files<'c> {
     ///
     /// # Errors
     ///
-    /// [`Error::File`], after which the file may be there in part; [`Error::Unsupported`] without the agent, where nothing was
-    /// done; and as [`Command::spawn`](crate::Command::spawn). What is there and is no regular file is refused.
+    /// [`Error::File`], after which the file may be there in part; [`Error::Unsupported`], where nothing was done; and as [`Command::spawn`](crate::Command::spawn). What is there and is no regular file is refused.
     ///
     /// # Cancel safety
     ///
@@ -152,19 +163,26 @@ impl<'c> Files<'c> {
         let left = Left::of(self.limits);
         left.has_room(data.len() as u64).map_err(|error| call.error(error))?;
         let mut server = Server::start(self, call, request::WRITE, None, true).await?;
+        if let Err(error) = server.begin_file(data.len() as u64, self.mode).await {
+            return Err(server.give_up(error).await);
+        }
         let mut frame = Vec::with_capacity(HEADER + data.len().min(MAX_DATA));
         while !data.is_empty() {
             let (part, rest) = data.split_at(data.len().min(MAX_DATA));
             data = rest;
             begin_frame(&mut frame, piece::DATA, part.len());
             frame.extend_from_slice(part);
-            if !server.write(&frame).await {
-                break;
+            match server.write(&frame).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Err(server.give_up(error).await),
             }
         }
         begin_frame(&mut frame, piece::DONE, 0);
-        server.write(&frame).await;
-        server.done().await
+        match server.write(&frame).await {
+            Ok(_) => server.done().await,
+            Err(error) => Err(server.give_up(error).await),
+        }
     }
 
     /// Writes what a reader gives to a file, as [`write`](Self::write) does, up to the limit of bytes. Nothing is gathered in
@@ -183,6 +201,15 @@ impl<'c> Files<'c> {
     {
         let call = self.call("write", path.as_ref());
         let mut left = Left::of(self.limits);
+        if !server::is_agent(self) {
+            // An archive tells the size first.
+            let mut data = Vec::new();
+            let most = self.limits.bytes.saturating_add(1);
+            return match reader.take(most).read_to_end(&mut data).await {
+                Ok(_) => self.write(path, data).await,
+                Err(error) => Err(call.error(error)),
+            };
+        }
         let mut server = Server::start(self, call, request::WRITE, None, true).await?;
         let mut frame = vec![0; HEADER + MAX_DATA];
         loop {
@@ -202,8 +229,10 @@ impl<'c> Files<'c> {
             };
             let kind = if len == 0 { piece::DONE } else { piece::DATA };
             frame[..HEADER].copy_from_slice(&header(kind, len));
-            if !server.write(&frame[..HEADER + len]).await || len == 0 {
-                break;
+            match server.write(&frame[..HEADER + len]).await {
+                Ok(true) if len > 0 => {}
+                Ok(_) => break,
+                Err(error) => return Err(server.give_up(error).await),
             }
         }
         server.done().await

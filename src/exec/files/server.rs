@@ -9,10 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 
 use super::Files;
-use super::answers::{Answer, Decoder, malformed, of_container};
+use super::answers::{Answer, Decoder, malformed, of_container, poll};
+use super::by_tar;
 use super::metadata::shown;
 use crate::agent::Role;
-use crate::agent::file_protocol::{HEADER, MAX_PATH, Request, WITH_MODE, WITH_PARENTS};
+use crate::agent::file_protocol::{HEADER, MAX_PATH, Meta, REGULAR, Request, WITH_MODE, WITH_PARENTS, request as ops};
 use crate::error::Error;
 use crate::exec::child::{Child, keep_nothing};
 use crate::exec::setup::{Outputs, Setup};
@@ -65,10 +66,19 @@ impl Call {
 /// A server that works on one request. Dropping it ends it.
 pub(super) struct Server<'c> {
     child: Child<'c>,
-    decoder: Decoder,
+    way: Way,
     pub(super) call: Call,
     time: Option<std::time::Duration>,
     waker: Guarded,
+}
+
+/// Who serves.
+enum Way {
+    Agent(Decoder),
+    /// The image's `tar` sends an archive.
+    TarOut(by_tar::Decoder),
+    /// The image's `tar` takes an archive, which is made of the frames that are written.
+    TarIn(Decoder, by_tar::Encoder),
 }
 
 impl<'c> Server<'c> {
@@ -96,24 +106,34 @@ impl<'c> Server<'c> {
             false => Source::Bytes(request.clone()),
         };
         let shared = files.container.shared().clone();
-        if !shared.serves_files(&setup.request) {
-            return Err(Error::Unsupported {
-                subject: call.subject,
-                reason: super::NO_AGENT.to_owned(),
-            });
-        }
+        let way = if shared.serves_files(&setup.request) {
+            Way::Agent(Decoder::default())
+        } else {
+            setup.role = Role::Command;
+            setup.request.argv = tar(files, &call, op).await?;
+            match op {
+                ops::READ | ops::PACK => {
+                    setup.stdin = Source::Null;
+                    Way::TarOut(by_tar::Decoder::new(op == ops::READ))
+                }
+                _ => Way::TarIn(Decoder::default(), by_tar::Encoder::default()),
+            }
+        };
         let outputs = Outputs {
             stdout: true,
             stderr: false,
         };
         let mut child = Child::start(files.container, shared, keep_nothing, setup.once(outputs)).await?;
-        if goes_on && let Some(stdin) = &mut child.stdin {
+        if goes_on
+            && matches!(way, Way::Agent(_))
+            && let Some(stdin) = &mut child.stdin
+        {
             // A server that does not read has ended, and the answer says why.
             let _ = stdin.write_all(&request).await;
         }
         Ok(Self {
             child,
-            decoder: Decoder::default(),
+            way,
             call,
             time: files.limits.time,
             waker: Guarded::default(),
@@ -121,11 +141,35 @@ impl<'c> Server<'c> {
     }
 
     /// Writes to the server. Returns whether it reads on.
-    pub(super) async fn write(&mut self, frames: &[u8]) -> bool {
-        match &mut self.child.stdin {
-            Some(stdin) => stdin.write_all(frames).await.is_ok(),
-            None => false,
+    pub(super) async fn write(&mut self, frames: &[u8]) -> io::Result<bool> {
+        let Some(stdin) = &mut self.child.stdin else {
+            return Ok(false);
+        };
+        let Way::TarIn(decoder, encoder) = &mut self.way else {
+            return Ok(stdin.write_all(frames).await.is_ok());
+        };
+        decoder.feed(frames);
+        let mut archive = Vec::new();
+        while let Some(answer) = decoder.decode()? {
+            encoder.encode(answer, &mut archive)?;
         }
+        Ok(stdin.write_all(&archive).await.is_ok())
+    }
+
+    /// Writes the beginning of a file of this size, where that is told first.
+    pub(super) async fn begin_file(&mut self, size: u64, mode: Option<u32>) -> io::Result<bool> {
+        let (Way::TarIn(_, encoder), Some(stdin)) = (&mut self.way, &mut self.child.stdin) else {
+            return Ok(true);
+        };
+        let meta = Meta {
+            mode: REGULAR | mode.unwrap_or(0o644),
+            size,
+            ..Meta::default()
+        };
+        let (_, name) = split(&self.call.path);
+        let mut archive = Vec::new();
+        encoder.encode(Answer::Entry(meta, Bytes::copy_from_slice(name)), &mut archive)?;
+        Ok(stdin.write_all(&archive).await.is_ok())
     }
 
     /// Returns the next answer. A failure of the server is [`Failed`](Answer::Failed).
@@ -137,14 +181,42 @@ impl<'c> Server<'c> {
     }
 
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Answer>> {
-        match &mut self.child.stdout {
-            Some(stdout) => self.decoder.poll(cx, stdout),
-            None => Poll::Ready(Err(malformed())),
+        let Some(stdout) = &mut self.child.stdout else {
+            return Poll::Ready(Err(malformed()));
+        };
+        let (answer, is_end) = match &mut self.way {
+            Way::Agent(decoder) => return decoder.poll(cx, stdout),
+            Way::TarOut(decoder) => {
+                let answer = ready!(poll(
+                    decoder,
+                    |decoder| &mut decoder.buf,
+                    by_tar::Decoder::decode,
+                    cx,
+                    stdout
+                ));
+                (answer, decoder.is_whole())
+            }
+            Way::TarIn(..) => {
+                // It says nothing.
+                let mut nothing = Decoder::default();
+                (ready!(nothing.poll(cx, stdout)), true)
+            }
+        };
+        match answer {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && is_end => {
+                ready!(self.poll_end(cx));
+                match self.status() {
+                    Some(ExitStatus::Exited(0)) => Poll::Ready(Ok(Answer::Done)),
+                    _ => Poll::Ready(Err(error)),
+                }
+            }
+            answer => Poll::Ready(answer),
         }
     }
 
     /// Waits for the end of a call that answers nothing but its success.
     pub(super) async fn done(mut self) -> Result<(), Error> {
+        drop(self.child.stdin.take());
         match self.answer().await? {
             Answer::Done => self.end().await,
             other => Err(self.unexpected(other).await),
@@ -200,6 +272,11 @@ impl<'c> Server<'c> {
         }
         match self.child.wait().await {
             Ok(status) => self.call.error(self.why(status)),
+            Err(Error::CannotStart { subject, .. }) if !matches!(self.way, Way::Agent(_)) => {
+                let subject = Subject::new(subject.pool(), subject.container());
+                let reason = super::NO_AGENT.to_owned() + "; nor has its image a program `tar`";
+                Error::Unsupported { subject, reason }
+            }
             Err(error) => error,
         }
     }
@@ -251,4 +328,64 @@ fn request(files: &Files<'_>, op: u8, path: &[u8], to: &[u8]) -> Bytes {
         frame.put_u8(0);
     }
     frame.freeze()
+}
+
+/// Returns the command that does without the agent what a request asks for, after making the directories that it needs.
+async fn tar(files: &Files<'_>, call: &Call, op: u8) -> Result<Vec<String>, Error> {
+    let unsupported = |reason: &str| Error::Unsupported {
+        subject: call.subject.clone(),
+        reason: reason.to_owned(),
+    };
+    if !matches!(op, ops::READ | ops::WRITE | ops::PACK | ops::UNPACK) {
+        return Err(unsupported(super::NO_AGENT));
+    }
+    let Ok(path) = std::str::from_utf8(&call.path) else {
+        return Err(unsupported("without the agent a path must be UTF-8"));
+    };
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = if parent.is_empty() { "/" } else { parent };
+    if matches!(op, ops::READ | ops::WRITE) && !super::answers::is_name(name.as_bytes()) {
+        return Err(call.error(io::ErrorKind::IsADirectory.into()));
+    }
+    let make = match op {
+        ops::WRITE if files.parents => vec!["mkdir", "-p", "--", parent],
+        ops::UNPACK if files.parents => vec!["mkdir", "-p", "--", path],
+        // One that is there is no error, and `tar` fails where there is none.
+        ops::UNPACK => vec!["mkdir", "--", path],
+        _ => Vec::new(),
+    };
+    if let [program, args @ ..] = &make[..] {
+        let mut command = files.container.command(*program);
+        if let Some(user) = &files.user {
+            command.user(user);
+        }
+        let status = command.args(args).timeout(files.limits.time).status().await;
+        match status {
+            Err(Error::CannotStart { .. }) if files.user.is_none() => {
+                return Err(unsupported(super::NO_AGENT));
+            }
+            status => drop(status?),
+        }
+    }
+    let file = format!("./{name}");
+    let argv = match op {
+        ops::READ => vec!["tar", "-chf", "-", "-C", parent, &file],
+        ops::PACK => vec!["tar", "-cf", "-", "-C", path, "."],
+        ops::WRITE => vec!["tar", "-xof", "-", "-C", parent],
+        _ => vec!["tar", "-xof", "-", "-C", path],
+    };
+    Ok(argv.into_iter().map(str::to_owned).collect())
+}
+
+/// Returns whether the agent serves the files, and not the image's `tar`.
+pub(super) fn is_agent(files: &Files<'_>) -> bool {
+    let mut setup = Setup::new(NAME.to_owned());
+    setup.request.user.clone_from(&files.user);
+    files.container.shared().serves_files(&setup.request)
+}
+
+/// Splits a path before its last name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let at = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    (&path[..at], path.get(at + 1..).unwrap_or_default())
 }

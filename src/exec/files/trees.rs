@@ -29,9 +29,16 @@ pub(super) async fn upload(files: &Files<'_>, host: &Path, path: &[u8]) -> Resul
     let walk = blocking(files, move || {
         upload::walk(&source, limits, |frames| send.blocking_send(frames).is_ok())
     });
+    let mut failed = None;
     while let Some(frames) = guarded(frames.recv()).await {
-        if !server.write(&frames).await {
-            break;
+        match server.write(&frames).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                drop(frames);
+                failed = Some(error);
+                break;
+            }
         }
     }
     drop(frames);
@@ -42,6 +49,9 @@ pub(super) async fn upload(files: &Files<'_>, host: &Path, path: &[u8]) -> Resul
             return Err(here.error_at(&beneath, error));
         }
     };
+    if let Some(error) = failed {
+        return Err(server.give_up(error).await);
+    }
     server.done().await.map(|()| done)
 }
 
