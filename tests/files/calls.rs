@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{Error, FileLimits, FileType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -36,6 +37,38 @@ async fn what_is_written_is_there_and_is_read_again() {
         reader.read_to_string(&mut text).await.unwrap();
         assert!(text.contains("Pid:"), "a file of the kernel's has no size: {text}");
         assert!(!format!("{reader:?}").contains("Pid:"));
+    })
+    .await;
+}
+
+/// As where the socket of the agent cannot be used.
+#[tokio::test]
+async fn contents_go_through_the_engine_alone_too() {
+    with_container(pool("files").without_agent_socket(), async |c| {
+        let files = c.files();
+        let data: Vec<u8> = (0..3_000_001).map(|i: u32| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect();
+        files.write("/tmp/a", &data).await.unwrap();
+        assert!(files.read_to_vec("/tmp/a").await.unwrap() == data);
+        let host = tempfile::tempdir().unwrap();
+        assert_eq!(files.download_dir("/tmp", host.path()).await.unwrap().bytes, 3_000_001);
+        assert_eq!(files.upload_dir(host.path(), "/tmp/b").await.unwrap().files, 1);
+        assert_eq!(sh(c, "cmp /tmp/a /tmp/b/a && echo same").await, "same\n");
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+/// Of several commands at once, with as many servers as there are places for commands, and more.
+#[tokio::test]
+async fn many_calls_at_once_wait_in_line() {
+    with_container(pool("files"), async |c| {
+        let calls = (0..100).map(async |i| {
+            let path = format!("/tmp/{i}");
+            c.files().write(&path, vec![i as u8; 100_000]).await.unwrap();
+            assert!(c.files().read_to_vec(&path).await.unwrap() == vec![i as u8; 100_000]);
+        });
+        futures_util::future::join_all(calls).await;
+        assert_eq!(c.files().list("/tmp").await.unwrap().len(), 100);
     })
     .await;
 }

@@ -63,6 +63,9 @@ async fn what_tar_cannot_do_is_an_error() {
         let files = c.files();
         assert_eq!(kind(files.read_to_vec("/tmp/none").await), ErrorKind::ConnectionAborted);
         assert_eq!(kind(files.read_to_vec("/tmp").await), ErrorKind::IsADirectory);
+        assert_eq!(kind(files.read_to_vec("/dev/null").await), ErrorKind::Unsupported);
+        // The caller's mistake has not cost the container.
+        assert_eq!(c.taint(), None);
         assert_eq!(
             kind(files.write("/no/such/dir", "x").await),
             ErrorKind::ConnectionAborted

@@ -267,7 +267,14 @@ impl<'c> Server<'c> {
     /// Returns why there is no answer.
     pub(super) async fn broken(&mut self, error: io::Error) -> Error {
         if error.kind() != io::ErrorKind::UnexpectedEof {
-            let _ = self.child.kill().await;
+            let is_no_file = matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::Unsupported);
+            if is_no_file && !matches!(self.way, Way::Agent(_)) {
+                // The caller's mistake is not to cost the container, which a kill would: `tar` ends by itself.
+                drop(self.child.stdout.take());
+                let _ = self.child.wait().await;
+            } else {
+                let _ = self.child.kill().await;
+            }
             return self.call.error(error);
         }
         match self.child.wait().await {
