@@ -171,8 +171,10 @@ impl<S: FnMut(Bytes) -> bool> Walk<S> {
     }
 
     fn begin(&mut self, kind: u32, stat: &Stat, size: u64) -> Result<(), Stop> {
+        // Its type is another one on other systems.
+        let mode: u32 = stat.st_mode as _;
         let meta = Meta {
-            mode: kind | stat.st_mode as u32 & RIGHTS,
+            mode: kind | mode & RIGHTS,
             size,
             ..Meta::default()
         };
