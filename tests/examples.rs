@@ -165,6 +165,7 @@ fn files() {
             "copied: 1 file, 1 directory, 1 link",
             r#"skipped: Skipped { path: "evil", reason: LinkOutside }"#,
             "back in: 1 file",
+            "a sparse file: exited 0",
             "too large: more than the limit of 1048576 bytes",
         ],
     );

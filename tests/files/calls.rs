@@ -92,6 +92,17 @@ async fn rights_users_and_parents_are_as_asked_for() {
             .await
             .unwrap();
         assert_eq!(sh(c, "cat /tmp/no/such/dir/x").await, "x");
+        let makes = files.clone().create_parents();
+        for result in [
+            makes.metadata("/tmp/none/x").await.map(drop),
+            makes.list("/tmp/none/x").await.map(drop),
+            makes.read("/tmp/none/x").await.map(drop),
+            makes.remove("/tmp/none/x").await,
+            makes.rename("/tmp/none/x", "/tmp/other/x").await,
+        ] {
+            assert_eq!(kind(result), ErrorKind::NotFound);
+        }
+        assert_eq!(kind(files.metadata("/tmp/none").await), ErrorKind::NotFound);
         files.create_dir_all("/tmp/p/q/r/").await.unwrap();
         files.create_dir_all("/tmp/p/q/r").await.unwrap();
         assert_eq!(kind(files.create_dir("/tmp/p").await), ErrorKind::AlreadyExists);

@@ -327,8 +327,9 @@ fn request(files: &Files<'_>, op: u8, path: &[u8], to: &[u8]) -> Bytes {
     debug_assert!(frame.capacity() <= HEADER + Request::MOST);
     frame.put_u32_le((5 + path.len() + to.len() + 2) as u32);
     frame.put_u8(op);
+    let parents = files.parents && matches!(op, ops::WRITE | ops::MAKE_DIR | ops::UNPACK);
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-    frame.put_u8(flag(files.mode.is_some(), WITH_MODE) | flag(files.parents, WITH_PARENTS));
+    frame.put_u8(flag(files.mode.is_some(), WITH_MODE) | flag(parents, WITH_PARENTS));
     frame.put_u32_le(files.mode.unwrap_or(0));
     for path in [path, to] {
         frame.put_slice(path);
