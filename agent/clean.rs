@@ -50,7 +50,11 @@ impl Baseline {
     #[inline(never)]
     pub fn wipe(&self, id: u32, limit: u32, now: u64) -> picture::Result<Wipe> {
         let failed = |errno| Problem::new(Why::Failed, errno, b"");
-        let paths = || self.workspaces.iter().map(|workspace| workspace.path.as_c_str().to_bytes_with_nul());
+        let paths = || {
+            self.workspaces
+                .iter()
+                .map(|workspace| workspace.path.as_c_str().to_bytes_with_nul())
+        };
         let mut payload = Bytes::new(4 + paths().map(<[u8]>::len).sum::<usize>()).map_err(failed)?;
         payload[..4].copy_from_slice(&limit.to_le_bytes());
         let mut at = 4;
@@ -102,7 +106,11 @@ fn remove_objects(list: &CStr, object: Object, id: usize, owner: usize) -> sys::
 
 #[inline(never)]
 fn remove_listed(text: &[u8], object: Object, id: usize, owner: usize) -> sys::Result<()> {
-    for line in text.split(|byte| *byte == b'\n').skip(1).filter(|line| !line.is_empty()) {
+    for line in text
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .filter(|line| !line.is_empty())
+    {
         let word = |n| line.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).nth(n);
         let number = |n| word(n).and_then(users::number).ok_or(Errno::INVAL);
         sys::remove_object(object, number(id)? as i32, number(owner)?)?;

@@ -144,7 +144,7 @@ impl Agent {
             own,
             input: needed(In::new()),
             out: needed(Out::new()),
-            signals: needed(sys::signal_fd(&[SIGCHLD, SIGTERM])).keep(),
+            signals: needed(sys::signal_fd(&[SIGCHLD, SIGPIPE, SIGTERM])).keep(),
             proc: needed(Proc::open()),
             table: needed(Table::new(Cgroups::find())),
             is_greeted: false,
@@ -380,7 +380,7 @@ impl Agent {
     fn go_on_cleaning(&mut self) {
         let Some(baseline) = &self.baseline else { return };
         match &mut self.clean {
-            Some(Cleaning::Waits(id, limit)) if self.kill_all.is_none() => {
+            Some(Cleaning::Waits(id, limit)) if self.kill_all.is_none() && self.wipe.is_none() => {
                 self.clean = Some(match baseline.wipe(*id, *limit, sys::now()) {
                     Ok(wipe) => Cleaning::Wipes(wipe),
                     Err(problem) => Cleaning::Over(*id, Err(problem)),

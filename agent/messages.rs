@@ -1,10 +1,12 @@
 //! The messages of the library, see "To the agent" in PROTOCOL.md. Each function returns `None` if its message makes no
 //! sense, which breaks the connection.
 
-use crate::kill;
 use crate::clean::Baseline;
+use crate::kill;
 use crate::picture::{Problem, Told};
-use crate::protocol::{self, ANY_USER, BY_SOCKET, Cause, Fields, Header, READ_ONLY_ROOT, Size, Spawn, UNKNOWN, VERSION, Why};
+use crate::protocol::{
+    self, ANY_USER, BY_SOCKET, Cause, Fields, Header, READ_ONLY_ROOT, Size, Spawn, UNKNOWN, VERSION, Why,
+};
 use crate::protocol::{from_agent, to_agent};
 use crate::socket;
 use crate::sys::{self, Errno};
@@ -257,7 +259,11 @@ impl Agent {
         };
         let outcome = match taken {
             Ok(baseline) => {
-                let flags = if baseline.root_is_read_only() { READ_ONLY_ROOT } else { 0 };
+                let flags = if baseline.root_is_read_only() {
+                    READ_ONLY_ROOT
+                } else {
+                    0
+                };
                 self.baseline = Some(baseline);
                 Ok(flags)
             }

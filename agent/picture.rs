@@ -13,7 +13,6 @@ const MAX_PATH: usize = 1024;
 /// The most bytes of a picture.
 const ROOM: usize = 256 * 1024;
 
-
 /// Small directories of the engine's own in memory, in which root can make files: devices, and the mounts of control groups of
 /// version 1.
 const LISTED: [&CStr; 2] = [c"/dev", c"/sys/fs/cgroup"];
@@ -30,6 +29,12 @@ const TEXTS: [&CStr; 6] = [
     c"/proc/sys/kernel/domainname",
     c"/proc/self/cgroup",
 ];
+
+/// The view of the network. Where containers share it, the library names it among what is shared.
+const NETWORK: &[u8] = b"/proc/net";
+
+/// The kernel's counts of what has happened in the network of the container.
+const COUNTS: &CStr = c"/proc/net/snmp";
 
 const MOUNTS: &CStr = c"/proc/self/mountinfo";
 
@@ -170,6 +175,9 @@ impl Picture {
                 read => read,
             })?;
         }
+        if !told.is_shared(NETWORK) {
+            picture.record(b"connections by TCP", &mut opened_connections)?;
+        }
         picture.record(b"limits", &mut |room| fill(room, &sys::all_limits()))?;
         let mut has_queues = false;
         for line in mounts.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -231,12 +239,24 @@ impl Picture {
         let stat = sys::stat(None, path).map_err(|errno| Problem::new(Why::Failed, errno, path.to_bytes()))?;
         let is_own = path.to_bytes().starts_with(OWN);
         self.state(path, !(mount.read_only || is_own || stat.is_dir()))?;
+        if stat.is_dir() && !(mount.read_only || is_own || path == c"/" || told.is_shared(path.to_bytes())) {
+            // Its owner can set its times to anything. Where the agent may not, no command may.
+            let _ = sys::forget_times(path);
+            if mount.kind == Kind::Memory {
+                self.record(path.to_bytes(), &mut |room| {
+                    fill(room, &sys::flags(path)?.to_ne_bytes())
+                })?;
+            }
+        }
         if mount.kind == Kind::Memory && LISTED.contains(&path) {
             self.list(path)?;
             return Ok(None);
         }
+        if mount.kind == Kind::Terminals {
+            self.terminals(path)?;
+        }
         let is_left_alone = mount.read_only
-            || mount.kind == Kind::Kernel
+            || matches!(mount.kind, Kind::Kernel | Kind::Terminals)
             || is_own
             || !stat.is_dir()
             || path == c"/"
@@ -247,7 +267,7 @@ impl Picture {
         let is_workspace = match mount.kind {
             Kind::Queues => true,
             Kind::Memory => told.is_workspace(path.to_bytes()),
-            Kind::Kernel | Kind::Other => false,
+            Kind::Kernel | Kind::Terminals | Kind::Other => false,
         };
         if !is_workspace {
             return Err(Problem::new(Why::Writable, Errno(0), path.to_bytes()));
@@ -277,6 +297,29 @@ impl Picture {
         })
     }
 
+    /// Adds the device that makes terminals. Its times change with their use, also by the agent, and are set back.
+    #[inline(never)]
+    fn terminals(&mut self, dir: &CStr) -> Result<()> {
+        const NAME: &[u8] = b"/ptmx";
+        let dir = dir.to_bytes();
+        let mut path = [0; MAX_PATH];
+        let room = path.get_mut(..dir.len() + NAME.len());
+        let room = room.ok_or_else(|| Problem::new(Why::TooMuch, Errno::NOMEM, dir))?;
+        room[..dir.len()].copy_from_slice(dir);
+        room[dir.len()..].copy_from_slice(NAME);
+        let Some(path) = Path::new(room) else {
+            return Err(Problem::new(Why::TooMuch, Errno::NOMEM, dir));
+        };
+        match sys::forget_times(path.as_c_str()) {
+            Ok(()) => self.state(path.as_c_str(), false),
+            // Not every file system of terminals has it.
+            Err(Errno::NOENT) => Ok(()),
+            // Nobody is root, and nobody may use it.
+            Err(Errno::PERM | Errno::ACCES) => self.state(path.as_c_str(), true),
+            Err(errno) => Err(Problem::new(Why::Failed, errno, path.as_c_str().to_bytes())),
+        }
+    }
+
     /// Adds everything in a small directory. Other file systems that are mounted in it come by themselves.
     #[inline(never)]
     fn list(&mut self, path: &CStr) -> Result<()> {
@@ -302,6 +345,29 @@ impl Picture {
     }
 }
 
+/// Writes how many connections by TCP were begun and accepted. The kernel remembers their ends for a minute and the addresses for
+/// longer, nobody here can make it forget them, and everybody can ask for them.
+#[inline(never)]
+fn opened_connections(room: &mut [u8]) -> sys::Result<usize> {
+    let mut text = [0; 4096];
+    let len = match read_text(COUNTS, &mut text) {
+        // A kernel may lack it.
+        Err(Errno::NOENT) => return Ok(0),
+        read => read?,
+    };
+    // The names are in one line, and the numbers in the next.
+    let lines = text[..len].split(|byte| *byte == b'\n');
+    let mut numbers = lines
+        .filter(|line| line.starts_with(b"Tcp:"))
+        .nth(1)
+        .ok_or(Errno::INVAL)?
+        .split(|byte| *byte == b' ');
+    let (begun, accepted) = (numbers.nth(5).ok_or(Errno::INVAL)?, numbers.next().ok_or(Errno::INVAL)?);
+    let len = fill(room, begun)?;
+    let rest = room.get_mut(len..).ok_or(Errno::NOMEM)?;
+    Ok(len + fill(rest, b" ")? + fill(rest.get_mut(1..).ok_or(Errno::NOMEM)?, accepted)?)
+}
+
 /// Reads a whole text of the kernel's, and returns its length.
 #[inline(never)]
 pub fn read_text(path: &CStr, room: &mut [u8]) -> sys::Result<usize> {
@@ -309,7 +375,10 @@ pub fn read_text(path: &CStr, room: &mut [u8]) -> sys::Result<usize> {
     let mut len = 0;
     loop {
         // With no room left it is not known whether that was all.
-        let free = room.get_mut(len..).filter(|free| !free.is_empty()).ok_or(Errno::NOMEM)?;
+        let free = room
+            .get_mut(len..)
+            .filter(|free| !free.is_empty())
+            .ok_or(Errno::NOMEM)?;
         match sys::read(file.fd(), free)? {
             0 => return Ok(len),
             read => len += read,
@@ -355,6 +424,8 @@ enum Kind {
     Queues,
     /// Views of the kernel's own, in which no file can be made.
     Kernel,
+    /// Terminals, which end with the processes that have opened them, and the device that makes them.
+    Terminals,
     Other,
 }
 
@@ -380,7 +451,8 @@ impl Mount {
                 // A part of a file system that others may have mounted too does not belong to the container.
                 b"tmpfs" | b"ramfs" if root == b"/" => Kind::Memory,
                 b"mqueue" => Kind::Queues,
-                b"proc" | b"sysfs" | b"cgroup" | b"cgroup2" | b"devpts" => Kind::Kernel,
+                b"proc" | b"sysfs" | b"cgroup" | b"cgroup2" => Kind::Kernel,
+                b"devpts" => Kind::Terminals,
                 _ => Kind::Other,
             },
             read_only: options.split(|byte| *byte == b',').any(|option| option == b"ro"),

@@ -165,6 +165,7 @@ pub mod nr {
     pub const FCHMODAT: AtPath = AtPath(268);
     pub const FACCESSAT: AtPath = AtPath(269);
     pub const PPOLL: Raw = Raw(271);
+    pub const UTIMENSAT: Raw = Raw(280);
     pub const SIGNALFD4: Raw = Raw(289);
     pub const DUP3: Plain = Plain(292);
     pub const PIPE2: Raw = Raw(293);
@@ -213,6 +214,7 @@ pub mod nr {
     pub const PPOLL: Raw = Raw(73);
     pub const SIGNALFD4: Raw = Raw(74);
     pub const READLINKAT: Raw = Raw(78);
+    pub const UTIMENSAT: Raw = Raw(88);
     pub const EXIT_GROUP: Plain = Plain(94);
     pub const WAITID: Raw = Raw(95);
     pub const CLOCK_GETTIME: Raw = Raw(113);

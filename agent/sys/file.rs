@@ -355,6 +355,28 @@ pub fn list_xattrs(path: &CStr, buf: &mut [u8]) -> Result<usize> {
     unsafe { memory_call!(LLISTXATTR, path.as_ptr(), buf.as_mut_ptr(), buf.len()) }
 }
 
+/// Sets the times of a file to the beginning of time, or else, which those may do who may write to it, to now.
+pub fn forget_times(path: &CStr) -> Result<()> {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    const UTIME_NOW: u64 = 0x3fff_ffff;
+    let set = |nanoseconds: u64| {
+        let times = [0, nanoseconds, 0, nanoseconds];
+        // SAFETY: the path ends with NUL, and the kernel reads four numbers of 8 bytes. It writes none.
+        unsafe { memory_call!(UTIMENSAT, AT_FDCWD, path.as_ptr(), times.as_ptr(), AT_SYMLINK_NOFOLLOW) }
+    };
+    set(0).or_else(|_| set(UTIME_NOW)).map(drop)
+}
+
+/// Returns the flags of a directory (`chattr(1)`). File systems that have none count as none set.
+pub fn flags(path: &CStr) -> Result<u64> {
+    const FS_IOC_GETFLAGS: usize = 0x8008_6601;
+    let dir = open_dir(None, path)?;
+    let mut flags = 0u64;
+    // SAFETY: the kernel writes a number of 4 or 8 bytes.
+    let _ = unsafe { memory_call!(IOCTL, dir.fd(), FS_IOC_GETFLAGS, &raw mut flags) };
+    Ok(flags)
+}
+
 /// Gives an open file or directory to a user and a group.
 pub fn give(fd: Fd, uid: u32, gid: u32) -> Result<()> {
     call!(FCHOWN, fd, uid, gid).map(drop)

@@ -30,6 +30,11 @@ impl Commands {
         self.begun.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Notes a change of the container that was no command.
+    pub(super) fn touch(&self) {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Counts a command as ended.
     fn end(&self) {
         if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -96,6 +96,7 @@ impl Container<Running> {
         let paths: Vec<&str> = paths.iter().map(AsRef::as_ref).collect();
         let agent = self.agent()?;
         let (op, what) = ("empty directories in container", "a wipe of directories");
+        self.shared().commands().touch();
         self.bounded(op, what, agent.wipe(&paths, WIPE_LIMIT)).await
     }
 

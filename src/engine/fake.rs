@@ -62,13 +62,14 @@ pub struct FakeEngine {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use dockerpool::Pool;
+/// use dockerpool::{Pool, Reuse};
 /// use dockerpool::testing::{Call, FakeEngine};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
 /// let engine = FakeEngine::new();
 /// let builder = Pool::builder("test").image("any").min_idle(0).engine(Arc::new(engine.clone()));
-/// let pool = builder.build().await?;
+/// // There is no agent in these containers, which could clean them.
+/// let pool = builder.reuse(Reuse::AsIs).build().await?;
 /// for _ in 0..3 {
 ///     pool.acquire().await?.command("true").status().await?;
 /// }

@@ -10,7 +10,7 @@ mod words;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::values::outcome::ExitStatus;
+use crate::values::outcome::{ExitStatus, Output};
 use crate::values::subject::Subject;
 pub use acquire_timeout::AcquireTimeout;
 pub use command::CommandError;
@@ -127,8 +127,10 @@ pub enum Error {
     NotUtf8 {
         /// The program and its container.
         subject: Subject,
-        /// The output, and where it stops being UTF-8.
-        source: std::string::FromUtf8Error,
+        /// The output, whole. Its `Debug` shows the beginning alone.
+        output: Box<Output>,
+        /// Where the standard output stops being UTF-8.
+        source: std::str::Utf8Error,
     },
 
     /// The output of a command could not be written to the caller's writer.

@@ -86,11 +86,10 @@ impl fmt::Display for Error {
                     "cannot start {subject}: the container is gone: {source}; discard it and acquire another"
                 )
             }
-            Self::NotUtf8 { subject, source } => {
+            Self::NotUtf8 { subject, source, .. } => {
                 write!(
                     f,
-                    "the output of {subject} is not UTF-8: {}; take it as bytes with output()",
-                    source.utf8_error()
+                    "the output of {subject} is not UTF-8: {source}; take it as bytes with output()"
                 )
             }
             Self::Write {
@@ -178,8 +177,8 @@ mod tests {
         container().program_is("python")
     }
 
-    fn ended(status: ExitStatus, stderr: &str) -> Error {
-        let output = Output {
+    fn output(status: ExitStatus, stderr: &str) -> Output {
+        Output {
             status,
             stdout: Vec::new(),
             stderr: stderr.into(),
@@ -187,7 +186,11 @@ mod tests {
             incomplete: false,
             usage: Usage::default(),
             subject: command(),
-        };
+        }
+    }
+
+    fn ended(status: ExitStatus, stderr: &str) -> Error {
+        let output = output(status, stderr);
         Error::Command(Box::new(CommandError { output }))
     }
 
@@ -195,7 +198,7 @@ mod tests {
     fn each_error_is_a_sentence_that_stands_alone() {
         use EngineErrorKind::{Internal, NotFound, RuntimeEnded, Unreachable};
 
-        let no_text = String::from_utf8(vec![b'a', 0xff]).unwrap_err();
+        let no_text = String::from_utf8(vec![b'a', 0xff]).unwrap_err().utf8_error();
         let timeout = |in_use, last_create_error| {
             Error::AcquireTimeout(Box::new(AcquireTimeout {
                 pool: "judge".to_owned(),
@@ -317,6 +320,7 @@ mod tests {
             (
                 Error::NotUtf8 {
                     subject: command(),
+                    output: Box::new(output(ExitStatus::Exited(0), "")),
                     source: no_text,
                 },
                 "the output of `python` in container box of pool judge is not UTF-8: \

@@ -58,10 +58,15 @@ impl<'c> Command<'c> {
     ///
     /// As [`output`](Self::output).
     pub async fn output_string(&mut self) -> Result<String, Error> {
-        let output = self.output().await?.check()?;
-        String::from_utf8(output.stdout).map_err(|source| Error::NotUtf8 {
-            subject: output.subject,
-            source,
+        let mut output = self.output().await?.check()?;
+        String::from_utf8(std::mem::take(&mut output.stdout)).map_err(|error| {
+            let source = error.utf8_error();
+            output.stdout = error.into_bytes();
+            Error::NotUtf8 {
+                subject: output.subject.clone(),
+                output: Box::new(output),
+                source,
+            }
         })
     }
 

@@ -10,12 +10,15 @@ const TMP: &str = "/tmp";
 /// The directory of POSIX shared memory, which every engine mounts.
 const SHM: &str = "/dev/shm";
 
+/// The view of the network, see `Baseline` in `PROTOCOL.md`.
+const NETWORK: &str = "/proc/net";
+
 /// The directories of a container that are not its image's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cleaning {
     /// File systems in memory, which are emptied.
     pub(crate) workspaces: Vec<String>,
-    /// Mounts of the user's own, which are left alone.
+    /// Mounts of the user's own, and the view of a network that others share. These are left alone.
     pub(crate) shared: Vec<String>,
     /// Whether nothing can be written to the root file system.
     pub(crate) read_only_root: bool,
@@ -63,6 +66,9 @@ pub(super) fn plan(body: &ContainerCreateBody, decided: &Decided) -> Result<Clea
     }
     let targets = host.binds.iter().flatten().filter_map(|bind| bind.split(':').nth(1));
     shared.extend(targets.map(plain));
+    if shares_network(host) {
+        shared.push(NETWORK.to_owned());
+    }
     // The user's own mount has come over the library's.
     workspaces.retain(|path| !shared.contains(path));
     Ok(Cleaning {
@@ -70,6 +76,13 @@ pub(super) fn plan(body: &ContainerCreateBody, decided: &Decided) -> Result<Clea
         shared,
         read_only_root: host.readonly_rootfs == Some(true),
     })
+}
+
+/// Returns whether the network is also that of the machine or of other containers, which would remember connections also after
+/// the container.
+fn shares_network(host: &HostConfig) -> bool {
+    let mode = host.network_mode.as_deref().unwrap_or_default();
+    matches!(mode, "host" | "pod") || mode.starts_with("container:") || mode.starts_with("ns:")
 }
 
 /// Returns why a lease could change what nobody looks at.

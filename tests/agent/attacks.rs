@@ -374,6 +374,8 @@ async fn a_fork_bomb_at_the_limit_dies_and_the_container_is_usable_again() {
         .image(python())
         .min_idle(0)
         .memory(1 << 30)
+        // On a slow machine the agent waits for its turn among hundreds of processes.
+        .engine_timeout(Duration::from_secs(120))
         .exec_via(ExecVia::Agent);
     let pool = by_transport(pool).build().await.unwrap();
     for (kind, bomb) in BOMBS {

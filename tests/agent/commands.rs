@@ -461,7 +461,11 @@ async fn killing_a_command_spares_processes_that_another_command_left() {
 
         let mut long = c.command("sleep").arg("1000").spawn().await.unwrap();
         assert!(c.command("touch").arg("/tmp/go").status().await.unwrap().success());
-        eventually("the orphan runs", async || count().await == 4).await;
+        eventually("the orphan runs", async || {
+            let ps = c.command("ps").arg("-o").arg("args").output_string().await.unwrap();
+            ps.contains("sleep 777") && ps.contains("sleep 888") && count().await == 4
+        })
+        .await;
         assert_eq!(long.kill().await.unwrap(), ExitStatus::Killed);
         assert_eq!((count().await, c.taint()), (3, None));
     })

@@ -26,9 +26,9 @@ macro_rules! agent {
 }
 
 agent! {
+    clean: "../../agent/clean.rs",
     buffer: "../../agent/buffer.rs",
     cgroups: "../../agent/cgroups.rs",
-    clean: "../../agent/clean.rs",
     file_protocol: "../../agent/file_protocol.rs",
     files: "../../agent/files.rs",
     kill: "../../agent/kill.rs",

@@ -1,10 +1,14 @@
 //! `Reuse::Clean`: nothing of one lease reaches the next.
 
+mod corpus;
+mod ordinary;
+mod plants;
+mod scan;
 #[path = "../support/mod.rs"]
 mod support;
 
 use dockerpool::{ExecVia, Pool, PoolBuilder, Reuse};
-use support::{busybox, eventually_now, python};
+use support::{busybox, eventually_now};
 
 /// A pool of one container, which is cleaned after each lease.
 fn builder(name: &str) -> PoolBuilder {
@@ -33,10 +37,8 @@ async fn an_ordinary_lease_leaves_a_container_that_is_lent_again() {
             .await
             .unwrap();
         assert_eq!(out.stdout_lossy(), "/dev/shm:\n\n/tmp:\n", "{out:?}");
-        let begun = std::time::Instant::now();
         drop(c);
         eventually_now("cleaned", || pool.status().recycling == 0).await;
-        println!("{:?} {:?}", begun.elapsed(), pool.last_unclean());
     }
     let status = pool.status();
     assert_eq!(
@@ -48,5 +50,58 @@ async fn an_ordinary_lease_leaves_a_container_that_is_lent_again() {
     ids.dedup();
     assert_eq!(ids.len(), 1);
     pool.shutdown().await.unwrap();
-    let _ = python();
+}
+
+#[tokio::test]
+async fn a_wipe_counts_as_a_change_of_the_container() {
+    let pool = builder("wiped").build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    c.wipe(&["/home"]).await.unwrap();
+    drop(c);
+    eventually_now("a replacement is there", || pool.status().lifetime.removed == 1).await;
+    assert_eq!(pool.status().lifetime.unclean, 1);
+    assert_ne!(pool.acquire().await.unwrap().id(), id);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_without_a_command_goes_straight_back() {
+    let pool = builder("untouched").build().await.unwrap();
+    for _ in 0..100 {
+        let c = pool.acquire().await.unwrap();
+        drop(c);
+        let status = pool.status();
+        assert_eq!((status.idle, status.recycling), (1, 0));
+    }
+    assert_eq!(pool.status().lifetime.cleaned, 0);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_waiter_gets_the_container_that_is_being_cleaned_and_no_other_is_created() {
+    let pool = builder("waiters").max_total(4).build().await.unwrap();
+    for _ in 0..10 {
+        let c = pool.acquire().await.unwrap();
+        c.exec(["sh", "-c", "sleep 100 & echo x >/tmp/x"]).await.unwrap();
+        let id = c.id().to_owned();
+        drop(c);
+        assert_eq!(pool.status().cleaning, 1);
+        assert_eq!(pool.acquire().await.unwrap().id(), id);
+    }
+    assert_eq!(pool.status().lifetime.created, 1);
+    pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_detached_command_ends_with_its_lease() {
+    let pool = builder("detached").build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    c.command("sleep").arg("1000").spawn().await.unwrap().detach();
+    drop(c);
+    let c = pool.acquire().await.unwrap();
+    assert_eq!((c.id(), c.process_count().await.unwrap()), (&*id, 0));
+    drop(c);
+    pool.shutdown().await.unwrap();
 }

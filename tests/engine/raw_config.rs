@@ -324,7 +324,8 @@ async fn the_default_hardening_yields_to_setters_and_to_the_raw_configuration() 
         let pool = pool
             .cap_add("NET_RAW")
             .host_config(HostConfig {
-                oom_score_adj: Some(100),
+                // More than the score of a user's own engine under systemd (200), below which no container of it can be.
+                oom_score_adj: Some(300),
                 ulimits: Some(vec![core]),
                 ..Default::default()
             })
@@ -334,7 +335,7 @@ async fn the_default_hardening_yields_to_setters_and_to_the_raw_configuration() 
         let c = pool.acquire().await.unwrap();
         let bounding = capabilities(&c, "self", "CapBnd").await;
         assert_eq!(bounding & DROPPED, NET_RAW, "{bounding:x}");
-        assert_eq!(sh(&c, "cat /proc/1/oom_score_adj").await, "100");
+        assert_eq!(sh(&c, "cat /proc/1/oom_score_adj").await, "300");
         // The limit is in blocks of 512 bytes.
         assert_eq!(sh(&c, "ulimit -Hc").await, "8");
         drop(c);

@@ -291,8 +291,16 @@ async fn shorthands_run_commands_and_return_their_output() {
             .unwrap_err();
         assert!(matches!(&error, Error::Command(failed) if failed.output.status == ExitStatus::Exited(4)));
         assert!(error.to_string().ends_with(" exited with 4: why"), "{error}");
-        let error = c.command("printf").arg("a\\377").output_string().await.unwrap_err();
-        assert!(matches!(error, Error::NotUtf8 { .. }), "{error:?}");
+        let script = "printf 'a\\377'; head -c 100000 /dev/zero";
+        let error = c.command("sh").args(["-c", script]).output_string().await.unwrap_err();
+        let Error::NotUtf8 { output, source, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((output.stdout.len(), source.valid_up_to()), (100_002, 1));
+        assert!(
+            format!("{error:?}").len() < 4000,
+            "the output is in the error, and not in its `Debug`"
+        );
         assert_eq!(error.container(), Some(c.name()));
 
         let mut lines = c

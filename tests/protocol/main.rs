@@ -1,5 +1,6 @@
 //! The requests to an engine and its answers, on a stub of Docker's interface.
 
+mod calls;
 mod connect;
 mod exec_words;
 mod protocol;

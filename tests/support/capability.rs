@@ -16,10 +16,18 @@ pub enum Capability {
     Root,
     /// The agent for aarch64 can be built, and an emulator can run it.
     Aarch64,
+    /// The engine reaches servers that a test starts on this machine's loopback interface.
+    Loopback,
 }
 
 impl Capability {
-    const ALL: [Self; 4] = [Self::Iptables, Self::Toolchain, Self::Root, Self::Aarch64];
+    const ALL: [Self; 5] = [
+        Self::Iptables,
+        Self::Toolchain,
+        Self::Root,
+        Self::Aarch64,
+        Self::Loopback,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -27,6 +35,7 @@ impl Capability {
             Self::Toolchain => "toolchain",
             Self::Root => "root",
             Self::Aarch64 => "aarch64",
+            Self::Loopback => "loopback",
         }
     }
 
@@ -41,6 +50,9 @@ impl Capability {
             }
             Self::Root => "the test calls what only root may: mounts, control groups, another dockerd",
             Self::Aarch64 => "there is no Rust core library for aarch64, no rust-lld or no emulator of it",
+            Self::Loopback => {
+                "rootless Docker has a network of its own, from which it does not reach the registries of the tests"
+            }
         }
     }
 
@@ -57,6 +69,8 @@ impl Capability {
                  ls $(${RUSTC:-rustc} --print sysroot)/lib/rustlib/*/bin/rust-lld && command -v qemu-aarch64-static",
             ),
             Self::Root => rustix::process::geteuid().is_root(),
+            // Rootless Docker runs in a network namespace of its own; rootless Podman pulls from that of its service.
+            Self::Loopback => !succeeds("[ $(id -u) != 0 ] && [ -S \"$XDG_RUNTIME_DIR/docker.sock\" ]"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Logins at registries: explicit ones, ones from Docker's configuration, and ones from credential helpers.
 
-use crate::support::{itself, own_test};
+use crate::support::{Capability, itself, lacks, own_test};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,6 +16,9 @@ const PASSWORD: &str = "s3cret~~~>>>???ü";
 
 #[tokio::test]
 async fn a_registry_with_a_password_accepts_only_the_right_one() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::with_password(PASSWORD).await);
     let image = registry.fill(engine.bollard(), "private:1").await;
     let with = |auth| pool_of(&engine, &image.name).registry_auth(auth);
@@ -41,6 +44,9 @@ async fn a_registry_with_a_password_accepts_only_the_right_one() {
 
 #[tokio::test]
 async fn a_login_written_by_docker_login_is_used() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, mut registry) = (engine().await, Registry::with_password(PASSWORD).await);
     // Podman allows a login without TLS only for this name.
     registry.address = registry.address.replace("127.0.0.1", "localhost");
@@ -86,6 +92,9 @@ const CHILD: &str = "DOCKERPOOL_TEST_IMAGE";
 /// Runs each case in a process of its own, since helpers are looked up on the `PATH` of the process.
 #[tokio::test]
 async fn credential_helpers_are_asked() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let engine = engine().await;
     if let Ok(image) = std::env::var(CHILD) {
         let said = match pool_of(&engine, &image).build().await {
@@ -253,6 +262,9 @@ async fn credential_helpers_are_asked() {
 
 #[tokio::test]
 async fn an_identity_token_is_exchanged_for_a_token_of_the_registry() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, (address, mut received)) = (engine().await, with_tokens().await);
     let builder = pool_of(&engine, &format!("{address}/a:1")).registry_auth(RegistryAuth::identity_token("refr3sh"));
     assert!(!format!("{builder:?}").contains("refr3sh"));

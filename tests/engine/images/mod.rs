@@ -5,7 +5,7 @@ mod registry;
 
 use std::sync::Arc;
 
-use crate::support::engine;
+use crate::support::{Capability, engine, lacks};
 use dockerpool::{DockerEngine, EngineErrorKind, Error, ExecVia, Pool, PoolBuilder, Progress, PullPolicy};
 use parking_lot::Mutex;
 use registry::{Registry, TestImage, breaking, refusing};
@@ -33,6 +33,9 @@ async fn a_command_runs(pool: &Pool) {
 
 #[tokio::test]
 async fn a_missing_image_is_pulled_once_and_its_progress_is_reported() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill(engine.bollard(), "small:1").await;
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -68,6 +71,9 @@ async fn a_missing_image_is_pulled_once_and_its_progress_is_reported() {
 
 #[tokio::test]
 async fn each_pull_policy_pulls_as_documented() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let docker = engine.bollard();
     let image = registry.fill(docker, "moved:1").await;
@@ -115,6 +121,9 @@ async fn retag(docker: &bollard::Docker, from: &str, to: &str) {
 
 #[tokio::test]
 async fn an_image_can_be_pinned_by_its_digest() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let docker = engine.bollard();
     let image = TestImage::named(format!("{}/pinned:1", registry.address));
@@ -138,6 +147,9 @@ async fn an_image_can_be_pinned_by_its_digest() {
 
 #[tokio::test]
 async fn an_image_the_registry_does_not_have_is_not_found() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill(engine.bollard(), "there:1").await;
     // The last names contain words that engines and registries use in their messages.
@@ -167,6 +179,9 @@ async fn a_missing_registry_is_an_error_of_its_own_kind() {
 
 #[tokio::test]
 async fn a_registry_lost_during_a_pull_is_an_error_of_its_own_kind() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill_with_much(engine.bollard(), "much:1").await;
     let name = image.name.replace(&registry.address, &breaking(&registry).await);
@@ -192,6 +207,9 @@ async fn a_registry_lost_during_a_pull_is_an_error_of_its_own_kind() {
 
 #[tokio::test]
 async fn an_image_that_lacks_the_platform_is_refused_under_every_policy() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let image = registry.fill(engine.bollard(), "one-platform:1").await;
     let own = dockerpool::Engine::check(&*engine).await.unwrap().platform;
@@ -210,6 +228,9 @@ async fn an_image_that_lacks_the_platform_is_refused_under_every_policy() {
 
 #[tokio::test]
 async fn an_index_is_searched_for_the_platform() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let docker = engine.bollard();
     let image = TestImage::named(format!("{}/index:one", registry.address));
@@ -283,6 +304,9 @@ async fn builds_for(builder: PoolBuilder, platform: &str) {
 
 #[tokio::test]
 async fn images_of_two_platforms_under_one_name_are_kept_apart() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let (image, own, foreign) = index_of_two(&registry, &engine, "both:1").await;
     let pool = || pool_of(&engine, &image.name);
@@ -310,6 +334,9 @@ async fn images_of_two_platforms_under_one_name_are_kept_apart() {
 
 #[tokio::test]
 async fn an_image_of_another_platform_does_not_count_as_the_image() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let (image, own, foreign) = index_of_two(&registry, &engine, "other:1").await;
     let pool = || pool_of(&engine, &image.name);
@@ -349,6 +376,9 @@ async fn an_image_without_a_name_is_found_by_its_id() {
 
 #[tokio::test]
 async fn a_refresh_follows_a_tag_that_has_moved() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let (engine, registry) = (engine().await, Registry::open().await);
     let docker = engine.bollard();
     let image = registry.fill(docker, "rolling:1").await;
@@ -380,6 +410,9 @@ async fn a_refresh_follows_a_tag_that_has_moved() {
 
 #[tokio::test]
 async fn a_refusal_of_a_registry_is_classified_by_its_status() {
+    if lacks(Capability::Loopback) {
+        return;
+    }
     let engine = engine().await;
     let errors = r#"{"errors":[{"code":"CODE","message":"a reason"}]}"#;
     for (status, body, expected) in [
