@@ -12,6 +12,9 @@
 mod buffer;
 mod cgroups;
 mod clean;
+#[allow(dead_code)]
+mod file_protocol;
+mod files;
 mod kill;
 mod look;
 mod messages;

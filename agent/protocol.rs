@@ -57,6 +57,8 @@ pub const WITH_STDIN: u32 = 1;
 pub const CLEAR_ENV: u32 = 2;
 /// A flag in [`Spawn::flags`]: the command has a terminal in place of pipes.
 pub const WITH_TTY: u32 = 4;
+/// A flag in [`Spawn::flags`]: in place of executing a program the process serves files, by its standard streams.
+pub const FILES: u32 = 8;
 
 /// A flag in the answer to a baseline: nothing can be written to the root file system.
 pub const READ_ONLY_ROOT: u8 = 1;
@@ -314,7 +316,8 @@ impl<'a> Spawn<'a> {
             user: fields.text()?,
             texts: fields,
         };
-        if spawn.flags & !(WITH_STDIN | CLEAR_ENV | WITH_TTY) != 0
+        if spawn.flags & !(WITH_STDIN | CLEAR_ENV | WITH_TTY | FILES) != 0
+            || spawn.flags & FILES != 0 && spawn.flags != FILES | WITH_STDIN
             || spawn.argc == 0
             || spawn.argc > MAX_STRINGS
             || spawn.envc > MAX_STRINGS

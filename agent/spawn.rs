@@ -4,8 +4,9 @@ use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::cgroups::Cgroups;
+use crate::files;
 use crate::own::Own;
-use crate::protocol::{CLEAR_ENV, Fields, LIMITS, Spawn, Stage};
+use crate::protocol::{CLEAR_ENV, FILES, Fields, LIMITS, Spawn, Stage};
 use crate::sys::{self, Bytes, Env, Errno, Fd, Limit, List, Texts};
 use crate::users;
 
@@ -173,9 +174,15 @@ fn become_command(
     if let Some((user, _)) = &user {
         let groups = &user.groups[..user.group_count];
         sys::become_user(user.uid, user.gid, groups).map_err(at(Stage::BecomeUser))?;
+        // Another user may open the memory again, by the kernel's setting `suid_dumpable`.
+        sys::hide();
     }
     if directory.is_err() {
         sys::chdir(cwd).map_err(at(Stage::Directory))?;
+    }
+    if spawn.flags & FILES != 0 {
+        (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
+        files::serve();
     }
 
     let mut args = Texts::new(spawn.argc as usize).map_err(resources)?;

@@ -102,6 +102,20 @@ impl Wipe {
         }))
     }
 
+    /// Wipes an open directory, without a limit of time.
+    pub fn of(dir: OwnedFd) -> sys::Result<Self> {
+        Ok(Self {
+            id: 0,
+            until: u64::MAX,
+            memory: Bytes::new(Buffers::SIZE)?,
+            at: 0,
+            begun: 1,
+            top: Some(Top::new(dir)),
+            next_name: 0,
+            failure: None,
+        })
+    }
+
     /// Goes on for a turn. Returns the result once the wipe is over.
     pub fn turn(&mut self) -> Option<Outcome> {
         let begun = sys::now();
@@ -141,12 +155,7 @@ impl Wipe {
         self.begun += 1;
         match opened {
             Ok(dir) => {
-                self.top = Some(Top {
-                    list: Listing::new(dir),
-                    inner: None,
-                    moved: false,
-                    left: None,
-                });
+                self.top = Some(Top::new(dir));
             }
             Err(error) => self.note(Err(error)),
         }
@@ -162,6 +171,15 @@ impl Wipe {
 }
 
 impl Top {
+    fn new(dir: OwnedFd) -> Self {
+        Self {
+            list: Listing::new(dir),
+            inner: None,
+            moved: false,
+            left: None,
+        }
+    }
+
     /// Removes one entry. Passes over the directory go on until nothing is left or nothing moves. Then the result is
     /// returned.
     fn step(&mut self, buffers: &mut Buffers<'_>, next_name: &mut u32) -> Option<sys::Result<()>> {
@@ -298,14 +316,14 @@ fn remove(dir: Fd, name: &Name) -> sys::Result<()> {
 }
 
 /// The entries of a directory, one after the other, by way of a buffer.
-struct Listing {
-    dir: OwnedFd,
+pub struct Listing {
+    pub dir: OwnedFd,
     at: usize,
     len: usize,
 }
 
 impl Listing {
-    fn new(dir: OwnedFd) -> Self {
+    pub fn new(dir: OwnedFd) -> Self {
         Self { dir, at: 0, len: 0 }
     }
 
@@ -315,7 +333,7 @@ impl Listing {
     }
 
     /// Returns the next entry, or `None` at the end. The buffer must be the same in each call.
-    fn next(&mut self, buf: &mut [u8]) -> sys::Result<Option<Name>> {
+    pub fn next(&mut self, buf: &mut [u8]) -> sys::Result<Option<Name>> {
         loop {
             if self.at >= self.len {
                 (self.at, self.len) = (0, sys::read_dir(self.dir.fd(), buf)?);
@@ -333,7 +351,7 @@ impl Listing {
 }
 
 /// A name, with its final NUL.
-struct Name([u8; NAME]);
+pub struct Name([u8; NAME]);
 
 impl Name {
     /// Returns `None` if no entry can have such a name.
@@ -343,7 +361,7 @@ impl Name {
         Some(Self(name))
     }
 
-    fn as_c_str(&self) -> &CStr {
+    pub fn as_c_str(&self) -> &CStr {
         text(&self.0)
     }
 }

@@ -152,6 +152,26 @@ fn error_handling() {
 }
 
 #[test]
+fn files() {
+    assert_prints(
+        "files",
+        &[],
+        &[
+            "ran: exited 0",
+            "evil: Symlink",
+            "sorted: File",
+            "sub: Directory",
+            r#"sorted: "apple\nfig\npear\n""#,
+            "copied: 1 file, 1 directory, 1 link",
+            r#"skipped: Skipped { path: "evil", reason: LinkOutside }"#,
+            "back in: 1 file",
+            "a sparse file: exited 0",
+            "too large: more than the limit of 1048576 bytes",
+        ],
+    );
+}
+
+#[test]
 fn graceful_shutdown() {
     assert_prints(
         "graceful_shutdown",

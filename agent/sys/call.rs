@@ -160,6 +160,7 @@ pub mod nr {
     pub const OPENAT: AtPath = AtPath(257);
     pub const MKDIRAT: AtPath = AtPath(258);
     pub const UNLINKAT: AtPath = AtPath(263);
+    pub const SYMLINKAT: Raw = Raw(266);
     pub const READLINKAT: Raw = Raw(267);
     pub const FCHMODAT: AtPath = AtPath(268);
     pub const FACCESSAT: AtPath = AtPath(269);
@@ -207,6 +208,7 @@ pub mod nr {
     pub const IOPRIO_GET: Plain = Plain(31);
     pub const MKDIRAT: AtPath = AtPath(34);
     pub const UNLINKAT: AtPath = AtPath(35);
+    pub const SYMLINKAT: Raw = Raw(36);
     pub const FACCESSAT: AtPath = AtPath(48);
     pub const CHDIR: Raw = Raw(49);
     pub const FCHMODAT: AtPath = AtPath(53);

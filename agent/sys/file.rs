@@ -5,13 +5,17 @@ use core::ffi::CStr;
 use super::call::{at_path, call, memory_call, nr};
 use super::{Errno, Fd, Result};
 
-pub(super) const AT_FDCWD: Fd = -100;
+/// Stands for the working directory, and for no directory where a path is absolute.
+pub const AT_FDCWD: Fd = -100;
 
 pub(super) const O_CLOEXEC: usize = 0o2000000;
 pub(super) const O_NONBLOCK: usize = 0o4000;
 pub(super) const O_RDWR: usize = 2;
 pub(super) const O_NOCTTY: usize = 0o400;
 const O_WRONLY: usize = 1;
+const O_CREAT: usize = 0o100;
+const O_EXCL: usize = 0o200;
+const O_TRUNC: usize = 0o1000;
 const O_PATH: usize = 0o10000000;
 #[cfg(target_arch = "x86_64")]
 const O_DIRECTORY: usize = 0o200000;
@@ -138,6 +142,48 @@ pub fn open_dir_path(dir: Option<Fd>, path: &CStr) -> Result<OwnedFd> {
     open_with(dir, path, O_DIRECTORY | O_NOFOLLOW | O_PATH)
 }
 
+/// Opens a directory to read its entries, by an absolute path in which links are followed.
+pub fn open_to_list(path: &CStr) -> Result<OwnedFd> {
+    open_with(None, path, O_DIRECTORY)
+}
+
+/// Opens a directory to look up names in it, by an absolute path in which links are followed.
+pub fn open_to_list_names(path: &CStr) -> Result<OwnedFd> {
+    open_with(None, path, O_DIRECTORY | O_PATH)
+}
+
+/// Opens a file for reading, without waiting for anybody. Links are followed only on request. `dir` is `None` for an absolute
+/// path.
+pub fn open_entry(dir: Option<Fd>, path: &CStr, follow: bool) -> Result<OwnedFd> {
+    let flags = if follow { 0 } else { O_NOFOLLOW };
+    open_with(dir, path, O_NONBLOCK | O_NOCTTY | flags)
+}
+
+/// Opens a file for writing, empty, without waiting for anybody, and makes it with these rights if there is none. A new one
+/// must not be there before. `dir` is `None` for an absolute path.
+pub fn create(dir: Option<Fd>, path: &CStr, new: bool, mode: usize) -> Result<OwnedFd> {
+    let flags = if new { O_EXCL | O_NOFOLLOW } else { O_TRUNC };
+    let flags = O_CLOEXEC | O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | flags;
+    at_path(nr::OPENAT, dir.unwrap_or(AT_FDCWD), path, [flags, mode]).map(OwnedFd::opened)
+}
+
+/// Makes a directory with these rights, less those that the process's mask takes. `dir` is `None` for an absolute path.
+pub fn make_dir(dir: Option<Fd>, path: &CStr, mode: usize) -> Result<()> {
+    at_path(nr::MKDIRAT, dir.unwrap_or(AT_FDCWD), path, [mode, 0]).map(drop)
+}
+
+/// Makes a symbolic link.
+pub fn symlink(target: &CStr, dir: Fd, name: &CStr) -> Result<()> {
+    // SAFETY: both texts end with NUL.
+    unsafe { memory_call!(SYMLINKAT, target.as_ptr(), dir, name.as_ptr()) }.map(drop)
+}
+
+/// Moves an entry by absolute paths, over one of the new name.
+pub fn rename_over(from: &CStr, to: &CStr) -> Result<()> {
+    // SAFETY: both paths end with NUL.
+    unsafe { memory_call!(RENAMEAT2, AT_FDCWD, from.as_ptr(), AT_FDCWD, to.as_ptr(), 0) }.map(drop)
+}
+
 pub fn mkdir(dir: Fd, name: &CStr) -> Result<()> {
     at_path(nr::MKDIRAT, dir, name, [0o755, 0]).map(drop)
 }
@@ -152,7 +198,8 @@ pub fn readlink<'a>(path: &CStr, buf: &'a mut [u8]) -> Result<&'a [u8]> {
     Ok(&buf[..len])
 }
 
-fn readlink_at(dir: Fd, path: &CStr, buf: &mut [u8]) -> Result<usize> {
+/// Writes where a symbolic link points to to a buffer, cut to it, and returns the length.
+pub fn readlink_at(dir: Fd, path: &CStr, buf: &mut [u8]) -> Result<usize> {
     // SAFETY: the path ends with NUL, and the kernel writes at most the bytes of `buf`.
     unsafe { memory_call!(READLINKAT, dir, path.as_ptr(), buf.as_mut_ptr(), buf.len()) }
 }
@@ -229,6 +276,13 @@ pub fn stat(dir: Option<Fd>, path: &CStr) -> Result<Stat> {
     statx(dir.unwrap_or(AT_FDCWD), path, AT_SYMLINK_NOFOLLOW, BASIC_STATS)
 }
 
+/// Returns the attributes of an open file.
+pub fn stat_open(fd: Fd) -> Result<Stat> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    const BASIC_STATS: usize = 0x7ff;
+    statx(fd, c"", AT_EMPTY_PATH, BASIC_STATS)
+}
+
 fn statx(dir: Fd, path: &CStr, flags: usize, wanted: usize) -> Result<Stat> {
     let mut stat = Stat([0; 256]);
     // SAFETY: the path ends with NUL, and the kernel writes at most the 256 bytes of `stat`.
@@ -257,6 +311,15 @@ impl Stat {
     /// Returns the type and the rights.
     pub fn mode(&self) -> u16 {
         u16::from_ne_bytes(self.part(28))
+    }
+
+    pub fn size(&self) -> u64 {
+        u64::from_ne_bytes(self.part(40))
+    }
+
+    /// Returns when the contents were changed, in seconds since 1970 and nanoseconds.
+    pub fn changed(&self) -> (i64, u32) {
+        (i64::from_ne_bytes(self.part(112)), u32::from_ne_bytes(self.part(120)))
     }
 
     pub fn is_dir(&self) -> bool {

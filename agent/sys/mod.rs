@@ -36,6 +36,8 @@ impl Errno {
     pub const NOTDIR: Self = Self(20);
     pub const ISDIR: Self = Self(21);
     pub const INVAL: Self = Self(22);
+    pub const ROFS: Self = Self(30);
+    pub const NAMETOOLONG: Self = Self(36);
     pub const NOTEMPTY: Self = Self(39);
     pub const LOOP: Self = Self(40);
     pub const TIME: Self = Self(62);

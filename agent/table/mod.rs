@@ -12,7 +12,7 @@ pub use streams::{Outputs, Stdin};
 use crate::cgroups::Cgroups;
 use crate::kill::{self, Proc, Roots, Target};
 use crate::own::Own;
-use crate::protocol::{Cause, MAX_COMMANDS, Size, Spawn, Stage, WITH_STDIN, WITH_TTY};
+use crate::protocol::{Cause, FILES, MAX_COMMANDS, Size, Spawn, Stage, WITH_STDIN, WITH_TTY};
 use crate::sessions::Sessions;
 use crate::spawn::{self, Failure, Given, Stdio};
 use crate::sys::{self, Errno, Fd, List, OwnedFd, Pid1, SharedNumbers};
@@ -149,6 +149,12 @@ impl Table {
         let Start { given, own, .. } = start;
         let (with_stdin, with_tty) = (spawn.flags & WITH_STDIN != 0, spawn.flags & WITH_TTY != 0);
         let mut ends = Ends::new(with_stdin, with_tty, spawn.size)?;
+        if spawn.flags & FILES != 0
+            && let Some(stdin) = &ends.0[Ends::STDIN]
+        {
+            // Fewer turns of the agent and the server.
+            sys::enlarge_pipe(stdin.fd(), streams::PIPE_SIZE);
+        }
         let stdio = ends.stdio(with_tty);
         let failure = &self.failures[place];
         failure.store(spawn::YET_UNLIMITED, Ordering::Relaxed);

@@ -14,8 +14,8 @@ const SCRATCH: usize = 4096;
 /// More bytes than a terminal holds. They cannot be counted: some are on the way within the kernel.
 const TTY_ROOM: usize = 64 * 1024;
 
-/// The room of a pipe that the library reads.
-const PIPE_SIZE: usize = 256 * 1024;
+/// The room of a pipe that the library reads, and of one through which contents of files come.
+pub(super) const PIPE_SIZE: usize = 256 * 1024;
 
 /// The number of reads of one stream before the others have their turn.
 const READS: usize = 4;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc
 use tokio::task::AbortHandle;
 
 use super::decode::{Decoder, Message, Unproven};
-use super::session::{self, Running};
+use super::session::{self, Role, Running};
 use super::socket::{Connection, Descriptor, Socket};
 use super::wire::{self, Header, Why, to_agent};
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
@@ -236,22 +236,22 @@ impl Client {
         place.map_err(|_| self.inner.state.lock().why_lost())
     }
 
-    /// Runs a command in its place, for at most `time`. With `env_clear` the command gets none of the container's variables.
+    /// Runs a command in its place, for at most `time`.
     pub(crate) fn exec(
         &self,
         place: Place,
         request: &ExecRequest,
-        env_clear: bool,
+        role: Role,
         time: Option<Duration>,
     ) -> Result<ExecSession, EngineError> {
-        session::start(&self.inner, place, request, env_clear, time)
+        session::start(&self.inner, place, request, role, time)
     }
 
     /// Fails if a command of this user could not be started because of the user.
     pub(crate) async fn find_user(&self, user: &str) -> Result<(), EngineError> {
         let mut request = ExecRequest::new(["/"]);
         request.user = Some(user.to_owned());
-        let session = self.exec(self.place().await?, &request, false, None)?;
+        let session = self.exec(self.place().await?, &request, Role::Command, None)?;
         session.control.ended().await;
         match session.control.exit_code().await {
             // The agent looks the user up first; then it fails, since a directory cannot be executed.

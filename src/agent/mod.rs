@@ -6,6 +6,9 @@ mod decode;
 #[cfg_attr(not(target_os = "linux"), path = "no_dir.rs")]
 mod dir;
 mod file;
+#[path = "../../agent/file_protocol.rs"]
+#[allow(dead_code)]
+pub(crate) mod file_protocol;
 mod session;
 #[cfg_attr(not(target_os = "linux"), path = "no_socket.rs")]
 mod socket;
@@ -15,11 +18,16 @@ mod tests;
 #[allow(dead_code)] // each side uses its half of the protocol
 mod wire;
 
+// The name by which `file_protocol` knows it.
+use wire as protocol;
+
 pub(crate) use client::{Client, Limit, Place};
 #[cfg(fuzzing)]
 pub(crate) use decode::said;
 pub(crate) use file::{AgentFile, InUse};
+pub(crate) use session::Role;
 pub(crate) use socket::Socket;
+pub(crate) use wire::Fields;
 
 /// The agent's program in this build; empty if it could not be built.
 pub(crate) const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));

@@ -47,6 +47,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The agent's error number for a program that is a directory.
 const EISDIR: i32 = 21;
 
+/// What a process does that is started for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It becomes the command.
+    #[default]
+    Command,
+    /// It becomes the command, which gets none of the container's variables.
+    CommandWithoutEnv,
+    /// It serves files, by `agent/file_protocol.rs`. Only the agent can start such a process.
+    FileServer,
+}
+
 /// The end of a command.
 #[derive(Clone, Debug)]
 enum Outcome {
@@ -103,10 +115,10 @@ pub(super) fn start(
     inner: &Arc<Inner>,
     place: Place,
     request: &ExecRequest,
-    env_clear: bool,
+    role: Role,
     time: Option<Duration>,
 ) -> Result<ExecSession, EngineError> {
-    let payload = spawn_payload(request, env_clear, time)?;
+    let payload = spawn_payload(request, role, time)?;
     let (output, pieces) = mpsc::unbounded_channel();
     let running = inner.add(|id| {
         Arc::new(Running {
@@ -165,14 +177,15 @@ pub(super) fn start(
 }
 
 /// Encodes the payload of the frame that starts a command.
-fn spawn_payload(request: &ExecRequest, env_clear: bool, time: Option<Duration>) -> Result<BytesMut, EngineError> {
+fn spawn_payload(request: &ExecRequest, role: Role, time: Option<Duration>) -> Result<BytesMut, EngineError> {
     let texts = request.argv.iter().chain(&request.env);
     let (cwd, user) = (request.current_dir.as_deref(), request.user.as_deref());
     let mut payload = BytesMut::with_capacity(256 + texts.clone().map(|text| text.len() + 1).sum::<usize>());
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
     payload.put_u32_le(
         flag(request.stdin, wire::WITH_STDIN)
-            | flag(env_clear, wire::CLEAR_ENV)
+            | flag(role == Role::CommandWithoutEnv, wire::CLEAR_ENV)
+            | flag(role == Role::FileServer, wire::FILES)
             | flag(request.tty.is_some(), wire::WITH_TTY),
     );
     payload.put_u32_le(WINDOW);

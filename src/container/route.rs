@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::agent::{Client, Place};
+use crate::agent::{Client, Place, Role};
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 use crate::spec::GUARD_USER;
 
@@ -11,6 +11,12 @@ impl Shared {
     /// Returns the agent, where the agent runs the commands.
     fn runner(&self) -> Option<&Client> {
         self.agent().filter(|_| self.spec.agent_runs_commands())
+    }
+
+    /// Returns whether the agent can serve files by such a request, or could until it was lost.
+    pub(crate) fn serves_files(&self, request: &ExecRequest) -> bool {
+        self.runner()
+            .is_some_and(|agent| agent.can_run(request) || agent.lost().is_some())
     }
 
     /// Returns whether such a command can be ended alone, which leaves the container as it was.
@@ -32,7 +38,7 @@ impl Shared {
         &self,
         place: Option<Place>,
         request: &ExecRequest,
-        env_clear: bool,
+        role: Role,
         time: Option<Duration>,
     ) -> Result<ExecSession, EngineError> {
         // The end of the container's own command is about to end the container.
@@ -48,9 +54,17 @@ impl Shared {
                 .as_ref()
                 .filter(|_| request.user.is_none());
             return match own_user {
-                Some(user) => agent.exec(place, &as_user(request, user), env_clear, time),
-                None => agent.exec(place, request, env_clear, time),
+                Some(user) => agent.exec(place, &as_user(request, user), role, time),
+                None => agent.exec(place, request, role, time),
             };
+        }
+        if role == Role::FileServer {
+            if let Some(lost) = self.runner().and_then(Client::lost) {
+                let message = "the agent, which is PID 1, has ended";
+                return Err(EngineError::new(EngineErrorKind::NotFound, message).with_source(lost));
+            }
+            let message = "only the agent serves files";
+            return Err(EngineError::new(EngineErrorKind::Unsupported, message));
         }
         // The engine would run the command as root, in the control group of PID 1.
         if self.spec.plan.security.writable_cgroups || !self.spec.command_limits.is_empty() {
@@ -62,7 +76,7 @@ impl Shared {
             let message = "the agent sets the limits of commands, and cannot run this command";
             return Err(EngineError::new(EngineErrorKind::Unsupported, message));
         }
-        if env_clear {
+        if role == Role::CommandWithoutEnv {
             return self.exec_by_engine(&without_env(request)).await;
         }
         self.exec_by_engine(request).await

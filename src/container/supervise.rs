@@ -12,7 +12,7 @@ use super::pid1::OUTPUT_PAUSE;
 use super::shared::Shared;
 use super::startup::SETTLE;
 use super::taint::Taint;
-use crate::agent::Client;
+use crate::agent::{Client, Role};
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 
 /// How much of the command's last output an error quotes, in bytes.
@@ -44,7 +44,7 @@ impl Handle {
             argv: argv.to_vec(),
             ..Default::default()
         };
-        let session = agent.exec(agent.place().await?, &request, false, None)?;
+        let session = agent.exec(agent.place().await?, &request, Role::Command, None)?;
         let (tell, end) = watch::channel(None);
         let program = argv.first().cloned().unwrap_or_default();
         let weak = Arc::downgrade(self.shared());

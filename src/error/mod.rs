@@ -162,6 +162,29 @@ pub enum Error {
         reason: String,
     },
 
+    /// A call on files failed. What the container had done by then stays done: a file that was being written may be there in
+    /// part.
+    ///
+    /// The kind of the source tells why: what the container's kernel said, such as
+    /// [`NotFound`](std::io::ErrorKind::NotFound); [`InvalidInput`](std::io::ErrorKind::InvalidInput) for a path that is not
+    /// absolute; [`FileTooLarge`](std::io::ErrorKind::FileTooLarge), [`QuotaExceeded`](std::io::ErrorKind::QuotaExceeded) and
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut) for the limits of bytes, entries and time;
+    /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted) where the process that serves the files was ended, as by
+    /// another process of the same user; [`InvalidData`](std::io::ErrorKind::InvalidData) for an answer that makes no sense.
+    #[non_exhaustive]
+    File {
+        /// The container.
+        subject: Subject,
+        /// The action that failed, e.g. `read`.
+        op: Cow<'static, str>,
+        /// The path, as one line in which control characters and what is not UTF-8 are replaced.
+        path: String,
+        /// Whether the path is one of this machine, and not of the container.
+        on_host: bool,
+        /// The reason.
+        source: std::io::Error,
+    },
+
     /// A command did not end well; made by [`Output::check`](crate::Output::check).
     Command(Box<CommandError>),
 }
@@ -197,19 +220,21 @@ impl Error {
             | Self::NotUtf8 { subject, .. }
             | Self::Write { subject, .. }
             | Self::Read { subject, .. }
-            | Self::Unsupported { subject, .. } => subject.set_pool(pool),
+            | Self::Unsupported { subject, .. }
+            | Self::File { subject, .. } => subject.set_pool(pool),
             Self::Command(failed) => failed.output.subject.set_pool(pool),
             Self::AcquireTimeout(_) | Self::Shutdown { .. } | Self::RuntimeEnded | Self::ShutdownIncomplete { .. } => {}
         }
         self
     }
 
-    /// Returns whether a deadline passed: of an acquire, of an engine call, or of a command (after
+    /// Returns whether a deadline passed: of an acquire, of an engine call, of a call on files, or of a command (after
     /// [`Output::check`](crate::Output::check)).
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::AcquireTimeout(_) => true,
             Self::Engine { source, .. } => source.kind() == EngineErrorKind::Timeout,
+            Self::File { source, .. } => source.kind() == std::io::ErrorKind::TimedOut,
             Self::Command(failed) => {
                 matches!(failed.output.status, ExitStatus::TimedOut | ExitStatus::IdleTimedOut)
             }
@@ -245,7 +270,8 @@ impl Error {
             | Self::NotUtf8 { subject, .. }
             | Self::Write { subject, .. }
             | Self::Read { subject, .. }
-            | Self::Unsupported { subject, .. } => Some(subject),
+            | Self::Unsupported { subject, .. }
+            | Self::File { subject, .. } => Some(subject),
             Self::Command(failed) => Some(&failed.output.subject),
             _ => None,
         }

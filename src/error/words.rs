@@ -111,6 +111,20 @@ impl fmt::Display for Error {
                 )
             }
             Self::Unsupported { subject, reason } => write!(f, "not possible for {subject}: {reason}"),
+            Self::File {
+                subject,
+                op,
+                path,
+                on_host,
+                source,
+            } => {
+                let relation = if *on_host { "of this machine for" } else { "in" };
+                write!(
+                    f,
+                    "could not {op} {path} {relation} {subject}: {}",
+                    text::clean(&source.to_string())
+                )
+            }
             Self::Command(failed) => failed.fmt(f),
         }
     }
@@ -133,7 +147,7 @@ impl StdError for Error {
         match self {
             Self::Engine { source, .. } | Self::ContainerGone { source, .. } => source.source(),
             Self::ShutdownIncomplete { source, .. } => source.as_ref()?.source(),
-            Self::Write { source, .. } | Self::Read { source, .. } => source.source(),
+            Self::Write { source, .. } | Self::Read { source, .. } | Self::File { source, .. } => source.source(),
             _ => None,
         }
     }
@@ -219,6 +233,26 @@ mod tests {
                     problem: FieldError::new("arg 2", "must not contain NUL"),
                 },
                 "cannot run `python` in container box of pool judge as it was given: arg 2: must not contain NUL",
+            ),
+            (
+                Error::File {
+                    subject: container(),
+                    op: "read".into(),
+                    path: "/a".to_owned(),
+                    on_host: false,
+                    source: io::Error::other("why"),
+                },
+                "could not read /a in container box of pool judge: why",
+            ),
+            (
+                Error::File {
+                    subject: container(),
+                    op: "write".into(),
+                    path: "/b".to_owned(),
+                    on_host: true,
+                    source: io::Error::other("a\nb"),
+                },
+                "could not write /b of this machine for container box of pool judge: a\\nb",
             ),
             (
                 Error::engine_about("start the container", container(), engine(Internal)),

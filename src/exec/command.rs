@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::setup::{Limit, Setup};
 use super::stdio::{OnLimit, Source, Stdio};
+use crate::agent::Role;
 use crate::container::{Container, Running};
 use crate::engine::TtySize;
 
@@ -151,7 +152,7 @@ impl<C> Command<'_, C> {
     /// name or path, and a program named `-`, gives [`Error::BadCommand`](crate::Error::BadCommand), since `env` would take it
     /// for something else.
     pub fn env_clear(&mut self) -> &mut Self {
-        self.setup.env_clear = true;
+        self.setup.role = Role::CommandWithoutEnv;
         self
     }
 

@@ -15,6 +15,7 @@ use super::halt::{Halt, Stop};
 use super::memory_kills::{KILLED, Kills};
 use super::pump::Pump;
 use super::verdict::{Verdict, not_started, outcome};
+use crate::agent::Role;
 use crate::container::{Shared, Taint, Unfinished};
 use crate::engine::{EngineError, ExecControl, ExecRequest, ExecSession};
 use crate::runtime::{Ended, bounded};
@@ -39,7 +40,7 @@ pub(super) struct Driver {
     pub(super) begun: Instant,
     pub(super) request: ExecRequest,
     /// Whether the container's variables are left out.
-    pub(super) env_clear: bool,
+    pub(super) role: Role,
     /// The data for standard input; `None`: the owner writes.
     pub(super) feed: Option<Bytes>,
     pub(super) deadline: Option<Instant>,
@@ -93,7 +94,7 @@ impl Driver {
             shared,
             begun,
             request,
-            env_clear,
+            role,
             feed,
             deadline,
             idle_timeout,
@@ -135,7 +136,7 @@ impl Driver {
             if !shared.ends_alone(&request) {
                 kills.count(&shared).await;
             }
-            let session = shared.exec(place, &request, env_clear, time).await?;
+            let session = shared.exec(place, &request, role, time).await?;
             Ok((session, kills))
         });
         let session = tokio::select! {

@@ -8,6 +8,7 @@ mod child;
 mod command;
 mod driver;
 mod ending;
+mod files;
 mod halt;
 mod limit;
 mod memory_kills;
@@ -22,6 +23,7 @@ mod verdict;
 
 pub use child::{Child, OwnedChild};
 pub use command::Command;
+pub use files::{FileEntry, FileLimits, FileMetadata, FileReader, FileType, Files, SkipReason, Skipped, Transfer};
 pub use limit::{Budget, LimitReached, Limited};
 pub use shorthands::OutputLines;
 pub use stdio::{OnLimit, Stdio};

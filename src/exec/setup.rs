@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::stdio::{OnLimit, Source};
+use crate::agent::Role;
 use crate::container::{Container, Running};
 use crate::engine::ExecRequest;
 use crate::error::FieldError;
@@ -26,7 +27,7 @@ const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) request: ExecRequest,
-    pub(super) env_clear: bool,
+    pub(super) role: Role,
     pub(super) stdin: Source,
     pub(super) outputs: Outputs,
     pub(super) timeout: Option<Duration>,
@@ -74,7 +75,7 @@ impl Setup {
                 argv: vec![program],
                 ..Default::default()
             },
-            env_clear: false,
+            role: Role::Command,
             stdin: Source::Null,
             outputs: Outputs {
                 stdout: true,
@@ -115,7 +116,7 @@ impl Setup {
             .or_else(|| {
                 let request = &self.request;
                 let program = self.program();
-                let run_by_env = self.env_clear && !container.shared().ends_alone(request);
+                let run_by_env = self.role == Role::CommandWithoutEnv && !container.shared().ends_alone(request);
                 if run_by_env && (program.contains('=') || program == "-") {
                     let problem =
                         "must not contain '=' nor be '-' where the exec API runs it and env_clear() was called";

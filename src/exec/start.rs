@@ -57,7 +57,7 @@ impl<G> Child<'_, G> {
             shared: shared.clone(),
             begun: now,
             request: setup.request,
-            env_clear: setup.env_clear,
+            role: setup.role,
             feed: match setup.stdin {
                 Source::Bytes(data) => Some(data),
                 Source::Null | Source::Piped => None,

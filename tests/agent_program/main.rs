@@ -29,6 +29,8 @@ agent! {
     clean: "../../agent/clean.rs",
     buffer: "../../agent/buffer.rs",
     cgroups: "../../agent/cgroups.rs",
+    file_protocol: "../../agent/file_protocol.rs",
+    files: "../../agent/files.rs",
     kill: "../../agent/kill.rs",
     look: "../../agent/look.rs",
     own: "../../agent/own.rs",

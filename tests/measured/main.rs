@@ -4,6 +4,7 @@ mod agent_memory;
 mod bounded;
 mod descriptors;
 mod exec_volume;
+mod files;
 #[path = "../support/memory_group.rs"]
 mod memory_group;
 mod memory_limit;
