@@ -49,7 +49,7 @@ pub(crate) const SOCKET_TARGET: &str = match wire::SOCKET.to_str() {
 /// | a command that is ended | ends alone, with all it has started | takes its container with it |
 /// | exit status | exact, with resource usage | exit code, of which 128 + *n* is taken for signal *n* |
 ///
-/// The agent is a program of at most 96 KB. Wherever the agent can run, it is PID 1 of the containers and holds the
+/// The agent is a program of at most 112 KB. Wherever the agent can run, it is PID 1 of the containers and holds the
 /// [`Lifeline`](crate::Lifeline), also where the engine runs the commands.
 ///
 /// # How the agent gets into a container

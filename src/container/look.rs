@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 
 use super::handle::Handle;
 use super::shared::Shared;
-use crate::agent::{AgentFile, Client};
+use crate::agent::{AgentFile, Client, Role};
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession, OutputStream};
 use crate::runtime::bounded;
 use crate::spec::{CALLS, FILES, LOOK, Look};
@@ -42,7 +42,7 @@ impl Handle {
 /// Has the agent run its own program as a command, which needs no program of the image.
 async fn look_by_agent(agent: &Client, program: &str) -> Result<Look, EngineError> {
     let words = [program, LOOK].into_iter().chain(FILES).chain(CALLS);
-    let session = agent.exec(agent.place().await?, &ExecRequest::new(words), false, None)?;
+    let session = agent.exec(agent.place().await?, &ExecRequest::new(words), Role::Command, None)?;
     let (code, printed) = finish(session).await?;
     match code {
         Some(0) => Ok(Look::of_agent(&printed)),
