@@ -46,9 +46,11 @@ impl Baseline {
         self.picture.root_is_read_only
     }
 
-    /// Begins to empty the workspaces, for at most so many milliseconds.
+    /// Begins to empty the workspaces, for at most so many milliseconds. Fails if the mounts are not as they were: a workspace may
+    /// lie in a directory of the user's own, in which others can move it, and then something else is at its path.
     #[inline(never)]
     pub fn wipe(&self, id: u32, limit: u32, now: u64) -> picture::Result<Wipe> {
+        self.picture.expect_mounts()?;
         let failed = |errno| Problem::new(Why::Failed, errno, b"");
         let paths = || {
             self.workspaces
@@ -63,7 +65,7 @@ impl Baseline {
             at += path.len();
         }
         let wipe = Wipe::begin(id, Fields(&payload), now).ok_or(failed(Errno::INVAL))?;
-        wipe.map_err(failed)
+        Ok(wipe.map_err(failed)?.mounts_only())
     }
 
     /// Puts the rest right once all processes are dead and the workspaces were wiped, and compares everything with the start.

@@ -31,6 +31,7 @@ impl Errno {
     pub const ACCES: Self = Self(13);
     pub const BUSY: Self = Self(16);
     pub const EXIST: Self = Self(17);
+    pub const XDEV: Self = Self(18);
     pub const NOTDIR: Self = Self(20);
     pub const ISDIR: Self = Self(21);
     pub const INVAL: Self = Self(22);

@@ -379,6 +379,9 @@ fn not_proven(unproven: Unproven) -> EngineError {
         Why::Object => format!("an object of System V in {path:?} could not be removed"),
         Why::Changed => format!("{path:?} is not as it was"),
         Why::NoBaseline => "the container's first state is not known".to_owned(),
+        Why::Elsewhere => {
+            format!("nothing is mounted at {path:?}, which may be a link, and so nobody knows which mount is yours")
+        }
     };
     let error = EngineError::new(EngineErrorKind::Internal, message);
     match why {

@@ -2,7 +2,7 @@
 
 use bollard::models::{ContainerCreateBody, HostConfig, MountType};
 
-use super::resolve::{Decided, half_of_memory, is_mounted};
+use super::resolve::{Decided, half_of_memory, is_mounted, plain};
 
 /// The directory for temporary files.
 const TMP: &str = "/tmp";
@@ -27,7 +27,7 @@ pub(crate) struct Cleaning {
 /// Mounts a file system in memory on the directory for temporary files, unless there is something else. Programs use that
 /// directory all the time; on the root file system each file in it would be a change.
 pub(super) fn add_tmp(body: &mut ContainerCreateBody, image_volumes: &[String]) {
-    let is_tmp = |path: &String| path.trim_end_matches('/') == TMP;
+    let is_tmp = |path: &String| plain(path) == TMP;
     if is_mounted(body, TMP) || image_volumes.iter().any(is_tmp) {
         return;
     }
@@ -52,7 +52,6 @@ pub(super) fn plan(body: &ContainerCreateBody, decided: &Decided) -> Result<Clea
     if let Some(why) = escapes(host) {
         return Err(why);
     }
-    let plain = |path: &str| path.trim_end_matches('/').to_owned();
     let mut workspaces: Vec<_> = host.tmpfs.iter().flatten().map(|(path, _)| plain(path)).collect();
     workspaces.extend(decided.image_volumes.iter().map(|path| plain(path)));
     workspaces.push(SHM.to_owned());
