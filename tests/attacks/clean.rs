@@ -1,11 +1,18 @@
 //! Attacks on `Reuse::Clean`: what one lease leaves for the next, and what cleaning takes from the user.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
-use dockerpool::{Pool, PoolBuilder, PooledContainer, Reuse};
+use dockerpool::engine::*;
+use dockerpool::{Engine, EngineError, Pool, PoolBuilder, PooledContainer, Reuse};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use crate::support::{busybox, eventually_now, python};
+use crate::support::{busybox, engine, eventually_now, python};
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
 fn pool(image: String) -> PoolBuilder {
     Pool::builder("attack-clean")
@@ -139,4 +146,126 @@ async fn what_takes_the_place_of_a_workspace_is_left_alone() {
     let file = std::fs::read_to_string(dir.path().join("work/file"));
     assert_eq!(file.unwrap(), "mine");
     assert_eq!(unclean, 1);
+}
+
+/// Passes calls on to the real engine. Every list of changes but the first waits for the gate.
+#[derive(Debug)]
+struct SlowLists {
+    inner: Arc<dyn Engine>,
+    lists: AtomicUsize,
+    gate: Semaphore,
+}
+
+impl Changes for SlowLists {
+    fn changes<'a>(&'a self, id: &'a str) -> Answer<'a, Vec<Change>> {
+        Box::pin(async move {
+            if self.lists.fetch_add(1, Ordering::Relaxed) > 0 {
+                self.gate.acquire().await.expect("the gate is never closed").forget();
+            }
+            self.inner
+                .parts()
+                .changes
+                .expect("the engine lists changes")
+                .changes(id)
+                .await
+        })
+    }
+}
+
+impl Engine for SlowLists {
+    fn parts(&self) -> Parts<'_> {
+        self.inner.parts().with_changes(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn check(&self) -> Answer<'_, EngineInfo> {
+        self.inner.check()
+    }
+}
+
+impl Lifecycle for SlowLists {
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> Answer<'a, ()> {
+        self.inner.prepare(plan, progress)
+    }
+    fn release<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
+        self.inner.release(plan)
+    }
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
+        self.inner.sweep(plan)
+    }
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> Answer<'a, Creation> {
+        self.inner.create(identity, plan)
+    }
+    fn attach<'a>(&'a self, id: &'a str) -> Answer<'a, Attachment> {
+        self.inner.attach(id)
+    }
+    fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.inner.start(id)
+    }
+    fn kill<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.inner.kill(id)
+    }
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {
+        self.inner.stop(id, grace)
+    }
+    fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.inner.remove(id)
+    }
+}
+
+impl Commands for SlowLists {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> Answer<'a, ExecSession> {
+        self.inner.exec(id, request)
+    }
+}
+
+impl Observation for SlowLists {
+    fn image<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ImageInfo> {
+        self.inner.image(plan)
+    }
+    fn inspect<'a>(&'a self, id: &'a str) -> Answer<'a, ContainerReport> {
+        self.inner.inspect(id)
+    }
+    fn list<'a>(&'a self, selector: &'a Selector) -> Answer<'a, Vec<ContainerReport>> {
+        self.inner.list(selector)
+    }
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
+        self.inner.missing_limits(id, plan)
+    }
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
+        self.inner.ignored_settings(id, plan)
+    }
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+        self.inner.events(selector, since)
+    }
+}
+
+/// Code in a container can make its cleaning take long: by many files, which the engine lists for seconds.
+#[tokio::test]
+async fn a_cleaning_that_takes_long_keeps_nobody_from_a_new_container() {
+    let slow = Arc::new(SlowLists {
+        inner: engine().await,
+        lists: AtomicUsize::new(0),
+        gate: Semaphore::new(0),
+    });
+    let pool = pool(busybox()).read_only_root(false).max_total(2).engine(slow.clone());
+    // The list may take longer than the acquire.
+    let pool = pool.engine_timeout(Duration::from_secs(300));
+    let pool = pool.acquire_timeout(Duration::from_secs(100)).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    assert_eq!(run(&c, "true", "").await, "");
+    drop(c);
+    let c = pool.acquire().await.unwrap();
+    assert_ne!(c.id(), id);
+    assert_eq!(pool.status().cleaning, 1, "{:?}", pool.status());
+    // The cleaned one is lent again.
+    slow.gate.add_permits(1);
+    let second = pool.acquire().await.unwrap();
+    assert_eq!(second.id(), id, "{:?}", pool.last_unclean());
+    drop((c, second));
+    pool.shutdown().await.unwrap();
 }
