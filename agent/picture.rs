@@ -207,6 +207,7 @@ impl Picture {
                 dir => picture.rights(&dir.map_err(|errno| failed(errno, NETWORK_DIR))?, NETWORK_DEPTH)?,
             }
         }
+        picture.record(b"the session's keyring", &mut sys::session_keys)?;
         picture.record(b"limits", &mut |room| fill(room, &sys::all_limits()))?;
         let mut has_queues = false;
         for line in mounts.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

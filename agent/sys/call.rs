@@ -155,6 +155,7 @@ pub mod nr {
     pub const EXIT_GROUP: Plain = Plain(231);
     pub const TGKILL: Plain = Plain(234);
     pub const WAITID: Raw = Raw(247);
+    pub const KEYCTL: Raw = Raw(250);
     pub const IOPRIO_SET: Plain = Plain(251);
     pub const IOPRIO_GET: Plain = Plain(252);
     pub const OPENAT: AtPath = AtPath(257);
@@ -187,6 +188,7 @@ pub mod nr {
     pub const MSGCTL: Raw = Raw(187);
     pub const SEMCTL: Raw = Raw(191);
     pub const SHMCTL: Raw = Raw(195);
+    pub const KEYCTL: Raw = Raw(219);
     pub const PTRACE: Raw = Raw(117);
     pub const TGKILL: Plain = Plain(131);
     pub const DUP3: Plain = Plain(24);

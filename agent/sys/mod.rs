@@ -3,6 +3,7 @@
 mod call;
 mod file;
 mod ipc;
+mod keys;
 mod memory;
 mod priority;
 mod process;
@@ -11,6 +12,7 @@ mod stream;
 
 pub use file::*;
 pub use ipc::*;
+pub use keys::*;
 pub use memory::*;
 pub use priority::*;
 pub use process::*;

@@ -19,7 +19,7 @@
 /// 2. It empties the workspaces: the file systems in memory that the spec asked for, those over the image's volumes, `/tmp`,
 ///    `/dev/shm` and `/dev/mqueue`. It gives their directories the owner and the permissions back that they had at first.
 /// 3. It removes shared memory, semaphores and message queues of System V.
-/// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1,
+/// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1, the keyring,
 ///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent by
 ///    TCP, UDP or ICMP, not even to itself: the kernel remembers addresses, and counts.
 /// 5. If the root file system can be written to, the engine lists what has changed there, which must be what it was at first.
@@ -47,7 +47,7 @@
 ///
 /// - PID 1 is not the agent ([`Status::lifeline`](crate::Status::lifeline)), or the container has a command of its own.
 /// - The root file system can be written to, and the engine cannot list changes ([`Changes`](crate::engine::Changes)).
-/// - The configuration adds capabilities, is privileged, has no seccomp profile, shares the namespace of processes or of System V
+/// - The configuration adds capabilities, is privileged, has a seccomp profile other than the engine's or none, shares the namespace of processes or of System V
 ///   objects, or mounts volumes by `VolumesFrom`.
 /// - A directory is mounted for writing that is neither a workspace nor a mount of yours, or is in memory and has files from the
 ///   start.

@@ -91,13 +91,14 @@ fn escapes(host: &HostConfig) -> Option<&'static str> {
         let mode = mode.as_deref().unwrap_or_default();
         mode.is_empty() || own.contains(&mode)
     };
-    let mut options = host.security_opt.iter().flatten();
+    let seccomp = |option: &String| option.starts_with("seccomp") && !option.ends_with("builtin");
     if host.privileged == Some(true) {
         Some("the container is privileged")
     } else if is_filled(&host.cap_add) {
         Some("capabilities are added")
-    } else if options.any(|option| option.starts_with("seccomp") && option.ends_with("unconfined")) {
-        Some("there is no seccomp profile")
+    } else if host.security_opt.iter().flatten().any(seccomp) {
+        // The profile may allow what the agent does not look at, and may kill the agent for a look.
+        Some("the seccomp profile is not the engine's")
     } else if !is_own(&host.ipc_mode, &["private", "shareable", "none"]) {
         Some("the namespace of System V objects is shared")
     } else if !is_own(&host.pid_mode, &["private"]) {

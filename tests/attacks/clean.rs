@@ -10,7 +10,7 @@ use dockerpool::{Engine, EngineError, Pool, PoolBuilder, PooledContainer, Reuse}
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::support::{busybox, engine, eventually_now, python};
+use crate::support::{busybox, engine, eventually_now, is_podman, python};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
@@ -74,16 +74,39 @@ async fn the_niceness_of_the_agents_session_does_not_stay() {
     finds_nothing("sh", "echo 5 > /proc/1/autogroup").await;
 }
 
-/// The next lease finds what the first one found before the plant. Where a kernel refuses the plant, this holds too.
+/// The engine makes a keyring for each container. Podman's profile lets everybody use it, and a profile of the user's own may.
+#[tokio::test]
+async fn keys_in_the_keyring_of_the_session_do_not_stay() {
+    const ADD: &str = r#"
+import ctypes
+print(ctypes.CDLL(None).syscall(248 if __import__("os").uname().machine == "x86_64" else 217, b"user", b"planted", b"secret", 6, -3))
+"#;
+    const SEARCH: &str = r#"
+import ctypes
+print(ctypes.CDLL(None).syscall(250 if __import__("os").uname().machine == "x86_64" else 219, 10, -3, b"user", b"planted", 0) > 0)
+"#;
+    finds_nothing_in(pool(python()), ("python3", ADD), ("python3", SEARCH)).await;
+    if !is_podman().await {
+        let allowed = json!({"HostConfig": {"SecurityOpt": [r#"seccomp={"defaultAction": "SCMP_ACT_ALLOW"}"#]}});
+        let pool = pool(python()).raw_config(allowed);
+        finds_nothing_in(pool, ("python3", ADD), ("python3", SEARCH)).await;
+    }
+}
+
 async fn finds_nothing(program: &str, plant: &str) {
-    let pool = pool(python()).build().await.unwrap();
+    finds_nothing_in(pool(python()), (program, plant), ("sh", SCAN)).await;
+}
+
+/// The next lease finds what the first one found before the plant. Where a kernel refuses the plant, this holds too.
+async fn finds_nothing_in(pool: PoolBuilder, plant: (&str, &str), scan: (&str, &str)) {
+    let pool = pool.build().await.unwrap();
     let c = pool.acquire().await.unwrap();
-    let before = run(&c, "sh", SCAN).await;
-    let said = run(&c, program, plant).await;
-    println!("planted: {} {said}", run(&c, "sh", SCAN).await != before);
+    let before = run(&c, scan.0, scan.1).await;
+    let said = run(&c, plant.0, plant.1).await;
+    println!("planted: {} {said}", run(&c, scan.0, scan.1).await != before);
     drop(c);
     let c = pool.acquire().await.unwrap();
-    let after = run(&c, "sh", SCAN).await;
+    let after = run(&c, scan.0, scan.1).await;
     drop(c);
     pool.shutdown().await.unwrap();
     assert_eq!(after, before);
