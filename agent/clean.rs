@@ -35,6 +35,9 @@ impl Baseline {
         let failed = |errno| Problem::new(Why::TooMuch, errno, b"");
         let mut workspaces = List::new(MAX_WORKSPACES).map_err(failed)?;
         let picture = Picture::take(&told, &mut |workspace| workspaces.push(workspace))?;
+        for (list, ..) in OBJECTS {
+            expect_no_objects(list)?;
+        }
         Ok(Self {
             told,
             picture,
@@ -86,6 +89,22 @@ impl Baseline {
         }
         let now = Picture::take(&self.told, &mut |_| Ok(()))?;
         self.picture.compare(&now)
+    }
+}
+
+/// Fails if a list has an object. The objects are then those of others, whose namespace this is too, and must not be removed.
+#[inline(never)]
+fn expect_no_objects(list: &CStr) -> picture::Result<()> {
+    let mut text = [0; 512];
+    let len = match picture::read_text(list, &mut text) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOMEM) => text.len(),
+        len => len.map_err(|errno| Problem::new(Why::Failed, errno, list.to_bytes()))?,
+    };
+    // The names of the columns are a line.
+    match text[..len].iter().filter(|byte| **byte == b'\n').count() {
+        0 | 1 => Ok(()),
+        _ => Err(Problem::new(Why::NotEmpty, Errno(0), list.to_bytes())),
     }
 }
 

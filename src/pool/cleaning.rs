@@ -17,7 +17,7 @@ pub(super) async fn clean(core: Arc<Core>, item: Item, mut slot: Slot<Item>) {
     let shared = item.shared().clone();
     // What is tainted or old is replaced anyway.
     if !shared.may_be_lent_again() {
-        return slot.retire_unclean(item);
+        return slot.retire(item);
     }
     let mut cleaned = pin!(shared.clean());
     let cleaned = match tokio::time::timeout(PATIENCE, &mut cleaned).await {

@@ -35,7 +35,7 @@
 /// - On a root file system that can be written to: some engines compare files by their size and time only, which root can restore,
 ///   and no engine shows extended attributes, flags, the times at which directories were read or the time of `/`. Untrusted code belongs on a root file system that is
 ///   [read-only](crate::ContainerSpec::read_only_root).
-/// - What your own mounts hold: these are yours, and stay as they are.
+/// - What your own mounts and devices hold: these are yours, and stay as they are.
 /// - That there was a lease: numbers of processes and inodes grow, and so does what the kernel counts, such as the processor time and
 ///   the most memory of the container's control group.
 /// - What root tells the kernel of the whole machine, such as the rights of files in `/proc`. A new container finds that too.
@@ -48,7 +48,7 @@
 /// - PID 1 is not the agent ([`Status::lifeline`](crate::Status::lifeline)), or the container has a command of its own.
 /// - The root file system can be written to, and the engine cannot list changes ([`Changes`](crate::engine::Changes)).
 /// - The configuration adds capabilities, is privileged, has a seccomp profile other than the engine's or none, shares the namespace of processes or of System V
-///   objects, or mounts volumes by `VolumesFrom`.
+///   objects or lets others share the latter, or mounts volumes by `VolumesFrom`.
 /// - A directory is mounted for writing that is neither a workspace nor a mount of yours, or is in memory and has files from the
 ///   start.
 /// - The path of a mount of yours has a symbolic link in it.

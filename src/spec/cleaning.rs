@@ -99,8 +99,8 @@ fn escapes(host: &HostConfig) -> Option<&'static str> {
     } else if host.security_opt.iter().flatten().any(seccomp) {
         // The profile may allow what the agent does not look at, and may kill the agent for a look.
         Some("the seccomp profile is not the engine's")
-    } else if !is_own(&host.ipc_mode, &["private", "shareable", "none"]) {
-        Some("the namespace of System V objects is shared")
+    } else if !is_own(&host.ipc_mode, &["private", "none"]) {
+        Some("the namespace of System V objects is shared, or may be")
     } else if !is_own(&host.pid_mode, &["private"]) {
         Some("the namespace of processes is shared")
     } else if is_filled(&host.volumes_from) {
