@@ -35,6 +35,9 @@ impl Baseline {
         let failed = |errno| Problem::new(Why::TooMuch, errno, b"");
         let mut workspaces = List::new(MAX_WORKSPACES).map_err(failed)?;
         let picture = Picture::take(&told, &mut |workspace| workspaces.push(workspace))?;
+        for (list, ..) in OBJECTS {
+            expect_no_objects(list)?;
+        }
         Ok(Self {
             told,
             picture,
@@ -46,9 +49,11 @@ impl Baseline {
         self.picture.root_is_read_only
     }
 
-    /// Begins to empty the workspaces, for at most so many milliseconds.
+    /// Begins to empty the workspaces, for at most so many milliseconds. Fails if the mounts are not as they were: a workspace may
+    /// lie in a directory of the user's own, in which others can move it, and then something else is at its path.
     #[inline(never)]
     pub fn wipe(&self, id: u32, limit: u32, now: u64) -> picture::Result<Wipe> {
+        self.picture.expect_mounts()?;
         let failed = |errno| Problem::new(Why::Failed, errno, b"");
         let paths = || {
             self.workspaces
@@ -63,7 +68,7 @@ impl Baseline {
             at += path.len();
         }
         let wipe = Wipe::begin(id, Fields(&payload), now).ok_or(failed(Errno::INVAL))?;
-        wipe.map_err(failed)
+        Ok(wipe.map_err(failed)?.mounts_only())
     }
 
     /// Puts the rest right once all processes are dead and the workspaces were wiped, and compares everything with the start.
@@ -84,6 +89,22 @@ impl Baseline {
         }
         let now = Picture::take(&self.told, &mut |_| Ok(()))?;
         self.picture.compare(&now)
+    }
+}
+
+/// Fails if a list has an object. The objects are then those of others, whose namespace this is too, and must not be removed.
+#[inline(never)]
+fn expect_no_objects(list: &CStr) -> picture::Result<()> {
+    let mut text = [0; 512];
+    let len = match picture::read_text(list, &mut text) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOMEM) => text.len(),
+        len => len.map_err(|errno| Problem::new(Why::Failed, errno, list.to_bytes()))?,
+    };
+    // The names of the columns are a line.
+    match text[..len].iter().filter(|byte| **byte == b'\n').count() {
+        0 | 1 => Ok(()),
+        _ => Err(Problem::new(Why::NotEmpty, Errno(0), list.to_bytes())),
     }
 }
 

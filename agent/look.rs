@@ -27,9 +27,7 @@ pub fn run(words: impl Iterator<Item = &'static CStr>) -> ! {
 /// Prints a file: `file PATH LENGTH`, and its bytes on the lines after it. The length of a file that cannot be read is the
 /// negative error.
 fn file(path: &CStr) {
-    let Ok(mut bytes) = Bytes::new(MOST) else {
-        sys::exit(1)
-    };
+    let Ok(mut bytes) = Bytes::new(MOST) else { sys::exit(1) };
     let whole = open_regular(path).and_then(|fd| {
         let mut len = 0;
         loop {

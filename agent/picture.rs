@@ -5,7 +5,7 @@
 use core::ffi::CStr;
 
 use crate::protocol::{Fields, MAX_SAID, Why};
-use crate::sys::{self, Bytes, Errno};
+use crate::sys::{self, Bytes, Errno, OwnedFd};
 
 /// The longest path, with its NUL.
 const MAX_PATH: usize = 1024;
@@ -21,20 +21,38 @@ const LISTED: [&CStr; 2] = [c"/dev", c"/sys/fs/cgroup"];
 const OWN: &[u8] = b"/.dockerpool-agent";
 
 /// Texts in which the kernel tells of what processes can change.
-const TEXTS: [&CStr; 6] = [
+const TEXTS: [&CStr; 7] = [
     c"/proc/sysvipc/shm",
     c"/proc/sysvipc/sem",
     c"/proc/sysvipc/msg",
     c"/proc/sys/kernel/hostname",
     c"/proc/sys/kernel/domainname",
     c"/proc/self/cgroup",
+    c"/proc/self/autogroup",
 ];
 
 /// The view of the network. Where containers share it, the library names it among what is shared.
 const NETWORK: &[u8] = b"/proc/net";
 
+/// The same directory, where links are not followed. The rights of its files are those of the container's network alone.
+const NETWORK_DIR: &CStr = c"/proc/self/net";
+
+/// Labels of flows, which stay for a minute after the process that took them.
+const FLOW_LABELS: &CStr = c"/proc/self/net/ip6_flowlabel";
+
 /// The kernel's counts of what has happened in the network of the container.
-const COUNTS: &CStr = c"/proc/net/snmp";
+const COUNTS: &CStr = c"/proc/self/net/snmp";
+const COUNTS_6: &CStr = c"/proc/self/net/snmp6";
+
+/// The counts that are compared: the start of a line, and the place of the number. Packets that were sent by version 4 of IP,
+/// loopback included, and connections by TCP that were begun and accepted.
+const COUNTED: [(&[u8], usize); 3] = [(b"Ip:", 10), (b"Tcp:", 5), (b"Tcp:", 6)];
+
+/// The same by version 6: only what the kernel does not send by itself.
+const COUNTED_6: [&[u8]; 2] = [b"Udp6OutDatagrams", b"Icmp6OutType128"];
+
+/// How deep directories of the network are looked into.
+const NETWORK_DEPTH: u32 = 4;
 
 const MOUNTS: &CStr = c"/proc/self/mountinfo";
 
@@ -136,8 +154,11 @@ impl Told {
 
     /// Whether the directory is the user's, who wants it to outlive leases.
     fn is_shared(&self, path: &[u8]) -> bool {
-        let mut shared = self.paths().skip(self.workspaces).take(self.shared);
-        shared.any(|its| its.to_bytes() == path)
+        self.shared().any(|its| its.to_bytes() == path)
+    }
+
+    fn shared(&self) -> impl Iterator<Item = &CStr> {
+        self.paths().skip(self.workspaces).take(self.shared)
     }
 
     /// The files and directories of the root file system that are not those of the image.
@@ -176,8 +197,17 @@ impl Picture {
             })?;
         }
         if !told.is_shared(NETWORK) {
-            picture.record(b"connections by TCP", &mut opened_connections)?;
+            picture.record(b"what was sent to the network", &mut sent)?;
+            picture.record(FLOW_LABELS.to_bytes(), &mut |room| match read_text(FLOW_LABELS, room) {
+                Err(Errno::NOENT) => Ok(0),
+                read => read,
+            })?;
+            match sys::open_dir(None, NETWORK_DIR) {
+                Err(Errno::NOENT) => {}
+                dir => picture.rights(&dir.map_err(|errno| failed(errno, NETWORK_DIR))?, NETWORK_DEPTH)?,
+            }
         }
+        picture.record(b"the session's keyring", &mut sys::session_keys)?;
         picture.record(b"limits", &mut |room| fill(room, &sys::all_limits()))?;
         let mut has_queues = false;
         for line in mounts.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -193,7 +223,21 @@ impl Picture {
         for path in told.watched() {
             picture.state(path, true)?;
         }
+        expect_shared(told, mounts)?;
         Ok(picture)
+    }
+
+    /// Fails if the mounts are not those of the picture.
+    #[inline(never)]
+    pub fn expect_mounts(&self) -> Result<()> {
+        let failed = |errno| Problem::new(Why::Failed, errno, MOUNTS.to_bytes());
+        let mut text = Bytes::new(ROOM).map_err(failed)?;
+        let len = read_text(MOUNTS, &mut text).map_err(failed)?;
+        // The first record.
+        match next_record(&mut Fields(&self.memory[..self.len])) {
+            Some((_, mounts)) if *mounts == text[..len] => Ok(()),
+            _ => Err(Problem::new(Why::Changed, Errno(0), MOUNTS.to_bytes())),
+        }
     }
 
     /// Fails with the name of the first record that is not the same.
@@ -320,6 +364,34 @@ impl Picture {
         }
     }
 
+    /// Adds who may do what with each file in a directory of the kernel's.
+    #[inline(never)]
+    fn rights(&mut self, dir: &OwnedFd, depth: u32) -> Result<()> {
+        let failed = |errno| Problem::new(Why::Failed, errno, NETWORK);
+        let mut buf = [0; 1024];
+        loop {
+            let len = sys::read_dir(dir.fd(), &mut buf).map_err(failed)?;
+            if len == 0 {
+                return Ok(());
+            }
+            for name in sys::entries(&buf[..len]).filter(|name| *name != c"..") {
+                let stat = sys::stat(Some(dir.fd()), name).map_err(failed)?;
+                self.record(NETWORK, &mut |room| {
+                    let len = fill(room, name.to_bytes())?;
+                    let rest = room.get_mut(len..).ok_or(Errno::NOMEM)?;
+                    Ok(len + fill(rest, &stat.attributes(false))?)
+                })?;
+                if stat.is_dir() && name != c"." && depth > 0 {
+                    match sys::open_dir(Some(dir.fd()), name) {
+                        // Its own rights are those that count.
+                        Err(Errno::ACCES) => {}
+                        inner => self.rights(&inner.map_err(failed)?, depth - 1)?,
+                    }
+                }
+            }
+        }
+    }
+
     /// Adds everything in a small directory. Other file systems that are mounted in it come by themselves.
     #[inline(never)]
     fn list(&mut self, path: &CStr) -> Result<()> {
@@ -345,27 +417,56 @@ impl Picture {
     }
 }
 
-/// Writes how many connections by TCP were begun and accepted. The kernel remembers their ends for a minute and the addresses for
-/// longer, nobody here can make it forget them, and everybody can ask for them.
+/// Writes what was sent to the network. The kernel remembers addresses of neighbours and the ends of connections, and counts
+/// packets, also on the loopback device. Nobody here can make it forget them, and everybody can ask for them.
 #[inline(never)]
-fn opened_connections(room: &mut [u8]) -> sys::Result<usize> {
-    let mut text = [0; 4096];
-    let len = match read_text(COUNTS, &mut text) {
-        // A kernel may lack it.
-        Err(Errno::NOENT) => return Ok(0),
-        read => read?,
+fn sent(room: &mut [u8]) -> sys::Result<usize> {
+    let mut text = [0; 8192];
+    let mut len = 0;
+    let mut add = |number: &[u8]| {
+        let free = room.get_mut(len..).ok_or(Errno::NOMEM)?;
+        len += fill(free, number)?;
+        *room.get_mut(len).ok_or(Errno::NOMEM)? = b' ';
+        len += 1;
+        Ok(())
     };
-    // The names are in one line, and the numbers in the next.
-    let lines = text[..len].split(|byte| *byte == b'\n');
-    let mut numbers = lines
-        .filter(|line| line.starts_with(b"Tcp:"))
-        .nth(1)
-        .ok_or(Errno::INVAL)?
-        .split(|byte| *byte == b' ');
-    let (begun, accepted) = (numbers.nth(5).ok_or(Errno::INVAL)?, numbers.next().ok_or(Errno::INVAL)?);
-    let len = fill(room, begun)?;
-    let rest = room.get_mut(len..).ok_or(Errno::NOMEM)?;
-    Ok(len + fill(rest, b" ")? + fill(rest.get_mut(1..).ok_or(Errno::NOMEM)?, accepted)?)
+    match read_text(COUNTS, &mut text) {
+        // A kernel may lack it.
+        Err(Errno::NOENT) => {}
+        read => {
+            let lines = text[..read?].split(|byte| *byte == b'\n');
+            for (start, at) in COUNTED {
+                // The names are in one line, and the numbers in the next.
+                let numbers = lines.clone().filter(|line| line.starts_with(start)).nth(1);
+                let number = numbers.and_then(|numbers| numbers.split(|byte| *byte == b' ').nth(at));
+                add(number.ok_or(Errno::INVAL)?)?;
+            }
+        }
+    }
+    match read_text(COUNTS_6, &mut text) {
+        Err(Errno::NOENT) => {}
+        read => {
+            for line in text[..read?].split(|byte| *byte == b'\n') {
+                if COUNTED_6.iter().any(|name| line.starts_with(name)) {
+                    add(line)?;
+                }
+            }
+        }
+    }
+    Ok(len)
+}
+
+/// Fails if a mount of the user's own is not at its path. If the path has a link in it, the mount is somewhere else, and may be
+/// taken for a workspace.
+#[inline(never)]
+fn expect_shared(told: &Told, mounts: &[u8]) -> Result<()> {
+    for path in told.shared().filter(|path| path.to_bytes() != NETWORK) {
+        let is_there = |line| Mount::parse(line).is_some_and(|mount| mount.path.as_c_str() == path);
+        if !mounts.split(|byte| *byte == b'\n').any(is_there) {
+            return Err(Problem::new(Why::Elsewhere, Errno(0), path.to_bytes()));
+        }
+    }
+    Ok(())
 }
 
 /// Reads a whole text of the kernel's, and returns its length.

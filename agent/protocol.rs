@@ -502,6 +502,8 @@ pub enum Why {
     Changed = 9,
     /// There is no baseline.
     NoBaseline = 10,
+    /// A mount of the user's own is not at the path that was told, and may be where a workspace should be.
+    Elsewhere = 11,
 }
 
 impl Why {
@@ -517,6 +519,7 @@ impl Why {
             8 => Self::Object,
             9 => Self::Changed,
             10 => Self::NoBaseline,
+            11 => Self::Elsewhere,
             _ => return None,
         })
     }

@@ -35,6 +35,8 @@ pub struct Wipe {
     next_name: u32,
     /// The first failure, and the number of its path.
     failure: Option<(Errno, u32)>,
+    /// Whether a directory is left alone that is not the root of a mount.
+    mounts_only: bool,
 }
 
 /// The result of a wipe: the first failure and the number of its path, from 0 on.
@@ -99,6 +101,7 @@ impl Wipe {
             top: None,
             next_name: 0,
             failure: None,
+            mounts_only: false,
         }))
     }
 
@@ -113,7 +116,14 @@ impl Wipe {
             top: Some(Top::new(dir)),
             next_name: 0,
             failure: None,
+            mounts_only: false,
         })
+    }
+
+    /// Leaves directories alone that are not roots of mounts: somebody outside of the container has put them there.
+    pub fn mounts_only(mut self) -> Self {
+        self.mounts_only = true;
+        self
     }
 
     /// Goes on for a turn. Returns the result once the wipe is over.
@@ -151,7 +161,7 @@ impl Wipe {
             return true;
         };
         self.at += path.count_bytes() + 1;
-        let opened = open_path(path);
+        let opened = open_path(path, self.mounts_only);
         self.begun += 1;
         match opened {
             Ok(dir) => {
@@ -242,14 +252,22 @@ impl Top {
 }
 
 /// Opens a directory by a path in which nothing is a symbolic link. It opens one name after the other, since not every
-/// kernel has `openat2`.
-fn open_path(path: &CStr) -> sys::Result<OwnedFd> {
+/// kernel has `openat2`. With `mounts_only` it fails with `XDEV` for a directory of the same file system as its parent.
+fn open_path(path: &CStr, mounts_only: bool) -> sys::Result<OwnedFd> {
     let mut names = path.to_bytes().strip_prefix(b"/").ok_or(Errno::INVAL)?;
     let mut dir = sys::open_dir_path(None, c"/")?;
+    let mut is_mount = false;
     while let Some((name, rest)) = first_name(names) {
         names = rest;
         let name = Name::new(name).filter(|name| name.as_c_str() != c"..");
-        dir = open_name(dir.fd(), &name.ok_or(Errno::INVAL)?)?;
+        let inner = open_name(dir.fd(), &name.ok_or(Errno::INVAL)?)?;
+        if mounts_only {
+            is_mount = sys::stat(Some(inner.fd()), c".")?.device() != sys::stat(Some(dir.fd()), c".")?.device();
+        }
+        dir = inner;
+    }
+    if mounts_only && !is_mount {
+        return Err(Errno::XDEV);
     }
     // This needs the right to read it, which those on the way need not give.
     sys::open_dir(Some(dir.fd()), c".")

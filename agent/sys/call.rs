@@ -155,6 +155,7 @@ pub mod nr {
     pub const EXIT_GROUP: Plain = Plain(231);
     pub const TGKILL: Plain = Plain(234);
     pub const WAITID: Raw = Raw(247);
+    pub const KEYCTL: Raw = Raw(250);
     pub const IOPRIO_SET: Plain = Plain(251);
     pub const IOPRIO_GET: Plain = Plain(252);
     pub const OPENAT: AtPath = AtPath(257);
@@ -174,7 +175,6 @@ pub mod nr {
     pub const SCHED_GETATTR: Raw = Raw(315);
     pub const RENAMEAT2: Raw = Raw(316);
     pub const STATX: Raw = Raw(332);
-    pub const KEYCTL: Raw = Raw(250);
     pub const ADD_KEY: Raw = Raw(248);
     pub const REQUEST_KEY: Raw = Raw(249);
     pub const UNSHARE: Plain = Plain(272);
@@ -199,6 +199,7 @@ pub mod nr {
     pub const MSGCTL: Raw = Raw(187);
     pub const SEMCTL: Raw = Raw(191);
     pub const SHMCTL: Raw = Raw(195);
+    pub const KEYCTL: Raw = Raw(219);
     pub const PTRACE: Raw = Raw(117);
     pub const TGKILL: Plain = Plain(131);
     pub const DUP3: Plain = Plain(24);
@@ -259,7 +260,6 @@ pub mod nr {
     pub const UNSHARE: Plain = Plain(97);
     pub const ADD_KEY: Raw = Raw(217);
     pub const REQUEST_KEY: Raw = Raw(218);
-    pub const KEYCTL: Raw = Raw(219);
     pub const SETNS: Plain = Plain(268);
     pub const BPF: Raw = Raw(280);
     pub const USERFAULTFD: Plain = Plain(282);

@@ -372,13 +372,16 @@ fn not_proven(unproven: Unproven) -> EngineError {
         Why::Failed => format!("{path:?} could not be examined"),
         Why::TooMuch => format!("there is more to examine than the agent has room for, at {path:?}"),
         Why::Writable => format!("{path:?} can be written to, and is neither a workspace nor yours"),
-        Why::NotEmpty => format!("{path:?} is in memory and has files from the start"),
+        Why::NotEmpty => format!("{path:?} is in memory and has something in it from the start"),
         Why::NoQueues => "/dev/mqueue is missing, so that message queues cannot be listed".to_owned(),
         Why::Processes => format!("{number} processes are left"),
         Why::Workspace => format!("{path:?} could not be emptied"),
         Why::Object => format!("an object of System V in {path:?} could not be removed"),
         Why::Changed => format!("{path:?} is not as it was"),
         Why::NoBaseline => "the container's first state is not known".to_owned(),
+        Why::Elsewhere => {
+            format!("nothing is mounted at {path:?}, which may be a link, and so nobody knows which mount is yours")
+        }
     };
     let error = EngineError::new(EngineErrorKind::Internal, message);
     match why {

@@ -1,19 +1,33 @@
 //! Cleaning one container between two leases.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::Core;
 use super::idle::Slot;
 use super::item::Item;
 
+/// How long others wait for a container that is being cleaned, where one could be created. Most cleanings take a hundredth of that.
+/// Code in a container can make them take seconds, by what it leaves behind.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Cleans a container and has it lent again, or gives it away to be removed.
-pub(super) async fn clean(core: Arc<Core>, item: Item, slot: Slot<Item>) {
+pub(super) async fn clean(core: Arc<Core>, item: Item, mut slot: Slot<Item>) {
     let shared = item.shared().clone();
     // What is tainted or old is replaced anyway.
     if !shared.may_be_lent_again() {
-        return slot.retire_unclean(item);
+        return slot.retire(item);
     }
-    match shared.clean().await {
+    let mut cleaned = pin!(shared.clean());
+    let cleaned = match tokio::time::timeout(PATIENCE, &mut cleaned).await {
+        Ok(cleaned) => cleaned,
+        Err(_) => {
+            slot.clean_late();
+            cleaned.await
+        }
+    };
+    match cleaned {
         Ok(()) => {
             let lifetime = core.deadlines.lifetime.as_ref();
             if let Some(lifetime) = lifetime {

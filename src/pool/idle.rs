@@ -48,6 +48,8 @@ enum Phase {
     Recycling,
     /// The item came back, and is being cleaned. Counts as recycling too.
     Cleaning,
+    /// The same, for so long already that a new item may be there sooner. Does not count as an item that comes.
+    CleaningLate,
     /// The creation failed. Counts as recycling.
     Failed,
     /// The item was found unusable before it was lent. Counts as recycling.
@@ -130,6 +132,8 @@ struct State<T> {
     recycling: usize,
     /// The part of `recycling` that may be lent again.
     cleaning: usize,
+    /// The part of `cleaning` that takes long.
+    late: usize,
     closed: bool,
     counters: Counters,
 }
@@ -149,11 +153,11 @@ struct Waiter<T> {
 
 impl<T> State<T> {
     /// Returns how many more creations are wanted: one for each waiter, and one for each item missing from the minimum. An item
-    /// that is being cleaned is there sooner than a new one.
+    /// that is being cleaned is there sooner than a new one, unless that takes long.
     #[inline]
     fn wanted(&self, limits: &Limits) -> usize {
         let missing = limits.min_idle.saturating_sub(self.idle.len() - self.outdated);
-        (self.waiters.len() + missing).saturating_sub(self.creating + self.cleaning)
+        (self.waiters.len() + missing).saturating_sub(self.creating + self.cleaning - self.late)
     }
 
     #[inline]
@@ -228,6 +232,11 @@ impl<T> State<T> {
                 change(&mut self.recycling);
                 change(&mut self.cleaning);
             }
+            Phase::CleaningLate => {
+                change(&mut self.recycling);
+                change(&mut self.cleaning);
+                change(&mut self.late);
+            }
             Phase::Recycling | Phase::Failed | Phase::Refused => change(&mut self.recycling),
             // Not counted: see `in_use`.
             Phase::InUse => {}
@@ -248,6 +257,7 @@ impl<T> Idle<T> {
             creating: 0,
             recycling: 0,
             cleaning: 0,
+            late: 0,
             closed: false,
             counters: Counters::default(),
         };
@@ -526,12 +536,12 @@ impl<T> Idle<T> {
             let good = usable && !(self.judge.is_outdated)(&item);
             match phase {
                 Phase::Creating => state.counters.created += 1,
-                Phase::Cleaning if good => {
+                Phase::Cleaning | Phase::CleaningLate if good => {
                     state.counters.returned += 1;
                     state.counters.cleaned += 1;
                 }
                 Phase::InUse if good => state.counters.returned += 1,
-                Phase::InUse | Phase::Cleaning => state.counters.discarded += 1,
+                Phase::InUse | Phase::Cleaning | Phase::CleaningLate => state.counters.discarded += 1,
                 Phase::Recycling | Phase::Failed | Phase::Refused => {}
             }
             if !good {
@@ -619,6 +629,11 @@ impl<T> Slot<T> {
         self.give_away(item);
     }
 
+    /// Notes that the cleaning takes long, so that an item may be created for a waiter. The first of both is lent.
+    pub(crate) fn clean_late(&mut self) {
+        self.leave(Phase::CleaningLate, |_| {});
+    }
+
     /// Whether the item is to be cleaned.
     pub(crate) fn is_to_clean(&self) -> bool {
         self.phase == Phase::Cleaning
@@ -689,7 +704,7 @@ impl<T> Drop for Slot<T> {
             state.count(self.phase, |n| *n -= 1);
             match self.phase {
                 Phase::Recycling | Phase::Refused => state.counters.removed += 1,
-                Phase::Cleaning => {
+                Phase::Cleaning | Phase::CleaningLate => {
                     state.counters.removed += 1;
                     state.counters.discarded += 1;
                 }

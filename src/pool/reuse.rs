@@ -19,9 +19,9 @@
 /// 2. It empties the workspaces: the file systems in memory that the spec asked for, those over the image's volumes, `/tmp`,
 ///    `/dev/shm` and `/dev/mqueue`. It gives their directories the owner and the permissions back that they had at first.
 /// 3. It removes shared memory, semaphores and message queues of System V.
-/// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1,
-///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. No connection by TCP may have
-///    been opened, not even to itself: the kernel remembers its addresses.
+/// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1, the keyring,
+///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent by
+///    TCP, UDP or ICMP, not even to itself: the kernel remembers addresses, and counts.
 /// 5. If the root file system can be written to, the engine lists what has changed there, which must be what it was at first.
 ///
 /// A container that is not proven to be as at first is replaced. [`Counters::unclean`](crate::Counters::unclean) counts these, and
@@ -33,11 +33,13 @@
 /// # What `Clean` does not show
 ///
 /// - On a root file system that can be written to: some engines compare files by their size and time only, which root can restore,
-///   and no engine shows extended attributes or the time of `/`. Untrusted code belongs on a root file system that is
+///   and no engine shows extended attributes, flags, the times at which directories were read or the time of `/`. Untrusted code belongs on a root file system that is
 ///   [read-only](crate::ContainerSpec::read_only_root).
-/// - What your own mounts hold: these are yours, and stay as they are.
-/// - That there was a lease: numbers of processes and inodes grow.
+/// - What your own mounts and devices hold: these are yours, and stay as they are.
+/// - That there was a lease: numbers of processes and inodes grow, and so does what the kernel counts, such as the processor time and
+///   the most memory of the container's control group.
 /// - What root tells the kernel of the whole machine, such as the rights of files in `/proc`. A new container finds that too.
+/// - The times of files in `/proc`, and the owners of links there, which root can set.
 ///
 /// # Where `Clean` is `Never`
 ///
@@ -45,10 +47,11 @@
 ///
 /// - PID 1 is not the agent ([`Status::lifeline`](crate::Status::lifeline)), or the container has a command of its own.
 /// - The root file system can be written to, and the engine cannot list changes ([`Changes`](crate::engine::Changes)).
-/// - The configuration adds capabilities, is privileged, has no seccomp profile, shares the namespace of processes or of System V
-///   objects, or mounts volumes by `VolumesFrom`.
+/// - The configuration adds capabilities, is privileged, has a seccomp profile other than the engine's or none, shares the namespace of processes or of System V
+///   objects or lets others share the latter, or mounts volumes by `VolumesFrom`.
 /// - A directory is mounted for writing that is neither a workspace nor a mount of yours, or is in memory and has files from the
 ///   start.
+/// - The path of a mount of yours has a symbolic link in it.
 ///
 /// # Examples
 ///

@@ -2,7 +2,7 @@
 
 use bollard::models::{ContainerCreateBody, HostConfig, MountType};
 
-use super::resolve::{Decided, half_of_memory, is_mounted};
+use super::resolve::{Decided, half_of_memory, is_mounted, plain};
 
 /// The directory for temporary files.
 const TMP: &str = "/tmp";
@@ -27,7 +27,7 @@ pub(crate) struct Cleaning {
 /// Mounts a file system in memory on the directory for temporary files, unless there is something else. Programs use that
 /// directory all the time; on the root file system each file in it would be a change.
 pub(super) fn add_tmp(body: &mut ContainerCreateBody, image_volumes: &[String]) {
-    let is_tmp = |path: &String| path.trim_end_matches('/') == TMP;
+    let is_tmp = |path: &String| plain(path) == TMP;
     if is_mounted(body, TMP) || image_volumes.iter().any(is_tmp) {
         return;
     }
@@ -52,7 +52,6 @@ pub(super) fn plan(body: &ContainerCreateBody, decided: &Decided) -> Result<Clea
     if let Some(why) = escapes(host) {
         return Err(why);
     }
-    let plain = |path: &str| path.trim_end_matches('/').to_owned();
     let mut workspaces: Vec<_> = host.tmpfs.iter().flatten().map(|(path, _)| plain(path)).collect();
     workspaces.extend(decided.image_volumes.iter().map(|path| plain(path)));
     workspaces.push(SHM.to_owned());
@@ -92,15 +91,16 @@ fn escapes(host: &HostConfig) -> Option<&'static str> {
         let mode = mode.as_deref().unwrap_or_default();
         mode.is_empty() || own.contains(&mode)
     };
-    let mut options = host.security_opt.iter().flatten();
+    let seccomp = |option: &String| option.starts_with("seccomp") && !option.ends_with("builtin");
     if host.privileged == Some(true) {
         Some("the container is privileged")
     } else if is_filled(&host.cap_add) {
         Some("capabilities are added")
-    } else if options.any(|option| option.starts_with("seccomp") && option.ends_with("unconfined")) {
-        Some("there is no seccomp profile")
-    } else if !is_own(&host.ipc_mode, &["private", "shareable", "none"]) {
-        Some("the namespace of System V objects is shared")
+    } else if host.security_opt.iter().flatten().any(seccomp) {
+        // The profile may allow what the agent does not look at, and may kill the agent for a look.
+        Some("the seccomp profile is not the engine's")
+    } else if !is_own(&host.ipc_mode, &["private", "none"]) {
+        Some("the namespace of System V objects is shared, or may be")
     } else if !is_own(&host.pid_mode, &["private"]) {
         Some("the namespace of processes is shared")
     } else if is_filled(&host.volumes_from) {

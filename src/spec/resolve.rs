@@ -244,11 +244,10 @@ fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount>
     let bytes = half_of_memory(host);
     let mut covered: Vec<Mount> = Vec::new();
     for path in volumes {
-        let plain = path.trim_end_matches('/');
-        let is_it = |other: &str| other.trim_end_matches('/') == plain;
-        let taken = plain.is_empty() || is_mounted(body, plain) || covered.iter().any(|mount| is_it(&mount.target));
+        let path = plain(path);
+        let taken = path.is_empty() || is_mounted(body, &path) || covered.iter().any(|mount| mount.target == path);
         if !taken {
-            covered.push(Mount::new(plain, MountSource::Memory { bytes, mode: ANYBODY }));
+            covered.push(Mount::new(path, MountSource::Memory { bytes, mode: ANYBODY }));
         }
     }
     covered
@@ -265,7 +264,7 @@ pub(super) fn half_of_memory(host: &HostConfig) -> u64 {
 
 /// Returns whether the body mounts something on this path, or declares a volume there.
 pub(super) fn is_mounted(body: &ContainerCreateBody, path: &str) -> bool {
-    let is_it = |other: &str| other.trim_end_matches('/') == path;
+    let is_it = |other: &str| plain(other) == path;
     let volume = body.volumes.iter().flatten().any(|path| is_it(path));
     let Some(host) = &body.host_config else { return volume };
     // `source:target[:options]`.
@@ -275,4 +274,17 @@ pub(super) fn is_mounted(body: &ContainerCreateBody, path: &str) -> bool {
         || host.binds.iter().flatten().any(bound)
         || host.tmpfs.iter().flatten().any(|(path, _)| is_it(path))
         || mounts.any(is_it)
+}
+
+/// Returns a path as engines take it: without `.`, `..` and needless slashes, whatever is a link there. The root is empty.
+pub(super) fn plain(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.iter().flat_map(|name| ["/", name]).collect()
 }

@@ -1,5 +1,6 @@
 //! Attacks on promises: each test here shows a fault that is not mended.
 
+mod clean;
 mod conflicts;
 mod guard;
 mod pool;

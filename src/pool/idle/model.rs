@@ -69,6 +69,8 @@ enum Step {
     Return(usize),
     /// Gives an item back that is to be cleaned.
     Clean(usize),
+    /// Notes that the cleaning of an item takes long.
+    Late(usize),
     /// Ends the cleaning of an item, with success or without.
     Cleaned(usize, bool),
     Discard(usize),
@@ -100,6 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => n.clone().prop_map(Step::Return),
         4 => n.clone().prop_map(Step::Clean),
         5 => (n.clone(), any::<bool>()).prop_map(|(n, is_clean)| Step::Cleaned(n, is_clean)),
+        2 => n.clone().prop_map(Step::Late),
         2 => n.clone().prop_map(Step::Discard),
         1 => n.clone().prop_map(Step::TakeOut),
         6 => Just(Step::Reserve),
@@ -204,7 +207,9 @@ impl World {
     fn wanted(&self) -> usize {
         let good = self.idle.len() - self.outdated;
         let wanted = self.queue.len() + self.limits.min_idle.saturating_sub(good);
-        wanted.saturating_sub(self.creating.len() + self.cleaning.len())
+        let late = |(_, slot): &&(Item, Slot<Item>)| slot.phase == Phase::CleaningLate;
+        let late = self.cleaning.iter().filter(late).count();
+        wanted.saturating_sub(self.creating.len() + self.cleaning.len() - late)
     }
 
     fn may_create(&self) -> bool {
@@ -313,6 +318,12 @@ impl World {
                         self.real.give_away(item, slot);
                     }
                     self.recycling += 1;
+                }
+            }
+            Step::Late(n) => {
+                let at = n % self.cleaning.len().max(1);
+                if let Some((_, slot)) = self.cleaning.get_mut(at) {
+                    slot.clean_late();
                 }
             }
             Step::Cleaned(n, is_clean) => {

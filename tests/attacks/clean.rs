@@ -1,0 +1,294 @@
+//! Attacks on `Reuse::Clean`: what one lease leaves for the next, and what cleaning takes from the user.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use dockerpool::engine::*;
+use dockerpool::{Engine, EngineError, Pool, PoolBuilder, PooledContainer, Reuse};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::support::{busybox, engine, eventually_now, is_podman, python};
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
+
+fn pool(image: String) -> PoolBuilder {
+    Pool::builder("attack-clean")
+        .image(image)
+        .min_idle(0)
+        .max_total(1)
+        .memory(64 << 20)
+        .read_only_root(true)
+        .reuse(Reuse::Clean)
+}
+
+async fn run(c: &PooledContainer, program: &str, script: &str) -> String {
+    let output = c.exec([program, "-c", script]).await.unwrap();
+    format!("{}{}", output.stdout_lossy(), output.stderr_lossy())
+}
+
+/// What a lease can find in the kernel's own files.
+const SCAN: &str = "stat -L -c '%n %u %g %a' /proc/net/* /proc/net/stat/*; cat /proc/net/ip6_flowlabel; grep lo: /proc/net/dev; \
+    sed 's/.* //' /proc/self/autogroup /proc/1/autogroup";
+
+/// The network's view belongs to the container, other than the rest of `/proc`, and root may change the rights in it.
+#[tokio::test]
+async fn rights_in_the_view_of_the_network_do_not_stay() {
+    finds_nothing(
+        "sh",
+        "chown 31337:4242 /proc/net/dev; chmod 600 /proc/net/stat/rt_cache",
+    )
+    .await;
+}
+
+/// The kernel keeps a label for a minute, with an address of 16 bytes. Everybody may take one.
+#[tokio::test]
+async fn labels_of_flows_do_not_stay() {
+    finds_nothing(
+        "python3",
+        r#"
+import socket, struct
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+address = socket.inet_pton(socket.AF_INET6, "dead:beef::1")
+s.setsockopt(41, 32, address + struct.pack(">I", 0) + struct.pack("=BBHHHI", 0, 255, 1, 60, 60, 0))
+"#,
+    )
+    .await;
+}
+
+/// The kernel counts datagrams.
+#[tokio::test]
+async fn datagrams_to_itself_do_not_stay() {
+    finds_nothing(
+        "python3",
+        "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
+    )
+    .await;
+}
+
+/// The group of sessions that PID 1 is in has a niceness.
+#[tokio::test]
+async fn the_niceness_of_the_agents_session_does_not_stay() {
+    finds_nothing("sh", "echo 5 > /proc/1/autogroup").await;
+}
+
+/// The engine makes a keyring for each container. Podman's profile lets everybody use it, and a profile of the user's own may.
+#[tokio::test]
+async fn keys_in_the_keyring_of_the_session_do_not_stay() {
+    const ADD: &str = r#"
+import ctypes
+print(ctypes.CDLL(None).syscall(248 if __import__("os").uname().machine == "x86_64" else 217, b"user", b"planted", b"secret", 6, -3))
+"#;
+    const SEARCH: &str = r#"
+import ctypes
+print(ctypes.CDLL(None).syscall(250 if __import__("os").uname().machine == "x86_64" else 219, 10, -3, b"user", b"planted", 0) > 0)
+"#;
+    finds_nothing_in(pool(python()), ("python3", ADD), ("python3", SEARCH)).await;
+    if !is_podman().await {
+        let allowed = json!({"HostConfig": {"SecurityOpt": [r#"seccomp={"defaultAction": "SCMP_ACT_ALLOW"}"#]}});
+        let pool = pool(python()).raw_config(allowed);
+        finds_nothing_in(pool, ("python3", ADD), ("python3", SEARCH)).await;
+    }
+}
+
+async fn finds_nothing(program: &str, plant: &str) {
+    finds_nothing_in(pool(python()), (program, plant), ("sh", SCAN)).await;
+}
+
+/// The next lease finds what the first one found before the plant. Where a kernel refuses the plant, this holds too.
+async fn finds_nothing_in(pool: PoolBuilder, plant: (&str, &str), scan: (&str, &str)) {
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let before = run(&c, scan.0, scan.1).await;
+    let said = run(&c, plant.0, plant.1).await;
+    println!("planted: {} {said}", run(&c, scan.0, scan.1).await != before);
+    drop(c);
+    let c = pool.acquire().await.unwrap();
+    let after = run(&c, scan.0, scan.1).await;
+    drop(c);
+    pool.shutdown().await.unwrap();
+    assert_eq!(after, before);
+}
+
+/// A volume in memory of the user's own, where the library's own workspaces are, by other names of their paths.
+#[tokio::test]
+async fn a_volume_in_memory_is_left_alone_whatever_its_path_is_called() {
+    for (path, plain) in [
+        ("/dev/./shm", "/dev/shm"),
+        ("/dev//shm", "/dev/shm"),
+        ("/tmp/.", "/tmp"),
+        ("/sys/../tmp", "/tmp"),
+    ] {
+        let pool = pool(busybox()).raw_config(volume(path)).build().await.unwrap();
+        let c = pool.acquire().await.unwrap();
+        let id = c.id().to_owned();
+        let said = run(&c, "sh", &format!("echo mine > {plain}/file")).await;
+        assert_eq!(said, "", "{path}");
+        drop(c);
+        let c = pool.acquire().await.unwrap();
+        // A new container has a new volume.
+        let is_same = c.id() == id;
+        let found = run(&c, "sh", &format!("cat {plain}/file")).await;
+        let why = pool.last_unclean();
+        drop(c);
+        pool.shutdown().await.unwrap();
+        assert!(is_same, "{path}: {why:?}");
+        assert_eq!(found, "mine\n", "{path}");
+    }
+}
+
+fn volume(path: &str) -> Value {
+    let in_memory = json!({"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": "mode=1777"}});
+    let volume =
+        json!({"Type": "volume", "Target": path, "VolumeOptions": {"NoCopy": true, "DriverConfig": in_memory}});
+    json!({"HostConfig": {"Mounts": [volume]}})
+}
+
+/// A workspace within a directory of the user's own can be moved by others who have that directory, and something else be put at
+/// its path.
+#[tokio::test]
+async fn what_takes_the_place_of_a_workspace_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::create_dir(&precious).unwrap();
+    std::fs::write(precious.join("file"), "mine").unwrap();
+    let raw = json!({"HostConfig": {"Binds": [format!("{}:/data", dir.path().display())]}});
+    let pool = pool(busybox()).raw_config(raw).tmpfs("/data/work", 1 << 20);
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    assert_eq!(run(&c, "true", "").await, "");
+    std::fs::rename(dir.path().join("work"), dir.path().join("elsewhere")).unwrap();
+    std::fs::rename(&precious, dir.path().join("work")).unwrap();
+    drop(c);
+    eventually_now("the container is cleaned or not", || pool.status().cleaning == 0).await;
+    let unclean = pool.status().lifetime.unclean;
+    pool.shutdown().await.unwrap();
+    let file = std::fs::read_to_string(dir.path().join("work/file"));
+    assert_eq!(file.unwrap(), "mine");
+    assert_eq!(unclean, 1);
+}
+
+/// Passes calls on to the real engine. Every list of changes but the first waits for the gate.
+#[derive(Debug)]
+struct SlowLists {
+    inner: Arc<dyn Engine>,
+    lists: AtomicUsize,
+    gate: Semaphore,
+}
+
+impl Changes for SlowLists {
+    fn changes<'a>(&'a self, id: &'a str) -> Answer<'a, Vec<Change>> {
+        Box::pin(async move {
+            if self.lists.fetch_add(1, Ordering::Relaxed) > 0 {
+                self.gate.acquire().await.expect("the gate is never closed").forget();
+            }
+            self.inner
+                .parts()
+                .changes
+                .expect("the engine lists changes")
+                .changes(id)
+                .await
+        })
+    }
+}
+
+impl Engine for SlowLists {
+    fn parts(&self) -> Parts<'_> {
+        self.inner.parts().with_changes(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn check(&self) -> Answer<'_, EngineInfo> {
+        self.inner.check()
+    }
+}
+
+impl Lifecycle for SlowLists {
+    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> Answer<'a, ()> {
+        self.inner.prepare(plan, progress)
+    }
+    fn release<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
+        self.inner.release(plan)
+    }
+    fn sweep<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
+        self.inner.sweep(plan)
+    }
+    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> Answer<'a, Creation> {
+        self.inner.create(identity, plan)
+    }
+    fn attach<'a>(&'a self, id: &'a str) -> Answer<'a, Attachment> {
+        self.inner.attach(id)
+    }
+    fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.inner.start(id)
+    }
+    fn kill<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.inner.kill(id)
+    }
+    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {
+        self.inner.stop(id, grace)
+    }
+    fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        self.inner.remove(id)
+    }
+}
+
+impl Commands for SlowLists {
+    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> Answer<'a, ExecSession> {
+        self.inner.exec(id, request)
+    }
+}
+
+impl Observation for SlowLists {
+    fn image<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ImageInfo> {
+        self.inner.image(plan)
+    }
+    fn inspect<'a>(&'a self, id: &'a str) -> Answer<'a, ContainerReport> {
+        self.inner.inspect(id)
+    }
+    fn list<'a>(&'a self, selector: &'a Selector) -> Answer<'a, Vec<ContainerReport>> {
+        self.inner.list(selector)
+    }
+    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
+        self.inner.missing_limits(id, plan)
+    }
+    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
+        self.inner.ignored_settings(id, plan)
+    }
+    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
+        self.inner.events(selector, since)
+    }
+}
+
+/// Code in a container can make its cleaning take long: by many files, which the engine lists for seconds.
+#[tokio::test]
+async fn a_cleaning_that_takes_long_keeps_nobody_from_a_new_container() {
+    let slow = Arc::new(SlowLists {
+        inner: engine().await,
+        lists: AtomicUsize::new(0),
+        gate: Semaphore::new(0),
+    });
+    let pool = pool(busybox()).read_only_root(false).max_total(2).engine(slow.clone());
+    // The list may take longer than the acquire.
+    let pool = pool.engine_timeout(Duration::from_secs(300));
+    let pool = pool.acquire_timeout(Duration::from_secs(100)).build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let id = c.id().to_owned();
+    assert_eq!(run(&c, "true", "").await, "");
+    drop(c);
+    let c = pool.acquire().await.unwrap();
+    assert_ne!(c.id(), id);
+    assert_eq!(pool.status().cleaning, 1, "{:?}", pool.status());
+    // The cleaned one is lent again.
+    slow.gate.add_permits(1);
+    let second = pool.acquire().await.unwrap();
+    assert_eq!(second.id(), id, "{:?}", pool.last_unclean());
+    drop((c, second));
+    pool.shutdown().await.unwrap();
+}
