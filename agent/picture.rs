@@ -40,6 +40,9 @@ const NETWORK_DIR: &CStr = c"/proc/self/net";
 /// Labels of flows, which stay for a minute after the process that took them.
 const FLOW_LABELS: &CStr = c"/proc/self/net/ip6_flowlabel";
 
+/// All sockets of the container that are not of IP.
+const SOCKETS: &CStr = c"/proc/self/net/unix";
+
 /// The kernel's counts of what has happened in the network of the container.
 const COUNTS: &CStr = c"/proc/self/net/snmp";
 const COUNTS_6: &CStr = c"/proc/self/net/snmp6";
@@ -202,6 +205,7 @@ impl Picture {
                 Err(Errno::NOENT) => Ok(0),
                 read => read,
             })?;
+            picture.record(SOCKETS.to_bytes(), &mut sockets)?;
             match sys::open_dir(None, NETWORK_DIR) {
                 Err(Errno::NOENT) => {}
                 dir => picture.rights(&dir.map_err(|errno| failed(errno, NETWORK_DIR))?, NETWORK_DEPTH)?,
@@ -454,6 +458,19 @@ fn sent(room: &mut [u8]) -> sys::Result<usize> {
         }
     }
     Ok(len)
+}
+
+/// Writes how many sockets there are. Descriptors that are on their way through sockets that are among them outlive their processes
+/// until the kernel has found that nobody can take them, at a time of its own.
+#[inline(never)]
+fn sockets(room: &mut [u8]) -> sys::Result<usize> {
+    let len = match read_text(SOCKETS, room) {
+        // A kernel may lack it.
+        Err(Errno::NOENT) => return Ok(0),
+        read => read?,
+    };
+    let count = room[..len].iter().filter(|byte| **byte == b'\n').count();
+    fill(room, &count.to_ne_bytes())
 }
 
 /// Fails if a mount of the user's own is not at its path. If the path has a link in it, the mount is somewhere else, and may be

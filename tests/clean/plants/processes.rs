@@ -186,7 +186,7 @@ client.close()
     ),
     unseen(
         "descriptors on their way through a socket that is in them",
-        Cleaned,
+        Either,
         "
 def send():
     a, b = socket.socketpair()
