@@ -47,7 +47,8 @@
 ///
 /// - PID 1 is not the agent ([`Status::lifeline`](crate::Status::lifeline)), or the container has a command of its own.
 /// - The root file system can be written to, and the engine cannot list changes ([`Changes`](crate::engine::Changes)).
-/// - The configuration adds capabilities, is privileged, has a seccomp profile other than the engine's or none, shares the namespace of processes or of System V
+/// - The configuration adds capabilities, is privileged, has a seccomp profile other than the engine's and
+///   [`Seccomp::strict`](crate::Seccomp::strict), shares the namespace of processes or of System V
 ///   objects or lets others share the latter, or mounts volumes by `VolumesFrom`.
 /// - A directory is mounted for writing that is neither a workspace nor a mount of yours, or is in memory and has files from the
 ///   start.

@@ -2,6 +2,7 @@
 
 use bollard::models::{ContainerCreateBody, HostConfig, MountType};
 
+use super::Seccomp;
 use super::resolve::{Decided, half_of_memory, is_mounted, plain};
 
 /// The directory for temporary files.
@@ -91,14 +92,20 @@ fn escapes(host: &HostConfig) -> Option<&'static str> {
         let mode = mode.as_deref().unwrap_or_default();
         mode.is_empty() || own.contains(&mode)
     };
-    let seccomp = |option: &String| option.starts_with("seccomp") && !option.ends_with("builtin");
+    let seccomp = |option: &String| {
+        let is_known = |profile: &str| profile == "builtin" || Seccomp::strict().option().as_deref() == Some(profile);
+        let profile = option
+            .strip_prefix("seccomp")
+            .and_then(|rest| rest.strip_prefix(['=', ':']));
+        profile.is_some_and(|profile| !is_known(profile))
+    };
     if host.privileged == Some(true) {
         Some("the container is privileged")
     } else if is_filled(&host.cap_add) {
         Some("capabilities are added")
     } else if host.security_opt.iter().flatten().any(seccomp) {
         // The profile may allow what the agent does not look at, and may kill the agent for a look.
-        Some("the seccomp profile is not the engine's")
+        Some("the seccomp profile is neither the engine's nor Seccomp::strict()")
     } else if !is_own(&host.ipc_mode, &["private", "none"]) {
         Some("the namespace of System V objects is shared, or may be")
     } else if !is_own(&host.pid_mode, &["private"]) {
