@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{by_transport, eventually, python};
 use bollard::models::HostConfig;
-use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PooledContainer, Taint};
+use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PooledContainer, Reuse, Taint};
 
 const USERS: [&str; 2] = ["root", "nobody"];
 
@@ -18,6 +18,8 @@ async fn hostile(name: &str) -> Pool {
         .min_idle(0)
         .memory(128 << 20)
         .pids_limit(100)
+        // The container that was attacked is to be lent again, whatever is left in it.
+        .reuse(Reuse::AsIs)
         .exec_via(ExecVia::Agent);
     by_transport(pool).build().await.unwrap()
 }
@@ -376,6 +378,7 @@ async fn a_fork_bomb_at_the_limit_dies_and_the_container_is_usable_again() {
         .memory(1 << 30)
         // On a slow machine the agent waits for its turn among hundreds of processes.
         .engine_timeout(Duration::from_secs(120))
+        .reuse(Reuse::AsIs)
         .exec_via(ExecVia::Agent);
     let pool = by_transport(pool).build().await.unwrap();
     for (kind, bomb) in BOMBS {
@@ -465,6 +468,7 @@ async fn an_agent_that_is_not_root_withstands_the_same_attacks() {
     let pool = Pool::builder("same-user")
         .image(python())
         .min_idle(0)
+        .reuse(Reuse::AsIs)
         .user("nobody")
         .host_config(HostConfig {
             readonly_rootfs: Some(true),

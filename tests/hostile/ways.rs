@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dockerpool::testing::WithoutAgentSocket as _;
-use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PoolBuilder, PooledContainer};
+use dockerpool::{Error, ExecVia, ExitStatus, Output, Pool, PoolBuilder, PooledContainer, Reuse};
 
 use crate::support::{containers_of_instance, engine, is_podman, python};
 
@@ -37,6 +37,8 @@ impl Way {
             .image(python())
             .min_idle(0)
             .max_total(2)
+            // What an attack leaves is to be there in the next lease.
+            .reuse(Reuse::AsIs)
             .memory(128 << 20)
             .pids_limit(100);
         match self {
