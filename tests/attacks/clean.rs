@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use dockerpool::engine::*;
 use dockerpool::{Engine, EngineError, Pool, PoolBuilder, PooledContainer, Reuse};
@@ -200,70 +200,19 @@ impl Engine for SlowLists {
         self.inner.parts().with_changes(self)
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn check(&self) -> Answer<'_, EngineInfo> {
-        self.inner.check()
-    }
+    crate::support::forward!(capabilities, check);
 }
 
 impl Lifecycle for SlowLists {
-    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> Answer<'a, ()> {
-        self.inner.prepare(plan, progress)
-    }
-    fn release<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
-        self.inner.release(plan)
-    }
-    fn sweep<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
-        self.inner.sweep(plan)
-    }
-    fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> Answer<'a, Creation> {
-        self.inner.create(identity, plan)
-    }
-    fn attach<'a>(&'a self, id: &'a str) -> Answer<'a, Attachment> {
-        self.inner.attach(id)
-    }
-    fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        self.inner.start(id)
-    }
-    fn kill<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        self.inner.kill(id)
-    }
-    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {
-        self.inner.stop(id, grace)
-    }
-    fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        self.inner.remove(id)
-    }
+    crate::support::forward!(prepare, release, sweep, create, attach, start, kill, stop, remove);
 }
 
 impl Commands for SlowLists {
-    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> Answer<'a, ExecSession> {
-        self.inner.exec(id, request)
-    }
+    crate::support::forward!(exec);
 }
 
 impl Observation for SlowLists {
-    fn image<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ImageInfo> {
-        self.inner.image(plan)
-    }
-    fn inspect<'a>(&'a self, id: &'a str) -> Answer<'a, ContainerReport> {
-        self.inner.inspect(id)
-    }
-    fn list<'a>(&'a self, selector: &'a Selector) -> Answer<'a, Vec<ContainerReport>> {
-        self.inner.list(selector)
-    }
-    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
-        self.inner.missing_limits(id, plan)
-    }
-    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> Answer<'a, Vec<String>> {
-        self.inner.ignored_settings(id, plan)
-    }
-    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
-        self.inner.events(selector, since)
-    }
+    crate::support::forward!(image, inspect, list, missing_limits, ignored_settings, events);
 }
 
 /// Code in a container can make its cleaning take long: by many files, which the engine lists for seconds.

@@ -1,4 +1,4 @@
-//! Attacks on promises: each test here shows a fault that is not mended.
+//! Attacks on promises: what an attacker has tried, and holds.
 
 mod clean;
 mod conflicts;

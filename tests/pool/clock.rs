@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::support::{containers_of, engine, eventually_now, is_podman, pool};
-use dockerpool::engine::{
-    BoxFuture, BoxStream, Commands, ContainerReport, Event, EventKind, ExecRequest, ExecSession, ImageInfo,
-    Observation, Pausing, Plan, Selector,
-};
+use dockerpool::engine::{BoxStream, Commands, Event, EventKind, Lifecycle, Observation, Pausing, Selector};
 use dockerpool::testing::{FakeEngine, FakeProcess};
-use dockerpool::{EngineError, ExitStatus, Pool, Taint};
+use dockerpool::{Engine, EngineError, ExitStatus, Pool, Taint};
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -48,34 +45,20 @@ impl Clocked {
     }
 }
 
-crate::forward::forward_lifecycle!(Clocked);
+impl Engine for Clocked {
+    crate::support::forward!(capabilities, check, parts);
+}
+
+impl Lifecycle for Clocked {
+    crate::support::forward!(prepare, release, sweep, create, attach, start, kill, stop, remove);
+}
 
 impl Commands for Clocked {
-    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
-        self.inner.exec(id, request)
-    }
+    crate::support::forward!(exec);
 }
 
 impl Observation for Clocked {
-    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        self.inner.image(plan)
-    }
-
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        self.inner.inspect(id)
-    }
-
-    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
-        self.inner.list(selector)
-    }
-
-    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.missing_limits(id, plan)
-    }
-
-    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.ignored_settings(id, plan)
-    }
+    crate::support::forward!(image, inspect, list, missing_limits, ignored_settings);
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
         if since.is_some()

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use dockerpool::engine::{
-    BoxFuture, BoxStream, Commands, ContainerReport, Event, ExecControl, ExecReport, ExecRequest, ExecSession, Frame,
-    ImageInfo, Killing, Observation, OutputStream, Plan, Selector, StreamEnd, TtySize,
+    BoxFuture, Commands, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Killing, Lifecycle, Observation,
+    OutputStream, StreamEnd, TtySize,
 };
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
-use dockerpool::{EngineError, EngineErrorKind, ExitStatus, Output, Pool, Reuse, Taint};
+use dockerpool::{Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Reuse, Taint};
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -98,7 +98,13 @@ impl ExecControl for OddControl {
     }
 }
 
-crate::forward::forward_lifecycle!(Odd);
+impl Engine for Odd {
+    crate::support::forward!(capabilities, check, parts);
+}
+
+impl Lifecycle for Odd {
+    crate::support::forward!(prepare, release, sweep, create, attach, start, kill, stop, remove);
+}
 
 impl Commands for Odd {
     fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> BoxFuture<'a, Result<ExecSession, EngineError>> {
@@ -125,29 +131,7 @@ impl Commands for Odd {
 }
 
 impl Observation for Odd {
-    fn image<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        self.inner.image(plan)
-    }
-
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        self.inner.inspect(id)
-    }
-
-    fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {
-        self.inner.list(selector)
-    }
-
-    fn missing_limits<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.missing_limits(id, plan)
-    }
-
-    fn ignored_settings<'a>(&'a self, id: &'a str, plan: &'a Plan) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
-        self.inner.ignored_settings(id, plan)
-    }
-
-    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
-        self.inner.events(selector, since)
-    }
+    crate::support::forward!(image, inspect, list, missing_limits, ignored_settings, events);
 }
 
 /// Runs one command that prints `partial`. Returns its output, the taint of its container, and how often that was

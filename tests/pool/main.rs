@@ -8,7 +8,6 @@ mod counters;
 mod discard;
 mod exec_unknown;
 mod fairness;
-mod forward;
 mod gates;
 mod lease;
 mod lifetime;

@@ -1,7 +1,6 @@
 //! An engine that says that it does everything, and does not: what is missing is seen from the inside, and named.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use dockerpool::engine::*;
 use dockerpool::{Engine, EngineError, EngineErrorKind, Pool};
@@ -33,57 +32,15 @@ impl Lifecycle for Liar {
         })
     }
 
-    fn prepare<'a>(&'a self, plan: &'a Plan, progress: &'a ProgressFn) -> Answer<'a, ()> {
-        self.inner.prepare(plan, progress)
-    }
-
-    fn release<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
-        self.inner.release(plan)
-    }
-
-    fn sweep<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ()> {
-        self.inner.sweep(plan)
-    }
-
-    fn attach<'a>(&'a self, id: &'a str) -> Answer<'a, Attachment> {
-        self.inner.attach(id)
-    }
-
-    fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        self.inner.start(id)
-    }
-
-    fn kill<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        self.inner.kill(id)
-    }
-
-    fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {
-        self.inner.stop(id, grace)
-    }
-
-    fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        self.inner.remove(id)
-    }
+    crate::support::forward!(prepare, release, sweep, attach, start, kill, stop, remove);
 }
 
 impl Commands for Liar {
-    fn exec<'a>(&'a self, id: &'a str, request: &'a ExecRequest) -> Answer<'a, ExecSession> {
-        self.inner.exec(id, request)
-    }
+    crate::support::forward!(exec);
 }
 
 impl Observation for Liar {
-    fn image<'a>(&'a self, plan: &'a Plan) -> Answer<'a, ImageInfo> {
-        self.inner.image(plan)
-    }
-
-    fn inspect<'a>(&'a self, id: &'a str) -> Answer<'a, ContainerReport> {
-        self.inner.inspect(id)
-    }
-
-    fn list<'a>(&'a self, selector: &'a Selector) -> Answer<'a, Vec<ContainerReport>> {
-        self.inner.list(selector)
-    }
+    crate::support::forward!(image, inspect, list, events);
 
     fn missing_limits<'a>(&'a self, _: &'a str, _: &'a Plan) -> Answer<'a, Vec<String>> {
         Box::pin(async { Ok(Vec::new()) })
@@ -95,24 +52,10 @@ impl Observation for Liar {
             false => Box::pin(async { Ok(Vec::new()) }),
         }
     }
-
-    fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
-        self.inner.events(selector, since)
-    }
 }
 
 impl Engine for Liar {
-    fn parts(&self) -> Parts<'_> {
-        self.inner.parts()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn check(&self) -> Answer<'_, EngineInfo> {
-        self.inner.check()
-    }
+    crate::support::forward!(parts, capabilities, check);
 }
 
 /// Builds a pool on an engine that changes plans, and returns the kind and the words of the failure.

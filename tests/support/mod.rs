@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports)] // each test binary uses a part of this module
 
 mod capability;
+mod forward;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,11 @@ use std::time::Duration;
 pub use capability::{Capability, lacks};
 use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Reuse, Taint};
+#[allow(unused_imports)] // each test binary uses a part of this module
+pub(crate) use forward::forward;
+
+/// The answer of an engine's call.
+pub type Answer<'a, T> = dockerpool::engine::BoxFuture<'a, Result<T, dockerpool::EngineError>>;
 
 /// Returns a small image with a shell. `./dev` sets it.
 pub fn busybox() -> String {
