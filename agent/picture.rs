@@ -114,7 +114,7 @@ impl Path {
     }
 }
 
-/// What the library says of a container, see "Baseline" in PROTOCOL.md.
+/// The paths of a container that the library names, see "Baseline" in PROTOCOL.md.
 pub struct Told {
     memory: Bytes,
     workspaces: usize,

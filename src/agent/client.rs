@@ -300,7 +300,6 @@ impl Client {
         shared: &[String],
         watched: &[String],
     ) -> Result<bool, EngineError> {
-        let too_many = || EngineError::new(EngineErrorKind::Internal, "there are too many paths to watch");
         let mut payload = BytesMut::new();
         payload.put_u32_le(workspaces.len() as u32);
         payload.put_u32_le(shared.len() as u32);
@@ -309,7 +308,8 @@ impl Client {
             payload.put_u8(0);
         }
         if payload.len() > wire::MAX_BASELINE {
-            return Err(too_many());
+            let message = "there are too many paths to watch";
+            return Err(EngineError::new(EngineErrorKind::Internal, message));
         }
         match self.inner.ask(to_agent::BASELINE, &payload, None).await? {
             Message::BaselineTaken(taken) => taken.map_err(not_proven),

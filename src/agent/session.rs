@@ -47,15 +47,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The agent's error number for a program that is a directory.
 const EISDIR: i32 = 21;
 
-/// What a process does that is started for a request.
+/// Selects what a process does that the agent starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It becomes the command.
+    /// The process becomes the command.
     #[default]
     Command,
-    /// It becomes the command, which gets none of the container's variables.
+    /// The process becomes the command, which gets none of the container's variables.
     CommandWithoutEnv,
-    /// It serves files, by `agent/file_protocol.rs`. Only the agent can start such a process.
+    /// The process serves files, by `agent/file_protocol.rs`. Only the agent can start such a process.
     FileServer,
 }
 

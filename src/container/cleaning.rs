@@ -19,15 +19,8 @@ const ENDS: Duration = Duration::from_secs(2);
 /// The state of a container before its first lease, where it was looked at.
 #[derive(Debug, Default)]
 pub(super) struct Cleanliness {
-    /// The state, or why it is not known.
-    baseline: OnceLock<Result<Baseline, EngineError>>,
-}
-
-/// The part of the state that the agent does not keep.
-#[derive(Debug)]
-struct Baseline {
-    /// Whether nothing can be written to the root file system. Otherwise its changes are those of all such containers.
-    root_is_read_only: bool,
+    /// Whether the agent keeps the state, or why it is not known.
+    baseline: OnceLock<Result<(), EngineError>>,
 }
 
 impl Handle {
@@ -50,7 +43,7 @@ impl Handle {
     }
 }
 
-async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<Baseline, EngineError> {
+async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<(), EngineError> {
     let changes = match (cleaning.read_only_root, shared.spec.first_changes.get()) {
         (true, _) => None,
         (false, Some(known)) => Some(known.as_slice()),
@@ -69,9 +62,7 @@ async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<Ba
         let message = "the root file system can be written to, which was not asked for";
         return Err(EngineError::new(EngineErrorKind::SettingIgnored, message));
     }
-    Ok(Baseline {
-        root_is_read_only: changes.is_none(),
-    })
+    Ok(())
 }
 
 /// Lists the changes of the root file system, sorted.
@@ -92,10 +83,10 @@ impl Shared {
     }
 
     async fn clean_up(&self) -> Result<(), EngineError> {
-        let baseline = match (self.cleanliness.baseline.get(), &self.spec.cleaning) {
-            (Some(Ok(baseline)), _) => baseline,
+        let cleaning = match (self.cleanliness.baseline.get(), &self.spec.cleaning) {
+            (Some(Ok(())), Ok(cleaning)) => cleaning,
             (Some(Err(error)), _) => return Err(error.clone()),
-            (None, Err(why)) => return Err(EngineError::new(EngineErrorKind::Unsupported, *why)),
+            (_, Err(why)) => return Err(EngineError::new(EngineErrorKind::Unsupported, *why)),
             (None, Ok(_)) => {
                 let message = "the container's first state is not known";
                 return Err(EngineError::new(EngineErrorKind::Internal, message));
@@ -105,7 +96,7 @@ impl Shared {
             return Err(EngineError::new(EngineErrorKind::Internal, "there is no agent"));
         };
         agent.clean(WIPE_LIMIT).await?;
-        if !baseline.root_is_read_only {
+        if !cleaning.read_only_root {
             let before = self.spec.first_changes.get().map_or(&[][..], Vec::as_slice);
             let now = changes(self).await?;
             if let Some(change) = difference(before, &now) {

@@ -22,7 +22,7 @@ use super::maintainer::{self, End};
 use super::pool::{Inner, Pool};
 use super::prepared::Prepared;
 use super::report::Reporter;
-use super::reuse::Fate;
+use super::reuse::Reuse;
 use super::roster::Roster;
 use crate::container::{GiveUp, Handle};
 use crate::engine::{self, DockerEngine, EngineError, EngineErrorKind, EngineInfo, Progress, ProgressFn};
@@ -106,13 +106,13 @@ impl PoolBuilder {
             // All pools share that one thread, and must not wait for the user's function.
             on_error = on_a_thread(on_error);
         }
-        let fate = self.reuse.fate(self.lifetimes.max_uses);
+        let reuse = self.reuse.with_uses(self.lifetimes.max_uses);
         // What it makes ready may have to be undone, also when this future is dropped.
         let mut prepared = Prepared::new(
             engine.clone(),
             self.spec,
             own_labels,
-            fate == Fate::Clean,
+            reuse == Reuse::Clean,
             self.call_timeout,
             runtime.clone(),
         );
@@ -154,7 +154,7 @@ impl PoolBuilder {
                 runtime: runtime.clone(),
             },
             idle,
-            fate,
+            reuse,
             uncleans: Uncleans::default(),
             roster: Roster::default(),
             creations: Creations::default(),

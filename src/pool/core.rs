@@ -14,7 +14,7 @@ use super::idle::Idle;
 use super::item::Item;
 use super::lifetime::{Lifetime, Lifetimes};
 use super::report::Reporter;
-use super::reuse::Fate;
+use super::reuse::Reuse;
 use super::roster::Roster;
 use super::watchdog::Watchdog;
 use crate::container::{GIVE_UP, Removal};
@@ -27,7 +27,7 @@ pub(super) struct Core {
     pub(super) reporter: Reporter,
     pub(super) idle: Arc<Idle<Item>>,
     /// What is done with a container after its lease, if nothing speaks against its reuse.
-    pub(super) fate: Fate,
+    pub(super) reuse: Reuse,
     pub(super) uncleans: Uncleans,
     pub(super) roster: Roster,
     pub(super) creations: Creations,

@@ -7,7 +7,7 @@ use super::core::Core;
 use super::deaths::{died_early, lost};
 use super::idle::{Hopeless, Slot};
 use super::item::Item;
-use super::reuse::Fate;
+use super::reuse::Reuse;
 use crate::container::{Container, Handle};
 use crate::engine::{EngineError, EventKind};
 use crate::error::Error;
@@ -51,7 +51,7 @@ fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError)
     core.roster.forget(shared.id());
     slot.failed(hopeless.then_some(Hopeless {
         error: &error,
-        may_return: core.fate != Fate::Replace && core.roster.any(|container| container.may_be_lent_again()),
+        may_return: core.reuse != Reuse::Never && core.roster.any(|container| container.may_be_lent_again()),
     }));
     let error = Error::engine("create the container", Some(shared.name()), error);
     core.reporter.report(error);

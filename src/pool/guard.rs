@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::idle::Slot;
 use super::item::Item;
 use super::lifetime::Lifetime;
-use super::reuse::Fate;
+use super::reuse::Reuse;
 use super::watchdog::Lease;
 use crate::container::{Container, Guard, Running, Taint};
 
@@ -68,7 +68,7 @@ pub struct PooledContainer {
     /// `None` where the watchdog holds the slot.
     slot: Option<Slot<Item>>,
     watched: Option<Box<Watched>>,
-    fate: Fate,
+    reuse: Reuse,
 }
 
 /// The part of a guard that is needed only where lifetimes or leases are limited. Boxed, since a guard is moved often.
@@ -81,12 +81,12 @@ pub(super) struct Watched {
 
 impl PooledContainer {
     #[inline]
-    pub(super) fn new(container: Item, slot: Option<Slot<Item>>, watched: Option<Box<Watched>>, fate: Fate) -> Self {
+    pub(super) fn new(container: Item, slot: Option<Slot<Item>>, watched: Option<Box<Watched>>, reuse: Reuse) -> Self {
         Self {
             container: Some(container),
             slot,
             watched,
-            fate,
+            reuse,
         }
     }
 
@@ -113,7 +113,7 @@ impl PooledContainer {
     /// # }
     /// ```
     pub fn discard(mut self) {
-        self.fate = Fate::Replace;
+        self.reuse = Reuse::Never;
     }
 
     /// Takes the container out of the pool for good. Its place in the pool is free at once. Dropping the container removes it
@@ -153,12 +153,12 @@ impl Drop for PooledContainer {
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
         }
-        match self.fate {
-            Fate::AsIs => {}
-            Fate::Replace => return slot.retire(container),
-            Fate::Clean if container.shared().is_untouched() => {}
-            Fate::Clean if !container.shared().may_be_lent_again() => return slot.retire(container),
-            Fate::Clean => return slot.clean(container),
+        match self.reuse {
+            Reuse::AsIs => {}
+            Reuse::Never => return slot.retire(container),
+            Reuse::Clean if container.shared().is_untouched() => {}
+            Reuse::Clean if !container.shared().may_be_lent_again() => return slot.retire(container),
+            Reuse::Clean => return slot.clean(container),
         }
         let lifetime = self.watched.as_ref().and_then(|watched| watched.lifetime.as_ref());
         if let Some(lifetime) = lifetime {

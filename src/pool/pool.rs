@@ -310,10 +310,10 @@ impl Pool {
     #[inline]
     fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
         container.shared().begin_use();
-        let Core { fate, deadlines, .. } = &*self.inner.core;
+        let Core { reuse, deadlines, .. } = &*self.inner.core;
         let Deadlines { lifetime, watchdog } = deadlines;
         if lifetime.is_none() && watchdog.is_none() {
-            return PooledContainer::new(container, Some(slot), None, *fate);
+            return PooledContainer::new(container, Some(slot), None, *reuse);
         }
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());
@@ -326,7 +326,7 @@ impl Pool {
             lifetime: lifetime.clone(),
             lease,
         });
-        PooledContainer::new(container, slot, Some(watched), *fate)
+        PooledContainer::new(container, slot, Some(watched), *reuse)
     }
 
     /// Says why nothing is lent any more.

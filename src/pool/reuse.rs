@@ -84,23 +84,10 @@ pub enum Reuse {
     Never,
 }
 
-/// What is done with a container at the end of its lease, unless something speaks against its reuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    AsIs,
-    Clean,
-    Replace,
-}
-
 impl Reuse {
-    /// Returns what is done with each container of a pool.
-    pub(super) fn fate(self, max_uses: Option<u32>) -> Fate {
-        match self {
-            // With a single use, no container comes back to be lent again.
-            _ if max_uses == Some(1) => Fate::Replace,
-            Self::AsIs => Fate::AsIs,
-            Self::Clean => Fate::Clean,
-            Self::Never => Fate::Replace,
-        }
+    /// Returns what holds for containers that may be used so many times.
+    pub(super) fn with_uses(self, max_uses: Option<u32>) -> Self {
+        // After a single use, no container comes back to be lent again.
+        if max_uses == Some(1) { Self::Never } else { self }
     }
 }
