@@ -44,6 +44,7 @@ pub(crate) use docker::DockerEngine;
 pub(crate) use network::Network;
 pub(crate) use plan::PullPolicy;
 pub(crate) use progress::Progress;
+pub use registry_auth::Login;
 pub(crate) use registry_auth::RegistryAuth;
 
 /// A future that an engine's method returns.

@@ -1,7 +1,7 @@
 //! The login for a registry: [`RegistryAuth`].
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Says how the engine logs in to the image's registry. `Debug` shows no secrets.
 ///
@@ -69,6 +69,58 @@ impl RegistryAuth {
     pub fn docker_config_in(folder: impl Into<PathBuf>) -> Self {
         Self(AuthKind::DockerConfig(Some(folder.into())))
     }
+
+    /// Returns the parts, with their secrets, for an engine that logs in by itself.
+    pub fn login(&self) -> Login<'_> {
+        match &self.0 {
+            AuthKind::DockerConfig(folder) => Login::DockerConfig(folder.as_deref()),
+            AuthKind::Password { username, password } => Login::Password { username, password },
+            AuthKind::IdentityToken(token) => Login::IdentityToken(token),
+            AuthKind::Anonymous => Login::Anonymous,
+        }
+    }
+}
+
+/// The parts of a [`RegistryAuth`], for an [`Engine`](crate::engine::Engine) that pulls by itself. `Debug` shows no secrets.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::Login;
+/// use dockerpool::RegistryAuth;
+///
+/// let auth = RegistryAuth::password("robot", "secret");
+/// let Login::Password { username, password } = auth.login() else { panic!("it is one") };
+/// assert_eq!((username, password), ("robot", "secret"));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Login<'a> {
+    /// The user's Docker configuration. The directory is given, or else `None`: `DOCKER_CONFIG` or `~/.docker`.
+    DockerConfig(Option<&'a Path>),
+    /// A name and a password or access token.
+    Password {
+        /// The name.
+        username: &'a str,
+        /// The password or access token.
+        password: &'a str,
+    },
+    /// An OAuth2 refresh token.
+    IdentityToken(&'a str),
+    /// No login.
+    Anonymous,
+}
+
+impl fmt::Debug for Login<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DockerConfig(None) => f.write_str("the user's Docker configuration"),
+            Self::DockerConfig(Some(folder)) => write!(f, "the Docker configuration in {}", folder.display()),
+            Self::Password { username, .. } => write!(f, "{username} with a password"),
+            Self::IdentityToken(_) => f.write_str("an identity token"),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
 }
 
 impl Default for RegistryAuth {
@@ -79,13 +131,7 @@ impl Default for RegistryAuth {
 
 impl fmt::Debug for RegistryAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            AuthKind::DockerConfig(None) => f.write_str("the user's Docker configuration"),
-            AuthKind::DockerConfig(Some(folder)) => write!(f, "the Docker configuration in {}", folder.display()),
-            AuthKind::Password { username, .. } => write!(f, "{username} with a password"),
-            AuthKind::IdentityToken(_) => f.write_str("an identity token"),
-            AuthKind::Anonymous => f.write_str("anonymous"),
-        }
+        self.login().fmt(f)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::core::Core;
+use super::creations::Begun;
 use super::deaths::{died_early, lost};
 use super::idle::{Hopeless, Slot};
 use super::item::Item;
@@ -23,13 +24,14 @@ pub(super) fn created_now(spec: &Resolved) -> Resolved {
 /// Creates and starts one container, and hands it to the pool. Returns whether the pool has it.
 pub(super) async fn create(core: Arc<Core>, slot: Slot<Item>) -> bool {
     let generation = core.creations.generation();
+    let begun = core.creations.begin();
     let (name, fresh) = core.identity.new_names();
     let spec = created_now(&core.backend.spec);
     let handle = core.backend.handle(name, fresh, spec, core.reporter.give_up());
     match bring_up(&core, &handle).await {
         Ok(()) => take_in(&core, handle, slot, generation),
         Err(error) => {
-            failed(&core, handle, slot, error);
+            failed(&core, handle, slot, begun, error);
             false
         }
     }
@@ -45,9 +47,9 @@ async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
 
 /// Notes a failed creation. The slot is freed when nothing is left of the container; the next creation waits for the
 /// back-off. Where no retry helps, fails the acquires that only a new container could serve.
-fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, error: EngineError) {
+fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, begun: Begun, error: EngineError) {
     let shared = handle.shared().clone();
-    let hopeless = core.creations.note_failure(error.clone());
+    let hopeless = core.creations.note_failure(begun, error.clone());
     core.roster.forget(shared.id());
     slot.failed(hopeless.then_some(Hopeless {
         error: &error,
@@ -77,7 +79,7 @@ pub(super) fn take_in(core: &Arc<Core>, handle: Handle, slot: Slot<Item>, genera
     }
     if !slot.put(Container::running(handle)) {
         let error = died_early(&shared);
-        core.creations.note_failure(error.clone());
+        core.creations.note_death(error.clone());
         let error = Error::engine("create the container", Some(shared.name()), error);
         core.reporter.report(error);
         return false;

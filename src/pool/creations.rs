@@ -28,6 +28,16 @@ pub(super) struct Outcome {
     pub(super) count: usize,
     /// The error of the last creation; none if the last one succeeded.
     pub(super) last_error: Option<EngineError>,
+    /// Counts the failures.
+    failures: u64,
+    /// The number of the first refusal of the settings since a creation succeeded or failed for another reason.
+    refused: Option<u64>,
+}
+
+/// Says which failures came before a creation began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    failures: u64,
 }
 
 impl Creations {
@@ -39,11 +49,19 @@ impl Creations {
         self.outcome.borrow().last_error.clone()
     }
 
+    /// Notes that a creation begins.
+    pub(super) fn begin(&self) -> Begun {
+        Begun {
+            failures: self.outcome.borrow().failures,
+        }
+    }
+
     /// Counts a container that was created.
     pub(super) fn note_success(&self) {
         self.outcome.send_modify(|outcome| {
             outcome.count += 1;
             outcome.last_error = None;
+            outcome.refused = None;
         });
     }
 
@@ -52,19 +70,38 @@ impl Creations {
         self.outcome.send_modify(|outcome| outcome.count += 1);
     }
 
-    /// Notes that a creation failed, or that a new container died at once. Called before the slot of the container is freed:
-    /// the next creation must know of the failure.
+    /// Notes that a creation failed. Called before the slot of the container is freed: the next creation must know of the
+    /// failure.
     ///
     /// Returns whether the settings are wrong, so that a retry does not help. An engine may refuse good settings once. Where
-    /// they have worked before, only a second refusal in a row counts.
-    pub(super) fn note_failure(&self, error: EngineError) -> bool {
-        self.failed.store(true, Ordering::Release);
-        let mut hopeless = is_of_settings(&error);
-        self.outcome.send_modify(|outcome| {
-            let last = outcome.last_error.replace(error);
-            hopeless &= outcome.count == 0 || last.is_some_and(|last| is_of_settings(&last));
+    /// they have worked before, a refusal counts only if the creation began after another one was refused: several creations
+    /// that one bad moment has failed are one refusal.
+    pub(super) fn note_failure(&self, begun: Begun, error: EngineError) -> bool {
+        let is_refusal = is_of_settings(&error);
+        let mut is_last_hope = false;
+        self.note(error, |outcome| {
+            is_last_hope = outcome.count == 0 || outcome.refused.is_some_and(|number| number <= begun.failures);
         });
-        hopeless
+        is_refusal && is_last_hope
+    }
+
+    /// Notes that a new container died at once, which counts as a failed creation.
+    pub(super) fn note_death(&self, error: EngineError) {
+        self.note(error, |_| {});
+    }
+
+    /// `before` sees the outcome of the creations before this failure.
+    fn note(&self, error: EngineError, before: impl FnOnce(&Outcome)) {
+        self.failed.store(true, Ordering::Release);
+        self.outcome.send_modify(|outcome| {
+            before(outcome);
+            outcome.failures += 1;
+            outcome.refused = match is_of_settings(&error) {
+                true => outcome.refused.or(Some(outcome.failures)),
+                false => None,
+            };
+            outcome.last_error = Some(error);
+        });
     }
 
     /// Whether something failed since the last call.
@@ -99,11 +136,16 @@ impl Creations {
     }
 }
 
-/// Whether a creation failed because of the settings, so that each retry fails too.
+/// Whether a creation failed because of the settings, so that each retry fails too until the settings, the image, the network
+/// or the engine is changed.
 fn is_of_settings(error: &EngineError) -> bool {
+    use EngineErrorKind::{
+        CannotStart, ImageNotFound, LimitDiscarded, NetworkNotFound, Rejected, SettingIgnored, WrongPlatform,
+    };
+
     error.is_of_settings()
         || matches!(
             error.kind(),
-            EngineErrorKind::Rejected | EngineErrorKind::LimitDiscarded | EngineErrorKind::SettingIgnored
+            CannotStart | ImageNotFound | LimitDiscarded | NetworkNotFound | Rejected | SettingIgnored | WrongPlatform
         )
 }

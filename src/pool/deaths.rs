@@ -143,7 +143,7 @@ pub(super) fn lost(core: &Core, id: &str, kind: EventKind) {
 pub(super) fn note_unlent(core: &Core, shared: &Shared) {
     let early = shared.started().is_some_and(|started| started.elapsed() < EARLY_DEATH);
     if early && shared.taint() == Some(Taint::Died) {
-        core.creations.note_failure(died_early(shared));
+        core.creations.note_death(died_early(shared));
     }
 }
 

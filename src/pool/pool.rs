@@ -104,20 +104,24 @@ impl Pool {
     /// - [`Error::AcquireTimeout`], which says why the last creation failed if it did.
     /// - [`Error::Engine`], before the limit of time, if the engine refuses the pool's settings (see below):
     ///   [`EngineErrorKind::Rejected`](crate::EngineErrorKind::Rejected),
-    ///   [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded) or
-    ///   [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored).
+    ///   [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded),
+    ///   [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored),
+    ///   [`CannotStart`](crate::EngineErrorKind::CannotStart) of PID 1,
+    ///   [`ImageNotFound`](crate::EngineErrorKind::ImageNotFound),
+    ///   [`WrongPlatform`](crate::EngineErrorKind::WrongPlatform) or
+    ///   [`NetworkNotFound`](crate::EngineErrorKind::NetworkNotFound).
     /// - [`Error::Shutdown`]; [`Error::RuntimeEnded`].
     ///
     /// # Settings that the engine refuses
     ///
-    /// The engine refuses the same settings each time, until the settings, the image or the engine are changed. An acquire
-    /// therefore fails at once, instead of at the limit of time, if only a new container could serve it:
+    /// The engine refuses the same settings each time, until the settings, the image, the network or the engine are changed. An
+    /// acquire therefore fails at once, instead of at the limit of time, if only a new container could serve it:
     ///
     /// - While containers are on loan that may be lent again, acquires wait for them. Under
     ///   [`Reuse::Never`](crate::Reuse::Never) no container is lent again.
     /// - While other creations are under way, as many acquires wait for these, from the front of the queue.
     /// - If the pool has had a container before, the first refusal may be a fault of the engine. Acquires fail with the second
-    ///   refusal in a row.
+    ///   refusal in a row, of a creation that began after the first.
     ///
     /// The pool stays usable: the next acquire makes the pool try again, after the back-off (at most 5 seconds after the last
     /// failure).

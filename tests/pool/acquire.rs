@@ -141,7 +141,7 @@ async fn an_engine_that_hangs_does_not_hold_an_acquire_past_its_deadline() {
 async fn a_timeout_carries_the_last_create_error_and_says_whether_a_retry_can_help() {
     for (kind, retryable) in [
         (EngineErrorKind::Internal, true),
-        (EngineErrorKind::ImageNotFound, false),
+        (EngineErrorKind::LoginRefused, false),
     ] {
         let engine = FakeEngine::new();
         engine.answer(Call::Create, Answer::Fail(kind));

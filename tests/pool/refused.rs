@@ -46,9 +46,22 @@ fn assert_refused(result: Result<PooledContainer, Error>, kind: EngineErrorKind)
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_acquire_fails_at_once_and_the_pool_stays_usable() {
-    let refuse: [(EngineErrorKind, Refuse); 3] = [
+    let refuse: [(EngineErrorKind, Refuse); 7] = [
         (EngineErrorKind::Rejected, |engine| {
             engine.answer(Call::Start, Answer::Fail(EngineErrorKind::Rejected));
+        }),
+        // PID 1 cannot be run, or the image or the network was removed or replaced.
+        (EngineErrorKind::CannotStart, |engine| {
+            engine.answer(Call::Start, Answer::Fail(EngineErrorKind::CannotStart));
+        }),
+        (EngineErrorKind::ImageNotFound, |engine| {
+            engine.answer(Call::Create, Answer::Fail(EngineErrorKind::ImageNotFound));
+        }),
+        (EngineErrorKind::WrongPlatform, |engine| {
+            engine.answer(Call::Create, Answer::Fail(EngineErrorKind::WrongPlatform));
+        }),
+        (EngineErrorKind::NetworkNotFound, |engine| {
+            engine.answer(Call::Start, Answer::Fail(EngineErrorKind::NetworkNotFound));
         }),
         (EngineErrorKind::LimitDiscarded, |engine| {
             engine.lack_limits(["memory".to_owned()]);
@@ -73,6 +86,7 @@ async fn a_refused_acquire_fails_at_once_and_the_pool_stays_usable() {
         assert_eq!(status.lifetime.create_failures, 4);
 
         // The engine accepts the settings again.
+        engine.answer(Call::Create, Answer::Ok);
         engine.answer(Call::Start, Answer::Ok);
         engine.lack_limits([]);
         engine.ignore_settings([]);
@@ -190,6 +204,43 @@ async fn one_refusal_of_settings_that_have_worked_is_retried() {
     let served = join_all((0..4).map(|_| pool.acquire())).await;
     assert!(served.iter().all(Result::is_ok), "{served:?}");
     assert_eq!(pool.status().lifetime.create_failures, 1);
+}
+
+/// Lets the pool have one container, removes it, and begins four creations, of which the engine holds all.
+async fn four_held_creations(engine: &FakeEngine) -> (Pool, Vec<JoinHandle<Result<PooledContainer, Error>>>) {
+    let pool = fake_pool(engine).max_concurrent_creates(4).build().await.unwrap();
+    pool.acquire().await.unwrap().discard();
+    eventually_now("the discarded container is removed", || pool.status().total() == 0).await;
+    for _ in 0..4 {
+        engine.answer_once(Call::Create, Answer::After(Duration::from_secs(1)));
+    }
+    let waiters = (0..4).map(|_| acquire(&pool)).collect();
+    eventually_now("four creations are under way", || engine.calls(Call::Create) == 5).await;
+    (pool, waiters)
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_refusals_in_one_bad_moment_are_one() {
+    let engine = FakeEngine::new();
+    let (pool, waiters) = four_held_creations(&engine).await;
+    // All four are refused at their start, and nothing later.
+    for _ in 0..4 {
+        engine.answer_once(Call::Start, Answer::Fail(EngineErrorKind::Rejected));
+    }
+    for waiter in join_all(waiters).await {
+        drop(waiter.unwrap().unwrap());
+    }
+    assert_eq!(pool.status().lifetime.create_failures, 4);
+
+    // The next bad moment lasts.
+    let engine = FakeEngine::new();
+    let (pool, waiters) = four_held_creations(&engine).await;
+    engine.answer(Call::Start, Answer::Fail(EngineErrorKind::Rejected));
+    for waiter in join_all(waiters).await {
+        assert_refused(waiter.unwrap(), EngineErrorKind::Rejected);
+    }
+    let failures = pool.status().lifetime.create_failures;
+    assert!((5..=8).contains(&failures), "{failures}");
 }
 
 #[tokio::test]

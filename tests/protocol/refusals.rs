@@ -84,12 +84,12 @@ fn all() -> Vec<Bad> {
             "seccomp",
             option(r#"seccomp={"defaultAction":"SCMP_ACT_MAYBE"}"#),
         ),
-        bad("a security option", "security_opt", option("nonsense=1")),
-        bad("a missing device", "devices", device("/dev/no-such")),
-        bad("a file that is no device", "devices", device("/etc/hosts")),
+        bad("a security option", "SecurityOpt", option("nonsense=1")),
+        bad("a missing device", "Devices", device("/dev/no-such")),
+        bad("a file that is no device", "Devices", device("/etc/hosts")),
         bad(
             "a device driver",
-            "device_requests",
+            "DeviceRequests",
             HostConfig {
                 device_requests: Some(vec![DeviceRequest {
                     driver: Some("no-such".to_owned()),
@@ -102,42 +102,42 @@ fn all() -> Vec<Bad> {
         ),
         bad(
             "a storage driver option",
-            "storage_opt",
+            "StorageOpt",
             HostConfig {
                 storage_opt: map("nonsense", "1"),
                 ..Default::default()
             },
         ),
-        bad("a missing sysctl", "sysctls", sysctl("net.ipv4.no_such", "1")),
-        bad("a sysctl of the machine", "sysctls", sysctl("vm.swappiness", "1")),
+        bad("a missing sysctl", "Sysctls", sysctl("net.ipv4.no_such", "1")),
+        bad("a sysctl of the machine", "Sysctls", sysctl("vm.swappiness", "1")),
         bad(
             "a value of a sysctl",
-            "sysctls",
+            "Sysctls",
             sysctl("net.ipv4.ip_forward", "nonsense"),
         ),
         // Names that look like a transient failure, like another setting, or like a file of the library.
         bad(
             "a sysctl named like a transient failure",
-            "sysctls",
+            "Sysctls",
             sysctl("net.ipv4.tcp_fin_timeout", "nonsense"),
         ),
         bad(
             "a device named like a transient failure",
-            "devices",
+            "Devices",
             device("/dev/timeout"),
         ),
-        bad("a device named like the library", "devices", device("/dev/dockerpool")),
+        bad("a device named like the library", "Devices", device("/dev/dockerpool")),
         bad(
             "a source named like another setting",
-            "mounts",
+            "Mounts",
             bind("/no/apparmor.d", "/x"),
         ),
-        bad("a mount source", "mounts", bind("/no/such", "/x")),
-        bad("a directory over a file", "mounts", bind("/etc", "/bin/busybox")),
-        bad("a file over a directory", "mounts", bind("/etc/hosts", "/bin")),
+        bad("a mount source", "Mounts", bind("/no/such", "/x")),
+        bad("a directory over a file", "Mounts", bind("/etc", "/bin/busybox")),
+        bad("a file over a directory", "Mounts", bind("/etc/hosts", "/bin")),
         bad(
             "a mount mode",
-            "binds",
+            "Binds",
             HostConfig {
                 binds: Some(vec!["/etc:/x:nonsense".to_owned()]),
                 ..Default::default()
@@ -145,7 +145,7 @@ fn all() -> Vec<Bad> {
         ),
         bad(
             "a volume driver",
-            "volume_driver",
+            "VolumeDriver",
             HostConfig {
                 volume_driver: Some("no-such-driver".to_owned()),
                 binds: Some(vec!["dockerpool-test-never-made:/x".to_owned()]),
@@ -162,7 +162,7 @@ fn all() -> Vec<Bad> {
         ),
         bad(
             "another container",
-            "volumes_from",
+            "VolumesFrom",
             HostConfig {
                 volumes_from: Some(vec!["no-such-container".to_owned()]),
                 ..Default::default()
@@ -170,7 +170,7 @@ fn all() -> Vec<Bad> {
         ),
         bad(
             "a log driver",
-            "log_config",
+            "LogConfig",
             HostConfig {
                 log_config: Some(HostConfigLogConfig {
                     typ: Some("no-such".to_owned()),
@@ -179,12 +179,44 @@ fn all() -> Vec<Bad> {
                 ..Default::default()
             },
         ),
+        bad(
+            "more processors than there are",
+            "cpus()",
+            HostConfig {
+                nano_cpus: Some(100_000_000_000_000),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "a processor that is not there",
+            "CpusetCpus",
+            HostConfig {
+                cpuset_cpus: Some("8000".to_owned()),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "less memory with swap than without",
+            "MemorySwap",
+            HostConfig {
+                memory_swap: Some(16 << 20),
+                ..Default::default()
+            },
+        ),
+        bad(
+            "a swappiness",
+            "MemorySwappiness",
+            HostConfig {
+                memory_swappiness: Some(1000),
+                ..Default::default()
+            },
+        ),
         Bad {
             body: ContainerCreateBody {
                 hostname: Some("a".repeat(70)),
                 ..Default::default()
             },
-            ..bad("a hostname", "hostname", HostConfig::default())
+            ..bad("a hostname", "Hostname", HostConfig::default())
         },
     ]
 }

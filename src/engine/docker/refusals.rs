@@ -16,17 +16,19 @@ const fn row(phrases: &'static [&'static str], setting: &'static str) -> Row {
     Row { phrases, setting }
 }
 
-const SECCOMP: &str = "host_config.security_opt: Docker wants the profile itself after `seccomp=`, as JSON, and not the path of a \
+const SECCOMP: &str = "HostConfig.SecurityOpt: Docker wants the profile itself after `seccomp=`, as JSON, and not the path of a \
                        file; Podman wants the path of one on its machine";
-const SECURITY_OPT: &str = "host_config.security_opt";
-const DEVICES: &str = "host_config.devices, or the devices of host_config.blkio_*";
-const SYSCTLS: &str = "host_config.sysctls";
-const MOUNTS: &str = "host_config.mounts and host_config.binds";
+const SECURITY_OPT: &str = "HostConfig.SecurityOpt";
+const DEVICES: &str = "HostConfig.Devices, or the devices of HostConfig.Blkio*";
+const SYSCTLS: &str = "HostConfig.Sysctls";
+const MOUNTS: &str = "HostConfig.Mounts and HostConfig.Binds";
 const TMPFS: &str = "tmpfs() and tmpfs_with()";
 const ULIMITS: &str = "ulimit()";
 const USER: &str = "user(): the image has no such user or group, or its number is beyond the engine's range";
-const OTHERS: &str = "the other container named in host_config (volumes_from, links, or a mode `container:`)";
+const OTHERS: &str = "the other container named in HostConfig (VolumesFrom, Links, or a mode `container:`)";
 
+/// The names with a large first letter are Docker's, as `raw_config()` takes them. bollard's types document them too.
+///
 /// The row whose first phrase occurs first in the words wins; of several at one place, the longest. A name chosen by the
 /// user, such as a path, comes after the phrase that introduces it, and so cannot pass for another setting.
 const TABLE: &[Row] = &[
@@ -37,17 +39,17 @@ const TABLE: &[Row] = &[
     row(&["custom device \""], DEVICES),
     row(&["is not a valid device"], DEVICES),
     row(&["invalid device mode"], DEVICES),
-    row(&["device cgroup rule"], "host_config.device_cgroup_rules"),
-    row(&["could not select device driver"], "host_config.device_requests"),
-    row(&["cdi device"], "host_config.device_requests"),
+    row(&["device cgroup rule"], "HostConfig.DeviceCgroupRules"),
+    row(&["could not select device driver"], "HostConfig.DeviceRequests"),
+    row(&["cdi device"], "HostConfig.DeviceRequests"),
     row(&["stat /dev/", "no such file or directory"], DEVICES),
     row(&["stat of device"], DEVICES),
     row(&["not a device node"], DEVICES),
     row(&["blkio.throttle.", "no such device"], DEVICES),
     row(&["write /sys/fs/cgroup", "io.max", "no such device"], DEVICES),
-    row(&["storage-opt"], "host_config.storage_opt"),
-    row(&["storage opt"], "host_config.storage_opt"),
-    row(&["unknown option "], "host_config.storage_opt"),
+    row(&["storage-opt"], "HostConfig.StorageOpt"),
+    row(&["storage opt"], "HostConfig.StorageOpt"),
+    row(&["unknown option "], "HostConfig.StorageOpt"),
     row(&["unknown runtime"], "runtime()"),
     row(&["unknown or invalid runtime"], "runtime()"),
     row(&["sysctl"], SYSCTLS),
@@ -72,7 +74,7 @@ const TABLE: &[Row] = &[
     row(&["invalid volume"], MOUNTS),
     row(
         &["volume plugin"],
-        "host_config.volume_driver and the drivers of host_config.mounts",
+        "HostConfig.VolumeDriver and the drivers of HostConfig.Mounts",
     ),
     row(&["cannot access path /", "/volumes/"], MOUNTS),
     row(&["statfs /", "no such file or directory"], MOUNTS),
@@ -84,7 +86,7 @@ const TABLE: &[Row] = &[
     ),
     row(
         &["unknown mount option \""],
-        "tmpfs_with(), host_config.mounts and host_config.binds",
+        "tmpfs_with(), HostConfig.Mounts and HostConfig.Binds",
     ),
     row(&["bind-propagation="], MOUNTS),
     row(&["invalid filesystem type"], MOUNTS),
@@ -93,30 +95,45 @@ const TABLE: &[Row] = &[
     row(&["must be an absolute path"], MOUNTS),
     row(&["wrong rlimit value"], ULIMITS),
     row(&["ulimit option"], ULIMITS),
-    row(&["unknown capability"], "cap_add() and host_config.cap_drop"),
+    row(&["unknown capability"], "cap_add() and HostConfig.CapDrop"),
     row(
         &["write to `cpu.max`", "invalid argument"],
-        "cpus() and host_config.cpu_*",
+        "cpus() and HostConfig.Cpu*",
     ),
-    row(&["oom_score_adj", "invalid argument"], "host_config.oom_score_adj"),
+    row(&["oom_score_adj", "invalid argument"], "HostConfig.OomScoreAdj"),
     row(&["blkio-weight-device"], DEVICES),
     row(&["could not parse device"], DEVICES),
-    row(&["cannot set memory"], "memory() and host_config.memory_*"),
+    row(&["range of cpus is from"], "cpus()"),
+    row(&["nano cpus"], "cpus() and HostConfig.Cpu*"),
+    row(&["cpu cfs "], "HostConfig.CpuPeriod and HostConfig.CpuQuota"),
+    row(&["cpuset cpus"], "HostConfig.CpusetCpus"),
+    row(&["requested cpus are not available"], "HostConfig.CpusetCpus"),
+    row(&["cpuset.cpus"], "HostConfig.CpusetCpus"),
+    row(&["cpuset mems"], "HostConfig.CpusetMems"),
+    row(&["requested memory nodes are not available"], "HostConfig.CpusetMems"),
+    row(&["cpuset.mems"], "HostConfig.CpusetMems"),
+    row(&["memoryswap"], "memory() and HostConfig.MemorySwap"),
+    row(&["memory reservation"], "memory() and HostConfig.MemoryReservation"),
+    row(&["swappiness range"], "HostConfig.MemorySwappiness"),
+    row(&["minimum memory limit allowed"], "memory()"),
+    row(&["blkio weight"], "HostConfig.BlkioWeight"),
+    row(&["shm size"], "shm_size()"),
+    row(&["cannot set memory"], "memory() and HostConfig.Memory*"),
     row(&["the memory limit could be too low"], "memory()"),
     row(&["invalid ulimit"], ULIMITS),
-    row(&["cpu real-time"], "host_config.cpu_realtime_*"),
-    row(&["invalid isolation"], "host_config.isolation"),
-    row(&["invalid ipc mode"], "host_config.ipc_mode"),
+    row(&["cpu real-time"], "HostConfig.CpuRealtime*"),
+    row(&["invalid isolation"], "HostConfig.Isolation"),
+    row(&["invalid ipc mode"], "HostConfig.IpcMode"),
     row(&["joining network namespace of container"], OTHERS),
-    row(&["cpu.rt_", "invalid argument"], "host_config.cpu_realtime_*"),
-    row(&["logging plugin"], "host_config.log_config"),
-    row(&["failed to initialize logging driver"], "host_config.log_config"),
-    row(&["unable to apply caps"], "cap_add() and host_config.cap_add"),
-    row(&["logging driver: invalid "], "host_config.log_config"),
-    row(&["log driver"], "host_config.log_config"),
-    row(&["bad nameserver address"], "host_config.dns"),
-    row(&["sethostname"], "docker_config.hostname"),
-    row(&["invalid mac address"], "docker_config.mac_address"),
+    row(&["cpu.rt_", "invalid argument"], "HostConfig.CpuRealtime*"),
+    row(&["logging plugin"], "HostConfig.LogConfig"),
+    row(&["failed to initialize logging driver"], "HostConfig.LogConfig"),
+    row(&["unable to apply caps"], "cap_add() and HostConfig.CapAdd"),
+    row(&["logging driver: invalid "], "HostConfig.LogConfig"),
+    row(&["log driver"], "HostConfig.LogConfig"),
+    row(&["bad nameserver address"], "HostConfig.Dns"),
+    row(&["sethostname"], "Hostname"),
+    row(&["invalid mac address"], "MacAddress"),
     row(&["cannot mkdir: "], "working_dir()"),
     // Docker makes the directory at the creation of the container, runc at the start.
     row(&["lstat /", "/merged/", "not a directory"], "working_dir()"),
@@ -130,14 +147,14 @@ const TABLE: &[Row] = &[
     row(&["unable to find group ", "no matching entries"], USER),
     row(&["setuid to unmapped uid"], USER),
     row(&["setgid to unmapped gid"], USER),
-    row(&["cannot disable oom killer"], "host_config.oom_kill_disable"),
+    row(&["cannot disable oom killer"], "HostConfig.OomKillDisable"),
     row(&["not a block device"], DEVICES),
 ];
 
 /// Rows that apply if no row of [`TABLE`] does: Podman's errors while it builds its own form of the request.
 const VAGUE: &[Row] = &[
-    row(&["fill out specgen: "], "docker_config and host_config"),
-    row(&["make cli opts(): "], "docker_config and host_config"),
+    row(&["fill out specgen: "], "raw_config()"),
+    row(&["make cli opts(): "], "raw_config()"),
 ];
 
 /// The start of the paths of the library's own files on this machine.
@@ -281,11 +298,11 @@ mod tests {
             ("stat /dev/no: no such file or directory", DEVICES),
             (
                 "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-                "host_config.storage_opt",
+                "HostConfig.StorageOpt",
             ),
             (
                 "CDI device injection failed: unresolvable CDI devices vendor.com/x=y",
-                "host_config.device_requests",
+                "HostConfig.DeviceRequests",
             ),
             (
                 "OCI runtime create failed: runc create failed: unable to start container process: error during container \
@@ -361,11 +378,11 @@ mod tests {
             ),
             (
                 "failed to initialize logging driver: invalid size: 'nonsense'",
-                "host_config.log_config",
+                "HostConfig.LogConfig",
             ),
             (
                 "failed to write \"950000\": write /sys/fs/cgroup/cpu/docker/0/cpu.rt_runtime_us: invalid argument: unknown",
-                "host_config.cpu_realtime_*",
+                "HostConfig.CpuRealtime*",
             ),
         ] {
             let error = explain(EngineError::new(EngineErrorKind::Internal, words), &[]);
