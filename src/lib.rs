@@ -214,7 +214,7 @@ pub use exec::{
     Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, FileEntry, FileLimits, FileMetadata, FileReader,
     FileType, Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
 };
-pub use pool::{Adopt, Pool, PoolBuilder, PooledContainer, Reuse};
+pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
 pub use spec::{ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};

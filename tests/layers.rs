@@ -66,7 +66,7 @@ fn no_room_uses_a_later_room() {
 }
 
 /// The files of the pool's room. Each file may use only the files before it.
-const POOL: [&str; 31] = [
+const POOL: [&str; 33] = [
     "reuse",
     "idle",
     "item",
@@ -79,6 +79,7 @@ const POOL: [&str; 31] = [
     "ending",
     "lifetime",
     "watchdog",
+    "kept",
     "core",
     "deaths",
     "creating",
@@ -89,6 +90,7 @@ const POOL: [&str; 31] = [
     "sweep",
     "maintainer",
     "guard",
+    "lease",
     "pool",
     "refresh",
     "error_callback",

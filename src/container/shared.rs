@@ -1,9 +1,11 @@
 //! The state of a container that its owner and its commands share: [`Shared`].
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::cleaning::Cleanliness;
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Home,
     /// How long a pool keeps the container.
     pub(crate) life: Life,
+    /// The variables of the commands of the present lease.
+    lease_env: LeaseEnv,
     pub(super) identity: Identity,
     pub(super) startup: Startup,
     pub(super) pid1: Pid1,
@@ -41,6 +45,16 @@ pub(crate) struct Shared {
     taint: FirstTaint,
     commands: Commands,
     memory_kills: MemoryKills,
+}
+
+/// Holds variables, each as `NAME=value`. `Debug` does not show them.
+#[derive(Default)]
+struct LeaseEnv(RwLock<Vec<String>>);
+
+impl fmt::Debug for LeaseEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseEnv").finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -58,6 +72,7 @@ impl Shared {
             call_timeout,
             runtime,
             life: Life::default(),
+            lease_env: LeaseEnv::default(),
             identity,
             startup: Startup::default(),
             pid1: Pid1::default(),
@@ -113,6 +128,18 @@ impl Shared {
         self.identity.end_fresh(&*self.engine).await
     }
 
+    /// Sets the variables of the commands of this lease, each as `NAME=value`.
+    pub(crate) fn set_lease_env(&self, env: Vec<String>) {
+        *self.lease_env.0.write() = env;
+    }
+
+    /// Returns these variables, before those of a command.
+    pub(crate) fn with_lease_env(&self, of_command: Vec<String>) -> Vec<String> {
+        let mut env = self.lease_env.0.read().clone();
+        env.extend(of_command);
+        env
+    }
+
     /// Notes the end of a lease.
     pub(crate) fn end_lease(&self) {
         self.commands.end_lease();
@@ -130,6 +157,11 @@ impl Shared {
     /// Returns whether the container may be lent again after its present lease, as far as is known now.
     pub(crate) fn may_be_lent_again(&self) -> bool {
         !self.is_tainted() && !self.life.is_outdated() && !self.life.is_withdrawn()
+    }
+
+    /// Returns whether the next lease of the same key may have the container, though other commands may still run in it.
+    pub(crate) fn may_be_resumed(&self) -> bool {
+        !self.is_tainted() && !self.life.is_withdrawn()
     }
 
     /// Forbids reuse. The first reason is kept.

@@ -44,6 +44,9 @@ pub struct AcquireTimeout {
     pub status: Status,
     /// Why the last attempt to create a container failed, if it did.
     pub last_create_error: Option<EngineError>,
+    /// Whether the acquire waited for the end of another lease of the same key: see
+    /// [`Pool::acquire_for`](crate::Pool::acquire_for).
+    pub key_in_use: bool,
 }
 
 /// Names the last failed creation with all of its causes. That failure is not the source of the timeout: the wait is what failed.
@@ -54,8 +57,12 @@ impl fmt::Display for AcquireTimeout {
             waited,
             status,
             last_create_error,
+            key_in_use,
         } = self;
         write!(f, "no container of pool {pool} within {} ({status})", Rounded(*waited))?;
+        if *key_in_use {
+            return f.write_str("; another lease of the same key did not end: give it back sooner");
+        }
         if let Some(error) = last_create_error {
             write!(f, "; the last attempt to create one failed: {error}")?;
             let mut causes = std::iter::successors(error.source(), |&cause| cause.source());

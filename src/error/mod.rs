@@ -113,7 +113,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// The container ended or was removed before the command could be started in it. Discard it and acquire another.
+    /// The container ended or was removed before the command could be started in it. Discard it, and acquire another one
+    /// unless the pool is shut down.
     #[non_exhaustive]
     ContainerGone {
         /// The program and its container.
@@ -251,7 +252,9 @@ impl Error {
     /// container that is: with another container.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::AcquireTimeout(timeout) => timeout.last_create_error.as_ref().is_none_or(EngineError::is_retryable),
+            Self::AcquireTimeout(timeout) => {
+                timeout.key_in_use || timeout.last_create_error.as_ref().is_none_or(EngineError::is_retryable)
+            }
             Self::Engine { source, .. } => source.is_retryable(),
             Self::ContainerGone { .. } => true,
             Self::ShutdownIncomplete { .. } => true,

@@ -83,7 +83,7 @@ impl fmt::Display for Error {
             Self::ContainerGone { subject, source } => {
                 write!(
                     f,
-                    "cannot start {subject}: the container is gone: {source}; discard it and acquire another"
+                    "cannot start {subject}: the container is gone: {source}; no command can be run in it any more"
                 )
             }
             Self::NotUtf8 { subject, source, .. } => {
@@ -210,6 +210,7 @@ mod tests {
                     ..Status::default()
                 },
                 last_create_error,
+                key_in_use: false,
             }))
         };
         let incomplete = |source| Error::ShutdownIncomplete {
@@ -315,7 +316,7 @@ mod tests {
                     source: engine(NotFound),
                 },
                 "cannot start `python` in container box of pool judge: the container is gone: the engine's words; \
-                 discard it and acquire another",
+                 no command can be run in it any more",
             ),
             (
                 Error::NotUtf8 {

@@ -126,7 +126,8 @@ impl<'c> Command<'c> {
         let container = self.container;
         self.check(container)?;
         let shared = container.shared().clone();
-        Child::start(container, shared, keep_nothing, self.setup.once(outputs)).await
+        let setup = self.setup.once_in(&shared, outputs);
+        Child::start(container, shared, keep_nothing, setup).await
     }
 }
 
@@ -171,7 +172,7 @@ impl<C> Command<'_, C> {
         let container = guard.running();
         self.check(container)?;
         let shared = container.shared().clone();
-        let setup = self.setup.once(self.setup.outputs);
+        let setup = self.setup.once_in(&shared, self.setup.outputs);
         Child::start(guard, shared, give_back_at_end, setup).await
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::stdio::{OnLimit, Source};
 use crate::agent::Role;
-use crate::container::{Container, Running};
+use crate::container::{Container, Running, Shared};
 use crate::engine::ExecRequest;
 use crate::error::FieldError;
 use crate::values::status::Cgroups;
@@ -93,6 +93,15 @@ impl Setup {
 
     pub(super) fn program(&self) -> &str {
         &self.request.argv[0]
+    }
+
+    /// Returns a copy of the settings to run once in this container, with only these outputs and with the variables of its lease.
+    pub(super) fn once_in(&self, container: &Shared, outputs: Outputs) -> Self {
+        let mut once = self.once(outputs);
+        if once.role == Role::Command {
+            once.request.env = unique(container.with_lease_env(once.request.env));
+        }
+        once
     }
 
     /// Returns a copy of the settings to run once, with only these outputs.

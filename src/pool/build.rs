@@ -18,6 +18,7 @@ use super::error_callback::{on_a_thread, without_panics};
 use super::identity::{self, Identity};
 use super::idle::{Idle, Limits};
 use super::item::JUDGE;
+use super::kept::Kept;
 use super::maintainer::{self, End};
 use super::pool::{Inner, Pool};
 use super::prepared::Prepared;
@@ -154,6 +155,7 @@ impl PoolBuilder {
                 runtime: runtime.clone(),
             },
             idle,
+            kept: Kept::new(self.keep),
             reuse,
             uncleans: Uncleans::default(),
             roster: Roster::default(),

@@ -8,6 +8,7 @@ use tokio::runtime::Handle as RuntimeHandle;
 
 use super::adopt::Adopt;
 use super::idle::Limits;
+use super::kept::KeepLimits;
 use super::lifetime::Lifetimes;
 use super::pool::Pool;
 use super::reuse::Reuse;
@@ -64,6 +65,7 @@ pub struct PoolBuilder {
     pub(super) call_timeout: Duration,
     pub(super) reuse: Reuse,
     pub(super) lifetimes: Lifetimes,
+    pub(super) keep: KeepLimits,
     pub(super) progress: ProgressFn,
     pub(super) runtime: Option<RuntimeHandle>,
 }
@@ -82,6 +84,9 @@ impl PoolBuilder {
     /// The default time that an acquire waits: 30 seconds.
     pub const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
+    /// The default time for which a container is kept for its key: 5 minutes.
+    pub const DEFAULT_KEEP_FOR: Duration = Duration::from_secs(300);
+
     fn new(name: String) -> Self {
         Self {
             name,
@@ -98,6 +103,10 @@ impl PoolBuilder {
             call_timeout: DEFAULT_CALL_TIMEOUT,
             reuse: Reuse::default(),
             lifetimes: Lifetimes::default(),
+            keep: KeepLimits {
+                keep_for: Self::DEFAULT_KEEP_FOR,
+                max_kept: None,
+            },
             progress: Arc::new(|_| {}),
             runtime: None,
         }
@@ -246,6 +255,7 @@ impl PoolBuilder {
             bad("engine_timeout", "must be more than zero".to_owned());
         }
         problems.extend(self.lifetimes.problems());
+        problems.extend(self.keep.problems());
         problems.extend(self.spec.problems());
         if !problems.is_empty() {
             return Err(Error::Config(problems));

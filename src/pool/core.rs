@@ -12,6 +12,7 @@ use super::ending::Ending;
 use super::identity::Identity;
 use super::idle::Idle;
 use super::item::Item;
+use super::kept::Kept;
 use super::lifetime::{Lifetime, Lifetimes};
 use super::report::Reporter;
 use super::reuse::Reuse;
@@ -26,6 +27,8 @@ pub(super) struct Core {
     pub(super) backend: Backend,
     pub(super) reporter: Reporter,
     pub(super) idle: Arc<Idle<Item>>,
+    /// The containers that wait for the next lease of the same key.
+    pub(super) kept: Arc<Kept>,
     /// What is done with a container after its lease, if nothing speaks against its reuse.
     pub(super) reuse: Reuse,
     pub(super) uncleans: Uncleans,
@@ -53,17 +56,21 @@ impl Core {
     }
 }
 
-/// Limits how long containers and leases last. Both parts are `None` where nothing was asked for.
+/// Limits how long containers and leases last.
 pub(super) struct Deadlines {
+    /// `None` where nothing was asked for.
     pub(super) lifetime: Option<Arc<Lifetime>>,
-    pub(super) watchdog: Option<Arc<Watchdog>>,
+    /// The limit on each lease.
+    pub(super) max_lease: Option<Duration>,
+    pub(super) watchdog: Arc<Watchdog>,
 }
 
 impl Deadlines {
     pub(super) fn new(limits: Lifetimes) -> Self {
         Self {
             lifetime: Lifetime::new(limits),
-            watchdog: limits.max_lease.map(Watchdog::new),
+            max_lease: limits.max_lease,
+            watchdog: Watchdog::new(),
         }
     }
 }

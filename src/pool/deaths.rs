@@ -111,6 +111,9 @@ fn out_of_memory(core: &Core, event: &Event) {
     for (item, slot) in core.idle.evict(|item| item.id() == event.id) {
         core.idle.give_away(item, slot);
     }
+    if let Some((item, slot)) = core.kept.take_lost(&event.id) {
+        slot.retire(item);
+    }
 }
 
 /// Takes out a container that is not usable any more, by the engine's word or because its lifeline broke.
@@ -136,6 +139,12 @@ pub(super) fn lost(core: &Core, id: &str, kind: EventKind) {
         item.shared().set_taint(Taint::Died);
         note_unlent(core, item.shared());
         core.idle.give_away(item, slot);
+    }
+    if let Some((item, slot)) = core.kept.take_lost(id) {
+        let (pool, container) = (&core.identity.pool, item.name());
+        tracing::debug!(pool, container, ?kind, "a kept container was lost");
+        item.shared().set_taint(Taint::Died);
+        slot.retire(item);
     }
 }
 

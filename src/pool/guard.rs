@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::idle::Slot;
 use super::item::Item;
+use super::kept::{self, Turn};
 use super::lifetime::Lifetime;
 use super::reuse::Reuse;
-use super::watchdog::Lease;
+use super::watchdog::{Watchdog, WatchedLease};
 use crate::container::{Container, Guard, Running, Taint};
 
 /// Guards one lease: holds a borrowed container, and gives it back when dropped. Made by
@@ -43,6 +46,8 @@ use crate::container::{Container, Guard, Running, Taint};
 /// - The pool has [`Reuse::Never`](crate::Reuse::Never).
 /// - The pool has [`Reuse::Clean`](crate::Reuse::Clean), and the container is not proven to be clean.
 ///
+/// A lease with a [key](crate::Pool::acquire_for) is another matter: its container is kept for the next lease of that key.
+///
 /// # The `let _ =` trap
 ///
 /// `let _ = pool.acquire().await?;` gives the container back in the same statement, and the next one runs without it. Bind the
@@ -71,12 +76,19 @@ pub struct PooledContainer {
     reuse: Reuse,
 }
 
-/// The part of a guard that is needed only where lifetimes or leases are limited. Boxed, since a guard is moved often.
-#[derive(Debug)]
+/// The part of a guard that is needed only where lifetimes or leases are limited, or a lease has a key. Boxed, since a guard is
+/// moved often.
+#[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) lifetime: Option<Arc<Lifetime>>,
     /// Holds the slot.
-    pub(super) lease: Option<Lease>,
+    pub(super) lease: Option<WatchedLease>,
+    /// The right to the lease of a key, and what is to be done with its container when that is kept no longer.
+    pub(super) turn: Option<(Turn, Reuse)>,
+    /// Whether the key's container came back as it was left.
+    pub(super) is_resumed: bool,
+    /// Whether the commands of this lease have variables of their own.
+    pub(super) has_env: bool,
 }
 
 impl PooledContainer {
@@ -88,6 +100,37 @@ impl PooledContainer {
             watched,
             reuse,
         }
+    }
+
+    /// Gives the lease a key, whose right this is.
+    pub(super) fn set_turn(&mut self, turn: Turn, is_resumed: bool) {
+        let reuse = self.reuse;
+        let watched = self.watched.get_or_insert_default();
+        watched.turn = Some((turn, reuse));
+        watched.is_resumed = is_resumed;
+    }
+
+    /// Sets variables of all commands of this lease, each as `NAME=value`.
+    pub(super) fn set_env(&mut self, env: Vec<String>) {
+        if let Some(container) = &self.container {
+            container.shared().set_lease_env(env);
+            self.watched.get_or_insert_default().has_env = true;
+        }
+    }
+
+    /// Has the container taken back after `limit`. There is no limit yet, or a longer one.
+    pub(super) fn set_limit(&mut self, watchdog: &Arc<Watchdog>, limit: Duration, site: &'static Location<'static>) {
+        let (Some(slot), Some(container)) = (self.end_lease(), &self.container) else {
+            return;
+        };
+        let lease = watchdog.begin(limit, slot, container.shared().clone(), site);
+        self.watched.get_or_insert_default().lease = Some(lease);
+    }
+
+    /// Returns whether this is the container that the last lease of the same key had, as that lease has left it: see
+    /// [`Pool::acquire_for`](crate::Pool::acquire_for).
+    pub fn is_resumed(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.is_resumed)
     }
 
     /// Ends the lease, and returns its slot. `None`: the container was taken back.
@@ -114,6 +157,9 @@ impl PooledContainer {
     /// ```
     pub fn discard(mut self) {
         self.reuse = Reuse::Never;
+        if let Some(watched) = &mut self.watched {
+            watched.turn = None;
+        }
     }
 
     /// Takes the container out of the pool for good. Its place in the pool is free at once. Dropping the container removes it
@@ -152,6 +198,18 @@ impl Drop for PooledContainer {
         let Some(slot) = self.end_lease() else { return };
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
+        }
+        if let Some(watched) = &mut self.watched {
+            if watched.has_env {
+                container.shared().set_lease_env(Vec::new());
+            }
+            if let Some((turn, reuse)) = watched.turn.take()
+                && container.shared().may_be_lent_again()
+            {
+                container.shared().end_lease();
+                let displaced = turn.keep(container, slot);
+                return displaced.into_iter().for_each(|other| kept::end(reuse, other));
+            }
         }
         match self.reuse {
             Reuse::AsIs => {}

@@ -9,7 +9,7 @@
 //!   acquire overtakes another. A waiter that refuses the item it was handed keeps its number.
 //! - Under the lock it is decided whether an item is usable and whether it is outdated. Code that spoils an item sets the flag
 //!   first and searches the idle items under the lock afterwards, so that one of the two sides sees the flag.
-//! - `idle + in_use + creating + recycling == total && total <= max_total`. Every item outside of this module travels with the
+//! - `idle + in_use + kept + creating + recycling == total && total <= max_total`. Every item outside of this module travels with the
 //!   [`Slot`] that counts it. Dropping a slot, for whatever reason, frees its place.
 
 #[cfg(test)]
@@ -45,6 +45,8 @@ pub(crate) struct Slot<T> {
 enum Phase {
     Creating,
     InUse,
+    /// The lease has ended, and the item waits for the next lease of the same key.
+    Kept,
     Recycling,
     /// The item came back, and is being cleaned. Counts as recycling too.
     Cleaning,
@@ -128,6 +130,7 @@ struct State<T> {
     waiters: VecDeque<Waiter<T>>,
     next_number: u64,
     total: usize,
+    kept: usize,
     creating: usize,
     recycling: usize,
     /// The part of `recycling` that may be lent again.
@@ -165,6 +168,20 @@ impl<T> State<T> {
         !self.closed && self.total < limits.max_total && self.creating < limits.max_creating && self.wanted(limits) > 0
     }
 
+    /// Returns whether a kept item must give way, since an acquire waits and there is no room for another item.
+    #[inline]
+    fn is_starved(&self, limits: &Limits) -> bool {
+        // An item in creation serves a waiter, and one that is being recycled does or makes room.
+        let coming = self.creating + self.recycling;
+        self.kept > 0 && !self.closed && self.total >= limits.max_total && self.waiters.len() > coming
+    }
+
+    /// Returns whether the background task has something to do for the waiters.
+    #[inline]
+    fn has_demand(&self, limits: &Limits) -> bool {
+        self.may_create(limits) || self.is_starved(limits)
+    }
+
     /// Takes the usable item that became idle last. Unusable items on the way to it go to `refused`.
     #[inline]
     fn pop(&mut self, limits: &Limits, judge: &Judge<T>, refused: &mut Vec<T>) -> (Option<T>, Ring) {
@@ -181,7 +198,7 @@ impl<T> State<T> {
             refused.push(item);
         }
         let ring = Ring {
-            demand: self.may_create(limits),
+            demand: self.has_demand(limits),
             renewed: outdated > 0 && self.outdated == 0,
         };
         (found, ring)
@@ -210,7 +227,7 @@ impl<T> State<T> {
 
     #[inline]
     fn in_use(&self) -> usize {
-        self.total - self.idle.len() - self.creating - self.recycling
+        self.total - self.idle.len() - self.kept - self.creating - self.recycling
     }
 
     /// Takes an outdated item, if the minimum is there without it.
@@ -238,6 +255,7 @@ impl<T> State<T> {
                 change(&mut self.late);
             }
             Phase::Recycling | Phase::Failed | Phase::Refused => change(&mut self.recycling),
+            Phase::Kept => change(&mut self.kept),
             // Not counted: see `in_use`.
             Phase::InUse => {}
         }
@@ -254,6 +272,7 @@ impl<T> Idle<T> {
             waiters: VecDeque::new(),
             next_number: 0,
             total: 0,
+            kept: 0,
             creating: 0,
             recycling: 0,
             cleaning: 0,
@@ -300,7 +319,7 @@ impl<T> Idle<T> {
                 let number = state.next_number;
                 state.next_number += 1;
                 let handed = state.queue(number);
-                ring.demand = state.may_create(&self.limits);
+                ring.demand = state.has_demand(&self.limits);
                 Acquired::Wait(Ticket {
                     handed,
                     number,
@@ -458,6 +477,11 @@ impl<T> Idle<T> {
         self.ring(ring);
     }
 
+    /// Returns whether a kept item must give way to an acquire that waits.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.state.lock().is_starved(&self.limits)
+    }
+
     /// Waits until no idle item is outdated.
     pub(crate) async fn renewed(&self) {
         loop {
@@ -508,6 +532,7 @@ impl<T> Idle<T> {
         Status {
             idle: state.idle.len(),
             in_use: state.in_use(),
+            kept: state.kept,
             creating: state.creating,
             recycling: state.recycling,
             cleaning: state.cleaning,
@@ -540,8 +565,8 @@ impl<T> Idle<T> {
                     state.counters.returned += 1;
                     state.counters.cleaned += 1;
                 }
-                Phase::InUse if good => state.counters.returned += 1,
-                Phase::InUse | Phase::Cleaning | Phase::CleaningLate => state.counters.discarded += 1,
+                Phase::InUse | Phase::Kept if good => state.counters.returned += 1,
+                Phase::InUse | Phase::Kept | Phase::Cleaning | Phase::CleaningLate => state.counters.discarded += 1,
                 Phase::Recycling | Phase::Failed | Phase::Refused => {}
             }
             if !good {
@@ -549,7 +574,7 @@ impl<T> Idle<T> {
                 state.recycling += 1;
                 // An item that was being cleaned counted as one that comes.
                 let ring = Ring {
-                    demand: phase == Phase::Cleaning && state.may_create(&self.limits),
+                    demand: phase == Phase::Cleaning && state.has_demand(&self.limits),
                     renewed: false,
                 };
                 drop(state);
@@ -623,6 +648,19 @@ impl<T> Slot<T> {
         self.give_away(item);
     }
 
+    /// Notes that the lease has ended, and that the item is kept for the next lease of the same key.
+    pub(crate) fn keep(&mut self) {
+        self.leave(Phase::Kept, |_| {});
+    }
+
+    /// Begins the next lease of an item that was kept.
+    pub(crate) fn resume(&mut self) {
+        self.leave(Phase::InUse, |counters| {
+            counters.returned += 1;
+            counters.lent += 1;
+        });
+    }
+
     /// Sends an item that was lent to be cleaned. Its place stays taken.
     pub(crate) fn clean(mut self, item: T) {
         self.leave(Phase::Cleaning, |_| {});
@@ -678,7 +716,7 @@ impl<T> Slot<T> {
         self.leave(Phase::Recycling, |counters| counters.discarded += 1);
     }
 
-    /// Moves the slot to a phase that counts as recycling.
+    /// Moves the slot to another phase.
     fn leave(&mut self, phase: Phase, count: impl FnOnce(&mut Counters)) {
         if let Some(idle) = &self.idle {
             let mut state = idle.state.lock();
@@ -687,7 +725,7 @@ impl<T> Slot<T> {
             count(&mut state.counters);
             self.phase = phase;
             let ring = Ring {
-                demand: state.may_create(&idle.limits),
+                demand: state.has_demand(&idle.limits),
                 renewed: false,
             };
             drop(state);
@@ -704,7 +742,7 @@ impl<T> Drop for Slot<T> {
             state.count(self.phase, |n| *n -= 1);
             match self.phase {
                 Phase::Recycling | Phase::Refused => state.counters.removed += 1,
-                Phase::Cleaning | Phase::CleaningLate => {
+                Phase::Kept | Phase::Cleaning | Phase::CleaningLate => {
                     state.counters.removed += 1;
                     state.counters.discarded += 1;
                 }
@@ -749,7 +787,7 @@ impl<T> Ticket<T> {
         let closed = state.closed;
         if found.is_none() && !closed {
             *handed = state.queue(*number);
-            ring.demand = state.may_create(&idle.limits);
+            ring.demand = state.has_demand(&idle.limits);
         }
         drop(state);
         idle.give_away(item, slot);

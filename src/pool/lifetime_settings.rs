@@ -37,4 +37,18 @@ impl PoolBuilder {
         self.lifetimes.max_lease = limit.into();
         self
     }
+
+    /// Limits how long a container is kept for its key after a lease with a key: see
+    /// [`acquire_for`](crate::Pool::acquire_for). Default: [`DEFAULT_KEEP_FOR`](Self::DEFAULT_KEEP_FOR).
+    pub fn keep_for(mut self, limit: Duration) -> Self {
+        self.keep.keep_for = limit;
+        self
+    }
+
+    /// Limits how many containers are kept for their keys. The one that was kept longest goes first. 0: none is kept. Default: as
+    /// many as the pool may have.
+    pub fn max_kept(mut self, count: usize) -> Self {
+        self.keep.max_kept = Some(count);
+        self
+    }
 }

@@ -17,9 +17,11 @@ use super::deaths::{note_unlent, watch_for_deaths};
 use super::ending::Finished;
 use super::idle::Retired;
 use super::item::Item;
+use super::kept;
 use super::pace::Pace;
 use super::reclaim::reclaim_overdue;
 use super::removing::remove;
+use super::reuse::Reuse;
 use super::sweep::sweep;
 use crate::error::Error;
 
@@ -45,6 +47,7 @@ impl Drop for End {
             // Before the waiters fail, so that their error says why.
             self.core.backend.runtime.note_end();
             self.core.idle.close();
+            drop(self.core.kept.close());
         }
     }
 }
@@ -60,6 +63,16 @@ pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Re
     loop {
         if core.creations.take_failed() {
             pace.failed();
+        }
+        if core.idle.is_closed() {
+            core.kept
+                .close()
+                .into_iter()
+                .for_each(|kept| kept::end(Reuse::Never, kept));
+        }
+        while core.idle.is_starved() {
+            let Some(oldest) = core.kept.take_oldest() else { break };
+            kept::end(core.reuse, oldest);
         }
         if pace.resume_at().is_none() {
             core.idle.make_room();
@@ -122,7 +135,7 @@ pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Re
     end.finished.send_replace(outcome);
 }
 
-/// Spawns the tasks that find dead containers, old ones, and leases that last too long.
+/// Spawns the tasks that find dead containers, old ones, those that were kept for their time, and leases that last too long.
 fn watches(core: &Arc<Core>) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     watches.spawn(watch_for_deaths(core.clone()));
@@ -130,9 +143,9 @@ fn watches(core: &Arc<Core>) -> JoinSet<()> {
         let core = core.clone();
         watches.spawn(async move { lifetime.keep(&core.identity.pool, &core.roster, &core.idle).await });
     }
-    if let Some(watchdog) = core.deadlines.watchdog.clone() {
-        watches.spawn(reclaim_overdue(watchdog, core.clone()));
-    }
+    watches.spawn(reclaim_overdue(core.clone()));
+    let (kept, reuse) = (core.kept.clone(), core.reuse);
+    watches.spawn(async move { kept.watch(|over| kept::end(reuse, over)).await });
     watches
 }
 

@@ -13,6 +13,8 @@ use super::ending::Finished;
 use super::guard::{PooledContainer, Watched};
 use super::idle::{Acquired, Closed, Slot, Ticket, Unserved};
 use super::item::Item;
+use super::kept::{self, Turn};
+use super::lease::Lease;
 use super::sweep::SWEEP_TIMEOUT;
 use crate::engine::{EngineError, ProgressFn};
 use crate::error::{AcquireTimeout, Error};
@@ -148,6 +150,175 @@ impl Pool {
     #[track_caller]
     pub fn acquire_timeout(&self, limit: Duration) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
         self.acquire_at(limit, Location::caller())
+    }
+
+    /// Borrows the container that the last lease of the same key had, as that lease has left it: with its files, its
+    /// background processes ([`Child::detach`](crate::Child::detach)) and its shared memory. Borrows another one, as
+    /// [`acquire`](Self::acquire) does, if none is kept; [`PooledContainer::is_resumed`] tells which it is. For sessions: a user
+    /// of a sandbox, a notebook, a build.
+    ///
+    /// - When a lease with a key ends, its container is kept for the key, for at most
+    ///   [`keep_for`](crate::PoolBuilder::keep_for). [`Status::kept`](crate::Status::kept) counts these.
+    /// - A key has one lease at a time. A further acquire for it waits until that lease ends; these are served first come, first
+    ///   served.
+    /// - No other key, and no acquire without one, gets the container before it is cleaned or replaced. That is done when its time
+    ///   is over: [`keep_for`](crate::PoolBuilder::keep_for) has passed, more than [`max_kept`](crate::PoolBuilder::max_kept)
+    ///   are kept, [`forget`](Self::forget) was called, or another acquire waits and the pool is at its
+    ///   [`max_total`](crate::PoolBuilder::max_total). The one that was kept longest goes first. It is cleaned under
+    ///   [`Reuse::Clean`](crate::Reuse::Clean), and else replaced.
+    /// - A container that is tainted, too old or [discarded](PooledContainer::discard) is not kept. After a
+    ///   [`refresh`](Self::refresh), a kept container is lent to its key once more at most.
+    ///
+    /// A key is any text but an empty one. It is not sent to the engine.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire); [`Error::AcquireTimeout`] also where another lease of the key does not end in time; and
+    /// [`Error::Config`] if the key is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire). The container of the key stays kept.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+    /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(engine).build().await?;
+    /// let first = pool.acquire_for("session 42").await?.id().to_owned();
+    /// let again = pool.acquire_for("session 42").await?;
+    /// assert!(again.is_resumed() && again.id() == first);
+    /// drop(again);
+    /// pool.forget("session 42");
+    /// assert!(!pool.acquire_for("session 42").await?.is_resumed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn acquire_for(
+        &self,
+        key: impl Into<String>,
+    ) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
+        self.acquire_with(Lease::new().key(key))
+    }
+
+    /// Borrows a container with what belongs to this one lease: variables, files, secrets, a limit of time, a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire) and, with a key, as [`acquire_for`](Self::acquire_for); [`Error::Config`] with every bad
+    /// value, before anything was done; as [`Files::write`](crate::Files::write) if a file could not be written, after which the
+    /// container goes back to the pool.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use dockerpool::Lease;
+    ///
+    /// # async fn example(pool: dockerpool::Pool, token: String) -> Result<(), dockerpool::Error> {
+    /// let lease = Lease::new().env("LANG", "C.UTF-8").secret_file("/tmp/token", token);
+    /// let c = pool.acquire_with(lease).await?;
+    /// c.command("upload").args(["--token-file", "/tmp/token"]).output().await?.check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn acquire_with(&self, lease: Lease) -> impl Future<Output = Result<PooledContainer, Error>> + Send + '_ {
+        let site = Location::caller();
+        // Boxed: only `acquire` is as small and fast as can be.
+        Box::pin(self.acquire_as(lease, site))
+    }
+
+    /// Has nothing kept for a key any more: its container is cleaned or replaced now, or when its present lease ends. Returns
+    /// whether the key had a container or a lease.
+    pub fn forget(&self, key: &str) -> bool {
+        let Core { kept, reuse, .. } = &*self.inner.core;
+        let (is_known, taken) = kept.forget(key);
+        if let Some(taken) = taken {
+            kept::end(*reuse, taken);
+        }
+        is_known
+    }
+
+    async fn acquire_as(&self, lease: Lease, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
+        let core = &self.inner.core;
+        let problems = lease.problems(&core.backend.spec, core.reuse);
+        if !problems.is_empty() {
+            return Err(Error::Config(problems).of_pool(self.name()));
+        }
+        let limit = lease.acquire_timeout.unwrap_or(self.inner.acquire_timeout);
+        let begun = core.backend.runtime.now();
+        let mut guard = match &lease.key {
+            None => self.acquire_at(limit, site).await?,
+            Some(key) => {
+                let turn = self.turn(key, limit).await?;
+                match self.resume(&turn, site) {
+                    Some(mut guard) => {
+                        guard.set_turn(turn, true);
+                        guard
+                    }
+                    None => {
+                        let limit = limit.saturating_sub(begun.elapsed());
+                        let mut guard = self.acquire_at(limit, site).await?;
+                        guard.set_turn(turn, false);
+                        guard
+                    }
+                }
+            }
+        };
+        let max_lease = core.deadlines.max_lease;
+        if let Some(limit) = lease.timeout.filter(|limit| max_lease.is_none_or(|max| *limit < max)) {
+            guard.set_limit(&core.deadlines.watchdog, limit, site);
+        }
+        let env = lease.variables();
+        if !env.is_empty() {
+            guard.set_env(env);
+        }
+        lease.write_files(&guard).await?;
+        Ok(guard)
+    }
+
+    /// Waits for the right to the lease of a key.
+    async fn turn(&self, key: &str, limit: Duration) -> Result<Turn, Error> {
+        let core = &self.inner.core;
+        let wait = async {
+            let begun = Instant::now();
+            match tokio::time::timeout(limit, core.kept.turn(key)).await {
+                Ok(Ok(turn)) => Ok(turn),
+                Ok(Err(Closed)) => Err(self.closed()),
+                Err(_) => {
+                    core.idle.timed_out();
+                    Err(self.timed_out(begun, true))
+                }
+            }
+        };
+        core.backend.runtime.run(wait).await
+    }
+
+    /// Lends the container that is kept for a key, if it may still be lent.
+    fn resume(&self, turn: &Turn, site: &'static Location<'static>) -> Option<PooledContainer> {
+        let (container, mut slot) = turn.take()?;
+        if !container.shared().may_be_resumed() {
+            slot.retire(container);
+            return None;
+        }
+        slot.resume();
+        Some(self.lend(container, slot, site))
+    }
+
+    fn timed_out(&self, begun: Instant, key_in_use: bool) -> Error {
+        Error::AcquireTimeout(Box::new(AcquireTimeout {
+            pool: self.name().to_owned(),
+            waited: begun.elapsed(),
+            status: self.status(),
+            last_create_error: self.inner.core.creations.last_error(),
+            key_in_use,
+        }))
     }
 
     /// Acquires for the acquire site `site`, which the caller takes before the first poll: an async function does not know
@@ -289,12 +460,7 @@ impl Pool {
                 }
                 Err(_) => {
                     core.idle.timed_out();
-                    Err(Error::AcquireTimeout(Box::new(AcquireTimeout {
-                        pool: self.name().to_owned(),
-                        waited: begun.elapsed(),
-                        status: self.status(),
-                        last_create_error: core.creations.last_error(),
-                    })))
+                    Err(self.timed_out(begun, false))
                 }
             }
         };
@@ -315,22 +481,26 @@ impl Pool {
     fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
         container.shared().begin_use();
         let Core { reuse, deadlines, .. } = &*self.inner.core;
-        let Deadlines { lifetime, watchdog } = deadlines;
-        if lifetime.is_none() && watchdog.is_none() {
+        let Deadlines {
+            lifetime,
+            max_lease,
+            watchdog,
+        } = deadlines;
+        if lifetime.is_none() && max_lease.is_none() {
             return PooledContainer::new(container, Some(slot), None, *reuse);
         }
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());
         }
-        let (slot, lease) = match watchdog {
-            None => (Some(slot), None),
-            Some(watchdog) => (None, Some(watchdog.begin(slot, container.shared().clone(), site))),
-        };
         let watched = Box::new(Watched {
             lifetime: lifetime.clone(),
-            lease,
+            ..Watched::default()
         });
-        PooledContainer::new(container, slot, Some(watched), *reuse)
+        let mut guard = PooledContainer::new(container, Some(slot), Some(watched), *reuse);
+        if let Some(limit) = max_lease {
+            guard.set_limit(watchdog, *limit, site);
+        }
+        guard
     }
 
     /// Says why nothing is lent any more.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::core::Core;
-use super::watchdog::{Held, Watchdog};
+use super::watchdog::Held;
 use crate::container::{GIVE_UP, Taint};
 use crate::error::Error;
 
 /// Takes back each container whose lease lasts too long. Never returns.
-pub(super) async fn reclaim_overdue(watchdog: Arc<Watchdog>, core: Arc<Core>) {
+pub(super) async fn reclaim_overdue(core: Arc<Core>) {
+    let watchdog = &core.deadlines.watchdog;
     let mut reclaims = JoinSet::new();
     loop {
         let (overdue, next) = watchdog.take_overdue();

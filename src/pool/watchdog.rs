@@ -1,4 +1,4 @@
-//! The leases of a pool with a limit on them: [`Watchdog`].
+//! The leases with a limit on how long they last: [`Watchdog`].
 
 use std::collections::BTreeMap;
 use std::panic::Location;
@@ -13,24 +13,29 @@ use super::idle::Slot;
 use super::item::Item;
 use crate::container::Shared;
 
-/// Knows every lease, and holds its slot, so that the slot can be freed without the guard.
+/// Knows every lease with a limit, and holds its slot, so that the slot can be freed without the guard.
 ///
 /// A lease is either in `leases`, or its slot was given out once: to the guard that ended it, or to the task that took its
 /// container back.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    limit: Duration,
     leases: Mutex<Leases>,
-    /// Rung when there was no lease and one begins.
+    /// Rung when a lease begins that is due first.
     begun: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Leases {
     next: u64,
-    /// In the order in which they began, which is the order in which they are due.
-    held: BTreeMap<u64, Held>,
+    /// In the order in which they are due.
+    held: BTreeMap<Due, Held>,
 }
+
+/// When a lease must have ended, and its number.
+type Due = (Instant, u64);
+
+/// A limit that is longer is no limit.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A container on loan.
 #[derive(Debug)]
@@ -44,34 +49,35 @@ pub(super) struct Held {
 
 /// One lease that is watched.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct WatchedLease {
     watchdog: Arc<Watchdog>,
-    number: u64,
+    due: Due,
 }
 
-impl Lease {
+impl WatchedLease {
     /// Ends the lease, and returns its slot. `None`: the container was taken back.
     pub(super) fn end(self) -> Option<Slot<Item>> {
-        let ended = self.watchdog.leases.lock().held.remove(&self.number);
+        let ended = self.watchdog.leases.lock().held.remove(&self.due);
         ended.map(|held| held.slot)
     }
 }
 
 impl Watchdog {
-    pub(super) fn new(limit: Duration) -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            limit,
             leases: Mutex::default(),
             begun: Notify::new(),
         })
     }
 
+    /// Watches a lease that may last for `limit`.
     pub(super) fn begin(
         self: &Arc<Self>,
+        limit: Duration,
         slot: Slot<Item>,
         shared: Arc<Shared>,
         site: &'static Location<'static>,
-    ) -> Lease {
+    ) -> WatchedLease {
         let begun = shared.runtime.now();
         let held = Held {
             slot,
@@ -80,17 +86,17 @@ impl Watchdog {
             site,
         };
         let mut leases = self.leases.lock();
-        let number = leases.next;
+        let due = (begun + limit.min(LONGEST), leases.next);
         leases.next += 1;
-        let first = leases.held.is_empty();
-        leases.held.insert(number, held);
+        leases.held.insert(due, held);
+        let is_first = leases.held.first_key_value().is_some_and(|(first, _)| *first == due);
         drop(leases);
-        if first {
+        if is_first {
             self.begun.notify_one();
         }
-        Lease {
+        WatchedLease {
             watchdog: self.clone(),
-            number,
+            due,
         }
     }
 
@@ -100,16 +106,15 @@ impl Watchdog {
         let mut overdue = Vec::new();
         let mut leases = self.leases.lock();
         while let Some(first) = leases.held.first_entry() {
-            // A limit beyond the end of time is none.
-            match first.get().begun.checked_add(self.limit) {
-                Some(due) if due <= now => overdue.push(first.remove()),
-                due => return (overdue, due),
+            match first.key().0 {
+                due if due <= now => overdue.push(first.remove()),
+                due => return (overdue, Some(due)),
             }
         }
         (overdue, None)
     }
 
-    /// Waits until `next`, or until a first lease begins.
+    /// Waits until `next`, or until a lease begins that is due first.
     pub(super) async fn until_due(&self, next: Option<Instant>) {
         let begun = self.begun.notified();
         match next {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerCreateBody, HostConfig, MountType};
 use sha2::{Digest, Sha256};
 
 use super::cleaning::{self, Cleaning};
@@ -65,6 +65,8 @@ pub(crate) struct Resolved {
     pub(crate) command_limits: Vec<Limit>,
     /// How containers are cleaned, or why they cannot be.
     pub(crate) cleaning: Result<Cleaning, &'static str>,
+    /// Where something is mounted, and whether it is a file system in memory.
+    places: BTreeMap<String, bool>,
     /// The changes of the root file system that each such container has from the start, once a first one was looked at.
     pub(crate) first_changes: Arc<OnceLock<Vec<Change>>>,
     /// What the sandbox asks for, where there is one.
@@ -81,6 +83,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     }
     let cleaning = cleaning::plan(&body, &decided);
     let covered = covered_volumes(&decided.image_volumes, &body);
+    let places = places(&body, &decided.image_volumes, &covered);
     let sandbox = spec.sandbox.as_ref();
     let sandbox =
         sandbox.map(|sandbox| Arc::new(Asked::new(sandbox, &body, &covered, decided.default_runtime.as_deref())));
@@ -110,6 +113,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         without_agent_socket: spec.without_agent_socket,
         command_limits,
         cleaning,
+        places,
         first_changes: Arc::default(),
         sandbox,
         security: Arc::default(),
@@ -122,6 +126,15 @@ impl Resolved {
         self.decided.own_labels.insert(name.to_owned(), value.clone());
         self.plan.labels.insert(name.to_owned(), value);
         self
+    }
+
+    /// Returns whether a file of this absolute path without `..` is in a file system in memory.
+    pub(crate) fn is_in_memory(&self, path: &str) -> bool {
+        let path = plain(path);
+        let mut parents: Vec<_> = path.match_indices('/').map(|(at, _)| &path[..at]).collect();
+        parents.reverse();
+        let mounted = parents.into_iter().find_map(|parent| self.places.get(parent));
+        mounted.copied().unwrap_or_default()
     }
 
     /// Replaces the library's own labels.
@@ -260,6 +273,25 @@ pub(super) fn half_of_memory(host: &HostConfig) -> u64 {
         .filter(|limit| *limit > 0)
         .unwrap_or(ContainerSpec::DEFAULT_MEMORY)
         / 2
+}
+
+/// Returns where something is mounted, and whether it is a file system in memory of the container's own.
+fn places(body: &ContainerCreateBody, image_volumes: &[String], covered: &[Mount]) -> BTreeMap<String, bool> {
+    let none = HostConfig::default();
+    let host = body.host_config.as_ref().unwrap_or(&none);
+    let mut places = BTreeMap::from([("/dev/shm".to_owned(), true)]);
+    let volumes = body.volumes.iter().flatten().chain(image_volumes);
+    places.extend(volumes.map(|path| (plain(path), false)));
+    places.extend(covered.iter().map(|mount| (plain(&mount.target), true)));
+    places.extend(host.tmpfs.iter().flatten().map(|(path, _)| (plain(path), true)));
+    let mounts = host.mounts.iter().flatten();
+    places.extend(mounts.map(|mount| {
+        let target = plain(mount.target.as_deref().unwrap_or_default());
+        (target, mount.typ == Some(MountType::TMPFS))
+    }));
+    let binds = host.binds.iter().flatten();
+    places.extend(binds.filter_map(|bind| Some((plain(bind.split(':').nth(1)?), false))));
+    places
 }
 
 /// Returns whether the body mounts something on this path, or declares a volume there.

@@ -26,6 +26,8 @@ pub struct Status {
     pub idle: usize,
     /// Containers that are lent.
     pub in_use: usize,
+    /// Containers that wait for the next lease of the same key: see [`Pool::acquire_for`](crate::Pool::acquire_for).
+    pub kept: usize,
     /// Containers that are being created.
     pub creating: usize,
     /// Containers that are being cleaned after a lease, or removed to be replaced.
@@ -48,10 +50,11 @@ pub struct Status {
 
 /// Counts the events in a pool since it was built.
 ///
-/// `created + adopted == removed + taken + idle + in_use + recycling`. Failed creations that are being removed count in
+/// `created + adopted == removed + taken + idle + in_use + kept + recycling`. Failed creations that are being removed count in
 /// [`Status::recycling`], and not in this sum.
 ///
-/// `lent == returned + discarded + taken + in_use + cleaning`.
+/// `lent == returned + discarded + taken + in_use + kept + cleaning`. The lease after which a container is kept is counted as one of
+/// these when that ends.
 ///
 /// # Examples
 ///
@@ -97,9 +100,9 @@ pub struct Counters {
 }
 
 impl Status {
-    /// Returns `idle + in_use + creating + recycling`, which is never more than [`max_total`](Self::max_total).
+    /// Returns `idle + in_use + kept + creating + recycling`, which is never more than [`max_total`](Self::max_total).
     pub fn total(&self) -> usize {
-        self.idle + self.in_use + self.creating + self.recycling
+        self.idle + self.in_use + self.kept + self.creating + self.recycling
     }
 }
 
@@ -108,6 +111,7 @@ impl fmt::Display for Status {
         let Self {
             idle,
             in_use,
+            kept,
             creating,
             recycling,
             cleaning: _,
@@ -118,9 +122,13 @@ impl fmt::Display for Status {
             lifeline: _,
             cgroups: _,
         } = self;
+        write!(f, "{idle} idle, {in_use} in use, ")?;
+        if *kept > 0 {
+            write!(f, "{kept} kept, ")?;
+        }
         write!(
             f,
-            "{idle} idle, {in_use} in use, {creating} creating, {recycling} recycling, at most {max_total}; {waiting} waiting"
+            "{creating} creating, {recycling} recycling, at most {max_total}; {waiting} waiting"
         )
     }
 }

@@ -9,6 +9,7 @@ mod discard;
 mod exec_unknown;
 mod fairness;
 mod gates;
+mod keys;
 mod lease;
 mod lifetime;
 mod limit;

@@ -8,6 +8,7 @@ mod protocol;
 mod proxy;
 mod refusals;
 mod runtime;
+mod secrets;
 #[path = "../support/stub.rs"]
 mod stub;
 #[path = "../support/mod.rs"]

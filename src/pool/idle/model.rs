@@ -74,6 +74,12 @@ enum Step {
     /// Ends the cleaning of an item, with success or without.
     Cleaned(usize, bool),
     Discard(usize),
+    /// Ends a lease whose item is kept.
+    Keep(usize),
+    /// Begins the next lease of an item that is kept.
+    Resume(usize),
+    /// Ends the time of an item that is kept.
+    EndKeep(usize),
     /// Takes a container out of the pool for good.
     TakeOut(usize),
     Reserve,
@@ -104,6 +110,9 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (n.clone(), any::<bool>()).prop_map(|(n, is_clean)| Step::Cleaned(n, is_clean)),
         2 => n.clone().prop_map(Step::Late),
         2 => n.clone().prop_map(Step::Discard),
+        3 => n.clone().prop_map(Step::Keep),
+        2 => n.clone().prop_map(Step::Resume),
+        2 => n.clone().prop_map(Step::EndKeep),
         1 => n.clone().prop_map(Step::TakeOut),
         6 => Just(Step::Reserve),
         5 => n.clone().prop_map(Step::Created),
@@ -144,6 +153,7 @@ struct World {
     to_remove: UnboundedReceiver<Retired<Item>>,
     waiting: Vec<Waiting>,
     held: Vec<(Item, Slot<Item>)>,
+    kept: Vec<(Item, Slot<Item>)>,
     creating: Vec<Slot<Item>>,
     cleaning: Vec<(Item, Slot<Item>)>,
     /// The flags of every item there ever was, by number.
@@ -181,6 +191,7 @@ impl World {
             to_remove,
             waiting: Vec::new(),
             held: Vec::new(),
+            kept: Vec::new(),
             creating: Vec::new(),
             cleaning: Vec::new(),
             flags: Vec::new(),
@@ -201,7 +212,7 @@ impl World {
     }
 
     fn total(&self) -> usize {
-        self.idle.len() + self.in_use() + self.creating.len() + self.recycling
+        self.idle.len() + self.in_use() + self.kept.len() + self.creating.len() + self.recycling
     }
 
     fn wanted(&self) -> usize {
@@ -217,6 +228,11 @@ impl World {
             && self.wanted() > 0
             && self.total() < self.limits.max_total
             && self.creating.len() < self.limits.max_creating
+    }
+
+    fn is_starved(&self) -> bool {
+        let is_full = self.total() >= self.limits.max_total;
+        is_full && !self.closed && !self.kept.is_empty() && self.queue.len() > self.creating.len() + self.recycling
     }
 
     /// Returns an item, or adds a new one.
@@ -344,6 +360,24 @@ impl World {
                     slot.retire(item);
                 }
             }
+            Step::Keep(n) => {
+                if let Some((item, mut slot)) = pick(&mut self.held, n) {
+                    slot.keep();
+                    self.kept.push((item, slot));
+                }
+            }
+            Step::Resume(n) => {
+                if let Some((item, mut slot)) = pick(&mut self.kept, n) {
+                    slot.resume();
+                    self.held.push((item, slot));
+                }
+            }
+            Step::EndKeep(n) => {
+                if let Some((item, slot)) = pick(&mut self.kept, n) {
+                    self.recycling += 1;
+                    slot.retire(item);
+                }
+            }
             Step::TakeOut(n) => drop(pick(&mut self.held, n)),
             Step::Reserve => {
                 let may = self.may_create();
@@ -351,7 +385,8 @@ impl World {
                 assert_eq!(slot.is_some(), may);
                 match slot {
                     Some(slot) => self.creating.push(slot),
-                    None => self.rung = false,
+                    // The background task has items that are kept give way, too.
+                    None => self.rung = self.is_starved(),
                 }
             }
             Step::Created(n) => {
@@ -522,6 +557,7 @@ impl World {
         let expected = Status {
             idle: self.idle.len(),
             in_use: self.in_use(),
+            kept: self.kept.len(),
             creating: self.creating.len(),
             recycling: self.recycling,
             cleaning: self.cleaning.len(),
@@ -532,14 +568,15 @@ impl World {
         };
         assert_eq!(status, expected);
         let ever = status.lifetime;
-        let there = (status.idle + status.in_use + status.recycling) as u64;
+        let there = (status.idle + status.in_use + status.kept + status.recycling) as u64;
         assert_eq!(
             ever.created + ever.adopted,
             ever.removed + ever.taken + there,
             "{ever:?}"
         );
         let ended = ever.returned + ever.discarded + ever.taken;
-        assert_eq!(ever.lent, ended + (status.in_use + status.cleaning) as u64, "{ever:?}");
+        let going = (status.in_use + status.kept + status.cleaning) as u64;
+        assert_eq!(ever.lent, ended + going, "{ever:?}");
         assert!(status.total() <= self.limits.max_total);
         assert!(status.idle <= self.limits.max_idle);
         assert!(
@@ -553,8 +590,9 @@ impl World {
 
         // The background task looks when it is notified, and when there is an item to be removed.
         self.rung |= self.real.demand().now_or_never().is_some() || !self.to_remove.is_empty();
+        assert_eq!(self.real.is_starved(), self.is_starved());
         assert!(
-            self.rung || !self.may_create(),
+            self.rung || !(self.may_create() || self.is_starved()),
             "the background task was not notified: {status}"
         );
     }
@@ -563,6 +601,7 @@ impl World {
     fn end(mut self) {
         self.waiting.clear();
         self.held.clear();
+        self.kept.clear();
         self.creating.clear();
         self.cleaning.clear();
         while self.to_remove.try_recv().is_ok() {}
