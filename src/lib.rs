@@ -54,6 +54,8 @@
 //! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
 //! | separate leases | [`Reuse`], [`Taint`] |
+//! | find the same container again | a lease with a key, [`acquire_for`](Pool::acquire_for) |
+//! | give one lease variables, files, secrets | a [`Lease`], [`acquire_with`](Pool::acquire_with) |
 //! | limit a container's life | [`max_lifetime`](PoolBuilder::max_lifetime), [`max_uses`](PoolBuilder::max_uses), [`idle_timeout`](PoolBuilder::idle_timeout); [`Pool::refresh`] replaces all containers |
 //! | end leases that take too long | the watchdog, [`max_lease`](PoolBuilder::max_lease) |
 //! | clean up after a crash | the lifeline; [`Adopt`] |
