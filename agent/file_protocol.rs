@@ -37,6 +37,7 @@ pub mod request {
     pub const REMOVE_ALL: u8 = 8;
     pub const PACK: u8 = 9;
     pub const UNPACK: u8 = 10;
+    pub const WATCH: u8 = 11;
 }
 
 /// All other frames, of both sides.
@@ -49,6 +50,7 @@ pub mod piece {
     pub const DONE: u8 = 70;
     pub const FAILED: u8 = 71;
     pub const META: u8 = 72;
+    pub const EVENT: u8 = 73;
 
     /// The least and the most bytes such a frame may have; `None`: there is no such frame.
     pub fn sizes(kind: u8) -> Option<(usize, usize)> {
@@ -61,6 +63,7 @@ pub mod piece {
             MISSED => (4 + 1, 4 + MAX_NAME),
             FAILED => (4, 4 + MAX_PATH),
             META => (Meta::SIZE, Meta::SIZE),
+            EVENT => (8, 8 + MAX_NAME),
             _ => return None,
         })
     }
@@ -96,6 +99,30 @@ impl<'a> Request<'a> {
         };
         fields.0.is_empty().then_some(request)
     }
+}
+
+/// The kernel's bits for what has happened to a file, see `inotify(7)`.
+pub mod event {
+    pub const MODIFY: u32 = 0x2;
+    pub const ATTRIB: u32 = 0x4;
+    pub const CLOSE_WRITE: u32 = 0x8;
+    pub const MOVED_FROM: u32 = 0x40;
+    pub const MOVED_TO: u32 = 0x80;
+    pub const CREATE: u32 = 0x100;
+    pub const DELETE: u32 = 0x200;
+    pub const DELETE_SELF: u32 = 0x400;
+    pub const MOVE_SELF: u32 = 0x800;
+    /// All that is watched for.
+    pub const ALL: u32 =
+        MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | DELETE_SELF | MOVE_SELF;
+    /// The file system was unmounted.
+    pub const UNMOUNT: u32 = 0x2000;
+    /// Events were lost.
+    pub const OVERFLOW: u32 = 0x4000;
+    /// The watch has ended.
+    pub const IGNORED: u32 = 0x8000;
+    /// A flag: it has happened to a directory.
+    pub const IS_DIR: u32 = 0x4000_0000;
 }
 
 /// The attributes of a file.

@@ -8,7 +8,7 @@ use core::ffi::CStr;
 
 use crate::file_protocol::{
     DIRECTORY, HEADER, LINK, MAX_DATA, MAX_DEPTH, MAX_NAME, MAX_PATH, Meta, REGULAR, Request, WITH_MODE, WITH_PARENTS,
-    piece, request,
+    event, piece, request,
 };
 use crate::protocol::Fields;
 use crate::sys::{self, Bytes, Errno, Fd, OwnedFd, Result};
@@ -109,7 +109,38 @@ impl Server {
                 let dir = sys::open_to_list(path)?;
                 self.unpack(&dir, 0, at)
             }
+            request::WATCH => self.watch(path),
             _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Sends what happens to a file or a directory, until that is gone. The library ends this process when it has heard enough.
+    fn watch(&mut self, path: &CStr) -> Result<()> {
+        let watch = sys::watch(path, event::ALL)?;
+        // Nothing that happens from now on is missed.
+        let meta = meta(&sys::stat(None, path)?);
+        self.output.frame(piece::META, &[&meta.encode()])?;
+        let mut buf = Bytes::new(LISTED)?;
+        loop {
+            self.output.flush()?;
+            let len = match sys::read(watch.fd(), &mut buf) {
+                Err(Errno::INTR) => 0,
+                read => read?,
+            };
+            let mut fields = Fields(&buf[..len]);
+            // The watch, the event, the number of a rename, and how long the name is with the NULs after it.
+            while let (Some(_), Some(mask), Some(rename), Some(len)) =
+                (fields.u32(), fields.u32(), fields.u32(), fields.u32())
+            {
+                if mask & event::IGNORED != 0 {
+                    return Ok(());
+                }
+                let (name, rest) = fields.0.split_at_checked(len as usize).ok_or(Errno::INVAL)?;
+                fields.0 = rest;
+                let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+                self.output
+                    .frame(piece::EVENT, &[&mask.to_le_bytes(), &rename.to_le_bytes(), &name[..end]])?;
+            }
         }
     }
 

@@ -47,7 +47,7 @@
 //! | describe containers | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too; [`Network`] |
 //! | get the image | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for the image |
 //! | run a command | [`Command`] with [`Stdio`]: with all output at once by [`output`](Command::output), line by line by [`OutputLines`], as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`], or as an [`OwnedChild`], which keeps its [`Guard`] |
-//! | read, write and copy files of a container | [`Files`] with [`FileLimits`], [`FileReader`], [`FileMetadata`], [`FileType`], [`FileEntry`]; [`Transfer`] with [`Skipped`] and [`SkipReason`] |
+//! | read, write and copy files of a container | [`Files`] with [`FileLimits`], [`FileReader`], [`FileMetadata`], [`FileType`], [`FileEntry`]; [`FileWatch`] with [`FileEvent`] and [`FileChange`]; [`Transfer`] with [`Skipped`] and [`SkipReason`] |
 //! | choose how commands are run | [`ExecVia`]; [`ActiveExec`] tells how they are |
 //! | learn a command's end | [`Output`], [`ExitStatus`], [`Usage`]; [`Cgroups`] tells how exact they are |
 //! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
@@ -213,8 +213,9 @@ pub use engine::progress::Progress;
 pub use engine::registry_auth::RegistryAuth;
 pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
-    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, FileEntry, FileLimits, FileMetadata, FileReader,
-    FileType, Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
+    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, FileChange, FileEntry, FileEvent, FileLimits,
+    FileMetadata, FileReader, FileType, FileWatch, Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild,
+    SkipReason, Skipped, Stdio, Transfer,
 };
 pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
 pub use spec::{ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};

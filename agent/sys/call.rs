@@ -158,6 +158,7 @@ pub mod nr {
     pub const KEYCTL: Raw = Raw(250);
     pub const IOPRIO_SET: Plain = Plain(251);
     pub const IOPRIO_GET: Plain = Plain(252);
+    pub const INOTIFY_ADD_WATCH: Raw = Raw(254);
     pub const OPENAT: AtPath = AtPath(257);
     pub const MKDIRAT: AtPath = AtPath(258);
     pub const UNLINKAT: AtPath = AtPath(263);
@@ -168,6 +169,7 @@ pub mod nr {
     pub const PPOLL: Raw = Raw(271);
     pub const UTIMENSAT: Raw = Raw(280);
     pub const SIGNALFD4: Raw = Raw(289);
+    pub const INOTIFY_INIT1: Plain = Plain(294);
     pub const DUP3: Plain = Plain(292);
     pub const PIPE2: Raw = Raw(293);
     pub const PRLIMIT64: Raw = Raw(302);
@@ -204,6 +206,8 @@ pub mod nr {
     pub const TGKILL: Plain = Plain(131);
     pub const DUP3: Plain = Plain(24);
     pub const FCNTL: Raw = Raw(25);
+    pub const INOTIFY_INIT1: Plain = Plain(26);
+    pub const INOTIFY_ADD_WATCH: Raw = Raw(27);
     pub const IOCTL: Raw = Raw(29);
     pub const IOPRIO_SET: Plain = Plain(30);
     pub const IOPRIO_GET: Plain = Plain(31);

@@ -403,6 +403,14 @@ pub fn executable(path: &CStr) -> Result<()> {
     at_path(nr::FACCESSAT, AT_FDCWD, path, [X_OK, 0]).map(drop)
 }
 
+/// Begins to watch a file, or the entries of a directory. The events are read from what is returned.
+pub fn watch(path: &CStr, events: u32) -> Result<OwnedFd> {
+    let watch = call!(INOTIFY_INIT1, O_CLOEXEC).map(OwnedFd::opened)?;
+    // SAFETY: the path ends with NUL, and is only read.
+    unsafe { memory_call!(INOTIFY_ADD_WATCH, watch.fd(), path.as_ptr(), events) }?;
+    Ok(watch)
+}
+
 pub fn chdir(path: &CStr) -> Result<()> {
     // SAFETY: the path ends with NUL.
     unsafe { memory_call!(CHDIR, path.as_ptr()) }.map(drop)

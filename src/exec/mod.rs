@@ -23,7 +23,10 @@ mod verdict;
 
 pub use child::{Child, OwnedChild};
 pub use command::Command;
-pub use files::{FileEntry, FileLimits, FileMetadata, FileReader, FileType, Files, SkipReason, Skipped, Transfer};
+pub use files::{
+    FileChange, FileEntry, FileEvent, FileLimits, FileMetadata, FileReader, FileType, FileWatch, Files, SkipReason,
+    Skipped, Transfer,
+};
 pub use limit::{Budget, LimitReached, Limited};
 pub use shorthands::OutputLines;
 pub use stdio::{OnLimit, Stdio};

@@ -5,6 +5,7 @@ mod hostile;
 #[path = "../support/mod.rs"]
 mod support;
 mod trees;
+mod watch;
 mod without_agent;
 
 use dockerpool::{Error, ExecVia, PoolBuilder, PooledContainer};

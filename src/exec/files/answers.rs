@@ -22,6 +22,8 @@ pub(super) enum Answer {
     Entry(Meta, Bytes),
     /// Where the link points to that came last.
     Target(Bytes),
+    /// What has happened, the number of a rename, and the name of the entry. An empty name: it has happened to the file itself.
+    Event(u32, u32, Bytes),
     /// The end of the directory or file that was entered last.
     Leave,
     /// The error number because of which an entry of this name is not sent.
@@ -146,6 +148,11 @@ fn answer(kind: u8, payload: Bytes) -> Option<Answer> {
             is_name(&name).then_some(Answer::Entry(meta, name))?
         }
         piece::TARGET => (!payload.contains(&0)).then_some(Answer::Target(payload))?,
+        piece::EVENT => {
+            let (event, rename) = (fields.u32()?, fields.u32()?);
+            let name = payload.slice(8..);
+            (name.is_empty() || is_name(&name)).then_some(Answer::Event(event, rename, name))?
+        }
         piece::LEAVE => Answer::Leave,
         piece::MISSED => {
             let errno = errno(&mut fields)?;

@@ -18,6 +18,7 @@ mod transfer;
 mod trees;
 #[cfg(unix)]
 mod upload;
+mod watch;
 
 use std::fmt;
 use std::io;
@@ -36,6 +37,7 @@ pub use limits::FileLimits;
 pub use metadata::{FileEntry, FileMetadata, FileType};
 pub use reader::FileReader;
 pub use transfer::{SkipReason, Skipped, Transfer};
+pub use watch::{FileChange, FileEvent, FileWatch};
 
 /// The words for a container without the agent.
 const NO_AGENT: &str = "the library's agent serves files, and does not run the commands of this container, or not as \
@@ -355,6 +357,49 @@ impl<'c> Files<'c> {
         let mut server = Server::start(self, call, request::STAT, None, false).await?;
         match server.answer().await? {
             Answer::Meta(meta) => server.done().await.map(|()| meta.into()),
+            other => Err(server.unexpected(other).await),
+        }
+    }
+
+    /// Watches a file, or the entries of a directory: those of the directory itself, and not of directories in it. Returns when the
+    /// watch stands, so that no later change is missed.
+    ///
+    /// The watch is a process in the container, by `inotify(7)`, and goes on until it is dropped; the
+    /// [limits](Self::limits) do not hold for it. Changes through a mapping of the file in memory are not seen. If nobody reads the
+    /// events, the kernel keeps some 16,000 of them, and then says that others are [lost](FileChange::Lost).
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) or
+    /// [`StorageFull`](io::ErrorKind::StorageFull) where the user has no watches left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the call in the background.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use dockerpool::FileChange;
+    ///
+    /// # async fn example(c: dockerpool::PooledContainer) -> Result<(), dockerpool::Error> {
+    /// let mut watch = c.files().watch("/tmp").await?;
+    /// c.command("sh").args(["-c", "echo done >/tmp/result"]).status().await?;
+    /// while let Some(event) = watch.next().await? {
+    ///     if event.change == FileChange::Written && event.name == "result" {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn watch(&self, path: impl AsRef<[u8]>) -> Result<FileWatch<'c>, Error> {
+        let call = self.call("watch", path.as_ref());
+        let mut files = self.clone();
+        files.limits.time = None;
+        let mut server = Server::start(&files, call, request::WATCH, None, false).await?;
+        match server.answer().await? {
+            Answer::Meta(_) => Ok(FileWatch::new(server)),
             other => Err(server.unexpected(other).await),
         }
     }
