@@ -13,9 +13,9 @@ const MAX_PATH: usize = 1024;
 /// The most bytes of a picture.
 const ROOM: usize = 256 * 1024;
 
-/// Small directories of the engine's own in memory, in which root can make files: devices, and the mounts of control groups of
-/// version 1.
-const LISTED: [&CStr; 2] = [c"/dev", c"/sys/fs/cgroup"];
+/// Small directories of the engine's own in memory, in which root can make files: devices, the mounts of control groups of
+/// version 1, and what Podman mounts over a read-only root, with a file of its own in it.
+const LISTED: [&CStr; 3] = [c"/dev", c"/sys/fs/cgroup", c"/run"];
 
 /// The first bytes of the paths at which the library mounts its own files.
 const OWN: &[u8] = b"/.dockerpool-agent";
@@ -296,7 +296,8 @@ impl Picture {
                 })?;
             }
         }
-        if mount.kind == Kind::Memory && LISTED.contains(&path) {
+        let is_told = told.is_workspace(path.to_bytes()) || told.is_shared(path.to_bytes());
+        if mount.kind == Kind::Memory && LISTED.contains(&path) && !is_told {
             self.list(path)?;
             return Ok(None);
         }
@@ -320,7 +321,8 @@ impl Picture {
         if !is_workspace {
             return Err(Problem::new(Why::Writable, Errno(0), path.to_bytes()));
         }
-        expect_empty(path)?;
+        let dir = sys::open_dir(None, path).map_err(|errno| Problem::new(Why::Failed, errno, path.to_bytes()))?;
+        expect_empty(&dir, path)?;
         Ok(Some(Workspace {
             path: mount.path,
             uid: stat.uid(),
@@ -411,8 +413,9 @@ impl Picture {
             for name in sys::entries(&buf[..len]).filter(|name| *name != c"." && *name != c"..") {
                 let stat = sys::stat(Some(dir.fd()), name).map_err(failed)?;
                 if stat.is_dir() && stat.device() == device {
-                    // Nobody looks into it.
-                    return Err(Problem::new(Why::Writable, Errno(0), path.to_bytes()));
+                    // Nobody looks further into it.
+                    let inner = sys::open_dir(Some(dir.fd()), name).map_err(failed)?;
+                    expect_empty(&inner, path)?;
                 }
                 let contents = stat.device() == device;
                 self.record(name.to_bytes(), &mut |room| fill(room, &stat.attributes(contents)))?;
@@ -504,12 +507,11 @@ pub fn read_text(path: &CStr, room: &mut [u8]) -> sys::Result<usize> {
     }
 }
 
-/// Fails if a workspace has something in it.
+/// Fails if a directory has something in it. The path is for errors.
 #[inline(never)]
-fn expect_empty(path: &CStr) -> Result<()> {
+fn expect_empty(dir: &sys::OwnedFd, path: &CStr) -> Result<()> {
     let problem = |why, errno| Problem::new(why, errno, path.to_bytes());
     let failed = |errno| problem(Why::Failed, errno);
-    let dir = sys::open_dir(None, path).map_err(failed)?;
     let mut buf = [0; 512];
     loop {
         match sys::read_dir(dir.fd(), &mut buf).map_err(failed)? {

@@ -463,8 +463,19 @@ finish_engines() {
     [ -z "$VM_USED" ] || vm_down
 }
 
+# renewed NAME: prints the results of the last whole run, in which those of each test file of a later run replace the older
+# ones. The line keeps the day of the whole run.
+renewed() {
+    awk '
+        { file = $1 == "file" || $1 == "apart" || $1 == "failed" ? $2 : "" }
+        FNR == NR { if (file != "") { new[file] = 1; lines = lines $0 "\n" } next }
+        !(file in new) || file == "" { print }
+        END { printf "%s", lines }
+    ' "$ENGINES_DIR/$1.last" "$ENGINES_DIR/$1.results"
+}
+
 # run_engine NAME [CARGO-ARGUMENTS...]: runs all tests of the recipe and a benchmark, and writes the table. With arguments it
-# runs only the tests that they select.
+# runs only the tests that they select. If these are whole test files, their results replace those of the last whole run.
 run_engine() {
     local name=$1 log=$ENGINES_DIR/$1.log about rc=0
     shift
@@ -507,6 +518,10 @@ run_engine() {
             echo "speed $(speed "$name")" >>"$ENGINES_DIR/$name.last"
         fi
         mv "$ENGINES_DIR/$name.last" "$ENGINES_DIR/$name.results"
+        write_table
+    elif [[ " $* " != *' -- '* ]] && [ -e "$ENGINES_DIR/$name.results" ]; then
+        renewed "$name" >"$ENGINES_DIR/$name.renewed"
+        mv "$ENGINES_DIR/$name.renewed" "$ENGINES_DIR/$name.results"
         write_table
     fi
     if [ -n "$VM" ]; then vm_down; else stop_private_engine "$name"; fi

@@ -109,6 +109,8 @@ pub struct EngineInfo {
     pub runc: Option<String>,
     /// The release of the engine's kernel. `None`: not known.
     pub kernel: Option<String>,
+    /// The directories in which the engine mounts empty file systems in memory, unasked, where the root file system is read-only.
+    pub read_only_tmpfs: Vec<String>,
     /// The address of the engine, as a text that no other engine has. The library remembers facts about an engine under this
     /// key for as long as this process runs. `None`: the library remembers nothing.
     pub id: Option<String>,
@@ -127,6 +129,7 @@ impl EngineInfo {
             runtime: None,
             runc: None,
             kernel: None,
+            read_only_tmpfs: Vec::new(),
             id: None,
         }
     }

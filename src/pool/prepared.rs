@@ -90,6 +90,7 @@ impl Prepared {
             .map_err(|error| Error::engine("describe the image", None, error))?;
         let mut decided = resolved.decided.clone();
         decided.image_volumes.clone_from(&image.volumes);
+        decided.read_only_tmpfs.clone_from(&info.read_only_tmpfs);
         decided.supervised = spec::find_command(spec, &image)?;
         *resolved = resolve(spec, decided);
         let bring_up = |resolved: Resolved, keep| {

@@ -56,6 +56,10 @@ pub(super) fn plan(body: &ContainerCreateBody, decided: &Decided) -> Result<Clea
     let mut workspaces: Vec<_> = host.tmpfs.iter().flatten().map(|(path, _)| plain(path)).collect();
     workspaces.extend(decided.image_volumes.iter().map(|path| plain(path)));
     workspaces.push(SHM.to_owned());
+    if host.readonly_rootfs == Some(true) {
+        let of_engine = decided.read_only_tmpfs.iter().filter(|path| !is_mounted(body, path));
+        workspaces.extend(of_engine.cloned());
+    }
     let mut shared = Vec::new();
     for mount in host.mounts.iter().flatten() {
         let target = plain(mount.target.as_deref().unwrap_or_default());

@@ -49,6 +49,8 @@ pub(crate) struct Decided {
     pub(crate) why_weak: Option<&'static str>,
     /// Whether containers are to be cleaned between two leases.
     pub(crate) clean: bool,
+    /// Where the engine mounts file systems in memory over a read-only root, once that is known.
+    pub(crate) read_only_tmpfs: Vec<String>,
     /// The engine's default runtime, once it is known.
     pub(crate) default_runtime: Option<String>,
 }

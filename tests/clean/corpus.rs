@@ -6,7 +6,7 @@ use dockerpool::{ExecVia, ExitStatus, Pool, PoolBuilder, PooledContainer, Reuse}
 
 use crate::plants::{self, Plant, Promise};
 use crate::scan::Scan;
-use crate::support::{eventually_now, python, unique_mark};
+use crate::support::{eventually_now, is_podman, python, unique_mark};
 
 const PROGRAM: &str = include_str!("plant.py");
 
@@ -16,14 +16,16 @@ const NOBODY: &str = "65534";
 const PLANTED: &str = "planted";
 
 /// A pool of one container, with a real Python and two workspaces.
-fn builder(name: &str) -> PoolBuilder {
+async fn builder(name: &str) -> PoolBuilder {
+    // Podman has no limit of inodes.
+    let inodes = if is_podman().await { "" } else { "nr_inodes=3000," };
     Pool::builder(name)
         .image(python())
         .min_idle(0)
         .max_total(1)
         .memory(96 << 20)
         .pids_limit(100)
-        .tmpfs_with("/work", "size=8m,nr_inodes=3000,mode=1777")
+        .tmpfs_with("/work", format!("size=8m,{inodes}mode=1777"))
         .reuse(Reuse::Clean)
 }
 
@@ -173,31 +175,32 @@ async fn give_back(pool: &Pool, c: PooledContainer) {
 
 #[tokio::test]
 async fn root_leaves_nothing_in_memory() {
-    let pool = builder("clean-memory-root").exec_via(ExecVia::Auto);
+    let pool = builder("clean-memory-root").await.exec_via(ExecVia::Auto);
     sow(pool, Way::Writable, ROOT, plants::in_memory()).await;
 }
 
 #[tokio::test]
 async fn root_leaves_nothing_on_a_writable_root() {
-    let pool = builder("clean-writable-root").exec_via(ExecVia::Auto);
+    let pool = builder("clean-writable-root").await.exec_via(ExecVia::Auto);
     sow(pool, Way::Writable, ROOT, plants::elsewhere()).await;
 }
 
 #[tokio::test]
 async fn a_user_leaves_nothing_in_memory() {
-    let pool = builder("clean-memory-user").exec_via(ExecVia::Auto);
+    let pool = builder("clean-memory-user").await.exec_via(ExecVia::Auto);
     sow(pool, Way::Writable, NOBODY, plants::in_memory()).await;
 }
 
 #[tokio::test]
 async fn a_user_leaves_nothing_on_a_writable_root() {
-    let pool = builder("clean-writable-user").exec_via(ExecVia::Auto);
+    let pool = builder("clean-writable-user").await.exec_via(ExecVia::Auto);
     sow(pool, Way::Writable, NOBODY, plants::elsewhere()).await;
 }
 
 #[tokio::test]
 async fn root_leaves_nothing_in_memory_beside_a_read_only_root() {
     let pool = builder("clean-memory-read-only")
+        .await
         .exec_via(ExecVia::Auto)
         .read_only_root(true);
     sow(pool, Way::ReadOnly, ROOT, plants::in_memory()).await;
@@ -206,6 +209,7 @@ async fn root_leaves_nothing_in_memory_beside_a_read_only_root() {
 #[tokio::test]
 async fn root_leaves_nothing_beside_a_read_only_root() {
     let pool = builder("clean-read-only-root")
+        .await
         .exec_via(ExecVia::Auto)
         .read_only_root(true);
     sow(pool, Way::ReadOnly, ROOT, plants::elsewhere()).await;
@@ -214,6 +218,7 @@ async fn root_leaves_nothing_beside_a_read_only_root() {
 #[tokio::test]
 async fn a_user_leaves_nothing_beside_a_read_only_root() {
     let pool = builder("clean-read-only-user")
+        .await
         .exec_via(ExecVia::Auto)
         .read_only_root(true);
     sow(pool, Way::ReadOnly, NOBODY, plants::some(2)).await;
@@ -221,37 +226,45 @@ async fn a_user_leaves_nothing_beside_a_read_only_root() {
 
 #[tokio::test]
 async fn root_without_capabilities_leaves_nothing() {
-    let pool = builder("clean-no-capabilities").exec_via(ExecVia::Auto).cap_drop_all();
+    let pool = builder("clean-no-capabilities")
+        .await
+        .exec_via(ExecVia::Auto)
+        .cap_drop_all();
     sow(pool, Way::Few, ROOT, plants::some(3)).await;
 }
 
 #[tokio::test]
 async fn the_user_of_a_container_leaves_nothing() {
-    let pool = builder("clean-user").exec_via(ExecVia::Auto).user(NOBODY);
+    let pool = builder("clean-user").await.exec_via(ExecVia::Auto).user(NOBODY);
     sow(pool, Way::Few, NOBODY, plants::some(3)).await;
 }
 
 #[tokio::test]
 async fn commands_by_the_exec_api_leave_nothing() {
-    let pool = builder("clean-exec").exec_via(ExecVia::Docker);
+    let pool = builder("clean-exec").await.exec_via(ExecVia::Docker);
     sow(pool, Way::Exec, ROOT, plants::some(7)).await;
 }
 
 #[tokio::test]
 async fn where_the_agent_is_not_pid_1_every_container_is_replaced() {
-    let pool = builder("clean-own").cmd(["sleep", "100000"]);
+    let pool = builder("clean-own").await.cmd(["sleep", "100000"]);
     sow(pool, Way::Replaced, ROOT, plants::some(20)).await;
 }
 
 #[tokio::test]
 async fn never_replaces_every_container() {
-    let pool = builder("clean-never").exec_via(ExecVia::Auto).reuse(Reuse::Never);
+    let pool = builder("clean-never").await.exec_via(ExecVia::Auto).reuse(Reuse::Never);
     sow(pool, Way::Replaced, ROOT, plants::some(20)).await;
 }
 
 #[tokio::test]
 async fn two_looks_at_an_untouched_container_are_the_same() {
-    let pool = builder("clean-looks").exec_via(ExecVia::Auto).build().await.unwrap();
+    let pool = builder("clean-looks")
+        .await
+        .exec_via(ExecVia::Auto)
+        .build()
+        .await
+        .unwrap();
     let c = pool.acquire().await.unwrap();
     let first = Scan::take(&c, ROOT, "").await;
     for _ in 0..3 {

@@ -106,7 +106,10 @@ def mounts():
         path = words[4].decode().encode('latin1')
         if words[words.index(b'-') + 1] in (b'tmpfs', b'mqueue'):
             free = os.statvfs(path)
-            say('free:', path, free.f_blocks, free.f_bfree, free.f_files, free.f_ffree, flags(path))
+            # The agent's program and socket are in a file system of the machine's.
+            is_machines = path.startswith(b'/.dockerpool-agent')
+            room = () if is_machines else (free.f_blocks, free.f_bfree, free.f_files, free.f_ffree)
+            say('free:', path, *room, flags(path))
         # Another user than root sees the time of the cleaning.
         if os.getuid() == 0 and path != b'/' and b'rw' in words[5].split(b','):
             say('time:', path, os.lstat(path).st_mtime_ns)

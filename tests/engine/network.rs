@@ -71,19 +71,20 @@ async fn address(c: &PooledContainer) -> String {
     found.stdout_lossy().trim().to_owned()
 }
 
-/// Serves these words on port 80.
+/// Serves these words on port 8080. Ports below 1024 need a capability on Podman.
 async fn serve(c: &PooledContainer, words: &str) {
     let program = format!(
-        "import socket\ns = socket.create_server(('', 80))\nopen('/ready', 'w')\nwhile True: s.accept()[0].sendall(b'{words}')"
+        "import socket\ns = socket.create_server(('', 8080))\nopen('/ready', 'w')\nwhile True: s.accept()[0].sendall(b'{words}')"
     );
-    let script = "python3 -c \"$1\" >/dev/null 2>&1 & while [ ! -e /ready ]; do usleep 10000; done";
+    let script =
+        "python3 -c \"$1\" >/dev/null 2>&1 & while [ ! -e /ready ] && kill -0 $!; do usleep 10000; done; [ -e /ready ]";
     let served = c.exec(["sh", "-c", script, "sh", &program]).await.unwrap();
     assert!(served.status.success(), "{served:?}");
 }
 
 /// Returns the container's answer from a server, or `None` if it cannot be reached.
 async fn fetch(c: &PooledContainer, host: &str) -> Option<String> {
-    let program = "import socket, sys\nprint(socket.create_connection((sys.argv[1], 80), 3).recv(99).decode())";
+    let program = "import socket, sys\nprint(socket.create_connection((sys.argv[1], 8080), 3).recv(99).decode())";
     let fetched = c.exec(["python3", "-c", program, host]).await.unwrap();
     fetched
         .status

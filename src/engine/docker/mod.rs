@@ -786,6 +786,9 @@ impl Engine for DockerEngine {
                 info.remaps_users = said.remaps_users;
                 info.runtime.clone_from(&said.runtime);
             }
+            if self.is_podman {
+                info.read_only_tmpfs = podman::READ_ONLY_TMPFS.map(str::to_owned).into();
+            }
             info.id = self.endpoint.as_ref().map(ToString::to_string);
             Ok(info)
         })

@@ -8,6 +8,9 @@ use crate::engine::{EngineError, EngineErrorKind};
 /// files in the directory are not copied to it. Each with its opposite.
 const DEFAULTS: [(&str, &str); 2] = [("noexec", "exec"), ("notmpcopyup", "tmpcopyup")];
 
+/// Where Podman mounts empty file systems in memory if the root file system is read-only. Its `/run` has a file in it.
+pub(super) const READ_ONLY_TMPFS: [&str; 2] = ["/tmp", "/var/tmp"];
+
 /// Translates a body for Docker into one for Podman.
 pub(super) fn adapt(body: &mut ContainerCreateBody) {
     // A health check without a command inherits the image's; Podman expects no check in that case.
