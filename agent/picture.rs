@@ -225,7 +225,11 @@ impl Picture {
             return Err(Problem::new(Why::NoQueues, Errno(0), b""));
         }
         for path in told.watched() {
-            picture.state(path, true)?;
+            match sys::stat(None, path) {
+                // One that is not there is not there afterwards either.
+                Err(Errno::NOENT | Errno::NOTDIR) => picture.record(path.to_bytes(), &mut |_| Ok(0))?,
+                _ => picture.state(path, true)?,
+            }
         }
         expect_shared(told, mounts)?;
         Ok(picture)

@@ -54,7 +54,10 @@ async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<()
     };
     let watched = changes.into_iter().flatten();
     let watched = watched.filter(|change| change.kind != ChangeKind::Deleted);
-    let watched: Vec<_> = watched.map(|change| change.path.clone()).collect();
+    let mut watched: Vec<_> = watched.map(|change| change.path.clone()).collect();
+    if let (true, Some(part)) = (changes.is_some(), shared.engine.parts().changes) {
+        watched.extend(part.unlisted().iter().map(|path| (*path).to_owned()));
+    }
     let is_read_only = agent
         .take_baseline(&cleaning.workspaces, &cleaning.shared, &watched)
         .await?;

@@ -295,6 +295,10 @@ pub trait Renaming: fmt::Debug + Send + Sync {
 pub trait Changes: fmt::Debug + Send + Sync {
     /// Returns the files and directories of the root file system that are not as in the image. Mounts are no part of it.
     fn changes<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Vec<Change>, EngineError>>;
+
+    /// Returns the absolute paths of files and directories whose own changes the list leaves out, apart from mounts. The agent looks
+    /// at these.
+    fn unlisted(&self) -> &[&str];
 }
 
 /// A file or directory of a root file system that is not as in the image.

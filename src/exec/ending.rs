@@ -73,7 +73,12 @@ pub(super) async fn kill(shared: &Shared, taint: Taint) -> Proof {
 /// Finds out what happened to a command that the engine no longer reports on. If its container is not gone, the container is
 /// killed.
 pub(super) async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
-    if is_gone(shared).await {
+    // Where PID 1 has told of the command, the connection to it has ended, mostly with the container.
+    let is_gone = match shared.agent() {
+        Some(_) => has_ended(shared).await,
+        None => is_gone(shared).await,
+    };
+    if is_gone {
         shared.set_taint(Taint::Died);
         return (ExitStatus::ContainerGone, Proof::Ended);
     }

@@ -193,6 +193,10 @@ impl Changes for SlowLists {
                 .await
         })
     }
+
+    fn unlisted(&self) -> &[&str] {
+        self.inner.parts().changes.map_or(&[], Changes::unlisted)
+    }
 }
 
 impl Engine for SlowLists {

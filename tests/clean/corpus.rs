@@ -36,6 +36,8 @@ enum Way {
     Writable,
     /// The container, cleaned by the agent.
     ReadOnly,
+    /// The container, cleaned by the agent unless its `/run` has changed, which Podman makes writable.
+    ReadOnlyButRun,
     /// The container, cleaned by the agent after commands by the exec API, unless its root file system has changed.
     Exec,
     /// The container, cleaned by an agent without the rights of root, which some plants are too much for.
@@ -54,9 +56,18 @@ impl Way {
             (_, Promise::Cleaned) => Some(true),
             (_, Promise::Either) => None,
             (Self::ReadOnly, _) => Some(true),
+            (Self::ReadOnlyButRun, _) => None,
             (Self::Writable | Self::Exec | Self::Few, Promise::Root) => Some(!planted),
             (Self::Writable | Self::Exec | Self::Few, Promise::NotShown) => None,
         }
+    }
+}
+
+/// The way of a pool whose root file system is read-only.
+async fn read_only() -> Way {
+    match is_podman().await {
+        true => Way::ReadOnlyButRun,
+        false => Way::ReadOnly,
     }
 }
 
@@ -203,7 +214,7 @@ async fn root_leaves_nothing_in_memory_beside_a_read_only_root() {
         .await
         .exec_via(ExecVia::Auto)
         .read_only_root(true);
-    sow(pool, Way::ReadOnly, ROOT, plants::in_memory()).await;
+    sow(pool, read_only().await, ROOT, plants::in_memory()).await;
 }
 
 #[tokio::test]
@@ -212,7 +223,7 @@ async fn root_leaves_nothing_beside_a_read_only_root() {
         .await
         .exec_via(ExecVia::Auto)
         .read_only_root(true);
-    sow(pool, Way::ReadOnly, ROOT, plants::elsewhere()).await;
+    sow(pool, read_only().await, ROOT, plants::elsewhere()).await;
 }
 
 #[tokio::test]
@@ -221,7 +232,7 @@ async fn a_user_leaves_nothing_beside_a_read_only_root() {
         .await
         .exec_via(ExecVia::Auto)
         .read_only_root(true);
-    sow(pool, Way::ReadOnly, NOBODY, plants::some(2)).await;
+    sow(pool, read_only().await, NOBODY, plants::some(2)).await;
 }
 
 #[tokio::test]

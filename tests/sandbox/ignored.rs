@@ -75,17 +75,27 @@ fn kind_of(built: Result<Pool, dockerpool::Error>) -> (EngineErrorKind, String) 
     (kind, error.to_string())
 }
 
+/// Has the container run as another user, and gives the workspaces to that one, as Podman cannot do otherwise.
+fn run_as(plan: &mut Plan, user: &str, group: &str) {
+    plan.user = Some(format!("{user}:{group}"));
+    for options in plan.tmpfs.values_mut() {
+        *options = options
+            .replace("uid=65534", &format!("uid={user}"))
+            .replace("gid=65534", &format!("gid={group}"));
+    }
+}
+
 #[tokio::test]
 async fn each_setting_that_is_not_in_force_is_named() {
     let cases: [(&str, Change); 11] = [
-        ("user", |plan| plan.user = Some("1000:65534".to_owned())),
-        ("group", |plan| plan.user = Some("65534:1000".to_owned())),
+        ("user", |plan| run_as(plan, "1000", "65534")),
+        ("group", |plan| run_as(plan, "65534", "1000")),
         ("capabilities", |plan| plan.security.cap_drop.clear()),
         ("new privileges", |plan| plan.security.no_new_privileges = false),
         ("root file system", |plan| plan.security.read_only_root = false),
         ("/work", |plan| {
             plan.tmpfs
-                .insert("/work".to_owned(), "size=1g,uid=65534,exec".to_owned());
+                .insert("/work".to_owned(), "size=1g,uid=65534,gid=65534,exec".to_owned());
         }),
         ("/tmp", |plan| {
             plan.tmpfs.remove("/tmp");

@@ -119,7 +119,9 @@ async fn mounts_a_log_and_a_health_check_are_allowed() {
     let options = None::<InspectContainerOptions>;
     let described = engine.bollard().inspect_container(c.id(), options).await.unwrap();
     let driver = described.host_config.unwrap().log_config.unwrap().typ;
-    assert_eq!(driver.as_deref(), Some(log));
+    // Podman 5.8 describes its own in Docker's words.
+    let driver = driver.unwrap();
+    assert!(driver == log || is_podman().await && driver == "json-file", "{driver}");
     drop(c);
     end(pool).await;
 }

@@ -853,4 +853,8 @@ impl Changes for DockerEngine {
                 .collect())
         })
     }
+
+    fn unlisted(&self) -> &[&str] {
+        if self.is_podman { &podman::UNLISTED } else { &[] }
+    }
 }

@@ -11,6 +11,20 @@ const DEFAULTS: [(&str, &str); 2] = [("noexec", "exec"), ("notmpcopyup", "tmpcop
 /// Where Podman mounts empty file systems in memory if the root file system is read-only. Its `/run` has a file in it.
 pub(super) const READ_ONLY_TMPFS: [&str; 2] = ["/tmp", "/var/tmp"];
 
+/// The files and directories that Podman's list of changes never names: it makes or mounts most of them itself. Without a network
+/// it does not, and they are files of the root file system (`libpod/diff.go`).
+pub(super) const UNLISTED: [&str; 9] = [
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/run",
+    "/run/.containerenv",
+    "/run/notify",
+    "/run/podman-init",
+    "/run/secrets",
+];
+
 /// Translates a body for Docker into one for Podman.
 pub(super) fn adapt(body: &mut ContainerCreateBody) {
     // A health check without a command inherits the image's; Podman expects no check in that case.
