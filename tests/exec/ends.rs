@@ -371,7 +371,7 @@ async fn a_paused_container_starts_no_command_and_a_running_one_still_times_out(
     let c = pool.acquire().await.unwrap();
     let mark = unique_mark();
     let mut command = c.command("sh");
-    command.args(["-c", GOES_ON, &mark]).timeout(Duration::from_secs(3));
+    command.args(["-c", GOES_ON, &mark]).timeout(Duration::from_secs(10));
     let (out, error) = tokio::join!(command.output(), async {
         eventually_now("the command runs", || !processes(&format!("{mark}-up")).is_empty()).await;
         engine.pause(c.id()).await.unwrap();

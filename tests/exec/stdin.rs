@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use crate::support::{pool, with_container};
+use crate::support::{is_podman, pool, with_container};
 use dockerpool::{ExitStatus, Stdio};
 use futures_util::StreamExt;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -103,16 +103,16 @@ async fn the_end_of_a_command_does_not_wait_for_its_open_input() {
 
 #[tokio::test]
 async fn unread_input_is_dropped_without_an_error() {
+    let podman = is_podman().await;
     with_container(pool("stdin-head"), async |c| {
         let begun = Instant::now();
         let data = vec![b'x'; 64 << 20];
         let out = c.command("head").args(["-c", "5"]).stdin(data).output().await.unwrap();
-        assert_eq!(
-            (out.status, out.stdout_lossy()),
-            (ExitStatus::Exited(0), "xxxxx".into())
-        );
+        // Podman may say that it lost the end of the output of such a command.
+        let is_whole = |status| status == ExitStatus::Exited(0) || podman && status == ExitStatus::Incomplete(0);
+        assert!(is_whole(out.status) && out.stdout_lossy() == "xxxxx", "{out:?}");
         let out = c.command("true").stdin(vec![b'x'; 64 << 20]).output().await.unwrap();
-        assert_eq!((out.status, out.stdout.len()), (ExitStatus::Exited(0), 0));
+        assert!(is_whole(out.status) && out.stdout.is_empty(), "{out:?}");
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
         assert_eq!(c.taint(), None);
     })

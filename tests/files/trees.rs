@@ -223,7 +223,7 @@ async fn no_tree_of_a_container_gets_out_of_the_target() {
                ln -s deep/er/../../../outside hidden; ln -s ../.. deep/er/top; ln -s deep/er/top/../outside by-link
                ln -s deep/er/top/outside stays; ln -s ./../outside dot; ln -s //etc slashes; ln -s ../deep deep/same
                ln -s loop loop; ln -s "$(printf 'a\nb')" newline; ln -s . self
-               mkfifo fifo; mknod null c 1 3; mknod disk b 8 0; mknod zero c 1 5
+               mkfifo fifo; mknod null c 1 3 && mknod disk b 8 0 && mknod zero c 1 5 || :
                echo suid >suid; chmod 6777 suid; mkdir -m 1777 sticky; mkdir -m 000 closed; echo x >closed/x; echo x >secret0; chmod 000 secret0
                ln secret0 hard; touch "$(printf 'new\nline')" "$(printf '\377')" -- -rf '..a' '...' 'a\b' 'C:' 'con' '~'
                touch "$(head -c 255 /dev/zero | tr '\0' n)""#
@@ -235,10 +235,15 @@ async fn no_tree_of_a_container_gets_out_of_the_target() {
         for link in ["abs-dir", "abs-file", "root", "passwd", "up", "rel", "deep/out", "deep/er/out", "hidden", "by-link", "dot", "slashes"] {
             assert_eq!(skipped.get(link), Some(&SkipReason::LinkOutside), "{link}: {skipped:?}");
         }
-        for special in ["fifo", "null", "disk", "zero"] {
-            assert_eq!(skipped.get(special), Some(&SkipReason::Special), "{special}");
+        // Where root of the container is another user outside, the kernel makes no devices for it.
+        let devices: &[&str] = match &*sh(c, "ls /t/null || :").await {
+            "" => &[],
+            _ => &["null", "disk", "zero"],
+        };
+        for special in ["fifo"].iter().chain(devices) {
+            assert_eq!(skipped.get(*special), Some(&SkipReason::Special), "{special}");
         }
-        assert_eq!(done.skipped_count, 16, "{done:?}");
+        assert_eq!(done.skipped_count, 13 + devices.len() as u64, "{done:?}");
         let target = sandbox.target();
         assert_eq!(std::fs::metadata(target.join("suid")).unwrap().mode() & 0o7700, 0o700);
         assert_eq!(std::fs::read(target.join("closed/x")).unwrap(), b"x\n");

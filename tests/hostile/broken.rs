@@ -14,12 +14,15 @@ async fn pool(way: Way, user: &str) -> Pool {
     builder.reuse(Reuse::AsIs).build().await.unwrap()
 }
 
-/// Runs a script as root, with `/` as the working directory.
-async fn as_root(c: &PooledContainer, script: &str) {
+/// Runs a script as root, with `/` as the working directory. Returns whether it did its work.
+async fn as_root(c: &PooledContainer, script: &str) -> bool {
     let mut command = c.command("sh");
     command.args(["-c", script]).user("0").current_dir("/");
     let out = command.output().await.unwrap();
-    assert!(out.status.success(), "{script}: {out:?}");
+    // Where root of the container is another user outside, devices are mounts and cannot be removed.
+    let is_mount = script.contains("/dev/") && out.stderr_lossy().contains("busy");
+    assert!(out.status.success() || is_mount, "{script}: {out:?}");
+    out.status.success()
 }
 
 #[tokio::test]
@@ -38,11 +41,11 @@ async fn a_container_in_which_no_command_can_be_started_is_not_lent_again() {
             for script in directory.iter().chain(&others) {
                 let c = pool.acquire().await.unwrap();
                 assert!(works(&c).await, "{way:?} {user}");
-                as_root(&c, script).await;
+                let is_broken = as_root(&c, script).await;
                 let attack = format!("{way:?} {user}: {script}");
                 let status = c.command("true").status().await;
                 match status {
-                    Err(Error::CannotStart { .. }) => {
+                    Err(Error::CannotStart { .. }) if is_broken => {
                         assert!(*script != NO_NULL || matches!(way, Way::ExecApi), "{attack}");
                         assert_eq!(c.taint(), Some(Taint::Broken), "{attack}");
                     }

@@ -48,7 +48,9 @@ impl Capability {
             Self::Toolchain => {
                 "the test calls cargo, which the machine does not have; what it tests does not depend on the engine"
             }
-            Self::Root => "the test calls what only root may: mounts, control groups, another dockerd",
+            Self::Root => {
+                "the test does what only root may: mounts, control groups, another dockerd, looks at processes of other users"
+            }
             Self::Aarch64 => "there is no Rust core library for aarch64, no rust-lld or no emulator of it",
             Self::Loopback => {
                 "rootless Docker has a network of its own, from which it does not reach the registries of the tests"
