@@ -112,6 +112,7 @@ const LATER: &str = "import os, time\n\
     \x20       os.setsid()\n\
     \x20       if os.fork() == 0:\n\
     \x20           open('/proc/self/oom_score_adj', 'w').write('1000')\n\
+    \x20           open('/tmp/victim', 'w').write(str(os.getpid()))\n\
     \x20           taken = []\n\
     \x20           while True: taken.append(bytearray(b'x' * (1 << 20)))\n\
     \x20       os._exit(0)\n\
@@ -129,7 +130,8 @@ async fn a_kill_for_memory_after_a_commands_end_is_not_blamed_on_another() {
         let c = pool.acquire().await.unwrap();
         let first = run(&c, user, LATER).await.unwrap();
         assert_eq!(first.status, ExitStatus::Exited(0), "{way:?} {user}");
-        let script = "touch /tmp/go; for i in 1 2 3 4 5 6; do sleep 0.5; done; echo fine";
+        let script = "touch /tmp/go; until [ -s /tmp/victim ]; do sleep 0.1; done; \
+                      while [ -e /proc/$(cat /tmp/victim) ]; do sleep 0.1; done; sleep 0.5; echo fine";
         let mut command = c.command("sh");
         let out = command
             .args(["-c", script])

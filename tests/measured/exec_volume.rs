@@ -184,7 +184,13 @@ fn written_by(pid: u32) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_commands_at_once_over_eight_containers_are_not_mixed_up() {
     let _alone = ALONE.lock().await;
-    let pool = pool("many").max_total(8).build().await.unwrap();
+    // On a slow machine the last of so many waits for long.
+    let pool = pool("many")
+        .max_total(8)
+        .engine_timeout(Duration::from_secs(120))
+        .build()
+        .await
+        .unwrap();
     let lent = join_all((0..8).map(|_| pool.acquire())).await;
     let lent: Vec<_> = lent.into_iter().map(Result::unwrap).collect();
     assert_eq!((pool.status().in_use, pool.status().total()), (8, 8));

@@ -130,6 +130,9 @@ async fn an_owner_that_ends_without_shutting_down_leaves_nothing() {
 
 #[tokio::test]
 async fn an_owner_that_runs_out_of_memory_leaves_nothing() {
+    if crate::support::lacks(crate::support::Capability::Root) {
+        return;
+    }
     let mut group = None;
     let status = ended(
         "an_owner_that_runs_out_of_memory_leaves_nothing",

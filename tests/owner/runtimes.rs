@@ -333,8 +333,8 @@ fn a_container_without_a_pool_needs_no_runtime() {
     }
 }
 
-/// Starts a relay by TCP to the default engine, and returns its address. The relay ends with this process.
-fn relay() -> String {
+/// Starts a relay by TCP to the engine with this socket, and returns its address. The relay ends with this process.
+fn relay(socket: String) -> String {
     use std::net::{Shutdown, TcpListener};
     use std::os::unix::net::UnixStream;
 
@@ -343,7 +343,7 @@ fn relay() -> String {
     thread::spawn(move || {
         for client in listener.incoming() {
             let client = client.unwrap();
-            let engine = UnixStream::connect("/var/run/docker.sock").unwrap();
+            let engine = UnixStream::connect(&socket).unwrap();
             let (mut from_client, mut to_client) = (client.try_clone().unwrap(), client);
             let (mut from_engine, mut to_engine) = (engine.try_clone().unwrap(), engine);
             thread::spawn(move || {
@@ -363,9 +363,12 @@ fn relay() -> String {
 fn an_engine_is_used_after_the_runtime_in_which_it_was_connected() {
     let mut engines = Vec::new();
     for runtime in runtimes() {
-        engines.push(runtime.block_on(DockerEngine::connect()).unwrap());
+        let direct = runtime.block_on(DockerEngine::connect()).unwrap();
+        let endpoint = direct.endpoint().unwrap().to_string();
+        let socket = endpoint.strip_prefix("unix://").unwrap().to_owned();
+        engines.push(direct);
         // The library makes the connections also for an engine made from bollard's client.
-        let docker = bollard::Docker::connect_with_http(&relay(), 120, bollard::API_DEFAULT_VERSION).unwrap();
+        let docker = bollard::Docker::connect_with_http(&relay(socket), 120, bollard::API_DEFAULT_VERSION).unwrap();
         engines.push(runtime.block_on(DockerEngine::from_bollard(docker)).unwrap());
     }
     for engine in engines {

@@ -444,7 +444,8 @@ async fn a_limited_cursor_stands_right_after_the_limit() {
 
 #[tokio::test]
 async fn a_limited_file_can_be_read_on_after_the_limit() {
-    let file = tempfile();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("long");
     tokio::fs::write(&file, long()).await.unwrap();
     let mut inner = assert_first(tokio::fs::File::open(&file).await.unwrap(), 70_000).await;
     assert_eq!(inner.stream_position().await.unwrap(), 70_000);
@@ -452,11 +453,6 @@ async fn a_limited_file_can_be_read_on_after_the_limit() {
     inner.seek(SeekFrom::Start(0)).await.unwrap();
     let mut whole = Limited::new(inner, u64::MAX);
     assert_eq!(read_all(&mut whole, &[65536]).await, (long(), End::Eof));
-    tokio::fs::remove_file(&file).await.unwrap();
-}
-
-fn tempfile() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("limit-{}", std::process::id()))
 }
 
 #[tokio::test]

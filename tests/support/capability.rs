@@ -18,15 +18,18 @@ pub enum Capability {
     Aarch64,
     /// The engine reaches servers that a test starts on this machine's loopback interface.
     Loopback,
+    /// The kernel has the calls of programs of 32 bits.
+    Calls32,
 }
 
 impl Capability {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Iptables,
         Self::Toolchain,
         Self::Root,
         Self::Aarch64,
         Self::Loopback,
+        Self::Calls32,
     ];
 
     fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Capability {
             Self::Root => "root",
             Self::Aarch64 => "aarch64",
             Self::Loopback => "loopback",
+            Self::Calls32 => "calls32",
         }
     }
 
@@ -55,6 +59,10 @@ impl Capability {
             Self::Loopback => {
                 "rootless Docker has a network of its own, from which it does not reach the registries of the tests"
             }
+            Self::Calls32 => {
+                "User-mode Linux takes a call of a program of 32 bits for the one of 64 bits with that number, so that there is \
+                 nothing to refuse"
+            }
         }
     }
 
@@ -72,6 +80,7 @@ impl Capability {
             ),
             Self::Root => rustix::process::geteuid().is_root(),
             // Rootless Docker runs in a network namespace of its own; rootless Podman pulls from that of its service.
+            Self::Calls32 => !succeeds("grep -q 'User Mode Linux' /proc/cpuinfo"),
             Self::Loopback => !succeeds("[ $(id -u) != 0 ] && [ -S \"$XDG_RUNTIME_DIR/docker.sock\" ]"),
         }
     }

@@ -343,8 +343,8 @@ async fn dial(tcp: &HttpConnector, uri: Uri) -> io::Result<TcpStream> {
     Ok(stream.into_inner())
 }
 
-/// Connects to a Unix socket. For another kind of file the kernel only reports "connection refused", so the error names the
-/// real problem.
+/// Connects to a Unix socket. For another kind of file the kernel only reports "connection refused", or that it may not be written
+/// to, so the error names the real problem.
 #[cfg(unix)]
 async fn dial_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream> {
     use std::os::unix::fs::FileTypeExt;
@@ -353,8 +353,10 @@ async fn dial_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream>
         Ok(stream) => return Ok(stream),
         Err(error) => error,
     };
-    let is_other = error.kind() == io::ErrorKind::ConnectionRefused
-        && std::fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket());
+    let is_other = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied
+    ) && std::fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket());
     match is_other {
         true => Err(io::Error::new(error.kind(), format!("{} is no socket", path.display()))),
         false => Err(error),
