@@ -155,10 +155,10 @@ impl Removal {
         let mut request = self.engine.remove(id);
         loop {
             let patience = *silence;
-            *silence = patience.saturating_mul(2).min(LONGEST_SILENCE.max(self.call_timeout));
             if let Ok(answer) = tokio::time::timeout(patience, &mut request).await {
                 return answer;
             }
+            *silence = patience.saturating_mul(2).min(LONGEST_SILENCE.max(self.call_timeout));
             let check = bounded("the check of the engine", self.call_timeout, self.engine.check());
             let checked = tokio::select! {
                 biased;

@@ -166,8 +166,9 @@ impl Pool {
     ///   are kept, [`forget`](Self::forget) was called, or another acquire waits and the pool is at its
     ///   [`max_total`](crate::PoolBuilder::max_total). The one that was kept longest goes first. It is cleaned under
     ///   [`Reuse::Clean`](crate::Reuse::Clean), and else replaced.
-    /// - A container that is tainted, too old or [discarded](PooledContainer::discard) is not kept. After a
-    ///   [`refresh`](Self::refresh), a kept container is lent to its key once more at most.
+    /// - A container that is tainted, too old or [discarded](PooledContainer::discard) is not kept. One that becomes too old
+    ///   while it is kept ([`refresh`](Self::refresh), [`max_lifetime`](crate::PoolBuilder::max_lifetime)) is lent to its key
+    ///   once more at most.
     ///
     /// A key is any text but an empty one. It is not sent to the engine.
     ///
@@ -263,7 +264,8 @@ impl Pool {
                         guard
                     }
                     None => {
-                        let limit = limit.saturating_sub(begun.elapsed());
+                        let waited = core.backend.runtime.now().saturating_duration_since(begun);
+                        let limit = limit.saturating_sub(waited);
                         let mut guard = self.acquire_at(limit, site).await?;
                         guard.set_turn(turn, false);
                         guard

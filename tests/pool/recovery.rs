@@ -201,3 +201,20 @@ async fn an_engine_that_forgot_its_requests_gets_them_again() {
     );
     pool.shutdown().await.unwrap();
 }
+
+/// Refusals are answers: the silence after which a removal asks again begins anew with a request that is lost.
+#[tokio::test(start_paused = true)]
+async fn a_lost_removal_after_refused_ones_frees_its_place_as_soon_as_any() {
+    let engine = FakeEngine::new();
+    let pool = pool_of_four(&engine, 0).await;
+    engine.answer_once(Call::Start, Answer::Fail(EngineErrorKind::Internal));
+    for _ in 0..5 {
+        engine.answer_once(Call::Remove, Answer::Fail(EngineErrorKind::Internal));
+    }
+    engine.answer_once(Call::Remove, Answer::DoneButNever);
+    drop(pool.acquire().await.unwrap());
+    let begun = Instant::now();
+    eventually_now("the failed creation is removed", || pool.status().recycling == 0).await;
+    // The refusals with their pauses, the time limit of one call, and the check.
+    assert!((30..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
