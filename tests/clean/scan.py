@@ -106,8 +106,8 @@ def mounts():
         path = words[4].decode().encode('latin1')
         if words[words.index(b'-') + 1] in (b'tmpfs', b'mqueue'):
             free = os.statvfs(path)
-            # The agent's program and socket are in a file system of the machine's.
-            is_machines = path.startswith(b'/.dockerpool-agent')
+            # A part of a file system, or one that is read-only, is the machine's, and others write to it.
+            is_machines = words[3] != b'/' or b'rw' not in words[5].split(b',')
             room = () if is_machines else (free.f_blocks, free.f_bfree, free.f_files, free.f_ffree)
             say('free:', path, *room, flags(path))
         # Another user than root sees the time of the cleaning.

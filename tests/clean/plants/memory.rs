@@ -81,7 +81,7 @@ except OSError as error:
 os.chdir('/work')
 try:
     # Podman has no limit of them, and their memory counts.
-    for _ in range(5000):
+    for _ in range(3000):
         os.mkdir('x')
         os.chdir('x')
 except OSError as error:
