@@ -261,9 +261,10 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     if says("that name is already in use") || says("network already exists") || says("container state improper") {
         return Kind::Conflict;
     }
-    // The second phrase is about the driver of a network.
+    // The second phrase and the third are about the driver of a network.
     if message.trim_end().ends_with(": invalid argument")
         || says("failed to find driver or plugin")
+        || says("not found in plugin directories")
         || says(": invalid mount option")
     {
         return Kind::Rejected;
@@ -477,6 +478,12 @@ mod tests {
             (
                 500,
                 "failed to find driver or plugin \"no-such-driver\"",
+                EngineErrorKind::Rejected,
+            ),
+            // Podman 6.
+            (
+                500,
+                "netavark (exit code 1): plugin for driver \"no-such-driver\" not found in plugin directories",
                 EngineErrorKind::Rejected,
             ),
             (

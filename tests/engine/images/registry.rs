@@ -265,7 +265,12 @@ impl TestImage {
             labels: Some([unique].into()),
             ..Default::default()
         };
-        let committed = docker.commit_container(options, config).await;
+        // Podman fails if another test removes an image meanwhile: see "Pulls beside removals" in docs/engines.md.
+        let is_passing = |error: &bollard::errors::Error| error.to_string().contains("layer not known");
+        let mut committed = docker.commit_container(options.clone(), config.clone()).await;
+        while committed.as_ref().is_err_and(is_passing) {
+            committed = docker.commit_container(options.clone(), config.clone()).await;
+        }
         docker
             .remove_container(&container.id, None::<query::RemoveContainerOptions>)
             .await
