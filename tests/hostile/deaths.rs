@@ -57,25 +57,23 @@ enum End {
 
 /// Starts such a program, and waits until it prints that it is ready.
 ///
-/// `slowest` is how long a start took so far, and decides about the time limit: the program must be seen while it runs.
+/// `slowest` is how long a start and a look took so far, and decides about the time limit: the program must be seen while it runs.
 async fn begin<'a>(
     c: &'a PooledContainer,
     user: &str,
     program: &str,
-    (end, slowest): (End, &mut Duration),
+    (end, slowest): (End, Duration),
     [lock, mark]: [&str; 2],
 ) -> Child<'a> {
-    let begun = Instant::now();
     let script = [HOLD, program].concat();
     let mut command = c.command("python3");
     command.args(["-c", &script, lock]).user(user).env(MARK, mark);
     if end == End::Timeout {
-        command.timeout(Duration::from_secs(4) + 4 * *slowest);
+        command.timeout(Duration::from_secs(4) + 4 * slowest);
     }
     let mut child = command.stdout(Stdio::piped()).spawn().await.unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
-    *slowest = begun.elapsed().max(*slowest);
     child
 }
 
@@ -119,11 +117,13 @@ async fn assert_nothing_is_left(name: &str, program: &str, ends: &[End], beside:
             if beside {
                 other = Some(c.command("sleep").arg("1000").spawn().await.unwrap());
             }
-            let child = begin(&c, user, program, (*end, &mut slowest), [&lock, &mark]).await;
+            let begun = Instant::now();
+            let child = begin(&c, user, program, (*end, slowest), [&lock, &mark]).await;
             assert!(
                 !processes(&mark).is_empty(),
                 "{attack}: the test finds the processes while they run"
             );
+            slowest = begun.elapsed().max(slowest);
             stop(child, *end).await;
             if way.is_agent() {
                 let others = u32::from(beside);
