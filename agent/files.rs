@@ -138,8 +138,10 @@ impl Server {
                 let (name, rest) = fields.0.split_at_checked(len as usize).ok_or(Errno::INVAL)?;
                 fields.0 = rest;
                 let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-                self.output
-                    .frame(piece::EVENT, &[&mask.to_le_bytes(), &rename.to_le_bytes(), &name[..end]])?;
+                self.output.frame(
+                    piece::EVENT,
+                    &[&mask.to_le_bytes(), &rename.to_le_bytes(), &name[..end]],
+                )?;
             }
         }
     }
