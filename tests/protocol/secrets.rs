@@ -114,7 +114,10 @@ async fn a_secret_is_in_its_file_alone_and_gone_after_the_lease() {
     }
     tracing::info!("heard to the end");
     let traced = traces.0.lock();
-    assert!(traced.contains("heard to the end") && !traced.contains(SECRET), "{traced}");
+    assert!(
+        traced.contains("heard to the end") && !traced.contains(SECRET),
+        "{traced}"
+    );
 }
 
 #[tokio::test]
