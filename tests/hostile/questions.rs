@@ -98,24 +98,34 @@ async fn a_long_wipe_delays_no_command_and_no_deadline() {
             return;
         }
         let c = pool.acquire().await.unwrap();
-        must(&c, user, fill).await;
-        let mut wipe = Box::pin(c.wipe(&["/dev/shm"]));
-        let commands = async {
-            let out = c.command("echo").arg("meanwhile").user(user).output().await.unwrap();
-            assert_eq!(out.stdout_lossy(), "meanwhile\n");
-            let mut late = c.command("sleep");
-            let late = late.arg("1000").user(user).timeout(Duration::from_millis(20));
-            assert_eq!(late.status().await.unwrap(), ExitStatus::TimedOut);
-        };
-        tokio::select! {
-            biased;
-            done = wipe.as_mut() => panic!("{way:?} {user}: commands waited for the wipe ({done:?})"),
-            () = commands => {}
+        // On a busy machine a command can start so late that the wipe is over. An agent in which commands wait would always be late.
+        let mut is_in_time = false;
+        for _ in 0..5 {
+            must(&c, user, fill).await;
+            let mut wipe = Box::pin(c.wipe(&["/dev/shm"]));
+            let commands = async {
+                let out = c.command("echo").arg("meanwhile").user(user).output().await.unwrap();
+                assert_eq!(out.stdout_lossy(), "meanwhile\n");
+                let mut late = c.command("sleep");
+                let late = late.arg("1000").user(user).timeout(Duration::from_millis(20));
+                assert_eq!(late.status().await.unwrap(), ExitStatus::TimedOut);
+            };
+            tokio::select! {
+                biased;
+                done = wipe.as_mut() => {
+                    done.unwrap();
+                    continue;
+                }
+                () = commands => {}
+            }
+            is_in_time = true;
+            // Concurrent wipes take turns.
+            let (first, second) = tokio::join!(wipe, c.wipe(&["/tmp", "/dev/shm"]));
+            first.unwrap();
+            second.unwrap();
+            break;
         }
-        // Concurrent wipes take turns.
-        let (first, second) = tokio::join!(wipe, c.wipe(&["/tmp", "/dev/shm"]));
-        first.unwrap();
-        second.unwrap();
+        assert!(is_in_time, "{way:?} {user}: commands waited for the wipe");
         let left = c.command("ls").args(["-A", "/dev/shm"]).output_string().await.unwrap();
         assert_eq!(left, "", "{way:?} {user}");
         assert_eq!(c.taint(), None);
