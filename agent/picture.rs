@@ -226,7 +226,7 @@ impl Picture {
         }
         for path in told.watched() {
             match sys::stat(None, path) {
-                // One that is not there is not there afterwards either.
+                // A missing file must be missing later, too.
                 Err(Errno::NOENT | Errno::NOTDIR) => picture.record(path.to_bytes(), &mut |_| Ok(0))?,
                 _ => picture.state(path, true)?,
             }
@@ -290,8 +290,9 @@ impl Picture {
         }
         let stat = sys::stat(None, path).map_err(|errno| Problem::new(Why::Failed, errno, path.to_bytes()))?;
         let is_own = path.to_bytes().starts_with(OWN);
+        let is_shared = told.is_shared(path.to_bytes());
         self.state(path, !(mount.read_only || is_own || stat.is_dir()))?;
-        if stat.is_dir() && !(mount.read_only || is_own || path == c"/" || told.is_shared(path.to_bytes())) {
+        if stat.is_dir() && !(mount.read_only || is_own || path == c"/" || is_shared) {
             // Its owner can set its times to anything. Where the agent may not, no command may.
             let _ = sys::forget_times(path);
             if mount.kind == Kind::Memory {
@@ -300,7 +301,7 @@ impl Picture {
                 })?;
             }
         }
-        let is_told = told.is_workspace(path.to_bytes()) || told.is_shared(path.to_bytes());
+        let is_told = is_shared || told.is_workspace(path.to_bytes());
         if mount.kind == Kind::Memory && LISTED.contains(&path) && !is_told {
             self.list(path)?;
             return Ok(None);
@@ -313,7 +314,7 @@ impl Picture {
             || is_own
             || !stat.is_dir()
             || path == c"/"
-            || told.is_shared(path.to_bytes());
+            || is_shared;
         if is_left_alone {
             return Ok(None);
         }

@@ -169,9 +169,9 @@ pub mod nr {
     pub const PPOLL: Raw = Raw(271);
     pub const UTIMENSAT: Raw = Raw(280);
     pub const SIGNALFD4: Raw = Raw(289);
-    pub const INOTIFY_INIT1: Plain = Plain(294);
     pub const DUP3: Plain = Plain(292);
     pub const PIPE2: Raw = Raw(293);
+    pub const INOTIFY_INIT1: Plain = Plain(294);
     pub const PRLIMIT64: Raw = Raw(302);
     pub const SCHED_SETATTR: Raw = Raw(314);
     pub const SCHED_GETATTR: Raw = Raw(315);

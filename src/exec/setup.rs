@@ -97,16 +97,16 @@ impl Setup {
 
     /// Returns a copy of the settings to run once in this container, with only these outputs and with the variables of its lease.
     pub(super) fn once_in(&self, container: &Shared, outputs: Outputs) -> Self {
-        let mut once = self.once(outputs);
-        if once.role == Role::Command {
-            once.request.env = unique(container.with_lease_env(once.request.env));
+        let mut setup = self.clone();
+        if setup.role == Role::Command {
+            setup.request.env = container.with_lease_env(setup.request.env);
         }
-        once
+        setup.once(outputs)
     }
 
-    /// Returns a copy of the settings to run once, with only these outputs.
-    pub(super) fn once(&self, outputs: Outputs) -> Self {
-        let mut once = self.clone();
+    /// Returns the settings to run once, with only these outputs.
+    pub(super) fn once(self, outputs: Outputs) -> Self {
+        let mut once = self;
         // A terminal without input must be given its end: nothing else ends the input there.
         if matches!(once.stdin, Source::Null) && once.request.tty.is_some() {
             once.stdin = Source::Bytes(Bytes::new());

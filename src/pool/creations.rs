@@ -77,31 +77,27 @@ impl Creations {
     /// they have worked before, a refusal counts only if the creation began after another one was refused: several creations
     /// that one bad moment has failed are one refusal.
     pub(super) fn note_failure(&self, begun: Begun, error: EngineError) -> bool {
-        let is_refusal = is_of_settings(&error);
-        let mut is_last_hope = false;
-        self.note(error, |outcome| {
-            is_last_hope = outcome.count == 0 || outcome.refused.is_some_and(|number| number <= begun.failures);
-        });
-        is_refusal && is_last_hope
+        let first = self.note(error);
+        // The first refusal is this one, unless it came before.
+        first.is_some_and(|first| self.outcome.borrow().count == 0 || first <= begun.failures)
     }
 
     /// Notes that a new container died at once, which counts as a failed creation.
     pub(super) fn note_death(&self, error: EngineError) {
-        self.note(error, |_| {});
+        self.note(error);
     }
 
-    /// `before` sees the outcome of the creations before this failure.
-    fn note(&self, error: EngineError, before: impl FnOnce(&Outcome)) {
+    /// Returns the number of the first refusal in a row, if this failure is one.
+    fn note(&self, error: EngineError) -> Option<u64> {
         self.failed.store(true, Ordering::Release);
+        let mut first = None;
         self.outcome.send_modify(|outcome| {
-            before(outcome);
             outcome.failures += 1;
-            outcome.refused = match is_of_settings(&error) {
-                true => outcome.refused.or(Some(outcome.failures)),
-                false => None,
-            };
+            first = is_of_settings(&error).then(|| outcome.refused.unwrap_or(outcome.failures));
+            outcome.refused = first;
             outcome.last_error = Some(error);
         });
+        first
     }
 
     /// Whether something failed since the last call.

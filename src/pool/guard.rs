@@ -83,8 +83,8 @@ pub(super) struct Watched {
     pub(super) lifetime: Option<Arc<Lifetime>>,
     /// Holds the slot.
     pub(super) lease: Option<WatchedLease>,
-    /// The right to the lease of a key, and what is to be done with its container when that is kept no longer.
-    pub(super) turn: Option<(Turn, Reuse)>,
+    /// The right to the lease of a key.
+    pub(super) turn: Option<Turn>,
     /// Whether the key's container came back as it was left.
     pub(super) is_resumed: bool,
     /// Whether the commands of this lease have variables of their own.
@@ -104,9 +104,8 @@ impl PooledContainer {
 
     /// Gives the lease a key, whose right this is.
     pub(super) fn set_turn(&mut self, turn: Turn, is_resumed: bool) {
-        let reuse = self.reuse;
         let watched = self.watched.get_or_insert_default();
-        watched.turn = Some((turn, reuse));
+        watched.turn = Some(turn);
         watched.is_resumed = is_resumed;
     }
 
@@ -203,12 +202,12 @@ impl Drop for PooledContainer {
             if watched.has_env {
                 container.shared().set_lease_env(Vec::new());
             }
-            if let Some((turn, reuse)) = watched.turn.take()
+            if let Some(turn) = watched.turn.take()
                 && container.shared().may_be_lent_again()
             {
                 container.shared().end_lease();
                 let displaced = turn.keep(container, slot);
-                return displaced.into_iter().for_each(|other| kept::end(reuse, other));
+                return displaced.into_iter().for_each(|other| kept::end(self.reuse, other));
             }
         }
         match self.reuse {

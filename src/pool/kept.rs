@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::idle::{Closed, Retired, Slot};
 use super::item::Item;
+use super::lifetime::changed_or_due;
 use super::reuse::Reuse;
 use crate::error::FieldError;
 
@@ -166,10 +167,7 @@ impl Kept {
             let changed = self.changed.notified();
             let (overdue, next) = self.take_overdue();
             overdue.into_iter().for_each(&end);
-            match next {
-                Some(next) => drop(timeout_at(next, changed).await),
-                None => changed.await,
-            }
+            changed_or_due(changed, next).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! What belongs to one lease: [`Lease`].
+//! The terms of one lease: [`Lease`].
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::guard::PooledContainer;
 use super::reuse::Reuse;
 use crate::error::{Error, FieldError};
-use crate::spec::Resolved;
+use crate::spec::{Resolved, problems_of_variable};
 
 /// The rights of a secret file: its owner may read it.
 const SECRET: u32 = 0o400;
@@ -118,24 +118,12 @@ impl Lease {
             problems.push(FieldError::new("timeout", "must be more than zero"));
         }
         for (i, (name, value)) in self.env.iter().enumerate() {
-            let field = || format!("env {}", i + 1);
-            if name.is_empty() || name.contains('=') {
-                problems.push(FieldError::new(field(), "a name must not be empty nor contain '='"));
-            }
-            if name.contains('\0') || value.contains('\0') {
-                problems.push(FieldError::new(field(), "must not contain NUL"));
-            }
+            let of_variable = problems_of_variable(name, value);
+            problems.extend(of_variable.map(|problem| FieldError::new(format!("env {}", i + 1), problem)));
         }
         for (i, file) in self.files.iter().enumerate() {
             let setter = if file.is_secret { "secret_file" } else { "file" };
-            let problem = file.problem(spec).map(str::to_owned).or_else(|| {
-                let refused = match (file.is_secret, reuse, &self.key) {
-                    (true, Reuse::AsIs, _) => "needs a pool with Reuse::Clean or Reuse::Never",
-                    (true, _, Some(_)) => "does not go with a key, whose container keeps its files",
-                    _ => return None,
-                };
-                Some(refused.to_owned())
-            });
+            let problem = file.problem(spec, reuse, self.key.is_some());
             problems
                 .extend(problem.map(|problem| FieldError::new(format!("{setter} {} ({})", i + 1, file.path), problem)));
         }
@@ -159,7 +147,7 @@ impl Lease {
 }
 
 impl LeaseFile {
-    fn problem(&self, spec: &Resolved) -> Option<&'static str> {
+    fn problem(&self, spec: &Resolved, reuse: Reuse, has_key: bool) -> Option<&'static str> {
         let mut parts = self.path.split('/').skip(1);
         if !self.path.starts_with('/') || self.path.contains('\0') || self.path.ends_with('/') {
             Some("must be an absolute path of a file, without NUL")
@@ -167,6 +155,10 @@ impl LeaseFile {
             Some("must not contain `..`")
         } else if self.is_secret && !spec.is_in_memory(&self.path) {
             Some("must be in a file system in memory, such as one of tmpfs()")
+        } else if self.is_secret && reuse == Reuse::AsIs {
+            Some("needs a pool with Reuse::Clean or Reuse::Never")
+        } else if self.is_secret && has_key {
+            Some("does not go with a key, whose container keeps its files")
         } else {
             None
         }

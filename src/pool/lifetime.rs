@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::{Instant, timeout_at};
 
 use super::idle::Idle;
@@ -40,6 +41,15 @@ impl Lifetimes {
         .filter(|(_, bad)| *bad)
         .map(|(field, _)| FieldError::new(field, "must be more than zero"))
         .collect()
+    }
+}
+
+/// Waits for a change, or until `next`.
+pub(super) async fn changed_or_due(changed: Notified<'_>, next: Option<Instant>) {
+    match next {
+        // Either may come first.
+        Some(next) => drop(timeout_at(next, changed).await),
+        None => changed.await,
     }
 }
 
@@ -112,11 +122,7 @@ impl Lifetime {
         loop {
             let changed = self.changed.notified();
             let next = [self.expire(roster, idle), self.remove_rested(pool, idle)];
-            match next.into_iter().flatten().min() {
-                // Either may come first.
-                Some(next) => drop(timeout_at(next, changed).await),
-                None => changed.await,
-            }
+            changed_or_due(changed, next.into_iter().flatten().min()).await;
         }
     }
 

@@ -258,19 +258,17 @@ impl Pool {
             None => self.acquire_at(limit, site).await?,
             Some(key) => {
                 let turn = self.turn(key, limit).await?;
-                match self.resume(&turn, site) {
-                    Some(mut guard) => {
-                        guard.set_turn(turn, true);
-                        guard
-                    }
+                let resumed = self.resume(&turn, site);
+                let is_resumed = resumed.is_some();
+                let mut guard = match resumed {
+                    Some(guard) => guard,
                     None => {
                         let waited = core.backend.runtime.now().saturating_duration_since(begun);
-                        let limit = limit.saturating_sub(waited);
-                        let mut guard = self.acquire_at(limit, site).await?;
-                        guard.set_turn(turn, false);
-                        guard
+                        self.acquire_at(limit.saturating_sub(waited), site).await?
                     }
-                }
+                };
+                guard.set_turn(turn, is_resumed);
+                guard
             }
         };
         let max_lease = core.deadlines.max_lease;
@@ -293,10 +291,7 @@ impl Pool {
             match tokio::time::timeout(limit, core.kept.turn(key)).await {
                 Ok(Ok(turn)) => Ok(turn),
                 Ok(Err(Closed)) => Err(self.closed()),
-                Err(_) => {
-                    core.idle.timed_out();
-                    Err(self.timed_out(begun, true))
-                }
+                Err(_) => Err(self.timed_out(begun, true)),
             }
         };
         core.backend.runtime.run(wait).await
@@ -313,7 +308,9 @@ impl Pool {
         Some(self.lend(container, slot, site))
     }
 
+    /// Counts an acquire whose time is up, and returns its error.
     fn timed_out(&self, begun: Instant, key_in_use: bool) -> Error {
+        self.inner.core.idle.timed_out();
         Error::AcquireTimeout(Box::new(AcquireTimeout {
             pool: self.name().to_owned(),
             waited: begun.elapsed(),
@@ -460,10 +457,7 @@ impl Pool {
                     let error = Error::engine("create a container", None, error);
                     Err(error.of_pool(self.name()))
                 }
-                Err(_) => {
-                    core.idle.timed_out();
-                    Err(self.timed_out(begun, false))
-                }
+                Err(_) => Err(self.timed_out(begun, false)),
             }
         };
         core.backend.runtime.run(wait).await

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::idle::Slot;
 use super::item::Item;
+use super::lifetime::changed_or_due;
 use crate::container::Shared;
 
 /// Knows every lease with a limit, and holds its slot, so that the slot can be freed without the guard.
@@ -116,13 +117,6 @@ impl Watchdog {
 
     /// Waits until `next`, or until a lease begins that is due first.
     pub(super) async fn until_due(&self, next: Option<Instant>) {
-        let begun = self.begun.notified();
-        match next {
-            Some(next) => tokio::select! {
-                () = begun => {}
-                () = sleep_until(next) => {}
-            },
-            None => begun.await,
-        }
+        changed_or_due(self.begun.notified(), next).await;
     }
 }

@@ -9,6 +9,17 @@ use crate::engine::reference::Reference;
 use crate::error::FieldError;
 use crate::values::labels;
 
+/// Returns everything that is wrong with an environment variable.
+pub(crate) fn problems_of_variable(name: &str, value: &str) -> impl Iterator<Item = &'static str> {
+    let bad_name = name.is_empty() || name.contains('=');
+    let has_nul = name.contains('\0') || value.contains('\0');
+    let problems = [
+        bad_name.then_some("a name must not be empty nor contain '='"),
+        has_nul.then_some("must not contain NUL"),
+    ];
+    problems.into_iter().flatten()
+}
+
 impl ContainerSpec {
     /// Returns everything that is wrong with the spec, by field.
     pub(crate) fn problems(&self) -> Vec<FieldError> {
@@ -124,12 +135,7 @@ impl ContainerSpec {
             sandbox.check(&mut bad);
         }
         for (name, value) in &self.env {
-            if name.is_empty() || name.contains('=') {
-                bad("env", "a name must not be empty nor contain '='");
-            }
-            if name.contains('\0') || value.contains('\0') {
-                bad("env", "must not contain NUL");
-            }
+            problems_of_variable(name, value).for_each(|problem| bad("env", problem));
         }
         for (name, value) in &self.labels {
             check_text(&mut bad, "label", name);

@@ -18,6 +18,7 @@ mod take_body;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::problems_of_variable;
 pub(crate) use cleaning::Cleaning;
 pub use container_spec::ContainerSpec;
 pub(crate) use look::{CALLS, FILES, LOOK, Look};

@@ -279,18 +279,24 @@ pub(super) fn half_of_memory(host: &HostConfig) -> u64 {
 
 /// Returns where something is mounted, and whether it is a file system in memory of the container's own.
 fn places(body: &ContainerCreateBody, image_volumes: &[String], covered: &[Mount]) -> BTreeMap<String, bool> {
-    let none = HostConfig::default();
-    let host = body.host_config.as_ref().unwrap_or(&none);
     let mut places = BTreeMap::from([("/dev/shm".to_owned(), true)]);
-    let volumes = body.volumes.iter().flatten().chain(image_volumes);
-    places.extend(volumes.map(|path| (plain(path), false)));
+    places.extend(image_volumes.iter().map(|path| (plain(path), false)));
     places.extend(covered.iter().map(|mount| (plain(&mount.target), true)));
+    places.extend(mounted(body));
+    places
+}
+
+/// Returns where the body mounts something or declares a volume, and whether it is a file system in memory.
+fn mounted(body: &ContainerCreateBody) -> BTreeMap<String, bool> {
+    let mut places: BTreeMap<_, _> = body.volumes.iter().flatten().map(|path| (plain(path), false)).collect();
+    let Some(host) = &body.host_config else { return places };
     places.extend(host.tmpfs.iter().flatten().map(|(path, _)| (plain(path), true)));
     let mounts = host.mounts.iter().flatten();
     places.extend(mounts.map(|mount| {
         let target = plain(mount.target.as_deref().unwrap_or_default());
         (target, mount.typ == Some(MountType::TMPFS))
     }));
+    // `source:target[:options]`.
     let binds = host.binds.iter().flatten();
     places.extend(binds.filter_map(|bind| Some((plain(bind.split(':').nth(1)?), false))));
     places
@@ -298,16 +304,7 @@ fn places(body: &ContainerCreateBody, image_volumes: &[String], covered: &[Mount
 
 /// Returns whether the body mounts something on this path, or declares a volume there.
 pub(super) fn is_mounted(body: &ContainerCreateBody, path: &str) -> bool {
-    let is_it = |other: &str| plain(other) == path;
-    let volume = body.volumes.iter().flatten().any(|path| is_it(path));
-    let Some(host) = &body.host_config else { return volume };
-    // `source:target[:options]`.
-    let bound = |bind: &String| bind.split(':').nth(1).is_some_and(is_it);
-    let mut mounts = host.mounts.iter().flatten().filter_map(|mount| mount.target.as_deref());
-    volume
-        || host.binds.iter().flatten().any(bound)
-        || host.tmpfs.iter().flatten().any(|(path, _)| is_it(path))
-        || mounts.any(is_it)
+    mounted(body).contains_key(path)
 }
 
 /// Returns a path as engines take it: without `.`, `..` and needless slashes, whatever is a link there. The root is empty.

@@ -195,7 +195,7 @@ async fn what_must_not_be_lent_again_is_not_kept() {
     drop(tainted);
     assert!(!pool.acquire_for("a").await.unwrap().is_resumed(), "tainted");
 
-    // It dies while it is kept.
+    // The container dies while it is kept.
     let id = pool.acquire_for("a").await.unwrap().id().to_owned();
     assert_eq!(pool.status().kept, 1);
     engine.end_container(&id);

@@ -22,7 +22,7 @@ pub(super) enum Answer {
     Entry(Meta, Bytes),
     /// Where the link points to that came last.
     Target(Bytes),
-    /// What has happened, the number of a rename, and the name of the entry. An empty name: it has happened to the file itself.
+    /// The kernel's bits for a change, the number of a rename, and the name of the entry. An empty name: the watched file itself.
     Event(u32, u32, Bytes),
     /// The end of the directory or file that was entered last.
     Leave,

@@ -1,4 +1,4 @@
-//! What happens to files of a container: [`FileWatch`].
+//! Telling of changes of files of a container: [`FileWatch`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -41,12 +41,12 @@ pub enum FileChange {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileEvent {
-    /// What has happened.
+    /// The kind of change.
     pub change: FileChange,
-    /// The name of the entry of the watched directory, in bytes as the container has it. Empty: it has happened to the watched
-    /// file or directory itself.
+    /// The name of the entry of the watched directory, in bytes as the container has it. Empty: the change is one of
+    /// the watched file or directory itself.
     pub name: Bytes,
-    /// Whether it has happened to a directory.
+    /// Whether a directory has changed.
     pub is_dir: bool,
     /// A number that both events of one rename have.
     pub rename: Option<u32>,
