@@ -87,7 +87,10 @@ async fn stop(mut child: Child<'_>, end: End, attack: &str) {
         End::Kill => (child.kill().await.unwrap(), ExitStatus::Killed),
         End::Drop => return drop(child),
     };
-    assert!([expected, ExitStatus::OutOfMemory].contains(&status), "{attack}: {status:?}");
+    assert!(
+        [expected, ExitStatus::OutOfMemory].contains(&status),
+        "{attack}: {status:?}"
+    );
 }
 
 /// Returns whether a process lives that has inherited the lock.
