@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::container::Taint;
 use crate::values::outcome::ExitStatus;
@@ -54,7 +55,7 @@ pub(super) struct Halt {
     command_ended: AtomicBool,
     /// The end of the output was seen.
     whole: AtomicBool,
-    finished: AtomicBool,
+    finished: CancellationToken,
 }
 
 impl Halt {
@@ -63,7 +64,7 @@ impl Halt {
             reason: watch::Sender::new(None),
             command_ended: AtomicBool::new(false),
             whole: AtomicBool::new(false),
-            finished: AtomicBool::new(false),
+            finished: CancellationToken::new(),
         })
     }
 
@@ -76,12 +77,17 @@ impl Halt {
     }
 
     pub(super) fn set_finished(&self) {
-        self.finished.store(true, Ordering::Release);
+        self.finished.cancel();
     }
 
     /// Returns whether the command's end is known.
     pub(super) fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
+        self.finished.is_cancelled()
+    }
+
+    /// Resolves when the command's end is known.
+    pub(super) fn finished(&self) -> WaitForCancellationFutureOwned {
+        self.finished.clone().cancelled_owned()
     }
 
     pub(super) fn set_command_ended(&self) {

@@ -75,7 +75,7 @@ impl<G> Child<'_, G> {
 
         match guarded(is_started).await {
             Ok(Started { stdin, control }) => {
-                child.stdin = stdin.map(|stdin| ChildStdin::new(stdin, shared.runtime.clone()));
+                child.stdin = stdin.map(|stdin| ChildStdin::new(stdin, child.halt.finished(), shared.runtime.clone()));
                 child.control = Some(control);
             }
             // The command ended without being started: by an error, which is returned here, or by its own limits, which is a

@@ -8,9 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
@@ -22,6 +23,9 @@ use crate::values::waker::Guarded;
 ///
 /// `shutdown()` sends end-of-file to the command; to a terminal the library types it, see
 /// [`Command::tty`](crate::Command::tty). Dropping the writer does the same in a background task, a moment later.
+///
+/// If the command ends before it has read all input, a write fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe). A write that
+/// waits for room fails so at the latest when the command's end is known.
 ///
 /// # Examples
 ///
@@ -47,20 +51,27 @@ use crate::values::waker::Guarded;
 /// ```
 pub struct ChildStdin {
     inner: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Resolves when the command's end is known. An engine may neither read nor close the connection of a command that has ended.
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
     runtime: Home,
     waker: Guarded,
 }
 
 impl ChildStdin {
-    pub(super) fn new(inner: Box<dyn AsyncWrite + Send + Unpin>, runtime: Home) -> Self {
+    pub(super) fn new(
+        inner: Box<dyn AsyncWrite + Send + Unpin>,
+        ended: WaitForCancellationFutureOwned,
+        runtime: Home,
+    ) -> Self {
         Self {
             inner: Some(inner),
+            ended: Box::pin(ended),
             runtime,
             waker: Guarded::default(),
         }
     }
 
-    /// Polls the writer within the runtime.
+    /// Polls the writer within the runtime. Fails instead of waiting once the command has ended.
     fn poll<T>(
         &mut self,
         cx: &Context<'_>,
@@ -71,7 +82,12 @@ impl ChildStdin {
         };
         let _entered = self.runtime.enter();
         let mut cx = Context::from_waker(self.waker.waker(cx.waker()));
-        poll(Pin::new(inner.as_mut()), &mut cx)
+        let polled = poll(Pin::new(inner.as_mut()), &mut cx);
+        if polled.is_pending() && self.ended.as_mut().poll(&mut cx).is_ready() {
+            self.inner = None;
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        polled
     }
 }
 
@@ -79,8 +95,12 @@ impl Drop for ChildStdin {
     fn drop(&mut self) {
         // A writer that is merely dropped would leave the command waiting: the engine must be told.
         if let Some(mut inner) = self.inner.take() {
+            let ended = std::mem::replace(&mut self.ended, Box::pin(CancellationToken::new().cancelled_owned()));
             drop(self.runtime.spawn(async move {
-                let _ = tokio::io::AsyncWriteExt::shutdown(&mut inner).await;
+                tokio::select! {
+                    _ = inner.shutdown() => {}
+                    () = ended => {}
+                }
             }));
         }
     }

@@ -1,5 +1,6 @@
 //! Unknown outcomes: the end of the output does not prove the end of the command.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,9 +10,10 @@ use dockerpool::engine::{
     OutputStream, StreamEnd, TtySize,
 };
 use dockerpool::testing::{Call, FakeEngine, FakeProcess};
-use dockerpool::{Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Reuse, Taint};
+use dockerpool::{Engine, EngineError, EngineErrorKind, ExitStatus, Output, Pool, Reuse, Stdio, Taint};
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Handle;
 
 /// Lists the engine's replies to a question about a command.
@@ -31,6 +33,8 @@ struct Odd {
     questions: Questions,
     /// Whether the output breaks off with an error in place of its end.
     breaks_off: bool,
+    /// The other end of the standard input of the last command. Nobody reads from it or closes it.
+    unread: Arc<Mutex<Option<DuplexStream>>>,
 }
 
 /// Holds the replies to questions about commands, and counts the questions.
@@ -111,6 +115,11 @@ impl Commands for Odd {
         Box::pin(async move {
             let mut session = self.inner.exec(id, request).await?;
             session.control = Box::new(OddControl(self.questions.clone()));
+            if session.stdin.is_some() {
+                let (ours, theirs) = tokio::io::duplex(16);
+                session.stdin = Some(Box::new(ours));
+                *self.unread.lock() = Some(theirs);
+            }
             // A byte at a time, so that a reader can hold it up.
             let pieces = session.output.map(move |frame| match frame {
                 Ok(Frame { stream, data, .. }) => {
@@ -143,6 +152,7 @@ async fn outcome(replies: &[Reply], breaks_off: bool) -> (Output, Option<Taint>,
         inner: inner.clone(),
         questions: Questions::answered_by(replies),
         breaks_off,
+        unread: Arc::default(),
     };
     let builder = Pool::builder("unknown")
         .reuse(Reuse::AsIs)
@@ -215,6 +225,7 @@ async fn an_end_signalled_without_an_exit_code_is_queried_with_pauses() {
         inner,
         questions: questions.clone(),
         breaks_off: false,
+        unread: Arc::default(),
     };
     let pool = Pool::builder("told")
         .tokio_runtime(Handle::current())
@@ -240,6 +251,7 @@ async fn a_silent_command_is_queried_ever_less_often_and_its_end_is_seen_within_
         inner,
         questions: questions.clone(),
         breaks_off: false,
+        unread: Arc::default(),
     };
     let pool = Pool::builder("silent")
         .tokio_runtime(Handle::current())
@@ -295,6 +307,7 @@ async fn held_up_output_is_incomplete_if_the_engine_may_have_cut_it() {
             inner,
             questions: Questions::answered_by(replies),
             breaks_off: false,
+            unread: Arc::default(),
         };
         let pool = Pool::builder("held-up")
             .tokio_runtime(Handle::current())
@@ -317,4 +330,43 @@ async fn held_up_output_is_incomplete_if_the_engine_may_have_cut_it() {
         drop(c);
         pool.shutdown().await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_does_not_wait_for_a_command_that_has_ended() {
+    let inner = FakeEngine::new();
+    inner.on_exec(|_| FakeProcess::forever());
+    let unread = Arc::<Mutex<Option<DuplexStream>>>::default();
+    let engine = Odd {
+        inner,
+        questions: Questions::answered_by(&[Reply::Running]),
+        breaks_off: false,
+        unread: unread.clone(),
+    };
+    let pool = Pool::builder("writer")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine));
+    let pool = pool.build().await.unwrap();
+    let input = "x".repeat(1000);
+    let limit = Duration::from_secs(2);
+
+    let c = pool.acquire().await.unwrap();
+    let mut command = c.command("any");
+    command.timeout(limit).stdin(Stdio::piped());
+    let mut child = command.spawn().await.unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let written = tokio::time::timeout(limit * 10, stdin.write_all(input.as_bytes())).await;
+    let failed = written.expect("the write ends with the command").unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::BrokenPipe);
+    assert_eq!(stdin.write(b"more").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut);
+    drop(child);
+    // The connection is closed.
+    let mut theirs = unread.lock().take().unwrap();
+    let mut taken = Vec::new();
+    theirs.read_to_end(&mut taken).await.unwrap();
+    assert_eq!(taken, &input.as_bytes()[..16]);
+    drop(c);
+    pool.shutdown().await.unwrap();
 }
