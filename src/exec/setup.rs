@@ -17,7 +17,7 @@ use crate::values::status::Cgroups;
 const MAX_ARG: usize = 128 * 1024 - 1;
 
 /// How much arguments and environment may have together, in bytes: a quarter of the usual 8 MiB stack, which is Linux's
-/// limit, less some room for the container's own environment.
+/// limit, less some room for the environment that the image sets.
 const MAX_ARGS: usize = 2 * 1024 * 1024 - 64 * 1024;
 
 /// What each argument counts beside its bytes: the final NUL, and its place in the list.
@@ -120,7 +120,7 @@ impl Setup {
     /// Returns the first setting that the engine would fail on without a word, or with words that look like the program's own
     /// output.
     pub(super) fn problem(&self, container: &Container<Running>) -> Option<FieldError> {
-        self.problem_of_texts()
+        self.problem_of_texts(self.size_of_other_variables(container.shared()))
             .or_else(|| self.problem_of_limits(container.cgroups()))
             .or_else(|| {
                 let request = &self.request;
@@ -136,7 +136,24 @@ impl Setup {
             })
     }
 
-    fn problem_of_texts(&self) -> Option<FieldError> {
+    /// Returns how much the variables of the container and of the lease count.
+    fn size_of_other_variables(&self, container: &Shared) -> usize {
+        if self.role == Role::CommandWithoutEnv {
+            return 0;
+        }
+        let of_container = container
+            .spec
+            .plan
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + 1 + value.len());
+        let of_lease = container.with_lease_env(Vec::new());
+        let sizes = of_container.chain(of_lease.iter().map(String::len));
+        sizes.map(|size| size + ARG_OVERHEAD).sum()
+    }
+
+    /// `others` is how much other variables count, of the [`MAX_ARGS`].
+    fn problem_of_texts(&self, others: usize) -> Option<FieldError> {
         let request = &self.request;
         if self.program().is_empty() {
             return Some(FieldError::new("program", "must not be empty"));
@@ -160,7 +177,7 @@ impl Setup {
         }
         texts.extend(request.current_dir.iter().map(|dir| ("current_dir".to_owned(), dir)));
         texts.extend(request.user.iter().map(|user| ("user".to_owned(), user)));
-        let mut total = 0;
+        let mut total = others;
         for (field, text) in texts {
             if text.contains('\0') {
                 return Some(FieldError::new(field, "must not contain NUL"));
@@ -171,7 +188,9 @@ impl Setup {
             }
             total += text.len() + ARG_OVERHEAD;
             if total > MAX_ARGS {
-                let problem = format!("the arguments and the environment have more than {MAX_ARGS} bytes from here on");
+                let problem = format!(
+                    "the arguments and the environment, with that of the container and of its lease, have more than {MAX_ARGS} bytes from here on"
+                );
                 return Some(FieldError::new(field, problem));
             }
         }

@@ -323,6 +323,39 @@ async fn variables_of_a_lease_reach_its_commands_and_no_later_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn variables_of_a_lease_and_a_container_count_as_those_of_a_command() {
+    let engine = FakeEngine::new();
+    let piece = "x".repeat(100 << 10);
+    let pool = fake_pool(&engine)
+        .env("OF_CONTAINER", piece.clone())
+        .build()
+        .await
+        .unwrap();
+    let mut lease = Lease::new();
+    for i in 0..9 {
+        lease = lease.env(format!("OF_LEASE{i}"), piece.clone());
+    }
+    let c = pool.acquire_with(lease).await.unwrap();
+    let fits = vec![piece.clone(); 9];
+    drop(c.command("any").args(&fits).output().await.unwrap());
+    let too_many = vec![piece; 10];
+    let error = c.command("any").args(&too_many).output().await.unwrap_err();
+    let Error::BadCommand { problem, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(problem.field(), "arg 10");
+    assert!(
+        error
+            .to_string()
+            .contains("with that of the container and of its lease"),
+        "{error}"
+    );
+    // Without these variables they fit.
+    drop(c.command("any").args(&too_many).env_clear().output().await.unwrap());
+    assert_eq!(c.taint(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_leases_are_refused_by_name_before_anything_is_done() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).tmpfs("/work", 1 << 20).build().await.unwrap();
