@@ -26,6 +26,9 @@ const WORDS: usize = 1024;
 /// The agent's error number for a path with a symbolic link in it.
 const ELOOP: i32 = 40;
 
+/// The agent's errno for a wipe that has reached its limit of time.
+const ETIME: i32 = 62;
+
 /// How long the end of the attached streams is awaited after the end of the socket.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -355,6 +358,7 @@ impl Client {
                 let path = paths.get(path as usize).copied().unwrap_or_default();
                 let message = match errno {
                     ELOOP => format!("{path:?} was not wiped: there is a symbolic link in it, which is not followed"),
+                    ETIME => format!("{path:?} was not emptied in time"),
                     _ => format!("not everything in {path:?} could be removed"),
                 };
                 let error = EngineError::new(EngineErrorKind::Internal, message);
@@ -375,6 +379,7 @@ fn not_proven(unproven: Unproven) -> EngineError {
         Why::NotEmpty => format!("{path:?} is in memory and has something in it from the start"),
         Why::NoQueues => "/dev/mqueue is missing, so that message queues cannot be listed".to_owned(),
         Why::Processes => format!("{number} processes are left"),
+        Why::Workspace if number == ETIME => format!("{path:?} was not emptied in time"),
         Why::Workspace => format!("{path:?} could not be emptied"),
         Why::Object => format!("an object of System V in {path:?} could not be removed"),
         Why::Changed => format!("{path:?} is not as it was"),

