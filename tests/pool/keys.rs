@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::{self, eventually, eventually_now};
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{Error, ExitStatus, Lease, Pool, PoolBuilder, PooledContainer, Reuse, Taint};
+use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -450,6 +451,19 @@ async fn bad_leases_are_refused_by_name_before_anything_is_done() {
             1,
             "{path:?}"
         );
+    }
+    // Of the machine, of other containers, or covered by what other containers have mounted.
+    for (config, path) in [
+        (json!({"IpcMode": "host"}), "/dev/shm/a"),
+        (json!({"IpcMode": "container:x"}), "/dev/shm/a"),
+        (json!({"IpcMode": "shareable"}), "/dev/shm/a"),
+        (json!({"VolumesFrom": ["x"]}), "/work/a"),
+        (json!({"Binds": ["/srv:/work/in"]}), "/work/in/a"),
+    ] {
+        let pool = fake_pool(&engine).tmpfs("/work", 1 << 20);
+        let pool = pool.raw_config(json!({"HostConfig": config})).build().await.unwrap();
+        let lease = Lease::new().secret_file(path, "s3cret");
+        assert_eq!(fields(&pool, lease).await.len(), 1, "{config}");
     }
     let good = || Lease::new().secret_file("/work/a", "s3cret");
     assert_eq!(fields(&as_is, good()).await, ["secret_file 1 (/work/a)"]);
