@@ -73,6 +73,8 @@ pub mod piece {
 pub const WITH_MODE: u8 = 1;
 /// A flag of a request: directories on the way that are missing are made.
 pub const WITH_PARENTS: u8 = 2;
+/// A flag of a request to write: fails unless the file is in a file system in memory.
+pub const IN_MEMORY: u8 = 4;
 
 /// The first frame's payload.
 #[derive(Clone, Copy, Debug)]

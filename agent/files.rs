@@ -7,8 +7,8 @@
 use core::ffi::CStr;
 
 use crate::file_protocol::{
-    DIRECTORY, HEADER, LINK, MAX_DATA, MAX_DEPTH, MAX_NAME, MAX_PATH, Meta, REGULAR, Request, WITH_MODE, WITH_PARENTS,
-    event, piece, request,
+    DIRECTORY, HEADER, IN_MEMORY, LINK, MAX_DATA, MAX_DEPTH, MAX_NAME, MAX_PATH, Meta, REGULAR, Request, WITH_MODE,
+    WITH_PARENTS, event, piece, request,
 };
 use crate::protocol::Fields;
 use crate::sys::{self, Bytes, Errno, Fd, OwnedFd, Result};
@@ -86,7 +86,7 @@ impl Server {
             }
             request::LIST => self.list(sys::open_to_list(path)?),
             request::READ => self.read(path),
-            request::WRITE => self.write(path, mode),
+            request::WRITE => self.write(path, mode, flags & IN_MEMORY != 0),
             request::MAKE_DIR => {
                 match sys::make_dir(None, path, 0o777) {
                     Err(Errno::EXIST) if flags & WITH_PARENTS != 0 => return sys::open_to_list_names(path).map(drop),
@@ -150,9 +150,11 @@ impl Server {
         let mut buf = Bytes::new(LISTED)?;
         let mut list = Listing::new(dir);
         while let Some(name) = list.next(&mut buf)? {
-            // An entry that has gone meanwhile is none.
-            if let Ok(stat) = sys::stat(Some(list.dir.fd()), name.as_c_str()) {
-                self.output.entry(&meta(&stat), name.as_c_str())?;
+            match sys::stat(Some(list.dir.fd()), name.as_c_str()) {
+                Ok(stat) => self.output.entry(&meta(&stat), name.as_c_str())?,
+                // An entry that has gone meanwhile is none.
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -166,9 +168,13 @@ impl Server {
         self.output.contents(&file, u64::MAX)
     }
 
-    fn write(&mut self, path: &CStr, mode: Option<u32>) -> Result<()> {
+    fn write(&mut self, path: &CStr, mode: Option<u32>, in_memory: bool) -> Result<()> {
         let file = sys::create(None, path, false, 0o666)?;
         regular(&file)?;
+        // Another process may have put a link in the way.
+        if in_memory && !sys::is_in_memory(file.fd())? {
+            return Err(Errno::XDEV);
+        }
         if let Some(mode) = mode {
             sys::set_mode(file.fd(), mode as u16)?;
         }
@@ -190,8 +196,15 @@ impl Server {
                 Err(error) => return Err(error),
             };
             let (dir, name) = (list.dir.fd(), name.as_c_str());
-            let Ok(stat) = sys::stat(Some(dir), name) else { continue };
-            let meta = meta(&stat);
+            let meta = match sys::stat(Some(dir), name) {
+                Ok(stat) => meta(&stat),
+                // An entry that has gone meanwhile is none.
+                Err(Errno::NOENT) => continue,
+                Err(error) => {
+                    self.output.missed(name, error)?;
+                    continue;
+                }
+            };
             match meta.kind() {
                 REGULAR => match sys::open_entry(Some(dir), name, false) {
                     Ok(file) => match regular(&file) {

@@ -146,6 +146,7 @@ pub mod nr {
     pub const SETSID: Plain = Plain(112);
     pub const SETGROUPS: Raw = Raw(116);
     pub const SETRESUID: Plain = Plain(117);
+    pub const FSTATFS: Raw = Raw(138);
     pub const PRCTL: Raw = Raw(157);
     pub const LLISTXATTR: Raw = Raw(195);
     pub const SCHED_SETAFFINITY: Raw = Raw(203);
@@ -196,6 +197,7 @@ pub mod nr {
 
     pub const GETCWD: Raw = Raw(17);
     pub const LLISTXATTR: Raw = Raw(12);
+    pub const FSTATFS: Raw = Raw(44);
     pub const FCHMOD: Plain = Plain(52);
     pub const SETRESUID: Plain = Plain(147);
     pub const MSGCTL: Raw = Raw(187);

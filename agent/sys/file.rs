@@ -283,6 +283,17 @@ pub fn stat_open(fd: Fd) -> Result<Stat> {
     statx(fd, c"", AT_EMPTY_PATH, BASIC_STATS)
 }
 
+/// Returns whether an open file is in a file system in memory.
+pub fn is_in_memory(fd: Fd) -> Result<bool> {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    // The kernel's `struct statfs`, which begins with the kind of the file system.
+    let mut stat = [0u64; 16];
+    // SAFETY: the kernel writes 120 of the 128 bytes of `stat`.
+    unsafe { memory_call!(FSTATFS, fd, stat.as_mut_ptr()) }?;
+    Ok(matches!(stat[0], TMPFS | RAMFS))
+}
+
 fn statx(dir: Fd, path: &CStr, flags: usize, wanted: usize) -> Result<Stat> {
     let mut stat = Stat([0; 256]);
     // SAFETY: the path ends with NUL, and the kernel writes at most the 256 bytes of `stat`.

@@ -81,12 +81,14 @@ pub struct PooledContainer {
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) lifetime: Option<Arc<Lifetime>>,
-    /// Holds the slot.
+    /// Holds the slot, and the right to the key.
     pub(super) lease: Option<WatchedLease>,
-    /// The right to the lease of a key.
+    /// The right to the lease of a key, where the guard holds the slot.
     pub(super) turn: Option<Turn>,
     /// Whether the key's container came back as it was left.
     pub(super) is_resumed: bool,
+    /// Whether the container is not to be kept for the key.
+    pub(super) is_discarded: bool,
     /// Whether the commands of this lease have variables of their own.
     pub(super) has_env: bool,
 }
@@ -105,8 +107,11 @@ impl PooledContainer {
     /// Gives the lease a key, whose right this is.
     pub(super) fn set_turn(&mut self, turn: Turn, is_resumed: bool) {
         let watched = self.watched.get_or_insert_default();
-        watched.turn = Some(turn);
         watched.is_resumed = is_resumed;
+        match &watched.lease {
+            Some(lease) => lease.set_turn(turn),
+            None => watched.turn = Some(turn),
+        }
     }
 
     /// Sets variables of all commands of this lease, each as `NAME=value`.
@@ -119,10 +124,10 @@ impl PooledContainer {
 
     /// Has the container taken back after `limit`. There is no limit yet, or a longer one.
     pub(super) fn set_limit(&mut self, watchdog: &Arc<Watchdog>, limit: Duration, site: &'static Location<'static>) {
-        let (Some(slot), Some(container)) = (self.end_lease(), &self.container) else {
+        let (Some(held), Some(container)) = (self.end_lease(), &self.container) else {
             return;
         };
-        let lease = watchdog.begin(limit, slot, container.shared().clone(), site);
+        let lease = watchdog.begin(limit, held, container.shared().clone(), site);
         self.watched.get_or_insert_default().lease = Some(lease);
     }
 
@@ -132,11 +137,16 @@ impl PooledContainer {
         self.watched.as_ref().is_some_and(|watched| watched.is_resumed)
     }
 
-    /// Ends the lease, and returns its slot. `None`: the container was taken back.
+    /// Has the container replaced when the lease ends, whatever it leaves.
+    pub(super) fn set_single_use(&mut self) {
+        self.reuse = Reuse::Never;
+    }
+
+    /// Ends the lease, and returns its slot and the right to its key. `None`: the container was taken back.
     #[inline]
-    fn end_lease(&mut self) -> Option<Slot<Item>> {
-        if self.slot.is_some() {
-            return self.slot.take();
+    fn end_lease(&mut self) -> Option<(Slot<Item>, Option<Turn>)> {
+        if let Some(slot) = self.slot.take() {
+            return Some((slot, self.watched.as_mut().and_then(|watched| watched.turn.take())));
         }
         self.watched.as_mut()?.lease.take()?.end()
     }
@@ -157,7 +167,7 @@ impl PooledContainer {
     pub fn discard(mut self) {
         self.reuse = Reuse::Never;
         if let Some(watched) = &mut self.watched {
-            watched.turn = None;
+            watched.is_discarded = true;
         }
     }
 
@@ -194,16 +204,16 @@ impl Drop for PooledContainer {
     fn drop(&mut self) {
         let Some(container) = self.container.take() else { return };
         // The watchdog removes a container that it took back. Dropping the container here removes it once more, to be sure.
-        let Some(slot) = self.end_lease() else { return };
+        let Some((slot, turn)) = self.end_lease() else { return };
         if std::thread::panicking() {
             container.shared().set_taint(Taint::Panicked);
         }
-        if let Some(watched) = &mut self.watched {
+        if let Some(watched) = &self.watched {
             if watched.has_env {
                 container.shared().set_lease_env(Vec::new());
             }
-            if let Some(turn) = watched.turn.take()
-                && container.shared().may_be_lent_again()
+            if let Some(turn) = turn
+                && !watched.is_discarded
             {
                 container.shared().end_lease();
                 let displaced = turn.keep(container, slot);

@@ -648,9 +648,16 @@ impl<T> Slot<T> {
         self.give_away(item);
     }
 
-    /// Notes that the lease has ended, and that the item is kept for the next lease of the same key.
-    pub(crate) fn keep(&mut self) {
+    /// Notes that the lease has ended, and that the item is kept for the next lease of the same key. Returns whether a kept item
+    /// must give way to an acquire that waits.
+    pub(crate) fn keep(&mut self) -> bool {
         self.leave(Phase::Kept, |_| {});
+        self.idle.as_ref().is_some_and(|idle| idle.is_starved())
+    }
+
+    /// Notes that the item is kept no longer, and is about to be cleaned or removed.
+    pub(crate) fn give_way(&mut self) {
+        self.leave(Phase::Recycling, |_| {});
     }
 
     /// Begins the next lease of an item that was kept.

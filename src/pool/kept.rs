@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::idle::{Closed, Retired, Slot};
+use super::idle::{Closed, Idle, Retired, Slot};
 use super::item::Item;
 use super::lifetime::changed_or_due;
 use super::reuse::Reuse;
@@ -139,9 +139,11 @@ impl Kept {
         (had_lease || taken.is_some(), taken)
     }
 
-    /// Takes the container that has been kept longest.
-    pub(super) fn take_oldest(&self) -> Option<Retired<Item>> {
-        self.keys.lock().take_oldest()
+    /// Takes the container that has been kept longest, if one must give way to an acquire that waits.
+    pub(super) fn take_starving(&self, idle: &Idle<Item>) -> Option<Retired<Item>> {
+        // Under the lock, so that no more give way than must.
+        let mut keys = self.keys.lock();
+        idle.is_starved().then(|| keys.give_way()).flatten()
     }
 
     /// Takes the container with this id.
@@ -156,9 +158,12 @@ impl Kept {
     pub(super) fn close(&self) -> Vec<Retired<Item>> {
         let mut keys = self.keys.lock();
         keys.closed = true;
+        let gates: Vec<_> = keys.entries.values().map(|entry| entry.gate.clone()).collect();
+        let kept = std::iter::from_fn(|| keys.take_oldest()).collect();
+        drop(keys);
         // Acquires that wait for a lease of the same key fail.
-        keys.entries.values().for_each(|entry| entry.gate.close());
-        std::iter::from_fn(|| keys.take_oldest()).collect()
+        gates.iter().for_each(|gate| gate.close());
+        kept
     }
 
     /// Ends the time of what is kept, whenever it is over. Never returns.
@@ -202,6 +207,13 @@ impl Keys {
         let key = self.order.values().next()?.clone();
         self.take(&key)
     }
+
+    /// Takes the container that has been kept longest. Its slot makes room, or serves a waiter, from now on.
+    fn give_way(&mut self) -> Option<Retired<Item>> {
+        let (item, mut slot) = self.take_oldest()?;
+        slot.give_way();
+        Some((item, slot))
+    }
 }
 
 impl Drop for Claim {
@@ -234,10 +246,11 @@ impl Turn {
             Some(entry) => !keys.closed && entry.keeps == Some(true),
             None => false,
         };
-        if !wanted {
+        // Under the lock: whoever spoils a container looks for it in here afterwards.
+        if !wanted || !item.shared().may_be_lent_again() {
             return vec![(item, slot)];
         }
-        slot.keep();
+        let is_starved = slot.keep();
         let rest = Rest {
             item,
             slot,
@@ -249,7 +262,8 @@ impl Turn {
         }
         keys.next += 1;
         keys.order.insert(number, self.claim.key.clone());
-        let mut displaced = Vec::new();
+        // At once: the next lease of the same key may come before the pool's task does.
+        let mut displaced: Vec<_> = is_starved.then(|| keys.give_way()).flatten().into_iter().collect();
         while limits.max_kept.is_some_and(|most| keys.order.len() > most) {
             displaced.extend(keys.take_oldest());
         }

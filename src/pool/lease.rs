@@ -27,7 +27,11 @@ const SECRET: u32 = 0o400;
 ///
 /// When the lease ends, all processes are killed and the container is cleaned and proven to be clean, or removed. So a lease with secret
 /// files needs a pool with [`Reuse::Clean`] or [`Reuse::Never`], and has no [`key`](Self::key). A copy that a command makes
-/// elsewhere goes the same way.
+/// elsewhere in the container goes the same way: on a root file system that can be written to, where no look would find every copy, the
+/// container is removed. Mounts of yours keep what commands put there.
+///
+/// Where a link leads the path out of memory, the acquire fails with [`CrossesDevices`](std::io::ErrorKind::CrossesDevices); that is not
+/// looked at without the agent.
 ///
 /// # Examples
 ///
@@ -130,6 +134,10 @@ impl Lease {
         problems
     }
 
+    pub(super) fn has_secrets(&self) -> bool {
+        self.files.iter().any(|file| file.is_secret)
+    }
+
     pub(super) fn variables(&self) -> Vec<String> {
         let variables = self.env.iter();
         variables.map(|(name, value)| format!("{name}={value}")).collect()
@@ -139,7 +147,11 @@ impl Lease {
     pub(super) async fn write_files(&self, guard: &PooledContainer) -> Result<(), Error> {
         for LeaseFile { path, data, is_secret } in &self.files {
             let files = guard.files().create_parents();
-            let files = if *is_secret { files.mode(SECRET) } else { files };
+            let files = if *is_secret {
+                files.mode(SECRET).in_memory()
+            } else {
+                files
+            };
             files.write(path, data).await?;
         }
         Ok(())

@@ -70,8 +70,7 @@ pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Re
                 .into_iter()
                 .for_each(|kept| kept::end(Reuse::Never, kept));
         }
-        while core.idle.is_starved() {
-            let Some(oldest) = core.kept.take_oldest() else { break };
+        while let Some(oldest) = core.kept.take_starving(&core.idle) {
             kept::end(core.reuse, oldest);
         }
         if pace.resume_at().is_none() {

@@ -159,8 +159,8 @@ impl Pool {
     ///
     /// - When a lease with a key ends, its container is kept for the key, for at most
     ///   [`keep_for`](crate::PoolBuilder::keep_for). [`Status::kept`](crate::Status::kept) counts these.
-    /// - A key has one lease at a time. A further acquire for it waits until that lease ends; these are served first come, first
-    ///   served.
+    /// - A key has one lease at a time. A further acquire for it waits until that lease ends, or is taken back at its limit of
+    ///   time; these are served first come, first served.
     /// - No other key, and no acquire without one, gets the container before it is cleaned or replaced. That is done when its time
     ///   is over: [`keep_for`](crate::PoolBuilder::keep_for) has passed, more than [`max_kept`](crate::PoolBuilder::max_kept)
     ///   are kept, [`forget`](Self::forget) was called, or another acquire waits and the pool is at its
@@ -210,7 +210,7 @@ impl Pool {
     ///
     /// As [`acquire`](Self::acquire) and, with a key, as [`acquire_for`](Self::acquire_for); [`Error::Config`] with every bad
     /// value, before anything was done; as [`Files::write`](crate::Files::write) if a file could not be written, after which the
-    /// container goes back to the pool.
+    /// container goes back to the pool. The time of a write, at most 60 seconds for each file, is not that of the acquire.
     ///
     /// # Cancel safety
     ///
@@ -274,6 +274,9 @@ impl Pool {
         let max_lease = core.deadlines.max_lease;
         if let Some(limit) = lease.timeout.filter(|limit| max_lease.is_none_or(|max| *limit < max)) {
             guard.set_limit(&core.deadlines.watchdog, limit, site);
+        }
+        if lease.has_secrets() && !core.backend.spec.has_read_only_root() {
+            guard.set_single_use();
         }
         let env = lease.variables();
         if !env.is_empty() {

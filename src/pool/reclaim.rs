@@ -32,15 +32,19 @@ pub(super) async fn reclaim_overdue(core: Arc<Core>) {
     }
 }
 
-/// Ends all processes in the container, removes it, and frees its slot.
+/// Ends all processes in the container, removes it, and frees its slot and its key.
 async fn reclaim(lease: Held, core: Arc<Core>) {
-    let Held { mut slot, shared, .. } = lease;
+    let Held {
+        mut slot, turn, shared, ..
+    } = lease;
     shared.set_taint(Taint::LeaseExpired);
     slot.recycle();
     // Before the removal, which would end the processes too: commands know why their container was killed.
     if let Err(error) = shared.kill().await {
         tracing::debug!(container = shared.name(), %error, "could not kill a container");
     }
+    // No process of the key's lease runs any more, or the engine does not say so in time.
+    drop(turn);
     if let Err(error) = shared.removal().persist(GIVE_UP).await {
         let error = Error::engine("remove the container", Some(shared.name()), error);
         core.reporter.report(error);

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::idle::Slot;
 use super::item::Item;
+use super::kept::Turn;
 use super::lifetime::changed_or_due;
 use crate::container::Shared;
 
-/// Knows every lease with a limit, and holds its slot, so that the slot can be freed without the guard.
+/// Knows every lease with a limit, and holds its slot and the right to its key, so that both can be freed without the guard.
 ///
-/// A lease is either in `leases`, or its slot was given out once: to the guard that ended it, or to the task that took its
+/// A lease is either in `leases`, or these were given out once: to the guard that ended it, or to the task that took its
 /// container back.
 #[derive(Debug)]
 pub(super) struct Watchdog {
@@ -42,6 +43,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) slot: Slot<Item>,
+    /// `None`: the lease has no key.
+    pub(super) turn: Option<Turn>,
     pub(super) shared: Arc<Shared>,
     pub(super) begun: Instant,
     /// The acquire site.
@@ -56,10 +59,21 @@ pub(super) struct WatchedLease {
 }
 
 impl WatchedLease {
-    /// Ends the lease, and returns its slot. `None`: the container was taken back.
-    pub(super) fn end(self) -> Option<Slot<Item>> {
+    /// Ends the lease, and returns its slot and the right to its key. `None`: the container was taken back.
+    pub(super) fn end(self) -> Option<(Slot<Item>, Option<Turn>)> {
         let ended = self.watchdog.leases.lock().held.remove(&self.due);
-        ended.map(|held| held.slot)
+        ended.map(|held| (held.slot, held.turn))
+    }
+
+    /// Gives the lease a key. The right to it is given up where the container was taken back.
+    pub(super) fn set_turn(&self, turn: Turn) {
+        let mut leases = self.watchdog.leases.lock();
+        let given_up = match leases.held.get_mut(&self.due) {
+            Some(held) => held.turn.replace(turn),
+            None => Some(turn),
+        };
+        drop(leases);
+        drop(given_up);
     }
 }
 
@@ -75,13 +89,14 @@ impl Watchdog {
     pub(super) fn begin(
         self: &Arc<Self>,
         limit: Duration,
-        slot: Slot<Item>,
+        (slot, turn): (Slot<Item>, Option<Turn>),
         shared: Arc<Shared>,
         site: &'static Location<'static>,
     ) -> WatchedLease {
         let begun = shared.runtime.now();
         let held = Held {
             slot,
+            turn,
             shared,
             begun,
             site,

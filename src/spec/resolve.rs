@@ -139,6 +139,11 @@ impl Resolved {
         mounted.copied().unwrap_or_default()
     }
 
+    /// Returns whether containers that are cleaned have a root file system to which nothing can be written.
+    pub(crate) fn has_read_only_root(&self) -> bool {
+        self.cleaning.as_ref().is_ok_and(|cleaning| cleaning.read_only_root)
+    }
+
     /// Replaces the library's own labels.
     pub(crate) fn with_own_labels(mut self, own_labels: BTreeMap<String, String>) -> Self {
         self.plan.labels.retain(|name, _| !labels::is_reserved(name));
@@ -252,8 +257,7 @@ fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount>
     let Some(host) = &body.host_config else {
         return Vec::new();
     };
-    // The mounts that come from other containers are not known here.
-    if host.volumes_from.as_ref().is_some_and(|from| !from.is_empty()) {
+    if has_volumes_of_others(body) {
         return Vec::new();
     }
     let bytes = half_of_memory(host);
@@ -268,6 +272,13 @@ fn covered_volumes(volumes: &[String], body: &ContainerCreateBody) -> Vec<Mount>
     covered
 }
 
+/// Returns whether there are mounts that come from other containers, which are not known here.
+fn has_volumes_of_others(body: &ContainerCreateBody) -> bool {
+    let host = body.host_config.as_ref();
+    let from = host.and_then(|host| host.volumes_from.as_ref());
+    from.is_some_and(|from| !from.is_empty())
+}
+
 /// Returns half of the memory limit, so that a file system of that size is full before the container's memory is.
 pub(super) fn half_of_memory(host: &HostConfig) -> u64 {
     let limit = host.memory.and_then(|limit| u64::try_from(limit).ok());
@@ -277,9 +288,15 @@ pub(super) fn half_of_memory(host: &HostConfig) -> u64 {
         / 2
 }
 
-/// Returns where something is mounted, and whether it is a file system in memory of the container's own.
+/// Returns where something is mounted, and whether it is a file system in memory of the container's own. Where it is not known
+/// what else is mounted, nothing is in memory.
 fn places(body: &ContainerCreateBody, image_volumes: &[String], covered: &[Mount]) -> BTreeMap<String, bool> {
-    let mut places = BTreeMap::from([("/dev/shm".to_owned(), true)]);
+    if has_volumes_of_others(body) {
+        return BTreeMap::new();
+    }
+    let ipc = body.host_config.as_ref().and_then(|host| host.ipc_mode.as_deref());
+    let own_shm = matches!(ipc, None | Some("" | "private"));
+    let mut places = BTreeMap::from([("/dev/shm".to_owned(), own_shm)]);
     places.extend(image_volumes.iter().map(|path| (plain(path), false)));
     places.extend(covered.iter().map(|mount| (plain(&mount.target), true)));
     places.extend(mounted(body));

@@ -168,6 +168,27 @@ async fn metadata_and_lists_are_of_the_entries_themselves_whatever_their_names()
     .await;
 }
 
+/// The names can be read, and nothing of what they name.
+#[tokio::test]
+async fn a_directory_whose_entries_cannot_be_looked_at_is_an_error_and_not_empty() {
+    with_container(pool("files"), async |c| {
+        sh(
+            c,
+            "mkdir -p /tmp/t/closed; echo x >/tmp/t/closed/x; chmod 744 /tmp/t/closed",
+        )
+        .await;
+        let files = c.files().user("1000:1000");
+        assert_eq!(sh(c, "stat -c %a /tmp/t/closed").await, "744\n");
+        assert_eq!(kind(files.list("/tmp/t/closed").await), ErrorKind::PermissionDenied);
+        let host = tempfile::tempdir().unwrap();
+        let done = files.download_dir("/tmp/t", host.path().join("t")).await;
+        assert_eq!(kind(done), ErrorKind::PermissionDenied);
+        assert_eq!(c.files().list("/tmp/t/closed").await.unwrap().len(), 1);
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn files_and_trees_are_renamed_and_removed() {
     with_container(pool("files"), async |c| {
@@ -264,6 +285,14 @@ async fn limits_of_bytes_hold_in_both_directions_and_leave_the_container_usable(
             ),
             ErrorKind::FileTooLarge
         );
+        // There is no end after that.
+        let few = c.files().limits(limits(|limits| limits.bytes = 100));
+        let mut reader = few.read("/proc/self/status").await.unwrap();
+        for _ in 0..3 {
+            let error = reader.read(&mut [0; 10]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+        }
+        drop(reader);
         let out = c.exec(["echo", "still here"]).await.unwrap();
         assert_eq!(out.stdout_lossy(), "still here\n");
         assert_eq!(c.taint(), None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dockerpool::{Error, ExecVia, FileLimits, Reuse};
 use tokio::io::AsyncReadExt;
 
-use crate::support::{python, with_container};
+use crate::support::{eventually, python, with_container};
 use crate::{pool, sh};
 
 const USER: &str = "1000:1000";
@@ -81,6 +81,44 @@ async fn a_server_that_is_stopped_is_ended_by_the_limit_of_time() {
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         drop(reader);
         assert_eq!(files.read_to_vec("/tmp/large").await.unwrap().len(), 4_000_000);
+        assert_eq!(c.taint(), None);
+    })
+    .await;
+}
+
+/// A watch has no limit of time once it stands. Until then it has that of any call.
+#[tokio::test]
+async fn a_watch_that_is_stopped_before_it_stands_is_ended_by_the_limit_of_time() {
+    with_container(pool("files"), async |c| {
+        let mut stopper = c
+            .command("sh")
+            .user(USER)
+            .args(["-c", "echo ready; while :; do kill -STOP -1; done 2>/dev/null"])
+            .spawn()
+            .await
+            .unwrap();
+        begun(&mut stopper).await;
+        let files = c.files().user(USER).limits(FileLimits {
+            time: Some(Duration::from_secs(1)),
+            ..FileLimits::default()
+        });
+        let stopped = async {
+            loop {
+                // One that stands was not stopped in time.
+                if let Err(error) = files.watch("/tmp").await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(Duration::from_secs(60), stopped).await;
+        let error = error.expect("the watch is ended");
+        assert!(error.is_timeout(), "{error:?}");
+        stopper.kill().await.unwrap();
+        let mut watch = files.watch("/tmp").await.unwrap();
+        sh(c, ": >/tmp/x").await;
+        assert_eq!(watch.next().await.unwrap().unwrap().name, "x");
+        drop(watch);
+        eventually("nothing is left", async || c.process_count().await.unwrap() == 0).await;
         assert_eq!(c.taint(), None);
     })
     .await;

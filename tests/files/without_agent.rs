@@ -1,8 +1,13 @@
 //! Containers without the agent: the image's `tar` carries contents and trees, and everything else says what is missing.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
 
-use dockerpool::{Error, ExecVia, FileLimits, PoolBuilder, SkipReason};
+use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
+use dockerpool::{Error, ExecVia, FileLimits, Pool, PoolBuilder, SkipReason};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{self, python, with_container};
 use crate::{kind, sh};
@@ -105,4 +110,58 @@ async fn without_agent_and_tar_each_call_says_so() {
         }
     })
     .await;
+}
+
+/// On the engine in memory, where `tar` does not end: neither what is read from, nor `mkdir` before it, adds to the time.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_call_is_that_of_all_its_parts() {
+    const TIME: Duration = Duration::from_secs(10);
+
+    let engine = FakeEngine::new();
+    engine.on_exec(|request| match request.argv[0].as_str() {
+        "mkdir" => FakeProcess::exit(0),
+        _ => FakeProcess::forever(),
+    });
+    let pool = Pool::builder("files")
+        .tokio_runtime(Handle::current())
+        .image("any")
+        .engine(Arc::new(engine.clone()))
+        .engine_timeout(TIME * 2);
+    let pool = pool.build().await.unwrap();
+    let limits = FileLimits {
+        time: Some(TIME),
+        ..FileLimits::default()
+    };
+
+    let c = pool.acquire().await.unwrap();
+    let (_writer, mut silent) = tokio::io::duplex(16);
+    let begun = Instant::now();
+    let files = c.files().limits(limits);
+    let written = timeout(TIME * 10, files.write_from("/tmp/x", &mut silent)).await;
+    assert_eq!(kind(written.expect("it ends")), ErrorKind::TimedOut);
+    assert_eq!(begun.elapsed().as_secs(), TIME.as_secs());
+
+    let slow = TIME * 9 / 10;
+    for parts in ["reader", "mkdir"] {
+        let c = pool.acquire().await.unwrap();
+        let files = c.files().limits(limits).create_parents();
+        let begun = Instant::now();
+        let written = match parts {
+            "reader" => {
+                let (mut writer, mut reader) = tokio::io::duplex(16);
+                let late = async {
+                    tokio::time::sleep(slow).await;
+                    tokio::io::AsyncWriteExt::write_all(&mut writer, b"x").await.unwrap();
+                    drop(writer);
+                };
+                tokio::join!(files.write_from("/tmp/x", &mut reader), late).0
+            }
+            _ => {
+                engine.answer_once(Call::Exec, Answer::After(slow));
+                files.write("/tmp/x", "x").await
+            }
+        };
+        assert_eq!(kind(written), ErrorKind::TimedOut, "{parts}");
+        assert_eq!(begun.elapsed().as_secs(), TIME.as_secs(), "{parts}");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::{self, eventually, eventually_now};
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{Error, ExitStatus, Lease, Pool, PoolBuilder, PooledContainer, Reuse, Taint};
+use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -172,6 +173,89 @@ async fn kept_containers_give_way_to_acquires_that_wait_and_to_no_others() {
     drop(held);
     drop(waiter.await.unwrap().unwrap());
     assert_eq!(only.status().kept, 0);
+}
+
+/// A key that is used without a pause would otherwise keep everybody else waiting.
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_container_gives_way_does_not_get_it_first() {
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).max_total(1).build().await.unwrap();
+    let held = pool.acquire_for("a").await.unwrap();
+    held.command("true").status().await.unwrap();
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await.map(drop) }
+    });
+    eventually_now("somebody waits", || pool.status().waiting == 1).await;
+    // Nothing else runs between these two.
+    drop(held);
+    let again = pool.acquire_for("a").await.unwrap();
+    assert!(!again.is_resumed());
+    waiter.await.unwrap().unwrap();
+    assert_eq!(pool.status().lifetime.lent, 3);
+    drop(again);
+    assert!(pool.acquire_for("a").await.unwrap().is_resumed(), "nobody waits");
+}
+
+/// One acquire waits, and two leases end at once.
+#[tokio::test(start_paused = true)]
+async fn no_more_containers_give_way_than_acquires_wait() {
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).max_total(2).build().await.unwrap();
+    let of_a = pool.acquire_for("a").await.unwrap();
+    let of_b = pool.acquire_for("b").await.unwrap();
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await }
+    });
+    eventually_now("somebody waits", || pool.status().waiting == 1).await;
+    drop((of_a, of_b));
+    let other = waiter.await.unwrap().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((pool.status().kept, pool.status().in_use), (1, 1));
+    assert!(pool.acquire_for("b").await.unwrap().is_resumed(), "kept last");
+    drop(other);
+}
+
+/// The watchdog has taken the container back. A guard that is forgotten or still held has no lease any more.
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_lease_was_taken_back_is_free() {
+    let limit = Duration::from_secs(7);
+    for (max_lease, of_lease) in [(Some(limit), None), (None, Some(limit)), (Some(limit * 2), Some(limit))] {
+        for forget in [false, true] {
+            let engine = FakeEngine::new();
+            let pool = fake_pool(&engine).max_lease(max_lease).acquire_timeout(limit * 10);
+            let pool = pool.build().await.unwrap();
+            let held = pool
+                .acquire_with(Lease::new().key("a").timeout(of_lease))
+                .await
+                .unwrap();
+            let id = held.id().to_owned();
+            let held = match forget {
+                true => {
+                    std::mem::forget(held);
+                    None
+                }
+                false => Some(held),
+            };
+            let waiter = acquire_for(&pool, "a");
+            sleep(limit - Duration::from_millis(1)).await;
+            assert!(!waiter.is_finished());
+            sleep(Duration::from_secs(1)).await;
+            assert!(waiter.is_finished(), "{max_lease:?} {of_lease:?} {forget}");
+            let next = waiter.await.unwrap().unwrap();
+            assert!(!next.is_resumed() && next.id() != id);
+            // A late end of the old lease is not one of the new lease.
+            let waiter = acquire_for(&pool, "a");
+            drop(held);
+            sleep(Duration::from_millis(1)).await;
+            assert!(!waiter.is_finished());
+            let id = next.id().to_owned();
+            drop(next);
+            let again = waiter.await.unwrap().unwrap();
+            assert!(again.is_resumed() && again.id() == id);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,6 +484,19 @@ async fn bad_leases_are_refused_by_name_before_anything_is_done() {
             1,
             "{path:?}"
         );
+    }
+    // Of the machine, of other containers, or covered by what other containers have mounted.
+    for (config, path) in [
+        (json!({"IpcMode": "host"}), "/dev/shm/a"),
+        (json!({"IpcMode": "container:x"}), "/dev/shm/a"),
+        (json!({"IpcMode": "shareable"}), "/dev/shm/a"),
+        (json!({"VolumesFrom": ["x"]}), "/work/a"),
+        (json!({"Binds": ["/srv:/work/in"]}), "/work/in/a"),
+    ] {
+        let pool = fake_pool(&engine).tmpfs("/work", 1 << 20);
+        let pool = pool.raw_config(json!({"HostConfig": config})).build().await.unwrap();
+        let lease = Lease::new().secret_file(path, "s3cret");
+        assert_eq!(fields(&pool, lease).await.len(), 1, "{config}");
     }
     let good = || Lease::new().secret_file("/work/a", "s3cret");
     assert_eq!(fields(&as_is, good()).await, ["secret_file 1 (/work/a)"]);

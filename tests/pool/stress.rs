@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::eventually_now;
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
-use dockerpool::{EngineErrorKind, Error, Pool, PoolBuilder};
+use dockerpool::{EngineErrorKind, Error, Lease, Pool, PoolBuilder};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinSet;
 
@@ -92,8 +92,22 @@ async fn trouble(engine: FakeEngine, time: Duration) {
 /// Performs one random action on a pool.
 async fn act(pool: &Pool) {
     let limit = Duration::from_micros(fastrand::u64(..3000));
-    let c = match fastrand::u8(..4) {
+    let key = ["a", "b", "c"][fastrand::usize(..3)];
+    let c = match fastrand::u8(..7) {
         0 => pool.try_acquire().unwrap(),
+        3 => tokio::time::timeout(limit, pool.acquire_for(key))
+            .await
+            .ok()
+            .and_then(Result::ok),
+        4 => pool.acquire_for(key).await.ok(),
+        5 => {
+            let lease = Lease::new().key(key).timeout(limit).acquire_timeout(limit);
+            pool.acquire_with(lease).await.ok()
+        }
+        6 => {
+            pool.forget(key);
+            None
+        }
         // The acquire is dropped at any moment, also just as it is served.
         1 => tokio::time::timeout(limit, pool.acquire())
             .await

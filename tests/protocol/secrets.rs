@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 
 use crate::proxy::real_socket;
-use crate::support::{busybox, eventually_now};
+use crate::support::{busybox, eventually, eventually_now, python};
 use crate::teller::{Changes, Teller};
 
 const SECRET: &str = "s3cret-7d1f";
@@ -137,4 +137,98 @@ async fn a_file_of_a_lease_that_cannot_be_written_ends_the_lease() {
     // The container is lent again, without the first file.
     let c = pool.acquire().await.unwrap();
     assert_eq!(sh(&c, "ls -A /tmp").await, "");
+}
+
+/// No look at a root file system that can be written to shows a file of the same size with its time put back.
+#[tokio::test]
+async fn a_copy_of_a_secret_that_no_look_would_find_is_gone_after_the_lease() {
+    let pool = crate::support::pool("secrets")
+        .image(python())
+        .exec_via(ExecVia::Agent)
+        .reuse(Reuse::Clean)
+        .max_total(1)
+        .max_idle(1);
+    let pool = pool.build().await.unwrap();
+    let c = pool
+        .acquire_with(Lease::new().secret_file("/tmp/token", SECRET))
+        .await
+        .unwrap();
+    let hide = r#"
+import os
+path = os.path.join(os.path.dirname(os.__file__), "this.py")
+its = os.stat(path)
+with open(path, "r+") as file:
+    file.write(open("/tmp/token").read())
+os.utime(path, ns=(its.st_atime_ns, its.st_mtime_ns))
+print(path, end="")
+"#;
+    let hidden = c.command("python3").args(["-c", hide]).output_string().await.unwrap();
+    let found = c.files().read_to_vec(&hidden).await.unwrap();
+    assert!(found.starts_with(SECRET.as_bytes()));
+    drop(c);
+    let next = pool.acquire().await.unwrap();
+    let found = next.files().read_to_vec(&hidden).await.unwrap();
+    assert!(
+        !found.is_empty() && !String::from_utf8_lossy(&found).contains(SECRET),
+        "{hidden}"
+    );
+    drop(next);
+    pool.shutdown().await.unwrap();
+}
+
+/// Also where the acquire is dropped while the secret is written, at any moment.
+#[tokio::test]
+async fn a_secret_whose_acquire_is_dropped_midway_is_gone() {
+    let pool = crate::support::pool("secrets")
+        .exec_via(ExecVia::Agent)
+        .reuse(Reuse::Clean)
+        .read_only_root(true)
+        .max_total(1)
+        .max_idle(1);
+    let pool = pool.build().await.unwrap();
+    let secret = vec![b's'; 4 << 20];
+    let begun = std::time::Instant::now();
+    let lease = Lease::new().secret_file("/tmp/token", secret.clone());
+    drop(pool.acquire_with(lease.clone()).await.unwrap());
+    let whole = begun.elapsed();
+    for part in 0..20 {
+        let limit = whole * part / 15;
+        let cut = tokio::time::timeout(limit, pool.acquire_with(lease.clone())).await;
+        drop(cut);
+        let c = pool.acquire().await.unwrap();
+        let left = c.files().list("/tmp").await.unwrap();
+        assert!(left.is_empty(), "{part}: {left:?}");
+        assert_eq!(c.process_count().await.unwrap(), 0, "{part}");
+    }
+    pool.shutdown().await.unwrap();
+}
+
+/// The server of the image's runs beside the lease, and may put a link where the secret goes.
+#[tokio::test]
+async fn a_secret_does_not_follow_a_link_to_a_disk() {
+    let shared = tempfile::tempdir().unwrap();
+    let script = "ln -s / /work/deep; : >/told/ready; exec sleep 1000";
+    let pool = Pool::builder("secrets")
+        .image(busybox())
+        .exec_via(ExecVia::Agent)
+        .reuse(Reuse::Never)
+        .cmd(["sh", "-c", script])
+        .supervise_command(true)
+        .tmpfs("/work", 1 << 20)
+        .raw_config(serde_json::json!({
+            "HostConfig": {"Binds": [format!("{}:/told", shared.path().display())]},
+        }))
+        .min_idle(1)
+        .max_total(1);
+    let pool = pool.build().await.unwrap();
+    eventually("the link is there", async || shared.path().join("ready").exists()).await;
+    let error = match pool.acquire_with(Lease::new().secret_file(PATH, SECRET)).await {
+        Ok(c) => panic!("{} is on a disk", sh(&c, "cat /token").await),
+        Err(error) => error,
+    };
+    let dockerpool::Error::File { source, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::CrossesDevices, "{error}");
+    pool.shutdown().await.unwrap();
 }

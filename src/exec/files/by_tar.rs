@@ -20,6 +20,10 @@ const BITS: u32 = 0o7777;
 /// The most bytes of a header that says the name of the next entry, or where it points to.
 const MAX_LONG: u64 = 64 * 1024;
 
+/// The most bytes of an archive between two frames, or at its end. Names take a part of it, and `tar` fills its last record.
+/// What tells nothing counts in no limit.
+const MAX_SILENT: u64 = 1 << 20;
+
 /// The error number of Linux for an entry that is none to be copied.
 const ENOTSUP: i32 = 95;
 
@@ -139,6 +143,8 @@ pub(super) struct Decoder {
     ready: VecDeque<Answer>,
     long_path: Option<Bytes>,
     long_target: Option<Bytes>,
+    /// The bytes that were taken since the last frame.
+    silent: u64,
 }
 
 enum Now {
@@ -162,6 +168,7 @@ impl Decoder {
             ready: VecDeque::new(),
             long_path: None,
             long_target: None,
+            silent: 0,
         }
     }
 
@@ -172,6 +179,19 @@ impl Decoder {
 
     /// Returns the next frame, if all of it is there.
     pub(super) fn decode(&mut self) -> io::Result<Option<Answer>> {
+        let before = self.buf.len() as u64;
+        let answer = self.step()?;
+        self.silent = match answer {
+            Some(_) => 0,
+            None => self.silent + before - self.buf.len() as u64,
+        };
+        if self.silent > MAX_SILENT {
+            return Err(malformed());
+        }
+        Ok(answer)
+    }
+
+    fn step(&mut self) -> io::Result<Option<Answer>> {
         loop {
             if let Some(answer) = self.ready.pop_front() {
                 return Ok(Some(answer));
@@ -440,6 +460,43 @@ mod tests {
         let mut broken = one(EntryType::Regular, b"x", b"", 0);
         broken[0] ^= 1;
         assert!(decoded(&broken, false).is_err(), "the checksum is wrong");
+    }
+
+    #[test]
+    fn an_archive_that_tells_nothing_for_long_is_refused() {
+        const MANY: usize = 20_000;
+
+        let zeros = vec![0; BLOCK];
+        let top = one(EntryType::Directory, b"./", b"", 0);
+        let global = one(EntryType::XGlobalHeader, b"g", b"", 0);
+        let device = one(EntryType::Char, b"x", b"", u64::MAX / 4);
+        let mut name = one(EntryType::GNULongName, b"././@LongLink", b"", 512);
+        name.resize(2 * BLOCK, b'n');
+        for (what, start, noise) in [
+            ("blocks after the end", &[][..], &zeros),
+            ("the top", &[], &top),
+            ("headers for all that follows", &[], &global),
+            ("contents of a device", &device[..], &zeros),
+            ("names of no entry", &[], &name),
+        ] {
+            let mut decoder = Decoder::new(false);
+            decoder.buf.extend_from_slice(start);
+            let refused = (0..MANY).any(|_| {
+                decoder.buf.extend_from_slice(noise);
+                loop {
+                    match decoder.decode() {
+                        Ok(Some(_)) => {}
+                        Ok(None) => return false,
+                        Err(_) => return true,
+                    }
+                }
+            });
+            assert!(refused, "{what}");
+        }
+        // As much as any real archive has between two entries, and at its end.
+        let mut whole = one(EntryType::Directory, b"./", b"", 0);
+        whole.resize(64 * 1024, 0);
+        assert!(decoded(&whole, false).unwrap().1);
     }
 
     proptest! {

@@ -62,6 +62,7 @@ const NO_AGENT: &str = "the library's agent serves files, and does not run the c
 /// - [`write_from`](Self::write_from) gathers what it reads, up to the limit.
 /// - Hard links are skipped as [`SkipReason::Special`].
 /// - At the limits of time and bytes the container is killed, as the exec API ends any command.
+/// - A file of the kernel's, as in `/proc`, is empty: `tar` goes by its size.
 ///
 /// # Paths
 ///
@@ -101,6 +102,7 @@ pub struct Files<'c> {
     limits: FileLimits,
     mode: Option<u32>,
     parents: bool,
+    in_memory: bool,
 }
 
 impl Container<Running> {
@@ -112,6 +114,7 @@ impl Container<Running> {
             limits: FileLimits::default(),
             mode: None,
             parents: false,
+            in_memory: false,
         }
     }
 }
@@ -147,6 +150,13 @@ impl<'c> Files<'c> {
     #[must_use]
     pub fn create_parents(mut self) -> Self {
         self.parents = true;
+        self
+    }
+
+    /// Has [`write`](Self::write) fail with [`CrossesDevices`](io::ErrorKind::CrossesDevices), before it writes anything, unless
+    /// the file is in a file system in memory. Without the agent nobody looks.
+    pub(crate) fn in_memory(mut self) -> Self {
+        self.in_memory = true;
         self
     }
 
@@ -207,10 +217,17 @@ impl<'c> Files<'c> {
             // An archive tells the size first.
             let mut data = Vec::new();
             let most = self.limits.bytes.saturating_add(1);
-            return match reader.take(most).read_to_end(&mut data).await {
-                Ok(_) => self.write(path, data).await,
-                Err(error) => Err(call.error(error)),
+            let runtime = &self.container.shared().runtime;
+            let begun = runtime.now();
+            let gathered = async {
+                let read = reader.take(most).read_to_end(&mut data).await;
+                read.map_err(|error| call.error(error))
             };
+            self.in_time(&call, gathered).await?;
+            let mut rest = self.clone();
+            let passed = runtime.now().saturating_duration_since(begun);
+            rest.limits.time = self.limits.time.map(|time| time.saturating_sub(passed));
+            return rest.write(path, data).await;
         }
         let mut server = Server::start(self, call, request::WRITE, None, true).await?;
         let mut frame = vec![0; HEADER + MAX_DATA];
@@ -364,9 +381,9 @@ impl<'c> Files<'c> {
     /// Watches a file, or the entries of a directory: those of the directory itself, and not of directories in it. Returns when the
     /// watch stands, so that no later change is missed.
     ///
-    /// The watch is a process in the container, by `inotify(7)`, and goes on until it is dropped; the
-    /// [limits](Self::limits) do not hold for it. Changes through a mapping of the file in memory are not seen. If nobody reads the
-    /// events, the kernel keeps some 16,000 of them, and then says that others are [lost](FileChange::Lost).
+    /// The watch is a process in the container, by `inotify(7)`, and goes on until it is dropped. Of the
+    /// [limits](Self::limits), that of time holds until the watch stands, and then none. Changes through a mapping of the file
+    /// in memory are not seen. If nobody reads the events, the kernel keeps some 16,000 of them, and then says that others are [lost](FileChange::Lost).
     ///
     /// # Errors
     ///
@@ -397,11 +414,14 @@ impl<'c> Files<'c> {
         let call = self.call("watch", path.as_ref());
         let mut files = self.clone();
         files.limits.time = None;
-        let mut server = Server::start(&files, call, request::WATCH, None, false).await?;
-        match server.answer().await? {
-            Answer::Meta(_) => Ok(FileWatch::new(server)),
-            other => Err(server.unexpected(other).await),
-        }
+        let begun = async {
+            let mut server = Server::start(&files, call.clone(), request::WATCH, None, false).await?;
+            match server.answer().await? {
+                Answer::Meta(_) => Ok(FileWatch::new(server)),
+                other => Err(server.unexpected(other).await),
+            }
+        };
+        self.in_time(&call, begun).await
     }
 
     /// Renames a file or directory within one file system, over a file that has the new name.
@@ -475,6 +495,7 @@ impl<'c> Files<'c> {
     ///   make of it meanwhile. Each entry is made anew, by a name in a directory that was made anew before.
     /// - Rights, links, and what is skipped: as [`upload_dir`](Self::upload_dir). This process's mask holds for the rights, and
     ///   its user, to whom everything belongs, can always read and write files and enter directories.
+    /// - A file has the size that it had when it was opened, or less. So files of the kernel's, as in `/proc`, are empty.
     /// - A file of which a name comes twice is skipped the second time, also where this machine's file system does not tell
     ///   upper from lower case.
     ///
@@ -494,6 +515,18 @@ impl<'c> Files<'c> {
     async fn run(&self, op: &'static str, kind: u8, path: &[u8], to: Option<&[u8]>) -> Result<(), Error> {
         let server = Server::start(self, self.call(op, path), kind, to, false).await?;
         server.done().await
+    }
+
+    /// Waits for a part of a call that no server does, for at most the time of the call.
+    async fn in_time<T>(&self, call: &Call, part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Some(time) = self.limits.time else {
+            return part.await;
+        };
+        let limited = async {
+            let done = tokio::time::timeout(time, part).await;
+            done.unwrap_or_else(|_| Err(call.error(server::too_late(time))))
+        };
+        self.container.shared().runtime.run(limited).await
     }
 
     fn call(&self, op: &'static str, path: &[u8]) -> Call {

@@ -38,6 +38,8 @@ pub struct FileReader<'c> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Reads,
+    /// More than the limit has come. What comes after that is not given.
+    TooLarge,
     /// All has come, and the end of the server is awaited, so that the container can be given back at once.
     Ends,
     /// The server has ended without its last answer.
@@ -71,6 +73,7 @@ impl<'c> FileReader<'c> {
         loop {
             match self.state {
                 State::Reads => {}
+                State::TooLarge => return Poll::Ready(self.left.has_room(u64::MAX)),
                 State::Ends => {
                     ready!(self.server.poll_end(cx));
                     self.state = State::Ended;
@@ -86,7 +89,10 @@ impl<'c> FileReader<'c> {
             }
             match ready!(self.server.poll_answer(cx)) {
                 Ok(Answer::Data(data)) => {
-                    self.left.take(data.len())?;
+                    if let Err(error) = self.left.take(data.len()) {
+                        self.state = State::TooLarge;
+                        return Poll::Ready(Err(error));
+                    }
                     self.data = data;
                     return Poll::Ready(Ok(()));
                 }

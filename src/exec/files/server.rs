@@ -13,7 +13,9 @@ use super::answers::{Answer, Decoder, malformed, of_container, poll};
 use super::by_tar;
 use super::metadata::shown;
 use crate::agent::Role;
-use crate::agent::file_protocol::{HEADER, MAX_PATH, Meta, REGULAR, Request, WITH_MODE, WITH_PARENTS, request as ops};
+use crate::agent::file_protocol::{
+    HEADER, IN_MEMORY, MAX_PATH, Meta, REGULAR, Request, WITH_MODE, WITH_PARENTS, request as ops,
+};
 use crate::error::Error;
 use crate::exec::child::{Child, keep_nothing};
 use crate::exec::setup::{Outputs, Setup};
@@ -106,11 +108,14 @@ impl<'c> Server<'c> {
             false => Source::Bytes(request.clone()),
         };
         let shared = files.container.shared().clone();
+        let begun = shared.runtime.now();
         let way = if shared.serves_files(&setup.request) {
             Way::Agent(Decoder::default())
         } else {
             setup.role = Role::Command;
             setup.request.argv = tar(files, &call, op).await?;
+            let passed = shared.runtime.now().saturating_duration_since(begun);
+            setup.timeout = setup.timeout.map(|time| time.saturating_sub(passed));
             match op {
                 ops::READ | ops::PACK => {
                     setup.stdin = Source::Null;
@@ -291,9 +296,7 @@ impl<'c> Server<'c> {
     /// Returns the error of a server that has ended in this way before its last answer.
     pub(super) fn why(&self, status: ExitStatus) -> io::Error {
         match (status, self.time) {
-            (ExitStatus::TimedOut, Some(time)) => {
-                io::Error::new(io::ErrorKind::TimedOut, format!("not done within {}", Rounded(time)))
-            }
+            (ExitStatus::TimedOut, Some(time)) => too_late(time),
             (status, _) => io::Error::new(
                 io::ErrorKind::ConnectionAborted,
                 format!("the process in the container that does it ended early: {status}"),
@@ -308,6 +311,11 @@ impl<'c> Server<'c> {
             _ => None,
         }
     }
+}
+
+/// Returns the error of a call that was not done in its time.
+pub(super) fn too_late(time: std::time::Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("not done within {}", Rounded(time)))
 }
 
 /// Returns what is wrong with a path.
@@ -329,7 +337,8 @@ fn request(files: &Files<'_>, op: u8, path: &[u8], to: &[u8]) -> Bytes {
     frame.put_u8(op);
     let parents = files.parents && matches!(op, ops::WRITE | ops::MAKE_DIR | ops::UNPACK);
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-    frame.put_u8(flag(files.mode.is_some(), WITH_MODE) | flag(parents, WITH_PARENTS));
+    frame
+        .put_u8(flag(files.mode.is_some(), WITH_MODE) | flag(parents, WITH_PARENTS) | flag(files.in_memory, IN_MEMORY));
     frame.put_u32_le(files.mode.unwrap_or(0));
     for path in [path, to] {
         frame.put_slice(path);

@@ -59,7 +59,7 @@ impl FileEvent {
     }
 
     /// Returns `None` for what is no change.
-    fn new(bits: u32, rename: u32, name: Bytes) -> Option<Self> {
+    fn new(bits: u32, rename: u32, name: &[u8]) -> Option<Self> {
         let changes = [
             (event::CREATE, FileChange::Created),
             (event::MODIFY, FileChange::Modified),
@@ -75,7 +75,8 @@ impl FileEvent {
         let (_, change) = changes.into_iter().find(|(bit, _)| bits & bit != 0)?;
         Some(Self {
             change,
-            name,
+            // A copy: what was read is much more, and a caller may keep many events.
+            name: Bytes::copy_from_slice(name),
             is_dir: bits & event::IS_DIR != 0,
             rename: (rename != 0).then_some(rename),
         })
@@ -132,7 +133,7 @@ impl<'c> FileWatch<'c> {
                 }
             };
             if let Answer::Event(bits, rename, name) = answer {
-                match FileEvent::new(bits, rename, name) {
+                match FileEvent::new(bits, rename, &name) {
                     Some(event) => return Ok(Some(event)),
                     None => continue,
                 }
@@ -151,5 +152,19 @@ impl<'c> FileWatch<'c> {
 impl fmt::Debug for FileWatch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileWatch").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A caller may keep many events.
+    #[test]
+    fn an_event_that_is_kept_does_not_keep_what_was_read_with_it() {
+        let read = Bytes::from(vec![b'n'; 64 << 10]);
+        let event = FileEvent::new(event::CREATE, 0, &read.slice(..3)).unwrap();
+        assert_eq!(event.name, "nnn");
+        assert!(!read.as_ptr_range().contains(&event.name.as_ptr()));
     }
 }
