@@ -19,7 +19,8 @@ async fn main() -> Result<(), Error> {
         .build()
         .await?;
 
-    // Each command has a container of its own: by default, ending a command ends its container.
+    // Each command has a lease of its own, so that none meets what another has left. A container that ran out of memory is
+    // replaced; the others are cleaned.
     let c = pool.acquire().await?;
     // `tail` keeps the last line in memory, and the last line of `/dev/zero` never ends.
     let output = c.exec(["sh", "-c", "tail -n 1 /dev/zero"]).await?;

@@ -89,10 +89,11 @@
 //!
 //! # When a container is lent again
 //!
-//! A container is lent again only if every command in it has provably ended by itself. Otherwise the container has a
-//! [`Taint`], and is removed and replaced in the background. [`discard`](PooledContainer::discard) does the same to a container
-//! that has none. By default the agent cleans a container
-//! between two leases and proves that nothing is left, or the container is replaced: see [`Reuse`].
+//! A container is lent again only if every command in it has provably ended, and if the container has no [`Taint`]. Otherwise
+//! the container is removed and replaced in the background. [`discard`](PooledContainer::discard) does the same to any container.
+//!
+//! By default the agent cleans a container between two leases: it ends everything that runs, and proves that nothing is left.
+//! A container for which that fails is replaced. [`Reuse`] lists what is proven, and what makes it fail.
 //!
 //! # How commands are run
 //!

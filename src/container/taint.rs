@@ -2,9 +2,15 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A fact that forbids lending a container again.
+/// A fact that forbids lending a container again. The first one is kept. A tainted container still runs commands, if it
+/// runs, and is removed and replaced when its lease ends.
+///
+/// A command that the [agent](crate::ExecVia) ends alone taints nothing: at its limits, by
+/// [`Child::kill`](crate::Child::kill), or since its `Child` was dropped. By the exec API, each of these kills the container.
 ///
 /// # Examples
+///
+/// Where the exec API runs the commands:
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,13 +33,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Taint {
-    /// A command was ended at its time limit.
+    /// The container was killed to end a command at its time limit or its idle timeout.
     TimedOut = 1,
-    /// A command was abandoned: its future or its `Child` was dropped.
+    /// The container was killed to end a command whose future or `Child` was dropped.
     Cancelled = 2,
-    /// A command was ended at its output limit.
+    /// The container was killed to end a command at its output limit.
     OutputLimit = 3,
-    /// A command was killed on request.
+    /// The container was killed to end a command by [`Child::kill`](crate::Child::kill).
     Killed = 4,
     /// The kernel killed a process that was over the memory limit.
     OutOfMemory = 5,

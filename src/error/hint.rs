@@ -10,6 +10,9 @@ pub(super) fn hint(error: &EngineError) -> &'static str {
         EngineErrorKind::TooManyOpenFiles => " (close some files or connections, or raise the limit: ulimit -n)",
         EngineErrorKind::Untrusted => " (see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH)",
         EngineErrorKind::ImageNotFound => " (pull the image, or allow it with PullPolicy::IfMissing)",
+        EngineErrorKind::RegistryUnreachable => {
+            " (can the engine's machine reach this registry? or load the image there)"
+        }
         EngineErrorKind::LoginRefused => " (see registry_auth(), or `docker login`)",
         EngineErrorKind::NetworkNotFound => " (create the network, or let Network::create do it)",
         EngineErrorKind::WrongPlatform => " (use an image for the engine's platform, or set platform())",

@@ -22,8 +22,9 @@ pub(crate) use words::{RUNTIME_ENDED, root_cause};
 /// Tells why a call of the library failed.
 ///
 /// `Display` is one sentence that stands alone: what failed, for which program, container and pool, why, and what can be done
-/// about it. The words of the cause are in it, so [`source`](std::error::Error::source) is the cause of the cause: a chain of
-/// sources says nothing twice. The cause itself is [`engine_error`](Self::engine_error) or a field.
+/// about it. The words of the cause are in it, and those of the innermost cause, such as a refused connection. So
+/// [`source`](std::error::Error::source) is the cause of the cause, and is of use for details only. The cause itself is
+/// [`engine_error`](Self::engine_error) or a field.
 ///
 /// Neither `Display` nor `Debug` shows arguments or variables of a command.
 ///

@@ -83,7 +83,7 @@ impl fmt::Display for Error {
             Self::ContainerGone { subject, source } => {
                 write!(
                     f,
-                    "cannot start {subject}: the container is gone: {source}; no command can be run in it any more"
+                    "cannot start {subject}: the container is gone: {source}; no command can be run in it any more: use another"
                 )
             }
             Self::NotUtf8 { subject, source, .. } => {
@@ -132,7 +132,11 @@ impl fmt::Display for Error {
 
 fn config(problems: &[FieldError], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("bad configuration")?;
-    if let Some(pool) = problems.first().and_then(FieldError::pool) {
+    if let Some(pool) = problems
+        .first()
+        .and_then(FieldError::pool)
+        .filter(|pool| !pool.is_empty())
+    {
         write!(f, " of pool {pool}")?;
     }
     for (i, problem) in problems.iter().enumerate() {
@@ -316,7 +320,7 @@ mod tests {
                     source: engine(NotFound),
                 },
                 "cannot start `python` in container box of pool judge: the container is gone: the engine's words; \
-                 no command can be run in it any more",
+                 no command can be run in it any more: use another",
             ),
             (
                 Error::NotUtf8 {

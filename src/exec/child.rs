@@ -31,8 +31,9 @@ use crate::values::waker::guarded;
 /// Dropping a child ends the command, as if `kill_on_drop` were always set on a `tokio::process::Command`: a command that went on
 /// would reach into the next lease. [`detach`](Self::detach) lets it go on until the lease ends.
 ///
-/// The agent ends the command alone, in the background; a container that is given back before that is done is replaced. The exec
-/// API cannot end a single command: its container is killed in the background and tainted ([`Taint::Cancelled`]).
+/// - The agent ends the command alone, in the background. The lease may end before that is done: the command ends with the
+///   [cleaning](crate::Reuse::Clean), and under [`Reuse::AsIs`](crate::Reuse::AsIs) the container is replaced.
+/// - The exec API cannot end a single command: its container is killed in the background and tainted ([`Taint::Cancelled`]).
 ///
 /// # Examples
 ///
@@ -162,10 +163,13 @@ impl<G> Child<'_, G> {
     /// Output that nobody reads keeps a command from ending: read it, or drop [`stdout`](Self::stdout) and
     /// [`stderr`](Self::stderr).
     ///
-    /// If the command leaves a background task that holds its output, the wait goes on until the end of the output is known:
-    /// two seconds with Docker's exec API, unless the task's output goes elsewhere (`server >log 2>&1 &`) or nobody reads.
-    /// Where the end does not come, the status is [`ExitStatus::Incomplete`]. A [`timeout`](Command::timeout) does not count
-    /// that wait.
+    /// If the command leaves a background task that holds its output:
+    ///
+    /// - By the agent, the wait ends with the command. What the task prints later may be lost.
+    /// - By the exec API, the wait goes on until the end of the output is known: two seconds with Docker, unless the task's
+    ///   output goes elsewhere (`server >log 2>&1 &`) or nobody reads. Where the end does not come, the status is
+    ///   [`ExitStatus::Incomplete`]. A [`timeout`](Command::timeout) counts until the library has asked the engine, and knows that
+    ///   the command has ended: from a quarter of a second without output on, and later with an engine that answers late.
     ///
     /// # Errors
     ///
@@ -261,7 +265,8 @@ impl<G> Child<'_, G> {
     /// Lets the command run until the lease ends, and returns the guard or the borrow. The output is dropped from now on; the
     /// limits of time still hold.
     ///
-    /// A container with a command that has not ended is not lent again: it is removed with the lease.
+    /// The command ends with the lease: by the [cleaning](crate::Reuse::Clean), or with its container, which is replaced. After
+    /// a lease with a [key](crate::Pool::acquire_for) the command goes on, and the next lease of the key finds it running.
     pub fn detach(mut self) -> G {
         self.detached = true;
         self.take_guard()
@@ -375,8 +380,8 @@ impl<G> Child<'_, G> {
 impl<G: Guard> OwnedChild<G> {
     /// Returns the guard. A command that has not ended is ended in the background, as by dropping the child.
     ///
-    /// Call [`wait`](Child::wait) or [`kill`](Child::kill) before: a container whose command has not ended when its lease ends is
-    /// not lent again. By the exec API the container is killed with the command, so that the guard can run nothing more.
+    /// Call [`wait`](Child::wait) or [`kill`](Child::kill) before, so that the command has ended when the guard is used. By the
+    /// exec API the container is killed with the command, so that the guard can run nothing more.
     pub fn into_guard(self) -> G {
         self.take_guard()
     }

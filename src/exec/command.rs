@@ -58,6 +58,7 @@ use crate::engine::TtySize;
 /// | `arg`, `args`, `env`, `envs`, `env_clear`, `current_dir` | the same; texts are UTF-8, as in the engine's API |
 /// | `stdin`, `stdout`, `stderr` | the same, with a [`Stdio`] of the library's own: `null`, `piped`, `bytes`. Nothing is inherited and no file is passed, since the command runs elsewhere; outputs are piped by default |
 /// | `spawn`, `status`, `output` | the same names; `status` drops the output, and `output` is limited to [16 MiB](Command::DEFAULT_OUTPUT_LIMIT) where no limit is set |
+/// | futures of `output`, `status` | they borrow the command, and nothing begins before they are polled. To hold one, e.g. for `tokio::join!`, bind the command to a name first: `let mut sh = c.command("sh");` |
 /// | `uid`, `gid` | [`Command::user`], by name or number |
 /// | `kill_on_drop` | always so; [`Child::detach`](crate::Child::detach) lets a command go on until the lease ends |
 /// | `env_remove` | none: neither the exec API nor the agent removes one variable; use [`Command::env_clear`] |
@@ -247,6 +248,9 @@ impl<C> Command<'_, C> {
     /// Limits the time from the call that runs the command, such as [`output`](Command::output) or [`spawn`](Command::spawn), to
     /// its end. The 50 ms or so that the engine needs to start the command are included. At the limit the command is ended, with
     /// [`ExitStatus::TimedOut`](crate::ExitStatus::TimedOut). Default: no limit.
+    ///
+    /// The limit is one of the clock's time. [`Usage`](crate::Usage) has the processor time that a command took, and
+    /// [`ulimit("cpu", …)`](crate::ContainerSpec::ulimit) limits that of each process.
     ///
     /// # What ends with it
     ///

@@ -73,7 +73,8 @@ pub struct PoolBuilder {
 impl PoolBuilder {
     /// The default number of containers that are kept idle: 1.
     pub const DEFAULT_MIN_IDLE: usize = 1;
-    /// The default maximum of idle containers: 10, or the minimum if that is more.
+    /// The default maximum of idle containers: 10, or the minimum if that is more. There are never more idle containers than
+    /// [`max_total`](Self::max_total).
     pub const DEFAULT_MAX_IDLE: usize = 10;
     /// The default maximum of containers: 32, or the idle maximum if that is more.
     pub const DEFAULT_MAX_TOTAL: usize = 32;
@@ -160,9 +161,9 @@ impl PoolBuilder {
     }
 
     /// Sets a function that is called with errors of background tasks, which no call returns: a container could not be
-    /// created or removed, the pool's end left something. Removals are tried for ten minutes before they are given up, also
-    /// those begun by the `Drop` of a container that was [taken out](crate::PooledContainer::into_inner); where there is no
-    /// runtime any more, for one.
+    /// created or removed, the pool's end left something. A removal is tried for ten minutes before it is given up, also one
+    /// that the `Drop` of a container begins that was [taken out](crate::PooledContainer::into_inner). Where the runtime of the
+    /// background tasks has ended, a removal is tried for one minute.
     ///
     /// The function is called on a thread of its own, in order, and may block. Errors that come while 1,000 wait for it are
     /// logged only. With a [`tokio_runtime`](Self::tokio_runtime) the function is called on that runtime, or on a thread that
@@ -178,7 +179,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the deadline of each call to the engine. Default: 30 seconds.
+    /// Sets the deadline of each call to the engine: of creating, starting, inspecting and removing a container, and of cleaning
+    /// one. A pull has an hour, and commands have their own [`timeout`](crate::Command::timeout). Default: 30 seconds.
     pub fn engine_timeout(mut self, limit: Duration) -> Self {
         self.call_timeout = limit;
         self

@@ -19,9 +19,10 @@ use crate::container::{Container, Guard, Running, Taint};
 ///
 /// # Drop
 ///
-/// Gives the container back. Where it may be reused as it is, that is done at once and without I/O; else the container is
-/// cleaned, or removed and replaced, in the background. `Drop` never blocks, never fails and never panics. It may run on any thread, within
-/// a tokio runtime or not, and after the runtime has gone.
+/// Gives the container back. Under [`Reuse::AsIs`](crate::Reuse::AsIs), and under [`Reuse::Clean`](crate::Reuse::Clean) if the
+/// lease began no command and used no [`files`](Container::files), that is done at once and without I/O. Otherwise the container
+/// is cleaned, or removed and replaced, in the background. `Drop` never blocks, never fails and never panics. It may run on any
+/// thread, within a tokio runtime or not, and after the runtime has gone.
 ///
 /// # Examples
 ///
@@ -41,12 +42,19 @@ use crate::container::{Container, Guard, Running, Taint};
 /// # When the container is not lent again
 ///
 /// - It is tainted: see [`Taint`].
-/// - A command in it has not provably ended.
+/// - A command in it has not provably ended, and the container cannot be cleaned.
+/// - The container is too old, or was lent too often: [`max_lifetime`](crate::PoolBuilder::max_lifetime),
+///   [`max_uses`](crate::PoolBuilder::max_uses), [`Pool::refresh`](crate::Pool::refresh).
 /// - The guard is dropped by a panic.
 /// - The pool has [`Reuse::Never`](crate::Reuse::Never).
 /// - The pool has [`Reuse::Clean`](crate::Reuse::Clean), and the container is not proven to be clean.
 ///
-/// A lease with a [key](crate::Pool::acquire_for) is another matter: its container is kept for the next lease of that key.
+/// A lease with a [key](crate::Pool::acquire_for) is another matter: its container is kept for the next lease of that key,
+/// unless it is tainted, too old or discarded.
+///
+/// # Pausing, stopping and killing the container
+///
+/// These calls consume the container, which a guard does not allow. [`into_inner`](Self::into_inner) takes it out of the pool.
 ///
 /// # The `let _ =` trap
 ///

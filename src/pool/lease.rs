@@ -70,7 +70,8 @@ impl Lease {
         Self::default()
     }
 
-    /// Names the user of the container, such as a session: see [`Pool::acquire_for`](crate::Pool::acquire_for).
+    /// Sets the key under which the container is kept after this lease, e.g. the name of a session: see
+    /// [`Pool::acquire_for`](crate::Pool::acquire_for). The files of each lease are written, also in a container that was kept.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
@@ -83,19 +84,20 @@ impl Lease {
         self
     }
 
-    /// Has a file written before the lease begins, as [`Files::write`](crate::Files::write) does with
-    /// [`create_parents`](crate::Files::create_parents).
+    /// Adds a file of the container, which is written before the lease begins, as [`Files::write`](crate::Files::write) does with
+    /// [`create_parents`](crate::Files::create_parents). It belongs to the container's user. At most 16 MiB.
     pub fn file(self, path: impl Into<String>, data: impl Into<Bytes>) -> Self {
         self.add(path.into(), data.into(), false)
     }
 
-    /// Has a file written that must not be seen by others: see [above](Self#secret-files).
+    /// Adds a file that others must not see: see [above](Self#secret-files).
     pub fn secret_file(self, path: impl Into<String>, data: impl Into<Bytes>) -> Self {
         self.add(path.into(), data.into(), true)
     }
 
     /// Limits how long the lease may last, as [`max_lease`](crate::PoolBuilder::max_lease) does for all leases of a pool. The
-    /// shorter of both counts. Default: no limit.
+    /// shorter of both counts. When the limit has passed, [`Container::taint`](crate::Container::taint) is
+    /// [`LeaseExpired`](crate::Taint::LeaseExpired), which the errors of later commands do not tell. Default: no limit.
     pub fn timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.timeout = limit.into();
         self

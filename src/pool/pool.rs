@@ -235,8 +235,8 @@ impl Pool {
         Box::pin(self.acquire_as(lease, site))
     }
 
-    /// Has nothing kept for a key any more: its container is cleaned or replaced now, or when its present lease ends. Returns
-    /// whether the key had a container or a lease.
+    /// Ends what is kept for a key. The key's container is cleaned or replaced now, or when its present lease ends. Returns
+    /// whether the key had a container or a lease. Does not wait for the cleaning.
     pub fn forget(&self, key: &str) -> bool {
         let Core { kept, reuse, .. } = &*self.inner.core;
         let (is_known, taken) = kept.forget(key);
@@ -432,7 +432,25 @@ impl Pool {
     pub const SHUTDOWN_SWEEP_TIMEOUT: Duration = SWEEP_TIMEOUT;
 
     /// Returns why a container could not be proven to be clean the last time, with [`Reuse::Clean`](crate::Reuse::Clean). Each such
-    /// container is replaced, and counted in [`Counters::unclean`](crate::Counters::unclean).
+    /// container is replaced, and counted in [`Counters::unclean`](crate::Counters::unclean). `None`: that has not happened.
+    ///
+    /// A container is cleaned in the background after its lease. To learn which work causes replacements, run it in a pool with
+    /// [`max_total(1)`](crate::PoolBuilder::max_total), and look after the next acquire: that waits for the end of the cleaning.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), dockerpool::Error> {
+    /// let pool = dockerpool::Pool::builder("trial").image("python:3.12-alpine").max_total(1).build().await?;
+    /// pool.acquire().await?.exec(["python3", "-c", "open('/root/x', 'w')"]).await?.check()?;
+    /// drop(pool.acquire().await?);
+    /// println!("{} of {} leases", pool.status().lifetime.unclean, pool.status().lifetime.lent);
+    /// if let Some(why) = pool.last_unclean() {
+    ///     println!("{why}"); // "/root" in the root file system has changed
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn last_unclean(&self) -> Option<EngineError> {
         self.inner.core.uncleans.last()
     }

@@ -4,7 +4,7 @@
 ///
 /// | | processes left behind | files left behind | cost |
 /// |---|---|---|---|
-/// | `Clean` | killed | removed, or the container is replaced | a millisecond or two in the background, by the agent |
+/// | `Clean` | killed | removed, or the container is replaced | a millisecond or two in the background, by the agent; more where the root file system can be written to |
 /// | `Never` | gone | gone | a new container each time, made in the background |
 /// | `AsIs` | go on | stay | none |
 ///
@@ -24,6 +24,7 @@
 ///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent by
 ///    TCP, UDP or ICMP, not even to itself: the kernel remembers addresses, and counts.
 /// 5. If the root file system can be written to, the engine lists what has changed there, which must be what it was at first.
+///    That takes some ten milliseconds, and hundreds where the engine is busy.
 ///
 /// A container that is not proven to be as at first is replaced. [`Counters::unclean`](crate::Counters::unclean) counts these, and
 /// [`Pool::last_unclean`](crate::Pool::last_unclean) says why.
@@ -44,7 +45,9 @@
 ///
 /// # Where `Clean` is `Never`
 ///
-/// The container is replaced after each lease with a command where nobody could prove that it is clean:
+/// The container is replaced after each lease with a command where nobody could prove that it is clean.
+/// [`Counters::unclean`](crate::Counters::unclean) counts these too, and [`Pool::last_unclean`](crate::Pool::last_unclean) names the
+/// reason:
 ///
 /// - PID 1 is not the agent ([`Status::lifeline`](crate::Status::lifeline)), or the container has a command of its own.
 /// - The root file system can be written to, and the engine cannot list changes ([`Changes`](crate::engine::Changes)).

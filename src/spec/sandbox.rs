@@ -43,6 +43,9 @@ const TMP: &str = "/tmp";
 ///   [`cpus`](crate::ContainerSpec::cpus), [`pids_limit`](crate::ContainerSpec::pids_limit),
 ///   [`shm_size`](crate::ContainerSpec::shm_size) and [`ulimit`](crate::ContainerSpec::ulimit). The same holds for
 ///   [`working_dir`](crate::ContainerSpec::working_dir) and the variables of [`env`](crate::ContainerSpec::env).
+/// - [`tmpfs`](crate::ContainerSpec::tmpfs) adds further file systems in memory, at other paths than `/tmp` and `/work`.
+/// - A [`cmd`](crate::ContainerSpec::cmd) of your own is allowed. Then the containers have no lifeline, and outlive an owner that
+///   is killed: see [`Status::lifeline`](crate::Status::lifeline).
 /// - A setting that contradicts the sandbox is an [`Error::Config`](crate::Error::Config), whichever was set first. The error names
 ///   the field, and the method here that gives the item up.
 /// - Some settings go with no sandbox: a privileged container, namespaces of the machine or of other containers, devices,

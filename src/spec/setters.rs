@@ -73,7 +73,8 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the working directory of PID 1 and of commands, absolute. Default: the image's.
+        /// Sets the working directory of PID 1 and of commands, absolute. If the image does not have the directory, Docker
+        /// makes it, for root. Default: the image's.
         pub fn working_dir(mut self, dir: impl Into<String>) -> Self {
             self.wishes().working_dir = Some(dir.into());
             self
@@ -233,7 +234,8 @@ macro_rules! setters {
         }
 
         /// Sets whether the root file system is read-only. Then each directory that programs write to needs a
-        /// [`tmpfs`](Self::tmpfs). The image's volumes stay writable: see [Defaults of a
+        /// [`tmpfs`](Self::tmpfs), but for `/tmp` where containers are [cleaned](crate::Reuse::Clean): it is in memory there. The
+        /// image's volumes stay writable: see [Defaults of a
         /// sandbox](crate::ContainerSpec#defaults-of-a-sandbox). Default: `false`.
         pub fn read_only_root(mut self, read_only: bool) -> Self {
             self.wishes().read_only_root = Some(read_only);
@@ -265,7 +267,9 @@ macro_rules! setters {
         }
 
         /// Sets a resource limit of the kernel for each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or
-        /// `fsize`.
+        /// `fsize`. The values are in the kernel's units: seconds of processor time for `cpu`, bytes for `fsize`, `data`, `stack`,
+        /// `core` and `as`, a number for `nofile`. A process at its soft limit of `cpu` gets SIGXCPU, and mostly ends as
+        /// [`Signaled(24)`](crate::ExitStatus::Signaled).
         ///
         /// Where the agent runs commands (see [`ExecVia`](crate::ExecVia)), it sets the limits for each command. The agent
         /// itself does not have `cpu`, `data`, `stack`, `nofile` and `as`: they could end the agent, and the container with it.

@@ -39,7 +39,7 @@ use super::subject::Subject;
 pub enum ExitStatus {
     /// The command ended by itself with this exit code.
     Exited(i32),
-    /// The command was ended by this signal, which was sent from within the container.
+    /// The command was ended by this signal, which the kernel (e.g. SIGSEGV, SIGXCPU) or a process of the container sent.
     Signaled(i32),
     /// The command ended by itself with this exit code (128 + *n* for signal *n*), and the end of its output did not come: its last
     /// output may be missing. This is no [`success`](Self::success), whatever the code is.
@@ -100,7 +100,7 @@ impl ExitStatus {
         }
     }
 
-    /// Returns the signal, if one that was sent from within the container ended the command.
+    /// Returns the signal, if one of the kernel's or of a process of the container's ended the command.
     pub fn signal(&self) -> Option<i32> {
         match self {
             Self::Signaled(signal) => Some(*signal),
@@ -157,7 +157,8 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// Holds how a command ended and what it had printed by then, whatever the end was.
+/// Holds how a command ended and what it had printed by then, whatever the end was. `Debug` shows the first 256 bytes of each
+/// stream.
 ///
 /// # Examples
 ///
@@ -174,7 +175,6 @@ impl fmt::Display for ExitStatus {
 /// # Ok(())
 /// # }
 /// ```
-/// `Debug` shows the first 256 bytes of each stream.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use = "a command that failed is not an Err: look at the status, or use check()"]
 pub struct Output {

@@ -192,7 +192,9 @@ impl DockerEngine {
             search::first_that_answers(candidates, Pace::USUAL, hint).await
         };
         // Boxed: the future is large, and is moved several times.
-        Home::own()?.run(within_connect_timeout(Box::pin(connect))).await
+        Home::own()?
+            .run(within_connect_timeout("the engine", Box::pin(connect)))
+            .await
     }
 
     /// Connects to the engine at this endpoint, and negotiates a version of the API. Reads no environment variable.
@@ -201,9 +203,12 @@ impl DockerEngine {
     ///
     /// The same as those of [`connect`](Self::connect).
     pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
+        let engine = format!("the engine at {endpoint}");
         let connect = Self::open(endpoint, "endpoint");
         // Boxed: the future is large, and is moved several times.
-        Home::own()?.run(within_connect_timeout(Box::pin(connect))).await
+        Home::own()?
+            .run(within_connect_timeout(&engine, Box::pin(connect)))
+            .await
     }
 
     async fn open(endpoint: Endpoint, named_by: &str) -> Result<Self, Error> {
@@ -521,12 +526,12 @@ fn own_file(mount: &Mount) -> Option<&str> {
     matches!(mount.source, MountSource::File { .. }).then_some(&*mount.target)
 }
 
-/// Bounds connecting as a whole, including the reading of files.
-async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+/// Bounds connecting as a whole, including the reading of files. `engine` names the engine in the error.
+async fn within_connect_timeout<T>(engine: &str, connect: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
         Ok(connected) => connected,
         Err(_) => {
-            let words = format!("the engine was not reached within {CONNECT_TIMEOUT:?}");
+            let words = format!("{engine} was not reached within {CONNECT_TIMEOUT:?}");
             let error = EngineError::new(EngineErrorKind::Timeout, words);
             Err(Error::engine(REACH, None, error))
         }
@@ -536,14 +541,18 @@ async fn within_connect_timeout<T>(connect: impl Future<Output = Result<T, Error
 /// Negotiates the version, and returns whether the engine is Podman. `at` names the engine in the error if no version is
 /// common.
 async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str, at: &str) -> Result<bool, Error> {
-    bounded("the version request", CONNECT_TIMEOUT, async {
-        let version = docker.version().await.map_err(|error| question_error(what, error))?;
+    let agree = async {
+        let asked = bounded("the version request", CONNECT_TIMEOUT, async {
+            Ok(docker.version().await)
+        })
+        .await;
+        let answer = asked.map_err(|late| EngineError::new(late.kind(), format!("{what}: {late}")))?;
+        let version = answer.map_err(|error| question_error(what, error))?;
         let common = versions::agree(&version);
         agreed.set(common.map_err(|error| EngineError::new(error.kind(), format!("{at}: {error}")))?);
         Ok(convert::is_podman(&version))
-    })
-    .await
-    .map_err(|error| Error::engine(REACH, None, error))
+    };
+    agree.await.map_err(|error| Error::engine(REACH, None, error))
 }
 
 impl Lifecycle for DockerEngine {

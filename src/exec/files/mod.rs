@@ -40,9 +40,8 @@ pub use transfer::{SkipReason, Skipped, Transfer};
 pub use watch::{FileChange, FileEvent, FileWatch};
 
 /// The words for a container without the agent.
-const NO_AGENT: &str = "the library's agent serves files, and does not run the commands of this container, or not as \
-                        another user; use ExecVia::Auto or ExecVia::Agent, or pass contents through standard input and \
-                        output of a command";
+const NO_AGENT: &str = "this call on files needs the library's agent, which does not run the commands of this container, or \
+                        not as that user; use ExecVia::Auto or ExecVia::Agent, or a command of the image";
 
 /// Reads and writes files of a container; made by [`Container::files`](crate::Container::files).
 ///
@@ -83,12 +82,12 @@ const NO_AGENT: &str = "the library's agent serves files, and does not run the c
 /// # async fn example(pool: dockerpool::Pool) -> Result<(), dockerpool::Error> {
 /// let c = pool.acquire().await?;
 /// let files = c.files();
-/// files.write("/tmp/main.py", "print(open('/tmp/in').read()[::-1])").await?;
+/// files.write("/tmp/main.py", "open('/tmp/out', 'w').write(open('/tmp/in').read()[::-1])").await?;
 /// files.write("/tmp/in", "hello").await?;
-/// c.command("python3").arg("/tmp/main.py").status().await?;
+/// c.command("python3").arg("/tmp/main.py").output().await?.check()?;
 ///
-/// let made = files.read_to_vec("/tmp/in").await?;
-/// assert_eq!(made, b"hello");
+/// let made = files.read_to_vec("/tmp/out").await?;
+/// assert_eq!(made, b"olleh");
 /// for entry in files.list("/tmp").await? {
 ///     println!("{}: {} bytes", entry.name_lossy(), entry.metadata.size);
 /// }
@@ -144,9 +143,8 @@ impl<'c> Files<'c> {
         self
     }
 
-    /// Has [`write`](Self::write), [`write_from`](Self::write_from), [`create_dir`](Self::create_dir) and
-    /// [`upload_dir`](Self::upload_dir) make the directories in which their path is, as far as they are missing. Default: a
-    /// missing directory is an error.
+    /// Makes missing directories above the path of [`write`](Self::write), [`write_from`](Self::write_from),
+    /// [`create_dir`](Self::create_dir) and [`upload_dir`](Self::upload_dir). Default: a missing directory is an error.
     #[must_use]
     pub fn create_parents(mut self) -> Self {
         self.parents = true;
@@ -164,7 +162,8 @@ impl<'c> Files<'c> {
     ///
     /// # Errors
     ///
-    /// [`Error::File`], after which the file may be there in part; [`Error::Unsupported`], where nothing was done; and as [`Command::spawn`](crate::Command::spawn). What is there and is no regular file is refused.
+    /// [`Error::File`], after which the file may be there in part; [`Error::Unsupported`], where nothing was done; and as
+    /// [`Command::spawn`](crate::Command::spawn). What is there and is no regular file is refused.
     ///
     /// # Cancel safety
     ///
@@ -488,8 +487,8 @@ impl<'c> Files<'c> {
         trees::upload(self, host.as_ref(), path.as_ref()).await
     }
 
-    /// Copies what is in a directory of the container into a directory of this machine, which is made unless it is there, and
-    /// must be empty.
+    /// Copies what is in a directory of the container into a directory of this machine, which must be empty, and is made if it is
+    /// missing. The directory above it must be there. After an error, remove what was copied before a further attempt.
     ///
     /// - Nothing outside of `host` is written or followed, whatever the container's tree looks like and whatever its processes
     ///   make of it meanwhile. Each entry is made anew, by a name in a directory that was made anew before.
