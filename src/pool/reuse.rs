@@ -20,8 +20,8 @@
 ///    `/dev/shm` and `/dev/mqueue`. It gives their directories the owner and the permissions back that they had at first.
 /// 3. It removes shared memory, semaphores and message queues of System V.
 /// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1, the keyring,
-///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent by
-///    TCP, UDP or ICMP, not even to itself: the kernel remembers addresses, and counts.
+///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent to the
+///    network, not even to itself: the kernel remembers addresses, and counts. No terminal may be left.
 /// 5. If the root file system can be written to, the engine lists what has changed there, which must be what it was at first.
 ///
 /// A container that is not proven to be as at first is replaced. [`Counters::unclean`](crate::Counters::unclean) counts these, and
