@@ -32,8 +32,9 @@
 ///
 /// # What `Clean` does not show
 ///
-/// - On a root file system that can be written to: some engines compare files by their size and time only, which root can restore,
-///   and no engine shows extended attributes, flags, the times at which directories were read or the time of `/`. Untrusted code belongs on a root file system that is
+/// - On a root file system that can be written to: some engines compare files by their size and time only, which a file's owner and
+///   root can restore, and directories not even by their times. No engine shows extended attributes, flags, the times at which
+///   directories were read or the time of `/`. Untrusted code belongs on a root file system that is
 ///   [read-only](crate::ContainerSpec::read_only_root).
 /// - What your own mounts and devices hold: these are yours, and stay as they are.
 /// - That there was a lease: numbers of processes and inodes grow, and so does what the kernel counts, such as the processor time and
