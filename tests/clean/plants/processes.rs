@@ -251,7 +251,8 @@ leave(enter)
         "
 def storm():
     for _ in range(4):
-        if os.fork() == 0: break
+        if os.fork() == 0: wait_forever()
+    # One alone: two could stop each other at once.
     while True:
         for number in (signal.SIGSTOP, signal.SIGCONT):
             try: os.kill(-1, number)
