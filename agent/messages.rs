@@ -121,7 +121,7 @@ impl Agent {
         }
         let start = Start {
             given: &self.given,
-            own: &mut self.own,
+            own: &self.own,
             oom_before,
             is_alone,
         };

@@ -28,9 +28,8 @@ struct File {
 /// The values of the start. A value is `None` if the kernel or a policy does not tell it. Then nobody can change it either.
 pub struct Own {
     scheduling: Option<Scheduling>,
+    /// All processors where the agent may run on all of the container's, whichever those are later.
     processors: Option<Processors>,
-    /// The agent may run on all processors of the container, whichever those are later.
-    unbound: bool,
     io_priority: Option<usize>,
     timer_slack: Option<usize>,
     oom_score: Option<File>,
@@ -43,18 +42,17 @@ pub struct Own {
 impl Own {
     /// Takes the values of now. [`sys::hide`] must come later, since it gives the files to root.
     pub fn new() -> Self {
-        let processors = sys::processors().ok();
-        let unbound = processors.is_some_and(|given| {
+        let processors = sys::processors().ok().map(|given| {
             let all = sys::set_processors(&sys::ALL_PROCESSORS).and_then(|()| sys::processors());
-            all == Ok(given) || {
-                let _ = sys::set_processors(&given);
-                false
+            if all == Ok(given) {
+                return sys::ALL_PROCESSORS;
             }
+            let _ = sys::set_processors(&given);
+            given
         });
         Self {
             scheduling: sys::scheduling().ok(),
             processors,
-            unbound,
             io_priority: sys::io_priority().ok(),
             timer_slack: sys::timer_slack().ok(),
             oom_score: File::open(c"/proc/self/oom_score_adj", b""),
@@ -74,7 +72,7 @@ impl Own {
     }
 
     /// Puts right what another process has changed. Fails if it cannot be put right.
-    pub fn hold(&mut self) -> sys::Result<()> {
+    pub fn hold(&self) -> sys::Result<()> {
         self.hold_process()?;
         for file in [&self.oom_score, &self.dump_filter].into_iter().flatten() {
             file.hold()?;
@@ -83,17 +81,14 @@ impl Own {
     }
 
     /// Puts right the attributes of this process, be it the agent or a child of it.
-    fn hold_process(&mut self) -> sys::Result<()> {
+    fn hold_process(&self) -> sys::Result<()> {
         if let Some(given) = &self.scheduling {
             hold_scheduling(given)?;
         }
-        if let (Some(given), Ok(now)) = (&mut self.processors, sys::processors())
-            && now != *given
-        {
-            // The engine may have changed the container's processors, beyond which nobody can go.
-            let wanted = if self.unbound { sys::ALL_PROCESSORS } else { *given };
-            let _ = sys::set_processors(&wanted);
-            *given = sys::processors()?;
+        if let Some(given) = &self.processors {
+            // Whatever they are now: the engine may have changed the container's processors, beyond which nobody can go, so that
+            // the present ones do not tell whether a process has changed them, perhaps right after they were set.
+            let _ = sys::set_processors(given);
         }
         if let Some(given) = self.io_priority
             && sys::io_priority() != Ok(given)
@@ -114,7 +109,7 @@ impl Own {
 
     /// Gives this child, which still has the agent's user, the attributes of the agent's start, but an `oom_score_adj` by
     /// which the kernel kills it before the agent.
-    pub fn begin_child(&mut self) -> sys::Result<()> {
+    pub fn begin_child(&self) -> sys::Result<()> {
         self.hold_process()?;
         if self.is_root
             && let Some(score) = self.childs_score()

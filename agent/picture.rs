@@ -54,6 +54,15 @@ const COUNTED: [(&[u8], usize); 3] = [(b"Ip:", 10), (b"Tcp:", 5), (b"Tcp:", 6)];
 /// The same by version 6: only what the kernel does not send by itself.
 const COUNTED_6: [&[u8]; 2] = [b"Udp6OutDatagrams", b"Icmp6OutType128"];
 
+/// All packets that were sent by version 6, and those of ICMP, by which alone the kernel sends by itself. The difference counts
+/// what was sent by any other protocol, of which not each has a count of its own.
+const SENT_6: [&[u8]; 2] = [b"Ip6OutRequests", b"Icmp6OutMsgs"];
+
+/// The counts of each device, and the start of the line of the loopback device. What programs send to themselves is counted there
+/// whatever its protocol, and the kernel sends nothing through it by itself.
+const DEVICES: &CStr = c"/proc/self/net/dev";
+const LOOPBACK: &[u8] = b"lo:";
+
 /// How deep directories of the network are looked into.
 const NETWORK_DEPTH: u32 = 4;
 
@@ -293,8 +302,10 @@ impl Picture {
         let is_shared = told.is_shared(path.to_bytes());
         self.state(path, !(mount.read_only || is_own || stat.is_dir()))?;
         if stat.is_dir() && !(mount.read_only || is_own || path == c"/" || is_shared) {
-            // Its owner can set its times to anything. Where the agent may not, no command may.
-            let _ = sys::forget_times(path);
+            // Its owner can set its times to anything. Where the agent may not, a command of the engine's exec API may, as root.
+            if sys::forget_times(path).is_err() {
+                self.record(path.to_bytes(), &mut |room| fill(room, &stat.times()))?;
+            }
             if mount.kind == Kind::Memory {
                 self.record(path.to_bytes(), &mut |room| {
                     fill(room, &sys::flags(path)?.to_ne_bytes())
@@ -352,10 +363,15 @@ impl Picture {
         })
     }
 
-    /// Adds the device that makes terminals. Its times change with their use, also by the agent, and are set back.
+    /// Adds the names of the terminals, and the device that makes them. Its times change with their use, also by the agent, and are
+    /// set back.
+    ///
+    /// A terminal outlives its processes where somebody else holds the other end, as the engine does with those of its exec API.
+    /// It then has the input that nobody has read.
     #[inline(never)]
     fn terminals(&mut self, dir: &CStr) -> Result<()> {
         const NAME: &[u8] = b"/ptmx";
+        self.names(dir)?;
         let dir = dir.to_bytes();
         let mut path = [0; MAX_PATH];
         let room = path.get_mut(..dir.len() + NAME.len());
@@ -372,6 +388,23 @@ impl Picture {
             // Nobody is root, and nobody may use it.
             Err(Errno::PERM | Errno::ACCES) => self.state(path.as_c_str(), true),
             Err(errno) => Err(Problem::new(Why::Failed, errno, path.as_c_str().to_bytes())),
+        }
+    }
+
+    /// Adds the names in a directory.
+    #[inline(never)]
+    fn names(&mut self, path: &CStr) -> Result<()> {
+        let failed = |errno| Problem::new(Why::Failed, errno, path.to_bytes());
+        let dir = sys::open_dir(None, path).map_err(failed)?;
+        let mut buf = [0; 1024];
+        loop {
+            let len = sys::read_dir(dir.fd(), &mut buf).map_err(failed)?;
+            if len == 0 {
+                return Ok(());
+            }
+            for name in sys::entries(&buf[..len]) {
+                self.record(path.to_bytes(), &mut |room| fill(room, name.to_bytes()))?;
+            }
         }
     }
 
@@ -458,14 +491,40 @@ fn sent(room: &mut [u8]) -> sys::Result<usize> {
     match read_text(COUNTS_6, &mut text) {
         Err(Errno::NOENT) => {}
         read => {
+            let mut sent = [0u64; 2];
             for line in text[..read?].split(|byte| *byte == b'\n') {
                 if COUNTED_6.iter().any(|name| line.starts_with(name)) {
                     add(line)?;
                 }
+                for (count, name) in sent.iter_mut().zip(SENT_6) {
+                    if let Some(number) = line.strip_prefix(name) {
+                        *count = number_at_end(number).ok_or(Errno::INVAL)?;
+                    }
+                }
+            }
+            add(&sent[0].wrapping_sub(sent[1]).to_ne_bytes())?;
+        }
+    }
+    match read_text(DEVICES, &mut text) {
+        Err(Errno::NOENT) => {}
+        read => {
+            let mut lines = text[..read?].split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            if let Some(line) = lines.find(|line| line.starts_with(LOOPBACK)) {
+                add(line)?;
             }
         }
     }
     Ok(len)
+}
+
+/// Returns the number after some white space. It may be longer than those of users and processes.
+fn number_at_end(text: &[u8]) -> Option<u64> {
+    let digits = text.trim_ascii();
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit <= 9).then(|| number.wrapping_mul(10).wrapping_add(digit.into()))
+    };
+    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
 }
 
 /// Writes how many sockets there are. Descriptors that are on their way through sockets that are among them outlive their processes

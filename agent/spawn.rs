@@ -84,7 +84,7 @@ pub type Failure = (Stage, Errno);
 /// Becomes the command, or exits and leaves the reason in `failure`.
 pub fn run(
     given: &Given,
-    own: &mut Own,
+    own: &Own,
     (id, spawn): (u32, &Spawn<'_>),
     stdio: Stdio,
     cgroups: &Cgroups,
@@ -107,7 +107,7 @@ pub fn failure(word: u32) -> Option<Failure> {
 /// Becomes the command, or returns why it cannot.
 fn become_command(
     given: &Given,
-    own: &mut Own,
+    own: &Own,
     (id, spawn): (u32, &Spawn<'_>),
     stdio: Stdio,
     cgroups: &Cgroups,

@@ -342,6 +342,14 @@ impl Stat {
         u64::from_ne_bytes(self.part(136))
     }
 
+    /// Returns when the attributes and the contents were changed. The first cannot be set, and changes with the second.
+    pub fn times(&self) -> [u8; 24] {
+        let mut both = [0; 24];
+        both[..12].copy_from_slice(&self.0[96..108]);
+        both[12..].copy_from_slice(&self.0[112..124]);
+        both
+    }
+
     /// Returns what identifies the file and who may do what with it. With `times` also what changes with its contents: the
     /// number of links, the size, the device that it is, and the times of change, of which one cannot be set.
     pub fn attributes(&self, times: bool) -> [u8; 96] {

@@ -71,6 +71,7 @@ pub fn next_signal(fd: Fd) -> Option<(i32, bool)> {
     let mut info = [0u32; 32];
     // SAFETY: the kernel writes at most the 128 bytes of `info`.
     let len = unsafe { memory_call!(READ, fd, info.as_mut_ptr(), size_of_val(&info)) }.ok()?;
-    // A `kill` (code 0) whose sender has no pid here. Nobody within can forge a code of 0.
+    // A `kill` (code 0) whose sender has no pid here. Nobody within can forge a code of 0. But the kernel forgets the sender where
+    // too many signals of a user are pending, and then a signal from within looks the same.
     (len == size_of_val(&info)).then_some((info[0] as i32, info[2] == 0 && info[3] == 0))
 }

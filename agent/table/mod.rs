@@ -46,7 +46,7 @@ pub struct Table {
 /// The facts that the start of a command depends on, beside the request.
 pub struct Start<'a> {
     pub given: &'a Given,
-    pub own: &'a mut Own,
+    pub own: &'a Own,
     /// The container's count of kills for memory before the start.
     pub oom_before: u32,
     /// There is no process but the agent.

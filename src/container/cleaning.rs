@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::handle::Handle;
 use super::shared::Shared;
 use crate::agent::Client;
@@ -13,8 +15,9 @@ use crate::spec::Cleaning;
 /// The most time that emptying the workspaces may take. Then a new container is there sooner.
 const WIPE_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after the death of all processes the ends of commands may become known.
+/// How long commands that run when the lease ends may take to end, and the time between two kills of them.
 const ENDS: Duration = Duration::from_secs(2);
+const KILLED_AGAIN: Duration = Duration::from_millis(20);
 
 /// The state of a container before its first lease, where it was looked at.
 #[derive(Debug, Default)]
@@ -98,6 +101,8 @@ impl Shared {
         let Some(agent) = self.agent() else {
             return Err(EngineError::new(EngineErrorKind::Internal, "there is no agent"));
         };
+        // Before the proof, which holds for what has come into the container by then.
+        bounded("the end of all commands", ENDS, self.end_commands(agent)).await?;
         agent.clean(WIPE_LIMIT).await?;
         if !cleaning.read_only_root {
             let before = self.spec.first_changes.get().map_or(&[][..], Vec::as_slice);
@@ -107,13 +112,18 @@ impl Shared {
                 return Err(EngineError::new(EngineErrorKind::Internal, message));
             }
         }
-        // Their processes are dead. The engine may say so later.
-        bounded("the end of all commands", ENDS, async {
-            self.commands().all_ended().await;
-            Ok(())
-        })
-        .await?;
         self.commands().forget();
+        Ok(())
+    }
+
+    /// Kills everything until the ends of all commands are known. An engine says that it has started a command of its exec API some
+    /// time before there is a process, which no kill reaches before.
+    async fn end_commands(&self, agent: &Client) -> Result<(), EngineError> {
+        while self.commands().has_unfinished() {
+            agent.kill_all().await?;
+            // The next round looks.
+            let _ = timeout(KILLED_AGAIN, self.commands().all_ended()).await;
+        }
         Ok(())
     }
 

@@ -21,8 +21,8 @@
 ///    take two seconds.
 /// 3. It removes shared memory, semaphores and message queues of System V.
 /// 4. It compares with the container's state before its first lease: mounts, the names of host and domain, the limits of PID 1, the keyring,
-///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent by
-///    TCP, UDP or ICMP, not even to itself: the kernel remembers addresses, and counts.
+///    `/dev`, attributes of the workspaces, and files that the engine mounts, such as `/etc/hosts`. Nothing may have been sent to the
+///    network, not even to itself: the kernel remembers addresses, and counts. No terminal may be left.
 /// 5. If the root file system can be written to, the engine lists what has changed there, which must be what it was at first.
 ///    That takes some ten milliseconds, and hundreds where the engine is busy.
 ///
@@ -34,8 +34,9 @@
 ///
 /// # What `Clean` does not show
 ///
-/// - On a root file system that can be written to: some engines compare files by their size and time only, which root can restore,
-///   and no engine shows extended attributes, flags, the times at which directories were read or the time of `/`. Untrusted code belongs on a root file system that is
+/// - On a root file system that can be written to: some engines compare files by their size and time only, which a file's owner and
+///   root can restore, and directories not even by their times. No engine shows extended attributes, flags, the times at which
+///   directories were read or the time of `/`. Untrusted code belongs on a root file system that is
 ///   [read-only](crate::ContainerSpec::read_only_root).
 /// - What your own mounts and devices hold: these are yours, and stay as they are.
 /// - That there was a lease: numbers of processes and inodes grow, and so does what the kernel counts, such as the processor time and

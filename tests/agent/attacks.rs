@@ -226,6 +226,25 @@ async fn no_signal_of_a_command_harms_the_agent() {
     pool.shutdown().await.unwrap();
 }
 
+/// The kernel forgets who has sent a signal where too many signals are pending, and a signal of nobody looks as if it came from
+/// outside.
+#[tokio::test]
+async fn a_signal_of_a_forgotten_sender_harms_its_container_at_most() {
+    let script = "import ctypes, os, resource\n\
+                  libc = ctypes.CDLL(None)\n\
+                  hard = resource.prlimit(1, resource.RLIMIT_SIGPENDING)[1]\n\
+                  try: resource.prlimit(1, resource.RLIMIT_SIGPENDING, (0, hard))\n\
+                  except OSError as error: print(error)\n\
+                  libc.tgkill(1, 1, 15)\n\
+                  print('done')";
+    let pool = hostile("forgotten").await;
+    for user in USERS {
+        let out = attack(&pool, user, script).await;
+        println!("{user}: {out:?}");
+    }
+    pool.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn resource_limits_set_on_the_agent_harm_no_later_command() {
     for limit in 0..16 {

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dockerpool::engine::*;
-use dockerpool::{Engine, EngineError, Pool, PoolBuilder, PooledContainer, Reuse};
+use dockerpool::{Engine, EngineError, Network, Pool, PoolBuilder, PooledContainer, Reuse};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::support::{busybox, engine, eventually_now, is_podman, python};
+use crate::support::{busybox, engine, eventually_now, is_podman, python, unique_name};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
@@ -66,6 +66,140 @@ async fn datagrams_to_itself_do_not_stay() {
         "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
     )
     .await;
+}
+
+/// Protocols beside UDP have no counts of their own by version 6 of IP. They too have the kernel remember addresses, and count.
+#[tokio::test]
+async fn datagrams_of_other_protocols_to_itself_do_not_stay() {
+    finds_nothing(
+        "python3",
+        r#"
+import socket
+for protocol in (33, 115, 132, 136):
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try: socket.socket(family, socket.SOCK_DGRAM, protocol).sendto(b"x", (address, 9))
+        except OSError as error: print(protocol, address, error)
+        else: print(protocol, address)
+"#,
+    )
+    .await;
+}
+
+/// By version 6 of IP the kernel remembers each neighbour that something was sent to, by whatever protocol.
+#[tokio::test]
+async fn addresses_of_neighbours_do_not_stay() {
+    if is_podman().await {
+        return;
+    }
+    const PLANT: &str = r#"
+import socket, time
+until = time.monotonic() + 10
+while True:
+    # Before the kernel has made sure of its own address it sends nothing.
+    try: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, 136).sendto(b"x", ("fd0c:a77c::beef", 9)); break
+    except OSError as error:
+        if time.monotonic() > until: raise
+        time.sleep(0.1)
+"#;
+    const SCAN: &str = r#"
+import socket, struct
+asked = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+asked.send(struct.pack("=IHHII12x", 28, 30, 0x301, 1, 0)[:16] + struct.pack("=B11x", socket.AF_INET6))
+print(socket.inet_pton(socket.AF_INET6, "fd0c:a77c::beef") in asked.recv(1 << 16))
+"#;
+    let engine = engine().await;
+    let name = unique_name("attack-neighbours");
+    let subnet = bollard::models::IpamConfig {
+        subnet: Some("fd0c:a77c::/64".to_owned()),
+        ..Default::default()
+    };
+    let request = bollard::models::NetworkCreateRequest {
+        name: name.clone(),
+        internal: Some(true),
+        enable_ipv6: Some(true),
+        ipam: Some(bollard::models::Ipam {
+            config: Some(vec![subnet]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    engine.bollard().create_network(request).await.unwrap();
+    let with_network = || pool(python()).network(Network::existing(&*name));
+    let done = tokio::spawn({
+        let pools = [with_network(), with_network()];
+        async move {
+            let [ordinary, attacked] = pools;
+            // What the kernel itself sends by version 6, in its first seconds and later, is no change.
+            let ordinary = ordinary.build().await.unwrap();
+            for _ in 0..3 {
+                let c = ordinary.acquire().await.unwrap();
+                assert!(run(&c, "sh", "sleep 2").await.is_empty());
+                drop(c);
+                eventually_now("cleaned or replaced", || ordinary.status().recycling == 0).await;
+            }
+            let (cleaned, why) = (ordinary.status().lifetime.cleaned, ordinary.last_unclean());
+            ordinary.shutdown().await.unwrap();
+            finds_nothing_in(attacked, ("python3", PLANT), ("python3", SCAN)).await;
+            assert_eq!(cleaned, 3, "{why:?}");
+        }
+    });
+    let done = done.await;
+    engine.bollard().remove_network(&name).await.unwrap();
+    done.unwrap();
+}
+
+/// Prints what a process begins with and only PID 1 can have given it: the processors, and how it is scheduled, with its slice.
+const INHERITED: &str = r#"
+import ctypes, os, platform
+attributes = ctypes.create_string_buffer(56)
+ctypes.CDLL(None).syscall(315 if platform.machine() == "x86_64" else 275, 0, attributes, 56, 0)
+print(sorted(os.sched_getaffinity(0)), attributes.raw.hex())
+"#;
+
+/// Takes processors from PID 1 and gives it a slice, as often as it can, while PID 1 takes them back. Ends a while after PID 1 has no
+/// longer noticed, or after three seconds.
+const RACE: &str = r#"
+import ctypes, os, platform, struct, sys, time
+libc = ctypes.CDLL(None)
+SET_ATTRIBUTES = 314 if platform.machine() == "x86_64" else 274
+slice = struct.pack("IIQiIQQQ", 48, 0, 0, 0, 0, 50_000_000, 0, 0)
+processors = sorted(os.sched_getaffinity(1))
+until = time.monotonic() + 3
+def attack():
+    for _ in range(2000):
+        os.sched_setaffinity(1, processors[:1])
+        libc.syscall(SET_ATTRIBUTES, 1, slice, 0)
+children = []
+while time.monotonic() < until:
+    for i in range(2):
+        child = os.fork()
+        if child == 0:
+            attack()
+            os._exit(0)
+        children.append(child)
+    while children:
+        # PID 1 looks whenever it has something to do.
+        print(".", flush=True)
+        children = [child for child in children if os.waitpid(child, os.WNOHANG) == (0, 0)]
+    for _ in range(5):
+        time.sleep(0.002)
+        print(".", flush=True)
+    if sorted(os.sched_getaffinity(1)) != processors:
+        print("unnoticed")
+        break
+"#;
+
+/// PID 1 restores what others change of it. What they change between two of its steps must not stay either.
+#[tokio::test]
+async fn what_pid_1_cannot_restore_in_time_does_not_stay() {
+    for user in ["root", "65534"] {
+        let mut pool = pool(python());
+        if user != "root" {
+            // PID 1 is then the same user.
+            pool = pool.user(user);
+        }
+        finds_nothing_in(pool, ("python3", RACE), ("python3", INHERITED)).await;
+    }
 }
 
 /// The group of sessions that PID 1 is in has a niceness.

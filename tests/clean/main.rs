@@ -107,3 +107,60 @@ async fn a_detached_command_ends_with_its_lease() {
     drop(c);
     pool.shutdown().await.unwrap();
 }
+
+/// The engine says that it has started a command before there is a process.
+#[tokio::test]
+async fn a_detached_command_of_the_exec_api_does_not_come_after_its_lease() {
+    for read_only in [true, false] {
+        let pool = builder("late").exec_via(ExecVia::Docker).read_only_root(read_only);
+        let pool = pool.build().await.unwrap();
+        for script in [
+            "echo late >/tmp/late",
+            "sleep 100 & echo late >/dev/shm/late",
+            "sleep 1000",
+        ] {
+            let c = pool.acquire().await.unwrap();
+            let mut command = c.command("sh");
+            command.args(["-c", script]).spawn().await.unwrap().detach();
+            drop(c);
+            let c = pool.acquire().await.unwrap();
+            assert_eq!(c.process_count().await.unwrap(), 0, "{script}");
+            let out = c.exec(["ls", "-A", "/tmp", "/dev/shm"]).await.unwrap();
+            assert_eq!(out.stdout_lossy(), "/dev/shm:\n\n/tmp:\n", "{script}: {out:?}");
+            drop(c);
+        }
+        pool.shutdown().await.unwrap();
+    }
+}
+
+/// A terminal holds what was typed and not read, for as long as anybody holds the terminal.
+#[tokio::test]
+async fn what_was_typed_at_a_terminal_reaches_no_later_lease() {
+    const LOOK: &str = "ls /dev/pts; for i in /dev/pts/[0-9]*; do [ -e $i ] && timeout 1 cat $i; done; true";
+    for way in [ExecVia::Docker, ExecVia::Auto] {
+        let pool = builder("typed").exec_via(way).build().await.unwrap();
+        for detached in [false, true, false] {
+            let c = pool.acquire().await.unwrap();
+            let before = c.exec(["sh", "-c", LOOK]).await.unwrap();
+            assert_eq!(before.stdout_lossy(), "ptmx\n", "{way:?} {before:?}");
+            let mut command = c.command("sleep");
+            command.tty(24, 80).stdin("typed\n");
+            if detached {
+                command.arg("1000").spawn().await.unwrap().detach();
+            } else {
+                let status = command.arg("0.2").status().await.unwrap();
+                assert!(status.success(), "{way:?} {status:?}");
+            }
+            let id = c.id().to_owned();
+            drop(c);
+            let c = pool.acquire().await.unwrap();
+            let after = c.exec(["sh", "-c", LOOK]).await.unwrap();
+            assert_eq!(after.stdout_lossy(), "ptmx\n", "{way:?} {after:?}");
+            if way == ExecVia::Auto {
+                assert_eq!(c.id(), id, "{:?}", pool.last_unclean());
+            }
+            drop(c);
+        }
+        pool.shutdown().await.unwrap();
+    }
+}

@@ -135,6 +135,9 @@ def texts():
         # The addresses and the state.
         for line in read('/proc/net/' + path).splitlines()[1:]:
             say('connection:', path, *line.split()[1:4])
+    for line in read('/proc/net/dev').splitlines():
+        if line.split()[:1] == [b'lo:']:
+            say('loopback:', *line.split())
     for line in sorted(line.split()[3:] for line in read('/proc/net/unix').splitlines()[1:]):
         find('a socket', b' '.join(line))
         say('socket:', *line)
@@ -189,6 +192,9 @@ def process(pid):
     say('process:', pid, 'autogroup', read(base + 'autogroup').split()[-1:])
     number = 0 if pid == 'self' else pid
     say('process:', pid, 'policy', attempt('policy', os.sched_getscheduler, number))
+    scheduling = ctypes.create_string_buffer(56)
+    libc.syscall({'x86_64': 315, 'aarch64': 275}[os.uname().machine], number, scheduling, 56, 0)
+    say('process:', pid, 'scheduling', scheduling.raw.hex())
     say('process:', pid, 'nice', attempt('nice', os.getpriority, os.PRIO_PROCESS, number))
     say('process:', pid, 'processors', attempt('processors', lambda: sorted(os.sched_getaffinity(number))))
     ioprio = {'x86_64': 252, 'aarch64': 31}[os.uname().machine]

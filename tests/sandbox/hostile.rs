@@ -285,3 +285,79 @@ async fn memory_ends_at_its_limit_and_the_next_lease_is_sound() {
     drop(c);
     end(pool).await;
 }
+
+/// Prints what a command can find that root, who has no capability here, may have left. Each container has times of its own.
+const LEFT: &str = "find /dev /tmp /work /dev/shm -exec stat -c '%N %F %u %g %a' {} +; cat /proc/sysvipc/*; \
+                    cat /proc/1/oom_score_adj /proc/1/coredump_filter /proc/1/limits; sed 's/.* //' /proc/1/autogroup; \
+                    stat -L -c '%n %u %g %a' /proc/net/. /proc/net/*; \
+                    stat -c 'time %n %Y' /dev /dev/pts /proc;";
+
+/// By the exec API a command can be root, and PID 1 has no rights over what it leaves.
+#[tokio::test]
+async fn what_root_leaves_by_the_exec_api_reaches_no_later_lease() {
+    let pool = builder("root", strict().await).build().await.unwrap();
+    let attempts = [
+        "open('/dev/new', 'w')",
+        "os.chmod('/dev', 0o700)",
+        "os.utime('/dev', (42, 42))",
+        "os.symlink('x', '/dev/link')",
+        "os.utime('/dev/pts', (42, 42))",
+        "os.chmod('/dev/pts', 0o711)",
+        "os.chmod('/dev/pts/ptmx', 0o600)",
+        "os.utime('/dev/mqueue', (42, 42))",
+        "open('/tmp/new', 'w')",
+        "os.makedirs('/tmp/a/b', 0o700)",
+        "os.makedirs('/work/a/b', 0o700)",
+        "os.makedirs('/dev/shm/a/b', 0o700)",
+        "libc.mq_open(b'/new', os.O_CREAT | os.O_RDWR, 0o600, None)",
+        "call(64, 190, 7, 1, 0o1600)",
+        "call(29, 194, 7, 4096, 0o1600)",
+        "call(68, 186, 7, 0o1600)",
+        "open('/proc/1/oom_score_adj', 'w').write('777')",
+        "open('/proc/1/coredump_filter', 'w').write('1')",
+        "open('/proc/1/autogroup', 'w').write('5')",
+        "resource.prlimit(1, resource.RLIMIT_SIGPENDING, (42, 42))",
+        "os.chmod('/proc/net/dev', 0o600)",
+        "os.chmod('/proc/net', 0o500)",
+        "os.sched_setaffinity(1, {0})",
+        "os.setpriority(os.PRIO_PROCESS, 1, 19)",
+        "os.posix_spawn('/bin/sleep', ['sleep', '1000'], {})",
+    ];
+    let mut faults = Vec::new();
+    let look = async |c: &dockerpool::PooledContainer| {
+        let mut command = c.command("sh");
+        let out = command
+            .args(["-c", LEFT])
+            .output()
+            .await
+            .unwrap()
+            .stdout_lossy()
+            .into_owned();
+        assert!(out.contains("time /proc "), "{out}");
+        assert_eq!(c.process_count().await.unwrap(), 0);
+        (c.id().to_owned(), out)
+    };
+    for attempt in attempts {
+        let c = pool.acquire().await.unwrap();
+        let before = look(&c).await;
+        let mut command = c.command("python3");
+        command
+            .args(["-c", &format!("{PRELUDE}tried(lambda: {attempt})")])
+            .user("0:0");
+        let out = command.output().await.unwrap();
+        drop(c);
+        let c = pool.acquire().await.unwrap();
+        let after = look(&c).await;
+        println!("{attempt}: {} {:?}", out.stdout_lossy().trim(), pool.last_unclean());
+        let is_same = before.0 == after.0;
+        let counts = |line: &&str| is_same || !line.starts_with("time");
+        let [before, after] = [&before.1, &after.1].map(|text| text.lines().filter(counts).collect::<Vec<_>>());
+        if before != after {
+            let new = after.iter().filter(|line| !before.contains(line));
+            faults.push(format!("{attempt}: {:?}", new.take(5).collect::<Vec<_>>()));
+        }
+        drop(c);
+    }
+    end(pool).await;
+    assert!(faults.is_empty(), "{faults:#?}");
+}

@@ -28,6 +28,11 @@ pub const PLANTS: &[Plant] = &[
         Either,
         "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
     ),
+    unseen(
+        "the slice of PID 1",
+        Either,
+        "system_call(314, 274, 1, struct.pack('IIQiIQQQ', 48, 0, 0, 0, 0, 50_000_000, 0, 0), 0)",
+    ),
     unseen("the processors of PID 1", Either, "os.sched_setaffinity(1, {0})"),
     unseen(
         "the input and output of PID 1",

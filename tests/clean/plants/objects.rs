@@ -1,6 +1,6 @@
 //! Objects of System V.
 
-use super::{Cleaned, Plant, plant};
+use super::{Cleaned, Either, Plant, plant};
 
 pub const PLANTS: &[Plant] = &[
     plant(
@@ -90,6 +90,21 @@ for i in range(300):
     call('semget', 0, 1, 0o1666)
     call('msgget', 0, 0o1666)
 ",
+    ),
+    plant(
+        "thousands of objects",
+        Cleaned,
+        "
+for i in range(3000):
+    call('semget', 0, 1, 0o1666)
+    call('msgget', 0, 0o1666)
+for i in range(3000): call('shmget', 0, 4096, 0o1666)
+",
+    ),
+    plant(
+        "more objects than anybody lists",
+        Either,
+        "for i in range(20000): call('semget', 0, 1, 0o1666)",
     ),
     plant(
         "locked shared memory in the hands of a stopped process",

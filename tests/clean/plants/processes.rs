@@ -195,6 +195,23 @@ leave(send, then=lambda: os._exit(0))
 ",
     ),
     plant(
+        "datagrams by IPv6 of a protocol beside UDP",
+        Either,
+        "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, 136).sendto(MARK.encode(), ('::1', 9))",
+    ),
+    unseen(
+        "a terminal on its way through a socket that is on its way too",
+        Either,
+        "
+def send():
+    a, b = socket.socketpair()
+    ends = os.openpty()
+    os.write(ends[0], MARK.encode())
+    socket.send_fds(a, [b'x'], [a.fileno(), b.fileno(), *ends])
+leave(send, then=lambda: os._exit(0))
+",
+    ),
+    plant(
         "a terminal",
         Cleaned,
         "
@@ -226,6 +243,30 @@ def enter():
     os.mkdir('/tmp/root')
     os.chroot('/tmp/root')
 leave(enter)
+",
+    ),
+    unseen(
+        "a storm of signals that stop everybody and let everybody go on",
+        Cleaned,
+        "
+def storm():
+    for _ in range(4):
+        if os.fork() == 0: wait_forever()
+    # One alone: two could stop each other at once.
+    while True:
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            try: os.kill(-1, number)
+            except OSError: pass
+leave(then=storm)
+",
+    ),
+    plant(
+        "a process that waits for its child as after vfork",
+        Cleaned,
+        "
+def wait():
+    if system_call(56, 220, 0x4000 | signal.SIGCHLD, 0, 0, 0, 0) == 0: wait_forever()
+leave(then=wait)
 ",
     ),
     plant(
