@@ -151,6 +151,62 @@ pub async fn with_container<T>(pool: PoolBuilder, run: impl AsyncFnOnce(&PooledC
     result
 }
 
+/// Runs a function with a container of a pool that the tests of a process share. No process of an earlier lease is left in it, and
+/// no file in its directories for temporary files.
+///
+/// The containers end with the process. See [`together`] for more than one test in it.
+pub async fn with_shared<T>(via: ExecVia, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    static POOLS: [OnceCell<Pool>; 3] = [const { OnceCell::const_new() }; 3];
+    let [by_agent, by_docker, by_either] = &POOLS;
+    let shared = match via {
+        ExecVia::Agent => by_agent,
+        ExecVia::Docker => by_docker,
+        _ => by_either,
+    };
+    let build = async || {
+        let builder = pool("shared").exec_via(via).env("FROM", "container");
+        builder.build().await.unwrap()
+    };
+    let pool = shared.get_or_init(build).await;
+    assert!(via != ExecVia::Agent || pool.status().exec == ActiveExec::Agent);
+    let reset = async |c: &PooledContainer| {
+        c.kill_all().await?;
+        c.wipe(&["/tmp", "/dev/shm"]).await
+    };
+    for _ in 0..10 {
+        let c = pool.acquire().await.unwrap();
+        match reset(&c).await {
+            Ok(()) => return run(&c).await,
+            Err(error) => println!("another container, since {error}"),
+        }
+        c.discard();
+    }
+    panic!("no container can be emptied");
+}
+
+/// Runs the tests of these modules in one process, as `cargo test` does, since they share containers. `.config/nextest.toml` leaves
+/// them out, so that nextest does not run each in a process, and with a container, of its own. Without nextest, does nothing.
+pub fn together(modules: &[&str]) {
+    if std::env::var_os("NEXTEST").is_none() {
+        return;
+    }
+    // What is left out there is run here.
+    let (binary, names) = (env!("CARGO_CRATE_NAME"), modules.join("|"));
+    let (binary, names) = (format!("binary({binary})"), format!("test(/^({names})/)"));
+    let mut left_out = include_str!("../../.config/nextest.toml").lines();
+    assert!(
+        left_out.any(|line| line.contains(&binary) && line.contains(&names)),
+        "{binary} {names}"
+    );
+    let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
+    let tests = tests.args(["--test-threads", "3"]).args(modules).env_remove("NEXTEST");
+    let output = tests.output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    let is_empty = String::from_utf8_lossy(&output.stdout).contains(" 0 passed");
+    assert!(output.status.success() && !is_empty, "{}", output.status);
+}
+
 /// Returns the mounts of a container, as the kernel lists them.
 pub async fn mounts(c: &PooledContainer) -> String {
     let mut command = c.command("cat");
