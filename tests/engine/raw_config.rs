@@ -640,8 +640,8 @@ fn ulimit(name: &str, soft: i64, hard: i64) -> ResourcesUlimits {
     }
 }
 
-/// Usual settings, with short descriptions. Those of a row go together.
-const USUAL: [&[(&str, Change)]; 8] = [
+/// Usual settings, with short descriptions. Those of a row go together on most machines.
+const USUAL: [&[(&str, Change)]; 12] = [
     &[
         ("none", |host, _| host.network_mode = Some("none".into())),
         ("host's ipc", |host, _| host.ipc_mode = Some("host".into())),
@@ -649,16 +649,12 @@ const USUAL: [&[(&str, Change)]; 8] = [
         ("no seccomp", |host, _| {
             host.security_opt = some(&["seccomp=unconfined"])
         }),
-        ("all capabilities", |host, _| host.cap_add = some(&["ALL"])),
         ("tmpfs", |host, _| {
             host.tmpfs = map(&[
                 ("/a/", ""),
                 ("/b", "rw"),
                 ("/c", "rw,nosuid,nodev,exec,size=65536k,mode=1777"),
             ]);
-        }),
-        ("binds", |host, _| {
-            host.binds = some(&["/tmp:/t/:ro", "/tmp:/u:rprivate", "/tmp:/w:ro,rslave"])
         }),
         ("shares", |host, _| host.cpu_shares = Some(512)),
         ("no masks", |host, _| {
@@ -676,24 +672,6 @@ const USUAL: [&[(&str, Change)]; 8] = [
         ("a capability", |host, _| host.cap_add = some(&["cap_sys_ptrace"])),
         ("tmpfs by percent", |host, _| {
             host.tmpfs = map(&[("/a", "size=10%,nr_inodes=1k")])
-        }),
-        ("mounts", |host, _| {
-            let bind = |target: &str, propagation| Mount {
-                typ: Some(MountType::BIND),
-                source: Some("/tmp".into()),
-                target: Some(target.into()),
-                read_only: Some(true),
-                bind_options: Some(bollard::models::MountBindOptions {
-                    propagation: Some(propagation),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            };
-            use bollard::models::MountBindOptionsPropagationEnum as Propagation;
-            host.mounts = Some(vec![
-                bind("/m", Propagation::RPRIVATE),
-                bind("/n/", Propagation::RSLAVE),
-            ]);
         }),
         ("ulimits", |host, _| {
             host.ulimits = Some(vec![
@@ -750,7 +728,6 @@ const USUAL: [&[(&str, Change)]; 8] = [
         ("no apparmor", |host, _| {
             host.security_opt = some(&["apparmor=unconfined"])
         }),
-        ("privileged", |host, _| host.privileged = Some(true)),
         ("no swap limit", |host, _| host.memory_swap = Some(-1)),
     ],
     &[
@@ -781,6 +758,30 @@ const USUAL: [&[(&str, Change)]; 8] = [
     })],
     &[("cgroup slice", |host, _| {
         host.cgroup_parent = Some("dockerpooltest.slice".into())
+    })],
+    // Some machines refuse these.
+    &[("all capabilities", |host, _| host.cap_add = some(&["ALL"]))],
+    &[("privileged", |host, _| host.privileged = Some(true))],
+    &[("binds", |host, _| {
+        host.binds = some(&["/tmp:/t/:ro", "/tmp:/u:rprivate", "/tmp:/w:ro,rslave"])
+    })],
+    &[("mounts", |host, _| {
+        let bind = |target: &str, propagation| Mount {
+            typ: Some(MountType::BIND),
+            source: Some("/tmp".into()),
+            target: Some(target.into()),
+            read_only: Some(true),
+            bind_options: Some(bollard::models::MountBindOptions {
+                propagation: Some(propagation),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        use bollard::models::MountBindOptionsPropagationEnum as Propagation;
+        host.mounts = Some(vec![
+            bind("/m", Propagation::RPRIVATE),
+            bind("/n/", Propagation::RSLAVE),
+        ]);
     })],
 ];
 
