@@ -29,6 +29,7 @@ const RIGHTS: u32 = 0o777;
 /// Numbers of errors of Linux, which the container's kernel is.
 const ENXIO: i32 = 6;
 const EISDIR: i32 = 21;
+const EINVAL: i32 = 22;
 const ENOENT: i32 = 2;
 const ENOTDIR: i32 = 20;
 const ELOOP: i32 = 40;
@@ -208,7 +209,8 @@ impl Tree {
         self.left.take_entry()?;
         match errno {
             ENOTSUP => self.skip(SkipReason::Special),
-            ENOENT | ENXIO | ENOTDIR | EISDIR | ELOOP => self.skip(SkipReason::Changed),
+            // `EINVAL` is the answer to reading a link that is none any more.
+            ENOENT | ENXIO | ENOTDIR | EISDIR | ELOOP | EINVAL => self.skip(SkipReason::Changed),
             errno => return Err(of_container(errno)),
         }
         Ok(Now::Entry)

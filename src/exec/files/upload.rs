@@ -49,7 +49,8 @@ impl From<io::Error> for Stop {
 /// Returns why an entry cannot be begun.
 fn not_begun(error: Errno) -> Stop {
     match error {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO => Stop::Changed,
+        // `EINVAL` is the answer to reading a link that is none any more.
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::INVAL => Stop::Changed,
         error => Stop::Failed(error.into()),
     }
 }
