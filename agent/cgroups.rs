@@ -283,13 +283,5 @@ fn value(text: &[u8], key: &[u8]) -> Option<u64> {
     let line = text
         .split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(key))?;
-    let mut number = 0u64;
-    for digit in line {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number = number.checked_mul(10)?.checked_add(digit.into())?;
-    }
-    (!line.is_empty()).then_some(number)
+    users::long_number(line)
 }

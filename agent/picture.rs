@@ -6,6 +6,7 @@ use core::ffi::CStr;
 
 use crate::protocol::{Fields, MAX_SAID, Why};
 use crate::sys::{self, Bytes, Errno, OwnedFd};
+use crate::users;
 
 /// The longest path, with its NUL.
 const MAX_PATH: usize = 1024;
@@ -367,7 +368,7 @@ impl Picture {
     /// set back.
     ///
     /// A terminal outlives its processes where somebody else holds the other end, as the engine does with those of its exec API.
-    /// It then has the input that nobody has read.
+    /// Such a terminal still has the input that nobody has read.
     #[inline(never)]
     fn terminals(&mut self, dir: &CStr) -> Result<()> {
         const NAME: &[u8] = b"/ptmx";
@@ -498,7 +499,7 @@ fn sent(room: &mut [u8]) -> sys::Result<usize> {
                 }
                 for (count, name) in sent.iter_mut().zip(SENT_6) {
                     if let Some(number) = line.strip_prefix(name) {
-                        *count = number_at_end(number).ok_or(Errno::INVAL)?;
+                        *count = users::long_number(number.trim_ascii()).ok_or(Errno::INVAL)?;
                     }
                 }
             }
@@ -515,16 +516,6 @@ fn sent(room: &mut [u8]) -> sys::Result<usize> {
         }
     }
     Ok(len)
-}
-
-/// Returns the number after some white space. It may be longer than those of users and processes.
-fn number_at_end(text: &[u8]) -> Option<u64> {
-    let digits = text.trim_ascii();
-    let add = |number: u64, byte: &u8| {
-        let digit = byte.wrapping_sub(b'0');
-        (digit <= 9).then(|| number.wrapping_mul(10).wrapping_add(digit.into()))
-    };
-    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
 }
 
 /// Writes how many sockets there are. Descriptors that are on their way through sockets that are among them outlive their processes

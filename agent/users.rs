@@ -107,10 +107,17 @@ fn fields<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
 
 /// Returns the number that a text is, up to the largest id that the kernel takes.
 pub fn number(text: &[u8]) -> Option<u32> {
+    let id = i32::try_from(long_number(text)?).ok()?;
+    Some(id as u32)
+}
+
+/// Returns the number that a text is.
+#[inline(never)]
+pub fn long_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    let mut value = 0u32;
+    let mut value = 0u64;
     for byte in text {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
@@ -118,7 +125,7 @@ pub fn number(text: &[u8]) -> Option<u32> {
         }
         value = value.checked_mul(10)?.checked_add(digit.into())?;
     }
-    (value <= i32::MAX as u32).then_some(value)
+    Some(value)
 }
 
 /// Returns the digits of a number.
