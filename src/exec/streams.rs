@@ -11,7 +11,7 @@ use futures_util::Stream;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
@@ -50,22 +50,26 @@ use crate::values::waker::Guarded;
 /// # }
 /// ```
 pub struct ChildStdin {
-    inner: Option<Box<dyn AsyncWrite + Send + Unpin>>,
-    /// Resolves when the command's end is known. An engine may neither read nor close the connection of a command that has ended.
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    inner: Option<Writer>,
     runtime: Home,
     waker: Guarded,
 }
 
+struct Writer {
+    stream: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Resolves when the command's end is known. An engine may neither read nor close the connection of a command that has ended.
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
 impl ChildStdin {
     pub(super) fn new(
-        inner: Box<dyn AsyncWrite + Send + Unpin>,
+        stream: Box<dyn AsyncWrite + Send + Unpin>,
         ended: WaitForCancellationFutureOwned,
         runtime: Home,
     ) -> Self {
+        let ended = Box::pin(ended);
         Self {
-            inner: Some(inner),
-            ended: Box::pin(ended),
+            inner: Some(Writer { stream, ended }),
             runtime,
             waker: Guarded::default(),
         }
@@ -77,13 +81,13 @@ impl ChildStdin {
         cx: &Context<'_>,
         poll: impl FnOnce(Pin<&mut (dyn AsyncWrite + Send + Unpin)>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let Some(inner) = &mut self.inner else {
+        let Some(Writer { stream, ended }) = &mut self.inner else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         let _entered = self.runtime.enter();
         let mut cx = Context::from_waker(self.waker.waker(cx.waker()));
-        let polled = poll(Pin::new(inner.as_mut()), &mut cx);
-        if polled.is_pending() && self.ended.as_mut().poll(&mut cx).is_ready() {
+        let polled = poll(Pin::new(stream.as_mut()), &mut cx);
+        if polled.is_pending() && ended.as_mut().poll(&mut cx).is_ready() {
             self.inner = None;
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -94,11 +98,10 @@ impl ChildStdin {
 impl Drop for ChildStdin {
     fn drop(&mut self) {
         // A writer that is merely dropped would leave the command waiting: the engine must be told.
-        if let Some(mut inner) = self.inner.take() {
-            let ended = std::mem::replace(&mut self.ended, Box::pin(CancellationToken::new().cancelled_owned()));
+        if let Some(Writer { mut stream, ended }) = self.inner.take() {
             drop(self.runtime.spawn(async move {
                 tokio::select! {
-                    _ = inner.shutdown() => {}
+                    _ = stream.shutdown() => {}
                     () = ended => {}
                 }
             }));
