@@ -140,6 +140,11 @@ impl Shared {
         env
     }
 
+    /// Calls a function with each of these variables.
+    pub(crate) fn each_lease_var(&self, see: impl FnMut(&String)) {
+        self.lease_env.0.read().iter().for_each(see);
+    }
+
     /// Notes the end of a lease.
     pub(crate) fn end_lease(&self) {
         self.commands.end_lease();

@@ -141,15 +141,13 @@ impl Setup {
         if self.role == Role::CommandWithoutEnv {
             return 0;
         }
-        let of_container = container
-            .spec
-            .plan
-            .env
+        let vars = &container.spec.plan.env;
+        let mut size = vars
             .iter()
-            .map(|(name, value)| name.len() + 1 + value.len());
-        let of_lease = container.with_lease_env(Vec::new());
-        let sizes = of_container.chain(of_lease.iter().map(String::len));
-        sizes.map(|size| size + ARG_OVERHEAD).sum()
+            .map(|(name, value)| name.len() + 1 + value.len() + ARG_OVERHEAD)
+            .sum();
+        container.each_lease_var(|var| size += var.len() + ARG_OVERHEAD);
+        size
     }
 
     /// `others` is how much other variables count, of the [`MAX_ARGS`].
