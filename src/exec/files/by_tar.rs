@@ -21,7 +21,7 @@ const BITS: u32 = 0o7777;
 const MAX_LONG: u64 = 64 * 1024;
 
 /// The most bytes of an archive between two frames, or at its end. Names take a part of it, and `tar` fills its last record.
-/// What tells nothing counts in no limit.
+/// Bytes that yield no frame count in no other limit.
 const MAX_SILENT: u64 = 1 << 20;
 
 /// The error number of Linux for an entry that is none to be copied.

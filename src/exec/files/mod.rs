@@ -224,8 +224,7 @@ impl<'c> Files<'c> {
             };
             self.in_time(&call, gathered).await?;
             let mut rest = self.clone();
-            let passed = runtime.now().saturating_duration_since(begun);
-            rest.limits.time = self.limits.time.map(|time| time.saturating_sub(passed));
+            rest.limits.time = server::time_left(self.limits.time, begun, runtime);
             return rest.write(path, data).await;
         }
         let mut server = Server::start(self, call, request::WRITE, None, true).await?;

@@ -4,9 +4,11 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::Files;
 use super::answers::{Answer, Decoder, malformed, of_container, poll};
@@ -21,6 +23,7 @@ use crate::exec::child::{Child, keep_nothing};
 use crate::exec::setup::{Outputs, Setup};
 use crate::exec::stdio::Source;
 use crate::exec::verdict::Verdict;
+use crate::runtime::Home;
 use crate::values::outcome::{ExitStatus, Usage};
 use crate::values::shown::Rounded;
 use crate::values::subject::Subject;
@@ -114,8 +117,7 @@ impl<'c> Server<'c> {
         } else {
             setup.role = Role::Command;
             setup.request.argv = tar(files, &call, op).await?;
-            let passed = shared.runtime.now().saturating_duration_since(begun);
-            setup.timeout = setup.timeout.map(|time| time.saturating_sub(passed));
+            setup.timeout = time_left(setup.timeout, begun, &shared.runtime);
             match op {
                 ops::READ | ops::PACK => {
                     setup.stdin = Source::Null;
@@ -313,8 +315,14 @@ impl<'c> Server<'c> {
     }
 }
 
+/// Returns what is left of the time of a call that began then.
+pub(super) fn time_left(time: Option<Duration>, begun: Instant, runtime: &Home) -> Option<Duration> {
+    let passed = runtime.now().saturating_duration_since(begun);
+    time.map(|time| time.saturating_sub(passed))
+}
+
 /// Returns the error of a call that was not done in its time.
-pub(super) fn too_late(time: std::time::Duration) -> io::Error {
+pub(super) fn too_late(time: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("not done within {}", Rounded(time)))
 }
 
