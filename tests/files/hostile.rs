@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use dockerpool::{Error, ExecVia, FileLimits, Reuse};
+use dockerpool::{Child, Command, Error, ExecVia, FileLimits, Reuse};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{eventually, python, with_container};
@@ -11,11 +11,13 @@ use crate::{pool, sh};
 
 const USER: &str = "1000:1000";
 
-/// Reads the first bytes of a command's output, which tells that it has begun.
-async fn begun(child: &mut dockerpool::Child<'_>) {
+/// Starts a command that prints `ready` first, and waits for that.
+async fn begin<'c>(command: &mut Command<'c>) -> Child<'c> {
+    let mut child = command.spawn().await.unwrap();
     let mut ready = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut ready).await.unwrap();
     assert_eq!(&ready, b"ready\n");
+    child
 }
 
 #[tokio::test]
@@ -23,14 +25,12 @@ async fn a_server_that_is_killed_by_its_own_user_is_an_error_and_no_short_file()
     with_container(pool("files"), async |c| {
         let size = 4_000_000;
         sh(c, &format!("head -c {size} /dev/zero >/tmp/large")).await;
-        let mut killer = c
-            .command("sh")
-            .user(USER)
-            .args(["-c", "echo ready; while :; do kill -9 -1; done 2>/dev/null"])
-            .spawn()
-            .await
-            .unwrap();
-        begun(&mut killer).await;
+        let mut killer = begin(
+            c.command("sh")
+                .user(USER)
+                .args(["-c", "echo ready; while :; do kill -9 -1; done 2>/dev/null"]),
+        )
+        .await;
         let files = c.files().user(USER);
         let mut killed = 0;
         for i in 0..50 {
@@ -90,21 +90,19 @@ async fn a_server_that_is_stopped_is_ended_by_the_limit_of_time() {
 #[tokio::test]
 async fn a_watch_that_is_stopped_before_it_stands_is_ended_by_the_limit_of_time() {
     with_container(pool("files"), async |c| {
-        let mut stopper = c
-            .command("sh")
-            .user(USER)
-            .args(["-c", "echo ready; while :; do kill -STOP -1; done 2>/dev/null"])
-            .spawn()
-            .await
-            .unwrap();
-        begun(&mut stopper).await;
+        let mut stopper = begin(
+            c.command("sh")
+                .user(USER)
+                .args(["-c", "echo ready; while :; do kill -STOP -1; done 2>/dev/null"]),
+        )
+        .await;
         let files = c.files().user(USER).limits(FileLimits {
             time: Some(Duration::from_secs(1)),
             ..FileLimits::default()
         });
         let stopped = async {
             loop {
-                // One that stands was not stopped in time.
+                // A watch that stands was not stopped in time.
                 if let Err(error) = files.watch("/tmp").await {
                     return error;
                 }
@@ -127,16 +125,12 @@ async fn a_watch_that_is_stopped_before_it_stands_is_ended_by_the_limit_of_time(
 #[tokio::test]
 async fn files_that_are_truncated_removed_or_replaced_while_they_are_read_end() {
     with_container(pool("files"), async |c| {
-        let mut hostile = c
+        let mut hostile = begin(c
             .command("sh")
             .args([
                 "-c",
                 "cd /tmp; echo ready; while :; do head -c 2000000 /dev/zero >f; : >f; rm f; ln -s /dev/zero f; rm f; mkfifo f; rm f; mkdir f; rmdir f; done 2>/dev/null",
-            ])
-            .spawn()
-            .await
-            .unwrap();
-        begun(&mut hostile).await;
+            ])).await;
         for _ in 0..100 {
             match c.files().read_to_vec("/tmp/f").await {
                 Ok(data) => assert!(data.len() <= 2_000_001, "{}", data.len()),
@@ -150,8 +144,7 @@ async fn files_that_are_truncated_removed_or_replaced_while_they_are_read_end() 
         }
         hostile.kill().await.unwrap();
         // A file that grows for ever has no end, and is ended by the limit.
-        let mut endless = c.command("sh").args(["-c", "echo ready; exec cat /dev/zero >/tmp/endless"]).spawn().await.unwrap();
-        begun(&mut endless).await;
+        let mut endless = begin(c.command("sh").args(["-c", "echo ready; exec cat /dev/zero >/tmp/endless"])).await;
         let few = FileLimits { bytes: 1_000_000, ..FileLimits::default() };
         let error = c.files().limits(few).read_to_vec("/tmp/endless").await;
         endless.kill().await.unwrap();
