@@ -65,7 +65,7 @@ const TMP: &str = "/tmp";
 ///
 /// PID 1 is the same user as the commands, has no capability, and so cannot run a command as another user.
 /// [`Command::user`](crate::Command::user) goes by the engine's exec API, without capabilities too. What such a command leaves
-/// behind cannot be cleaned, so that the container is replaced. Processes of the user can end each other. They cannot look into
+/// cannot be cleaned, so that the container is replaced. Processes of the user can end each other. They cannot look into
 /// PID 1. They can take its means away, so that it ends, and the container with it.
 ///
 /// # What a sandbox is not

@@ -129,7 +129,7 @@ print(socket.inet_pton(socket.AF_INET6, "fd0c:a77c::beef") in asked.recv(1 << 16
         let pools = [with_network(), with_network()];
         async move {
             let [ordinary, attacked] = pools;
-            // What the kernel itself sends by version 6, in its first seconds and later, is no change.
+            // The kernel itself sends by version 6, in the first seconds and later. Each lease lasts for some of that time.
             let ordinary = ordinary.build().await.unwrap();
             for _ in 0..3 {
                 let c = ordinary.acquire().await.unwrap();
