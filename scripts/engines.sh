@@ -200,7 +200,7 @@ start_private_engine() {
     # Without descriptors of this script, so that a reader of its pipes does not wait for the engine.
     # With default signals, since the commands in containers would inherit the signals that this shell ignores (nohup).
     setsid env --default-signal unshare --mount --net --propagation private \
-        bash -c "$ENTER_ENGINE" _ "$dir/root" "${SERVE[@]}" >"$dir/log" 2>&1 </dev/null 9>&- &
+        bash -c "$ENTER_ENGINE" _ "$dir/root" "${SERVE[@]}" >"$dir/log" 2>&1 </dev/null 8>&- 9>&- &
     pid=$!
     echo "$pid $(start_time $pid)" >"$dir/pid"
     if ! wait_for $ENGINE_DEADLINE private_engine_settled "$name" || ! private_engine_answers "$name"; then
@@ -527,12 +527,26 @@ run_engine() {
     if [ -n "$VM" ]; then vm_down; else stop_private_engine "$name"; fi
 }
 
+# lock_engines KIND...: holds what a run with native engines, or one with the machine, has for itself (descriptors 9 and 8). Both can
+# run at once.
+lock_engines() {
+    local kind
+    mkdir -p "$ENGINES_DIR" "$VM_DIR"
+    exec 8>"$VM_DIR/lock" 9>"$ENGINES_DIR/lock"
+    for kind in "$@"; do
+        case $kind in
+        native) flock -w "$LOCK_DEADLINE" 9 || die 'another ./dev engines is running' ;;
+        vm) flock -w "$LOCK_DEADLINE" 8 || die 'another ./dev engines uses the machine with cgroup v2' ;;
+        esac
+    done
+}
+LOCK_DEADLINE=0
+
 # prepare_engines NAME...: fetches and unpacks the packages for a later run of these engines.
 prepare_engines() {
     local name
-    mkdir -p "$ENGINES_DIR"
-    exec 9>"$ENGINES_DIR/lock"
-    flock 9
+    LOCK_DEADLINE=3600
+    lock_engines native vm
     for name in "$@"; do
         engine_recipe "$name"
         if [ -n "$VM" ]; then vm_build "$VM"; else unpack_engine "$name"; fi
@@ -540,7 +554,7 @@ prepare_engines() {
 }
 
 engines() {
-    local names=() name args=() native=''
+    local names=() name args=() native='' vm=''
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
         if [ "$1" = all ]; then names+=("${ENGINES[@]}"); else names+=("$1"); fi
         shift
@@ -549,15 +563,14 @@ engines() {
     [ ${#names[@]} -gt 0 ] || bad_usage "engines wants names, or 'all'; there are: ${ENGINES[*]}"
     for name in "${names[@]}"; do
         engine_recipe "$name"
-        [ -n "$VM" ] || native=1
+        if [ -n "$VM" ]; then vm=vm; else native=native; fi
     done
     [ "$(id -u)" = 0 ] || die 'starting engines needs root'
     need_test_servers
     need_aarch64
     set_up
-    mkdir -p "$ENGINES_DIR"
-    exec 9>"$ENGINES_DIR/lock"
-    flock -n 9 || die 'another ./dev engines is running'
+    # shellcheck disable=SC2086 # one word each, or none
+    lock_engines $native $vm
     # Builds now, since an engine's namespace has no network.
     if [ ${#args[@]} -gt 0 ]; then
         local part=()

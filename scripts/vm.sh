@@ -163,7 +163,7 @@ vm_as() {
         return 255
     }
     nsenter --net="/proc/$pid/ns/net" ssh -i "$VM_DIR/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-        -o LogLevel=ERROR -o ConnectTimeout=5 -o ServerAliveInterval=30 "$user@10.99.0.2" "$@" 9>&-
+        -o LogLevel=ERROR -o ConnectTimeout=5 -o ServerAliveInterval=30 "$user@10.99.0.2" "$@" 8>&- 9>&-
 }
 vm_answers() { vm_as root true 2>/dev/null; }
 vm_settled() { vm_gone || vm_answers; }
@@ -183,7 +183,7 @@ vm_up() {
         ip link set tap0 up
         exec "$@"' _ "$VM_DIR/kernel/linux" "mem=$VM_MEMORY" seccomp=on "uml_dir=$VM_DIR/run/" umid=vm \
         "ubda=$VM_DIR/disk,$VM_DIR/$(vm_image "$engine").img" root=/dev/ubda rw vec0:transport=tap,ifname=tap0,depth=128 \
-        con=null con0=null,fd:1 console=tty0 >"$VM_DIR/console.log" 2>&1 </dev/null 9>&- &
+        con=null con0=null,fd:1 console=tty0 >"$VM_DIR/console.log" 2>&1 </dev/null 8>&- 9>&- &
     echo "$! $(start_time $!)" >"$VM_DIR/pid"
     disown # otherwise bash reports its end
     if ! wait_for $VM_BOOT_DEADLINE vm_settled || vm_gone; then

@@ -247,8 +247,8 @@ async fn a_signal_of_a_forgotten_sender_harms_its_container_at_most() {
 
 #[tokio::test]
 async fn resource_limits_set_on_the_agent_harm_no_later_command() {
+    let pool = hostile("limits").await;
     for limit in 0..16 {
-        let pool = hostile("limits").await;
         for user in USERS {
             for value in [0, 1] {
                 let script = format!(
@@ -260,8 +260,8 @@ async fn resource_limits_set_on_the_agent_harm_no_later_command() {
                 let _ = attack(&pool, user, &script).await;
             }
         }
-        pool.shutdown().await.unwrap();
     }
+    pool.shutdown().await.unwrap();
 }
 
 #[tokio::test]

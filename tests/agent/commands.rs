@@ -2,20 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{eventually, is_alone, own_test, pool};
+use crate::support::{eventually, is_alone, own_test, pool, with_container, with_shared};
 use bollard::models::ContainerCreateBody;
-use dockerpool::{ActiveExec, Error, ExecVia, ExitStatus, PooledContainer, Stdio};
+use dockerpool::{Error, ExecVia, ExitStatus, PooledContainer, Stdio};
 use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-async fn with_agent<T>(name: &str, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    let pool = pool(name).exec_via(ExecVia::Agent).build().await.unwrap();
-    assert_eq!(pool.status().exec, ActiveExec::Agent);
-    let c = pool.acquire().await.unwrap();
-    let result = run(&c).await;
-    drop(c);
-    pool.shutdown().await.unwrap();
-    result
+async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    with_shared(ExecVia::Agent, run).await
 }
 
 fn sh(script: &str) -> [String; 2] {
@@ -24,7 +18,7 @@ fn sh(script: &str) -> [String; 2] {
 
 #[tokio::test]
 async fn a_command_returns_its_status_both_outputs_and_its_usage() {
-    with_agent("runs", async |c| {
+    with_agent(async |c| {
         let out = c
             .command("sh")
             .args(sh("echo out; echo err >&2; exit 3"))
@@ -48,7 +42,7 @@ async fn a_command_returns_its_status_both_outputs_and_its_usage() {
 
 #[tokio::test]
 async fn exit_codes_and_signals_are_told_apart() {
-    with_agent("signals", async |c| {
+    with_agent(async |c| {
         for (script, status) in [
             ("exit 137", ExitStatus::Exited(137)),
             ("kill -9 $$", ExitStatus::Signaled(9)),
@@ -68,7 +62,7 @@ async fn exit_codes_and_signals_are_told_apart() {
 
 #[tokio::test]
 async fn a_timeout_ends_the_command_alone() {
-    with_agent("timeout", async |c| {
+    with_agent(async |c| {
         let mut other = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         let begun = Instant::now();
         let out = c
@@ -100,7 +94,7 @@ async fn a_timeout_ends_the_command_alone() {
 
 #[tokio::test]
 async fn processes_that_left_their_group_and_session_end_with_their_command() {
-    with_agent("stragglers", async |c| {
+    with_agent(async |c| {
         // A server of an earlier command, and a server of a command that still runs.
         c.command("sh").args(sh("setsid sleep 1001 &")).status().await.unwrap();
         eventually("the server runs", async || processes(c).await.contains("sleep 1001")).await;
@@ -155,7 +149,7 @@ async fn processes(c: &PooledContainer) -> String {
 
 #[tokio::test]
 async fn a_dropped_child_ends_in_the_background_and_the_container_stays_usable() {
-    with_agent("dropped", async |c| {
+    with_agent(async |c| {
         let child = c.command("sleep").arg("1000").spawn().await.unwrap();
         drop(child);
         eventually("nothing is left", async || c.process_count().await.unwrap() == 0).await;
@@ -167,7 +161,7 @@ async fn a_dropped_child_ends_in_the_background_and_the_container_stays_usable()
 
 #[tokio::test]
 async fn output_limits_end_the_command_alone() {
-    with_agent("limit", async |c| {
+    with_agent(async |c| {
         let out = c
             .command("sh")
             .args(sh("while :; do echo 0123456789; done"))
@@ -193,7 +187,7 @@ async fn output_limits_end_the_command_alone() {
 
 #[tokio::test]
 async fn a_child_can_be_signalled() {
-    with_agent("signal", async |c| {
+    with_agent(async |c| {
         let script = "trap 'echo got; exit 7' USR1; echo ready; while :; do sleep 0.01; done";
         let mut child = c.command("sh").args(sh(script)).spawn().await.unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -209,7 +203,7 @@ async fn a_child_can_be_signalled() {
 
 #[tokio::test]
 async fn megabytes_of_input_come_back_as_output() {
-    with_agent("much", async |c| {
+    with_agent(async |c| {
         let data: Vec<u8> = (0..8_000_000u32)
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
             .collect();
@@ -231,7 +225,7 @@ async fn megabytes_of_input_come_back_as_output() {
 
 #[tokio::test]
 async fn concurrent_commands_each_get_their_own_input_output_and_status() {
-    with_agent("many", async |c| {
+    with_agent(async |c| {
         for _ in 0..5 {
             let outs = join_all((0..50).map(async |i| {
                 let script = format!("read x; echo $x; head -c {} /dev/zero >&2; exit {i}", i * 1000);
@@ -269,7 +263,7 @@ async fn concurrent_commands_each_get_their_own_input_output_and_status() {
 
 #[tokio::test]
 async fn a_reader_that_does_not_read_holds_up_no_other_command() {
-    with_agent("slow", async |c| {
+    with_agent(async |c| {
         let mut slow = c
             .command("head")
             .args(["-c", "5000000", "/dev/zero"])
@@ -294,7 +288,7 @@ async fn a_reader_that_does_not_read_holds_up_no_other_command() {
 
 #[tokio::test]
 async fn a_server_left_by_a_command_can_go_on_printing() {
-    with_agent("server", async |c| {
+    with_agent(async |c| {
         let script = "(while :; do echo 0123456789012345678901234567890123456789 || exit; done) & echo $!";
         let out = c
             .command("sh")
@@ -332,7 +326,7 @@ async fn a_server_left_by_a_command_can_go_on_printing() {
 
 #[tokio::test]
 async fn kill_all_and_wipe_remove_all_processes_and_files() {
-    with_agent("reset", async |c| {
+    with_agent(async |c| {
         let script = "mkdir -p /tmp/a/b/c/d /dev/shm/x; echo 1 >/tmp/a/b/c/d/f; echo 2 >/dev/shm/x/y; ln -s /bin /tmp/a/bin; \
                       mkdir /tmp/locked; touch /tmp/locked/f; chmod 0 /tmp/locked; \
                       d=/tmp; for i in $(seq 300); do d=$d/deep; done; mkdir -p $d; \
@@ -354,7 +348,7 @@ async fn kill_all_and_wipe_remove_all_processes_and_files() {
 
 #[tokio::test]
 async fn a_long_command_line_and_a_large_environment_arrive() {
-    with_agent("long", async |c| {
+    with_agent(async |c| {
         let args: Vec<String> = (0..15)
             .map(|i| format!("{i}").repeat(100_000 / format!("{i}").len()))
             .collect();
@@ -376,7 +370,7 @@ async fn a_long_command_line_and_a_large_environment_arrive() {
 
 #[tokio::test]
 async fn the_agent_takes_little_memory_also_after_much_work() {
-    with_agent("memory", async |c| {
+    with_container(pool("memory").exec_via(ExecVia::Agent), async |c| {
         // Counts the agent's own memory. Its program, of at most 112 KiB (`src/agent/tests.rs`), is mapped from one
         // file, which all containers share in memory. The kernel decides how much of the file is mapped at a time.
         // Where the file is in a tmpfs, the mapping counts as shared memory.
@@ -443,7 +437,7 @@ async fn nothing_is_left_on_this_machine_after_a_shutdown() {
 
 #[tokio::test]
 async fn killing_a_command_spares_processes_that_another_command_left() {
-    with_agent("sessions", async |c| {
+    with_agent(async |c| {
         let count = async || c.process_count().await.unwrap();
         let mut long = c.command("sleep").arg("1000").spawn().await.unwrap();
         // A server that is younger than the killed command, and a server that starts its own orphans later.
@@ -474,7 +468,7 @@ async fn killing_a_command_spares_processes_that_another_command_left() {
 
 #[tokio::test]
 async fn a_stopped_process_stays_stopped_when_another_command_is_killed() {
-    with_agent("stopped", async |c| {
+    with_agent(async |c| {
         let state = async |what: &str| {
             let script =
                 format!("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q '{what}' && cut -d' ' -f3 $p/stat; done; true");

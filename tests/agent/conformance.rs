@@ -1,11 +1,12 @@
-//! The same commands by the exec API and by the agent, with the same result.
+//! The same commands by the exec API and by the agent, through its socket and through the engine alone, with the same result.
 
 use crate::support::{is_crun, is_podman, pool};
 use bollard::models::{HostConfig, ResourcesUlimits};
+use dockerpool::testing::WithoutAgentSocket as _;
 use dockerpool::{Command, Error, ExecVia, ExitStatus, Pool, PoolBuilder, PooledContainer};
 
 /// The result of a command as seen from outside.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
     Ended(ExitStatus, String, String),
     CannotStart,
@@ -122,34 +123,41 @@ fn lacks_its_end(seen: &Seen, whole: &Seen) -> bool {
     is_same && all.starts_with(out.as_str()) && all_err.starts_with(err.as_str())
 }
 
-/// Runs all cases by the agent and by the exec API.
+/// Runs all cases by the agent, through its socket and without, and by the exec API.
 async fn compare(setup: impl Fn(PoolBuilder) -> PoolBuilder, cases: &[(&str, Vec<Case>)]) {
-    let build = async |name, via| -> Pool { setup(pool(name)).exec_via(via).build().await.unwrap() };
-    let (by_agent, by_docker) = (
-        build("by-agent", ExecVia::Agent).await,
-        build("by-docker", ExecVia::Docker).await,
-    );
-    let (agent, docker) = (by_agent.acquire().await.unwrap(), by_docker.acquire().await.unwrap());
+    let build = async |builder: PoolBuilder| -> Pool { setup(builder).build().await.unwrap() };
+    let by_socket = build(pool("by-socket").exec_via(ExecVia::Agent)).await;
+    let by_engine = build(pool("by-engine").exec_via(ExecVia::Agent).without_agent_socket()).await;
+    let by_docker = build(pool("by-docker").exec_via(ExecVia::Docker)).await;
+    let agents = [
+        ("socket", by_socket.acquire().await.unwrap()),
+        ("engine", by_engine.acquire().await.unwrap()),
+    ];
+    let docker = by_docker.acquire().await.unwrap();
     let (is_podman, has_own_limits) = (is_podman().await, is_podmans_crun().await);
     let mut differences = Vec::new();
     for (program, cases) in cases {
         for (name, tell) in cases {
-            let mut agent = see(&agent, program, tell).await;
-            let mut docker = see(&docker, program, tell).await;
-            if has_own_limits && *name == "limits" {
-                without_default_limits(&mut agent, &mut docker);
-            }
-            if is_podman && lacks_its_end(&docker, &agent) {
-                continue;
-            }
-            if agent != docker {
-                differences.push(format!("{program} {name}:\n  agent  {agent:?}\n  docker {docker:?}"));
+            let by_docker = see(&docker, program, tell).await;
+            for (transport, agent) in &agents {
+                let (mut agent, mut docker) = (see(agent, program, tell).await, by_docker.clone());
+                if has_own_limits && *name == "limits" {
+                    without_default_limits(&mut agent, &mut docker);
+                }
+                if is_podman && lacks_its_end(&docker, &agent) {
+                    continue;
+                }
+                if agent != docker {
+                    let words = format!("{program} {name}:\n  agent by its {transport} {agent:?}\n  docker {docker:?}");
+                    differences.push(words);
+                }
             }
         }
     }
-    drop((agent, docker));
-    by_agent.shutdown().await.unwrap();
-    by_docker.shutdown().await.unwrap();
+    drop((agents, docker));
+    for pool in [by_socket, by_engine, by_docker] {
+        pool.shutdown().await.unwrap();
+    }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
@@ -418,8 +426,13 @@ fn at_a_terminal(may_lack_home: bool) -> Vec<Case> {
 async fn only_the_agent_tells_a_file_that_cannot_be_executed_from_a_program_that_fails() {
     let files =
         "cd /tmp; echo text >bad; touch empty; printf '#!/no/such/interpreter\\n' >lost; chmod 755 bad empty lost";
-    for (via, agent) in [(ExecVia::Agent, true), (ExecVia::Docker, false)] {
-        let pool = pool("not-executable").exec_via(via).build().await.unwrap();
+    let builder = || pool("not-executable");
+    for (builder, agent) in [
+        (builder().exec_via(ExecVia::Agent), true),
+        (builder().exec_via(ExecVia::Agent).without_agent_socket(), true),
+        (builder().exec_via(ExecVia::Docker), false),
+    ] {
+        let pool = builder.build().await.unwrap();
         let c = pool.acquire().await.unwrap();
         assert!(c.command("sh").args(["-c", files]).status().await.unwrap().success());
         for program in ["/tmp/bad", "/tmp/empty", "/tmp/lost"] {

@@ -18,3 +18,8 @@ mod support;
 #[path = "../support/teller.rs"]
 mod teller;
 mod volume;
+
+#[test]
+fn commands_and_output_in_one_process() {
+    support::together(&["commands::", "output::"]);
+}

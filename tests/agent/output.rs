@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{eventually, pool, with_container};
+use crate::support::{eventually, pool, with_container, with_shared};
 use dockerpool::{ExecVia, ExitStatus, PooledContainer, Stdio};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// So many lines are far more than the agent sends in frames before it hands the pipe over, where there is a socket.
 const MANY_LINES: u32 = 200_000;
 
-async fn with_agent<T>(name: &str, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    with_container(pool(name).exec_via(ExecVia::Agent), run).await
+async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    with_shared(ExecVia::Agent, run).await
 }
 
 fn sh(script: &str) -> [String; 2] {
@@ -25,7 +25,7 @@ fn numbers(to: u32) -> String {
 
 #[tokio::test]
 async fn both_streams_arrive_complete_and_in_order() {
-    with_agent("both", async |c| {
+    with_agent(async |c| {
         let script = format!("seq {MANY_LINES} >&2 & seq {MANY_LINES}; wait; echo end; echo end >&2; exit 3");
         let expected = numbers(MANY_LINES) + "end\n";
         for _ in 0..3 {
@@ -48,7 +48,7 @@ async fn both_streams_arrive_complete_and_in_order() {
 /// Sizes just below and above the one at which the agent hands pipes over, and around the capacity of a pipe.
 #[tokio::test]
 async fn output_of_any_size_arrives_complete() {
-    with_agent("sizes", async |c| {
+    with_agent(async |c| {
         for size in [
             65_535,
             65_536,
@@ -79,7 +79,7 @@ async fn output_of_any_size_arrives_complete() {
 
 #[tokio::test]
 async fn concurrent_commands_with_large_output_each_get_their_own() {
-    with_agent("many-much", async |c| {
+    with_agent(async |c| {
         let outs = join_all((0..20u32).map(async |i| {
             let script = format!("i=0; while [ $i -lt 40000 ]; do echo {i} $i; i=$((i+1)); done | tee /dev/stderr");
             let out = c.command("sh").args(sh(&script)).output_limit(None).output().await;
@@ -97,7 +97,7 @@ async fn concurrent_commands_with_large_output_each_get_their_own() {
 
 #[tokio::test]
 async fn output_printed_before_a_kill_arrives() {
-    with_agent("killed", async |c| {
+    with_agent(async |c| {
         // The test reads most of the output while the command runs. The rest is small, since unread output must not
         // keep the other stream from being read.
         let script = format!("seq {MANY_LINES}; echo ready >&2; sleep 1000");
@@ -118,7 +118,7 @@ async fn output_printed_before_a_kill_arrives() {
 
 #[tokio::test]
 async fn cutting_off_large_output_ends_the_command_alone() {
-    with_agent("cut", async |c| {
+    with_agent(async |c| {
         let limit = 2_000_000;
         let out = c.command("yes").output_limit(limit).output().await.unwrap();
         assert_eq!(
@@ -149,7 +149,7 @@ async fn cutting_off_large_output_ends_the_command_alone() {
 
 #[tokio::test]
 async fn a_command_whose_output_is_dropped_runs_to_its_end() {
-    with_agent("unread", async |c| {
+    with_agent(async |c| {
         let mut child = c.command("seq").arg("2000000").spawn().await.unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let mut some = vec![0; 1_000_000];
@@ -163,7 +163,7 @@ async fn a_command_whose_output_is_dropped_runs_to_its_end() {
 
 #[tokio::test]
 async fn a_server_left_with_much_output_delays_no_exit_and_is_not_ended() {
-    with_agent("left", async |c| {
+    with_agent(async |c| {
         // Each write is large, since system calls are slow on some kernels.
         let server = "more=$(seq 10000); while :; do echo \"$more\" || exit; done";
         let script = format!("seq {MANY_LINES}; ({server}) & echo $! >/tmp/server; exit 5");
@@ -240,7 +240,7 @@ async fn changes_of_a_command_to_its_output_pipes_harm_no_other_command() {
 
 #[tokio::test]
 async fn input_and_output_flow_at_the_same_time() {
-    with_agent("echo", async |c| {
+    with_agent(async |c| {
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         // The agent must keep answering each question after the output has become large enough for a pipe.

@@ -3,9 +3,12 @@
 
 #[path = "../agent/commands.rs"]
 mod commands;
-#[path = "../agent/conformance.rs"]
-mod conformance;
 #[path = "../agent/output.rs"]
 mod output;
 #[path = "../support/mod.rs"]
 mod support;
+
+#[test]
+fn commands_and_output_in_one_process() {
+    support::together(&["commands::", "output::"]);
+}

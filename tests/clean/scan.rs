@@ -33,6 +33,9 @@ impl Scan {
 
     /// Returns the lines in which two looks differ, at most 20.
     pub fn differences(&self, later: &Self) -> Vec<String> {
+        if self.0 == later.0 {
+            return Vec::new();
+        }
         let (before, after): (BTreeSet<_>, BTreeSet<_>) = (self.0.lines().collect(), later.0.lines().collect());
         let gone = before.difference(&after).map(|line| format!("- {line}"));
         let new = after.difference(&before).map(|line| format!("+ {line}"));

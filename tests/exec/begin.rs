@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{engine, pool, with_container};
+use crate::support::{engine, pool, with_shared};
 use dockerpool::engine::{Lifecycle, Pausing};
 use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Taint};
 
@@ -19,7 +19,7 @@ async fn sh(c: &PooledContainer, script: &str) {
 
 #[tokio::test]
 async fn a_command_that_cannot_start_is_an_error_with_and_without_a_terminal_and_costs_no_container() {
-    with_container(pool("begin").exec_via(ExecVia::Docker), async |c| {
+    with_shared(ExecVia::Docker, async |c| {
         sh(
             c,
             "ln -s a /tmp/b; ln -s b /tmp/a; echo x >/tmp/plain; mkdir -p /tmp/dir",
@@ -67,7 +67,7 @@ async fn a_command_that_cannot_start_is_an_error_with_and_without_a_terminal_and
 #[tokio::test]
 async fn a_container_killed_as_a_command_begins_is_gone() {
     // In each round, the kill comes at another moment.
-    const ROUNDS: u32 = 40;
+    const ROUNDS: u32 = 20;
     let engine = engine().await;
     let pool = by_engine("killed").await;
     let mut began = 0;
@@ -75,7 +75,7 @@ async fn a_container_killed_as_a_command_begins_is_gone() {
         let c = pool.acquire().await.unwrap();
         let id = c.id().to_owned();
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(3) * round).await;
+            tokio::time::sleep(Duration::from_millis(6) * round).await;
             engine.kill(&id).await.unwrap();
         };
         let mut command = c.command("sleep");
@@ -137,8 +137,8 @@ async fn a_container_without_processes_left_for_a_command_reports_it() {
 #[tokio::test]
 async fn a_container_that_ends_during_its_unpause_is_no_failure_of_the_engine() {
     let engine = engine().await;
-    for round in 0..20 {
-        let pool = by_engine("unpaused").await;
+    let pool = by_engine("unpaused").await;
+    for round in 0..10 {
         let c = pool.acquire().await.unwrap();
         engine.pause(c.id()).await.unwrap();
         let id = c.id().to_owned();
@@ -151,6 +151,6 @@ async fn a_container_that_ends_during_its_unpause_is_no_failure_of_the_engine() 
         }
         killed.unwrap();
         drop(c);
-        pool.shutdown().await.unwrap();
     }
+    pool.shutdown().await.unwrap();
 }

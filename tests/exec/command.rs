@@ -3,22 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::{exec_via, pool, taint_of_ended, with_container as with_container_of};
+use crate::support::{exec_via, pool, taint_of_ended, with_shared};
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{Command, Error, ExecVia, ExitStatus, OnLimit, OutputLines, Pool, PooledContainer, Stdio, Taint};
 
-async fn with_container<T>(name: &str, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    let pool = pool(name).env("FROM", "container").build().await.unwrap();
-    let c = pool.acquire().await.unwrap();
-    let result = run(&c).await;
-    drop(c);
-    pool.shutdown().await.unwrap();
-    result
+async fn with_container<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    with_shared(exec_via(), run).await
 }
 
 #[tokio::test]
 async fn env_clear_leaves_only_what_was_set() {
-    with_container("env", async |c| {
+    with_container(async |c| {
         let out = c.command("env").env("A", "1").output().await.unwrap();
         assert!(out.stdout_lossy().contains("FROM=container"));
         let mut command = c.command("env");
@@ -38,7 +33,7 @@ async fn env_clear_leaves_only_what_was_set() {
 
 #[tokio::test]
 async fn an_output_can_be_discarded() {
-    with_container("null", async |c| {
+    with_container(async |c| {
         let script = ["-c", "echo out; echo err >&2"];
         let out = c
             .command("sh")
@@ -76,7 +71,7 @@ async fn an_output_can_be_discarded() {
 
 #[tokio::test]
 async fn a_terminal_has_its_requested_size_and_can_be_resized() {
-    with_container("tty", async |c| {
+    with_container(async |c| {
         let out = c
             .command("sh")
             .args(["-c", "test -t 0 && test -t 1 && echo terminal"])
@@ -113,7 +108,7 @@ async fn a_terminal_has_its_requested_size_and_can_be_resized() {
 
 #[tokio::test]
 async fn each_stream_can_have_its_own_limit() {
-    with_container("limits", async |c| {
+    with_container(async |c| {
         let script = ["-c", "echo 123456789; echo abcdefghi >&2; exit 3"];
         let mut command = c.command("sh");
         let out = command
@@ -162,7 +157,7 @@ async fn each_stream_can_have_its_own_limit() {
 
 #[tokio::test]
 async fn a_truncated_command_finishes_and_keeps_its_container_clean() {
-    with_container("truncate", async |c| {
+    with_container(async |c| {
         let script = "head -c 30000000 /dev/zero; echo done >/tmp/done; exit 7";
         let mut command = c.command("sh");
         let out = command
@@ -187,7 +182,7 @@ async fn a_truncated_command_finishes_and_keeps_its_container_clean() {
 
 #[tokio::test]
 async fn a_silent_command_is_ended_by_its_idle_timeout() {
-    with_container("idle", async |c| {
+    with_container(async |c| {
         let limit = Duration::from_secs(4);
         // In all, this takes longer than the limit.
         let steady = "for i in 1 2 3 4 5 6 7 8 9 1 2 3; do echo $i; sleep 0.4; done";
@@ -244,7 +239,7 @@ async fn a_detached_command_runs_until_the_lease_ends() {
 
 #[tokio::test]
 async fn a_child_can_be_polled_without_waiting() {
-    with_container("try-wait", async |c| {
+    with_container(async |c| {
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         assert_eq!(child.try_wait().unwrap(), None);
         if exec_via() == ExecVia::Docker {
@@ -265,7 +260,7 @@ async fn a_child_can_be_polled_without_waiting() {
 
 #[tokio::test]
 async fn shorthands_run_commands_and_return_their_output() {
-    with_container("short", async |c| {
+    with_container(async |c| {
         let out = c.exec(["sh", "-c", "echo $0-$1", "a", "b c"]).await.unwrap();
         assert_eq!(
             (out.status, out.stdout_lossy()),
@@ -392,7 +387,7 @@ async fn run(run: Run, command: &mut Command<'_>) -> [String; 2] {
 #[tokio::test]
 async fn a_command_can_run_again_unchanged_after_any_way_of_running_it() {
     for (via, all) in [(ExecVia::Agent, &RUNS[..]), (ExecVia::Docker, &[Run::Output])] {
-        with_container_of(pool("again").exec_via(via), async |c| {
+        with_shared(via, async |c| {
             for (null_out, null_err) in [(false, false), (true, false), (false, true)] {
                 let command = || {
                     let mut command = c.command("sh");
@@ -429,7 +424,7 @@ async fn a_command_can_run_again_unchanged_after_any_way_of_running_it() {
 #[tokio::test]
 async fn a_line_beyond_the_maximum_is_an_error_and_the_next_lines_follow() {
     for via in [ExecVia::Agent, ExecVia::Docker] {
-        with_container_of(pool("long-line").exec_via(via), async |c| {
+        with_shared(via, async |c| {
             let too_long = |error: Option<Error>, most: usize| {
                 let Some(Error::Read { source, .. }) = error else {
                     panic!("{error:?}")
@@ -466,7 +461,7 @@ async fn a_line_beyond_the_maximum_is_an_error_and_the_next_lines_follow() {
 
 #[tokio::test]
 async fn collected_output_is_limited_by_default_also_for_a_child() {
-    with_container("collected", async |c| {
+    with_container(async |c| {
         let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
         let script = format!("head -c {more} /dev/zero");
         let limit = ExitStatus::OutputLimit {
@@ -480,7 +475,7 @@ async fn collected_output_is_limited_by_default_also_for_a_child() {
         assert_eq!(out.status.to_string(), "default output limit of 16 MiB");
     })
     .await;
-    with_container("collected-all", async |c| {
+    with_container(async |c| {
         let more = Command::DEFAULT_OUTPUT_LIMIT + 1;
         let script = format!("head -c {more} /dev/zero");
         let mut command = c.command("sh");
@@ -494,7 +489,7 @@ async fn collected_output_is_limited_by_default_also_for_a_child() {
 
 #[tokio::test]
 async fn a_failing_writer_ends_the_command_with_a_typed_error() {
-    with_container("writer", async |c| {
+    with_container(async |c| {
         let (mut writer, reader) = tokio::io::duplex(64);
         drop(reader);
         let error = c
@@ -516,7 +511,7 @@ async fn a_failing_writer_ends_the_command_with_a_typed_error() {
 
 #[tokio::test]
 async fn lines_fail_at_the_limit_and_at_invalid_utf8() {
-    with_container("lines", async |c| {
+    with_container(async |c| {
         let mut lines = c.command("printf").arg("a\\377\\n").lines().await.unwrap();
         assert!(matches!(lines.next_line().await, Err(Error::Read { .. })));
         assert_eq!(lines.wait().await.unwrap(), ExitStatus::Exited(0));
@@ -543,7 +538,7 @@ async fn lines_fail_at_the_limit_and_at_invalid_utf8() {
 
 #[tokio::test]
 async fn background_children_that_hold_the_output_do_not_delay_the_outcome() {
-    with_container("background", async |c| {
+    with_container(async |c| {
         let begun = Instant::now();
         let out = c
             .command("sh")
@@ -567,7 +562,7 @@ async fn background_children_that_hold_the_output_do_not_delay_the_outcome() {
 #[tokio::test]
 async fn a_slow_reader_gets_the_whole_output() {
     for via in [ExecVia::Docker, ExecVia::Agent] {
-        with_container_of(pool("slow").exec_via(via), async |c| {
+        with_shared(via, async |c| {
             // The sizes lie around the capacity of the way from the command to its reader: some commands end before
             // anything is read, and some do not.
             let sizes = (1_300_000..2_300_000).step_by(50_000);
@@ -611,7 +606,7 @@ async fn the_end_of_a_command_is_noticed_although_its_output_is_not_read() {
     // MB in Docker, 200 kB in Podman). With the agent, unread output stays in the pipe of the command, which blocks
     // it.
     const PIECES: usize = 60;
-    with_container_of(pool("unread").exec_via(ExecVia::Docker), async |c| {
+    with_shared(ExecVia::Docker, async |c| {
         let script = format!("i=0; while [ $i -lt {PIECES} ]; do echo piece; i=$((i + 1)); sleep 0.05; done; exit 5");
         let mut command = c.command("sh");
         command.args(["-c", &script]).timeout(Duration::from_secs(60));
@@ -659,7 +654,7 @@ async fn too_many_arguments_are_refused_by_position_before_any_call() {
 
 #[tokio::test]
 async fn arguments_up_to_the_limit_run() {
-    with_container("many", async |c| {
+    with_container(async |c| {
         let args = vec!["x".repeat(100_000); 20];
         let out = c
             .command("sh")
@@ -719,7 +714,7 @@ async fn streams_can_be_read_one_after_the_other_once_the_command_was_ended() {
         }
     };
     for (name, run) in [("limit", true), ("turns", false)] {
-        let done = with_container(name, async |c| if run { ended(c).await } else { turns(c).await });
+        let done = with_container(async |c| if run { ended(c).await } else { turns(c).await });
         tokio::time::timeout(Duration::from_secs(60), done).await.expect(name);
     }
 }

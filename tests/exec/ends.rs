@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::{engine, eventually_now, is_crun, is_podman, pool, processes, unique_mark, with_container};
+use crate::support::{
+    engine, eventually_now, exec_via, is_crun, is_podman, pool, processes, unique_mark, with_container, with_shared,
+};
 use dockerpool::engine::{Lifecycle, Pausing};
 use dockerpool::testing::{Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
@@ -16,7 +18,7 @@ async fn sh(c: &PooledContainer, script: &str) -> dockerpool::Output {
 
 #[tokio::test]
 async fn exit_codes_are_those_of_the_program() {
-    with_container(pool("codes"), async |c| {
+    with_shared(exec_via(), async |c| {
         for code in [0, 1, 3, 125, 126, 127, 128, 255] {
             let out = sh(c, &format!("echo {code}; exit {code}")).await;
             assert_eq!(out.status, ExitStatus::Exited(code));
@@ -30,7 +32,7 @@ async fn exit_codes_are_those_of_the_program() {
 
 #[tokio::test]
 async fn a_signal_from_within_is_reported_as_a_signal() {
-    with_container(pool("signals"), async |c| {
+    with_shared(exec_via(), async |c| {
         for (name, number) in [("KILL", 9), ("SEGV", 11), ("TERM", 15), ("ABRT", 6), ("HUP", 1)] {
             let out = sh(c, &format!("echo before; kill -{name} $$; echo after")).await;
             assert_eq!(out.status, ExitStatus::Signaled(number), "{name}");
@@ -44,7 +46,7 @@ async fn a_signal_from_within_is_reported_as_a_signal() {
 
 #[tokio::test]
 async fn a_command_that_cannot_start_is_an_error_with_the_engines_reason_and_never_output() {
-    with_container(pool("cannot"), async |c| {
+    with_shared(exec_via(), async |c| {
         let command = |program: &str| c.command(program);
         let mut commands = [
             (command("no-such-program"), "no-such-program"),
@@ -88,7 +90,7 @@ fn is_program_of_these(program: &str) -> bool {
 
 #[tokio::test]
 async fn a_child_that_cannot_start_has_no_output_and_repeats_its_error() {
-    with_container(pool("cannot-spawn"), async |c| {
+    with_shared(exec_via(), async |c| {
         let mut child = c.command("no-such-program").stdin("never read").spawn().await.unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
         child.stdout.take().unwrap().read_to_end(&mut out).await.unwrap();
@@ -107,7 +109,7 @@ async fn a_child_that_cannot_start_has_no_output_and_repeats_its_error() {
 #[tokio::test]
 async fn the_engines_words_printed_by_a_program_are_its_output() {
     const WORDS: &str = "OCI runtime exec failed: exec failed: unable to start container process";
-    with_container(pool("words"), async |c| {
+    with_shared(exec_via(), async |c| {
         for code in [0, 126, 127] {
             let out = sh(c, &format!("echo '{WORDS}'; exit {code}")).await;
             assert_eq!(
@@ -138,7 +140,7 @@ async fn the_engines_words_printed_by_a_program_are_its_output() {
 async fn podmans_words_printed_by_a_program_are_its_output_except_on_podman_with_that_exit_code() {
     const WORDS: &str = "Error: none: OCI runtime error";
     let is_podman = is_podman().await;
-    with_container(pool("podman-words"), async |c| {
+    with_shared(exec_via(), async |c| {
         let mut taint = None;
         for code in [0, 3, 127] {
             let result = c
@@ -169,7 +171,7 @@ async fn podmans_words_printed_by_a_program_are_its_output_except_on_podman_with
 
 #[tokio::test]
 async fn output_has_exactly_the_written_bytes() {
-    with_container(pool("bytes"), async |c| {
+    with_shared(exec_via(), async |c| {
         let out = c.exec(["printf", "no newline"]).await.unwrap();
         assert_eq!((out.stdout, out.stderr), (b"no newline".to_vec(), Vec::new()));
 
@@ -188,7 +190,7 @@ async fn output_has_exactly_the_written_bytes() {
 
 #[tokio::test]
 async fn both_output_streams_are_kept_apart_and_in_order() {
-    with_container(pool("apart"), async |c| {
+    with_shared(exec_via(), async |c| {
         let script = "i=0; while [ $i -lt 1000 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
         let out = sh(c, script).await;
         let expected = |letter| (0..1000).map(|i| format!("{letter}{i}\n")).collect::<String>();
@@ -228,7 +230,7 @@ async fn environment_directory_and_user_reach_the_command() {
 
 #[tokio::test]
 async fn arguments_reach_the_command_unchanged() {
-    with_container(pool("arguments"), async |c| {
+    with_shared(exec_via(), async |c| {
         let args = ["", " ", "a b", "*", "$HOME", "'\"\\", "-n", "line\nbreak", "日本"];
         let out = c.command("printf").arg("%s|").args(args).output().await.unwrap();
         assert_eq!(out.stdout_lossy(), args.map(|arg| format!("{arg}|")).concat());
@@ -267,7 +269,7 @@ async fn assert_shortage_where_commands_are_spared(name: &str, script: &str) {
 async fn the_kernel_kills_a_command_before_pid_1_unless_crun_executes_it() {
     let scores = "cat /proc/self/oom_score_adj /proc/1/oom_score_adj";
     for via in [ExecVia::Agent, ExecVia::Docker] {
-        with_container(pool("scores").exec_via(via), async |c| {
+        with_shared(via, async |c| {
             let out = sh(c, scores).await.stdout_lossy().into_owned();
             let scores: Vec<i32> = out.lines().map(|line| line.parse().unwrap()).collect();
             let [command, pid1] = scores[..] else { panic!("{out}") };
@@ -400,7 +402,7 @@ async fn a_paused_container_starts_no_command_and_a_running_one_still_times_out(
 
 #[tokio::test]
 async fn the_wall_time_is_reported_for_every_end() {
-    with_container(pool("wall"), async |c| {
+    with_shared(exec_via(), async |c| {
         for (script, at_least) in [("sleep 0.3", 300), ("exit 3", 1), ("sleep 1000", 700)] {
             let begun = Instant::now();
             let mut command = c.command("sh");
@@ -464,7 +466,7 @@ async fn an_invalid_command_is_refused_with_its_position_before_any_call() {
 
 #[tokio::test]
 async fn orphans_of_commands_do_not_pile_up_as_zombies() {
-    with_container(pool("zombies"), async |c| {
+    with_shared(exec_via(), async |c| {
         for _ in 0..5 {
             let out = c
                 .exec(["sh", "-c", "for i in 1 2 3; do sleep 0.05 & done"])

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{MARK, eventually_now, exec_via, pool, processes, taint_of_ended, unique_mark, with_container};
+use crate::support::{MARK, eventually_now, exec_via, pool, processes, taint_of_ended, unique_mark, with_shared};
 use dockerpool::{Command, ExecVia, ExitStatus, LimitReached, OnLimit, Output, PooledContainer, Stdio, Taint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -81,7 +81,7 @@ async fn a_timeout_ends_a_command_that_prints_all_the_time() {
     assert_eq!(taint, taint_of_ended(Taint::TimedOut));
 
     // The same if the output is not read.
-    with_container(pool("yes-unread"), async |c| {
+    with_shared(exec_via(), async |c| {
         let mark = unique_mark();
         let mut child = c.command("yes").arg(&mark).timeout(LIMIT).spawn().await.unwrap();
         assert_eq!(child.wait().await.unwrap(), ExitStatus::TimedOut);
@@ -223,7 +223,7 @@ async fn a_dropped_child_and_a_dropped_output_end_all_processes_of_a_command() {
 
 #[tokio::test]
 async fn a_killed_child_is_gone_when_the_kill_returns() {
-    with_container(pool("kill"), async |c| {
+    with_shared(exec_via(), async |c| {
         let mark = unique_mark();
         let mut command = c.command("sh");
         command.args(["-c", "echo out; (sleep 1000; true) & sleep 1000; true"]);
@@ -244,7 +244,7 @@ async fn a_killed_child_is_gone_when_the_kill_returns() {
 
 #[tokio::test]
 async fn a_kill_after_the_end_changes_nothing() {
-    with_container(pool("kill-late"), async |c| {
+    with_shared(exec_via(), async |c| {
         let mut child = c.command("echo").arg("out").spawn().await.unwrap();
         assert_eq!(child.wait().await.unwrap(), ExitStatus::Exited(0));
         assert_eq!(child.kill().await.unwrap(), ExitStatus::Exited(0));
@@ -311,7 +311,7 @@ async fn output_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
 
 #[tokio::test]
 async fn many_small_writes_do_not_exceed_the_limit() {
-    with_container(pool("small"), async |c| {
+    with_shared(exec_via(), async |c| {
         let script = "i=0; while [ $i -lt 300 ]; do echo 0123456789; i=$((i+1)); done";
         let out = limited(c, script, 16).await;
         assert_eq!(
@@ -331,7 +331,7 @@ async fn many_small_writes_do_not_exceed_the_limit() {
 
 #[tokio::test]
 async fn both_outputs_together_do_not_exceed_the_limit() {
-    with_container(pool("both"), async |c| {
+    with_shared(exec_via(), async |c| {
         let script = "while true; do echo out; echo err >&2; done";
         let out = limited(c, script, 10_001).await;
         assert_eq!(
@@ -381,7 +381,7 @@ async fn a_timeout_of_zero_passes_at_once() {
 
 #[tokio::test]
 async fn a_timeout_in_the_far_future_never_passes() {
-    with_container(pool("far"), async |c| {
+    with_shared(exec_via(), async |c| {
         for timeout in [Duration::from_secs(100 * 366 * 86_400), Duration::MAX] {
             let mut command = c.command("sh");
             command.args(["-c", "sleep 0.2; echo done"]);

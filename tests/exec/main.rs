@@ -9,3 +9,8 @@ mod owned;
 mod stdin;
 #[path = "../support/mod.rs"]
 mod support;
+
+#[test]
+fn commands_in_one_process() {
+    support::together(&["begin::a_command_that", "command::", "ends::", "limits::", "stdin::"]);
+}

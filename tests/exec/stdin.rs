@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use crate::support::{is_podman, pool, with_container};
+use crate::support::{exec_via, is_podman, with_shared};
 use dockerpool::{ExitStatus, Stdio};
 use futures_util::StreamExt;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -21,7 +21,7 @@ fn pattern() -> Vec<u8> {
 
 #[tokio::test]
 async fn ten_megabytes_are_echoed_back() {
-    with_container(pool("stdin"), async |c| {
+    with_shared(exec_via(), async |c| {
         let data = pattern().repeat(160);
         assert!(data.len() > 10_000_000);
         let out = c.command("cat").stdin(data.clone()).output().await.unwrap();
@@ -34,7 +34,7 @@ async fn ten_megabytes_are_echoed_back() {
 
 #[tokio::test]
 async fn a_hundred_mebibytes_are_echoed_back_without_being_buffered() {
-    with_container(pool("stdin-100"), async |c| {
+    with_shared(exec_via(), async |c| {
         const TOTAL: usize = 100 << 20;
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -78,7 +78,7 @@ async fn a_hundred_mebibytes_are_echoed_back_without_being_buffered() {
 
 #[tokio::test]
 async fn the_end_of_a_command_does_not_wait_for_its_open_input() {
-    with_container(pool("stdin-open"), async |c| {
+    with_shared(exec_via(), async |c| {
         let begun = Instant::now();
         let mut child = c
             .command("sh")
@@ -104,7 +104,7 @@ async fn the_end_of_a_command_does_not_wait_for_its_open_input() {
 #[tokio::test]
 async fn unread_input_is_dropped_without_an_error() {
     let podman = is_podman().await;
-    with_container(pool("stdin-head"), async |c| {
+    with_shared(exec_via(), async |c| {
         let begun = Instant::now();
         let data = vec![b'x'; 64 << 20];
         let out = c.command("head").args(["-c", "5"]).stdin(data).output().await.unwrap();
@@ -121,7 +121,7 @@ async fn unread_input_is_dropped_without_an_error() {
 
 #[tokio::test]
 async fn an_input_pipe_is_closed_by_shutdown_by_drop_and_by_wait() {
-    with_container(pool("stdin-pipe"), async |c| {
+    with_shared(exec_via(), async |c| {
         for how in ["shutdown", "drop", "wait"] {
             let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
             let mut stdin = child.stdin.take().unwrap();
@@ -161,7 +161,7 @@ async fn an_input_pipe_is_closed_by_shutdown_by_drop_and_by_wait() {
 
 #[tokio::test]
 async fn absent_input_is_end_of_file_at_once() {
-    with_container(pool("stdin-null"), async |c| {
+    with_shared(exec_via(), async |c| {
         for stdin in [None, Some(Stdio::null()), Some(Stdio::from("")), Some(Stdio::piped())] {
             let mut command = c.command("sh");
             command.args(["-c", "cat; echo end"]);
@@ -182,7 +182,7 @@ async fn absent_input_is_end_of_file_at_once() {
 
 #[tokio::test]
 async fn input_bytes_can_have_any_value() {
-    with_container(pool("stdin-bytes"), async |c| {
+    with_shared(exec_via(), async |c| {
         let all: Vec<u8> = (0..=255).collect();
         let out = c.command("cat").stdin(all.clone()).output().await.unwrap();
         assert_eq!(out.stdout, all);
@@ -192,7 +192,7 @@ async fn input_bytes_can_have_any_value() {
 
 #[tokio::test]
 async fn streams_implement_the_traits_of_tokio() {
-    with_container(pool("stdin-tokio"), async |c| {
+    with_shared(exec_via(), async |c| {
         let mut child = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let data = pattern().repeat(20);

@@ -8,7 +8,7 @@ use dockerpool::{Error, FileLimits, FileType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::with_container;
-use crate::{kind, pool, sh};
+use crate::{kind, pool, sh, with_agent};
 
 fn limits(change: impl FnOnce(&mut FileLimits)) -> FileLimits {
     let mut limits = FileLimits::default();
@@ -18,7 +18,7 @@ fn limits(change: impl FnOnce(&mut FileLimits)) -> FileLimits {
 
 #[tokio::test]
 async fn what_is_written_is_there_and_is_read_again() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c.files();
         files.write("/tmp/a", "hello").await.unwrap();
         assert_eq!(sh(c, "cat /tmp/a; stat -c ' %a %u' /tmp/a").await, "hello 644 0\n");
@@ -61,7 +61,7 @@ async fn contents_go_through_the_engine_alone_too() {
 /// Of several commands at once, with as many servers as there are places for commands, and more.
 #[tokio::test]
 async fn many_calls_at_once_wait_in_line() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let calls = (0..100).map(async |i| {
             let path = format!("/tmp/{i}");
             c.files().write(&path, vec![i as u8; 100_000]).await.unwrap();
@@ -75,7 +75,7 @@ async fn many_calls_at_once_wait_in_line() {
 
 #[tokio::test]
 async fn rights_users_and_parents_are_as_asked_for() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c.files();
         files
             .clone()
@@ -136,7 +136,7 @@ async fn rights_users_and_parents_are_as_asked_for() {
 
 #[tokio::test]
 async fn metadata_and_lists_are_of_the_entries_themselves_whatever_their_names() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c.files();
         sh(
             c,
@@ -191,7 +191,7 @@ async fn a_directory_whose_entries_cannot_be_looked_at_is_an_error_and_not_empty
 
 #[tokio::test]
 async fn files_and_trees_are_renamed_and_removed() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c.files();
         sh(c, "mkdir -p /tmp/d/e/f; echo 1 >/tmp/d/a; echo 2 >/tmp/b; mkdir /tmp/keep; touch /tmp/keep/it; ln -s /tmp/keep /tmp/d/link").await;
         files.rename("/tmp/d/a", "/tmp/b").await.unwrap();
@@ -219,7 +219,7 @@ async fn files_and_trees_are_renamed_and_removed() {
 
 #[tokio::test]
 async fn paths_and_files_that_cannot_be_meant_are_refused_without_a_wait() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c.files();
         for path in ["", "x", "./x", "../x", "~/x", "/a\0b"] {
             assert_eq!(kind(files.write(path, "x").await), ErrorKind::InvalidInput, "{path:?}");
@@ -255,7 +255,7 @@ async fn paths_and_files_that_cannot_be_meant_are_refused_without_a_wait() {
 
 #[tokio::test]
 async fn limits_of_bytes_hold_in_both_directions_and_leave_the_container_usable() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c.files().limits(limits(|limits| limits.bytes = 1000));
         files.write("/tmp/a", vec![1; 1000]).await.unwrap();
         assert_eq!(files.read_to_vec("/tmp/a").await.unwrap().len(), 1000);
@@ -320,7 +320,7 @@ async fn a_full_disk_and_a_limit_of_file_sizes_are_errors() {
 
 #[tokio::test]
 async fn the_time_of_a_call_is_limited() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c
             .files()
             .limits(limits(|limits| limits.time = Some(Duration::from_millis(200))));
@@ -337,7 +337,7 @@ async fn the_time_of_a_call_is_limited() {
 
 #[tokio::test]
 async fn contents_are_in_no_error_and_no_debug() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let files = c.files().limits(limits(|limits| limits.bytes = 10));
         let error = files.write("/tmp/a", "the-secret-contents").await.unwrap_err();
         assert!(!format!("{error} {error:?} {files:?}").contains("secret"), "{error:?}");

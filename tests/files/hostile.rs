@@ -7,7 +7,7 @@ use dockerpool::{Child, Command, Error, ExecVia, FileLimits, Reuse};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{eventually, python, with_container};
-use crate::{pool, sh};
+use crate::{pool, sh, with_agent};
 
 const USER: &str = "1000:1000";
 
@@ -22,7 +22,7 @@ async fn begin<'c>(command: &mut Command<'c>) -> Child<'c> {
 
 #[tokio::test]
 async fn a_server_that_is_killed_by_its_own_user_is_an_error_and_no_short_file() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let size = 4_000_000;
         sh(c, &format!("head -c {size} /dev/zero >/tmp/large")).await;
         let mut killer = begin(
@@ -60,7 +60,7 @@ async fn a_server_that_is_killed_by_its_own_user_is_an_error_and_no_short_file()
 
 #[tokio::test]
 async fn a_server_that_is_stopped_is_ended_by_the_limit_of_time() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         sh(c, "head -c 4000000 /dev/zero >/tmp/large").await;
         let files = c.files().user(USER).limits(FileLimits {
             time: Some(Duration::from_secs(2)),
@@ -124,7 +124,7 @@ async fn a_watch_that_is_stopped_before_it_stands_is_ended_by_the_limit_of_time(
 
 #[tokio::test]
 async fn files_that_are_truncated_removed_or_replaced_while_they_are_read_end() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let mut hostile = begin(c
             .command("sh")
             .args([

@@ -16,6 +16,11 @@ fn pool(name: &str) -> PoolBuilder {
     support::pool(name).exec_via(ExecVia::Agent)
 }
 
+/// Runs a function with a container whose commands the agent runs, and that tests share.
+async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    support::with_shared(ExecVia::Agent, run).await
+}
+
 /// Returns the kind of error that a call on files has failed with.
 fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> io::ErrorKind {
     match result {
@@ -29,4 +34,9 @@ async fn sh(c: &PooledContainer, script: &str) -> String {
     let out = c.exec(["sh", "-c", script]).await.unwrap();
     assert!(out.status.success(), "{script}: {out:?}");
     out.stdout_lossy().into_owned()
+}
+
+#[test]
+fn files_in_one_process() {
+    support::together(&["calls::", "hostile::", "trees::", "watch::"]);
 }

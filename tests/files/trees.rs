@@ -13,7 +13,7 @@ use dockerpool::{FileLimits, PooledContainer, SkipReason, Transfer};
 use tempfile::TempDir;
 
 use crate::support::with_container;
-use crate::{kind, pool, sh};
+use crate::{kind, pool, sh, with_agent};
 
 /// Contents that must not get from one side to the other.
 const SECRET: &str = "the secret of the outside";
@@ -114,7 +114,7 @@ fn reasons(transfer: &Transfer) -> BTreeMap<String, SkipReason> {
 
 #[tokio::test]
 async fn a_tree_goes_in_and_comes_out_as_it_was() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let host = tempfile::tempdir().unwrap();
         let at = |name: &str| host.path().join(name);
         std::fs::create_dir_all(at("a/b/empty")).unwrap();
@@ -282,7 +282,7 @@ async fn trees_that_are_too_much_end_in_an_error_that_says_so() {
 
 #[tokio::test]
 async fn nothing_outside_of_the_source_is_read() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let sandbox = Sandbox::new();
         let source = sandbox.target();
         let outside = sandbox.root.path().join("outside");
@@ -344,7 +344,7 @@ async fn nothing_outside_of_the_source_is_read() {
 /// Another process of this machine swaps a directory and a link to the outside while the tree is read.
 #[tokio::test]
 async fn a_directory_that_becomes_a_link_while_it_is_uploaded_leads_nowhere() {
-    with_container(pool("files"), async |c| {
+    with_agent(async |c| {
         let sandbox = Sandbox::new();
         let source = sandbox.target();
         let (dir, link, spare) = (source.join("d"), source.join("l"), source.join("s"));

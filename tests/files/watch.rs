@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dockerpool::{FileChange, FileEvent, FileWatch};
 
-use crate::{kind, pool, sh, support};
+use crate::{kind, pool, sh, support, with_agent};
 
 /// Reads events until one has this change and name, and returns all of them.
 async fn until(watch: &mut FileWatch<'_>, change: FileChange, name: &str) -> Vec<FileEvent> {
@@ -33,7 +33,7 @@ fn short(events: &[FileEvent]) -> Vec<(FileChange, String)> {
 async fn all_changes_of_a_directory_are_told_in_order() {
     use FileChange::*;
 
-    support::with_container(pool("watch"), async |c| {
+    with_agent(async |c| {
         c.files().create_dir_all("/tmp/dir/inner").await.unwrap();
         let mut watch = c.files().watch("/tmp/dir").await.unwrap();
         sh(
@@ -80,7 +80,7 @@ async fn all_changes_of_a_directory_are_told_in_order() {
 
 #[tokio::test]
 async fn a_file_of_any_name_is_watched() {
-    support::with_container(pool("watch"), async |c| {
+    with_agent(async |c| {
         c.files().write("/tmp/file", "1").await.unwrap();
         let mut of_file = c.files().watch("/tmp/file").await.unwrap();
         let mut of_dir = c.files().watch("/tmp").await.unwrap();
@@ -124,7 +124,7 @@ async fn what_cannot_be_watched_is_an_error() {
 
 #[tokio::test]
 async fn a_watch_that_is_dropped_ends_and_one_that_nobody_reads_loses_events_and_no_memory() {
-    support::with_container(pool("watch"), async |c| {
+    with_agent(async |c| {
         let mut watch = c.files().watch("/tmp").await.unwrap();
         // More than the pipes and the kernel hold.
         let many = "i=0; while [ $i -lt 60000 ]; do : >/tmp/f; rm /tmp/f; i=$((i+1)); done; : >/tmp/last";

@@ -10,6 +10,7 @@ use crate::ways::{each, lease_is_sound, run};
 
 /// Holds `lock` while any process lives that has inherited it.
 const HOLD: &str = "import ctypes, fcntl, os, sys, threading, time\n\
+                    begun = time.monotonic()\n\
                     libc = ctypes.CDLL(None)\n\
                     lock = open(sys.argv[1], 'w')\n\
                     os.chmod(sys.argv[1], 0o666)\n\
@@ -35,6 +36,8 @@ const ZOMBIE_ITSELF: &str = "threading.Thread(target=ready).start()\n\
 
 /// A process that starts the next one in a new session and ends, forever. Each process lives for some microseconds. The
 /// program is `loop: if fork() <= 0 { setsid(); goto loop } exit(0)`, without a library, so that its fork is fast.
+///
+/// It begins so many seconds after the command as the second argument says: until the command's end, it takes a processor.
 const CHAIN: &str = "import struct\n\
                      code = bytes.fromhex('b839000000 0f05 85c0 7f09 b870000000 0f05 ebec b83c000000 31ff 0f05')\n\
                      base, size = 0x400000, 120 + len(code)\n\
@@ -45,6 +48,7 @@ const CHAIN: &str = "import struct\n\
                      os.write(program, elf)\n\
                      if os.fork() == 0:\n\
                      \x20   os.setsid()\n\
+                     \x20   time.sleep(max(0, begun + float(sys.argv[2]) - time.monotonic()))\n\
                      \x20   os.execve(program, ['chain'], os.environ)\n\
                      ready()\n";
 
@@ -67,10 +71,14 @@ async fn begin<'a>(
 ) -> Child<'a> {
     let script = [HOLD, program].concat();
     let mut command = c.command("python3");
-    command.args(["-c", &script, lock]).user(user).env(MARK, mark);
+    let mut later = Duration::ZERO;
     if end == End::Timeout {
         command.timeout(Duration::from_secs(4) + 4 * slowest);
+        // A second before the time is up, also where the command begins late.
+        later = Duration::from_secs(3) + 3 * slowest;
     }
+    let later = later.as_secs_f64().to_string();
+    command.args(["-c", &script, lock, &later]).user(user).env(MARK, mark);
     let mut child = command.stdout(Stdio::piped()).spawn().await.unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
@@ -115,6 +123,11 @@ async fn assert_nothing_is_left(name: &str, program: &str, ends: &[End], beside:
     }
     each(name, async |way, user, pool| {
         let mut slowest = Duration::ZERO;
+        let mut ends = ends.to_vec();
+        if !way.is_agent() {
+            // The engine ends the whole container: in each way once shows it.
+            ends.dedup();
+        }
         for (round, end) in ends.iter().enumerate() {
             let attack = format!("{way:?} {user} {end:?} {round}");
             let (lock, mark) = (format!("/tmp/lock-{user}-{round}"), unique_mark());
@@ -178,7 +191,7 @@ async fn a_command_whose_first_thread_has_ended_dies() {
 
 #[tokio::test]
 async fn a_chain_of_short_lived_processes_dies() {
-    assert_nothing_is_left("chain", CHAIN, &[End::Kill, End::Timeout, End::Kill, End::Drop], false).await;
+    assert_nothing_is_left("chain", CHAIN, &[End::Kill, End::Kill, End::Timeout, End::Drop], false).await;
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use dockerpool::{
     Container, ContainerSpec, ExecVia, HowSeen, Output, Pool, PoolBuilder, PooledContainer, Sandbox, Seccomp,
 };
 use support::{containers_of_instance, engine, eventually_now, is_crun, is_podman, python};
+use tokio::sync::OnceCell;
 
 /// Returns a strict sandbox. Podman cannot be given a profile of system calls, nor a limit of inodes.
 async fn strict() -> Sandbox {
@@ -32,6 +33,13 @@ fn builder(name: &str, sandbox: Sandbox) -> PoolBuilder {
         .memory(256 << 20)
         .exec_via(ExecVia::Auto)
         .sandbox(sandbox)
+}
+
+/// Returns a strict sandbox of a pool that the tests of a process share. It is cleaned after each lease, and ends with the process.
+async fn shared() -> PooledContainer {
+    static POOL: OnceCell<Pool> = OnceCell::const_new();
+    let build = async || builder("shared", strict().await).max_total(4).build().await.unwrap();
+    POOL.get_or_init(build).await.acquire().await.unwrap()
 }
 
 /// Runs a Python program.
@@ -258,4 +266,9 @@ async fn old_versions_are_warned_of_by_their_advisories() {
     let is_warned_of = warnings.iter().any(|warning| warning.contains("GHSA-9493-h29p-rfm2"));
     assert!(is_warned_of || !is_old, "{warnings:?}");
     end(pool).await;
+}
+
+#[test]
+fn attempts_and_programs_in_one_process() {
+    support::together(&["hostile::", "programs::"]);
 }

@@ -1,10 +1,9 @@
 //! Ordinary programs work in a sandbox.
 
-use crate::{builder, end, printed, strict};
+use crate::{printed, shared};
 
 #[tokio::test]
 async fn python_works_with_processes_threads_databases_and_temporary_files() {
-    let pool = builder("python", strict().await).build().await.unwrap();
     for (name, script, expected) in [
         (
             "multiprocessing",
@@ -63,16 +62,14 @@ async fn python_works_with_processes_threads_databases_and_temporary_files() {
             "b'hello\\n'\nb'child\\n'",
         ),
     ] {
-        let c = pool.acquire().await.unwrap();
+        let c = shared().await;
         assert_eq!(printed(&c, script).await, expected, "{name}");
     }
-    end(pool).await;
 }
 
 #[tokio::test]
 async fn a_virtual_environment_of_python_is_made_in_work() {
-    let pool = builder("venv", strict().await).build().await.unwrap();
-    let c = pool.acquire().await.unwrap();
+    let c = shared().await;
     // Without `pip`, which the packages of some systems leave out. A package is unpacked as `pip` does.
     let script = "import os, subprocess, venv, zipfile\n\
                   venv.create('/work/env', with_pip=False)\n\
@@ -83,6 +80,4 @@ async fn a_virtual_environment_of_python_is_made_in_work() {
                   print(subprocess.run(['/work/env/bin/python', '-c', 'import mine, sys; print(mine.name, sys.prefix)'],\n\
                   \x20                capture_output=True, text=True).stdout.strip())\n";
     assert_eq!(printed(&c, script).await, "42 /work/env");
-    drop(c);
-    end(pool).await;
 }

@@ -5,13 +5,14 @@ mod capability;
 mod forward;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use capability::{Capability, lacks};
 use dockerpool::testing::WithoutAgentSocket as _;
-use dockerpool::{DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Reuse, Taint};
+use dockerpool::{ActiveExec, DockerEngine, Engine, ExecVia, Pool, PoolBuilder, PooledContainer, Reuse, Taint};
 #[allow(unused_imports)] // each test binary uses a part of this module
 pub(crate) use forward::forward;
+use tokio::sync::OnceCell;
 
 /// The answer of an engine's call.
 pub type Answer<'a, T> = dockerpool::engine::BoxFuture<'a, Result<T, dockerpool::EngineError>>;
@@ -78,7 +79,10 @@ pub async fn engine() -> Arc<DockerEngine> {
 
 /// Returns whether the engine is Podman.
 pub async fn is_podman() -> bool {
-    engine().await.check().await.unwrap().version.starts_with("Podman")
+    // An engine runs programs to tell its version, and tests ask in loops.
+    static IS_PODMAN: OnceCell<bool> = OnceCell::const_new();
+    let ask = async || engine().await.check().await.unwrap().version.starts_with("Podman");
+    *IS_PODMAN.get_or_init(ask).await
 }
 
 /// Returns whether PID 1 is the agent and is as far out of commands' reach as the engine allows.
@@ -92,8 +96,12 @@ pub async fn is_strong(lifeline: dockerpool::Lifeline) -> bool {
 
 /// Returns whether the engine's default runtime is crun.
 pub async fn is_crun() -> bool {
-    let info = engine().await.bollard().info().await.unwrap();
-    info.default_runtime.as_deref() == Some("crun")
+    static IS_CRUN: OnceCell<bool> = OnceCell::const_new();
+    let ask = async || {
+        let info = engine().await.bollard().info().await.unwrap();
+        info.default_runtime.as_deref() == Some("crun")
+    };
+    *IS_CRUN.get_or_init(ask).await
 }
 
 /// Counts this pool's containers on the engine, in any state.
@@ -112,11 +120,19 @@ pub async fn containers_of_instance(engine: &dyn Engine, instance: &str) -> usiz
 }
 
 /// Waits until a condition holds. Fails after two minutes: on a slow machine a fork bomb needs one of them to reach its limit.
+///
+/// The pause between two looks grows with what a look takes: a look at the engine, or at all processes, would otherwise keep a
+/// processor from what is waited for.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let give_up = tokio::time::Instant::now() + Duration::from_secs(120);
-    while !holds().await {
+    loop {
+        let begun = Instant::now();
+        if holds().await {
+            return;
+        }
         assert!(tokio::time::Instant::now() < give_up, "did not happen: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let pause = (begun.elapsed() * 2).clamp(Duration::from_millis(5), Duration::from_millis(200));
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -133,6 +149,62 @@ pub async fn with_container<T>(pool: PoolBuilder, run: impl AsyncFnOnce(&PooledC
     drop(c);
     pool.shutdown().await.unwrap();
     result
+}
+
+/// Runs a function with a container of a pool that the tests of a process share. No process of an earlier lease is left in it, and
+/// no file in its directories for temporary files.
+///
+/// The containers end with the process. See [`together`] for more than one test in it.
+pub async fn with_shared<T>(via: ExecVia, run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    static POOLS: [OnceCell<Pool>; 3] = [const { OnceCell::const_new() }; 3];
+    let [by_agent, by_docker, by_either] = &POOLS;
+    let shared = match via {
+        ExecVia::Agent => by_agent,
+        ExecVia::Docker => by_docker,
+        _ => by_either,
+    };
+    let build = async || {
+        let builder = pool("shared").exec_via(via).env("FROM", "container");
+        builder.build().await.unwrap()
+    };
+    let pool = shared.get_or_init(build).await;
+    assert!(via != ExecVia::Agent || pool.status().exec == ActiveExec::Agent);
+    let reset = async |c: &PooledContainer| {
+        c.kill_all().await?;
+        c.wipe(&["/tmp", "/dev/shm"]).await
+    };
+    for _ in 0..10 {
+        let c = pool.acquire().await.unwrap();
+        match reset(&c).await {
+            Ok(()) => return run(&c).await,
+            Err(error) => println!("another container, since {error}"),
+        }
+        c.discard();
+    }
+    panic!("no container can be emptied");
+}
+
+/// Runs the tests of these modules in one process, as `cargo test` does, since they share containers. `.config/nextest.toml` leaves
+/// them out, so that nextest does not run each in a process, and with a container, of its own. Without nextest, does nothing.
+pub fn together(modules: &[&str]) {
+    if std::env::var_os("NEXTEST").is_none() {
+        return;
+    }
+    // What is left out there is run here.
+    let (binary, names) = (env!("CARGO_CRATE_NAME"), modules.join("|"));
+    let (binary, names) = (format!("binary({binary})"), format!("test(/^({names})/)"));
+    let mut left_out = include_str!("../../.config/nextest.toml").lines();
+    assert!(
+        left_out.any(|line| line.contains(&binary) && line.contains(&names)),
+        "{binary} {names}"
+    );
+    let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
+    let tests = tests.args(["--test-threads", "3"]).args(modules).env_remove("NEXTEST");
+    let output = tests.output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    let is_empty = String::from_utf8_lossy(&output.stdout).contains(" 0 passed");
+    assert!(output.status.success() && !is_empty, "{}", output.status);
 }
 
 /// Returns the mounts of a container, as the kernel lists them.
@@ -244,29 +316,37 @@ pub fn finish(work: impl Future<Output = ()> + Send + 'static) {
     let _ = worker.join();
 }
 
-/// Returns the processes on this machine, in containers or not, with this mark in their arguments or environment. Needs
-/// root, and an engine on this machine.
+/// Returns the processes on this machine, in containers or not, with this mark in their arguments or in the variable [`MARK`].
+/// Needs root, and an engine on this machine.
 pub fn processes(mark: &str) -> Vec<u32> {
-    let has = |path: std::path::PathBuf| {
-        // A process that has ended meanwhile has no such file.
-        let text = std::fs::read(path).unwrap_or_default();
-        text.windows(mark.len()).any(|part| part == mark.as_bytes())
-    };
     let entries = std::fs::read_dir("/proc").expect("/proc is mounted");
     entries
         .filter_map(|entry| {
-            Some((
-                entry.as_ref().ok()?.path(),
-                entry.ok()?.file_name().to_str()?.parse().ok()?,
-            ))
+            let entry = entry.ok()?;
+            Some((entry.path(), entry.file_name().to_str()?.parse().ok()?))
         })
         .filter(|(path, _): &(std::path::PathBuf, u32)| {
-            // The first thread has neither once it has ended alone, but the other threads do.
-            let threads = std::fs::read_dir(path.join("task")).into_iter().flatten();
-            threads
-                .filter_map(|thread| Some(thread.ok()?.path()))
-                .any(|thread| has(thread.join("cmdline")) || has(thread.join("environ")))
+            is_marked(path, mark).unwrap_or_else(|| {
+                // The first thread has neither once it has ended alone, but the other threads do.
+                let threads = std::fs::read_dir(path.join("task")).into_iter().flatten();
+                let mut threads = threads.filter_map(|thread| Some(thread.ok()?.path()));
+                threads.any(|thread| is_marked(&thread, mark) == Some(true))
+            })
         })
         .map(|(_, pid)| pid)
         .collect()
+}
+
+/// Returns whether a process has this mark, by its directory or that of one of its threads, which all show the same. `None`: the
+/// process shows nothing, as one that has ended.
+fn is_marked(dir: &std::path::Path, mark: &str) -> Option<bool> {
+    // A process that has ended meanwhile has no such files.
+    let read = |name| std::fs::read(dir.join(name)).unwrap_or_default();
+    let contains = |text: &[u8]| text.windows(mark.len()).any(|part| part == mark.as_bytes());
+    let (arguments, variables) = (read("cmdline"), read("environ"));
+    if arguments.is_empty() && variables.is_empty() {
+        return None;
+    }
+    let mut variables = variables.split(|byte| *byte == 0);
+    Some(contains(&arguments) || variables.any(|variable| variable.starts_with(MARK.as_bytes()) && contains(variable)))
 }
