@@ -6,14 +6,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// Returns a command that runs an example through cargo as from a shell. Some variables that cargo sets for this test
-/// would make it rebuild dependencies, now and once more afterwards.
+/// Returns a command that runs an example: through cargo as from a shell, so that the example is up to date. `./dev test` has just
+/// built all examples and names their folder, `DOCKERPOOL_TEST_EXAMPLES`: fifteen calls of cargo would wait for each other's lock
+/// on the target directory.
 ///
 /// Without cargo, the command runs the example that `./dev engines` has built before.
 fn example(name: &str) -> Command {
-    if !Path::new(env!("CARGO")).exists() {
-        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../debug/examples");
-        let mut program = Command::new(built.join(name));
+    let built = match std::env::var_os("DOCKERPOOL_TEST_EXAMPLES") {
+        Some(folder) => Some(folder.into()),
+        None if Path::new(env!("CARGO")).exists() => None,
+        None => Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("../debug/examples")),
+    };
+    if let Some(folder) = built {
+        let mut program = Command::new(folder.join(name));
         program.current_dir(env!("CARGO_MANIFEST_DIR"));
         return program;
     }
@@ -22,6 +27,8 @@ fn example(name: &str) -> Command {
     cargo
 }
 
+/// Returns a call of cargo. Some variables that cargo sets for this test would make it rebuild dependencies, now and once more
+/// afterwards.
 fn cargo() -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars_os() {
