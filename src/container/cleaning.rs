@@ -1,6 +1,6 @@
 //! Cleaning a container between two leases.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -22,8 +22,16 @@ const KILLED_AGAIN: Duration = Duration::from_millis(20);
 /// The state of a container before its first lease, where it was looked at.
 #[derive(Debug, Default)]
 pub(super) struct Cleanliness {
-    /// Whether the agent keeps the state, or why it is not known.
-    baseline: OnceLock<Result<(), EngineError>>,
+    /// What the container's root file system had, or why the state is not known. The agent keeps the rest.
+    baseline: OnceLock<Result<Root, EngineError>>,
+}
+
+/// A root file system before the first lease.
+#[derive(Debug)]
+enum Root {
+    ReadOnly,
+    /// A root file system with these changes, sorted.
+    Writable(Arc<[Change]>),
 }
 
 impl Handle {
@@ -46,40 +54,43 @@ impl Handle {
     }
 }
 
-async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<(), EngineError> {
-    let changes = match (cleaning.read_only_root, shared.spec.first_changes.get()) {
-        (true, _) => None,
-        (false, Some(known)) => Some(known.as_slice()),
+async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<Root, EngineError> {
+    let root = match (cleaning.read_only_root, shared.spec.first_changes.known()) {
+        (true, _) => Root::ReadOnly,
+        (false, Some(known)) => Root::Writable(known),
         (false, None) => {
             let changes = changes(shared).await?;
-            Some(shared.spec.first_changes.get_or_init(|| changes).as_slice())
+            shared.spec.first_changes.note(&changes);
+            Root::Writable(changes)
         }
     };
-    let watched = changes.into_iter().flatten();
-    let watched = watched.filter(|change| change.kind != ChangeKind::Deleted);
-    let mut watched: Vec<_> = watched.map(|change| change.path.clone()).collect();
-    if let (true, Some(part)) = (changes.is_some(), shared.engine.parts().changes) {
-        watched.extend(part.unlisted().iter().map(|path| (*path).to_owned()));
+    let mut watched = Vec::new();
+    if let Root::Writable(changes) = &root {
+        let is_there = |change: &&Change| change.kind != ChangeKind::Deleted;
+        watched.extend(changes.iter().filter(is_there).map(|change| change.path.clone()));
+        if let Some(part) = shared.engine.parts().changes {
+            watched.extend(part.unlisted().iter().map(|path| (*path).to_owned()));
+        }
     }
     let is_read_only = agent
         .take_baseline(&cleaning.workspaces, &cleaning.shared, &watched)
         .await?;
-    if changes.is_none() && !is_read_only {
+    if matches!(root, Root::ReadOnly) && !is_read_only {
         let message = "the root file system can be written to, which was not asked for";
         return Err(EngineError::new(EngineErrorKind::SettingIgnored, message));
     }
-    Ok(())
+    Ok(root)
 }
 
 /// Lists the changes of the root file system, sorted.
-async fn changes(shared: &Shared) -> Result<Vec<Change>, EngineError> {
+async fn changes(shared: &Shared) -> Result<Arc<[Change]>, EngineError> {
     let Some(part) = shared.engine.parts().changes else {
         let message = "the root file system can be written to, and the engine cannot list its changes";
         return Err(EngineError::new(EngineErrorKind::Unsupported, message));
     };
     let mut changes = part.changes(shared.id()).await?;
     changes.sort_unstable();
-    Ok(changes)
+    Ok(changes.into())
 }
 
 impl Shared {
@@ -89,8 +100,8 @@ impl Shared {
     }
 
     async fn clean_up(&self) -> Result<(), EngineError> {
-        let cleaning = match (self.cleanliness.baseline.get(), &self.spec.cleaning) {
-            (Some(Ok(())), Ok(cleaning)) => cleaning,
+        let root = match (self.cleanliness.baseline.get(), &self.spec.cleaning) {
+            (Some(Ok(root)), Ok(_)) => root,
             (Some(Err(error)), _) => return Err(error.clone()),
             (_, Err(why)) => return Err(EngineError::new(EngineErrorKind::Unsupported, *why)),
             (None, Ok(_)) => {
@@ -104,10 +115,11 @@ impl Shared {
         // Before the proof, which holds for what has come into the container by then.
         bounded("the end of all commands", ENDS, self.end_commands(agent)).await?;
         agent.clean(WIPE_LIMIT).await?;
-        if !cleaning.read_only_root {
-            let before = self.spec.first_changes.get().map_or(&[][..], Vec::as_slice);
+        if let Root::Writable(before) = root {
             let now = changes(self).await?;
             if let Some(change) = difference(before, &now) {
+                // They may be those of another image, and then every container would be replaced.
+                self.spec.first_changes.doubt(before);
                 let message = format!("{:?} in the root file system has changed", change.path);
                 return Err(EngineError::new(EngineErrorKind::Internal, message));
             }

@@ -1,9 +1,13 @@
-//! What is cleaned in containers of a spec between two leases: [`Cleaning`].
+//! What is cleaned in containers of a spec between two leases: [`Cleaning`], [`FirstChanges`].
+
+use std::sync::Arc;
 
 use bollard::models::{ContainerCreateBody, HostConfig, MountType};
+use parking_lot::Mutex;
 
 use super::Seccomp;
 use super::resolve::{Decided, half_of_memory, is_mounted, plain};
+use crate::engine::Change;
 
 /// The directory for temporary files.
 const TMP: &str = "/tmp";
@@ -23,6 +27,29 @@ pub(crate) struct Cleaning {
     pub(crate) shared: Vec<String>,
     /// Whether nothing can be written to the root file system.
     pub(crate) read_only_root: bool,
+}
+
+/// The changes of the root file system that containers have from the start, as one of them was seen before its first lease. The
+/// engine makes most of them, such as the directories on which it mounts something, and they depend on the image: after the image's
+/// tag has moved, containers of the same spec have others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FirstChanges(Arc<Mutex<Option<Arc<[Change]>>>>);
+
+impl FirstChanges {
+    /// Returns the known changes.
+    pub(crate) fn known(&self) -> Option<Arc<[Change]>> {
+        self.0.lock().clone()
+    }
+
+    /// Notes what was seen in a container.
+    pub(crate) fn note(&self, seen: &Arc<[Change]>) {
+        *self.0.lock() = Some(seen.clone());
+    }
+
+    /// Has the next container be looked at, since one that was not has others than these.
+    pub(crate) fn doubt(&self, these: &Arc<[Change]>) {
+        self.0.lock().take_if(|known| Arc::ptr_eq(known, these));
+    }
 }
 
 /// Mounts a file system in memory on the directory for temporary files, unless there is something else. Programs use that

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bollard::models::{ContainerCreateBody, HostConfig, MountType};
 use sha2::{Digest, Sha256};
 
-use super::cleaning::{self, Cleaning};
+use super::cleaning::{self, Cleaning, FirstChanges};
 use super::command_limits::{limits_of_commands, spare_pid_1};
 use super::container_spec::ContainerSpec;
 use super::judge::Asked;
@@ -17,7 +17,7 @@ use super::security::SecurityReport;
 use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
 use crate::engine::docker::create_body;
-use crate::engine::{Change, Mount, MountSource, Network, Plan};
+use crate::engine::{Mount, MountSource, Network, Plan};
 use crate::values::labels;
 use crate::values::status::{ASKED_FOR, ActiveExec, Lifeline};
 
@@ -69,8 +69,8 @@ pub(crate) struct Resolved {
     pub(crate) cleaning: Result<Cleaning, &'static str>,
     /// Where something is mounted, and whether it is a file system in memory.
     places: BTreeMap<String, bool>,
-    /// The changes of the root file system that each such container has from the start, once a first one was looked at.
-    pub(crate) first_changes: Arc<OnceLock<Vec<Change>>>,
+    /// The changes of the root file system that each such container has from the start.
+    pub(crate) first_changes: FirstChanges,
     /// What the sandbox asks for, where there is one.
     pub(crate) sandbox: Option<Arc<Asked>>,
     /// What a first container of the sandbox has, once it was looked at.
@@ -116,7 +116,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         command_limits,
         cleaning,
         places,
-        first_changes: Arc::default(),
+        first_changes: FirstChanges::default(),
         sandbox,
         security: Arc::default(),
     }

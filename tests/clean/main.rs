@@ -7,8 +7,9 @@ mod scan;
 #[path = "../support/mod.rs"]
 mod support;
 
-use dockerpool::{ExecVia, Pool, PoolBuilder, Reuse};
-use support::{busybox, eventually_now};
+use bollard::query_parameters::{CommitContainerOptionsBuilder, RemoveImageOptions, TagImageOptions};
+use dockerpool::{ExecVia, Pool, PoolBuilder, PullPolicy, Reuse};
+use support::{busybox, engine, eventually_now};
 
 /// A pool of one container, which is cleaned after each lease.
 fn builder(name: &str) -> PoolBuilder {
@@ -163,4 +164,58 @@ async fn what_was_typed_at_a_terminal_reaches_no_later_lease() {
         }
         pool.shutdown().await.unwrap();
     }
+}
+
+/// The engine makes the directories on which something is mounted where the image does not have them, which is a change of the root
+/// file system. A first container shows such changes for all others.
+#[tokio::test]
+async fn containers_of_the_image_that_a_tag_names_after_a_refresh_are_cleaned_too() {
+    let engine = engine().await;
+    let docker = engine.bollard();
+    let name = format!("dockerpool-test/cleaned-{:x}", std::process::id());
+    let image = format!("{name}:1");
+    let tag = TagImageOptions {
+        repo: Some(name.clone()),
+        tag: Some("1".to_owned()),
+    };
+    docker.tag_image(&busybox(), Some(tag)).await.unwrap();
+    let pool = builder("cleaned").image(&image).pull(PullPolicy::Never);
+    let pool = pool.tmpfs("/there", 1 << 20).build().await.unwrap();
+    let lend = async || {
+        let c = pool.acquire().await.unwrap();
+        assert!(c.exec(["true"]).await.unwrap().status.success());
+        drop(c);
+        eventually_now("cleaned or replaced", || {
+            let status = pool.status();
+            status.recycling == 0 && status.creating == 0
+        })
+        .await;
+        let lifetime = pool.status().lifetime;
+        (lifetime.cleaned, lifetime.unclean)
+    };
+    let before = lend().await;
+
+    // The same image with that directory.
+    let other = builder("cleaned-other").build().await.unwrap();
+    let c = other.acquire().await.unwrap();
+    assert!(c.exec(["mkdir", "/there"]).await.unwrap().status.success());
+    let commit = CommitContainerOptionsBuilder::new()
+        .container(c.id())
+        .repo(&name)
+        .tag("1");
+    let committed = docker.commit_container(commit.build(), Default::default()).await;
+    drop(c);
+    other.shutdown().await.unwrap();
+    let refreshed = pool.refresh().await;
+    let after = [lend().await, lend().await, lend().await];
+    pool.shutdown().await.unwrap();
+    docker
+        .remove_image(&image, None::<RemoveImageOptions>, None)
+        .await
+        .unwrap();
+    committed.unwrap();
+    refreshed.unwrap();
+    assert_eq!(before, (1, 0));
+    // The first of the new containers is compared with what the old image had.
+    assert_eq!(after, [(1, 1), (2, 1), (3, 1)]);
 }
