@@ -156,13 +156,14 @@ impl Sandbox {
         self
     }
 
-    /// Sets the size of `/tmp` in bytes. Its content counts as memory.
+    /// Sets the size of `/tmp` in bytes. Its content counts as memory, whose limit it must not exceed.
     pub fn tmp_size(mut self, bytes: u64) -> Self {
         self.tmp = Some(bytes);
         self
     }
 
-    /// Sets the size of `/work` in bytes, and with it the largest file (`fsize`). Its content counts as memory.
+    /// Sets the size of `/work` in bytes, and with it the largest file (`fsize`). Its content counts as memory, whose limit it must not
+    /// exceed.
     pub fn work_size(mut self, bytes: u64) -> Self {
         self.work = Some(bytes);
         self
@@ -365,6 +366,12 @@ impl Sandbox {
             host.nano_cpus.get_or_insert(1_000_000_000);
         }
         let [tmp, work, shm] = self.sizes(host);
+        for (path, size) in [(TMP, tmp), (WORK, work)] {
+            if let Some(memory) = host.memory.filter(|memory| *memory > 0 && size > memory.unsigned_abs()) {
+                let problem = format!("{path} has {size} bytes, and the memory in which its content is kept {memory}");
+                conflicts.add("sandbox", problem);
+            }
+        }
         host.shm_size.take_if(|size| *size <= 0);
         host.shm_size.get_or_insert(signed(shm));
         let ulimits = host.ulimits.get_or_insert_default();

@@ -171,6 +171,8 @@ fn values_that_cannot_be_used_are_named() {
     for sandbox in [
         Sandbox::strict().tmp_size(0),
         Sandbox::strict().work_size(u64::MAX),
+        Sandbox::strict().work_size(ContainerSpec::DEFAULT_MEMORY + 1),
+        Sandbox::strict().tmp_size(ContainerSpec::DEFAULT_MEMORY + 1),
         Sandbox::strict().inodes(0),
         Sandbox::strict().oom_score_adj(1001),
         Sandbox::strict().seccomp(Seccomp::profile(json!("/etc/profile.json"))),

@@ -118,7 +118,7 @@ async fn a_set_uid_program_has_no_effect() {
 }
 
 #[tokio::test]
-async fn pid_1_can_neither_be_read_nor_ended() {
+async fn pid_1_can_neither_be_traced_nor_ended_and_its_memory_not_be_read() {
     all_fail(&[
         ("call(101, 117, 16, 1, 0, 0)", &["EPERM"]),
         ("call(101, 117, 0x4206, 1, 0, 0)", &["EPERM"]),
