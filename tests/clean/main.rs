@@ -7,6 +7,7 @@ mod scan;
 #[path = "../support/mod.rs"]
 mod support;
 
+use bollard::models::ContainerConfig;
 use bollard::query_parameters::{CommitContainerOptionsBuilder, RemoveImageOptions, TagImageOptions};
 use dockerpool::{ExecVia, Pool, PoolBuilder, PullPolicy, Reuse};
 use support::{busybox, engine, eventually_now};
@@ -203,7 +204,9 @@ async fn containers_of_the_image_that_a_tag_names_after_a_refresh_are_cleaned_to
         .container(c.id())
         .repo(&name)
         .tag("1");
-    let committed = docker.commit_container(commit.build(), Default::default()).await;
+    let committed = docker
+        .commit_container(commit.build(), ContainerConfig::default())
+        .await;
     drop(c);
     other.shutdown().await.unwrap();
     let refreshed = pool.refresh().await;
