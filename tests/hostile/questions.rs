@@ -88,7 +88,8 @@ async fn requests_in_any_order_are_answered_also_when_others_are_dropped() {
 #[tokio::test]
 async fn a_long_wipe_delays_no_command_and_no_deadline() {
     // Many hard links to one file are as much work as many files, and need little memory.
-    let fill = "import os\n\
+    let fill = "import os, shutil\n\
+                shutil.rmtree('/dev/shm/many', ignore_errors=True)\n\
                 os.makedirs('/dev/shm/many/deep')\n\
                 for top in ('/dev/shm/many', '/dev/shm/many/deep'):\n\
                 \x20open(top + '/file', 'w').close()\n\
@@ -100,6 +101,15 @@ async fn a_long_wipe_delays_no_command_and_no_deadline() {
         let c = pool.acquire().await.unwrap();
         // On a busy machine a command can start so late that the wipe is over. An agent in which commands wait would always be late.
         let mut is_in_time = false;
+        // A busy machine may also take longer than the agent's two seconds.
+        let is_done = |wiped: Result<(), dockerpool::Error>| match wiped {
+            Ok(()) => true,
+            Err(error) => {
+                let why = error.engine_error().unwrap().to_string();
+                assert!(why.contains("not emptied in time"), "{error:?}");
+                false
+            }
+        };
         for _ in 0..5 {
             must(&c, user, fill).await;
             let mut wipe = Box::pin(c.wipe(&["/dev/shm"]));
@@ -113,19 +123,22 @@ async fn a_long_wipe_delays_no_command_and_no_deadline() {
             tokio::select! {
                 biased;
                 done = wipe.as_mut() => {
-                    done.unwrap();
+                    is_done(done);
                     continue;
                 }
                 () = commands => {}
             }
-            is_in_time = true;
             // Concurrent wipes take turns.
             let (first, second) = tokio::join!(wipe, c.wipe(&["/tmp", "/dev/shm"]));
-            first.unwrap();
-            second.unwrap();
-            break;
+            if is_done(first) && is_done(second) {
+                is_in_time = true;
+                break;
+            }
         }
-        assert!(is_in_time, "{way:?} {user}: commands waited for the wipe");
+        assert!(
+            is_in_time,
+            "{way:?} {user}: commands waited for the wipe, or no wipe came to its end"
+        );
         let left = c.command("ls").args(["-A", "/dev/shm"]).output_string().await.unwrap();
         assert_eq!(left, "", "{way:?} {user}");
         assert_eq!(c.taint(), None);
