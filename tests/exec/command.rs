@@ -101,7 +101,7 @@ async fn a_terminal_has_its_requested_size_and_can_be_resized() {
             assert_eq!(lines.next_line().await.unwrap().unwrap(), "?");
             assert_eq!(lines.next_line().await.unwrap().unwrap(), format!("{rows} {cols}"));
         }
-        child.kill().await.unwrap();
+        assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed);
     })
     .await;
 }
