@@ -188,7 +188,10 @@ impl Cgroups {
         while let Ok(read @ 1..) = sys::read(file.fd(), &mut buf[len..]) {
             len += read;
             // The buffer may cut the last number.
-            let whole = buf[..len].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let whole = buf[..len]
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
             for pid in buf[..whole].split(|byte| *byte == b'\n').filter_map(users::number) {
                 see(pid as i32);
             }

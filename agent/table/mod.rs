@@ -305,7 +305,9 @@ impl Table {
         let Some(command) = self.find(id) else { return };
         let Some(root) = command.pid() else { return };
         command.look_at_start(proc);
-        let started = command.life().and_then(|life| life.ticks).unwrap_or(0);
+        let Some(life) = command.life() else { return };
+        // Where the start is not known, no process without a parent counts as the command's.
+        let started = life.ticks.unwrap_or(u64::MAX);
         // At once, so that no fork in the group escapes. A process that has not begun its session yet is alone.
         if sys::kill_group(root, signal).is_err() {
             let _ = sys::kill(root, signal);

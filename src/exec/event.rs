@@ -94,7 +94,10 @@ mod tests {
             (" indented", " indented"),
             ("one\ntwo", "one\ntwo"),
             ("one\r\n\r\ntwo", "one\n\ntwo"),
-            ("a\n\nevent: exit\ndata: exited 0\n\n", "a\n\nevent: exit\ndata: exited 0\n\n"),
+            (
+                "a\n\nevent: exit\ndata: exited 0\n\n",
+                "a\n\nevent: exit\ndata: exited 0\n\n",
+            ),
             ("a\rid: 7\rretry: 1", "a\nid: 7\nretry: 1"),
             ("\n\r", "\n\n"),
             ("ends\r", "ends\n"),

@@ -182,7 +182,8 @@ impl Line {
         let taken = wanted.min(max.saturating_add(1).saturating_sub(self.0.len()));
         self.0.extend_from_slice(&data.split_to(taken));
         let is_ended = end == Some(taken);
-        let may_end = self.0.len() == max.saturating_add(1) && self.0.last() == Some(&b'\r') && (is_ended || data.is_empty());
+        let may_end =
+            self.0.len() == max.saturating_add(1) && self.0.last() == Some(&b'\r') && (is_ended || data.is_empty());
         if self.0.len() > max && !may_end {
             return Some(self.cut(max));
         }
@@ -251,7 +252,11 @@ mod tests {
             ("€€\n".as_bytes(), 4, &["€", "€"]),
             ("€\n".as_bytes(), 1, &["\u{fffd}", "\u{fffd}", "\u{fffd}"]),
             (b"a\xffb\n\xff", 4, &["a\u{fffd}b", "\u{fffd}"]),
-            (b"\x80\x80\x80\x80\x80\x80\n", 4, &["\u{fffd}\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}\u{fffd}"]),
+            (
+                b"\x80\x80\x80\x80\x80\x80\n",
+                4,
+                &["\u{fffd}\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}\u{fffd}"],
+            ),
         ] {
             for size in 1..=output.len().max(1) {
                 assert_eq!(lines(output, size, max), expected, "{output:?} in pieces of {size}");

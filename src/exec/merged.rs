@@ -112,3 +112,83 @@ impl Merged {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::super::halt::Halt;
+    use super::super::limit::Budget;
+    use super::super::pipe::{Piece, pipe};
+    use super::super::stdio::OnLimit;
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn pieces_come_in_the_order_in_which_they_were_sent() {
+        for seed in 0..300 {
+            let halt = Halt::new();
+            let ((stdout, out), (stderr, err)) = (pipe(halt.clone()), pipe(halt.clone()));
+            let budget = Budget::new(u64::MAX);
+            let reader = |pipe| Some(Reader::new(pipe, None, budget.clone(), OnLimit::Kill, halt.clone()));
+            let mut merged = Merged::new([reader(out), reader(err)]);
+            let mut random = fastrand::Rng::with_seed(seed);
+            // From some piece on, as at the end of a command that its readers have held up, nobody waits for room.
+            let (total, rest) = (200, random.u64(..250));
+            let which: Vec<_> = (0..total).map(|_| random.bool()).collect();
+            let sender = tokio::spawn({
+                let (which, halt) = (which.clone(), halt.clone());
+                async move {
+                    for (place, is_stderr) in which.into_iter().enumerate() {
+                        let (place, pipe) = (place as u64, if is_stderr { &stderr } else { &stdout });
+                        let data = Bytes::copy_from_slice(&place.to_le_bytes());
+                        let piece = Piece { place, data };
+                        if place >= rest {
+                            pipe.send_without_room(piece);
+                        } else if !pipe.try_send(piece.clone()) {
+                            pipe.send(piece).await;
+                        }
+                        if random.u8(..) < 32 {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                    halt.set_whole(true);
+                }
+            });
+            for (place, is_stderr) in which.into_iter().enumerate() {
+                let (stream, data) = poll_fn(|cx| merged.poll_next(cx)).await.unwrap();
+                assert_eq!(stream, STREAMS[usize::from(is_stderr)], "{seed}: {place}");
+                assert_eq!(*data, (place as u64).to_le_bytes(), "{seed}: {place}");
+            }
+            assert_eq!(poll_fn(|cx| merged.poll_next(cx)).await, None);
+            sender.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_of_both_outputs_cuts_them_off_where_it_is_reached() {
+        let halt = Halt::new();
+        let ((stdout, out), (stderr, err)) = (pipe(halt.clone()), pipe(halt.clone()));
+        let budget = Budget::new(8);
+        let reader = |pipe| Some(Reader::new(pipe, None, budget.clone(), OnLimit::Truncate, halt.clone()));
+        let mut merged = Merged::new([reader(out), reader(err)]);
+        for (place, (pipe, data)) in [(&stdout, "first"), (&stderr, "second"), (&stdout, "third")]
+            .into_iter()
+            .enumerate()
+        {
+            let (place, data) = (place as u64, Bytes::from_static(data.as_bytes()));
+            assert!(pipe.try_send(Piece { place, data }));
+        }
+        halt.set_whole(true);
+        drop((stdout, stderr));
+        let mut seen = Vec::new();
+        while let Some((stream, data)) = poll_fn(|cx| merged.poll_next(cx)).await {
+            seen.push((stream, String::from_utf8(data.to_vec()).unwrap()));
+        }
+        let expected = [
+            (OutputStream::Stdout, "first".to_owned()),
+            (OutputStream::Stderr, "sec".to_owned()),
+        ];
+        assert_eq!(seen, expected);
+        assert!(merged.is_truncated());
+    }
+}

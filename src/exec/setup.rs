@@ -118,7 +118,8 @@ impl Setup {
 
     /// Notes that the program cannot be used, since it is not UTF-8.
     pub(super) fn program_is_not_utf8(&mut self) {
-        self.bad_text.get_or_insert_with(|| FieldError::new("program", NOT_UTF8));
+        self.bad_text
+            .get_or_insert_with(|| FieldError::new("program", NOT_UTF8));
     }
 
     pub(super) fn program(&self) -> &str {
