@@ -74,7 +74,7 @@ use crate::error::Error;
 ///
 /// use bytes::Bytes;
 /// use dockerpool::{Command, Event, Pool};
-/// use futures_util::{Stream, StreamExt, TryStreamExt};
+/// use futures_util::{Stream, TryStreamExt};
 ///
 /// /// Returns what a program writes to its standard output.
 /// async fn body(pool: &Pool) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static + use<>, dockerpool::Error> {

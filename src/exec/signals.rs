@@ -165,7 +165,7 @@ impl<G> Child<'_, G> {
     ///
     /// The status is the command's own, e.g. `Signaled(2)` or `Exited(130)`, if all of its processes have ended within `grace`,
     /// also those that it had left in the background; else [`ExitStatus::Killed`]. A further call sends another signal; the
-    /// shortest grace counts.
+    /// shortest grace counts. If the first process had ended before the call, what it has left goes on, as after any command.
     ///
     /// The exec API cannot send signals. There the grace is passed over: the command is killed at once with its container, as by
     /// [`kill`](Self::kill), and the status is [`ExitStatus::Killed`].
