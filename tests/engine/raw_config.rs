@@ -554,7 +554,7 @@ async fn a_limit_that_the_kernel_lacks_fails_the_build() {
         let builder = pool("discarded").host_config(host.clone()).min_idle(min_idle);
         let result = match builder.build().await {
             Ok(pool) => {
-                let acquired = pool.acquire_timeout(std::time::Duration::from_secs(5)).await.map(drop);
+                let acquired = pool.acquire_timeout(std::time::Duration::from_secs(60)).await.map(drop);
                 pool.shutdown().await.unwrap();
                 acquired
             }
