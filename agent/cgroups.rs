@@ -178,6 +178,28 @@ impl Cgroups {
         }
     }
 
+    /// Calls `see` for each process in a command's group.
+    pub fn each_process(&self, id: u32, mut see: impl FnMut(i32)) {
+        let Some(root) = self.root else { return };
+        let Ok(file) = sys::open_at(root, path(&mut [0; PATH], id, b"/cgroup.procs")) else {
+            return;
+        };
+        let (mut buf, mut len) = ([0; 1024], 0);
+        while let Ok(read @ 1..) = sys::read(file.fd(), &mut buf[len..]) {
+            len += read;
+            // The buffer may cut the last number.
+            let whole = buf[..len]
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            for pid in buf[..whole].split(|byte| *byte == b'\n').filter_map(users::number) {
+                see(pid as i32);
+            }
+            buf.copy_within(whole..len, 0);
+            len -= whole;
+        }
+    }
+
     /// Returns whether nothing lives in a command's group and in groups within it. A process whose first thread has ended
     /// counts as living.
     pub fn is_empty(&self, id: u32) -> bool {

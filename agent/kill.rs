@@ -226,12 +226,16 @@ fn kill_marked(processes: &mut [Process], target: &Target<'_>, sessions: &mut Se
         if is_other(process) {
             look.others += 1;
             look.all_stopped &= process.stopped;
-        } else if process.mark == Mark::Ours && !process.dead {
+        } else if is_of_command(process) {
             let _ = sys::kill(process.pid as i32, sys::SIGKILL);
             look.killed += 1;
         }
     }
     look
+}
+
+fn is_of_command(process: &Process) -> bool {
+    process.mark == Mark::Ours && !process.dead
 }
 
 fn is_other(process: &Process) -> bool {
@@ -248,6 +252,35 @@ fn mark(processes: &mut [Process], target: &Target<'_>, sessions: &mut Sessions)
         len += 1;
     }
     tree::mark(processes, target.root as u32, target.started, &others[..len]);
+}
+
+/// Returns whether a process of the command may live.
+pub fn may_live(pid1: &Pid1, proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> bool {
+    if sys::kill_everything(pid1, 0) == Err(Errno::SRCH) {
+        return false;
+    }
+    let Ok(mut processes) = List::new(MAX_PROCESSES) else {
+        return true;
+    };
+    if look_at_all(proc, &mut processes).is_none() {
+        return true;
+    }
+    mark(&mut processes, target, sessions);
+    processes.iter().any(is_of_command)
+}
+
+/// Sends a signal to the command's processes that are not in its first process group.
+pub fn signal_others(proc: Proc, target: &Target<'_>, sessions: &mut Sessions, signal: i32) {
+    let Ok(mut processes) = List::new(MAX_PROCESSES) else {
+        return;
+    };
+    // Where not all processes could be looked at, those that were are signalled all the same.
+    let _ = look_at_all(proc, &mut processes);
+    mark(&mut processes, target, sessions);
+    let others = processes.iter().filter(|process| is_of_command(process));
+    for process in others.filter(|process| process.group != target.root as u32) {
+        let _ = sys::kill(process.pid as i32, signal);
+    }
 }
 
 /// Returns whether there is a process, dead or alive, that is not the command's. Returns `None` if that is not known.

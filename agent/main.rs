@@ -331,6 +331,7 @@ impl Agent {
                 command.begin_kill(self.proc, Cause::Deadline);
             }
         }
+        self.table.look_after_stops(&self.pid1, self.proc, now);
         self.go_on_killing_all(now);
         if self.is_killing() {
             // Twice at once: the first round kills, and mostly the second sees that nothing is left.

@@ -5,7 +5,7 @@ use crate::clean::Baseline;
 use crate::kill;
 use crate::picture::{Problem, Told};
 use crate::protocol::{
-    self, ANY_USER, BY_SOCKET, Cause, Fields, Header, READ_ONLY_ROOT, Size, Spawn, UNKNOWN, VERSION, Why,
+    self, ANY_USER, BY_SOCKET, Cause, Fields, Header, READ_ONLY_ROOT, Reach, Size, Spawn, UNKNOWN, VERSION, Why,
 };
 use crate::protocol::{from_agent, to_agent};
 use crate::socket;
@@ -154,10 +154,21 @@ impl Agent {
     }
 
     fn signal(&mut self, header: Header) -> Option<()> {
-        let signal = self.fields(header).u32().filter(|signal| SIGNALS.contains(signal))?;
-        if let Some(command) = self.table.find(header.id) {
-            command.signal(signal as i32);
+        let mut fields = self.fields(header);
+        let signal = fields.u32().filter(|signal| SIGNALS.contains(signal))? as i32;
+        let reach = Reach::decode(fields.u8()?)?;
+        if reach == Reach::First {
+            if let Some(command) = self.table.find(header.id) {
+                command.signal(signal);
+            }
+            return Some(());
         }
+        if reach == Reach::End
+            && let Some(command) = self.table.find(header.id)
+        {
+            command.begin_stop();
+        }
+        self.table.signal_all(self.proc, header.id, signal);
         Some(())
     }
 

@@ -4,7 +4,7 @@
 use core::ffi::CStr;
 
 /// The version of the protocol. Both sides must have the same.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Begins the payload of both hellos.
 pub const MAGIC: [u8; 4] = *b"dpag";
@@ -105,7 +105,8 @@ pub mod to_agent {
             HELLO => (6, 6 + super::TOKEN),
             SPAWN => (super::Spawn::FIXED, super::MAX_SPAWN),
             STDIN => (1, super::MAX_DATA),
-            CREDIT | SIGNAL | RESIZE => (4, 4),
+            CREDIT | RESIZE => (4, 4),
+            SIGNAL => (5, 5),
             WIPE => (4, super::MAX_WIPE),
             BASELINE => (8, super::MAX_BASELINE),
             CLEAN => (4, 4),
@@ -346,6 +347,26 @@ fn texts(fields: Fields<'_>, skip: u32, count: u32) -> impl Iterator<Item = &CSt
         .take(count as usize)
 }
 
+/// The processes of a command that a signal is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reach {
+    /// The first process.
+    First = 0,
+    /// All processes.
+    All = 1,
+    /// All processes, which are to end: the command has ended once all of them have.
+    End = 2,
+}
+
+impl Reach {
+    pub fn decode(code: u8) -> Option<Self> {
+        [Self::First, Self::All, Self::End]
+            .into_iter()
+            .find(|reach| *reach as u8 == code)
+    }
+}
+
 /// Why a command ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -357,6 +378,8 @@ pub enum Cause {
     Kill = 1,
     /// The agent killed it at its deadline.
     Deadline = 2,
+    /// By itself after it was to end. What was left of it has ended too, or the agent killed it.
+    Stop = 3,
 }
 
 /// The flags of an [`Exit`].
@@ -371,7 +394,7 @@ pub struct Exit {
     /// The exit code, if no signal ended the first process.
     pub code: u8,
     pub cause: Cause,
-    /// The command was killed, and no process of it lives.
+    /// The command was killed or was to end, and no process of it lives.
     pub all_dead: bool,
     /// The time from the start to the end of the first process, in microseconds.
     pub wall: u64,
@@ -416,6 +439,7 @@ impl Exit {
             0 => Cause::Own,
             1 => Cause::Kill,
             2 => Cause::Deadline,
+            3 => Cause::Stop,
             _ => return None,
         };
         let flags = fields.u8().filter(|flags| flags & !(ALL_DEAD | FOR_MEMORY) == 0)?;

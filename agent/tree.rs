@@ -8,6 +8,7 @@ use crate::users::number;
 pub struct Process {
     pub pid: u32,
     pub parent: u32,
+    pub group: u32,
     pub session: u32,
     pub mark: Mark,
     /// The process is a zombie, and no thread of it runs.
@@ -35,7 +36,7 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
     let mut fields = stat.get(after..)?.split(|byte| *byte == b' ');
     let state = fields.next()?;
     let parent = number(fields.next()?)?;
-    let _group = fields.next()?;
+    let group = number(fields.next()?)?;
     let session = number(fields.next()?)?;
     // Fields 20 and 22 of all, where the state is the third.
     let threads = number(fields.nth(13)?)?;
@@ -51,6 +52,7 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
     Some(Process {
         pid,
         parent,
+        group,
         session,
         mark: Mark::Unknown,
         // A first thread that has ended shows as a zombie while others run.

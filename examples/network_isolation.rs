@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{name}: {}", fetch(&client, address.trim()).await?);
     }
 
-    serving.kill().await?;
+    let _ = serving.kill().await?; // its end is known
     drop(serving);
     drop(server);
     for pool in [here, beside, nowhere] {

@@ -49,7 +49,10 @@
 //! | run a command | [`Command`] with [`Stdio`]: with all output at once by [`output`](Command::output), line by line by [`OutputLines`], as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`], or as an [`OwnedChild`], which keeps its [`Guard`] |
 //! | read, write and copy files of a container | [`Files`] with [`FileLimits`], [`FileReader`], [`FileMetadata`], [`FileType`], [`FileEntry`]; [`FileWatch`] with [`FileEvent`] and [`FileChange`]; [`Transfer`] with [`Skipped`] and [`SkipReason`] |
 //! | choose how commands are run | [`ExecVia`]; [`ActiveExec`] tells how they are |
-//! | learn a command's end | [`Output`], [`ExitStatus`], [`Usage`]; [`Cgroups`] tells how exact they are |
+//! | have both outputs and the end as one stream | [`Child::events`]: [`Events`], line by line [`EventLines`], of [`Event`]s |
+//! | signal and stop a command | [`Signal`], [`Child::signal_group`], [`Child::stop`] |
+//! | let a command go on in the background | [`Container::commands`]: [`BackgroundCommand`] with its [`CommandId`] and [`CommandState`] |
+//! | learn a command's end | [`Output`] and [`CheckedOutput`], [`ExitStatus`], [`Usage`]; [`Cgroups`] tells how exact they are |
 //! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
 //! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
@@ -214,14 +217,16 @@ pub use engine::progress::Progress;
 pub use engine::registry_auth::RegistryAuth;
 pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
-    Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, FileChange, FileEntry, FileEvent, FileLimits,
-    FileMetadata, FileReader, FileType, FileWatch, Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild,
-    SkipReason, Skipped, Stdio, Transfer,
+    BackgroundCommand, Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, CommandId, CommandState, Event,
+    EventLines, Events, FileChange, FileEntry, FileEvent, FileLimits, FileMetadata, FileReader, FileType, FileWatch,
+    Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
 };
 pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
 pub use spec::{ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use values::checked::CheckedOutput;
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
+pub use values::signal::Signal;
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};
 pub use values::subject::Subject;
 

@@ -119,7 +119,7 @@ impl Table {
         }
         let life = &ended.life;
         let kills = ended.known_kills();
-        if life.cause() != Cause::Own || kills == 0 {
+        if !life.ended_by_itself() || kills == 0 {
             return Some(false);
         }
         // A control group counts exactly.

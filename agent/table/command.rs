@@ -80,12 +80,24 @@ pub(super) struct Life {
 
 /// The agent's part in the end of a command.
 enum Fate {
-    /// Nobody has asked the agent to kill it.
+    /// Nobody has asked the agent to end it.
     Own,
+    /// It is to end, of a signal that was sent. Has the next look whether it has.
+    Stopping(Look),
     Killing(Cause, Killing),
     /// Everything is dead, or the kill was given up.
     Killed(Cause, Progress),
 }
+
+/// A look whether something is left of a command whose first process has ended. Times are in microseconds.
+#[derive(Clone, Copy)]
+struct Look {
+    next: u64,
+    pause: u64,
+}
+
+/// The first and the longest pause between two such looks.
+const LOOKS: (u64, u64) = (2_000, 128_000);
 
 /// Processor time in microseconds, and the largest resident size of one process.
 #[derive(Default)]
@@ -180,15 +192,53 @@ impl Command {
         self.life().is_some_and(|life| matches!(life.fate, Fate::Killing(..)))
     }
 
-    /// Returns the deadline, if something is to be done then: a command that runs is killed, and the end of one that has
-    /// ended is told, whatever is still to be read.
+    /// Returns the deadline, if something is to be done then: a command that runs is killed, and so is what is left of one that
+    /// was to end; and the end of one that has ended is told, whatever is still to be read.
     pub fn due(&self) -> Option<u64> {
         let life = match &self.state {
             State::Running(running) => &running.life,
-            State::Ended(ended) if ended.unread != [0, 0] => &ended.life,
+            State::Ended(ended) if ended.unread != [0, 0] || ended.life.is_stopping() => &ended.life,
             _ => return None,
         };
-        life.deadline.filter(|_| life.cause() == Cause::Own)
+        life.deadline.filter(|_| life.ended_by_itself())
+    }
+
+    /// Has the command end: its end is told once all of its processes have ended. The signal for that is sent elsewhere.
+    pub fn begin_stop(&mut self) {
+        if let State::Running(Running { life, .. }) = &mut self.state
+            && matches!(life.fate, Fate::Own)
+        {
+            life.fate = Fate::Stopping(Look {
+                next: 0,
+                pause: LOOKS.0,
+            });
+        }
+    }
+
+    /// Returns when it is to be looked whether something is left of a command that was to end.
+    pub fn stop_due(&self) -> Option<u64> {
+        match &self.state {
+            State::Ended(ended) => match ended.life.fate {
+                Fate::Stopping(look) => Some(look.next),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Notes what a look has found.
+    pub fn has_looked(&mut self, is_left: bool, now: u64) {
+        if let State::Ended(ended) = &mut self.state
+            && let Fate::Stopping(look) = &mut ended.life.fate
+        {
+            if is_left {
+                look.next = now + look.pause;
+                look.pause = (2 * look.pause).min(LOOKS.1);
+            } else {
+                // A kill proves it.
+                ended.life.fate = Fate::Killing(Cause::Stop, Killing::begin(now));
+            }
+        }
     }
 
     /// Returns whether there is output from before the end that can be read, unless another process takes it.
@@ -214,15 +264,20 @@ impl Command {
     }
 
     /// Begins to kill the command. If the command has ended by itself, its end is told at once, whatever is still to be
-    /// read.
+    /// read; what is left of a command that was to end is killed first.
     #[inline(never)]
     pub fn begin_kill(&mut self, proc: Proc, cause: Cause) {
         self.look_at_start(proc);
         match &mut self.state {
-            State::Running(Running { life, .. }) if matches!(life.fate, Fate::Own) => {
+            State::Running(Running { life, .. }) if matches!(life.fate, Fate::Own | Fate::Stopping(_)) => {
                 life.fate = Fate::Killing(cause, Killing::begin(sys::now()));
             }
-            State::Ended(ended) => ended.unread = [0, 0],
+            State::Ended(ended) => {
+                ended.unread = [0, 0];
+                if let Fate::Stopping(_) = ended.life.fate {
+                    ended.life.fate = Fate::Killing(Cause::Stop, Killing::begin(sys::now()));
+                }
+            }
             _ => {}
         }
     }
@@ -255,6 +310,12 @@ impl Command {
         self.state = match core::mem::replace(&mut self.state, State::Reported) {
             State::Running(Running { mut life, .. }) => {
                 life.used.add(waited);
+                if failure.is_some()
+                    && let Fate::Stopping(_) = life.fate
+                {
+                    // It did not begin, and has left nothing.
+                    life.fate = Fate::Own;
+                }
                 State::Ended(Ended {
                     signal: waited.signal,
                     code: waited.code,
@@ -301,14 +362,14 @@ impl Command {
     pub fn report(&mut self, cgroups: &Cgroups) -> Report {
         match &mut self.state {
             State::Running(running) if matches!(running.life.fate, Fate::Killed(..)) => {}
-            State::Ended(ended) if !matches!(ended.life.fate, Fate::Killing(..)) => {
+            State::Ended(ended) if !matches!(ended.life.fate, Fate::Stopping(_) | Fate::Killing(..)) => {
                 // Output that other processes have taken from the pipe is not waited for.
                 for (stream, unread) in ended.unread.iter_mut().enumerate() {
                     if *unread > 0 && self.outputs.is_empty(stream) {
                         *unread = 0;
                     }
                 }
-                if ended.life.cause() == Cause::Own && ended.failure.is_none() && ended.unread != [0, 0] {
+                if ended.life.ended_by_itself() && ended.failure.is_none() && ended.unread != [0, 0] {
                     return Report::None;
                 }
             }
@@ -341,9 +402,19 @@ impl Life {
     /// Returns why the command ends, as far as the agent is concerned.
     pub fn cause(&self) -> Cause {
         match self.fate {
-            Fate::Own => Cause::Own,
+            Fate::Own | Fate::Stopping(_) => Cause::Own,
             Fate::Killing(cause, _) | Fate::Killed(cause, _) => cause,
         }
+    }
+
+    /// Returns whether the agent has not killed the first process.
+    pub fn ended_by_itself(&self) -> bool {
+        matches!(self.cause(), Cause::Own | Cause::Stop)
+    }
+
+    /// Returns whether the command is to end, and what it leaves with it.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.fate, Fate::Stopping(_))
     }
 
     /// Returns whether a process that has left all sessions can also be of others. A command that is killed ends with all

@@ -211,6 +211,7 @@ impl Table {
             return false;
         };
         let is_own_end = command.life().is_some_and(|life| life.cause() == Cause::Own);
+        let is_stopping = command.life().is_some_and(|life| life.is_stopping());
         let is_killed = waited.signal == sys::SIGKILL as u8;
         let said = self.failures[place].load(Ordering::Relaxed);
         // A process that does not have its own limits yet is killed by those of the agent, or as the agent was told.
@@ -218,8 +219,11 @@ impl Table {
         let failure = spawn::failure(said).filter(|_| is_failure);
         let ended = command.end(&waited, failure, oom_kills);
         if is_own_end {
-            self.sessions.remember(pid as u32);
-            self.settle_at.get_or_insert(ended + SETTLE);
+            // What a command leaves that was to end is not to stay.
+            if !is_stopping {
+                self.sessions.remember(pid as u32);
+                self.settle_at.get_or_insert(ended + SETTLE);
+            }
             if is_killed {
                 self.victim(Owner::Command(place), None, oom_kills);
             }
@@ -291,7 +295,75 @@ impl Table {
             .commands()
             .any(Command::waits_for_output)
             .then_some(now + LOOK_AT_OUTPUT);
-        deadlines.chain(self.settle_at).chain(output).min()
+        let stops = self.commands().filter_map(Command::stop_due);
+        deadlines.chain(self.settle_at).chain(output).chain(stops).min()
+    }
+
+    /// Sends a signal to all processes of a command whose first process was not waited for.
+    #[inline(never)]
+    pub fn signal_all(&mut self, proc: Proc, id: u32, signal: i32) {
+        let Some(command) = self.find(id) else { return };
+        let Some(root) = command.pid() else { return };
+        command.look_at_start(proc);
+        let Some(life) = command.life() else { return };
+        // Where the start is not known, no process without a parent counts as the command's.
+        let started = life.ticks.unwrap_or(u64::MAX);
+        // At once, so that no fork in the group escapes. A process that has not begun its session yet is alone.
+        if sys::kill_group(root, signal).is_err() {
+            let _ = sys::kill(root, signal);
+        }
+        if self.cgroups.are_made() {
+            self.cgroups.each_process(id, |pid| {
+                if kill::process(proc, pid).is_some_and(|process| process.group != root as u32) {
+                    let _ = sys::kill(pid, signal);
+                }
+            });
+            return;
+        }
+        let others = self.roots_but(id);
+        let target = Target {
+            root,
+            waited: false,
+            started,
+            others: others.as_slice(),
+        };
+        kill::signal_others(proc, &target, &mut self.sessions, signal);
+    }
+
+    /// Looks whether something is left of the commands that were to end and whose first processes have ended. Where nothing is
+    /// left, a kill proves it.
+    pub fn look_after_stops(&mut self, pid1: &Pid1, proc: Proc, now: u64) {
+        for place in 0..MAX_COMMANDS {
+            let Some(command) = &self.places[place] else { continue };
+            if command.stop_due().is_none_or(|due| due > now) {
+                continue;
+            }
+            let (id, Some(life)) = (command.id, command.life()) else {
+                continue;
+            };
+            let (root, started) = (life.session, life.ticks.unwrap_or(0));
+            let is_left = if self.cgroups.are_made() {
+                !self.cgroups.is_empty(id)
+            } else {
+                let others = self.roots_but(id);
+                let target = Target {
+                    root,
+                    waited: true,
+                    started,
+                    others: others.as_slice(),
+                };
+                kill::may_live(pid1, proc, &target, &mut self.sessions)
+            };
+            if let Some(command) = &mut self.places[place] {
+                command.has_looked(is_left, now);
+            }
+        }
+    }
+
+    /// Returns the first processes of all commands but one.
+    fn roots_but(&self, id: u32) -> Roots {
+        let others = self.commands().filter(|other| other.id != id);
+        Roots::new(others.filter_map(Command::pid))
     }
 
     /// Makes one round for each command that is being killed, one after the other. Each round looks at the processes of all
@@ -312,8 +384,7 @@ impl Table {
         let command = self.places[place].as_ref()?;
         let mut killing = command.killing()?;
         let (id, life, runs) = (command.id, command.life()?, command.pid().is_some());
-        let others = self.commands().filter(|other| other.id != id);
-        let others = Roots::new(others.filter_map(Command::pid));
+        let others = self.roots_but(id);
         let target = Target {
             root: life.session,
             waited: !runs,

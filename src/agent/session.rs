@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::client::{Inner, Place};
 use super::decode::Message;
 use super::socket::{Descriptor, Pipe};
-use super::wire::{self, Cause, Exit, Stage, to_agent};
+use super::wire::{self, Cause, Exit, Reach, Stage, to_agent};
 use crate::engine::{
     EngineError, EngineErrorKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Killing, OutputStream,
     StreamEnd, TtyInput, TtySize,
@@ -626,6 +626,13 @@ impl Control {
         }
     }
 
+    fn send_signal(&self, signal: i32, reach: Reach) -> BoxFuture<'_, Result<(), EngineError>> {
+        let [a, b, c, d] = signal.to_le_bytes();
+        self.inner
+            .send(to_agent::SIGNAL, self.running.id, &[a, b, c, d, reach as u8]);
+        Box::pin(async { Ok(()) })
+    }
+
     /// Kills the command with all processes that it has started, and waits for their end.
     async fn end(&self) -> Result<(), EngineError> {
         self.inner.send(to_agent::KILL, self.running.id, &[]);
@@ -705,8 +712,14 @@ impl Killing for Control {
     }
 
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>> {
-        self.inner
-            .send(to_agent::SIGNAL, self.running.id, &signal.to_le_bytes());
-        Box::pin(async { Ok(()) })
+        self.send_signal(signal, Reach::First)
+    }
+
+    fn signal_all(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.send_signal(signal, Reach::All)
+    }
+
+    fn stop(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>> {
+        self.send_signal(signal, Reach::End)
     }
 }

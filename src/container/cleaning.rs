@@ -96,6 +96,7 @@ async fn changes(shared: &Shared) -> Result<Arc<[Change]>, EngineError> {
 impl Shared {
     /// Kills everything, cleans the container, and fails unless it is proven to be as before its first lease.
     pub(crate) async fn clean(&self) -> Result<(), EngineError> {
+        self.end_lease_value();
         bounded("the cleaning of a container", self.call_timeout, self.clean_up()).await
     }
 

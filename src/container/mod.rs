@@ -18,6 +18,7 @@ mod create;
 mod guard;
 mod handle;
 mod identity;
+mod lease_value;
 mod life;
 mod look;
 mod memory_kills;

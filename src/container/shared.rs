@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::cleaning::Cleanliness;
 use super::commands::{Commands, Unfinished};
 use super::identity::Identity;
+use super::lease_value::LeaseValue;
 use super::life::Life;
 use super::memory_kills::{MemoryKills, OomKills};
 use super::pid1::Pid1;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) life: Life,
     /// The variables of the commands of the present lease.
     lease_env: LeaseEnv,
+    /// What the room of commands keeps for the present lease.
+    lease_value: LeaseValue,
     pub(super) identity: Identity,
     pub(super) startup: Startup,
     pub(super) pid1: Pid1,
@@ -73,6 +76,7 @@ impl Shared {
             runtime,
             life: Life::default(),
             lease_env: LeaseEnv::default(),
+            lease_value: LeaseValue::default(),
             identity,
             startup: Startup::default(),
             pid1: Pid1::default(),
@@ -148,6 +152,22 @@ impl Shared {
     /// Notes the end of a lease.
     pub(crate) fn end_lease(&self) {
         self.commands.end_lease();
+    }
+
+    /// Returns the value that a later room keeps for this lease, which is made if there is none.
+    pub(crate) fn lease_value<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        self.lease_value.get()
+    }
+
+    /// Returns the value that a later room keeps for this lease, if it was made.
+    pub(crate) fn known_lease_value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.lease_value.known()
+    }
+
+    /// Drops the value of the lease that has ended. The lease of a key keeps it for the next one.
+    #[inline]
+    pub(crate) fn end_lease_value(&self) {
+        self.lease_value.end();
     }
 
     pub(crate) fn taint(&self) -> Option<Taint> {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 ///
 /// ```
 /// use std::time::Duration;
-/// use dockerpool::Taint;
+/// use dockerpool::{ExitStatus, Taint};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
 /// # use dockerpool::testing::{FakeEngine, FakeProcess};
@@ -22,7 +22,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// # engine.on_exec(|_| FakeProcess::forever());
 /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
 /// # let c = pool.acquire().await?;
-/// c.command("sleep").arg("60").timeout(Duration::from_millis(10)).status().await?;
+/// let status = c.command("sleep").arg("60").timeout(Duration::from_millis(10)).status().await?;
+/// assert_eq!(status, ExitStatus::TimedOut);
 /// assert_eq!(c.taint(), Some(Taint::TimedOut));
 /// drop(c); // the container is not lent again
 /// assert_eq!(pool.status().lifetime.discarded, 1);

@@ -70,6 +70,13 @@ pub trait Killing: Send + Sync {
     /// Sends the command's first process a signal. A no-op if that process has ended.
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>>;
 
+    /// Sends every process of the command a signal, its process group at once. A no-op if its first process has ended.
+    fn signal_all(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>>;
+
+    /// Sends every process of the command a signal, as [`signal_all`](Self::signal_all) does, after which all of them should end.
+    /// From now on the command counts as ended once none of them is left. A [`kill`](Self::kill) follows where that takes too long.
+    fn stop(&self, signal: i32) -> BoxFuture<'_, Result<(), EngineError>>;
+
     /// Completes with the next sign of life from the program that does the [`kill`](Self::kill). If a kill is under way and
     /// no sign comes for a second, the library kills the container.
     fn sign_of_life(&self) -> BoxFuture<'_, ()>;

@@ -71,7 +71,7 @@ pub struct FakeEngine {
 /// // There is no agent in these containers, which could clean them.
 /// let pool = builder.reuse(Reuse::AsIs).build().await?;
 /// for _ in 0..3 {
-///     pool.acquire().await?.command("true").status().await?;
+///     assert!(pool.acquire().await?.command("true").status().await?.success());
 /// }
 /// // Three commands ran in one container.
 /// assert_eq!((engine.calls(Call::Exec), engine.calls(Call::Create)), (3, 1));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Error;
+use crate::values::checked::CheckedOutput;
 use crate::values::outcome::{ExitStatus, Output};
 use crate::values::shown::Bytes;
 use crate::values::text;
@@ -82,15 +83,12 @@ impl fmt::Display for End {
 }
 
 impl Output {
-    /// Turns every end but exit code 0 into an [`Error::Command`] that carries the output.
+    /// Turns every end but exit code 0 into an [`Error::Command`] that carries the output. The result need not be used.
     ///
     /// # Errors
     ///
     /// [`Error::Command`] unless [`ExitStatus::success`].
-    pub fn check(self) -> Result<Self, Error> {
-        if self.status.success() {
-            return Ok(self);
-        }
-        Err(Error::Command(Box::new(CommandError { output: self })))
+    pub fn check(self) -> Result<CheckedOutput, Error> {
+        CheckedOutput::of(self).map_err(|output| Error::Command(Box::new(CommandError { output })))
     }
 }

@@ -1,6 +1,7 @@
 //! Advice for the reader of an error.
 
 use super::engine::{EngineError, EngineErrorKind};
+use crate::values::subject::Subject;
 
 /// Returns the advice that follows an engine's error, with a space before it, or nothing.
 pub(super) fn hint(error: &EngineError) -> &'static str {
@@ -19,6 +20,20 @@ pub(super) fn hint(error: &EngineError) -> &'static str {
         EngineErrorKind::CannotStart => " (does the image have this program? see cmd())",
         EngineErrorKind::LimitDiscarded => {
             " (has the engine's machine this limit, and, where the engine runs rootless, has systemd delegated it to its user?)"
+        }
+        _ => "",
+    }
+}
+
+/// Returns the advice for a program that is not there and has arguments in its name, as if a shell took them apart; or nothing.
+pub(super) fn no_shell(subject: &Subject, reason: &str) -> &'static str {
+    let looks_like_line = |program: &&str| program.contains(' ') && reason.contains(*program);
+    let is_missing = ["not found", "no such file"]
+        .iter()
+        .any(|words| reason.to_lowercase().contains(words));
+    match subject.program().filter(looks_like_line) {
+        Some(_) if is_missing => {
+            " (a program's name has a space in it: there is no shell; give arguments one by one, or run sh -c)"
         }
         _ => "",
     }

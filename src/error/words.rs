@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use super::hint::hint;
+use super::hint::{hint, no_shell};
 use super::{EngineError, EngineErrorKind, Error, FieldError};
 use crate::labels;
 use crate::values::text;
@@ -79,7 +79,9 @@ impl fmt::Display for Error {
                     labels::INSTANCE
                 )
             }
-            Self::CannotStart { subject, reason } => write!(f, "cannot start {subject}: {reason}"),
+            Self::CannotStart { subject, reason } => {
+                write!(f, "cannot start {subject}: {reason}{}", no_shell(subject, reason))
+            }
             Self::ContainerGone { subject, source } => {
                 write!(
                     f,
@@ -313,6 +315,22 @@ mod tests {
                     reason: "not found".to_owned(),
                 },
                 "cannot start `python` in container box of pool judge: not found",
+            ),
+            (
+                Error::CannotStart {
+                    subject: container().program_is("ls -l"),
+                    reason: "exec: \"ls -l\": executable file not found in $PATH".to_owned(),
+                },
+                "cannot start `ls -l` in container box of pool judge: exec: \"ls -l\": executable file not found in $PATH \
+                 (a program's name has a space in it: there is no shell; give arguments one by one, or run sh -c)",
+            ),
+            (
+                Error::CannotStart {
+                    subject: container().program_is("my tool"),
+                    reason: "unable to change to the working directory /x: no such file or directory".to_owned(),
+                },
+                "cannot start `my tool` in container box of pool judge: \
+                 unable to change to the working directory /x: no such file or directory",
             ),
             (
                 Error::ContainerGone {

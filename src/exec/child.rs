@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -11,15 +13,16 @@ use tokio::sync::oneshot;
 use super::command::Command;
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached};
-use super::streams::{BrokeOff, ChildStderr, ChildStdin, ChildStdout};
+use super::pipe::BrokeOff;
+use super::streams::{ChildStderr, ChildStdin, ChildStdout};
 use super::verdict::Verdict;
 use crate::container::{Container, Guard, Running, Shared, Taint};
 use crate::engine::{ExecControl, TtySize};
-use crate::error::{Error, FieldError};
+use crate::error::Error;
 use crate::runtime::Home;
 use crate::values::outcome::{ExitStatus, Output, Usage};
 use crate::values::subject::Subject;
-use crate::values::waker::guarded;
+use crate::values::waker::{Guarded, guarded};
 
 /// A command that was started; made by [`Command::spawn`]. It borrows its container; an [`OwnedChild`] keeps its guard.
 ///
@@ -29,7 +32,7 @@ use crate::values::waker::guarded;
 /// # Drop
 ///
 /// Dropping a child ends the command, as if `kill_on_drop` were always set on a `tokio::process::Command`: a command that went on
-/// would reach into the next lease. [`detach`](Self::detach) lets it go on until the lease ends.
+/// would reach into the next lease. `detach` lets it go on [in the background](crate::BackgroundCommand) until the lease ends.
 ///
 /// - The agent ends the command alone, in the background. The lease may end before that is done: the command ends with the
 ///   [cleaning](crate::Reuse::Clean), and under [`Reuse::AsIs`](crate::Reuse::AsIs) the container is replaced.
@@ -73,7 +76,7 @@ use crate::values::waker::guarded;
 /// | `stdin`, `stdout`, `stderr` | the same fields, with the same traits |
 /// | `wait`, `try_wait`, `wait_with_output` | the same names |
 /// | `start_kill`, `kill` | the same names; `start_kill` cannot fail, and `kill` returns the status |
-/// | `id` | none: Docker tells a number that holds on its own machine only, and the agent tells none, since a number may name another process later. [`signal`](Self::signal) reaches the command's first process as long as it lives |
+/// | `id` | none: Docker tells a number that holds on its own machine only, and the agent tells none, since a number may name another process later. [`signal`](Self::signal) reaches the command's first process as long as it lives, and [`signal_group`](Self::signal_group) all of its processes |
 #[must_use = "dropping a child ends its command"]
 pub struct Child<'c, G = &'c Container<Running>> {
     /// The standard input, if that was piped.
@@ -91,6 +94,7 @@ pub struct Child<'c, G = &'c Container<Running>> {
     /// Whether the command can be ended alone, as far as that is known before there is a control.
     pub(super) ends_alone: bool,
     pub(super) detached: bool,
+    pub(super) waker: Guarded,
     /// Whether no limit was set, so that the default one holds for collected output.
     pub(super) limit_unset: bool,
     /// There until the child is taken apart.
@@ -149,8 +153,33 @@ pub(super) fn give_back_at_end<G: Guard>(guard: G, end: oneshot::Receiver<Verdic
     });
 }
 
+/// Returns how a command ended, as its owner is told.
+pub(super) fn outcome_of(verdict: &Verdict, halt: &Halt, subject: Subject) -> Result<(ExitStatus, Usage), Error> {
+    use ExitStatus::{Exited, Incomplete, Signaled};
+
+    match verdict {
+        Verdict::Ended(status, usage) => {
+            let status = match (status, halt.reason()) {
+                // The command ended by itself while the output beyond its limit was still on its way.
+                (Exited(_) | Signaled(_) | Incomplete(_), Some(stop @ Stop::OutputLimit { .. })) => stop.status(),
+                (status, _) => *status,
+            };
+            Ok((status, *usage))
+        }
+        Verdict::CannotStart(reason) => Err(Error::CannotStart {
+            subject,
+            reason: reason.clone(),
+        }),
+        Verdict::Gone(source) => Err(Error::ContainerGone {
+            subject,
+            source: source.clone(),
+        }),
+        Verdict::Failed(source) => Err(Error::engine_about("run", subject, source.clone())),
+    }
+}
+
 /// The verdict on a command whose background task is gone without one.
-const LOST: Verdict = Verdict::Ended(ExitStatus::Unknown, Usage::of_wall(Duration::ZERO));
+pub(super) const LOST: Verdict = Verdict::Ended(ExitStatus::Unknown, Usage::of_wall(Duration::ZERO));
 
 impl<G> Child<'_, G> {
     /// Returns the name of the container.
@@ -201,44 +230,6 @@ impl<G> Child<'_, G> {
         self.outcome().map(|(status, _)| Some(status))
     }
 
-    /// Sends a signal, by number, to the command's first process. A command that has ended gets none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadCommand`] if there is no such signal. [`Error::Unsupported`] where the exec API runs the command, which
-    /// cannot send signals: use [`kill`](Self::kill), or run `kill` as a command of its own. [`Error::Engine`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: the signal is sent or not.
-    pub async fn signal(&mut self, signal: i32) -> Result<(), Error> {
-        if !(1..=64).contains(&signal) {
-            return Err(Error::BadCommand {
-                subject: self.subject(),
-                problem: FieldError::new("signal", format!("must be from 1 to 64, and is {signal}")),
-            });
-        }
-        // A command without a control has ended.
-        let Some(control) = &self.control else {
-            return Ok(());
-        };
-        let Some(killing) = control.killing() else {
-            return Err(Error::Unsupported {
-                subject: self.subject(),
-                reason: "the engine's exec API cannot send a signal to a single command; use Child::kill(), or run `kill` in \
-                         the container"
-                    .to_owned(),
-            });
-        };
-        let sent = self.shared.runtime.bounded(
-            "a signal to a command",
-            self.shared.call_timeout,
-            killing.signal(signal),
-        );
-        sent.await
-            .map_err(|error| Error::engine_about("signal", self.subject(), error))
-    }
-
     /// Sets the size of the command's terminal, in characters. A no-op without a [`tty`](Command::tty).
     ///
     /// # Errors
@@ -260,16 +251,6 @@ impl<G> Child<'_, G> {
         resized
             .await
             .map_err(|error| Error::engine_about("resize the terminal of", self.subject(), error))
-    }
-
-    /// Lets the command run until the lease ends, and returns the guard or the borrow. The output is dropped from now on; the
-    /// limits of time still hold.
-    ///
-    /// The command ends with the lease: by the [cleaning](crate::Reuse::Clean), or with its container, which is replaced. After
-    /// a lease with a [key](crate::Pool::acquire_for) the command goes on, and the next lease of the key finds it running.
-    pub fn detach(mut self) -> G {
-        self.detached = true;
-        self.take_guard()
     }
 
     /// Begins to end the command, and returns at once. [`wait`](Self::wait) then gives [`ExitStatus::Killed`], unless the command
@@ -344,32 +325,24 @@ impl<G> Child<'_, G> {
         }
     }
 
+    pub(super) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.verdict.is_none() {
+            // The background task calls this waker.
+            let cx = &mut Context::from_waker(self.waker.waker(cx.waker()));
+            let verdict = ready!(Pin::new(&mut self.done).poll(cx));
+            self.verdict = Some(verdict.unwrap_or(LOST));
+        }
+        Poll::Ready(())
+    }
+
     pub(super) fn outcome(&self) -> Result<(ExitStatus, Usage), Error> {
         match &self.verdict {
-            Some(Verdict::Ended(status, usage)) => {
-                use ExitStatus::{Exited, Incomplete, Signaled};
-
-                let status = match (status, self.halt.reason()) {
-                    // The command ended by itself while the output beyond its limit was still on its way.
-                    (Exited(_) | Signaled(_) | Incomplete(_), Some(stop @ Stop::OutputLimit { .. })) => stop.status(),
-                    (status, _) => *status,
-                };
-                Ok((status, *usage))
-            }
-            Some(Verdict::CannotStart(reason)) => Err(Error::CannotStart {
-                subject: self.subject(),
-                reason: reason.clone(),
-            }),
-            Some(Verdict::Gone(source)) => Err(Error::ContainerGone {
-                subject: self.subject(),
-                source: source.clone(),
-            }),
-            Some(Verdict::Failed(source)) => Err(Error::engine_about("run", self.subject(), source.clone())),
+            Some(verdict) => outcome_of(verdict, &self.halt, self.subject()),
             None => Ok((ExitStatus::Unknown, Usage::default())),
         }
     }
 
-    fn take_guard(mut self) -> G {
+    pub(super) fn take_guard(mut self) -> G {
         match self.guard.take() {
             Some(guard) => guard,
             None => unreachable!("only this and Drop take the guard, and both end the child"),

@@ -1,5 +1,6 @@
 //! Building a command: [`Command`].
 
+use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -55,12 +56,12 @@ use crate::engine::TtySize;
 /// | there | here |
 /// |---|---|
 /// | `new` | [`Container::command`](crate::Container::command) names the container; [`Command::new`] is for [`Command::spawn_owned`] |
-/// | `arg`, `args`, `env`, `envs`, `env_clear`, `current_dir` | the same; texts are UTF-8, as in the engine's API |
+/// | `arg`, `args`, `env`, `envs`, `env_clear`, `current_dir` | the same; texts are UTF-8, as in the engine's API, and others are refused |
 /// | `stdin`, `stdout`, `stderr` | the same, with a [`Stdio`] of the library's own: `null`, `piped`, `bytes`. Nothing is inherited and no file is passed, since the command runs elsewhere; outputs are piped by default |
 /// | `spawn`, `status`, `output` | the same names; `status` drops the output, and `output` is limited to [16 MiB](Command::DEFAULT_OUTPUT_LIMIT) where no limit is set |
 /// | futures of `output`, `status` | they borrow the command, and nothing begins before they are polled. To hold one, e.g. for `tokio::join!`, bind the command to a name first: `let mut sh = c.command("sh");` |
 /// | `uid`, `gid` | [`Command::user`], by name or number |
-/// | `kill_on_drop` | always so; [`Child::detach`](crate::Child::detach) lets a command go on until the lease ends |
+/// | `kill_on_drop` | always so; [`Child::detach`](crate::Child::detach) lets a command go on until the lease ends, which finds it by [`Container::commands`](crate::Container::commands) |
 /// | `env_remove` | none: neither the exec API nor the agent removes one variable; use [`Command::env_clear`] |
 /// | `arg0`, `raw_arg`, `process_group`, `pre_exec`, `creation_flags` | none: the engine's API has nothing like them. The agent ends a command with everything that it has started, whatever its process group |
 /// | `as_std`, `into_std`, `spawn_with` | none: a command is not a process of this machine |
@@ -99,17 +100,22 @@ impl Command<'static, ()> {
 }
 
 impl<C> Command<'_, C> {
-    /// Adds an argument.
-    pub fn arg(&mut self, arg: impl AsRef<str>) -> &mut Self {
-        self.setup.request.argv.push(arg.as_ref().to_owned());
+    /// Adds an argument: a text, or a path.
+    ///
+    /// # Errors
+    ///
+    /// The calls that run the command give [`Error::BadCommand`](crate::Error::BadCommand) for an argument that has NUL in it, is not
+    /// UTF-8 (the engine's API takes no other) or is too long.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.setup.add_arg(arg.as_ref());
         self
     }
 
-    /// Adds arguments.
+    /// Adds arguments, each as [`arg`](Self::arg) does.
     pub fn args<I, A>(&mut self, args: I) -> &mut Self
     where
         I: IntoIterator<Item = A>,
-        A: AsRef<str>,
+        A: AsRef<OsStr>,
     {
         for arg in args {
             self.arg(arg);
@@ -118,13 +124,13 @@ impl<C> Command<'_, C> {
     }
 
     /// Sets an environment variable, over the container's own.
+    ///
+    /// # Errors
+    ///
+    /// The calls that run the command give [`Error::BadCommand`](crate::Error::BadCommand) for what a builder's `env` refuses too: a
+    /// name that is empty or has `=` in it, and NUL in either.
     pub fn env(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> &mut Self {
-        let (name, value) = (name.as_ref(), value.as_ref());
-        let env = &mut self.setup.request.env;
-        env.push(format!("{name}={value}"));
-        if name.is_empty() || name.contains('=') {
-            self.setup.bad_name.get_or_insert(env.len());
-        }
+        self.setup.add_env(name.as_ref(), value.as_ref());
         self
     }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ending::{Proof, after_failure, end, has_ended, kill};
 use super::halt::{Halt, Stop};
 use super::memory_kills::{KILLED, Kills};
+use super::pipe::PipeWriter;
 use super::pump::Pump;
 use super::verdict::{Verdict, not_started, outcome};
 use crate::agent::Role;
@@ -46,8 +47,8 @@ pub(super) struct Driver {
     pub(super) deadline: Option<Instant>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) halt: Arc<Halt>,
-    pub(super) stdout: mpsc::Sender<Bytes>,
-    pub(super) stderr: mpsc::Sender<Bytes>,
+    pub(super) stdout: PipeWriter,
+    pub(super) stderr: PipeWriter,
     pub(super) started: oneshot::Sender<Started>,
 }
 

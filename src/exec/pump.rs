@@ -3,21 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::driver::{QUESTION_FAILURES, ask};
 use super::halt::{Halt, Stop};
+use super::pipe::{Piece, PipeWriter};
 use crate::container::Shared;
 use crate::engine::{EngineError, ExecControl, Frame, OutputStream, StreamEnd};
 use crate::runtime::bounded;
-
-/// The pieces of output that wait for a reader, for each of the two streams. Docker's pieces have at most 32 KiB.
-const PIPE_FRAMES: usize = 16;
 
 /// The first and the longest pause without output before the engine is asked about a command: the command may have ended while its
 /// background children hold its output, or the connection may be dead. The pause grows to spare an engine that runs many silent
@@ -46,11 +41,6 @@ const REST: usize = 4 << 20;
 /// The deadline for the question whether a command at its idle timeout has ended.
 const IDLE_QUESTION: Duration = Duration::from_secs(1);
 
-/// Makes the pipe of one output.
-pub(super) fn pipe() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
-    mpsc::channel(PIPE_FRAMES)
-}
-
 /// Moves the output of a command from the engine to the readers.
 pub(super) struct Pump {
     output: BoxStream<'static, Result<Frame, EngineError>>,
@@ -67,8 +57,10 @@ pub(super) struct Pump {
     next_question: Option<(Instant, Duration)>,
     /// When the command was last known to run.
     ran_at: Instant,
-    stdout: mpsc::Sender<Bytes>,
-    stderr: mpsc::Sender<Bytes>,
+    /// The place of the next piece.
+    place: u64,
+    stdout: PipeWriter,
+    stderr: PipeWriter,
 }
 
 /// The next event of the output.
@@ -93,7 +85,7 @@ impl Pump {
         shared: Arc<Shared>,
         halt: Arc<Halt>,
         idle_timeout: Option<Duration>,
-        [stdout, stderr]: [mpsc::Sender<Bytes>; 2],
+        [stdout, stderr]: [PipeWriter; 2],
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -106,6 +98,7 @@ impl Pump {
             ended_until: None,
             next_question: None,
             ran_at: now,
+            place: 0,
             stdout,
             stderr,
         }
@@ -125,18 +118,15 @@ impl Pump {
                 }
                 Next::Cut => return Ok(self.quiet_since),
             };
-            // A piece of a stream that nobody reads any more is dropped.
-            let Err(TrySendError::Full(_)) = self.pipe(&frame).try_send(frame.data.clone()) else {
-                continue;
-            };
-            if !self.waits_for_reader(&frame).await {
-                return self.take_the_rest(frame).await;
+            let piece = self.piece(&frame);
+            if !self.pipe(&frame).try_send(piece.clone()) && !self.waits_for_reader(&frame, &piece).await {
+                return self.take_the_rest(frame, piece).await;
             }
         }
     }
 
     /// Waits until the reader takes a piece. Returns `false` if the command ends or is being ended before.
-    async fn waits_for_reader(&mut self, frame: &Frame) -> bool {
+    async fn waits_for_reader(&mut self, frame: &Frame, piece: &Piece) -> bool {
         let (first, longest) = STALL_CHECK;
         while self.ended_until.is_none() {
             let (at, pause) = *self
@@ -149,12 +139,7 @@ impl Pump {
             let (asked, answer) = tokio::select! {
                 biased;
                 _ = self.halt.requested() => return false,
-                room = self.pipe(frame).reserve() => {
-                    if let Ok(room) = room {
-                        room.send(frame.data.clone());
-                    }
-                    return true;
-                }
+                () = self.pipe(frame).send(piece.clone()) => return true,
                 answer = question => answer,
             };
             match answer {
@@ -204,11 +189,11 @@ impl Pump {
         }
     }
 
-    /// Takes the rest of the output without waiting for readers, and serves it to them in the background: each stream in a task
-    /// of its own, so that a reader that reads one stream to its end before the other does not wait for ever.
-    async fn take_the_rest(mut self, first: Frame) -> Result<Instant, EngineError> {
-        let mut size = first.data.len();
-        let mut rest = vec![first];
+    /// Takes the rest of the output without waiting for readers. They may read one stream to its end before the other, and the
+    /// verdict does not wait for them.
+    async fn take_the_rest(mut self, frame: Frame, piece: Piece) -> Result<Instant, EngineError> {
+        let mut size = piece.data.len();
+        self.pipe(&frame).send_without_room(piece);
         let mut is_whole = true;
         let ended = loop {
             let frame = match self.next().await {
@@ -231,7 +216,8 @@ impl Pump {
             }
             if size < REST {
                 size += frame.data.len();
-                rest.push(frame);
+                let piece = self.piece(&frame);
+                self.pipe(&frame).send_without_room(piece);
                 continue;
             }
             // A command that is being ended ends sooner if its output is taken.
@@ -243,15 +229,22 @@ impl Pump {
             is_whole = self.control.report().is_some();
             break Ok(self.quiet_since);
         };
+        // Before the pipes end, which readers see.
         self.halt.set_whole(is_whole);
-        let (stdout, stderr): (Vec<_>, Vec<_>) =
-            rest.into_iter().partition(|frame| frame.stream == OutputStream::Stdout);
-        // The verdict does not wait for the readers.
-        tokio::spawn(async { tokio::join!(serve(self.stdout, stdout), serve(self.stderr, stderr)) });
         ended
     }
 
-    fn pipe(&self, frame: &Frame) -> &mpsc::Sender<Bytes> {
+    /// Makes the next piece for a reader.
+    fn piece(&mut self, frame: &Frame) -> Piece {
+        let place = self.place;
+        self.place += 1;
+        Piece {
+            place,
+            data: frame.data.clone(),
+        }
+    }
+
+    fn pipe(&self, frame: &Frame) -> &PipeWriter {
         match frame.stream {
             OutputStream::Stdout => &self.stdout,
             OutputStream::Stderr => &self.stderr,
@@ -349,15 +342,6 @@ impl Pump {
             // Nobody reads any more.
             _ = async { tokio::join!(stdout.closed(), stderr.closed()) } => Ok(Next::End),
             () = sleep_until(now + SILENCE_AT_END) => Ok(Next::Cut),
-        }
-    }
-}
-
-/// Passes frames to a reader as it takes them, and then ends the stream.
-async fn serve(pipe: mpsc::Sender<Bytes>, frames: Vec<Frame>) {
-    for frame in frames {
-        if pipe.send(frame.data).await.is_err() {
-            return;
         }
     }
 }

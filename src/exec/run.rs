@@ -58,7 +58,7 @@ impl<'c> Command<'c> {
     ///
     /// As [`output`](Self::output).
     pub async fn output_string(&mut self) -> Result<String, Error> {
-        let mut output = self.output().await?.check()?;
+        let mut output = Output::from(self.output().await?.check()?);
         String::from_utf8(std::mem::take(&mut output.stdout)).map_err(|error| {
             let source = error.utf8_error();
             output.stdout = error.into_bytes();

@@ -1,6 +1,7 @@
 //! The settings of a command, and what is wrong with them: [`Setup`].
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use crate::agent::Role;
 use crate::container::{Container, Running, Shared};
 use crate::engine::ExecRequest;
 use crate::error::FieldError;
+use crate::spec::problems_of_variable;
 use crate::values::status::Cgroups;
 
 /// The longest argument or environment variable that Linux takes, in bytes (`MAX_ARG_STRLEN`, less the final NUL). The engine
@@ -19,6 +21,9 @@ const MAX_ARG: usize = 128 * 1024 - 1;
 /// How much arguments and environment may have together, in bytes: a quarter of the usual 8 MiB stack, which is Linux's
 /// limit, less some room for the environment that the image sets.
 const MAX_ARGS: usize = 2 * 1024 * 1024 - 64 * 1024;
+
+/// The words for a text that is not UTF-8.
+const NOT_UTF8: &str = "must be UTF-8: the engine's API takes no other text";
 
 /// What each argument counts beside its bytes: the final NUL, and its place in the list.
 const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
@@ -37,8 +42,8 @@ pub(super) struct Setup {
     pub(super) stdout_limit: Option<u64>,
     pub(super) stderr_limit: Option<u64>,
     pub(super) on_limit: OnLimit,
-    /// The position of the first variable with an unusable name, counted from 1.
-    pub(super) bad_name: Option<usize>,
+    /// The first text that cannot be used at all.
+    bad_text: Option<FieldError>,
 }
 
 /// The limit of both outputs together, as it was set.
@@ -87,8 +92,34 @@ impl Setup {
             stdout_limit: None,
             stderr_limit: None,
             on_limit: OnLimit::Kill,
-            bad_name: None,
+            bad_text: None,
         }
+    }
+
+    /// Adds an argument.
+    pub(super) fn add_arg(&mut self, arg: &OsStr) {
+        let argv = &mut self.request.argv;
+        if arg.to_str().is_none() {
+            let field = format!("arg {}", argv.len());
+            self.bad_text.get_or_insert_with(|| FieldError::new(field, NOT_UTF8));
+        }
+        argv.push(arg.to_string_lossy().into_owned());
+    }
+
+    /// Sets a variable.
+    pub(super) fn add_env(&mut self, name: &str, value: &str) {
+        let env = &mut self.request.env;
+        env.push(format!("{name}={value}"));
+        if let Some(problem) = problems_of_variable(name, value).next() {
+            let field = format!("env {}", env.len());
+            self.bad_text.get_or_insert_with(|| FieldError::new(field, problem));
+        }
+    }
+
+    /// Notes that the program cannot be used, since it is not UTF-8.
+    pub(super) fn program_is_not_utf8(&mut self) {
+        self.bad_text
+            .get_or_insert_with(|| FieldError::new("program", NOT_UTF8));
     }
 
     pub(super) fn program(&self) -> &str {
@@ -156,11 +187,8 @@ impl Setup {
         if self.program().is_empty() {
             return Some(FieldError::new("program", "must not be empty"));
         }
-        if let Some(i) = self.bad_name {
-            return Some(FieldError::new(
-                format!("env {i}"),
-                "a name must not be empty nor contain '='",
-            ));
+        if self.bad_text.is_some() {
+            return self.bad_text.clone();
         }
         let mut texts = Vec::with_capacity(request.argv.len() + request.env.len() + 2);
         for (i, arg) in request.argv.iter().enumerate() {

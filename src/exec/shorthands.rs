@@ -1,5 +1,6 @@
 //! Shorthands for frequent uses of a command.
 
+use std::ffi::OsStr;
 use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -7,7 +8,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use super::child::Child;
 use super::command::Command;
 use super::limit::LimitReached;
-use super::streams::{BrokeOff, ChildStdout};
+use super::pipe::BrokeOff;
+use super::streams::ChildStdout;
 use crate::container::{Container, Running};
 use crate::error::Error;
 use crate::values::outcome::{ExitStatus, Output};
@@ -18,7 +20,10 @@ impl Container<Running> {
         Command::in_container(self, program.into())
     }
 
-    /// Runs a command and collects its output, without a time limit: `c.exec(["sh", "-c", "..."])`.
+    /// Runs a command and collects its output, without a time limit: `c.exec(["ls", "-l"])`.
+    ///
+    /// The first text is the program alone, and no shell takes the texts apart: for a line of shell use
+    /// `c.exec(["sh", "-c", "ls -l | wc -l"])`.
     ///
     /// # Errors
     ///
@@ -30,13 +35,17 @@ impl Container<Running> {
     pub async fn exec<I, A>(&self, argv: I) -> Result<Output, Error>
     where
         I: IntoIterator<Item = A>,
-        A: AsRef<str>,
+        A: AsRef<OsStr>,
     {
         let mut argv = argv.into_iter();
         // Without a program, the command is refused as one with an empty program.
         let program = argv.next();
-        let program = program.as_ref().map_or("", |program| program.as_ref());
-        self.command(program).args(argv).output().await
+        let program = program.as_ref().map_or(OsStr::new(""), AsRef::as_ref);
+        let mut command = self.command(program.to_string_lossy());
+        if program.to_str().is_none() {
+            command.setup.program_is_not_utf8();
+        }
+        command.args(argv).output().await
     }
 }
 
@@ -90,6 +99,7 @@ impl<'c> OutputLines<'c> {
 
     /// Sets how long a line may be, in bytes, without its line end. Default:
     /// [`DEFAULT_MAX_LINE`](Self::DEFAULT_MAX_LINE).
+    #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
         self

@@ -9,13 +9,13 @@ use super::child::{Child, Release};
 use super::driver::{self, Done, Driver, Started};
 use super::halt::Halt;
 use super::limit::Budget;
-use super::pump::pipe;
+use super::pipe::pipe;
 use super::setup::{Limit, Setup};
 use super::stdio::Source;
 use super::streams::{ChildStderr, ChildStdin, ChildStdout, Reader};
 use crate::container::Shared;
 use crate::error::Error;
-use crate::values::waker::guarded;
+use crate::values::waker::{Guarded, guarded};
 
 impl<G> Child<'_, G> {
     /// Starts a command in the background, and returns when it runs. `release` deals with the guard of a child that is dropped
@@ -23,8 +23,8 @@ impl<G> Child<'_, G> {
     pub(super) async fn start(guard: G, shared: Arc<Shared>, release: Release<G>, setup: Setup) -> Result<Self, Error> {
         let halt = Halt::new();
         let budget = Budget::new(setup.limit.bytes().unwrap_or(u64::MAX));
-        let (stdout, stdout_pipe) = pipe();
-        let (stderr, stderr_pipe) = pipe();
+        let (stdout, stdout_pipe) = pipe(halt.clone());
+        let (stderr, stderr_pipe) = pipe(halt.clone());
         let (started, is_started) = oneshot::channel();
         let (verdict, done) = oneshot::channel();
         let reader = |pipe, own_limit| Reader::new(pipe, own_limit, budget.clone(), setup.on_limit, halt.clone());
@@ -47,6 +47,7 @@ impl<G> Child<'_, G> {
             control: None,
             ends_alone: shared.ends_alone(&setup.request),
             detached: false,
+            waker: Guarded::default(),
             limit_unset: matches!(setup.limit, Limit::Unset),
             guard: Some(guard),
             release,
@@ -82,7 +83,7 @@ impl<G> Child<'_, G> {
             // status.
             Err(_) => {
                 child.verdict().await;
-                child.outcome()?;
+                child.outcome().map(drop)?;
             }
         }
         Ok(child)

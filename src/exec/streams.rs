@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::Stream;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
+use super::pipe::PipeReader;
 use super::stdio::OnLimit;
 use crate::runtime::Home;
 use crate::values::waker::Guarded;
@@ -133,40 +132,10 @@ impl fmt::Debug for ChildStdin {
     }
 }
 
-/// The reading end of one output, which the pump fills.
-#[derive(Debug)]
-pub(super) struct Pipe {
-    pieces: mpsc::Receiver<Bytes>,
-    halt: Arc<Halt>,
-}
-
-/// The error that a reader gets in place of end-of-file where the output broke off.
-#[derive(Debug, thiserror::Error)]
-#[error("the output broke off: the engine did not give its end")]
-pub(super) struct BrokeOff;
-
-impl BrokeOff {
-    pub(super) fn is(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
-    }
-}
-
-impl Stream for Pipe {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(match ready!(self.pieces.poll_recv(cx)) {
-            Some(data) => Some(Ok(data)),
-            None if self.halt.broke_off() => Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, BrokeOff))),
-            None => None,
-        })
-    }
-}
-
 /// A pipe under two limits: its own, and the one that both outputs share.
 #[derive(Debug)]
 pub(super) struct Reader {
-    inner: Limited<Limited<StreamReader<Pipe, Bytes>>>,
+    inner: Limited<Limited<StreamReader<PipeReader, Bytes>>>,
     on_limit: OnLimit,
     halt: Arc<Halt>,
     truncated: bool,
@@ -177,16 +146,12 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        pipe: mpsc::Receiver<Bytes>,
+        pipe: PipeReader,
         own_limit: Option<u64>,
         shared: Budget,
         on_limit: OnLimit,
         halt: Arc<Halt>,
     ) -> Self {
-        let pipe = Pipe {
-            pieces: pipe,
-            halt: halt.clone(),
-        };
         let pipe = Limited::new(StreamReader::new(pipe), own_limit.unwrap_or(u64::MAX));
         Self {
             inner: Limited::with_budget(pipe, shared),
@@ -207,7 +172,23 @@ impl Reader {
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// Looks at the next piece: its place among those of both outputs, and its length. `None`: the output has ended, or its limit
+    /// was reached. Takes nothing.
+    pub(super) fn poll_next_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<(u64, usize)>>> {
+        if self.truncated {
+            return Poll::Ready(Ok(None));
+        }
+        let cx = &mut Context::from_waker(self.waker.waker(cx.waker()));
+        let pipe = self.inner.get_mut().get_mut();
+        let len = ready!(Pin::new(&mut *pipe).poll_fill_buf(cx))?.len();
+        Poll::Ready(Ok((len > 0).then(|| (pipe.get_ref().place(), len))))
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // The task of the pump calls this waker.
         let cx = &mut Context::from_waker(self.waker.waker(cx.waker()));
         let reached = match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
@@ -221,7 +202,7 @@ impl Reader {
                 return Poll::Ready(Ok(()));
             }
             // Nobody reads any more: the pump drops the rest, and does not wait for room.
-            pipe.get_mut().pieces.close();
+            pipe.get_mut().close();
             self.truncated = true;
         }
         match self.on_limit {
@@ -254,7 +235,7 @@ macro_rules! child_output {
         impl $name {
             /// Returns whether a read has met the output limit while there was more output.
             pub fn is_truncated(&self) -> bool {
-                self.0.truncated
+                self.0.is_truncated()
             }
         }
 

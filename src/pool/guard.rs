@@ -31,7 +31,7 @@ use crate::container::{Container, Guard, Running, Taint};
 /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
 /// # let pool = dockerpool::Pool::builder("docs").image("any").engine(engine).build().await?;
 /// let c = pool.acquire().await?;
-/// c.command("true").status().await?;
+/// assert!(c.command("true").status().await?.success());
 /// assert_eq!(pool.in_use(), 1);
 /// drop(c); // as at the end of its scope
 /// assert_eq!(pool.in_use(), 0);
@@ -240,6 +240,7 @@ impl Drop for PooledContainer {
             lifetime.before_idle(container.shared());
         }
         container.shared().end_lease();
+        container.shared().end_lease_value();
         slot.put(container);
         if let Some(lifetime) = lifetime {
             lifetime.after_idle();

@@ -35,6 +35,7 @@ use super::subject::Subject;
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "a command that failed is not an Err: look at the status"]
 #[non_exhaustive]
 pub enum ExitStatus {
     /// The command ended by itself with this exit code.
@@ -79,7 +80,7 @@ pub enum ExitStatus {
     OutOfMemory,
     /// The container ended or was removed while the command ran.
     ContainerGone,
-    /// [`Child::kill`](crate::Child::kill) ended the command.
+    /// [`Child::kill`](crate::Child::kill) ended the command, or [`Child::stop`](crate::Child::stop) when its grace was over.
     Killed,
     /// The end is not known: the engine stopped answering, or its answers make no sense. The command may have run to its end. Its
     /// output may be cut.

@@ -112,11 +112,8 @@ async fn the_aarch64_agent_runs_commands_under_an_emulator() {
     assert_eq!(id.arg("-u").user("nobody").output_string().await.unwrap(), "65534\n");
 
     // Ending a command ends all that the command started. A server that an earlier command started stays.
-    c.command("sh")
-        .args(["-c", "setsid sleep 1001 &"])
-        .status()
-        .await
-        .unwrap();
+    let server = c.command("sh").args(["-c", "setsid sleep 1001 &"]).status().await;
+    assert!(server.unwrap().success());
     eventually("the server runs", async || c.process_count().await.unwrap() == 1).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     let mut command = c.command("sh");
@@ -127,11 +124,8 @@ async fn the_aarch64_agent_runs_commands_under_an_emulator() {
     c.kill_all().await.unwrap();
     assert_eq!(c.process_count().await.unwrap(), 0);
 
-    c.command("sh")
-        .args(["-c", "mkdir -p /tmp/a/b; touch /tmp/a/b/c"])
-        .status()
-        .await
-        .unwrap();
+    let made = c.exec(["sh", "-c", "mkdir -p /tmp/a/b; touch /tmp/a/b/c"]).await;
+    made.unwrap().check().unwrap();
     c.wipe(&["/tmp"]).await.unwrap();
     assert_eq!(c.command("ls").args(["-A", "/tmp"]).output_string().await.unwrap(), "");
     assert_eq!(c.taint(), None);

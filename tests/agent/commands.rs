@@ -96,7 +96,8 @@ async fn a_timeout_ends_the_command_alone() {
 async fn processes_that_left_their_group_and_session_end_with_their_command() {
     with_agent(async |c| {
         // A server of an earlier command, and a server of a command that still runs.
-        c.command("sh").args(sh("setsid sleep 1001 &")).status().await.unwrap();
+        let server = c.command("sh").args(sh("setsid sleep 1001 &")).status().await;
+        assert!(server.unwrap().success());
         eventually("the server runs", async || processes(c).await.contains("sleep 1001")).await;
         let other = c
             .command("sh")

@@ -12,6 +12,7 @@ mod output;
 #[allow(dead_code)] // only a part of the proxy is used here
 mod proxy;
 mod socket;
+mod stop;
 mod supervise;
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,5 +22,5 @@ mod volume;
 
 #[test]
 fn commands_and_output_in_one_process() {
-    support::together(&["commands::", "output::"]);
+    support::together(&["commands::", "output::", "stop::"]);
 }

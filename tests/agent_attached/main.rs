@@ -5,10 +5,12 @@
 mod commands;
 #[path = "../agent/output.rs"]
 mod output;
+#[path = "../agent/stop.rs"]
+mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 
 #[test]
 fn commands_and_output_in_one_process() {
-    support::together(&["commands::", "output::"]);
+    support::together(&["commands::", "output::", "stop::"]);
 }

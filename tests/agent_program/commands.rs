@@ -235,6 +235,44 @@ fn a_killed_command_is_reported_once_all_of_it_is_dead() {
 }
 
 #[test]
+fn a_command_that_is_to_end_is_reported_once_nothing_is_left_of_it() {
+    let mut fixture = Fixture::new();
+    let child = fixture.shell(1, "exit 3", WINDOW, Duration::from_secs(1000));
+    let proc = fixture.proc;
+    fixture.command(1).begin_stop();
+    assert_eq!(
+        fixture.command(1).stop_due(),
+        None,
+        "the first process was not reaped yet"
+    );
+    fixture.reap(&child, 0);
+    assert!(fixture.command(1).stop_due().is_some() && fixture.command(1).due().is_some());
+    let now = sys::now();
+    fixture.command(1).has_looked(true, now);
+    fixture.read_output(1);
+    assert_eq!(fixture.report(1), Report::None, "something is left");
+    assert!(fixture.command(1).stop_due().is_some_and(|due| due > now));
+    fixture.command(1).has_looked(false, now);
+    assert!(fixture.command(1).is_being_killed() && fixture.command(1).stop_due().is_none());
+    assert_eq!(fixture.report(1), Report::None, "that is not proven yet");
+    let killing = fixture.command(1).killing().unwrap();
+    fixture.command(1).has_killed(killing, Progress::AllDead);
+    let exit = fixture.exit(1);
+    assert_eq!((exit.signal, exit.code, exit.cause), (0, 3, Cause::Stop));
+    assert!(exit.all_dead);
+
+    // A kill does not wait for what is left.
+    let child = fixture.shell(2, "exit 4", WINDOW, Duration::ZERO);
+    fixture.command(2).begin_stop();
+    fixture.reap(&child, 0);
+    fixture.command(2).begin_kill(proc, Cause::Kill);
+    let killing = fixture.command(2).killing().unwrap();
+    fixture.command(2).has_killed(killing, Progress::GaveUp);
+    let exit = fixture.exit(2);
+    assert_eq!((exit.code, exit.cause, exit.all_dead), (4, Cause::Stop, false));
+}
+
+#[test]
 fn a_command_that_does_not_die_is_reported_and_keeps_its_place() {
     let mut fixture = Fixture::new();
     let mut child = fixture.shell(1, "exec sleep 60", WINDOW, Duration::ZERO);

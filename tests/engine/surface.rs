@@ -71,11 +71,36 @@ fn public_types_are_send_and_plain_data_compares() {
     streamed::<OwnedChild<PooledContainer>>();
     streamed::<OwnedChild<Arc<PooledContainer>>>();
     streamed::<OwnedChild<Container<Running>>>();
+    streamed::<Events<'_>>();
+    streamed::<EventLines<'_>>();
+    shared::<BackgroundCommand<'_>>();
+    plain::<CommandId>();
+    plain::<CommandState>();
+    plain::<CheckedOutput>();
+    plain::<Signal>();
+    plain::<dockerpool::Event>();
+    plain::<dockerpool::Event<String>>();
+    owned_by_nobody();
     streamed::<ChildStdin>();
     streamed::<ChildStdout>();
     streamed::<ChildStderr>();
     streamed::<Attachment>();
     streamed::<ExecSession>();
+}
+
+/// Accepts what can be stored anywhere, and be the body of a response.
+fn body<T: futures_util::Stream + Send + Unpin + 'static>() {}
+
+/// An owned child and its streams borrow nothing, whatever guard they keep.
+fn owned_by_nobody() {
+    fn stored<T: Send + 'static>() {}
+    stored::<OwnedChild<PooledContainer>>();
+    stored::<OwnedChild<Arc<PooledContainer>>>();
+    stored::<OwnedChild<Box<dyn Guard>>>();
+    body::<Events<'static, PooledContainer>>();
+    body::<Events<'static, Arc<PooledContainer>>>();
+    body::<EventLines<'static, PooledContainer>>();
+    body::<EventLines<'static, Arc<PooledContainer>>>();
 }
 
 /// Never called: the test is that this compiles.
@@ -133,7 +158,9 @@ fn every_future_is_send(builder: PoolBuilder, engine: Arc<dyn Engine>, runtime: 
     drop(sent(child.wait_with_output()));
     let mut child: Child<'_> = made();
     drop(sent(child.wait()));
-    drop(sent(child.signal(made())));
+    drop(sent(child.signal(made::<i32>())));
+    drop(sent(child.signal_group(Signal::HUP)));
+    drop(sent(child.stop(Signal::INT, made())));
     drop(sent(child.resize(made(), made())));
     drop(sent(child.kill()));
     drop(sent(child.wait_with_output()));

@@ -101,7 +101,7 @@ async fn a_terminal_has_its_requested_size_and_can_be_resized() {
             assert_eq!(lines.next_line().await.unwrap().unwrap(), "?");
             assert_eq!(lines.next_line().await.unwrap().unwrap(), format!("{rows} {cols}"));
         }
-        child.kill().await.unwrap();
+        assert_eq!(child.kill().await.unwrap(), ExitStatus::Killed);
     })
     .await;
 }
@@ -716,5 +716,79 @@ async fn streams_can_be_read_one_after_the_other_once_the_command_was_ended() {
     for (name, run) in [("limit", true), ("turns", false)] {
         let done = with_container(async |c| if run { ended(c).await } else { turns(c).await });
         tokio::time::timeout(Duration::from_secs(60), done).await.expect(name);
+    }
+}
+
+#[tokio::test]
+async fn arguments_can_be_paths_and_other_text_is_refused() {
+    with_container(async |c| {
+        let path = std::path::PathBuf::from("/etc").join("hostname");
+        let mut command = c.command("echo");
+        command
+            .arg(&path)
+            .arg(std::ffi::OsStr::new("text"))
+            .args([path.as_path()]);
+        assert_eq!(
+            command.output_string().await.unwrap(),
+            "/etc/hostname text /etc/hostname\n"
+        );
+        let out = c.exec([std::path::Path::new("echo"), &path]).await.unwrap();
+        assert_eq!(out.stdout_lossy(), "/etc/hostname\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn texts_that_no_engine_takes_are_refused_before_any_call() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let engine = FakeEngine::new();
+    let pool = Pool::builder("args").image("any").engine(Arc::new(engine.clone()));
+    let pool = pool.build().await.unwrap();
+    let c = pool.acquire().await.unwrap();
+    let bad = std::ffi::OsStr::from_bytes(b"a\xffb");
+    let fine = std::ffi::OsStr::new("fine");
+    let mut results = Vec::new();
+    results.push(("arg 2", "UTF-8", c.command("x").arg(fine).arg(bad).output().await));
+    results.push(("arg 1", "NUL", c.command("x").arg("a\0b").output().await));
+    results.push(("program", "UTF-8", c.exec([bad, fine]).await));
+    results.push(("arg 1", "UTF-8", c.exec([fine, bad]).await));
+    results.push((
+        "env 2",
+        "=",
+        c.command("x").env("A", "1").env("B=C", "2").output().await,
+    ));
+    results.push(("env 1", "empty", c.command("x").envs([("", "2")]).output().await));
+    results.push(("env 1", "NUL", c.command("x").env("A", "\0").output().await));
+    results.push(("env 1", "NUL", c.command("x").env("A\0", "").output().await));
+    for (field, words, result) in results {
+        let Err(Error::BadCommand { problem, .. }) = &result else {
+            panic!("{field}: {result:?}")
+        };
+        assert_eq!(problem.field(), field);
+        assert!(problem.problem().contains(words), "{problem}");
+    }
+    assert_eq!(engine.calls(Call::Exec), 0);
+}
+
+#[tokio::test]
+async fn a_line_in_place_of_a_program_gives_a_hint() {
+    for via in [ExecVia::Docker, ExecVia::Agent] {
+        with_shared(via, async |c| {
+            let hint = "there is no shell";
+            for line in ["ls -l", "/bin/ls -l"] {
+                let error = c.exec([line]).await.unwrap_err();
+                assert!(matches!(error, Error::CannotStart { .. }), "{error:?}");
+                assert!(error.to_string().contains(hint), "{via:?}: {error}");
+            }
+            for program in ["no-such-program", "/"] {
+                let error = c.exec([program]).await.unwrap_err();
+                assert!(!error.to_string().contains(hint), "{via:?}: {error}");
+            }
+            let mut command = c.command("ls -l");
+            let error = command.current_dir("/no/such/dir").output().await.unwrap_err();
+            assert!(!error.to_string().contains(hint), "{via:?}: {error}");
+        })
+        .await;
     }
 }

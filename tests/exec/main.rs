@@ -1,9 +1,11 @@
 //! Commands on the real engine.
 
+mod background;
 mod begin;
 mod cancel;
 mod command;
 mod ends;
+mod events;
 mod limits;
 mod owned;
 mod stdin;
@@ -12,5 +14,12 @@ mod support;
 
 #[test]
 fn commands_in_one_process() {
-    support::together(&["begin::a_command_that", "command::", "ends::", "limits::", "stdin::"]);
+    support::together(&[
+        "begin::a_command_that",
+        "command::",
+        "ends::",
+        "events::",
+        "limits::",
+        "stdin::",
+    ]);
 }

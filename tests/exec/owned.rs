@@ -120,7 +120,7 @@ async fn a_detached_command_runs_on_while_the_guard_is_used() {
     for via in BOTH {
         let pool = pool_of_one("owned-detached", via).await;
         let (child, mark) = forever(pool.acquire().await.unwrap()).await;
-        let lease = child.detach();
+        let (lease, _) = child.detach();
         assert!(lease.command("true").status().await.unwrap().success());
         assert!(!processes(&mark).is_empty());
         let id = lease.id().to_owned();

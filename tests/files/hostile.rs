@@ -52,7 +52,7 @@ async fn a_server_that_is_killed_by_its_own_user_is_an_error_and_no_short_file()
             }
         }
         assert!(killed > 0, "the loop hits at least one of a hundred calls");
-        killer.kill().await.unwrap();
+        let _ = killer.kill().await.unwrap();
         assert_eq!(files.read_to_vec("/tmp/large").await.unwrap().len(), size);
     })
     .await;
@@ -111,7 +111,7 @@ async fn a_watch_that_is_stopped_before_it_stands_is_ended_by_the_limit_of_time(
         let error = tokio::time::timeout(Duration::from_secs(60), stopped).await;
         let error = error.expect("the watch is ended");
         assert!(error.is_timeout(), "{error:?}");
-        stopper.kill().await.unwrap();
+        let _ = stopper.kill().await.unwrap();
         let mut watch = files.watch("/tmp").await.unwrap();
         sh(c, ": >/tmp/x").await;
         assert_eq!(watch.next().await.unwrap().unwrap().name, "x");
@@ -142,12 +142,12 @@ async fn files_that_are_truncated_removed_or_replaced_while_they_are_read_end() 
             }
             let _ = c.files().write("/tmp/f", "x").await;
         }
-        hostile.kill().await.unwrap();
+        let _ = hostile.kill().await.unwrap();
         // A file that grows for ever has no end, and is ended by the limit.
         let mut endless = begin(c.command("sh").args(["-c", "echo ready; exec cat /dev/zero >/tmp/endless"])).await;
         let few = FileLimits { bytes: 1_000_000, ..FileLimits::default() };
         let error = c.files().limits(few).read_to_vec("/tmp/endless").await;
-        endless.kill().await.unwrap();
+        let _ = endless.kill().await.unwrap();
         assert!(error.is_err() || error.unwrap().len() <= 1_000_000);
         assert_eq!(c.taint(), None);
     })

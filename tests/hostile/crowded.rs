@@ -28,7 +28,7 @@ async fn a_command_beyond_the_process_limit_harms_no_other() {
             "{way:?}: the other commands go on"
         );
         for mut child in children {
-            child.kill().await.unwrap();
+            let _ = child.kill().await.unwrap();
             assert_eq!(child.wait().await.unwrap(), ExitStatus::Killed, "{way:?}");
         }
         assert_eq!(c.taint(), Some(Taint::Exhausted), "{way:?}");

@@ -244,7 +244,7 @@ async fn wipe_follows_no_link_that_appears_while_it_runs() {
             // Most of these calls fail, since a link is usually in the way.
             let _ = c.wipe(&["/tmp/job/out"]).await;
         }
-        child.kill().await.unwrap();
+        let _ = child.kill().await.unwrap();
         drop(child);
         c.wipe(&["/tmp"]).await.unwrap();
         let script = "import os\nprint(sorted(os.listdir('/victim/out')), os.listdir('/victim/out/in'), \

@@ -133,7 +133,7 @@ async fn a_terminal_has_the_given_size_signals_a_new_one_and_belongs_to_the_comm
             }
             before = wanted;
         }
-        child.kill().await.unwrap();
+        let _ = child.kill().await.unwrap();
         child
             .resize(1, 1)
             .await

@@ -507,7 +507,7 @@ fn a_given_runtime_does_the_work() {
         }
         runtime.block_on(async {
             let pool = builder.build().await.unwrap();
-            pool.acquire().await.unwrap().command("any").status().await.unwrap();
+            let _ = pool.acquire().await.unwrap().command("any").status().await.unwrap();
             pool.shutdown().await.unwrap();
         });
     }

@@ -36,7 +36,7 @@ fn is_there(engine: &FakeEngine, id: &str) -> bool {
 async fn lease(pool: &Pool, key: &str) -> String {
     let c = pool.acquire_for(key).await.unwrap();
     // A container without a command would need no cleaning.
-    c.command("true").status().await.unwrap();
+    assert!(c.command("true").status().await.unwrap().success());
     c.id().to_owned()
 }
 
@@ -164,7 +164,7 @@ async fn kept_containers_give_way_to_acquires_that_wait_and_to_no_others() {
     // A lease that ends while somebody waits for room gives way at once.
     let only = fake_pool(&engine).max_total(1).build().await.unwrap();
     let held = only.acquire_for("a").await.unwrap();
-    held.command("true").status().await.unwrap();
+    assert!(held.command("true").status().await.unwrap().success());
     let waiter = tokio::spawn({
         let only = only.clone();
         async move { only.acquire().await }
@@ -181,7 +181,7 @@ async fn a_key_whose_container_gives_way_does_not_get_it_first() {
     let engine = FakeEngine::new();
     let pool = fake_pool(&engine).max_total(1).build().await.unwrap();
     let held = pool.acquire_for("a").await.unwrap();
-    held.command("true").status().await.unwrap();
+    assert!(held.command("true").status().await.unwrap().success());
     let waiter = tokio::spawn({
         let pool = pool.clone();
         async move { pool.acquire().await.map(drop) }

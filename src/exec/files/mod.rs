@@ -399,7 +399,7 @@ impl<'c> Files<'c> {
     ///
     /// # async fn example(c: dockerpool::PooledContainer) -> Result<(), dockerpool::Error> {
     /// let mut watch = c.files().watch("/tmp").await?;
-    /// c.command("sh").args(["-c", "echo done >/tmp/result"]).status().await?;
+    /// c.command("sh").args(["-c", "echo done >/tmp/result"]).output().await?.check()?;
     /// while let Some(event) = watch.next().await? {
     ///     if event.change == FileChange::Written && event.name == "result" {
     ///         break;

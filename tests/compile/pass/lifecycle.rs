@@ -25,7 +25,7 @@ async fn lent(pool: &Pool) -> Result<(), Error> {
     let guard: PooledContainer = pool.acquire().await?;
     let mut command: Command<'_> = guard.command("true");
     let mut child: Child<'_> = command.spawn().await?;
-    child.wait().await?;
+    let _ = child.wait().await?;
     drop(child);
     guard.discard();
 
