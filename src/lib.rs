@@ -53,6 +53,7 @@
 //! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
 //! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
+//! | reach a server in a container | [`publish`](ContainerSpec::publish) with [`Container::port`] and [`Container::ip`] |
 //! | separate leases | [`Reuse`], [`Taint`] |
 //! | find the same container again | a lease with a key, [`acquire_for`](Pool::acquire_for) |
 //! | give one lease variables, files, secrets | a [`Lease`], [`acquire_with`](Pool::acquire_with) |

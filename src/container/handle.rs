@@ -67,7 +67,8 @@ impl Handle {
             Err(error) if matches!(error.kind(), EngineErrorKind::Timeout | EngineErrorKind::Protocol) => {}
             Err(_) => self.release(),
         }
-        renamed
+        renamed?;
+        self.find_addresses().await
     }
 
     /// Removes the container, where there is one. If that fails, or when the future is dropped, the removal goes on in the

@@ -12,6 +12,7 @@
 //! Every transition takes the container by value and returns it in its next state, so a call that does not fit the state
 //! does not compile. A transition that fails returns an error that names the container, and the container is removed.
 
+mod address;
 mod cleaning;
 mod commands;
 mod create;

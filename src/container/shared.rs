@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
+use super::address::Addresses;
 use super::cleaning::Cleanliness;
 use super::commands::{Commands, Unfinished};
 use super::identity::Identity;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(super) pid1: Pid1,
     pub(super) duty: Duty,
     pub(super) cleanliness: Cleanliness,
+    pub(super) addresses: Addresses,
     taint: FirstTaint,
     commands: Commands,
     memory_kills: MemoryKills,
@@ -78,6 +80,7 @@ impl Shared {
             pid1: Pid1::default(),
             duty: Duty::new(give_up),
             cleanliness: Cleanliness::default(),
+            addresses: Addresses::default(),
             taint: FirstTaint::default(),
             commands: Commands::default(),
             memory_kills: MemoryKills::default(),

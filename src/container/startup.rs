@@ -142,6 +142,7 @@ impl Handle {
                 self.check_sandbox().await?;
             }
         }
+        self.find_addresses().await?;
         startup.set_started();
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::pending;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,11 +17,14 @@ use super::{
     Attachment, Capabilities, Commands, ContainerReport, ContainerState, Creation, Engine, EngineError,
     EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Identity,
     ImageInfo, Killing, Lifecycle, LimitSupport, Network, Observation, OutputStream, Parts, Pausing, Plan, ProgressFn,
-    Renaming, Selector, StreamEnd, TtySize,
+    Publish, PublishedPort, Renaming, Selector, StreamEnd, TtySize, loopback_of,
 };
 
 /// How many events a subscriber may lag before it loses the oldest.
 const EVENT_BACKLOG: usize = 4096;
+
+/// The first port of the engine's machine that is published. The ports above follow.
+const FIRST_PORT: u16 = 49152;
 
 /// Implements [`Engine`] in memory. Answers at once, and fails, hangs or delays on request. A clone is cheap, and is the
 /// same engine.
@@ -217,6 +221,8 @@ struct State {
     containers: BTreeMap<String, FakeContainer>,
     networks: BTreeSet<String>,
     next_id: u64,
+    /// The port of the engine's machine that is published next.
+    next_port: u16,
     peak: usize,
     calls: HashMap<Call, usize>,
     answers: HashMap<Call, Answer>,
@@ -235,6 +241,9 @@ struct FakeContainer {
     report: ContainerReport,
     labels: BTreeMap<String, String>,
     auto_remove: bool,
+    /// What the engine publishes at the start, and whether there is a network.
+    ports: Vec<Publish>,
+    has_network: bool,
     /// `false` once the container has ended.
     alive: watch::Sender<bool>,
 }
@@ -260,6 +269,7 @@ impl FakeEngine {
             containers: BTreeMap::new(),
             networks: BTreeSet::from(["bridge".to_owned()]),
             next_id: 1,
+            next_port: FIRST_PORT,
             peak: 0,
             calls: HashMap::new(),
             answers: HashMap::new(),
@@ -460,6 +470,24 @@ impl State {
         let key = self.key_of(id).ok_or_else(missing)?;
         self.containers.get_mut(&key).ok_or_else(missing)
     }
+
+    /// Gives a container that starts its address, and publishes its ports. Addresses and ports are told, and lead nowhere.
+    fn connect(&mut self, id: &str) -> Result<(), EngineError> {
+        let mut next = self.next_port;
+        let container = self.get(id)?;
+        let number = u64::from_str_radix(&container.report.id, 16).unwrap_or_default() as u16;
+        let [high, low] = number.to_be_bytes();
+        let ip = Ipv4Addr::new(172, 17, high, low);
+        container.report.ip = container.has_network.then_some(ip.into());
+        let publish = |asked: &Publish| {
+            let port = next;
+            next = next.checked_add(1).unwrap_or(FIRST_PORT);
+            PublishedPort::new(asked.port, (loopback_of(asked.address), port).into())
+        };
+        container.report.ports = container.ports.iter().map(publish).collect();
+        self.next_port = next;
+        Ok(())
+    }
 }
 
 impl Lifecycle for FakeEngine {
@@ -514,6 +542,8 @@ impl Lifecycle for FakeEngine {
                 report,
                 labels,
                 auto_remove: plan.auto_remove,
+                ports: plan.ports.clone(),
+                has_network: plan.network != Some(Network::None),
                 alive: watch::Sender::new(true),
             };
             state.containers.insert(id.clone(), container);
@@ -549,7 +579,8 @@ impl Lifecycle for FakeEngine {
                 id,
                 &[ContainerState::Created, ContainerState::Exited],
                 ContainerState::Running,
-            )
+            )?;
+            shared.state.lock().connect(id)
         }))
     }
 

@@ -1,5 +1,6 @@
 //! An engine's reports of images and containers.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::{Engine, EngineError};
@@ -146,6 +147,37 @@ pub struct ContainerReport {
     pub exit_code: Option<i64>,
     /// The container's labels: the library's own and all others.
     pub labels: std::collections::HashMap<String, String>,
+    /// The container's address on its network. `None`: it has none, it does not run, or the engine does not tell, as in a list.
+    pub ip: Option<IpAddr>,
+    /// The published TCP ports, sorted. Empty where the container does not run, or the engine does not tell, as in a list.
+    pub ports: Vec<PublishedPort>,
+}
+
+/// Tells where a published TCP port of a container is reached.
+///
+/// # Examples
+///
+/// ```
+/// use std::net::{Ipv4Addr, SocketAddr};
+/// use dockerpool::engine::PublishedPort;
+///
+/// let redis = PublishedPort::new(6379, SocketAddr::from((Ipv4Addr::LOCALHOST, 49153)));
+/// assert_eq!((redis.port, redis.address.port()), (6379, 49153));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct PublishedPort {
+    /// The port in the container.
+    pub port: u16,
+    /// The address by which this machine reaches the port. An engine on another machine gives an address of that machine.
+    pub address: SocketAddr,
+}
+
+impl PublishedPort {
+    /// Says that this port of a container is reached at this address.
+    pub fn new(port: u16, address: SocketAddr) -> Self {
+        Self { port, address }
+    }
 }
 
 impl ContainerReport {
@@ -158,7 +190,18 @@ impl ContainerReport {
             state,
             exit_code: None,
             labels: Default::default(),
+            ip: None,
+            ports: Vec::new(),
         }
+    }
+}
+
+/// Returns the address by which a machine reaches what is bound to an address of its own.
+pub(crate) fn loopback_of(bound: IpAddr) -> IpAddr {
+    match bound {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        bound => bound,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The user's specification of a container: [`ContainerSpec`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
@@ -135,6 +137,8 @@ pub struct ContainerSpec {
     pub(crate) cap_drop_all: bool,
     pub(crate) cap_add: Vec<String>,
     pub(crate) network: Option<Network>,
+    pub(crate) published: Vec<RangeInclusive<u16>>,
+    pub(crate) publish_address: IpAddr,
     pub(crate) user: Option<String>,
     pub(crate) working_dir: Option<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -179,6 +183,8 @@ impl ContainerSpec {
             cap_drop_all: false,
             cap_add: Vec::new(),
             network: None,
+            published: Vec::new(),
+            publish_address: Ipv4Addr::LOCALHOST.into(),
             user: None,
             working_dir: None,
             env: Vec::new(),
@@ -206,6 +212,11 @@ impl ContainerSpec {
     }
 
     setters!();
+
+    /// Returns the published ports.
+    pub(super) fn ports(&self) -> BTreeSet<u16> {
+        self.published.iter().cloned().flatten().collect()
+    }
 
     /// Returns the spec that the setters change.
     fn wishes(&mut self) -> &mut Self {
@@ -288,6 +299,8 @@ impl fmt::Debug for ContainerSpec {
             cap_drop_all,
             cap_add,
             network,
+            published,
+            publish_address,
             user,
             working_dir,
             env,
@@ -320,6 +333,8 @@ impl fmt::Debug for ContainerSpec {
             .field("cap_drop_all", cap_drop_all)
             .field("cap_add", cap_add)
             .field("network", network)
+            .field("publish", published)
+            .field("publish_address", publish_address)
             .field("user", user)
             .field("working_dir", working_dir)
             .field("env", &env)

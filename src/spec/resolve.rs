@@ -17,7 +17,7 @@ use super::security::SecurityReport;
 use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
 use crate::engine::docker::create_body;
-use crate::engine::{Mount, MountSource, Network, Plan};
+use crate::engine::{Mount, MountSource, Network, Plan, Publish};
 use crate::values::labels;
 use crate::values::status::{ASKED_FOR, ActiveExec, Lifeline};
 
@@ -99,6 +99,8 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     plan.image.pull = spec.pull;
     plan.image.registry_auth = spec.registry_auth.clone();
     plan.network = spec.network.clone();
+    let publish = |port| Publish::new(port, spec.publish_address);
+    plan.ports = spec.ports().into_iter().map(publish).collect();
     plan.security.writable_cgroups = spec.writable_cgroups;
     plan.pid1.lifeline = spec.has_lifeline();
     plan.mounts.extend(decided.agent.as_ref().map(AgentFile::mount));

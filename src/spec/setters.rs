@@ -219,6 +219,61 @@ macro_rules! setters {
             self
         }
 
+        /// Publishes a TCP port of the container: the engine takes a free port of its machine for it, another one for each container,
+        /// and [`Container::port`](crate::Container::port) tells where it is reached. For several ports call it again, or
+        /// [`publish_range`](Self::publish_range); there may be 1,024.
+        ///
+        /// The port is reached from the engine's machine alone, unless [`publish_address`](Self::publish_address) names another
+        /// address than the loopback interface's. If a port turns out not to be published, as on an internal network, the creation
+        /// of the container fails with [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored).
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Config`](crate::Error::Config) for port 0, without a [`network`](Self::network) (there is none by default), on
+        /// the network of the machine or of another container, and where the raw configuration binds the same port.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use dockerpool::{Network, Pool};
+        ///
+        /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+        /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+        /// let builder = Pool::builder("redis")
+        ///     .image("redis:7-alpine")
+        ///     .supervise_command(true)
+        ///     .network(Network::existing("bridge"))
+        ///     .publish(6379);
+        /// # let builder = builder.supervise_command(false).engine(engine);
+        /// let pool = builder.build().await?;
+        /// let c = pool.acquire().await?;
+        /// let address = c.port(6379)?; // such as 127.0.0.1:49153
+        /// assert!(address.ip().is_loopback());
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn publish(self, port: u16) -> Self {
+            self.publish_range(port..=port)
+        }
+
+        /// Publishes each TCP port of a range, as [`publish`](Self::publish) does.
+        pub fn publish_range(mut self, ports: std::ops::RangeInclusive<u16>) -> Self {
+            self.wishes().published.push(ports);
+            self
+        }
+
+        /// Sets the address of the engine's machine at which ports are [published](Self::publish). Default: 127.0.0.1, which only
+        /// that machine reaches. An unspecified address, such as 0.0.0.0, stands for all: every machine that reaches the engine's
+        /// then reaches the ports, mostly also past a firewall.
+        ///
+        /// An engine on another machine ([`Endpoint::tls`](crate::Endpoint::tls), [`ssh`](crate::Endpoint::ssh)) needs an
+        /// address that is reached from here: a loopback address is
+        /// [`Unsupported`](crate::EngineErrorKind::Unsupported) there.
+        pub fn publish_address(mut self, address: impl Into<std::net::IpAddr>) -> Self {
+            self.wishes().publish_address = address.into();
+            self
+        }
+
         /// Mounts a file system in memory of at most `bytes` bytes at this absolute path. Its content counts as the
         /// container's memory. Programs on it cannot be executed; see [`tmpfs_with`](Self::tmpfs_with).
         pub fn tmpfs(self, path: impl Into<String>, bytes: u64) -> Self {

@@ -11,10 +11,10 @@ use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{DockerEngine, EngineErrorKind, Error, Network, Pool, PooledContainer, labels};
 
 /// Holds a unique name. Removes all networks of this name when dropped, so that also a failed test leaves none.
-struct Name(String);
+pub(crate) struct Name(pub(crate) String);
 
 impl Name {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(unique_name("dockerpool-test"))
     }
 }

@@ -17,6 +17,7 @@ mod panic;
 mod recovery;
 mod refused;
 mod returns;
+mod servers;
 mod shutdown;
 mod stress;
 #[path = "../support/mod.rs"]

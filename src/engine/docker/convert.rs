@@ -11,7 +11,7 @@ use bollard::models::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{transport, versions, words};
+use super::{ports, transport, versions, words};
 use crate::engine::{Change, ChangeKind, ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
 use crate::error::is_too_many_open_files;
 
@@ -131,6 +131,9 @@ pub(super) fn report_of_inspect(found: ContainerInspectResponse) -> Result<Conta
     }
     report.image = config.image.unwrap_or_default();
     report.labels = config.labels.unwrap_or_default();
+    let network = found.network_settings.unwrap_or_default();
+    report.ip = ports::ip(&network);
+    report.ports = ports::published(&network);
     Ok(report)
 }
 
