@@ -53,7 +53,7 @@
 //! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
 //! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
-//! | reach a server in a container | [`publish`](ContainerSpec::publish) with [`Container::port`] and [`Container::ip`] |
+//! | reach a server in a container | [`publish`](ContainerSpec::publish) with [`Container::port`] and [`Container::ip`]; [`Ready`] tells when the server is there |
 //! | separate leases | [`Reuse`], [`Taint`] |
 //! | find the same container again | a lease with a key, [`acquire_for`](Pool::acquire_for) |
 //! | give one lease variables, files, secrets | a [`Lease`], [`acquire_with`](Pool::acquire_with) |
@@ -220,7 +220,7 @@ pub use exec::{
     SkipReason, Skipped, Stdio, Transfer,
 };
 pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
-pub use spec::{ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use spec::{ContainerSpec, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport};
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};

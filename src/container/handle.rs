@@ -68,7 +68,8 @@ impl Handle {
             Err(_) => self.release(),
         }
         renamed?;
-        self.find_addresses().await
+        self.find_addresses().await?;
+        self.must_be_ready().await
     }
 
     /// Removes the container, where there is one. If that fails, or when the future is dropped, the removal goes on in the

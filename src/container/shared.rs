@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::address::Addresses;
 use super::cleaning::Cleanliness;
 use super::commands::{Commands, Unfinished};
+use super::heard::Heard;
 use super::identity::Identity;
 use super::life::Life;
 use super::memory_kills::{MemoryKills, OomKills};
@@ -224,7 +225,17 @@ impl Shared {
 
     /// Returns how the container's own command ended, if it has: the container ends with it.
     pub(crate) fn end_of_command(&self) -> Option<EngineError> {
-        self.pid1.end_of_command()
+        self.pid1.supervised()?.end()
+    }
+
+    /// Waits for the end of the container's own command, and returns words for it. `None`: the container has ended.
+    pub(super) async fn supervised_end(&self) -> Option<String> {
+        self.pid1.supervised()?.ended().await
+    }
+
+    /// Returns what the container's own command prints, where the agent runs it.
+    pub(super) fn heard(&self) -> Option<&Heard> {
+        self.pid1.supervised().map(Supervised::heard)
     }
 
     pub(super) fn set_supervised(&self, command: Supervised) {

@@ -15,9 +15,9 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Attachment, Capabilities, Commands, ContainerReport, ContainerState, Creation, Engine, EngineError,
-    EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Identity,
-    ImageInfo, Killing, Lifecycle, LimitSupport, Network, Observation, OutputStream, Parts, Pausing, Plan, ProgressFn,
-    Publish, PublishedPort, Renaming, Selector, StreamEnd, TtySize, loopback_of,
+    EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Health,
+    Identity, ImageInfo, Killing, Lifecycle, LimitSupport, Network, Observation, OutputStream, Parts, Pausing, Plan,
+    ProgressFn, Publish, PublishedPort, Renaming, Selector, StreamEnd, TtySize, loopback_of,
 };
 
 /// How many events a subscriber may lag before it loses the oldest.
@@ -235,6 +235,7 @@ struct State {
     ignored_settings: Vec<String>,
     limits: LimitSupport,
     pretends_programs: bool,
+    health: Option<Health>,
 }
 
 struct FakeContainer {
@@ -281,6 +282,7 @@ impl FakeEngine {
             ignored_settings: Vec::new(),
             limits: LimitSupport::all(),
             pretends_programs: false,
+            health: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -355,6 +357,11 @@ impl FakeEngine {
     /// Sets the limits that the engine silently does not apply to its containers.
     pub fn lack_limits(&self, limits: impl IntoIterator<Item = String>) {
         self.shared.state.lock().missing_limits = limits.into_iter().collect();
+    }
+
+    /// Sets what the health check of every container has found. Default: there is no health check.
+    pub fn set_health(&self, health: Option<Health>) {
+        self.shared.state.lock().health = health;
     }
 
     /// Sets the limits that the engine claims to support.
@@ -484,6 +491,7 @@ impl State {
             next = next.checked_add(1).unwrap_or(FIRST_PORT);
             PublishedPort::new(asked.port, (loopback_of(asked.address), port).into())
         };
+        container.alive.send_replace(true);
         container.report.ports = container.ports.iter().map(publish).collect();
         self.next_port = next;
         Ok(())
@@ -554,7 +562,17 @@ impl Lifecycle for FakeEngine {
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
         Box::pin(self.answered(Call::Attach, move |shared| {
-            shared.state.lock().get(id)?;
+            let mut state = shared.state.lock();
+            let container = state.get(id)?;
+            // A container with a lifeline ends with the attachment, and its end is told by events.
+            let mut alive = (!container.auto_remove).then(|| container.alive.subscribe());
+            let end = async move {
+                match &mut alive {
+                    // An error says that the container is not even known any more.
+                    Some(alive) => drop(alive.wait_for(|alive| !alive).await),
+                    None => pending().await,
+                }
+            };
             // PID 1 echoes its input, like `cat`.
             let (read, write) = tokio::io::simplex(64);
             let output = tokio_util::io::ReaderStream::new(read).map(|data| match data {
@@ -568,7 +586,7 @@ impl Lifecycle for FakeEngine {
             });
             Ok(Attachment {
                 stdin: Box::new(write),
-                output: output.boxed(),
+                output: output.take_until(Box::pin(end)).boxed(),
             })
         }))
     }
@@ -635,7 +653,10 @@ impl Observation for FakeEngine {
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
         Box::pin(self.answered(Call::Inspect, move |shared| {
-            Ok(shared.state.lock().get(id)?.report.clone())
+            let mut state = shared.state.lock();
+            let mut report = state.get(id)?.report.clone();
+            report.health = state.health;
+            Ok(report)
         }))
     }
 

@@ -33,7 +33,9 @@ pub(crate) use plan::OWN_TARGETS;
 pub use plan::{Identity, Image, Limits, Mount, MountSource, Pid1, Plan, ProgramVolume, Publish, Security, Ulimit};
 pub use progress::ProgressFn;
 pub(crate) use registry_auth::AuthKind;
-pub use report::{ContainerReport, ContainerState, Creation, Event, EventKind, ImageInfo, PublishedPort, Selector};
+pub use report::{
+    ContainerReport, ContainerState, Creation, Event, EventKind, Health, ImageInfo, PublishedPort, Selector,
+};
 pub(crate) use report::{listed, loopback_of};
 pub(crate) use tty::TtyInput;
 

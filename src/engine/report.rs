@@ -149,8 +149,32 @@ pub struct ContainerReport {
     pub labels: std::collections::HashMap<String, String>,
     /// The container's address on its network. `None`: it has none, it does not run, or the engine does not tell, as in a list.
     pub ip: Option<IpAddr>,
+    /// What the engine's health check has found. `None`: there is no health check, or the engine does not tell, as in a list.
+    pub health: Option<Health>,
     /// The published TCP ports, sorted. Empty where the container does not run, or the engine does not tell, as in a list.
     pub ports: Vec<PublishedPort>,
+}
+
+/// Tells what a health check of the engine has found.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{ContainerReport, ContainerState, Health};
+///
+/// let mut report = ContainerReport::new("4f53cda18c2b", "web", ContainerState::Running);
+/// report.health = Some(Health::Starting);
+/// assert_ne!(report.health, Some(Health::Healthy));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Health {
+    /// No check has succeeded yet, and not enough have failed.
+    Starting,
+    /// The last check has succeeded.
+    Healthy,
+    /// The last checks have failed.
+    Unhealthy,
 }
 
 /// Tells where a published TCP port of a container is reached.
@@ -191,6 +215,7 @@ impl ContainerReport {
             exit_code: None,
             labels: Default::default(),
             ip: None,
+            health: None,
             ports: Vec::new(),
         }
     }

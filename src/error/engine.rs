@@ -106,6 +106,9 @@ pub enum EngineErrorKind {
     /// A setting of isolation, of the library's defaults or of the spec, is not in force: the engine accepted and ignored it. The
     /// message names each such setting.
     SettingIgnored,
+    /// The container did not get ready in its time: see [`ready_when`](crate::ContainerSpec::ready_when). The message says what was
+    /// waited for, what was seen last, and the last words of the container's command.
+    NotReady,
     /// No failure: the engine carried the request out with a warning. Only passed to
     /// [`on_error`](crate::PoolBuilder::on_error).
     Warning,
@@ -161,18 +164,19 @@ impl EngineError {
 
     /// Returns whether the same call may succeed later though the caller changes nothing.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.kind,
-            EngineErrorKind::Unreachable
-                | EngineErrorKind::TooManyOpenFiles
-                | EngineErrorKind::Timeout
-                | EngineErrorKind::Conflict
-                | EngineErrorKind::Protocol
-                | EngineErrorKind::Internal
-                | EngineErrorKind::RegistryUnreachable
-                | EngineErrorKind::PullInterrupted
-                | EngineErrorKind::Exhausted
-        )
+        matches!(self.kind, EngineErrorKind::NotReady) && !self.of_settings
+            || matches!(
+                self.kind,
+                EngineErrorKind::Unreachable
+                    | EngineErrorKind::TooManyOpenFiles
+                    | EngineErrorKind::Timeout
+                    | EngineErrorKind::Conflict
+                    | EngineErrorKind::Protocol
+                    | EngineErrorKind::Internal
+                    | EngineErrorKind::RegistryUnreachable
+                    | EngineErrorKind::PullInterrupted
+                    | EngineErrorKind::Exhausted
+            )
     }
 
     /// Returns whether it is certain that the command was not started.

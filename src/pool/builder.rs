@@ -256,6 +256,13 @@ impl PoolBuilder {
         if self.call_timeout.is_zero() {
             bad("engine_timeout", "must be more than zero".to_owned());
         }
+        if self.adopt == Adopt::Clean && self.spec.wants_output() {
+            bad(
+                "adopt",
+                "does not go with Ready::log(): what the containers of a dead process have printed is not known"
+                    .to_owned(),
+            );
+        }
         problems.extend(self.lifetimes.problems());
         problems.extend(self.keep.problems());
         problems.extend(self.spec.problems());

@@ -19,7 +19,10 @@ pub(super) async fn clean(core: Arc<Core>, item: Item, mut slot: Slot<Item>) {
     if !shared.may_be_lent_again() {
         return slot.retire(item);
     }
-    let mut cleaned = pin!(shared.clean());
+    let mut cleaned = pin!(async {
+        shared.clean().await?;
+        shared.get_ready_again().await
+    });
     let cleaned = match tokio::time::timeout(PATIENCE, &mut cleaned).await {
         Ok(cleaned) => cleaned,
         Err(_) => {

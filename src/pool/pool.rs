@@ -110,6 +110,7 @@ impl Pool {
     ///   [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored),
     ///   [`CannotStart`](crate::EngineErrorKind::CannotStart) of PID 1,
     ///   [`ImageNotFound`](crate::EngineErrorKind::ImageNotFound),
+    ///   [`NotReady`](crate::EngineErrorKind::NotReady) where no look can show that a container is ready,
     ///   [`WrongPlatform`](crate::EngineErrorKind::WrongPlatform) or
     ///   [`NetworkNotFound`](crate::EngineErrorKind::NetworkNotFound).
     /// - [`Error::Shutdown`]; [`Error::RuntimeEnded`].

@@ -106,6 +106,7 @@ impl ContainerSpec {
                 bad("publish", "a port must be at least 1");
             }
         }
+        self.check_ready(&mut bad);
         if self.ports().len() > MAX_PUBLISHED {
             bad("publish", "at most 1024 ports can be published");
         }

@@ -5,11 +5,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::Value;
 
 use super::raw_config;
+use super::ready::Ready;
 use super::resolve::{Decided, resolve};
 use super::sandbox::Sandbox;
 use super::setters::setters;
@@ -61,7 +63,7 @@ pub(crate) struct Ulimit {
 /// - No core dumps are written: the limit `core` is 0. [`ulimit`](Self::ulimit) sets another value.
 /// - The image's `HEALTHCHECK` does not run, since the server that it checks does not run. A `Healthcheck` in the raw
 ///   configuration does run; without a `Test` it means the image's. The image's check also runs where the server is
-///   [supervised](Self::supervise_command).
+///   [supervised](Self::supervise_command), and with [`Ready::healthcheck`].
 /// - Each directory that the image declares as a `VOLUME` is an empty file system in memory (tmpfs) that everybody can write
 ///   to. The file system holds half of the memory limit (256 MiB without one), and its content counts as memory. Programs
 ///   on it cannot be executed, and the image's content of the directory is hidden. The volumes are those of the image at the
@@ -139,6 +141,8 @@ pub struct ContainerSpec {
     pub(crate) network: Option<Network>,
     pub(crate) published: Vec<RangeInclusive<u16>>,
     pub(crate) publish_address: IpAddr,
+    pub(crate) ready: Vec<Ready>,
+    pub(crate) ready_timeout: Duration,
     pub(crate) user: Option<String>,
     pub(crate) working_dir: Option<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -160,6 +164,8 @@ impl ContainerSpec {
     pub const DEFAULT_MEMORY: u64 = 512 << 20;
     /// The default limit of the number of processes and threads: 512.
     pub const DEFAULT_PIDS: u32 = 512;
+    /// The default time in which a container must get ready: 60 seconds.
+    pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(60);
     /// The smallest memory limit that Docker accepts, in bytes: 6 MiB.
     pub const MIN_MEMORY: u64 = 6 << 20;
 
@@ -185,6 +191,8 @@ impl ContainerSpec {
             network: None,
             published: Vec::new(),
             publish_address: Ipv4Addr::LOCALHOST.into(),
+            ready: Vec::new(),
+            ready_timeout: Self::DEFAULT_READY_TIMEOUT,
             user: None,
             working_dir: None,
             env: Vec::new(),
@@ -301,6 +309,8 @@ impl fmt::Debug for ContainerSpec {
             network,
             published,
             publish_address,
+            ready,
+            ready_timeout,
             user,
             working_dir,
             env,
@@ -335,6 +345,8 @@ impl fmt::Debug for ContainerSpec {
             .field("network", network)
             .field("publish", published)
             .field("publish_address", publish_address)
+            .field("ready_when", ready)
+            .field("ready_timeout", ready_timeout)
             .field("user", user)
             .field("working_dir", working_dir)
             .field("env", &env)

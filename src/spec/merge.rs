@@ -63,7 +63,7 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
     set_defaults(spec, &mut host);
     set_pid1(spec, decided, &mut body, &mut host, &mut conflicts);
     refuse_undone(spec, &body, &host, &mut conflicts);
-    if !spec.supervise {
+    if !spec.supervise && !spec.wants_health() {
         // The image's server does not run, so its health check would only fail.
         body.healthcheck.get_or_insert_with(create_body::no_health_check);
     }

@@ -13,6 +13,7 @@ use super::command_limits::{limits_of_commands, spare_pid_1};
 use super::container_spec::ContainerSpec;
 use super::judge::Asked;
 use super::merge::merge;
+use super::ready::Readiness;
 use super::security::SecurityReport;
 use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
@@ -71,6 +72,8 @@ pub(crate) struct Resolved {
     places: BTreeMap<String, bool>,
     /// The changes of the root file system that each such container has from the start.
     pub(crate) first_changes: FirstChanges,
+    /// When containers are ready to be lent.
+    pub(crate) ready: Readiness,
     /// What the sandbox asks for, where there is one.
     pub(crate) sandbox: Option<Arc<Asked>>,
     /// What a first container of the sandbox has, once it was looked at.
@@ -119,6 +122,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         cleaning,
         places,
         first_changes: FirstChanges::default(),
+        ready: Readiness::of(spec),
         sandbox,
         security: Arc::default(),
     }

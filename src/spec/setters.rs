@@ -115,7 +115,7 @@ macro_rules! setters {
         /// the commands of leases are clients. The setting needs the [agent](crate::ExecVia::Agent). Default: `false`.
         ///
         /// - The own command starts with the container, with the container's user, environment and directory. A container is
-        ///   lent once its own command has run for 50 milliseconds. The borrower has to find out when the server is ready.
+        ///   lent once its own command has run for 50 milliseconds, and once it is ready: see [`ready_when`](Self::ready_when).
         /// - When the own command ends, with whatever exit code, the container ends. An idle container is replaced. On a lease,
         ///   running commands get [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone). For later commands, the
         ///   [`source`](crate::Error::ContainerGone) of the error tells how the own command ended and what it printed last; all
@@ -271,6 +271,57 @@ macro_rules! setters {
         /// [`Unsupported`](crate::EngineErrorKind::Unsupported) there.
         pub fn publish_address(mut self, address: impl Into<std::net::IpAddr>) -> Self {
             self.wishes().publish_address = address.into();
+            self
+        }
+
+        /// Waits for a sign that a container is ready, before it is lent for the first time: that a server listens, answers or has
+        /// printed a text, that a command ends well, that the engine's health check succeeds. The signs of several calls are
+        /// awaited one after the other. After a container was [cleaned](crate::Reuse::Clean) it must show them again; a container
+        /// with a command of its own is replaced instead.
+        ///
+        /// A container that is not ready in its [time](Self::ready_timeout), or whose own command ends before, is removed, and
+        /// counts as a failed creation: `build()` fails with it, and so does an acquire at its limit of time, which is shorter by
+        /// default. The error is of the kind [`NotReady`](crate::EngineErrorKind::NotReady), and says what was waited for, what
+        /// was seen last, and the last words of the container's own command. Where no sign can be had at all, as for want of the
+        /// command's program, the error comes at once.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Config`](crate::Error::Config) for a sign that cannot come, such as one of a server in containers without a
+        /// command of their own: see [`Ready`](crate::Ready).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use dockerpool::{Pool, Ready};
+        ///
+        /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+        /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+        /// let builder = Pool::builder("postgres")
+        ///     .image("postgres:17")
+        ///     .env("POSTGRES_PASSWORD", "test")
+        ///     .supervise_command(true)
+        ///     .ready_when(Ready::tcp(5432))
+        ///     .ready_when(Ready::command(["pg_isready", "--username", "postgres"]));
+        /// # engine.on_exec(|r| match &*r.argv[0] {
+        /// #     "cat" => dockerpool::testing::FakeProcess::exit(0).stdout(" 0: 00000000:1538 00000000:0000 0A\n"),
+        /// #     _ => dockerpool::testing::FakeProcess::exit(0),
+        /// # });
+        /// # let builder = builder.supervise_command(false).cmd(["postgres"]).engine(engine);
+        /// let pool = builder.build().await?;
+        /// let ready = pool.acquire().await?;
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn ready_when(mut self, sign: $crate::Ready) -> Self {
+            self.wishes().ready.push(sign);
+            self
+        }
+
+        /// Sets how long a container may take after its start until it [is ready](Self::ready_when). Default:
+        /// [`ContainerSpec::DEFAULT_READY_TIMEOUT`](crate::ContainerSpec::DEFAULT_READY_TIMEOUT).
+        pub fn ready_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.wishes().ready_timeout = limit;
             self
         }
 
