@@ -220,7 +220,7 @@ pub use exec::{
     SkipReason, Skipped, Stdio, Transfer,
 };
 pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
-pub use spec::{ContainerSpec, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use spec::{ContainerSpec, Entrypoint, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport};
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};

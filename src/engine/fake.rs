@@ -236,6 +236,7 @@ struct State {
     limits: LimitSupport,
     pretends_programs: bool,
     health: Option<Health>,
+    image: ImageInfo,
 }
 
 struct FakeContainer {
@@ -283,6 +284,7 @@ impl FakeEngine {
             limits: LimitSupport::all(),
             pretends_programs: false,
             health: None,
+            image: ImageInfo::default(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -357,6 +359,11 @@ impl FakeEngine {
     /// Sets the limits that the engine silently does not apply to its containers.
     pub fn lack_limits(&self, limits: impl IntoIterator<Item = String>) {
         self.shared.state.lock().missing_limits = limits.into_iter().collect();
+    }
+
+    /// Sets how every image is described from now on.
+    pub fn describe_images(&self, image: ImageInfo) {
+        self.shared.state.lock().image = image;
     }
 
     /// Sets what the health check of every container has found. Default: there is no health check.
@@ -648,7 +655,7 @@ impl Commands for FakeEngine {
 
 impl Observation for FakeEngine {
     fn image<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        Box::pin(self.answered(Call::Image, |_| Ok(ImageInfo::default())))
+        Box::pin(self.answered(Call::Image, |shared| Ok(shared.state.lock().image.clone())))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {

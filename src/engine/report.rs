@@ -29,8 +29,8 @@ pub struct ImageInfo {
     /// The user that the image's commands run as (`USER`): `user[:group]`, and empty for root. `None`: not known; the
     /// library's own PID 1 then runs as the same user as the commands.
     pub user: Option<String>,
-    /// The image's `ENTRYPOINT`, empty for none. Only [`supervise_command`](crate::ContainerSpec::supervise_command) needs
-    /// it.
+    /// The image's `ENTRYPOINT`, empty for none. [`supervise_command`](crate::ContainerSpec::supervise_command) needs it, and a pool
+    /// warns where it is not run.
     pub entrypoint: Option<Vec<String>>,
     /// The image's `CMD`, empty for none. Only [`supervise_command`](crate::ContainerSpec::supervise_command) needs it.
     pub cmd: Option<Vec<String>>,

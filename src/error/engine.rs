@@ -109,7 +109,8 @@ pub enum EngineErrorKind {
     /// The container did not get ready in its time: see [`ready_when`](crate::ContainerSpec::ready_when). The message says what was
     /// waited for, what was seen last, and the last words of the container's command.
     NotReady,
-    /// No failure: the engine carried the request out with a warning. Only passed to
+    /// No failure: the engine carried the request out with a warning, or the image has an
+    /// [`Entrypoint`](crate::Entrypoint) that is not run. Only passed to
     /// [`on_error`](crate::PoolBuilder::on_error).
     Warning,
     /// The connection broke, or the answer makes no sense: it is not known whether the engine carried the request out.

@@ -139,6 +139,7 @@ impl PoolBuilder {
             }
         };
         let spec = prepared.resolved.clone();
+        let warnings = std::mem::take(&mut prepared.warnings);
         let exec = spec.active_exec();
         let security = security(&spec, &info);
 
@@ -164,6 +165,7 @@ impl PoolBuilder {
             deadlines: Deadlines::new(self.lifetimes),
             ending: Ending::default(),
         });
+        core.reporter.warn_of_image(warnings);
         let room = limits.max_idle.min(limits.max_total);
         for container in Box::pin(adopt::take_over(&core, self.adopt, room)).await {
             core.roster.add_adopted(container.shared());

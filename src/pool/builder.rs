@@ -281,6 +281,10 @@ impl PoolBuilder {
 /// The setters of [`ContainerSpec`].
 impl PoolBuilder {
     /// Sets the image, as `[registry/]name[:tag][@sha256:digest]`. Required.
+    ///
+    /// The image's `ENTRYPOINT` and `CMD` are not run, unless [`supervise_command`](Self::supervise_command) says so: PID 1 is the
+    /// library's own, and commands of leases are run as they are given. [`build`](Self::build) warns of an `ENTRYPOINT` that is not
+    /// run: see [`entrypoint`](Self::entrypoint).
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.spec.image = image.into();
         self

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::Value;
 
+use super::entrypoint::Entrypoint;
 use super::raw_config;
 use super::ready::Ready;
 use super::resolve::{Decided, resolve};
@@ -154,6 +155,7 @@ pub struct ContainerSpec {
     pub(crate) agent_path: Option<PathBuf>,
     pub(crate) writable_cgroups: bool,
     pub(crate) supervise: bool,
+    pub(crate) entrypoint: Entrypoint,
     pub(crate) sandbox: Option<Sandbox>,
     /// Whether the agent is reached through the engine alone, without a socket.
     pub(crate) without_agent_socket: bool,
@@ -170,7 +172,8 @@ impl ContainerSpec {
     pub const MIN_MEMORY: u64 = 6 << 20;
 
     /// Describes a container of this image, with the defaults of a sandbox. The image has Docker's usual form,
-    /// `[registry/]name[:tag][@sha256:digest]`. Without a tag or a digest, the tag is `latest`.
+    /// `[registry/]name[:tag][@sha256:digest]`. Without a tag or a digest, the tag is `latest`. The image's `ENTRYPOINT` and `CMD`
+    /// are not run, unless [`supervise_command`](Self::supervise_command) says so.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
@@ -204,6 +207,7 @@ impl ContainerSpec {
             agent_path: None,
             writable_cgroups: false,
             supervise: false,
+            entrypoint: Entrypoint::default(),
             sandbox: None,
             without_agent_socket: false,
         }
@@ -322,6 +326,7 @@ impl fmt::Debug for ContainerSpec {
             agent_path,
             writable_cgroups,
             supervise,
+            entrypoint,
             sandbox,
             without_agent_socket,
         } = self;
@@ -358,6 +363,7 @@ impl fmt::Debug for ContainerSpec {
             .field("agent_path", agent_path)
             .field("writable_cgroups", writable_cgroups)
             .field("supervise_command", supervise)
+            .field("entrypoint", entrypoint)
             .field("sandbox", sandbox)
             .field("without_agent_socket", without_agent_socket)
             .finish()

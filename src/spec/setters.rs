@@ -6,7 +6,7 @@ macro_rules! setters {
     () => {
         /// Sets the program and the arguments of the container's PID 1, in place of the library's own. The program must keep
         /// running; it need not do anything. With [`supervise_command`](Self::supervise_command) the program runs beside the
-        /// library's own PID 1.
+        /// library's own PID 1. In either case the image's `ENTRYPOINT` is not run: a command that needs it begins with it.
         ///
         /// The library's own PID 1 reads an attached standard input and ends at end-of-file. The container is therefore gone
         /// soon after this process, however the process ended; [`Lifeline`](crate::Lifeline) says how sure that is. A command
@@ -136,6 +136,16 @@ macro_rules! setters {
         /// ```
         pub fn supervise_command(mut self, supervise: bool) -> Self {
             self.wishes().supervise = supervise;
+            self
+        }
+
+        /// Sets what becomes of the image's `ENTRYPOINT`. Default: [`Entrypoint::Warn`](crate::Entrypoint::Warn): it is run only as a
+        /// part of a [supervised](Self::supervise_command) command, and building a pool warns where it is not run. The warning
+        /// goes to [`on_error`](crate::PoolBuilder::on_error), as an error of the kind
+        /// [`Warning`](crate::EngineErrorKind::Warning), and to `tracing`. An entrypoint in the raw configuration takes the
+        /// image's place, without a warning.
+        pub fn entrypoint(mut self, entrypoint: $crate::Entrypoint) -> Self {
+            self.wishes().entrypoint = entrypoint;
             self
         }
 

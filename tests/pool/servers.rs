@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::eventually_now;
-use dockerpool::engine::Health;
+use dockerpool::engine::{Health, ImageInfo};
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{
-    Adopt, Container, ContainerSpec, EngineError, EngineErrorKind, Error, FieldError, Network, Pool, PoolBuilder, Ready,
+    Adopt, Container, ContainerSpec, EngineError, EngineErrorKind, Entrypoint, Error, FieldError, Network, Pool,
+    PoolBuilder, Ready,
 };
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -306,4 +308,36 @@ async fn signs_that_cannot_come_are_refused_before_anything_is_done() {
     let adopted = without(Ready::log("x")).cmd(["serve"]).adopt(Adopt::Clean);
     assert_eq!(refused(adopted).await, ["adopt"]);
     assert_eq!((engine.calls(Call::Check), engine.calls(Call::Create)), (0, 0));
+}
+
+#[tokio::test]
+async fn an_entrypoint_that_is_not_run_is_warned_of_once_for_each_pool() {
+    let engine = FakeEngine::new();
+    let mut image = ImageInfo::default();
+    image.entrypoint = Some(vec!["docker-entrypoint.sh".to_owned()]);
+    engine.describe_images(image);
+    let warnings = async |builder: PoolBuilder| {
+        // On a given runtime the function is called at once.
+        let told = Arc::<Mutex<Vec<_>>>::default();
+        let tell = told.clone();
+        let builder = builder
+            .tokio_runtime(Handle::current())
+            .on_error(move |error| tell.lock().push((error.engine_error().cloned(), error.to_string())));
+        builder.min_idle(2).build().await.unwrap().shutdown().await.unwrap();
+        std::mem::take(&mut *told.lock())
+    };
+    let told = warnings(fake_pool(&engine)).await;
+    let [(Some(warning), words)] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(warning.kind(), EngineErrorKind::Warning);
+    assert!(
+        words.contains("`docker-entrypoint.sh`, is not run") && words.contains("pool servers"),
+        "{words}"
+    );
+    assert!(
+        warnings(fake_pool(&engine).entrypoint(Entrypoint::Ignore))
+            .await
+            .is_empty()
+    );
 }
