@@ -57,6 +57,7 @@
 //! | separate leases | [`Reuse`], [`Taint`] |
 //! | find the same container again | a lease with a key, [`acquire_for`](Pool::acquire_for) |
 //! | give one lease variables, files, secrets | a [`Lease`], [`acquire_with`](Pool::acquire_with) |
+//! | do something with each container before its first lease and after each | [`on_create`](PoolBuilder::on_create), [`on_return`](PoolBuilder::on_return) with a [`HookContainer`], [`HookError`] and [`Return`] |
 //! | limit a container's life | [`max_lifetime`](PoolBuilder::max_lifetime), [`max_uses`](PoolBuilder::max_uses), [`idle_timeout`](PoolBuilder::idle_timeout); [`Pool::refresh`] replaces all containers |
 //! | end leases that take too long | the watchdog, [`max_lease`](PoolBuilder::max_lease) |
 //! | clean up after a crash | the lifeline; [`Adopt`] |
@@ -125,7 +126,8 @@
 //! named `dockerpool`, starts with the first pool, container or engine and is shared by all of them. The thread does not keep
 //! the process from ending. [`PoolBuilder::tokio_runtime`] and [`Container::create_on`] take another runtime instead.
 //!
-//! - Callbacks run elsewhere, so that a slow one delays no task: [`on_error`](PoolBuilder::on_error) on a thread of its own,
+//! - Callbacks run elsewhere, so that a slow one delays no task: [`on_error`](PoolBuilder::on_error), and each call of
+//!   [`on_create`](PoolBuilder::on_create) and [`on_return`](PoolBuilder::on_return), on a thread of its own,
 //!   [`on_progress`](PoolBuilder::on_progress) where `build()` is polled.
 //! - Futures of types that implement [`Engine`] are polled on the library's thread. They must not block.
 //! - Wakers of the futures that you poll are called on the library's thread. They must not block. A panic of a waker is
@@ -219,7 +221,7 @@ pub use exec::{
     FileMetadata, FileReader, FileType, FileWatch, Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild,
     SkipReason, Skipped, Stdio, Transfer,
 };
-pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
+pub use pool::{Adopt, HookContainer, HookError, Lease, Pool, PoolBuilder, PooledContainer, Return, Reuse};
 pub use spec::{ContainerSpec, Entrypoint, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport};
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};

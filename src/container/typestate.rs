@@ -171,6 +171,11 @@ impl<S: State> Container<S> {
         Error::engine_about(op, self.shared().subject(), error)
     }
 
+    /// Returns the owner of the container, without its state.
+    pub(crate) fn into_handle(self) -> Handle {
+        self.handle
+    }
+
     pub(super) fn into_state<T: State>(self) -> Container<T> {
         Container::from_handle(self.handle)
     }

@@ -109,6 +109,9 @@ pub enum EngineErrorKind {
     /// The container did not get ready in its time: see [`ready_when`](crate::ContainerSpec::ready_when). The message says what was
     /// waited for, what was seen last, and the last words of the container's command.
     NotReady,
+    /// A function given to [`on_create`](crate::PoolBuilder::on_create) or [`on_return`](crate::PoolBuilder::on_return) failed,
+    /// panicked or did not end in its time. The message has its error's words.
+    HookFailed,
     /// No failure: the engine carried the request out with a warning, or the image has an
     /// [`Entrypoint`](crate::Entrypoint) that is not run. Only passed to
     /// [`on_error`](crate::PoolBuilder::on_error).
@@ -177,6 +180,7 @@ impl EngineError {
                     | EngineErrorKind::RegistryUnreachable
                     | EngineErrorKind::PullInterrupted
                     | EngineErrorKind::Exhausted
+                    | EngineErrorKind::HookFailed
             )
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle as RuntimeHandle;
 
 use super::adopt::Adopt;
+use super::hooks::Hooks;
 use super::idle::Limits;
 use super::kept::KeepLimits;
 use super::lifetime::Lifetimes;
@@ -66,6 +67,7 @@ pub struct PoolBuilder {
     pub(super) reuse: Reuse,
     pub(super) lifetimes: Lifetimes,
     pub(super) keep: KeepLimits,
+    pub(super) hooks: Hooks,
     pub(super) progress: ProgressFn,
     pub(super) runtime: Option<RuntimeHandle>,
 }
@@ -108,6 +110,7 @@ impl PoolBuilder {
                 keep_for: Self::DEFAULT_KEEP_FOR,
                 max_kept: None,
             },
+            hooks: Hooks::new(Self::DEFAULT_HOOK_TIMEOUT),
             progress: Arc::new(|_| {}),
             runtime: None,
         }
@@ -263,6 +266,14 @@ impl PoolBuilder {
                     .to_owned(),
             );
         }
+        if self.adopt == Adopt::Clean && self.hooks.on_create.is_some() {
+            bad(
+                "adopt",
+                "does not go with on_create(): whether it was done with a container of a dead process is not known"
+                    .to_owned(),
+            );
+        }
+        problems.extend(self.hooks.problems());
         problems.extend(self.lifetimes.problems());
         problems.extend(self.keep.problems());
         problems.extend(self.spec.problems());

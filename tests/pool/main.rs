@@ -9,6 +9,7 @@ mod discard;
 mod exec_unknown;
 mod fairness;
 mod gates;
+mod hooks;
 mod keys;
 mod lease;
 mod lifetime;
