@@ -45,17 +45,38 @@ impl Handle {
 }
 
 impl Shared {
-    /// Returns the container's address on its network.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
-        self.addresses.0.read().ip
+    /// Returns where a port is reached, for a look of the library's own.
+    pub(super) fn look_at_port(&self, port: u16) -> Option<SocketAddr> {
+        let reported = self.addresses.0.read();
+        let published = reported.ports.iter().find(|published| published.port == port)?;
+        Some(published.address)
     }
 
-    /// Returns where a port is reached, or else which ports are published.
+    /// Returns the container's address on its network. Who knows the address may change what a server in the container has, so
+    /// that a lease counts as one with a command.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        let ip = self.addresses.0.read().ip;
+        if ip.is_some() {
+            self.commands().touch();
+        }
+        ip
+    }
+
+    /// Returns where a port is reached, as [`ip`](Self::ip), or else which ports are published.
     pub(super) fn port(&self, port: u16) -> Result<SocketAddr, Vec<u16>> {
-        let reported = self.addresses.0.read();
-        match reported.ports.iter().find(|published| published.port == port) {
-            Some(published) => Ok(published.address),
-            None => Err(reported.ports.iter().map(|published| published.port).collect()),
+        match self.look_at_port(port) {
+            Some(address) => {
+                self.commands().touch();
+                Ok(address)
+            }
+            None => Err(self
+                .addresses
+                .0
+                .read()
+                .ports
+                .iter()
+                .map(|published| published.port)
+                .collect()),
         }
     }
 }

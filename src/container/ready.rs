@@ -302,7 +302,7 @@ impl Shared {
     async fn ask(&self, port: u16, path: &str) -> Result<Result<u16, String>, EngineError> {
         let program = self.spec.decided.agent.as_ref().map(AgentFile::program);
         let (Some(agent), Some(program)) = (self.agent(), program) else {
-            let Ok(address) = self.port(port) else {
+            let Some(address) = self.look_at_port(port) else {
                 let message = format!("without the agent, port {port} must be published: see publish()");
                 return Err(EngineError::new(EngineErrorKind::Unsupported, message));
             };

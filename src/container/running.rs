@@ -33,6 +33,9 @@ impl Container<Running> {
     /// reach each other by it; so does this machine, where the engine runs on it, on Linux and with root. `None`: there is no
     /// network, or it is that of the machine.
     ///
+    /// A lease that has asked for an address, here or with [`port`](Self::port), counts as one with a command: what a server in the
+    /// container has may have changed.
+    ///
     /// # Examples
     ///
     /// ```

@@ -128,9 +128,14 @@ impl<S: State> Container<S> {
         let shared = self.shared();
         let inspect = shared.engine.inspect(shared.id());
         let inspected = shared.runtime.bounded("an inspect", shared.call_timeout, inspect);
-        inspected
+        let report = inspected
             .await
-            .map_err(|error| self.error("inspect the container", error))
+            .map_err(|error| self.error("inspect the container", error))?;
+        if report.ip.is_some() {
+            // As with `ip`.
+            shared.commands().touch();
+        }
+        Ok(report)
     }
 
     /// Removes the container, and waits until that is done.

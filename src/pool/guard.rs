@@ -20,7 +20,8 @@ use crate::container::{Container, Guard, Running, Taint};
 /// # Drop
 ///
 /// Gives the container back. Under [`Reuse::AsIs`](crate::Reuse::AsIs), and under [`Reuse::Clean`](crate::Reuse::Clean) if the
-/// lease began no command and used no [`files`](Container::files), that is done at once and without I/O. Otherwise the container
+/// lease began no command, used no [`files`](Container::files) and did not ask where the container is reached, that is done at
+/// once and without I/O. Otherwise the container
 /// is cleaned, or removed and replaced, in the background. `Drop` never blocks, never fails and never panics. It may run on any
 /// thread, within a tokio runtime or not, and after the runtime has gone.
 ///

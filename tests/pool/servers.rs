@@ -341,3 +341,23 @@ async fn an_entrypoint_that_is_not_run_is_warned_of_once_for_each_pool() {
             .is_empty()
     );
 }
+
+#[tokio::test]
+async fn a_lease_that_knows_where_its_container_is_reached_counts_as_one_with_a_command() {
+    let engine = FakeEngine::new();
+    let pool = online(&engine).publish(80).max_total(1).build().await.unwrap();
+    let next = async |use_it: fn(&dockerpool::PooledContainer)| {
+        let c = pool.acquire().await.unwrap();
+        use_it(&c);
+        c.name().to_owned()
+    };
+    let first = next(|_| {}).await;
+    let second = next(|c| assert!(c.port(81).is_err())).await;
+    let third = next(|c| assert!(c.port(80).is_ok())).await;
+    assert!(first == second && second == third);
+    // Nobody could clean it.
+    let fourth = next(|c| assert!(c.ip().is_some())).await;
+    let fifth = next(|_| {}).await;
+    assert!(third != fourth && fourth != fifth);
+    pool.shutdown().await.unwrap();
+}

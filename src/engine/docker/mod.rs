@@ -586,7 +586,10 @@ impl Lifecycle for DockerEngine {
     }
 
     fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.here(volume::sweep(self, plan))
+        self.here(async move {
+            let volumes = volume::sweep(self, plan).await;
+            network::sweep(self, plan).await.and(volumes)
+        })
     }
 
     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
