@@ -53,6 +53,7 @@ impl Handle {
     pub(super) async fn supervise(&self, agent: &Client, argv: &[String]) -> Result<(), EngineError> {
         let request = ExecRequest {
             argv: argv.to_vec(),
+            env: self.shared().spec.server_env.variables().collect(),
             ..Default::default()
         };
         let session = agent.exec(agent.place().await?, &request, Role::Command, None)?;

@@ -146,6 +146,15 @@ impl ContainerSpec {
         if let Some(sandbox) = &self.sandbox {
             sandbox.check(&mut bad);
         }
+        for (name, value) in &self.server_env.0 {
+            problems_of_variable(name, value).for_each(|problem| bad("server_env", problem));
+        }
+        if !self.server_env.is_empty() && !self.supervise {
+            bad(
+                "server_env",
+                "no command of the containers' own runs beside those of leases: see supervise_command()",
+            );
+        }
         for (name, value) in &self.env {
             problems_of_variable(name, value).for_each(|problem| bad("env", problem));
         }

@@ -15,6 +15,7 @@ use super::raw_config;
 use super::ready::Ready;
 use super::resolve::{Decided, resolve};
 use super::sandbox::Sandbox;
+use super::server_env::ServerEnv;
 use super::setters::setters;
 use crate::agent::ExecVia;
 use crate::engine::{Network, Plan, PullPolicy, RegistryAuth};
@@ -155,6 +156,7 @@ pub struct ContainerSpec {
     pub(crate) agent_path: Option<PathBuf>,
     pub(crate) writable_cgroups: bool,
     pub(crate) supervise: bool,
+    pub(crate) server_env: ServerEnv,
     pub(crate) entrypoint: Entrypoint,
     pub(crate) sandbox: Option<Sandbox>,
     /// Whether the agent is reached through the engine alone, without a socket.
@@ -207,6 +209,7 @@ impl ContainerSpec {
             agent_path: None,
             writable_cgroups: false,
             supervise: false,
+            server_env: ServerEnv::default(),
             entrypoint: Entrypoint::default(),
             sandbox: None,
             without_agent_socket: false,
@@ -326,6 +329,7 @@ impl fmt::Debug for ContainerSpec {
             agent_path,
             writable_cgroups,
             supervise,
+            server_env,
             entrypoint,
             sandbox,
             without_agent_socket,
@@ -363,6 +367,7 @@ impl fmt::Debug for ContainerSpec {
             .field("agent_path", agent_path)
             .field("writable_cgroups", writable_cgroups)
             .field("supervise_command", supervise)
+            .field("server_env", server_env)
             .field("entrypoint", entrypoint)
             .field("sandbox", sandbox)
             .field("without_agent_socket", without_agent_socket)

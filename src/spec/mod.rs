@@ -15,6 +15,7 @@ mod resolve;
 mod sandbox;
 mod seccomp;
 mod security;
+mod server_env;
 mod setters;
 mod take_body;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::judge::Asked;
 use super::merge::merge;
 use super::ready::Readiness;
 use super::security::SecurityReport;
+use super::server_env::ServerEnv;
 use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
 use crate::engine::docker::create_body;
@@ -72,6 +73,8 @@ pub(crate) struct Resolved {
     places: BTreeMap<String, bool>,
     /// The changes of the root file system that each such container has from the start.
     pub(crate) first_changes: FirstChanges,
+    /// The variables of the supervised command alone.
+    pub(crate) server_env: ServerEnv,
     /// When containers are ready to be lent.
     pub(crate) ready: Readiness,
     /// What the sandbox asks for, where there is one.
@@ -122,6 +125,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         cleaning,
         places,
         first_changes: FirstChanges::default(),
+        server_env: spec.server_env.clone(),
         ready: Readiness::of(spec),
         sandbox,
         security: Arc::default(),
@@ -243,6 +247,10 @@ impl Resolved {
         for word in self.decided.supervised.iter().flatten() {
             hash.update([0]);
             hash.update(word);
+        }
+        for variable in self.server_env.variables() {
+            hash.update([1]);
+            hash.update(variable);
         }
         for limit in &self.command_limits {
             hash.update(limit.which.to_le_bytes());

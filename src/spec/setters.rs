@@ -114,7 +114,8 @@ macro_rules! setters {
         /// [`cmd`](Self::cmd), or else the image's `ENTRYPOINT` and `CMD`. The setting is for images that are servers, where
         /// the commands of leases are clients. The setting needs the [agent](crate::ExecVia::Agent). Default: `false`.
         ///
-        /// - The own command starts with the container, with the container's user, environment and directory. A container is
+        /// - The own command starts with the container, with the container's user, environment and directory, and with variables of
+        ///   its own ([`server_env`](Self::server_env)). A container is
         ///   lent once its own command has run for 50 milliseconds, and once it is ready: see [`ready_when`](Self::ready_when).
         /// - When the own command ends, with whatever exit code, the container ends. An idle container is replaced. On a lease,
         ///   running commands get [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone). For later commands, the
@@ -136,6 +137,19 @@ macro_rules! setters {
         /// ```
         pub fn supervise_command(mut self, supervise: bool) -> Self {
             self.wishes().supervise = supervise;
+            self
+        }
+
+        /// Adds a variable of the container's own command alone, which must be [supervised](Self::supervise_command), such as a
+        /// password of a server. The last value for a name counts, also over [`env`](Self::env). Commands of leases get these
+        /// variables where they ask for them: [`Command::server_env`](crate::Command::server_env). They are in no description of
+        /// the engine's. A command with the server's user, or root, can read them in `/proc`.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Config`](crate::Error::Config) without [`supervise_command`](Self::supervise_command).
+        pub fn server_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+            self.wishes().server_env.set(name.into(), value.into());
             self
         }
 
