@@ -120,7 +120,7 @@
 //!
 //! Pools, containers and [`DockerEngine`]s work on any thread: in any [tokio](https://docs.rs/tokio) runtime, in several
 //! runtimes one after the other, with another executor, or with none. One pool in a `static` can therefore serve all tests of
-//! a program, each of which has its own runtime.
+//! a program, each of which has its own runtime: see the page `docs/pools-in-tests.md`.
 //!
 //! Background tasks (creations, removals, moving output, timeouts) run on a runtime of the library's own. Its one thread,
 //! named `dockerpool`, starts with the first pool, container or engine and is shared by all of them. The thread does not keep
