@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+mod ask;
 mod buffer;
 mod cgroups;
 mod clean;

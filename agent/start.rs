@@ -2,7 +2,8 @@
 
 use core::arch::global_asm;
 
-use crate::look::{LOOK, run};
+use crate::ask::{self, ASK};
+use crate::look::{self, LOOK};
 use crate::sys::{Env, exit, guard};
 
 // The kernel enters here, with the arguments and the environment on the stack.
@@ -45,8 +46,10 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: the kernel ends each argument with NUL, and nothing changes it.
     let words = unsafe { Env::new(words) };
     let mut words = words.texts().skip(1);
-    if words.next() == Some(LOOK) {
-        run(words);
+    match words.next() {
+        Some(word) if word == LOOK => look::run(words),
+        Some(word) if word == ASK => ask::run(words),
+        _ => {}
     }
     // Before anything else that the agent does.
     let pid1 = guard();

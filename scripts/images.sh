@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# The two test images: the public ones where a registry answers, and otherwise images built here from Debian packages.
+# The two test images: the public ones where a registry answers, and otherwise images built here from Debian packages. And
+# two images of servers, always Debian's, which only some tests need.
 # Sourced by ./dev, which defines say, die, apt_install and apt_update.
 
 PUBLIC_BUSYBOX=busybox:1.36
@@ -7,6 +8,8 @@ PUBLIC_PYTHON=python:3.12-alpine
 # Raise the tag when a recipe below changes: an image with the same name is not built again.
 LOCAL_BUSYBOX=dockerpool-local/busybox:1
 LOCAL_PYTHON=dockerpool-local/python:1
+LOCAL_REDIS=dockerpool-local/redis:1
+LOCAL_POSTGRES=dockerpool-local/postgres:1
 REGISTRY_DEADLINE=5 # seconds for a registry to answer at all
 PULL_DEADLINE=900   # seconds for one whole pull
 IMAGE_DIR=target/images
@@ -101,6 +104,8 @@ unpack_debs() {
         case ${deb##*/} in
         # Only maintainer scripts need these.
         dpkg_* | tar_* | perl-base_* | debconf_* | readline-common_*) continue ;;
+        # Only scripts around servers need Perl, and only compiled queries need LLVM.
+        perl_* | perl-modules-* | libperl5* | libllvm* | libz3-* | locales_* | libc-l10n_*) continue ;;
         esac
         dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink --no-same-owner -C "$root"
     done
@@ -139,13 +144,15 @@ check_architecture() {
     [ "$ours" = "$theirs" ] || die "the engine runs $theirs and this machine is $ours: images built here would not run there; set DOCKERPOOL_BUSYBOX_IMAGE and DOCKERPOOL_PYTHON_IMAGE"
 }
 
-# import_root ROOT IMAGE CMD: sends the tree to the engine. The archive sets the owners, so that this works without root.
+# import_root ROOT IMAGE CMD [CHANGES...]: sends the tree to the engine. The archive sets the owners, so that this works without
+# root. CMD is one program; CHANGES are further instructions of a Dockerfile.
 import_root() {
-    local root=$1 tar=$1.tar
+    local root=$1 tar=$1.tar change changes=()
+    for change in "${@:4}"; do changes+=(--change "$change"); done
     tar -cf "$tar" -C "$root" --numeric-owner --owner=0 --group=0 --exclude=./home/runner .
     tar -rf "$tar" -C "$root" --numeric-owner --owner=1000 --group=1000 ./home/runner
     docker import --change "CMD [\"$3\"]" --change "ENV PATH=$IMAGE_PATH" --change 'ENV LANG=C.UTF-8' \
-        --change 'LABEL dockerpool.test-image=1' - "$2" <"$tar" >/dev/null || die "the engine refused to import $2"
+        --change 'LABEL dockerpool.test-image=1' "${changes[@]}" - "$2" <"$tar" >/dev/null || die "the engine refused to import $2"
     say "built $2"
 }
 
@@ -171,6 +178,67 @@ build_python() {
         say 'warning: not root, so the standard library is not precompiled: Python will start slowly'
     fi
     import_root "$1/root" "$2" python3
+}
+
+# build_redis: Redis as a plain user, with nothing on the disk.
+build_redis() {
+    say "building $2 from redis-server"
+    unpack_base "$1" "$1/root" busybox-static redis-server
+    import_root "$1/root" "$2" redis-server 'USER runner' \
+        'CMD ["redis-server", "--bind", "*", "--protected-mode", "no", "--save", "", "--dir", "/tmp"]'
+}
+
+# build_postgres: PostgreSQL as a plain user. Its entrypoint makes the database first, as that of the public image does.
+build_postgres() {
+    local program root=$1/root
+    say "building $2 from postgresql"
+    unpack_base "$1" "$root" busybox-static postgresql
+    # The programs of that name in /usr/bin are scripts around them.
+    for program in "$root"/usr/lib/postgresql/*/bin/*; do ln -sf "${program#"$root"}" "$root/usr/local/bin/"; done
+    cat >"$root/usr/local/bin/docker-entrypoint.sh" <<'SCRIPT'
+#!/bin/sh
+# Makes the database where there is none, and runs the command.
+set -e
+if [ ! -e "$PGDATA/PG_VERSION" ]; then
+    initdb --username postgres --auth trust --locale C --encoding UTF8 --no-sync "$PGDATA" >/dev/null
+    echo 'host all all all trust' >>"$PGDATA/pg_hba.conf"
+fi
+exec "$@"
+SCRIPT
+    chmod 755 "$root/usr/local/bin/docker-entrypoint.sh"
+    import_root "$root" "$2" postgres 'USER runner' 'ENV PGDATA=/home/runner/data PGHOST=/tmp PGUSER=postgres' \
+        'ENTRYPOINT ["docker-entrypoint.sh"]' \
+        'CMD ["postgres", "-c", "listen_addresses=*", "-c", "unix_socket_directories=/tmp", "-c", "fsync=off"]'
+}
+
+# server_image VARIABLE LOCAL BUILDER: sets and exports VARIABLE, and builds the image if it is not there.
+server_image() {
+    local variable=$1 image=${!1:-$2} work=$PWD/$IMAGE_DIR/$3
+    export "$variable=$image"
+    ! image_exists "$image" || return 0
+    [ "$image" = "$2" ] || die "the image $image ($variable) is not on the engine"
+    rm -rf "$work"
+    mkdir -p "$work"
+    # In a shell of its own, which may end.
+    ("$3" "$work" "$image") || return 1
+    rm -rf "$work"
+}
+
+# server_images: the images of the tests of servers. Where they cannot be built, these tests are left out
+# (tests/support/capability.rs).
+server_images() {
+    local lock
+    mkdir -p $IMAGE_DIR
+    exec {lock}>$IMAGE_DIR/lock
+    flock -w 300 "$lock" || die 'another ./dev has been making the images for five minutes'
+    if server_image DOCKERPOOL_REDIS_IMAGE $LOCAL_REDIS build_redis &&
+        server_image DOCKERPOOL_POSTGRES_IMAGE $LOCAL_POSTGRES build_postgres; then
+        say "images of servers: $DOCKERPOOL_REDIS_IMAGE, $DOCKERPOOL_POSTGRES_IMAGE"
+    else
+        say 'warning: the tests with Redis and PostgreSQL are left out'
+        export DOCKERPOOL_TEST_LACKS=${DOCKERPOOL_TEST_LACKS:+$DOCKERPOOL_TEST_LACKS,}servers
+    fi
+    exec {lock}>&-
 }
 
 images() {

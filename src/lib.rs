@@ -56,9 +56,11 @@
 //! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
 //! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
+//! | reach a server in a container | [`publish`](ContainerSpec::publish) with [`Container::port`] and [`Container::ip`]; [`Ready`] tells when the server is there |
 //! | separate leases | [`Reuse`], [`Taint`] |
 //! | find the same container again | a lease with a key, [`acquire_for`](Pool::acquire_for) |
 //! | give one lease variables, files, secrets | a [`Lease`], [`acquire_with`](Pool::acquire_with) |
+//! | do something with each container before its first lease and after each | [`on_create`](PoolBuilder::on_create), [`on_return`](PoolBuilder::on_return) with a [`HookContainer`], [`HookError`] and [`Return`] |
 //! | limit a container's life | [`max_lifetime`](PoolBuilder::max_lifetime), [`max_uses`](PoolBuilder::max_uses), [`idle_timeout`](PoolBuilder::idle_timeout); [`Pool::refresh`] replaces all containers |
 //! | end leases that take too long | the watchdog, [`max_lease`](PoolBuilder::max_lease) |
 //! | clean up after a crash | the lifeline; [`Adopt`] |
@@ -121,13 +123,14 @@
 //!
 //! Pools, containers and [`DockerEngine`]s work on any thread: in any [tokio](https://docs.rs/tokio) runtime, in several
 //! runtimes one after the other, with another executor, or with none. One pool in a `static` can therefore serve all tests of
-//! a program, each of which has its own runtime.
+//! a program, each of which has its own runtime: see the page `docs/pools-in-tests.md`.
 //!
 //! Background tasks (creations, removals, moving output, timeouts) run on a runtime of the library's own. Its one thread,
 //! named `dockerpool`, starts with the first pool, container or engine and is shared by all of them. The thread does not keep
 //! the process from ending. [`PoolBuilder::tokio_runtime`] and [`Container::create_on`] take another runtime instead.
 //!
-//! - Callbacks run elsewhere, so that a slow one delays no task: [`on_error`](PoolBuilder::on_error) on a thread of its own,
+//! - Callbacks run elsewhere, so that a slow one delays no task: [`on_error`](PoolBuilder::on_error), and each call of
+//!   [`on_create`](PoolBuilder::on_create) and [`on_return`](PoolBuilder::on_return), on a thread of its own,
 //!   [`on_progress`](PoolBuilder::on_progress) where `build()` is polled.
 //! - Futures of types that implement [`Engine`] are polled on the library's thread. They must not block.
 //! - Wakers of the futures that you poll are called on the library's thread. They must not block. A panic of a waker is
@@ -221,8 +224,8 @@ pub use exec::{
     EventLines, Events, FileChange, FileEntry, FileEvent, FileLimits, FileMetadata, FileReader, FileType, FileWatch,
     Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
 };
-pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
-pub use spec::{ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use pool::{Adopt, HookContainer, HookError, Lease, Pool, PoolBuilder, PooledContainer, Return, Reuse};
+pub use spec::{ContainerSpec, Entrypoint, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport};
 pub use values::checked::CheckedOutput;
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};

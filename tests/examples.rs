@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use dockerpool::engine::{Observation, Selector};
+
 /// Returns a command that runs an example: through cargo as from a shell, so that the example is up to date. `./dev test` has just
 /// built all examples and names their folder, `DOCKERPOOL_TEST_EXAMPLES`: fifteen calls of cargo would wait for each other's lock
 /// on the target directory.
@@ -49,6 +51,7 @@ fn run(name: &str, args: &[&str]) -> String {
         .args(args)
         .env("DOCKERPOOL_BUSYBOX_IMAGE", support::busybox())
         .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
+        .env("DOCKERPOOL_REDIS_IMAGE", support::redis())
         .output()
         .expect("cargo runs");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -266,6 +269,36 @@ fn sandbox() {
             "with writable_root(): writable",
         ],
     );
+}
+
+#[test]
+fn shared_pool_in_tests() {
+    if support::lacks(support::Capability::Servers) {
+        return;
+    }
+    assert_prints(
+        "shared_pool_in_tests",
+        &[],
+        &[
+            "a counter counts: ok",
+            "every test begins with an empty database: ok",
+            "a command can run beside the server: ok",
+            "3 leases, at most two servers: true",
+        ],
+    );
+    // Nobody has shut the pool down.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(support::eventually(
+        "the servers have ended with their process",
+        async || {
+            let engine = support::engine().await;
+            let left = engine.list(&Selector::pool("redis-in-tests")).await;
+            left.unwrap().is_empty()
+        },
+    ));
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn no_room_uses_a_later_room() {
 }
 
 /// The files of the pool's room. Each file may use only the files before it.
-const POOL: [&str; 33] = [
+const POOL: [&str; 35] = [
     "reuse",
     "idle",
     "item",
@@ -80,6 +80,7 @@ const POOL: [&str; 33] = [
     "lifetime",
     "kept",
     "watchdog",
+    "hooks",
     "core",
     "deaths",
     "creating",
@@ -98,6 +99,7 @@ const POOL: [&str; 33] = [
     "prepared",
     "builder",
     "lifetime_settings",
+    "hook_settings",
     "build",
     "mod",
 ];

@@ -168,6 +168,26 @@ pub fn connect(path: &CStr) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Connects to a TCP port of the loopback interface, by version 4 or 6 of IP.
+pub fn connect_loopback(port: u16, by_version_6: bool) -> Result<OwnedFd> {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    const SOCK_STREAM_CLOEXEC: usize = 1 | O_CLOEXEC;
+    // The kernel's layouts: family, port, and the address after it or, in version 6, after 4 bytes.
+    let mut address = [0u8; 28];
+    let (family, len) = if by_version_6 { (AF_INET6, 28) } else { (AF_INET, 16) };
+    address[..2].copy_from_slice(&family.to_ne_bytes());
+    address[2..4].copy_from_slice(&port.to_be_bytes());
+    match by_version_6 {
+        true => address[23] = 1,
+        false => address[4..8].copy_from_slice(&[127, 0, 0, 1]),
+    }
+    let fd = call!(SOCKET, family, SOCK_STREAM_CLOEXEC, 0).map(OwnedFd::opened)?;
+    // SAFETY: the kernel reads `len` bytes, which `address` has.
+    unsafe { memory_call!(CONNECT, fd.fd(), address.as_ptr(), len) }?;
+    Ok(fd)
+}
+
 /// Writes to a socket, and sends a file descriptor with the first byte.
 pub fn send_with(socket: Fd, bytes: &[u8], fd: Fd) -> Result<usize> {
     const SOL_SOCKET: u64 = 1;

@@ -1,5 +1,6 @@
 //! Cleaning a container between two leases.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const KILLED_AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Cleanliness {
     /// What the container's root file system had, or why the state is not known. The agent keeps the rest.
     baseline: OnceLock<Result<Root, EngineError>>,
+    /// Whether the user has changed the container since.
+    is_set_up: AtomicBool,
 }
 
 /// A root file system before the first lease.
@@ -94,6 +97,13 @@ async fn changes(shared: &Shared) -> Result<Arc<[Change]>, EngineError> {
 }
 
 impl Shared {
+    /// Notes that the user has prepared the container for its first lease.
+    pub(crate) fn end_setup(&self) {
+        if self.commands().end_setup() {
+            self.cleanliness.is_set_up.store(true, Ordering::Release);
+        }
+    }
+
     /// Kills everything, cleans the container, and fails unless it is proven to be as before its first lease.
     pub(crate) async fn clean(&self) -> Result<(), EngineError> {
         self.end_lease_value();
@@ -101,6 +111,10 @@ impl Shared {
     }
 
     async fn clean_up(&self) -> Result<(), EngineError> {
+        if self.cleanliness.is_set_up.load(Ordering::Acquire) {
+            let message = "on_create() has run commands in the container, and what they have made may have changed";
+            return Err(EngineError::new(EngineErrorKind::Unsupported, message));
+        }
         let root = match (self.cleanliness.baseline.get(), &self.spec.cleaning) {
             (Some(Ok(root)), Ok(_)) => root,
             (Some(Err(error)), _) => return Err(error.clone()),

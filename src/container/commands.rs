@@ -60,6 +60,16 @@ impl Commands {
         self.begun_earlier.store(false, Ordering::Release);
     }
 
+    /// Notes that what was begun so far belongs to the container, and is no lease's. Returns whether there was anything.
+    pub(super) fn end_setup(&self) -> bool {
+        if self.is_untouched() {
+            return false;
+        }
+        self.forgotten.store(self.begun(), Ordering::Release);
+        self.begun_earlier.store(true, Ordering::Release);
+        true
+    }
+
     /// Returns whether nothing was begun since then.
     #[inline]
     pub(super) fn is_untouched(&self) -> bool {

@@ -98,6 +98,9 @@ impl Container<Created> {
                     // The creation of the container tells.
                     Err(_) => None,
                 };
+                if let Some(warning) = image.as_ref().ok().and_then(|image| spec.warning_of_entrypoint(image)) {
+                    tracing::warn!("{warning}");
+                }
                 resolved = resolve(&spec, decided);
                 let bring_up = |resolved, _| new_handle(resolved).bring_up(Keep(false)).boxed();
                 let image = image.ok();

@@ -67,7 +67,9 @@ impl Handle {
             Err(error) if matches!(error.kind(), EngineErrorKind::Timeout | EngineErrorKind::Protocol) => {}
             Err(_) => self.release(),
         }
-        renamed
+        renamed?;
+        self.find_addresses().await?;
+        self.must_be_ready().await
     }
 
     /// Removes the container, where there is one. If that fails, or when the future is dropped, the removal goes on in the

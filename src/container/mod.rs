@@ -12,17 +12,20 @@
 //! Every transition takes the container by value and returns it in its next state, so a call that does not fit the state
 //! does not compile. A transition that fails returns an error that names the container, and the container is removed.
 
+mod address;
 mod cleaning;
 mod commands;
 mod create;
 mod guard;
 mod handle;
+mod heard;
 mod identity;
 mod lease_value;
 mod life;
 mod look;
 mod memory_kills;
 mod pid1;
+mod ready;
 mod removal;
 mod route;
 mod running;

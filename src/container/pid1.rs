@@ -62,9 +62,9 @@ impl Pid1 {
         let _ = self.supervised.set(command);
     }
 
-    /// Returns how the container's own command ended, if it has.
-    pub(super) fn end_of_command(&self) -> Option<EngineError> {
-        self.supervised.get()?.end()
+    /// Returns the container's own command, where the agent runs it.
+    pub(super) fn supervised(&self) -> Option<&Supervised> {
+        self.supervised.get()
     }
 
     /// Calls `broke` when the connection breaks. The first call of this function counts.

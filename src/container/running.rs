@@ -1,5 +1,6 @@
 //! The operations on a container that runs.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::handle::Handle;
@@ -26,6 +27,69 @@ impl Container<Running> {
     /// Returns which control groups the container has, as its PID 1 sees them.
     pub fn cgroups(&self) -> Cgroups {
         self.shared().agent().map_or(Cgroups::Unknown, Client::cgroups)
+    }
+
+    /// Returns the container's address on its network, as the engine reports it after the start. Containers on the same network
+    /// reach each other by it; so does this machine, where the engine runs on it, on Linux and with root. `None`: there is no
+    /// network, or it is that of the machine.
+    ///
+    /// A lease that has asked for an address, here or with [`port`](Self::port), counts as one with a command: what a server in the
+    /// container has may have changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # use dockerpool::{Network, Pool};
+    /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+    /// let builder = Pool::builder("online").image("any").network(Network::existing("bridge"));
+    /// # let builder = builder.engine(engine);
+    /// let c = builder.build().await?.acquire().await?;
+    /// assert!(c.ip().is_some_and(|ip| ip.is_ipv4()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.shared().ip()
+    }
+
+    /// Returns where a [published](crate::ContainerSpec::publish) TCP port of the container is reached from this machine, as the
+    /// engine reports it after the start. With an engine on another machine, that is an address of that machine: the one at which
+    /// the port is published, or else that of the host of the [`Endpoint`](crate::Endpoint). Where a port is published at several
+    /// addresses, the first one of version 4 of IP counts.
+    ///
+    /// A program that is itself in a container, with the engine's socket lent to it, does not reach the loopback interface of the
+    /// engine's machine: take [`ip`](Self::ip) there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the port is not published.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # use dockerpool::{Network, Pool};
+    /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+    /// let builder = Pool::builder("web").image("any").network(Network::existing("bridge")).publish(8080);
+    /// # let builder = builder.engine(engine);
+    /// let c = builder.build().await?.acquire().await?;
+    /// println!("http://{}/", c.port(8080)?);
+    /// assert!(c.port(80).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn port(&self, port: u16) -> Result<SocketAddr, Error> {
+        self.shared().port(port).map_err(|published| {
+            let published = match published.as_slice() {
+                [] => "no port is".to_owned(),
+                ports => format!("published are {ports:?}"),
+            };
+            Error::Unsupported {
+                subject: self.shared().subject(),
+                reason: format!("port {port} is not published, {published}: see publish()"),
+            }
+        })
     }
 
     /// Returns the number of processes beside PID 1. Processes that have ended and were not waited for count, and so do those

@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
+use super::address::Addresses;
 use super::cleaning::Cleanliness;
 use super::commands::{Commands, Unfinished};
+use super::heard::Heard;
 use super::identity::Identity;
 use super::lease_value::LeaseValue;
 use super::life::Life;
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(super) pid1: Pid1,
     pub(super) duty: Duty,
     pub(super) cleanliness: Cleanliness,
+    pub(super) addresses: Addresses,
     taint: FirstTaint,
     commands: Commands,
     memory_kills: MemoryKills,
@@ -82,6 +85,7 @@ impl Shared {
             pid1: Pid1::default(),
             duty: Duty::new(give_up),
             cleanliness: Cleanliness::default(),
+            addresses: Addresses::default(),
             taint: FirstTaint::default(),
             commands: Commands::default(),
             memory_kills: MemoryKills::default(),
@@ -241,7 +245,17 @@ impl Shared {
 
     /// Returns how the container's own command ended, if it has: the container ends with it.
     pub(crate) fn end_of_command(&self) -> Option<EngineError> {
-        self.pid1.end_of_command()
+        self.pid1.supervised()?.end()
+    }
+
+    /// Waits for the end of the container's own command, and returns words for it. `None`: the container has ended.
+    pub(super) async fn supervised_end(&self) -> Option<String> {
+        self.pid1.supervised()?.ended().await
+    }
+
+    /// Returns what the container's own command prints, where the agent runs it.
+    pub(super) fn heard(&self) -> Option<&Heard> {
+        self.pid1.supervised().map(Supervised::heard)
     }
 
     pub(super) fn set_supervised(&self, command: Supervised) {

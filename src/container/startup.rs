@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::handle::Handle;
 use super::pid1::echo;
+use super::ready::Listener;
 use super::shared::Shared;
 use crate::agent::{AgentFile, Client, InUse, SOCKET_TARGET, Socket};
 use crate::engine::{self, ContainerState, EngineError, EngineErrorKind, Mount, MountSource};
@@ -118,8 +119,15 @@ impl Handle {
         Err(EngineError::new(EngineErrorKind::SettingIgnored, message))
     }
 
-    /// Attaches to PID 1 where the container has a lifeline, starts the container, and waits until PID 1 runs.
+    /// Starts the container, and waits until it is ready.
     pub(crate) async fn start(&self) -> Result<(), EngineError> {
+        let listener = self.begin().await?;
+        self.wait_until_ready(listener).await
+    }
+
+    /// Attaches to PID 1 where the container has a lifeline, starts the container, and waits until PID 1 runs. Returns what listens
+    /// to a PID 1 that is to get ready.
+    async fn begin(&self) -> Result<Option<Listener>, EngineError> {
         let Shared {
             engine,
             spec,
@@ -129,6 +137,7 @@ impl Handle {
             ..
         } = &**self.shared();
         let start = || bounded("the start of a container", *call_timeout, engine.start(identity.id()));
+        let listener = self.listen().await?;
         if spec.has_lifeline() {
             self.start_with_lifeline(start).await?;
         } else {
@@ -142,8 +151,9 @@ impl Handle {
                 self.check_sandbox().await?;
             }
         }
+        self.find_addresses().await?;
         startup.set_started();
-        Ok(())
+        Ok(listener)
     }
 
     async fn start_with_lifeline<F>(&self, start: impl Fn() -> F) -> Result<(), EngineError>
@@ -197,12 +207,15 @@ impl Handle {
         }
     }
 
-    /// Creates and starts the container. Returns the container and the engine's warnings if `keep` says so; else removes it. A
-    /// container that failed is removed: at once, or in the background where that fails or when the future is dropped.
+    /// Creates and starts the container. Returns the container, which is ready, and the engine's warnings if `keep` says so; else
+    /// removes it when PID 1 runs. A container that failed is removed: at once, or in the background where that fails or when the future is dropped.
     pub(crate) async fn bring_up(self, keep: Keep) -> Result<Option<(Self, Vec<String>)>, EngineError> {
         let up = async {
             let warnings = self.create(true).await?;
-            self.start().await?;
+            match keep {
+                Keep(true) => self.start().await?,
+                Keep(false) => drop(self.begin().await?),
+            }
             Ok(warnings)
         };
         match up.await {

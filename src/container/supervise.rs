@@ -8,15 +8,13 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handle::Handle;
+use super::heard::Heard;
 use super::pid1::OUTPUT_PAUSE;
 use super::shared::Shared;
 use super::startup::SETTLE;
 use super::taint::Taint;
 use crate::agent::{Client, Role};
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
-
-/// How much of the command's last output an error quotes, in bytes.
-const QUOTED: usize = 1024;
 
 /// How many pieces of output are taken at once, before a pause.
 const PIECES: usize = 1024;
@@ -26,6 +24,7 @@ const PIECES: usize = 1024;
 pub(super) struct Supervised {
     /// The words for its end, once it has ended.
     end: watch::Receiver<Option<String>>,
+    heard: Arc<Heard>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -35,6 +34,18 @@ impl Supervised {
         let words = self.end.borrow().clone()?;
         Some(EngineError::new(EngineErrorKind::NotFound, words))
     }
+
+    /// Returns what the command prints.
+    pub(super) fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
+    /// Waits for the end of the command, and returns words for it. `None`: the container has ended.
+    pub(super) async fn ended(&self) -> Option<String> {
+        let mut end = self.end.clone();
+        let end = end.wait_for(Option::is_some).await.ok()?;
+        end.clone()
+    }
 }
 
 impl Handle {
@@ -42,15 +53,18 @@ impl Handle {
     pub(super) async fn supervise(&self, agent: &Client, argv: &[String]) -> Result<(), EngineError> {
         let request = ExecRequest {
             argv: argv.to_vec(),
+            env: self.shared().spec.server_env.variables().collect(),
             ..Default::default()
         };
         let session = agent.exec(agent.place().await?, &request, Role::Command, None)?;
         let (tell, end) = watch::channel(None);
         let program = argv.first().cloned().unwrap_or_default();
         let weak = Arc::downgrade(self.shared());
+        let heard = Arc::new(Heard::looking_for(self.shared().spec.ready.texts()));
+        let hearing = heard.clone();
         let task = self.shared().runtime.spawn(async move {
             // Without words, the container has ended, and its command with it.
-            if let Some(how) = watch_over(session, &program).await {
+            if let Some(how) = watch_over(session, &program, &hearing).await {
                 tell.send_replace(Some(how));
                 if let Some(shared) = weak.upgrade() {
                     end_with_command(&shared).await;
@@ -60,6 +74,7 @@ impl Handle {
         let mut settled = end.clone();
         let supervised = Supervised {
             end,
+            heard,
             _task: AbortOnDropHandle::new(task),
         };
         self.shared().set_supervised(supervised);
@@ -75,16 +90,14 @@ impl Handle {
     }
 }
 
-/// Drops the output of the command until the command has ended. Returns words for that end, or `None` if the connection to the
+/// Takes the output of the command until the command has ended. Returns words for that end, or `None` if the connection to the
 /// agent has ended.
-async fn watch_over(session: ExecSession, program: &str) -> Option<String> {
+async fn watch_over(session: ExecSession, program: &str, heard: &Heard) -> Option<String> {
     let ExecSession { output, control, .. } = session;
-    let mut words = Vec::new();
     let mut output = output.ready_chunks(PIECES);
     while let Some(frames) = output.next().await {
         for frame in frames {
-            words.extend_from_slice(&frame.ok()?.data);
-            words.drain(..words.len().saturating_sub(QUOTED));
+            heard.hear(&frame.ok()?);
         }
         // Bounds how much processor time of this process the output costs.
         tokio::time::sleep(OUTPUT_PAUSE).await;
@@ -98,12 +111,9 @@ async fn watch_over(session: ExecSession, program: &str) -> Option<String> {
         (Err(error), _) if error.says_not_started() => format!("could not be started: {error}"),
         (Err(_), _) => return None,
     };
-    let words = String::from_utf8_lossy(&words);
-    let colon = if words.trim().is_empty() { "" } else { ": " };
-    Some(format!(
-        "the container's command, `{program}`, {how}{colon}{}",
-        words.trim()
-    ))
+    let words = heard.last_words();
+    let colon = if words.is_empty() { "" } else { ": " };
+    Some(format!("the container's command, `{program}`, {how}{colon}{words}"))
 }
 
 /// Taints and kills a container whose command has ended, so that it is replaced.

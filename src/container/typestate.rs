@@ -128,9 +128,14 @@ impl<S: State> Container<S> {
         let shared = self.shared();
         let inspect = shared.engine.inspect(shared.id());
         let inspected = shared.runtime.bounded("an inspect", shared.call_timeout, inspect);
-        inspected
+        let report = inspected
             .await
-            .map_err(|error| self.error("inspect the container", error))
+            .map_err(|error| self.error("inspect the container", error))?;
+        if report.ip.is_some() {
+            // As with `ip`.
+            shared.commands().touch();
+        }
+        Ok(report)
     }
 
     /// Removes the container, and waits until that is done.
@@ -169,6 +174,11 @@ impl<S: State> Container<S> {
 
     pub(super) fn error(&self, op: &'static str, error: EngineError) -> Error {
         Error::engine_about(op, self.shared().subject(), error)
+    }
+
+    /// Returns the owner of the container, without its state.
+    pub(crate) fn into_handle(self) -> Handle {
+        self.handle
     }
 
     pub(super) fn into_state<T: State>(self) -> Container<T> {

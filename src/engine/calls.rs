@@ -151,7 +151,8 @@ pub trait Lifecycle: fmt::Debug + Send + Sync + 'static {
     /// remove, and leaves a network that others use. A no-op for an engine whose `prepare` leaves nothing.
     fn release<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;
 
-    /// Removes what [`prepare`](Lifecycle::prepare) made for dead owners of this pool name (volumes with programs); see
+    /// Removes what [`prepare`](Lifecycle::prepare) made for dead owners of this pool name (volumes with programs, networks that
+    /// were to be removed with their pool); see
     /// [`labels::OWNER`]. Called once per pool, in a background task. Idempotent. A no-op for an engine whose `prepare`
     /// leaves nothing.
     fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>>;

@@ -32,6 +32,8 @@ pub struct Capabilities {
     pub oom_events: bool,
     /// Whether containers can be put on networks by name.
     pub networks: bool,
+    /// Whether TCP ports of containers can be published: [`Plan::ports`].
+    pub ports: bool,
     /// Whether PID 1 can be a mounted program: a file of this machine if the engine has [`local_files`](Self::local_files),
     /// else a file in a volume that [`prepare`](Lifecycle::prepare) has filled.
     pub programs: bool,
@@ -50,6 +52,7 @@ impl Capabilities {
             lifeline: false,
             oom_events: false,
             networks: false,
+            ports: false,
             programs: false,
             engine_config: false,
             local_files: false,
@@ -64,6 +67,7 @@ impl Capabilities {
             lifeline: true,
             oom_events: true,
             networks: true,
+            ports: true,
             programs: true,
             engine_config: true,
             local_files: true,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::pending;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,13 +15,16 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Attachment, Capabilities, Commands, ContainerReport, ContainerState, Creation, Engine, EngineError,
-    EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Identity,
-    ImageInfo, Killing, Lifecycle, LimitSupport, Network, Observation, OutputStream, Parts, Pausing, Plan, ProgressFn,
-    Renaming, Selector, StreamEnd, TtySize,
+    EngineErrorKind, EngineInfo, Event, EventKind, ExecControl, ExecReport, ExecRequest, ExecSession, Frame, Health,
+    Identity, ImageInfo, Killing, Lifecycle, LimitSupport, Network, Observation, OutputStream, Parts, Pausing, Plan,
+    ProgressFn, Publish, PublishedPort, Renaming, Selector, StreamEnd, TtySize, loopback_of,
 };
 
 /// How many events a subscriber may lag before it loses the oldest.
 const EVENT_BACKLOG: usize = 4096;
+
+/// The first port of the engine's machine that is published. The ports above follow.
+const FIRST_PORT: u16 = 49152;
 
 /// Implements [`Engine`] in memory. Answers at once, and fails, hangs or delays on request. A clone is cheap, and is the
 /// same engine.
@@ -217,6 +221,8 @@ struct State {
     containers: BTreeMap<String, FakeContainer>,
     networks: BTreeSet<String>,
     next_id: u64,
+    /// The port of the engine's machine that is published next.
+    next_port: u16,
     peak: usize,
     calls: HashMap<Call, usize>,
     answers: HashMap<Call, Answer>,
@@ -229,12 +235,17 @@ struct State {
     ignored_settings: Vec<String>,
     limits: LimitSupport,
     pretends_programs: bool,
+    health: Option<Health>,
+    image: ImageInfo,
 }
 
 struct FakeContainer {
     report: ContainerReport,
     labels: BTreeMap<String, String>,
     auto_remove: bool,
+    /// What the engine publishes at the start, and whether there is a network.
+    ports: Vec<Publish>,
+    has_network: bool,
     /// `false` once the container has ended.
     alive: watch::Sender<bool>,
 }
@@ -260,6 +271,7 @@ impl FakeEngine {
             containers: BTreeMap::new(),
             networks: BTreeSet::from(["bridge".to_owned()]),
             next_id: 1,
+            next_port: FIRST_PORT,
             peak: 0,
             calls: HashMap::new(),
             answers: HashMap::new(),
@@ -271,6 +283,8 @@ impl FakeEngine {
             ignored_settings: Vec::new(),
             limits: LimitSupport::all(),
             pretends_programs: false,
+            health: None,
+            image: ImageInfo::default(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -345,6 +359,16 @@ impl FakeEngine {
     /// Sets the limits that the engine silently does not apply to its containers.
     pub fn lack_limits(&self, limits: impl IntoIterator<Item = String>) {
         self.shared.state.lock().missing_limits = limits.into_iter().collect();
+    }
+
+    /// Sets how every image is described from now on.
+    pub fn describe_images(&self, image: ImageInfo) {
+        self.shared.state.lock().image = image;
+    }
+
+    /// Sets what the health check of every container has found. Default: there is no health check.
+    pub fn set_health(&self, health: Option<Health>) {
+        self.shared.state.lock().health = health;
     }
 
     /// Sets the limits that the engine claims to support.
@@ -460,6 +484,25 @@ impl State {
         let key = self.key_of(id).ok_or_else(missing)?;
         self.containers.get_mut(&key).ok_or_else(missing)
     }
+
+    /// Gives a container that starts its address, and publishes its ports. Addresses and ports are told, and lead nowhere.
+    fn connect(&mut self, id: &str) -> Result<(), EngineError> {
+        let mut next = self.next_port;
+        let container = self.get(id)?;
+        let number = u64::from_str_radix(&container.report.id, 16).unwrap_or_default() as u16;
+        let [high, low] = number.to_be_bytes();
+        let ip = Ipv4Addr::new(172, 17, high, low);
+        container.report.ip = container.has_network.then_some(ip.into());
+        let publish = |asked: &Publish| {
+            let port = next;
+            next = next.checked_add(1).unwrap_or(FIRST_PORT);
+            PublishedPort::new(asked.port, (loopback_of(asked.address), port).into())
+        };
+        container.alive.send_replace(true);
+        container.report.ports = container.ports.iter().map(publish).collect();
+        self.next_port = next;
+        Ok(())
+    }
 }
 
 impl Lifecycle for FakeEngine {
@@ -514,6 +557,8 @@ impl Lifecycle for FakeEngine {
                 report,
                 labels,
                 auto_remove: plan.auto_remove,
+                ports: plan.ports.clone(),
+                has_network: plan.network != Some(Network::None),
                 alive: watch::Sender::new(true),
             };
             state.containers.insert(id.clone(), container);
@@ -524,7 +569,17 @@ impl Lifecycle for FakeEngine {
 
     fn attach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Attachment, EngineError>> {
         Box::pin(self.answered(Call::Attach, move |shared| {
-            shared.state.lock().get(id)?;
+            let mut state = shared.state.lock();
+            let container = state.get(id)?;
+            // A container with a lifeline ends with the attachment, and its end is told by events.
+            let mut alive = (!container.auto_remove).then(|| container.alive.subscribe());
+            let end = async move {
+                match &mut alive {
+                    // An error says that the container is not even known any more.
+                    Some(alive) => drop(alive.wait_for(|alive| !alive).await),
+                    None => pending().await,
+                }
+            };
             // PID 1 echoes its input, like `cat`.
             let (read, write) = tokio::io::simplex(64);
             let output = tokio_util::io::ReaderStream::new(read).map(|data| match data {
@@ -538,7 +593,7 @@ impl Lifecycle for FakeEngine {
             });
             Ok(Attachment {
                 stdin: Box::new(write),
-                output: output.boxed(),
+                output: output.take_until(Box::pin(end)).boxed(),
             })
         }))
     }
@@ -549,7 +604,8 @@ impl Lifecycle for FakeEngine {
                 id,
                 &[ContainerState::Created, ContainerState::Exited],
                 ContainerState::Running,
-            )
+            )?;
+            shared.state.lock().connect(id)
         }))
     }
 
@@ -599,12 +655,15 @@ impl Commands for FakeEngine {
 
 impl Observation for FakeEngine {
     fn image<'a>(&'a self, _plan: &'a Plan) -> BoxFuture<'a, Result<ImageInfo, EngineError>> {
-        Box::pin(self.answered(Call::Image, |_| Ok(ImageInfo::default())))
+        Box::pin(self.answered(Call::Image, |shared| Ok(shared.state.lock().image.clone())))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
         Box::pin(self.answered(Call::Inspect, move |shared| {
-            Ok(shared.state.lock().get(id)?.report.clone())
+            let mut state = shared.state.lock();
+            let mut report = state.get(id)?.report.clone();
+            report.health = state.health;
+            Ok(report)
         }))
     }
 

@@ -30,11 +30,13 @@ pub use exec_control::{ExecControl, ExecReport, Killing, StreamEnd};
 pub(crate) use floors::warnings;
 pub use network::NewNetwork;
 pub(crate) use plan::OWN_TARGETS;
-pub use plan::{Identity, Image, Limits, Mount, MountSource, Pid1, Plan, ProgramVolume, Security, Ulimit};
+pub use plan::{Identity, Image, Limits, Mount, MountSource, Pid1, Plan, ProgramVolume, Publish, Security, Ulimit};
 pub use progress::ProgressFn;
 pub(crate) use registry_auth::AuthKind;
-pub(crate) use report::listed;
-pub use report::{ContainerReport, ContainerState, Creation, Event, EventKind, ImageInfo, Selector};
+pub use report::{
+    ContainerReport, ContainerState, Creation, Event, EventKind, Health, ImageInfo, PublishedPort, Selector,
+};
+pub(crate) use report::{listed, loopback_of};
 pub(crate) use tty::TtyInput;
 
 // Their public path is the crate's root.

@@ -134,7 +134,8 @@ impl NewNetwork {
     }
 
     /// Removes the network when the pool is shut down, if a pool of this name created it (its labels tell) and no other
-    /// container is on it. Default: the network stays.
+    /// container is on it. The network of a process that was killed is removed by the next pool of the name. Default: the network
+    /// stays.
     pub fn remove_on_shutdown(mut self) -> Self {
         self.remove_on_shutdown = true;
         self

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub limits: Limits,
     /// The network. `None`: [`engine_config`](Self::engine_config) names one.
     pub network: Option<Network>,
+    /// TCP ports that the engine publishes on its machine, each on a port of its own choice. There are none without a network.
+    pub ports: Vec<Publish>,
     /// Labels of each container: those of the spec, and the library's own (see [`labels`]).
     pub labels: BTreeMap<String, String>,
     /// The permissions of the container's processes.
@@ -131,6 +134,28 @@ pub struct Pid1 {
     pub init: bool,
     /// The signal by which [`Lifecycle::stop`](super::Lifecycle::stop) asks PID 1 to end. `None`: the image's.
     pub stop_signal: Option<String>,
+}
+
+/// Describes a TCP port of a container that the engine publishes on its machine. The engine chooses the port there, and reports
+/// it: see [`ContainerReport::ports`](super::ContainerReport::ports).
+///
+/// # Examples
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use dockerpool::engine::{Plan, Publish};
+///
+/// let mut plan = Plan::new("redis:7");
+/// plan.ports.push(Publish::new(6379, Ipv4Addr::LOCALHOST));
+/// assert_eq!(plan.ports[0].port, 6379);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Publish {
+    /// The port in the container.
+    pub port: u16,
+    /// The address of the engine's machine at which the port is reached. An unspecified address stands for all.
+    pub address: IpAddr,
 }
 
 /// Describes a file system on a path in the container.
@@ -280,6 +305,7 @@ impl Plan {
             working_dir: None,
             limits: Limits::default(),
             network: Some(Network::None),
+            ports: Vec::new(),
             labels: BTreeMap::new(),
             security: Security::default(),
             auto_remove: false,
@@ -301,6 +327,16 @@ impl Plan {
     pub fn own_labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let labels = self.labels.iter().filter(|(name, _)| labels::is_reserved(name));
         labels.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl Publish {
+    /// Publishes this port of the container at this address of the engine's machine.
+    pub fn new(port: u16, address: impl Into<IpAddr>) -> Self {
+        Self {
+            port,
+            address: address.into(),
+        }
     }
 }
 
@@ -349,6 +385,7 @@ impl fmt::Debug for Plan {
             working_dir,
             limits,
             network,
+            ports,
             labels,
             security,
             auto_remove,
@@ -367,6 +404,7 @@ impl fmt::Debug for Plan {
             .field("working_dir", working_dir)
             .field("limits", limits)
             .field("network", network)
+            .field("ports", ports)
             .field("labels", labels)
             .field("security", security)
             .field("auto_remove", auto_remove)

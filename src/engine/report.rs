@@ -1,5 +1,6 @@
 //! An engine's reports of images and containers.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::{Engine, EngineError};
@@ -28,8 +29,8 @@ pub struct ImageInfo {
     /// The user that the image's commands run as (`USER`): `user[:group]`, and empty for root. `None`: not known; the
     /// library's own PID 1 then runs as the same user as the commands.
     pub user: Option<String>,
-    /// The image's `ENTRYPOINT`, empty for none. Only [`supervise_command`](crate::ContainerSpec::supervise_command) needs
-    /// it.
+    /// The image's `ENTRYPOINT`, empty for none. [`supervise_command`](crate::ContainerSpec::supervise_command) needs it, and a pool
+    /// warns where it is not run.
     pub entrypoint: Option<Vec<String>>,
     /// The image's `CMD`, empty for none. Only [`supervise_command`](crate::ContainerSpec::supervise_command) needs it.
     pub cmd: Option<Vec<String>>,
@@ -146,6 +147,61 @@ pub struct ContainerReport {
     pub exit_code: Option<i64>,
     /// The container's labels: the library's own and all others.
     pub labels: std::collections::HashMap<String, String>,
+    /// The container's address on its network. `None`: it has none, it does not run, or the engine does not tell, as in a list.
+    pub ip: Option<IpAddr>,
+    /// What the engine's health check has found. `None`: there is no health check, or the engine does not tell, as in a list.
+    pub health: Option<Health>,
+    /// The published TCP ports, sorted. Empty where the container does not run, or the engine does not tell, as in a list.
+    pub ports: Vec<PublishedPort>,
+}
+
+/// Tells what a health check of the engine has found.
+///
+/// # Examples
+///
+/// ```
+/// use dockerpool::engine::{ContainerReport, ContainerState, Health};
+///
+/// let mut report = ContainerReport::new("4f53cda18c2b", "web", ContainerState::Running);
+/// report.health = Some(Health::Starting);
+/// assert_ne!(report.health, Some(Health::Healthy));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Health {
+    /// No check has succeeded yet, and not enough have failed.
+    Starting,
+    /// The last check has succeeded.
+    Healthy,
+    /// The last checks have failed.
+    Unhealthy,
+}
+
+/// Tells where a published TCP port of a container is reached.
+///
+/// # Examples
+///
+/// ```
+/// use std::net::{Ipv4Addr, SocketAddr};
+/// use dockerpool::engine::PublishedPort;
+///
+/// let redis = PublishedPort::new(6379, SocketAddr::from((Ipv4Addr::LOCALHOST, 49153)));
+/// assert_eq!((redis.port, redis.address.port()), (6379, 49153));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct PublishedPort {
+    /// The port in the container.
+    pub port: u16,
+    /// The address by which this machine reaches the port. An engine on another machine gives an address of that machine.
+    pub address: SocketAddr,
+}
+
+impl PublishedPort {
+    /// Says that this port of a container is reached at this address.
+    pub fn new(port: u16, address: SocketAddr) -> Self {
+        Self { port, address }
+    }
 }
 
 impl ContainerReport {
@@ -158,7 +214,19 @@ impl ContainerReport {
             state,
             exit_code: None,
             labels: Default::default(),
+            ip: None,
+            health: None,
+            ports: Vec::new(),
         }
+    }
+}
+
+/// Returns the address by which a machine reaches what is bound to an address of its own.
+pub(crate) fn loopback_of(bound: IpAddr) -> IpAddr {
+    match bound {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        bound => bound,
     }
 }
 

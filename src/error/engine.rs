@@ -106,7 +106,14 @@ pub enum EngineErrorKind {
     /// A setting of isolation, of the library's defaults or of the spec, is not in force: the engine accepted and ignored it. The
     /// message names each such setting.
     SettingIgnored,
-    /// No failure: the engine carried the request out with a warning. Only passed to
+    /// The container did not get ready in its time: see [`ready_when`](crate::ContainerSpec::ready_when). The message says what was
+    /// waited for, what was seen last, and the last words of the container's command.
+    NotReady,
+    /// A function given to [`on_create`](crate::PoolBuilder::on_create) or [`on_return`](crate::PoolBuilder::on_return) failed,
+    /// panicked or did not end in its time. The message has its error's words.
+    HookFailed,
+    /// No failure: the engine carried the request out with a warning, or the image has an
+    /// [`Entrypoint`](crate::Entrypoint) that is not run. Only passed to
     /// [`on_error`](crate::PoolBuilder::on_error).
     Warning,
     /// The connection broke, or the answer makes no sense: it is not known whether the engine carried the request out.
@@ -161,18 +168,20 @@ impl EngineError {
 
     /// Returns whether the same call may succeed later though the caller changes nothing.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.kind,
-            EngineErrorKind::Unreachable
-                | EngineErrorKind::TooManyOpenFiles
-                | EngineErrorKind::Timeout
-                | EngineErrorKind::Conflict
-                | EngineErrorKind::Protocol
-                | EngineErrorKind::Internal
-                | EngineErrorKind::RegistryUnreachable
-                | EngineErrorKind::PullInterrupted
-                | EngineErrorKind::Exhausted
-        )
+        matches!(self.kind, EngineErrorKind::NotReady) && !self.of_settings
+            || matches!(
+                self.kind,
+                EngineErrorKind::Unreachable
+                    | EngineErrorKind::TooManyOpenFiles
+                    | EngineErrorKind::Timeout
+                    | EngineErrorKind::Conflict
+                    | EngineErrorKind::Protocol
+                    | EngineErrorKind::Internal
+                    | EngineErrorKind::RegistryUnreachable
+                    | EngineErrorKind::PullInterrupted
+                    | EngineErrorKind::Exhausted
+                    | EngineErrorKind::HookFailed
+            )
     }
 
     /// Returns whether it is certain that the command was not started.

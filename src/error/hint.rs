@@ -21,6 +21,7 @@ pub(super) fn hint(error: &EngineError) -> &'static str {
         EngineErrorKind::LimitDiscarded => {
             " (has the engine's machine this limit, and, where the engine runs rootless, has systemd delegated it to its user?)"
         }
+        EngineErrorKind::NotReady => " (see ready_when() and ready_timeout())",
         _ => "",
     }
 }

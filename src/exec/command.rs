@@ -147,6 +147,14 @@ impl<C> Command<'_, C> {
         self
     }
 
+    /// Adds the variables that only the container's own command has: see
+    /// [`ContainerSpec::server_env`](crate::ContainerSpec::server_env). A client of the server then knows its password. Variables of
+    /// the lease, and those of this command, come before them. Without such variables nothing is added.
+    pub fn server_env(&mut self) -> &mut Self {
+        self.setup.with_server_env = true;
+        self
+    }
+
     /// Leaves out the container's environment: the command has only the variables that [`env`](Self::env) sets, before this call
     /// or after.
     ///

@@ -33,6 +33,8 @@ const ARG_OVERHEAD: usize = 1 + size_of::<usize>();
 pub(super) struct Setup {
     pub(super) request: ExecRequest,
     pub(super) role: Role,
+    /// Whether the command gets the variables of the container's own command.
+    pub(super) with_server_env: bool,
     pub(super) stdin: Source,
     pub(super) outputs: Outputs,
     pub(super) timeout: Option<Duration>,
@@ -81,6 +83,7 @@ impl Setup {
                 ..Default::default()
             },
             role: Role::Command,
+            with_server_env: false,
             stdin: Source::Null,
             outputs: Outputs {
                 stdout: true,
@@ -132,6 +135,10 @@ impl Setup {
         if setup.role == Role::Command {
             setup.request.env = container.with_lease_env(setup.request.env);
         }
+        if setup.with_server_env {
+            let of_server = container.spec.server_env.variables();
+            setup.request.env = of_server.chain(setup.request.env).collect();
+        }
         setup.once(outputs)
     }
 
@@ -169,14 +176,19 @@ impl Setup {
 
     /// Returns how much the variables of the container and of the lease count.
     fn size_of_other_variables(&self, container: &Shared) -> usize {
+        let mut size = 0;
+        if self.with_server_env {
+            let of_server = container.spec.server_env.variables();
+            size += of_server.map(|var| var.len() + ARG_OVERHEAD).sum::<usize>();
+        }
         if self.role == Role::CommandWithoutEnv {
-            return 0;
+            return size;
         }
         let vars = &container.spec.plan.env;
-        let mut size = vars
+        size += vars
             .iter()
             .map(|(name, value)| name.len() + 1 + value.len() + ARG_OVERHEAD)
-            .sum();
+            .sum::<usize>();
         container.each_lease_var(|var| size += var.len() + ARG_OVERHEAD);
         size
     }

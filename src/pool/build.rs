@@ -15,13 +15,14 @@ use super::creations::{Creations, Outcome};
 use super::ending::{Ending, Finished};
 use super::engine_checks::{check_capabilities, check_limits};
 use super::error_callback::{on_a_thread, without_panics};
+use super::hooks::Hooks;
 use super::identity::{self, Identity};
 use super::idle::{Idle, Limits};
 use super::item::JUDGE;
 use super::kept::Kept;
 use super::maintainer::{self, End};
 use super::pool::{Inner, Pool};
-use super::prepared::Prepared;
+use super::prepared::{First, Prepared};
 use super::report::Reporter;
 use super::reuse::Reuse;
 use super::roster::Roster;
@@ -132,13 +133,18 @@ impl PoolBuilder {
             )
         };
         let first = match Box::pin(prepared.prepare(ways, &info, &self.progress, new_handle)).await {
-            Ok(prepared) => prepared,
+            Ok(first) => Box::pin(set_up(first, &self.hooks)).await,
+            Err(error) => Err(error),
+        };
+        let first = match first {
+            Ok(first) => first,
             Err(error) => {
                 prepared.undo().await;
                 return Err(error);
             }
         };
         let spec = prepared.resolved.clone();
+        let warnings = std::mem::take(&mut prepared.warnings);
         let exec = spec.active_exec();
         let security = security(&spec, &info);
 
@@ -157,6 +163,7 @@ impl PoolBuilder {
             idle,
             kept: Kept::new(self.keep),
             reuse,
+            hooks: self.hooks,
             uncleans: Uncleans::default(),
             roster: Roster::default(),
             creations: Creations::default(),
@@ -164,6 +171,7 @@ impl PoolBuilder {
             deadlines: Deadlines::new(self.lifetimes),
             ending: Ending::default(),
         });
+        core.reporter.warn_of_image(warnings);
         let room = limits.max_idle.min(limits.max_total);
         for container in Box::pin(adopt::take_over(&core, self.adopt, room)).await {
             core.roster.add_adopted(container.shared());
@@ -206,6 +214,22 @@ impl PoolBuilder {
                 let _ = pool.shutdown_timeout(Duration::ZERO).await;
                 Err(Error::engine("create the first containers", None, error))
             }
+        }
+    }
+}
+
+/// Calls the hook of new containers with the first one, if there is one.
+async fn set_up(first: Option<First>, hooks: &Hooks) -> Result<Option<First>, Error> {
+    let Some((first, warnings)) = first else {
+        return Ok(None);
+    };
+    match hooks.created(first).await {
+        Ok(first) => Ok(Some((first, warnings))),
+        Err((first, error)) => {
+            if let Some(first) = first {
+                first.remove().await;
+            }
+            Err(Error::engine("create the first containers", None, error))
         }
     }
 }

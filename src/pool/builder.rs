@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle as RuntimeHandle;
 
 use super::adopt::Adopt;
+use super::hooks::Hooks;
 use super::idle::Limits;
 use super::kept::KeepLimits;
 use super::lifetime::Lifetimes;
@@ -66,6 +67,7 @@ pub struct PoolBuilder {
     pub(super) reuse: Reuse,
     pub(super) lifetimes: Lifetimes,
     pub(super) keep: KeepLimits,
+    pub(super) hooks: Hooks,
     pub(super) progress: ProgressFn,
     pub(super) runtime: Option<RuntimeHandle>,
 }
@@ -108,6 +110,7 @@ impl PoolBuilder {
                 keep_for: Self::DEFAULT_KEEP_FOR,
                 max_kept: None,
             },
+            hooks: Hooks::new(Self::DEFAULT_HOOK_TIMEOUT),
             progress: Arc::new(|_| {}),
             runtime: None,
         }
@@ -256,6 +259,21 @@ impl PoolBuilder {
         if self.call_timeout.is_zero() {
             bad("engine_timeout", "must be more than zero".to_owned());
         }
+        if self.adopt == Adopt::Clean && self.spec.wants_output() {
+            bad(
+                "adopt",
+                "does not go with Ready::log(): what the containers of a dead process have printed is not known"
+                    .to_owned(),
+            );
+        }
+        if self.adopt == Adopt::Clean && self.hooks.on_create.is_some() {
+            bad(
+                "adopt",
+                "does not go with on_create(): whether it was done with a container of a dead process is not known"
+                    .to_owned(),
+            );
+        }
+        problems.extend(self.hooks.problems());
         problems.extend(self.lifetimes.problems());
         problems.extend(self.keep.problems());
         problems.extend(self.spec.problems());
@@ -274,6 +292,10 @@ impl PoolBuilder {
 /// The setters of [`ContainerSpec`].
 impl PoolBuilder {
     /// Sets the image, as `[registry/]name[:tag][@sha256:digest]`. Required.
+    ///
+    /// The image's `ENTRYPOINT` and `CMD` are not run, unless [`supervise_command`](Self::supervise_command) says so: PID 1 is the
+    /// library's own, and commands of leases are run as they are given. [`build`](Self::build) warns of an `ENTRYPOINT` that is not
+    /// run: see [`entrypoint`](Self::entrypoint).
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.spec.image = image.into();
         self

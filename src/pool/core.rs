@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::backend::Backend;
 use super::creations::Creations;
 use super::ending::Ending;
+use super::hooks::Hooks;
 use super::identity::Identity;
 use super::idle::Idle;
 use super::item::Item;
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) kept: Arc<Kept>,
     /// What is done with a container after its lease, if nothing speaks against its reuse.
     pub(super) reuse: Reuse,
+    pub(super) hooks: Hooks,
     pub(super) uncleans: Uncleans,
     pub(super) roster: Roster,
     pub(super) creations: Creations,

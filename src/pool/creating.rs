@@ -9,7 +9,7 @@ use super::deaths::{died_early, lost};
 use super::idle::{Hopeless, Slot};
 use super::item::Item;
 use super::reuse::Reuse;
-use crate::container::{Container, Handle};
+use crate::container::{Container, Handle, Shared};
 use crate::engine::{EngineError, EventKind};
 use crate::error::Error;
 use crate::spec::Resolved;
@@ -28,10 +28,15 @@ pub(super) async fn create(core: Arc<Core>, slot: Slot<Item>) -> bool {
     let (name, fresh) = core.identity.new_names();
     let spec = created_now(&core.backend.spec);
     let handle = core.backend.handle(name, fresh, spec, core.reporter.give_up());
-    match bring_up(&core, &handle).await {
-        Ok(()) => take_in(&core, handle, slot, generation),
-        Err(error) => {
-            failed(&core, handle, slot, begun, error);
+    let shared = handle.shared().clone();
+    let created = match bring_up(&core, &handle).await {
+        Ok(()) => core.hooks.created(handle).await,
+        Err(error) => Err((Some(handle), error)),
+    };
+    match created {
+        Ok(handle) => take_in(&core, handle, slot, generation),
+        Err((handle, error)) => {
+            failed(&core, &shared, handle, slot, begun, error);
             false
         }
     }
@@ -46,9 +51,15 @@ async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
 }
 
 /// Notes a failed creation. The slot is freed when nothing is left of the container; the next creation waits for the
-/// back-off. Where no retry helps, fails the acquires that only a new container could serve.
-fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, begun: Begun, error: EngineError) {
-    let shared = handle.shared().clone();
+/// back-off. Where no retry helps, fails the acquires that only a new container could serve. `None`: a hook has kept the container.
+fn failed(
+    core: &Core,
+    shared: &Arc<Shared>,
+    handle: Option<Handle>,
+    mut slot: Slot<Item>,
+    begun: Begun,
+    error: EngineError,
+) {
     let hopeless = core.creations.note_failure(begun, error.clone());
     core.roster.forget(shared.id());
     slot.failed(hopeless.then_some(Hopeless {
@@ -57,8 +68,10 @@ fn failed(core: &Core, handle: Handle, mut slot: Slot<Item>, begun: Begun, error
     }));
     let error = Error::engine("create the container", Some(shared.name()), error);
     core.reporter.report(error);
-    if !handle.is_released() {
-        handle.release();
+    if handle.as_ref().is_none_or(|handle| !handle.is_released()) {
+        if let Some(handle) = &handle {
+            handle.release();
+        }
         shared.remove_in_background(Some(Box::new(slot)));
     }
 }

@@ -21,6 +21,9 @@ pub(super) fn check_capabilities(engine: &dyn Engine, plan: &Plan, adopt: Adopt)
     if !is_without_network && !can.networks {
         missing.push(FieldError::new("network", "this engine cannot choose a network"));
     }
+    if !plan.ports.is_empty() && !can.ports {
+        missing.push(FieldError::new("publish", "this engine cannot publish ports"));
+    }
     if is_without_network && !can.no_network {
         missing.push(FieldError::new("network", "this engine cannot do without a network"));
     }

@@ -20,7 +20,8 @@ use crate::container::{Container, Guard, Running, Taint};
 /// # Drop
 ///
 /// Gives the container back. Under [`Reuse::AsIs`](crate::Reuse::AsIs), and under [`Reuse::Clean`](crate::Reuse::Clean) if the
-/// lease began no command and used no [`files`](Container::files), that is done at once and without I/O. Otherwise the container
+/// lease began no command, used no [`files`](Container::files) and did not ask where the container is reached, that is done at
+/// once and without I/O. Otherwise the container
 /// is cleaned, or removed and replaced, in the background. `Drop` never blocks, never fails and never panics. It may run on any
 /// thread, within a tokio runtime or not, and after the runtime has gone.
 ///
@@ -48,6 +49,7 @@ use crate::container::{Container, Guard, Running, Taint};
 /// - The guard is dropped by a panic.
 /// - The pool has [`Reuse::Never`](crate::Reuse::Never).
 /// - The pool has [`Reuse::Clean`](crate::Reuse::Clean), and the container is not proven to be clean.
+/// - [`on_return`](crate::PoolBuilder::on_return) says so.
 ///
 /// A lease with a [key](crate::Pool::acquire_for) is another matter: its container is kept for the next lease of that key,
 /// unless it is tainted, too old or discarded.
@@ -82,6 +84,8 @@ pub struct PooledContainer {
     slot: Option<Slot<Item>>,
     watched: Option<Box<Watched>>,
     reuse: Reuse,
+    /// Whether something is done with each container that comes back.
+    has_hook: bool,
 }
 
 /// The part of a guard that is needed only where lifetimes or leases are limited, or a lease has a key. Boxed, since a guard is
@@ -103,12 +107,18 @@ pub(super) struct Watched {
 
 impl PooledContainer {
     #[inline]
-    pub(super) fn new(container: Item, slot: Option<Slot<Item>>, watched: Option<Box<Watched>>, reuse: Reuse) -> Self {
+    pub(super) fn new(
+        container: Item,
+        slot: Option<Slot<Item>>,
+        watched: Option<Box<Watched>>,
+        (reuse, has_hook): (Reuse, bool),
+    ) -> Self {
         Self {
             container: Some(container),
             slot,
             watched,
             reuse,
+            has_hook,
         }
     }
 
@@ -229,8 +239,10 @@ impl Drop for PooledContainer {
             }
         }
         match self.reuse {
-            Reuse::AsIs => {}
             Reuse::Never => return slot.retire(container),
+            _ if self.has_hook && !container.shared().may_be_lent_again() => return slot.retire(container),
+            _ if self.has_hook => return slot.clean(container),
+            Reuse::AsIs => {}
             Reuse::Clean if container.shared().is_untouched() => {}
             Reuse::Clean if !container.shared().may_be_lent_again() => return slot.retire(container),
             Reuse::Clean => return slot.clean(container),

@@ -674,6 +674,12 @@ impl<T> Slot<T> {
         self.give_away(item);
     }
 
+    /// Gives an item back that was sent to be cleaned, and did not need it.
+    pub(crate) fn put_uncleaned(mut self, item: T) {
+        self.leave(Phase::InUse, |_| {});
+        self.put(item);
+    }
+
     /// Notes that the cleaning takes long, so that an item may be created for a waiter. The first of both is lent.
     pub(crate) fn clean_late(&mut self) {
         self.leave(Phase::CleaningLate, |_| {});

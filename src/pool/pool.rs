@@ -110,6 +110,7 @@ impl Pool {
     ///   [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored),
     ///   [`CannotStart`](crate::EngineErrorKind::CannotStart) of PID 1,
     ///   [`ImageNotFound`](crate::EngineErrorKind::ImageNotFound),
+    ///   [`NotReady`](crate::EngineErrorKind::NotReady) where no look can show that a container is ready,
     ///   [`WrongPlatform`](crate::EngineErrorKind::WrongPlatform) or
     ///   [`NetworkNotFound`](crate::EngineErrorKind::NetworkNotFound).
     /// - [`Error::Shutdown`]; [`Error::RuntimeEnded`].
@@ -497,14 +498,20 @@ impl Pool {
     #[inline]
     fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
         container.shared().begin_use();
-        let Core { reuse, deadlines, .. } = &*self.inner.core;
+        let Core {
+            reuse,
+            hooks,
+            deadlines,
+            ..
+        } = &*self.inner.core;
+        let fate = (*reuse, hooks.on_return.is_some());
         let Deadlines {
             lifetime,
             max_lease,
             watchdog,
         } = deadlines;
         if lifetime.is_none() && max_lease.is_none() {
-            return PooledContainer::new(container, Some(slot), None, *reuse);
+            return PooledContainer::new(container, Some(slot), None, fate);
         }
         if let Some(lifetime) = lifetime {
             lifetime.lent(container.shared());
@@ -513,7 +520,7 @@ impl Pool {
             lifetime: lifetime.clone(),
             ..Watched::default()
         });
-        let mut guard = PooledContainer::new(container, Some(slot), Some(watched), *reuse);
+        let mut guard = PooledContainer::new(container, Some(slot), Some(watched), fate);
         if let Some(limit) = max_lease {
             guard.set_limit(watchdog, *limit, site);
         }

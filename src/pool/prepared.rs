@@ -24,6 +24,8 @@ pub(super) struct Prepared {
     spec: ContainerSpec,
     /// The spec with what is decided so far.
     pub(super) resolved: Resolved,
+    /// What is to be known about the image.
+    pub(super) warnings: Vec<String>,
     call_timeout: Duration,
     runtime: Home,
     handed_over: bool,
@@ -53,6 +55,7 @@ impl Prepared {
         Self {
             engine,
             resolved: resolve(&spec, decided),
+            warnings: Vec::new(),
             spec,
             call_timeout,
             runtime,
@@ -73,6 +76,7 @@ impl Prepared {
             engine,
             spec,
             resolved,
+            warnings,
             call_timeout,
             ..
         } = self;
@@ -92,6 +96,7 @@ impl Prepared {
         decided.image_volumes.clone_from(&image.volumes);
         decided.read_only_tmpfs.clone_from(&info.read_only_tmpfs);
         decided.supervised = spec::find_command(spec, &image)?;
+        warnings.extend(spec.warning_of_entrypoint(&image));
         *resolved = resolve(spec, decided);
         let bring_up = |resolved: Resolved, keep| {
             let resolved = described(creating::created_now(&resolved), &image);

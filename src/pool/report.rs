@@ -42,7 +42,16 @@ impl Reporter {
     }
 
     /// Reports what the engine says of a container: each text once, and a bounded number of texts.
-    pub(super) fn warn(&self, container: &str, mut warnings: Vec<String>) {
+    pub(super) fn warn(&self, container: &str, warnings: Vec<String>) {
+        self.warn_of("create the container without a warning", Some(container), warnings);
+    }
+
+    /// Reports what is to be known about the image, in the same way.
+    pub(super) fn warn_of_image(&self, warnings: Vec<String>) {
+        self.warn_of("use the image without a warning", None, warnings);
+    }
+
+    fn warn_of(&self, op: &'static str, container: Option<&str>, mut warnings: Vec<String>) {
         warnings.truncate(MAX_WARNINGS_OF_ONE);
         for warning in warnings {
             let warning = {
@@ -55,12 +64,8 @@ impl Reporter {
                 }
             };
             let warning = EngineError::new(EngineErrorKind::Warning, warning);
-            tracing::warn!(pool = self.pool, container, %warning, "the engine warns of a container");
-            self.report(Error::engine(
-                "create the container without a warning",
-                Some(container),
-                warning,
-            ));
+            tracing::warn!(pool = self.pool, container, %warning, "a warning");
+            self.report(Error::engine(op, container, warning));
         }
     }
 

@@ -52,6 +52,7 @@
 /// reason:
 ///
 /// - PID 1 is not the agent ([`Status::lifeline`](crate::Status::lifeline)), or the container has a command of its own.
+/// - [`on_create`](crate::PoolBuilder::on_create) has run commands in the container or used its files.
 /// - The root file system can be written to, and the engine cannot list changes ([`Changes`](crate::engine::Changes)).
 /// - The configuration adds capabilities, is privileged, has a seccomp profile other than the engine's and
 ///   [`Seccomp::strict`](crate::Seccomp::strict), shares the namespace of processes or of System V

@@ -98,6 +98,18 @@ impl ContainerSpec {
         if let Some(network) = &self.network {
             network.check(&mut bad);
         }
+        for ports in &self.published {
+            if ports.is_empty() {
+                bad("publish_range", "the range is empty");
+            }
+            if *ports.start() == 0 {
+                bad("publish", "a port must be at least 1");
+            }
+        }
+        self.check_ready(&mut bad);
+        if self.ports().len() > MAX_PUBLISHED {
+            bad("publish", "at most 1024 ports can be published");
+        }
         if let Some(user) = &self.user {
             check_text(&mut bad, "user", user);
         }
@@ -134,6 +146,15 @@ impl ContainerSpec {
         if let Some(sandbox) = &self.sandbox {
             sandbox.check(&mut bad);
         }
+        for (name, value) in &self.server_env.0 {
+            problems_of_variable(name, value).for_each(|problem| bad("server_env", problem));
+        }
+        if !self.server_env.is_empty() && !self.supervise {
+            bad(
+                "server_env",
+                "no command of the containers' own runs beside those of leases: see supervise_command()",
+            );
+        }
         for (name, value) in &self.env {
             problems_of_variable(name, value).for_each(|problem| bad("env", problem));
         }
@@ -150,6 +171,9 @@ impl ContainerSpec {
         found
     }
 }
+
+/// The most ports that a container may publish: an engine may run a process for each.
+const MAX_PUBLISHED: usize = 1024;
 
 /// The limits of `setrlimit(2)` that Linux has, as engines name them.
 const ULIMITS: [&str; 16] = [
@@ -183,6 +207,8 @@ fn check_text(bad: &mut impl FnMut(&str, &str), field: &str, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use super::*;
 
     #[test]
@@ -202,6 +228,8 @@ mod tests {
             .memory(1)
             .cpus(-1.0)
             .pids_limit(0)
+            .publish_range(RangeInclusive::new(2, 1))
+            .publish_range(0..=2000)
             .user("")
             .working_dir("tmp")
             .ulimit("nofiles", 1, 1)
@@ -218,11 +246,15 @@ mod tests {
                 "cpus",
                 "pids_limit",
                 "ulimit",
+                "publish_range",
+                "publish",
+                "publish",
                 "user",
                 "working_dir",
                 "env",
                 "env",
-                "label"
+                "label",
+                "publish"
             ]
         );
     }

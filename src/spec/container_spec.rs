@@ -1,15 +1,21 @@
 //! The user's specification of a container: [`ContainerSpec`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::Value;
 
+use super::entrypoint::Entrypoint;
 use super::raw_config;
+use super::ready::Ready;
 use super::resolve::{Decided, resolve};
 use super::sandbox::Sandbox;
+use super::server_env::ServerEnv;
 use super::setters::setters;
 use crate::agent::ExecVia;
 use crate::engine::{Network, Plan, PullPolicy, RegistryAuth};
@@ -59,7 +65,7 @@ pub(crate) struct Ulimit {
 /// - No core dumps are written: the limit `core` is 0. [`ulimit`](Self::ulimit) sets another value.
 /// - The image's `HEALTHCHECK` does not run, since the server that it checks does not run. A `Healthcheck` in the raw
 ///   configuration does run; without a `Test` it means the image's. The image's check also runs where the server is
-///   [supervised](Self::supervise_command).
+///   [supervised](Self::supervise_command), and with [`Ready::healthcheck`].
 /// - Each directory that the image declares as a `VOLUME` is an empty file system in memory (tmpfs) that everybody can write
 ///   to. The file system holds half of the memory limit (256 MiB without one), and its content counts as memory. Programs
 ///   on it cannot be executed, and the image's content of the directory is hidden. The volumes are those of the image at the
@@ -135,6 +141,10 @@ pub struct ContainerSpec {
     pub(crate) cap_drop_all: bool,
     pub(crate) cap_add: Vec<String>,
     pub(crate) network: Option<Network>,
+    pub(crate) published: Vec<RangeInclusive<u16>>,
+    pub(crate) publish_address: IpAddr,
+    pub(crate) ready: Vec<Ready>,
+    pub(crate) ready_timeout: Duration,
     pub(crate) user: Option<String>,
     pub(crate) working_dir: Option<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -146,6 +156,8 @@ pub struct ContainerSpec {
     pub(crate) agent_path: Option<PathBuf>,
     pub(crate) writable_cgroups: bool,
     pub(crate) supervise: bool,
+    pub(crate) server_env: ServerEnv,
+    pub(crate) entrypoint: Entrypoint,
     pub(crate) sandbox: Option<Sandbox>,
     /// Whether the agent is reached through the engine alone, without a socket.
     pub(crate) without_agent_socket: bool,
@@ -156,11 +168,14 @@ impl ContainerSpec {
     pub const DEFAULT_MEMORY: u64 = 512 << 20;
     /// The default limit of the number of processes and threads: 512.
     pub const DEFAULT_PIDS: u32 = 512;
+    /// The default time in which a container must get ready: 60 seconds.
+    pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(60);
     /// The smallest memory limit that Docker accepts, in bytes: 6 MiB.
     pub const MIN_MEMORY: u64 = 6 << 20;
 
     /// Describes a container of this image, with the defaults of a sandbox. The image has Docker's usual form,
-    /// `[registry/]name[:tag][@sha256:digest]`. Without a tag or a digest, the tag is `latest`.
+    /// `[registry/]name[:tag][@sha256:digest]`. Without a tag or a digest, the tag is `latest`. The image's `ENTRYPOINT` and `CMD`
+    /// are not run, unless [`supervise_command`](Self::supervise_command) says so.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
@@ -179,6 +194,10 @@ impl ContainerSpec {
             cap_drop_all: false,
             cap_add: Vec::new(),
             network: None,
+            published: Vec::new(),
+            publish_address: Ipv4Addr::LOCALHOST.into(),
+            ready: Vec::new(),
+            ready_timeout: Self::DEFAULT_READY_TIMEOUT,
             user: None,
             working_dir: None,
             env: Vec::new(),
@@ -190,6 +209,8 @@ impl ContainerSpec {
             agent_path: None,
             writable_cgroups: false,
             supervise: false,
+            server_env: ServerEnv::default(),
+            entrypoint: Entrypoint::default(),
             sandbox: None,
             without_agent_socket: false,
         }
@@ -206,6 +227,11 @@ impl ContainerSpec {
     }
 
     setters!();
+
+    /// Returns the published ports.
+    pub(super) fn ports(&self) -> BTreeSet<u16> {
+        self.published.iter().cloned().flatten().collect()
+    }
 
     /// Returns the spec that the setters change.
     fn wishes(&mut self) -> &mut Self {
@@ -288,6 +314,10 @@ impl fmt::Debug for ContainerSpec {
             cap_drop_all,
             cap_add,
             network,
+            published,
+            publish_address,
+            ready,
+            ready_timeout,
             user,
             working_dir,
             env,
@@ -299,6 +329,8 @@ impl fmt::Debug for ContainerSpec {
             agent_path,
             writable_cgroups,
             supervise,
+            server_env,
+            entrypoint,
             sandbox,
             without_agent_socket,
         } = self;
@@ -320,6 +352,10 @@ impl fmt::Debug for ContainerSpec {
             .field("cap_drop_all", cap_drop_all)
             .field("cap_add", cap_add)
             .field("network", network)
+            .field("publish", published)
+            .field("publish_address", publish_address)
+            .field("ready_when", ready)
+            .field("ready_timeout", ready_timeout)
             .field("user", user)
             .field("working_dir", working_dir)
             .field("env", &env)
@@ -331,6 +367,8 @@ impl fmt::Debug for ContainerSpec {
             .field("agent_path", agent_path)
             .field("writable_cgroups", writable_cgroups)
             .field("supervise_command", supervise)
+            .field("server_env", server_env)
+            .field("entrypoint", entrypoint)
             .field("sandbox", sandbox)
             .field("without_agent_socket", without_agent_socket)
             .finish()

@@ -88,8 +88,13 @@ impl Look {
             .insert(path.to_owned(), String::from_utf8_lossy(text).into_owned());
     }
 
+    /// Returns whether no file could be read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// Returns a file that could be read and is not empty.
-    pub(super) fn file(&self, path: &str) -> Option<&str> {
+    pub(crate) fn file(&self, path: &str) -> Option<&str> {
         self.files.get(path).map(String::as_str).filter(|text| !text.is_empty())
     }
 

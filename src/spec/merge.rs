@@ -63,7 +63,7 @@ pub(super) fn merge(spec: &ContainerSpec, decided: &Decided) -> (ContainerCreate
     set_defaults(spec, &mut host);
     set_pid1(spec, decided, &mut body, &mut host, &mut conflicts);
     refuse_undone(spec, &body, &host, &mut conflicts);
-    if !spec.supervise {
+    if !spec.supervise && !spec.wants_health() {
         // The image's server does not run, so its health check would only fail.
         body.healthcheck.get_or_insert_with(create_body::no_health_check);
     }
@@ -237,6 +237,7 @@ fn refuse_undone(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostCo
             "names another network than network() or host_config.network_mode, whose default is none",
         );
     }
+    refuse_ports(spec, body, host, conflicts);
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
     let covers: Vec<_> = host.tmpfs.iter().flatten().map(|(path, _)| plain(path)).collect();
     let mounts = host.mounts.iter().flatten().filter_map(|mount| mount.target.as_deref());
@@ -245,6 +246,35 @@ fn refuse_undone(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostCo
             "host_config.mounts",
             format!("mounts something on {target:?}, which is a tmpfs too"),
         );
+    }
+}
+
+/// Refuses ports that cannot be published, and those that the raw configuration binds too.
+fn refuse_ports(spec: &ContainerSpec, body: &ContainerCreateBody, host: &HostConfig, conflicts: &mut Conflicts) {
+    let ports = spec.ports();
+    if ports.is_empty() {
+        return;
+    }
+    let mode = host.network_mode.as_deref().unwrap_or_default();
+    if mode == "none" || body.network_disabled == Some(true) {
+        conflicts.add(
+            "publish",
+            "there is no network, which is the default: name one with network(), such as Network::existing(\"bridge\")",
+        );
+    } else if mode == "host" || mode.starts_with("container:") || mode.starts_with("ns:") {
+        conflicts.add(
+            "publish",
+            "the network is that of the machine or of another container, where no port can be published",
+        );
+    }
+    for name in host.port_bindings.iter().flatten().map(|(name, _)| name) {
+        let number = name.strip_suffix("/tcp").unwrap_or(name);
+        if number.parse().is_ok_and(|port| ports.contains(&port)) {
+            conflicts.add(
+                "host_config.port_bindings",
+                format!("binds port {number}, and publish() was called for it: set it in one place"),
+            );
+        }
     }
 }
 

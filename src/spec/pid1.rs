@@ -239,7 +239,7 @@ pub(crate) async fn bring<'a, T: Send>(
                 if error.is_of_settings()
                     || matches!(
                         error.kind(),
-                        EngineErrorKind::LimitDiscarded | EngineErrorKind::SettingIgnored
+                        EngineErrorKind::LimitDiscarded | EngineErrorKind::SettingIgnored | EngineErrorKind::NotReady
                     ) =>
             {
                 return Err(Error::engine("create the first containers", None, error));

@@ -13,11 +13,13 @@ use super::command_limits::{limits_of_commands, spare_pid_1};
 use super::container_spec::ContainerSpec;
 use super::judge::Asked;
 use super::merge::merge;
+use super::ready::Readiness;
 use super::security::SecurityReport;
+use super::server_env::ServerEnv;
 use super::take_body::take_body;
 use crate::agent::{AgentFile, ExecVia, Limit};
 use crate::engine::docker::create_body;
-use crate::engine::{Mount, MountSource, Network, Plan};
+use crate::engine::{Mount, MountSource, Network, Plan, Publish};
 use crate::values::labels;
 use crate::values::status::{ASKED_FOR, ActiveExec, Lifeline};
 
@@ -71,6 +73,10 @@ pub(crate) struct Resolved {
     places: BTreeMap<String, bool>,
     /// The changes of the root file system that each such container has from the start.
     pub(crate) first_changes: FirstChanges,
+    /// The variables of the supervised command alone.
+    pub(crate) server_env: ServerEnv,
+    /// When containers are ready to be lent.
+    pub(crate) ready: Readiness,
     /// What the sandbox asks for, where there is one.
     pub(crate) sandbox: Option<Arc<Asked>>,
     /// What a first container of the sandbox has, once it was looked at.
@@ -99,6 +105,8 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
     plan.image.pull = spec.pull;
     plan.image.registry_auth = spec.registry_auth.clone();
     plan.network = spec.network.clone();
+    let publish = |port| Publish::new(port, spec.publish_address);
+    plan.ports = spec.ports().into_iter().map(publish).collect();
     plan.security.writable_cgroups = spec.writable_cgroups;
     plan.pid1.lifeline = spec.has_lifeline();
     plan.mounts.extend(decided.agent.as_ref().map(AgentFile::mount));
@@ -117,6 +125,8 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         cleaning,
         places,
         first_changes: FirstChanges::default(),
+        server_env: spec.server_env.clone(),
+        ready: Readiness::of(spec),
         sandbox,
         security: Arc::default(),
     }
@@ -237,6 +247,10 @@ impl Resolved {
         for word in self.decided.supervised.iter().flatten() {
             hash.update([0]);
             hash.update(word);
+        }
+        for variable in self.server_env.variables() {
+            hash.update([1]);
+            hash.update(variable);
         }
         for limit in &self.command_limits {
             hash.update(limit.which.to_le_bytes());

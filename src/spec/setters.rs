@@ -6,7 +6,7 @@ macro_rules! setters {
     () => {
         /// Sets the program and the arguments of the container's PID 1, in place of the library's own. The program must keep
         /// running; it need not do anything. With [`supervise_command`](Self::supervise_command) the program runs beside the
-        /// library's own PID 1.
+        /// library's own PID 1. In either case the image's `ENTRYPOINT` is not run: a command that needs it begins with it.
         ///
         /// The library's own PID 1 reads an attached standard input and ends at end-of-file. The container is therefore gone
         /// soon after this process, however the process ended; [`Lifeline`](crate::Lifeline) says how sure that is. A command
@@ -114,8 +114,9 @@ macro_rules! setters {
         /// [`cmd`](Self::cmd), or else the image's `ENTRYPOINT` and `CMD`. The setting is for images that are servers, where
         /// the commands of leases are clients. The setting needs the [agent](crate::ExecVia::Agent). Default: `false`.
         ///
-        /// - The own command starts with the container, with the container's user, environment and directory. A container is
-        ///   lent once its own command has run for 50 milliseconds. The borrower has to find out when the server is ready.
+        /// - The own command starts with the container, with the container's user, environment and directory, and with variables of
+        ///   its own ([`server_env`](Self::server_env)). A container is
+        ///   lent once its own command has run for 50 milliseconds, and once it is ready: see [`ready_when`](Self::ready_when).
         /// - When the own command ends, with whatever exit code, the container ends. An idle container is replaced. On a lease,
         ///   running commands get [`ExitStatus::ContainerGone`](crate::ExitStatus::ContainerGone). For later commands, the
         ///   [`source`](crate::Error::ContainerGone) of the error tells how the own command ended and what it printed last; all
@@ -136,6 +137,29 @@ macro_rules! setters {
         /// ```
         pub fn supervise_command(mut self, supervise: bool) -> Self {
             self.wishes().supervise = supervise;
+            self
+        }
+
+        /// Adds a variable of the container's own command alone, which must be [supervised](Self::supervise_command), such as a
+        /// password of a server. The last value for a name counts, also over [`env`](Self::env). Commands of leases get these
+        /// variables where they ask for them: [`Command::server_env`](crate::Command::server_env). They are in no description of
+        /// the engine's. A command with the server's user, or root, can read them in `/proc`.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Config`](crate::Error::Config) without [`supervise_command`](Self::supervise_command).
+        pub fn server_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+            self.wishes().server_env.set(name.into(), value.into());
+            self
+        }
+
+        /// Sets what becomes of the image's `ENTRYPOINT`. Default: [`Entrypoint::Warn`](crate::Entrypoint::Warn): it is run only as a
+        /// part of a [supervised](Self::supervise_command) command, and building a pool warns where it is not run. The warning
+        /// goes to [`on_error`](crate::PoolBuilder::on_error), as an error of the kind
+        /// [`Warning`](crate::EngineErrorKind::Warning), and to `tracing`. An entrypoint in the raw configuration takes the
+        /// image's place, without a warning.
+        pub fn entrypoint(mut self, entrypoint: $crate::Entrypoint) -> Self {
+            self.wishes().entrypoint = entrypoint;
             self
         }
 
@@ -216,6 +240,112 @@ macro_rules! setters {
         /// Sets the network. Default: [`Network::none`](crate::Network::none).
         pub fn network(mut self, network: impl Into<$crate::Network>) -> Self {
             self.wishes().network = Some(network.into());
+            self
+        }
+
+        /// Publishes a TCP port of the container: the engine takes a free port of its machine for it, another one for each container,
+        /// and [`Container::port`](crate::Container::port) tells where it is reached. For several ports call it again, or
+        /// [`publish_range`](Self::publish_range); there may be 1,024.
+        ///
+        /// The port is reached from the engine's machine alone, unless [`publish_address`](Self::publish_address) names another
+        /// address than the loopback interface's. If a port turns out not to be published, as on an internal network, the creation
+        /// of the container fails with [`SettingIgnored`](crate::EngineErrorKind::SettingIgnored).
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Config`](crate::Error::Config) for port 0, without a [`network`](Self::network) (there is none by default), on
+        /// the network of the machine or of another container, and where the raw configuration binds the same port.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use dockerpool::{Network, Pool};
+        ///
+        /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+        /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+        /// let builder = Pool::builder("redis")
+        ///     .image("redis:7-alpine")
+        ///     .supervise_command(true)
+        ///     .network(Network::existing("bridge"))
+        ///     .publish(6379);
+        /// # let builder = builder.supervise_command(false).engine(engine);
+        /// let pool = builder.build().await?;
+        /// let c = pool.acquire().await?;
+        /// let address = c.port(6379)?; // such as 127.0.0.1:49153
+        /// assert!(address.ip().is_loopback());
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn publish(self, port: u16) -> Self {
+            self.publish_range(port..=port)
+        }
+
+        /// Publishes each TCP port of a range, as [`publish`](Self::publish) does.
+        pub fn publish_range(mut self, ports: std::ops::RangeInclusive<u16>) -> Self {
+            self.wishes().published.push(ports);
+            self
+        }
+
+        /// Sets the address of the engine's machine at which ports are [published](Self::publish). Default: 127.0.0.1, which only
+        /// that machine reaches. An unspecified address, such as 0.0.0.0, stands for all: every machine that reaches the engine's
+        /// then reaches the ports, mostly also past a firewall.
+        ///
+        /// An engine on another machine ([`Endpoint::tls`](crate::Endpoint::tls), [`ssh`](crate::Endpoint::ssh)) needs an
+        /// address that is reached from here: a loopback address is
+        /// [`Unsupported`](crate::EngineErrorKind::Unsupported) there.
+        pub fn publish_address(mut self, address: impl Into<std::net::IpAddr>) -> Self {
+            self.wishes().publish_address = address.into();
+            self
+        }
+
+        /// Waits for a sign that a container is ready, before it is lent for the first time: that a server listens, answers or has
+        /// printed a text, that a command ends well, that the engine's health check succeeds. The signs of several calls are
+        /// awaited one after the other. After a container was [cleaned](crate::Reuse::Clean) it must show them again; a container
+        /// with a command of its own is replaced instead.
+        ///
+        /// A container that is not ready in its [time](Self::ready_timeout), or whose own command ends before, is removed, and
+        /// counts as a failed creation: `build()` fails with it, and so does an acquire at its limit of time, which is shorter by
+        /// default. The error is of the kind [`NotReady`](crate::EngineErrorKind::NotReady), and says what was waited for, what
+        /// was seen last, and the last words of the container's own command. Where no sign can be had at all, as for want of the
+        /// command's program, the error comes at once.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Config`](crate::Error::Config) for a sign that cannot come, such as one of a server in containers without a
+        /// command of their own: see [`Ready`](crate::Ready).
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use dockerpool::{Pool, Ready};
+        ///
+        /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+        /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+        /// let builder = Pool::builder("postgres")
+        ///     .image("postgres:17")
+        ///     .env("POSTGRES_PASSWORD", "test")
+        ///     .supervise_command(true)
+        ///     .ready_when(Ready::tcp(5432))
+        ///     .ready_when(Ready::command(["pg_isready", "--username", "postgres"]));
+        /// # engine.on_exec(|r| match &*r.argv[0] {
+        /// #     "cat" => dockerpool::testing::FakeProcess::exit(0).stdout(" 0: 00000000:1538 00000000:0000 0A\n"),
+        /// #     _ => dockerpool::testing::FakeProcess::exit(0),
+        /// # });
+        /// # let builder = builder.supervise_command(false).cmd(["postgres"]).engine(engine);
+        /// let pool = builder.build().await?;
+        /// let ready = pool.acquire().await?;
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn ready_when(mut self, sign: $crate::Ready) -> Self {
+            self.wishes().ready.push(sign);
+            self
+        }
+
+        /// Sets how long a container may take after its start until it [is ready](Self::ready_when). Default:
+        /// [`ContainerSpec::DEFAULT_READY_TIMEOUT`](crate::ContainerSpec::DEFAULT_READY_TIMEOUT).
+        pub fn ready_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.wishes().ready_timeout = limit;
             self
         }
 

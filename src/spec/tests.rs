@@ -1,10 +1,11 @@
 //! Tests of the body of Docker's create call that a spec becomes in the end.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountType, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountType, PortBinding,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::merge::{DROPPED_CAPABILITIES, merge};
@@ -108,6 +109,55 @@ fn the_default_hardening_gives_way_to_given_values() {
     assert_eq!(merged(&asked).0.healthcheck, Some(HealthConfig::default()));
     let supervised = spec().supervise_command(true).exec_via(crate::ExecVia::Agent);
     assert_eq!(merged(&supervised).0.healthcheck, None);
+}
+
+#[test]
+fn published_ports_are_bound_to_the_loopback_interface_unless_another_address_is_named() {
+    let online = || spec().network(Network::existing("bridge"));
+    let bound = |spec: &ContainerSpec| {
+        let (body, host) = merged(spec);
+        let mut bindings: Vec<_> = host.port_bindings.unwrap_or_default().into_iter().collect();
+        bindings.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut exposed = body.exposed_ports.unwrap_or_default();
+        exposed.sort();
+        assert!(exposed.iter().eq(bindings.iter().map(|(name, _)| name)));
+        let one = |(name, bindings): (String, Option<Vec<PortBinding>>)| {
+            let binding = &bindings.unwrap()[0];
+            let [ip, port] = [&binding.host_ip, &binding.host_port].map(|part| part.clone().unwrap());
+            format!("{name} {ip} {port:?}")
+        };
+        bindings.into_iter().map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(bound(&online()), [""; 0]);
+    assert_eq!(bound(&online().publish(80).publish(80)), ["80/tcp 127.0.0.1 \"\""]);
+    let range = online().publish_range(80..=81).publish_address(Ipv4Addr::UNSPECIFIED);
+    assert_eq!(bound(&range), ["80/tcp 0.0.0.0 \"\"", "81/tcp 0.0.0.0 \"\""]);
+    assert_ne!(fingerprint(&online(), ""), fingerprint(&online().publish(80), ""));
+
+    let raw = |change: fn(&mut HostConfig)| spec().publish(80).host_config(host(change));
+    fn bind(host: &mut HostConfig, name: &str) {
+        host.network_mode = Some("bridge".to_owned());
+        host.port_bindings = Some([(name.to_owned(), Some(Vec::new()))].into());
+    }
+    for (spec, field) in [
+        (spec().publish(80), "publish"),
+        (raw(|host| host.network_mode = Some("host".to_owned())), "publish"),
+        (
+            raw(|host| host.network_mode = Some("container:x".to_owned())),
+            "publish",
+        ),
+        (raw(|host| bind(host, "80/tcp")), "host_config.port_bindings"),
+        (raw(|host| bind(host, "80")), "host_config.port_bindings"),
+    ] {
+        let found = conflicts(&spec);
+        assert_eq!(
+            found.iter().map(FieldError::field).collect::<Vec<_>>(),
+            [field],
+            "{spec:?}"
+        );
+    }
+    assert_eq!(conflicts(&raw(|host| bind(host, "80/udp"))), []);
+    assert_eq!(conflicts(&raw(|host| bind(host, "81/tcp"))), []);
 }
 
 #[test]

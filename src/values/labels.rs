@@ -23,7 +23,11 @@ pub const POOL: &str = "dockerpool.pool";
 /// The label with the instance, which is one pool in one process: 32 random hexadecimal digits, new at every `build()`.
 pub const INSTANCE: &str = "dockerpool.instance";
 
-/// The label with the owner, the process that created the container or volume, in a form by which another process on the same
+/// The label of a network that is to be removed with its pool, with the value `true`: see
+/// [`NewNetwork::remove_on_shutdown`](method@crate::engine::NewNetwork::remove_on_shutdown).
+pub const REMOVE_ON_SHUTDOWN: &str = "dockerpool.remove-on-shutdown";
+
+/// The label with the owner, the process that created the container, network or volume, in a form by which another process on the same
 /// machine can prove that the owner is dead: boot id, pid namespace, pid and start time (in clock ticks since boot), with dots
 /// between. `unknown` where the system does not tell.
 pub const OWNER: &str = "dockerpool.owner";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::{busybox, containers_of, engine, eventually, eventually_now, is_podman, pool, python};
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
-    CommitContainerOptions, CreateContainerOptions, CreateImageOptions, RemoveContainerOptions,
+    CommitContainerOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, RemoveContainerOptions,
 };
 use dockerpool::{Error, ExecVia, ExitStatus, PoolBuilder, PooledContainer, Reuse, Taint};
 use futures_util::StreamExt;
@@ -385,4 +385,50 @@ async fn the_last_line_of_the_supervised_command_is_escaped_in_the_error() {
         "{words:?}"
     );
     assert!(!words.contains(char::is_control), "{words:?}");
+}
+
+#[tokio::test]
+async fn variables_of_the_server_reach_a_command_on_request_only() {
+    let image = Image::shell("echo $PASSWORD-$SHARED >/said; sleep 1000").await;
+    let pool = supervised("server-env", &image)
+        .env("SHARED", "both")
+        .env("PASSWORD", "of nobody")
+        .server_env("PASSWORD", "secret")
+        .build()
+        .await
+        .unwrap();
+    let c = pool.acquire().await.unwrap();
+    eventually("the server has said it", async || {
+        sh(&c, "cat /said").await == "secret-both\n"
+    })
+    .await;
+    assert_eq!(sh(&c, "echo $PASSWORD-$SHARED").await, "of nobody-both\n");
+    let with = async |change: fn(&mut dockerpool::Command<'_>)| {
+        let mut command = c.command("sh");
+        change(command.args(["-c", "echo $PASSWORD-$SHARED"]).server_env());
+        command.output_string().await.unwrap()
+    };
+    assert_eq!(with(|_| {}).await, "secret-both\n");
+    let own = with(|command| {
+        command.env("PASSWORD", "own");
+    });
+    assert_eq!(own.await, "own-both\n");
+    let alone = with(|command| {
+        command.env_clear();
+    });
+    assert_eq!(alone.await, "secret-\n");
+    // The engine does not know them, and no `Debug` shows them.
+    let described = engine()
+        .await
+        .bollard()
+        .inspect_container(c.id(), None::<InspectContainerOptions>)
+        .await;
+    assert!(!format!("{:?}", described.unwrap()).contains("secret"));
+    assert!(!format!("{:?}", supervised("x", &image).server_env("PASSWORD", "secret")).contains("secret"));
+    drop(c);
+    pool.shutdown().await.unwrap();
+
+    let without = crate::support::pool("server-env").server_env("PASSWORD", "secret");
+    let error = without.build().await.unwrap_err();
+    assert!(error.to_string().contains("server_env: no command"), "{error}");
 }

@@ -8,6 +8,7 @@ mod network;
 #[path = "../support/private_engine.rs"]
 mod private_engine;
 mod raw_config;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod surface;

@@ -4,17 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Capability, containers_of, engine, finish, is_podman, lacks, pool, python, unique_name};
+use crate::support::{
+    Capability, Owner, containers_of, engine, eventually, finish, is_podman, lacks, own_test, pool, python, unique_name,
+};
 use bollard::models::{NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
+use dockerpool::engine::{Observation, Selector};
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{DockerEngine, EngineErrorKind, Error, Network, Pool, PooledContainer, labels};
 
 /// Holds a unique name. Removes all networks of this name when dropped, so that also a failed test leaves none.
-struct Name(String);
+pub(crate) struct Name(pub(crate) String);
 
 impl Name {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(unique_name("dockerpool-test"))
     }
 }
@@ -319,4 +322,42 @@ async fn a_build_that_fails_or_is_dropped_removes_its_network() {
             assert!(engine.calls(Call::Prepare) == 1 && engine.calls(Call::Release) >= 1);
         }
     }
+}
+
+/// Makes the test, run in a process of its own, the owner that is killed: the names of its pool and of its network.
+const OWNED: &str = "DOCKERPOOL_TEST_OWNED_NETWORK";
+
+#[tokio::test]
+async fn the_network_of_a_killed_owner_is_removed_by_the_next_pool_of_the_name() {
+    if let Ok(owned) = std::env::var(OWNED) {
+        let (name, network) = owned.split_once(' ').unwrap();
+        let network = Network::create(network).remove_on_shutdown();
+        let _pool = pool(name).network(network).min_idle(1).build().await.unwrap();
+        println!("\nready");
+        return std::future::pending().await;
+    }
+    let engine = engine().await;
+    let (name, temporary, kept) = (unique_name("owned"), Name::new(), Name::new());
+    make(&engine, &kept.0).await;
+    let test = own_test!("the_network_of_a_killed_owner_is_removed_by_the_next_pool_of_the_name");
+    let owned = format!("{name} {}", temporary.0);
+    let mut owner = Owner::start(&test, |owner| owner.env(OWNED, owned));
+    // A pool of the name that comes while the owner lives leaves its network alone.
+    let beside = pool(&name).build().await.unwrap();
+    beside.shutdown().await.unwrap();
+    assert_eq!(all(&engine, &temporary.0).await.len(), 1);
+
+    owner.kill();
+    let of_pool = Selector::pool(&name);
+    eventually("the containers end with their owner", async || {
+        engine.list(&of_pool).await.unwrap().is_empty()
+    })
+    .await;
+    let next = pool(&name).build().await.unwrap();
+    eventually("the network is removed", async || {
+        all(&engine, &temporary.0).await.is_empty()
+    })
+    .await;
+    next.shutdown().await.unwrap();
+    assert_eq!(all(&engine, &kept.0).await.len(), 1);
 }

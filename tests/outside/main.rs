@@ -144,6 +144,10 @@ async fn what_the_engine_cannot_do_is_refused_by_the_name_of_its_setting() {
         refused(pool(&engine).memory(64 << 20)).await,
         ["memory", "host_config.memory_swap"]
     );
+    assert_eq!(
+        refused(pool(&engine).network(Network::existing("x")).publish(80)).await,
+        ["publish"]
+    );
     let missing = pool(&engine).image("missing").build().await.unwrap_err();
     let kind = missing.engine_error().map(EngineError::kind);
     assert_eq!(kind, Some(EngineErrorKind::ImageNotFound), "{missing}");

@@ -9,6 +9,7 @@ mod discard;
 mod exec_unknown;
 mod fairness;
 mod gates;
+mod hooks;
 mod keys;
 mod lease;
 mod lifetime;
@@ -17,6 +18,7 @@ mod panic;
 mod recovery;
 mod refused;
 mod returns;
+mod servers;
 mod shutdown;
 mod stress;
 #[path = "../support/mod.rs"]

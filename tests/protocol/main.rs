@@ -3,6 +3,7 @@
 mod calls;
 mod connect;
 mod exec_words;
+mod ports;
 mod protocol;
 #[path = "../support/proxy.rs"]
 mod proxy;

@@ -20,16 +20,19 @@ pub enum Capability {
     Loopback,
     /// The kernel has the calls of programs of 32 bits.
     Calls32,
+    /// The images of Redis and PostgreSQL are on the engine.
+    Servers,
 }
 
 impl Capability {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Iptables,
         Self::Toolchain,
         Self::Root,
         Self::Aarch64,
         Self::Loopback,
         Self::Calls32,
+        Self::Servers,
     ];
 
     fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Capability {
             Self::Aarch64 => "aarch64",
             Self::Loopback => "loopback",
             Self::Calls32 => "calls32",
+            Self::Servers => "servers",
         }
     }
 
@@ -56,6 +60,10 @@ impl Capability {
                 "the test does what only root may: mounts, control groups, another dockerd, looks at processes of other users"
             }
             Self::Aarch64 => "there is no Rust core library for aarch64, no rust-lld or no emulator of it",
+            Self::Servers => {
+                "the images of Redis and PostgreSQL are not on the engine (./dev server-images); what the servers do does not \
+                 depend on it"
+            }
             Self::Loopback => {
                 "rootless Docker has a network of its own, from which it does not reach the registries of the tests"
             }
@@ -81,6 +89,9 @@ impl Capability {
             Self::Root => rustix::process::geteuid().is_root(),
             // Rootless Docker runs in a network namespace of its own; rootless Podman pulls from that of its service.
             Self::Calls32 => !succeeds("grep -q 'User Mode Linux' /proc/cpuinfo"),
+            Self::Servers => [super::redis(), super::postgres()]
+                .iter()
+                .all(|image| succeeds(&format!("docker image inspect {image}"))),
             Self::Loopback => !succeeds("[ $(id -u) != 0 ] && [ -S \"$XDG_RUNTIME_DIR/docker.sock\" ]"),
         }
     }

@@ -27,6 +27,16 @@ pub fn python() -> String {
     image("DOCKERPOOL_PYTHON_IMAGE", "dockerpool-local/python:1")
 }
 
+/// Returns an image of Redis, whose own command serves on port 6379. See [`Capability::Servers`].
+pub fn redis() -> String {
+    image("DOCKERPOOL_REDIS_IMAGE", "dockerpool-local/redis:1")
+}
+
+/// Returns an image of PostgreSQL, whose own command makes a database and serves on port 5432. See [`Capability::Servers`].
+pub fn postgres() -> String {
+    image("DOCKERPOOL_POSTGRES_IMAGE", "dockerpool-local/postgres:1")
+}
+
 fn image(variable: &str, default: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| default.to_owned())
 }

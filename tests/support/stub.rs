@@ -433,6 +433,7 @@ async fn behave(stream: &mut UnixStream, route: Route, path: &str, asked: &[u8],
             let host = config["HostConfig"].take();
             let found = serde_json::json!({
                 "Id": "1", "Name": "/one", "State": {"Status": "running"}, "HostConfig": host,
+                "NetworkSettings": config["NetworkSettings"].take(),
                 "Config": {"Image": config["Image"], "Labels": config["Labels"], "User": config["User"]},
             });
             answer(stream, 200, &found.to_string()).await

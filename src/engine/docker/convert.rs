@@ -6,13 +6,15 @@ use std::error::Error as StdError;
 use bollard::errors::Error as DockerError;
 use bollard::models::{
     ChangeType, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
-    FilesystemChange, SystemVersion,
+    FilesystemChange, HealthStatusEnum, SystemVersion,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{transport, versions, words};
-use crate::engine::{Change, ChangeKind, ContainerReport, ContainerState, EngineError, EngineErrorKind, Selector};
+use super::{ports, transport, versions, words};
+use crate::engine::{
+    Change, ChangeKind, ContainerReport, ContainerState, EngineError, EngineErrorKind, Health, Selector,
+};
 use crate::error::is_too_many_open_files;
 
 /// Returns the filters of a list or event call, which name an id differently.
@@ -131,6 +133,15 @@ pub(super) fn report_of_inspect(found: ContainerInspectResponse) -> Result<Conta
     }
     report.image = config.image.unwrap_or_default();
     report.labels = config.labels.unwrap_or_default();
+    report.health = match state.health.and_then(|health| health.status) {
+        Some(HealthStatusEnum::STARTING) => Some(Health::Starting),
+        Some(HealthStatusEnum::HEALTHY) => Some(Health::Healthy),
+        Some(HealthStatusEnum::UNHEALTHY) => Some(Health::Unhealthy),
+        Some(HealthStatusEnum::EMPTY | HealthStatusEnum::NONE) | None => None,
+    };
+    let network = found.network_settings.unwrap_or_default();
+    report.ip = ports::ip(&network);
+    report.ports = ports::published(&network);
     Ok(report)
 }
 

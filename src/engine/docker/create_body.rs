@@ -5,6 +5,7 @@ use bollard::models::{
     Mount as DockerMount, MountTmpfsOptions, MountType, MountVolumeOptions, ResourcesUlimits,
 };
 
+use super::ports;
 use crate::engine::{
     EngineError, EngineErrorKind, Identity, Limits, Mount, MountSource, Pid1, Plan, ProgramVolume, Security,
 };
@@ -27,6 +28,7 @@ pub(crate) fn of(plan: &Plan) -> Result<ContainerCreateBody, EngineError> {
         })?,
     };
     let mut host = body.host_config.take().unwrap_or_default();
+    ports::publish(&plan.ports, &mut body, &mut host);
     body.image = Some(plan.image.name.clone());
     fill(&mut body.user, &plan.user);
     fill(&mut body.working_dir, &plan.working_dir);

@@ -155,6 +155,17 @@ impl Endpoint {
         Some(problem)
     }
 
+    /// Returns the name or address of the machine that the engine is on, where the endpoint names another one than this.
+    pub(super) fn other_machine(&self) -> Option<String> {
+        let host = match &self.kind {
+            Kind::Tcp { address, .. } | Kind::Tls { address, .. } => host_and_port(address, 0).ok()?.0,
+            Kind::Ssh(destination) => Destination::parse(destination).ok()?.host,
+            Kind::Unix(_) | Kind::Pipe(_) => return None,
+        };
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        (!is_loopback(&host)).then(|| bare.to_owned())
+    }
+
     /// Returns `host:port`, with the default port if none is given. For a TCP endpoint without a [`problem`](Self::problem)
     /// only.
     pub(super) fn authority(&self) -> Option<String> {

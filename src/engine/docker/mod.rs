@@ -16,6 +16,7 @@ mod limits;
 mod lost_end;
 mod network;
 mod podman;
+mod ports;
 mod pull_words;
 mod read_back;
 mod refusals;
@@ -351,6 +352,7 @@ impl DockerEngine {
 
     /// Refuses settings that the engine would ignore because they are newer than the negotiated version of the API.
     fn refuse_unknown(&self, plan: &Plan) -> Result<(), EngineError> {
+        ports::refuse(&plan.ports, self.endpoint.as_ref())?;
         if self.is_podman {
             podman::refuse(&self.body_of(plan)?)?;
         }
@@ -584,7 +586,10 @@ impl Lifecycle for DockerEngine {
     }
 
     fn sweep<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.here(volume::sweep(self, plan))
+        self.here(async move {
+            let volumes = volume::sweep(self, plan).await;
+            network::sweep(self, plan).await.and(volumes)
+        })
     }
 
     fn create<'a>(&'a self, identity: &'a Identity, plan: &'a Plan) -> BoxFuture<'a, Result<Creation, EngineError>> {
@@ -714,7 +719,11 @@ impl Observation for DockerEngine {
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<ContainerReport, EngineError>> {
-        self.here(async move { report_of_inspect(self.description(id).await?) })
+        self.here(async move {
+            let mut report = report_of_inspect(self.description(id).await?)?;
+            ports::reach(&mut report.ports, self.endpoint.as_ref()).await?;
+            Ok(report)
+        })
     }
 
     fn list<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<Vec<ContainerReport>, EngineError>> {

@@ -9,6 +9,7 @@ use super::DockerEngine;
 use super::convert::{checked, engine_error};
 use crate::engine::{EngineError, EngineErrorKind, Network, NewNetwork, Plan};
 use crate::values::labels;
+use crate::values::owner::Owner;
 
 /// How often a network is created anew if others create one of the same name at the same time.
 const ATTEMPTS: usize = 20;
@@ -18,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a network without containers may still count as in use.
 const LEAVING: Duration = Duration::from_secs(3);
+
+/// The value of [`labels::REMOVE_ON_SHUTDOWN`].
+const TRUE: &str = "true";
 
 /// Makes sure that the network exists, and returns its id. Called before every creation of a container too, because anyone
 /// may remove a network without containers.
@@ -50,10 +54,14 @@ async fn create(engine: &DockerEngine, plan: &Plan, new: &NewNetwork) -> Result<
             }
             Err(error) => return Err(error),
         }
-        let own_labels = [labels::MANAGED_BY, labels::POOL, labels::INSTANCE];
+        let own_labels = [labels::MANAGED_BY, labels::POOL, labels::INSTANCE, labels::OWNER];
         let own_labels = own_labels
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), plan.labels.get(name)?.clone())));
+        let removed = new
+            .remove_on_shutdown
+            .then(|| (labels::REMOVE_ON_SHUTDOWN.to_owned(), TRUE.to_owned()));
+        let own_labels = own_labels.chain(removed);
         let request = NetworkCreateRequest {
             name: new.name.clone(),
             driver: new.driver.clone(),
@@ -129,6 +137,54 @@ pub(super) async fn release(engine: &DockerEngine, plan: &Plan) -> Result<(), En
             Err(error) if begun.elapsed() > LEAVING => return Err(error),
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
+    }
+    Ok(())
+}
+
+/// Removes the networks that dead owners of pools of this plan's name were to remove. A network that has a container stays, and so
+/// does the plan's own, which an earlier owner may have made.
+pub(super) async fn sweep(engine: &DockerEngine, plan: &Plan) -> Result<(), EngineError> {
+    let wanted: Vec<_> = [labels::MANAGED_BY, labels::POOL]
+        .into_iter()
+        .filter_map(|name| Some((name, plan.labels.get(name)?.as_str())))
+        .chain([(labels::REMOVE_ON_SHUTDOWN, TRUE)])
+        .collect();
+    let filters = wanted.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let options = ListNetworksOptions {
+        filters: Some([("label".to_owned(), filters)].into()),
+    };
+    let found = engine
+        .docker
+        .list_networks(Some(options))
+        .await
+        .map_err(|error| engine_error("the engine did not list networks", error))?;
+    let own = plan.network.as_ref().and_then(Network::name);
+    for network in found {
+        let labels = network.labels.unwrap_or_default();
+        // An engine that does not know the filter lists all networks.
+        let is_of_pool = wanted
+            .iter()
+            .all(|(name, value)| labels.get(*name).is_some_and(|is| is == value));
+        let owner = labels.get(labels::OWNER).and_then(|owner| owner.parse::<Owner>().ok());
+        let is_left = is_of_pool && owner.is_some_and(|owner| owner.is_proven_dead());
+        if !is_left || network.name.is_none() || network.name.as_deref() == own {
+            continue;
+        }
+        remove_unused(engine, &checked(network.id.unwrap_or_default())?).await?;
+    }
+    Ok(())
+}
+
+/// Removes the network of this id, unless it has a container also after [`LEAVING`].
+async fn remove_unused(engine: &DockerEngine, id: &str) -> Result<(), EngineError> {
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < LEAVING {
+        let Some(found) = find(engine, id).await? else { break };
+        // A container may join between the two calls.
+        if found.containers.is_none_or(|users| users.is_empty()) && remove(engine, id).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
     Ok(())
 }
