@@ -47,7 +47,8 @@ async fn look_by_agent(agent: &Client, program: &str) -> Result<Look, EngineErro
     match code {
         Some(0) => Ok(Look::of_agent(&printed)),
         code => {
-            let message = format!("the agent could not look at its container: it ended with {code:?}");
+            let code = code.map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
+            let message = format!("the agent could not look at its container: it ended with {code}");
             Err(EngineError::new(EngineErrorKind::Internal, message))
         }
     }

@@ -93,6 +93,9 @@ pub struct Child<'c, G = &'c Container<Running>> {
     pub(super) detached: bool,
     /// Whether no limit was set, so that the default one holds for collected output.
     pub(super) limit_unset: bool,
+    /// The limits of time, for errors.
+    pub(super) timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
     /// There until the child is taken apart.
     pub(super) guard: Option<G>,
     pub(super) release: Release<G>,
@@ -329,6 +332,11 @@ impl<G> Child<'_, G> {
             incomplete: !self.halt.is_whole(),
             usage,
             subject: self.subject(),
+            time_limit: match status {
+                ExitStatus::TimedOut => self.timeout,
+                ExitStatus::IdleTimedOut => self.idle_timeout,
+                _ => None,
+            },
         })
     }
 

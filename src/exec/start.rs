@@ -48,6 +48,8 @@ impl<G> Child<'_, G> {
             ends_alone: shared.ends_alone(&setup.request),
             detached: false,
             limit_unset: matches!(setup.limit, Limit::Unset),
+            timeout: setup.timeout,
+            idle_timeout: setup.idle_timeout,
             guard: Some(guard),
             release,
             lease: PhantomData,
