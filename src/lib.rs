@@ -3,35 +3,40 @@
 //! The library is for programs that run many short commands in isolation: untrusted or model-written code, online judges,
 //! agent sandboxes, CI. [`Pool::acquire`] returns a guard, the guard runs commands, and dropping it gives the container back.
 //!
+//! Between two leases a container is cleaned, and proven to be as before its first lease, or else replaced: see [`Reuse`].
+//!
 //! ```
 //! use dockerpool::Pool;
 //! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
-//! # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
-//! # let code = "print(1)";
+//! # let engine = dockerpool::testing::FakeEngine::new();
+//! # engine.on_exec(|_| dockerpool::testing::FakeProcess::exit(0).stdout("some input\n"));
 //! let pool = Pool::builder("python-runner")
 //!     .image("python:3.12-alpine")
-//!     .min_idle(4)
-//! #     .engine(engine)
+//!     .min_idle(4)                          // kept ready
+//!     .max_total(16)                        // never more, whatever happens
+//!     .memory("64m")
+//!     .cpus(0.5)
+//! #     .engine(std::sync::Arc::new(engine))
 //!     .build()
 //!     .await?;
-//!
 //! {
-//!     let c = pool.acquire().await?;
+//!     let c = pool.acquire().await?;        // waits in line if all are lent
 //!     let out = c
 //!         .command("python")
-//!         .args(["-c", code])
-//!         .timeout(Duration::from_secs(5))
-//!         .output_limit(64 * 1024)
+//!         .args(["-c", "print(input())"])
+//!         .stdin("some input\n")
+//!         .timeout(Duration::from_secs(5))  // ends the process, not just the wait
+//!         .output_limit(64 * 1024)          // bounded while it is read
 //!         .output()
 //!         .await?;
 //!     println!("{}: {}", out.status, out.stdout_lossy());
-//!     if out.status.is_unknown() {
-//!         c.discard(); // otherwise Drop gives the container back
+//!     if out.stdout != b"some input\n" {
+//!         c.discard();                      // broken in a way that only you can see: replaced
 //!     }
-//! }
-//! # assert!(pool.idle_count() >= 4);
+//! }                                         // else Drop gives it back
+//! # assert_eq!(pool.status().lifetime.lent, 1);
 //! pool.shutdown().await?;
 //! # Ok(())
 //! # }
@@ -44,7 +49,7 @@
 //! | keep and lend containers | [`Pool`], made by a [`PoolBuilder`]; [`Status`] and its [`Counters`] describe its state |
 //! | hold a container of a pool | [`PooledContainer`], the guard, which is a [`Container`]`<`[`Running`]`>` by `Deref` |
 //! | have a container without a pool | [`Container`], whose [`State`] is a type: [`Created`], [`Running`], [`Paused`], [`Exited`] |
-//! | describe containers | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too; [`Network`] |
+//! | describe containers | [`ContainerSpec`], whose setters a [`PoolBuilder`] has too, with amounts as [`ByteSize`] and [`Cpus`]; [`Network`] |
 //! | get the image | [`PullPolicy`], [`RegistryAuth`]; [`Progress`] while `build()` waits for the image |
 //! | run a command | [`Command`] with [`Stdio`]: with all output at once by [`output`](Command::output), line by line by [`OutputLines`], as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`], or as an [`OwnedChild`], which keeps its [`Guard`] |
 //! | read, write and copy files of a container | [`Files`] with [`FileLimits`], [`FileReader`], [`FileMetadata`], [`FileType`], [`FileEntry`]; [`FileWatch`] with [`FileEvent`] and [`FileChange`]; [`Transfer`] with [`Skipped`] and [`SkipReason`] |
@@ -226,6 +231,7 @@ pub use exec::{
 };
 pub use pool::{Adopt, HookContainer, HookError, Lease, Pool, PoolBuilder, PooledContainer, Return, Reuse};
 pub use spec::{ContainerSpec, Entrypoint, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use values::amounts::{ByteSize, Cpus};
 pub use values::checked::CheckedOutput;
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};

@@ -18,6 +18,7 @@ use super::session::{self, Role, Running};
 use super::socket::{Connection, Descriptor, Socket};
 use super::wire::{self, Header, Why, to_agent};
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, ExecSession, Frame, OutputStream};
+use crate::values::shown::Rounded;
 use crate::values::status::Cgroups;
 
 /// The most bytes of PID 1's standard error that are kept.
@@ -156,7 +157,8 @@ impl Client {
                     "the agent speaks version {version} of the protocol, and this library version {}",
                     wire::VERSION
                 );
-                return Err(EngineError::new(EngineErrorKind::CannotStart, message));
+                let error = EngineError::new(EngineErrorKind::CannotStart, message);
+                return Err(error.advise("build the agent with this version of the library: see agent_path()"));
             }
             _ => return Err(nonsense()),
         }
@@ -206,6 +208,7 @@ impl Client {
         };
         let message = format!("writable_cgroups() is set, but commands cannot have control groups: {why}");
         let error = EngineError::new(EngineErrorKind::LimitDiscarded, message);
+        let error = error.advise("see what writable_cgroups() needs");
         Err(match errno {
             0 => error,
             errno => error.with_source(std::io::Error::from_raw_os_error(errno)),
@@ -315,7 +318,7 @@ impl Client {
             return Err(EngineError::new(EngineErrorKind::Internal, message));
         }
         match self.inner.ask(to_agent::BASELINE, &payload, None).await? {
-            Message::BaselineTaken(taken) => taken.map_err(not_proven),
+            Message::BaselineTaken(taken) => taken.map_err(|unproven| not_proven(unproven, Duration::ZERO)),
             _ => Err(nonsense()),
         }
     }
@@ -323,13 +326,13 @@ impl Client {
     /// Kills everything, empties the workspaces within `limit`, and fails unless the container is then as at its baseline. The
     /// caller has no other question of this kind under way.
     pub(crate) async fn clean(&self, limit: Duration) -> Result<(), EngineError> {
-        let limit = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).to_le_bytes();
+        let told = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).to_le_bytes();
         // Both are sent at once: the agent cleans when everything is killed.
-        let (killed, cleaned) = tokio::join!(self.kill_all(), self.inner.ask(to_agent::CLEAN, &limit, None));
+        let (killed, cleaned) = tokio::join!(self.kill_all(), self.inner.ask(to_agent::CLEAN, &told, None));
         killed?;
         match cleaned? {
             Message::Cleaned(None) => Ok(()),
-            Message::Cleaned(Some(unproven)) => Err(not_proven(unproven)),
+            Message::Cleaned(Some(unproven)) => Err(not_proven(unproven, limit)),
             _ => Err(nonsense()),
         }
     }
@@ -358,19 +361,28 @@ impl Client {
                 let path = paths.get(path as usize).copied().unwrap_or_default();
                 let message = match errno {
                     ELOOP => format!("{path:?} was not wiped: there is a symbolic link in it, which is not followed"),
-                    ETIME => format!("{path:?} was not emptied in time"),
+                    ETIME => not_in_time(path, limit),
                     _ => format!("not everything in {path:?} could be removed"),
                 };
                 let error = EngineError::new(EngineErrorKind::Internal, message);
-                Err(error.with_source(std::io::Error::from_raw_os_error(errno)))
+                Err(match errno {
+                    // The message says the same.
+                    ELOOP | ETIME => error,
+                    _ => error.with_source(std::io::Error::from_raw_os_error(errno)),
+                })
             }
             _ => Err(nonsense()),
         }
     }
 }
 
-/// Returns the error for what the agent could not prove.
-fn not_proven(unproven: Unproven) -> EngineError {
+/// Returns the words for a directory that was not emptied within this time.
+fn not_in_time(path: &str, limit: Duration) -> String {
+    format!("{path:?} was not emptied in time, within {}", Rounded(limit))
+}
+
+/// Returns the error for what the agent could not prove. `limit` is the time that it had to empty the workspaces.
+fn not_proven(unproven: Unproven, limit: Duration) -> EngineError {
     let Unproven { why, number, path } = unproven;
     let message = match why {
         Why::Failed => format!("{path:?} could not be examined"),
@@ -379,7 +391,7 @@ fn not_proven(unproven: Unproven) -> EngineError {
         Why::NotEmpty => format!("{path:?} is in memory and has something in it from the start"),
         Why::NoQueues => "/dev/mqueue is missing, so that message queues cannot be listed".to_owned(),
         Why::Processes => format!("{number} processes are left"),
-        Why::Workspace if number == ETIME => format!("{path:?} was not emptied in time"),
+        Why::Workspace if number == ETIME => not_in_time(&path, limit),
         Why::Workspace => format!("{path:?} could not be emptied"),
         Why::Object => format!("an object of System V in {path:?} could not be removed"),
         Why::Changed => format!("{path:?} is not as it was"),
@@ -390,6 +402,8 @@ fn not_proven(unproven: Unproven) -> EngineError {
     };
     let error = EngineError::new(EngineErrorKind::Internal, message);
     match why {
+        // The message says the same.
+        Why::Workspace if number == ETIME => error,
         Why::Failed | Why::Workspace | Why::Object if number != 0 => {
             error.with_source(std::io::Error::from_raw_os_error(number))
         }

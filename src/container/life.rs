@@ -1,8 +1,10 @@
 //! How long a pool keeps a container: [`Life`].
 
+use std::panic::Location;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -13,9 +15,12 @@ pub(crate) struct Life {
     outdated: AtomicBool,
     withdrawn: AtomicBool,
     uses: AtomicU32,
+    /// The acquire site of the present lease. Not behind a lock, which would cost each acquire as much as the rest of it.
+    lent_at: AtomicCell<Option<&'static Location<'static>>>,
     plan: OnceLock<Plan>,
     idle_since: Mutex<Option<Instant>>,
     removed: AtomicBool,
+    shut_down: AtomicBool,
     on_removed: Notify,
 }
 
@@ -70,6 +75,32 @@ impl Life {
         if !self.removed.load(Ordering::Acquire) {
             told.await;
         }
+    }
+
+    /// Notes that the pool was shut down, and removes the container whether or not a lease has it.
+    pub(crate) fn set_shut_down(&self) {
+        self.shut_down.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Acquire)
+    }
+
+    /// Notes that a lease has begun, by its acquire site.
+    #[inline]
+    pub(crate) fn set_lent(&self, site: &'static Location<'static>) {
+        self.lent_at.store(Some(site));
+    }
+
+    /// Notes that the lease has ended, or that the container was taken out of the pool.
+    #[inline]
+    pub(crate) fn set_returned(&self) {
+        self.lent_at.store(None);
+    }
+
+    /// Returns the acquire site of the present lease.
+    pub(crate) fn lent_at(&self) -> Option<&'static Location<'static>> {
+        self.lent_at.load()
     }
 
     /// Counts a use. The last use of the plan makes the container outdated.

@@ -66,7 +66,8 @@ async fn look_by_agent(shared: &Shared, (agent, program): (&Client, &str), at: &
             code: Some(0), stdout, ..
         } => Ok(Look::of_agent(&stdout)),
         Ended { code, .. } => {
-            let message = format!("the agent could not look at its container: it ended with {code:?}");
+            let code = code.map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
+            let message = format!("the agent could not look at its container: it ended with {code}");
             Err(EngineError::new(EngineErrorKind::Internal, message))
         }
     }

@@ -110,8 +110,24 @@ pub(super) async fn echo(streams: &mut Attachment) -> Result<(), EngineError> {
         words.drain(..words.len().saturating_sub(QUOTED));
     }
     let words = String::from_utf8_lossy(&words).trim().to_owned();
-    Err(EngineError::new(
-        EngineErrorKind::CannotStart,
-        format!("the library's PID 1, `cat`, ended right after the start: {words}"),
-    ))
+    let message = match &*words {
+        "" => "the library's PID 1, `cat`, ended right after the start, without a word".to_owned(),
+        words => format!("the library's PID 1, `cat`, ended right after the start: {words}"),
+    };
+    Err(EngineError::new(EngineErrorKind::CannotStart, message).advise(advice(&words)))
+}
+
+/// Returns what to look at where `cat` has ended with these words, which are the engine's init's or its own.
+fn advice(words: &str) -> &'static str {
+    let words = words.to_ascii_lowercase();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
+    match () {
+        () if says(&["temporarily unavailable", "cannot allocate", "out of memory"]) => {
+            "the container has too little for its own start: see pids_limit() and memory()"
+        }
+        () if says(&["not found", "no such file", "permission denied", "cannot execute"]) => {
+            "without the agent the image must have `cat`: see ExecVia, or give PID 1 a command of its own by cmd()"
+        }
+        () => "see pids_limit(), memory() and user()",
+    }
 }

@@ -22,7 +22,7 @@ use super::startup::Startup;
 use super::supervise::Supervised;
 use super::taint::{FirstTaint, Taint};
 use crate::agent::Client;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, EngineErrorKind};
 use crate::runtime::{Home, bounded};
 use crate::spec::Resolved;
 use crate::values::labels;
@@ -256,6 +256,22 @@ impl Shared {
     /// Returns what the container's own command prints, where the agent runs it.
     pub(super) fn heard(&self) -> Option<&Heard> {
         self.pid1.supervised().map(Supervised::heard)
+    }
+
+    /// Returns why no command can be started in the container, which the engine says is gone: what ended it, where that is known,
+    /// says more than its consequence.
+    pub(crate) fn why_gone(&self, consequence: EngineError) -> EngineError {
+        if let Some(end) = self.end_of_command() {
+            return end;
+        }
+        let gone = |why| EngineError::new(EngineErrorKind::NotFound, why);
+        match self.taint() {
+            // Nobody lends another one.
+            _ if self.life.is_shut_down() => gone("its pool was shut down").advise(""),
+            Some(Taint::LeaseExpired) => gone("its lease lasted too long, and the pool took it back")
+                .advise("use another, or see max_lease() and Lease::timeout()"),
+            _ => consequence,
+        }
     }
 
     pub(super) fn set_supervised(&self, command: Supervised) {

@@ -241,9 +241,13 @@ impl Handle {
             .map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
         let program = shared.spec.plan.pid1.program.iter().flatten().next();
         let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
-        Err(EngineError::new(
-            EngineErrorKind::CannotStart,
-            format!("{program} ended right after the start, with {code}"),
-        ))
+        let advice = match report.exit_code {
+            // The codes of a program that could not be begun, which the engine's init gives.
+            Some(126 | 127) => "does the image have this program? see cmd()",
+            Some(137) => "was it killed for memory? see memory() and pids_limit()",
+            _ => "PID 1 must go on running: see cmd()",
+        };
+        let message = format!("{program} ended right after the start, with {code}");
+        Err(EngineError::new(EngineErrorKind::CannotStart, message).advise(advice))
     }
 }

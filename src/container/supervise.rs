@@ -16,6 +16,9 @@ use super::taint::Taint;
 use crate::agent::{Client, Role};
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 
+/// The words for a command that was not begun.
+const NOT_STARTED: &str = "could not be started";
+
 /// How many pieces of output are taken at once, before a pause.
 const PIECES: usize = 1024;
 
@@ -84,7 +87,13 @@ impl Handle {
             Ok(Err(_)) | Err(_) => None,
         };
         match ended {
-            Some(how) => Err(EngineError::new(EngineErrorKind::CannotStart, how)),
+            Some(how) => {
+                let advice = match how.contains(NOT_STARTED) {
+                    true => "does the image have this program? see supervise_command()",
+                    false => "the container ends with its command, which must go on running: see supervise_command()",
+                };
+                Err(EngineError::new(EngineErrorKind::CannotStart, how).advise(advice))
+            }
             None => Ok(()),
         }
     }
@@ -108,7 +117,7 @@ async fn watch_over(session: ExecSession, program: &str, heard: &Heard) -> Optio
             format!("was ended by signal {}", report.signal.unwrap_or_default())
         }
         (Ok(code), _) => format!("has ended with exit code {}", code.unwrap_or_default()),
-        (Err(error), _) if error.says_not_started() => format!("could not be started: {error}"),
+        (Err(error), _) if error.says_not_started() => format!("{NOT_STARTED}: {error}"),
         (Err(_), _) => return None,
     };
     let words = heard.last_words();

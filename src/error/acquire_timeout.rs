@@ -1,11 +1,11 @@
 //! Why no container could be had in time: [`AcquireTimeout`].
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
 use super::engine::EngineError;
-use super::hint::hint;
+use super::hint::Hint;
+use super::words::Cause;
 use crate::values::shown::Rounded;
 use crate::values::status::Status;
 
@@ -49,7 +49,7 @@ pub struct AcquireTimeout {
     pub key_in_use: bool,
 }
 
-/// Names the last failed creation with all of its causes. That failure is not the source of the timeout: the wait is what failed.
+/// Names the last failed creation with its cause. That failure is not the source of the timeout: the wait is what failed.
 impl fmt::Display for AcquireTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -64,10 +64,8 @@ impl fmt::Display for AcquireTimeout {
             return f.write_str("; another lease of the same key did not end: give it back sooner");
         }
         if let Some(error) = last_create_error {
-            write!(f, "; the last attempt to create one failed: {error}")?;
-            let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
-            causes.try_for_each(|cause| write!(f, ": {cause}"))?;
-            return f.write_str(hint(error));
+            let (cause, hint) = (Cause(error), Hint(error));
+            return write!(f, "; the last attempt to create one failed: {cause}{hint}");
         }
         if status.in_use >= status.max_total {
             f.write_str("; all are lent: give them back sooner, or raise max_total()")?;

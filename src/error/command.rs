@@ -1,11 +1,12 @@
 //! A command that did not end well: [`CommandError`].
 
 use std::fmt;
+use std::time::Duration;
 
 use super::Error;
 use crate::values::checked::CheckedOutput;
 use crate::values::outcome::{ExitStatus, Output};
-use crate::values::shown::Bytes;
+use crate::values::shown::{Bytes, Rounded};
 use crate::values::text;
 
 /// A command that did not end with exit code 0.
@@ -42,7 +43,7 @@ pub struct CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { output } = self;
-        write!(f, "{} {}", output.subject, End(output.status))?;
+        write!(f, "{} {}", output.subject, End(output.status, output.time_limit))?;
         let words = String::from_utf8_lossy(&output.stderr);
         match words.lines().rev().find(|line| !line.trim().is_empty()) {
             Some(line) => write!(f, ": {}", text::clean(line.trim())),
@@ -51,8 +52,8 @@ impl fmt::Display for CommandError {
     }
 }
 
-/// A status, as a predicate.
-struct End(ExitStatus);
+/// A status, as a predicate, with the limit of time that has passed.
+struct End(ExitStatus, Option<Duration>);
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,8 +61,14 @@ impl fmt::Display for End {
             ExitStatus::Exited(code) => write!(f, "exited with {code}"),
             ExitStatus::Signaled(signal) => write!(f, "was ended by signal {signal}"),
             ExitStatus::Incomplete(code) => write!(f, "exited with {code}, with the end of its output missing"),
-            ExitStatus::TimedOut => f.write_str("was killed at its time limit"),
-            ExitStatus::IdleTimedOut => f.write_str("was killed at its idle timeout: it printed nothing for so long"),
+            ExitStatus::TimedOut => write!(f, "was killed at its time limit{}", Of(self.1)),
+            ExitStatus::IdleTimedOut => {
+                write!(
+                    f,
+                    "was killed at its idle timeout{}: it printed nothing for so long",
+                    Of(self.1)
+                )
+            }
             ExitStatus::OutputLimit {
                 limit,
                 is_default: false,
@@ -79,6 +86,15 @@ impl fmt::Display for End {
             ExitStatus::Killed => f.write_str("was killed on request"),
             ExitStatus::Unknown => f.write_str("may have ended: the engine does not tell"),
         }
+    }
+}
+
+/// The length of a limit of time, where it is known.
+struct Of(Option<Duration>);
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |limit| write!(f, " of {}", Rounded(limit)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Errors of calls to the engine.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub struct EngineError {
     of_any_command: bool,
     of_settings: bool,
     doing: Option<&'static str>,
+    advice: Option<Cow<'static, str>>,
 }
 
 /// The kinds of [`EngineError`] that callers act on differently.
@@ -138,6 +140,7 @@ impl EngineError {
             of_any_command: false,
             of_settings: false,
             doing: None,
+            advice: None,
         }
     }
 
@@ -243,6 +246,34 @@ impl EngineError {
     /// Returns the step that failed, of a call with several steps.
     pub(crate) fn doing(&self) -> Option<&'static str> {
         self.doing
+    }
+
+    /// Returns whether a cause says that this user has no permission.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        let mut causes = std::iter::successors(self.source(), |&cause| cause.source());
+        causes.any(|cause| {
+            let system = cause.downcast_ref::<std::io::Error>();
+            system.is_some_and(|system| system.kind() == std::io::ErrorKind::PermissionDenied)
+        })
+    }
+
+    /// Replaces the message, and keeps the kind and the cause.
+    #[must_use]
+    pub(crate) fn reworded(mut self, message: impl Into<String>) -> Self {
+        self.message = text::clean(&message.into()).into_owned();
+        self
+    }
+
+    /// Sets what the reader of the error can do, in place of the advice for the kind of the error. Empty: nothing is advised.
+    #[must_use]
+    pub(crate) fn advise(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// Returns the advice that was set.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
     }
 
     /// Returns whether the error says that the container does not exist or does not run.

@@ -1,25 +1,42 @@
 //! Advice for the reader of an error.
 
+use std::fmt;
+
 use super::engine::{EngineError, EngineErrorKind};
 use crate::values::subject::Subject;
 
-/// Returns the advice that follows an engine's error, with a space before it, or nothing.
-pub(super) fn hint(error: &EngineError) -> &'static str {
-    match error.kind() {
-        EngineErrorKind::CannotStart if has_ended(error) => " (PID 1 must go on running: see cmd())",
-        EngineErrorKind::Unreachable => " (is the engine running, and may this user reach it? see DOCKER_HOST)",
-        EngineErrorKind::TooManyOpenFiles => " (close some files or connections, or raise the limit: ulimit -n)",
-        EngineErrorKind::Untrusted => " (see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH)",
-        EngineErrorKind::ImageNotFound => " (pull the image, or allow it with PullPolicy::IfMissing)",
-        EngineErrorKind::RegistryUnreachable => {
-            " (can the engine's machine reach this registry? or load the image there)"
+/// The advice where this user may not open the engine's socket.
+pub(crate) const FORBIDDEN: &str = "may this user open the engine's socket? mostly its group may";
+
+/// The advice that follows an engine's error: the one that the error brings with it, or else the one for its kind. With a space
+/// before it, or nothing.
+pub(super) struct Hint<'a>(pub(super) &'a EngineError);
+
+impl fmt::Display for Hint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.advice().unwrap_or_else(|| of_kind(self.0)) {
+            "" => Ok(()),
+            advice => write!(f, " ({advice})"),
         }
-        EngineErrorKind::LoginRefused => " (see registry_auth(), or `docker login`)",
-        EngineErrorKind::NetworkNotFound => " (create the network, or let Network::create do it)",
-        EngineErrorKind::WrongPlatform => " (use an image for the engine's platform, or set platform())",
-        EngineErrorKind::CannotStart => " (does the image have this program? see cmd())",
+    }
+}
+
+fn of_kind(error: &EngineError) -> &'static str {
+    match error.kind() {
+        EngineErrorKind::Unreachable if error.is_forbidden() => FORBIDDEN,
+        EngineErrorKind::Unreachable => "is the engine running? see DOCKER_HOST",
+        EngineErrorKind::TooManyOpenFiles => "close some files or connections, or raise the limit: ulimit -n",
+        EngineErrorKind::Untrusted => {
+            "see ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH, or as given to Endpoint::tls()"
+        }
+        EngineErrorKind::ImageNotFound => "is the name right? else pull the image: see pull() and Pool::refresh()",
+        EngineErrorKind::RegistryUnreachable => "can the engine's machine reach this registry? or load the image there",
+        EngineErrorKind::LoginRefused => "see registry_auth(), or `docker login`",
+        EngineErrorKind::NetworkNotFound => "create the network, or let Network::create do it",
+        EngineErrorKind::WrongPlatform => "use an image for that platform, or set platform()",
+        EngineErrorKind::CannotStart => "see cmd(), user() and working_dir()",
         EngineErrorKind::LimitDiscarded => {
-            " (has the engine's machine this limit, and, where the engine runs rootless, has systemd delegated it to its user?)"
+            "has the engine's machine this limit, and, where the engine runs rootless, has systemd delegated it to its user?"
         }
         EngineErrorKind::NotReady => " (see ready_when() and ready_timeout())",
         _ => "",
@@ -38,12 +55,4 @@ pub(super) fn no_shell(subject: &Subject, reason: &str) -> &'static str {
         }
         _ => "",
     }
-}
-
-/// Returns whether PID 1 of the caller's own was begun and has ended. With the engine's init, the codes 126 and 127 are those of
-/// a program that could not be begun.
-fn has_ended(error: &EngineError) -> bool {
-    let words = error.to_string();
-    let code = words.split_once("ended right after the start, with exit code ");
-    code.is_some_and(|(_, code)| !matches!(code, "126" | "127"))
 }

@@ -17,14 +17,16 @@ pub use command::CommandError;
 pub(crate) use engine::is_too_many_open_files;
 pub use engine::{EngineError, EngineErrorKind};
 pub use field::FieldError;
+pub(crate) use hint::FORBIDDEN;
 pub(crate) use words::{RUNTIME_ENDED, root_cause};
 
 /// Tells why a call of the library failed.
 ///
 /// `Display` is one sentence that stands alone: what failed, for which program, container and pool, why, and what can be done
-/// about it. The words of the cause are in it, and those of the innermost cause, such as a refused connection. So
-/// [`source`](std::error::Error::source) is the cause of the cause, and is of use for details only. The cause itself is
-/// [`engine_error`](Self::engine_error) or a field.
+/// about it where the cause tells. The words of the cause are in it, and those of the innermost cause, such as a refused
+/// connection. So [`source`](std::error::Error::source) is the first cause that `Display` does not tell, and mostly there is
+/// none. The cause itself is [`engine_error`](Self::engine_error) or a field; its own `source` is the system's error, such as
+/// an [`io::Error`](std::io::Error), where there was one.
 ///
 /// Neither `Display` nor `Debug` shows arguments or variables of a command.
 ///
@@ -114,11 +116,11 @@ pub enum Error {
         reason: String,
     },
 
-    /// The container ended or was removed before the command could be started in it. Discard it, and acquire another one
-    /// unless the pool is shut down.
+    /// The container ended or was removed before the command, or the call on files, could be started in it. Acquire another one
+    /// unless the pool is shut down, which the error says.
     #[non_exhaustive]
     ContainerGone {
-        /// The program and its container.
+        /// The program and its container. There is no program in a call on files.
         subject: Subject,
         /// The engine's answer.
         source: EngineError,
@@ -226,6 +228,17 @@ impl Error {
             | Self::File { subject, .. } => subject.set_pool(pool),
             Self::Command(failed) => failed.output.subject.set_pool(pool),
             Self::AcquireTimeout(_) | Self::Shutdown { .. } | Self::RuntimeEnded | Self::ShutdownIncomplete { .. } => {}
+        }
+        self
+    }
+
+    /// Names a call on files, such as `read /a`, in place of the program that was to be run for it.
+    #[must_use]
+    pub(crate) fn in_call(mut self, call: &str) -> Self {
+        if let Self::Engine { subject, .. } | Self::CannotStart { subject, .. } | Self::ContainerGone { subject, .. } =
+            &mut self
+        {
+            subject.set_call(call);
         }
         self
     }

@@ -3,9 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use super::hint::{hint, no_shell};
+use super::hint::{Hint, no_shell};
 use super::{EngineError, EngineErrorKind, Error, FieldError};
 use crate::labels;
+use crate::values::subject::Subject;
 use crate::values::text;
 
 /// The words of [`Error::RuntimeEnded`].
@@ -24,22 +25,27 @@ pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     error.to_string()
 }
 
-/// The innermost cause of an engine's error, where the error does not have its words.
-struct RootCause<'a>(&'a EngineError);
+/// An engine's error as the cause of another: its words, and those of its innermost cause unless they are in its own.
+pub(super) struct Cause<'a>(pub(super) &'a EngineError);
 
-impl fmt::Display for RootCause<'_> {
+impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Only the connection's own errors have their words several causes below.
-        if self.0.kind() != EngineErrorKind::Unreachable {
-            return Ok(());
-        }
+        let words = self.0.to_string();
         let root = root_cause(self.0);
         let root = text::clean(&root);
-        match self.0.to_string().contains(&*root) {
+        f.write_str(&words)?;
+        match words.contains(&*root) {
             true => Ok(()),
             false => write!(f, ": {root}"),
         }
     }
+}
+
+/// Returns the first of the causes below an engine's error that is not told by [`Cause`].
+fn untold(error: &EngineError) -> Option<&(dyn StdError + 'static)> {
+    let below = error.source()?;
+    // The innermost cause is told.
+    below.source().map(|_| below)
 }
 
 impl fmt::Display for Error {
@@ -47,9 +53,14 @@ impl fmt::Display for Error {
         match self {
             Self::Config(problems) => config(problems, f),
             Self::BadCommand { subject, problem } => write!(f, "cannot run {subject} as it was given: {problem}"),
+            Self::Engine { subject, source, .. } if source.kind() == EngineErrorKind::Warning => {
+                write!(f, "the engine warns about {subject}: {}", Cause(source))
+            }
             Self::Engine { op, subject, source } => {
+                let op = subject.call().unwrap_or(op);
                 write!(f, "could not {op}")?;
                 match (subject.program(), subject.container()) {
+                    _ if subject.call().is_some() => write!(f, " in {subject}")?,
                     (Some(_), _) => write!(f, " {subject}")?,
                     (None, Some(container)) if op.ends_with(CONTAINER) => {
                         write!(f, " {container}")?;
@@ -60,7 +71,7 @@ impl fmt::Display for Error {
                     (None, None) if subject.pool().is_none() => {}
                     (None, _) => write!(f, " for {subject}")?,
                 }
-                write!(f, ": {source}{}{}", RootCause(source), hint(source))
+                write!(f, ": {}{}", Cause(source), Hint(source))
             }
             Self::AcquireTimeout(timeout) => timeout.fmt(f),
             Self::Shutdown { pool } => write!(
@@ -71,7 +82,7 @@ impl fmt::Display for Error {
             Self::ShutdownIncomplete { pool, instance, source } => {
                 write!(f, "the shutdown of pool {pool} could not remove everything")?;
                 if let Some(source) = source {
-                    write!(f, ": {source}")?;
+                    write!(f, ": {}{}", Cause(source), Hint(source))?;
                 }
                 write!(
                     f,
@@ -80,13 +91,14 @@ impl fmt::Display for Error {
                 )
             }
             Self::CannotStart { subject, reason } => {
-                write!(f, "cannot start {subject}: {reason}{}", no_shell(subject, reason))
+                write!(f, "{}: {reason}{}", NotStarted(subject), no_shell(subject, reason))
             }
             Self::ContainerGone { subject, source } => {
-                write!(
-                    f,
-                    "cannot start {subject}: the container is gone: {source}; no command can be run in it any more: use another"
-                )
+                write!(f, "{}: the container is gone: {}", NotStarted(subject), Cause(source))?;
+                match source.advice().unwrap_or("use another") {
+                    "" => Ok(()),
+                    advice => write!(f, "; {advice}"),
+                }
             }
             Self::NotUtf8 { subject, source, .. } => {
                 write!(
@@ -132,6 +144,19 @@ impl fmt::Display for Error {
     }
 }
 
+/// A command that was not started, or the call on files for which it should have been.
+struct NotStarted<'a>(&'a Subject);
+
+impl fmt::Display for NotStarted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = self.0;
+        match subject.call() {
+            Some(call) => write!(f, "could not {call} in {subject}"),
+            None => write!(f, "cannot start {subject}"),
+        }
+    }
+}
+
 fn config(problems: &[FieldError], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("bad configuration")?;
     if let Some(pool) = problems
@@ -148,11 +173,11 @@ fn config(problems: &[FieldError], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 impl StdError for Error {
-    /// Returns the cause of the cause, whose words are in `Display`.
+    /// Returns the first cause that `Display` does not tell.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Engine { source, .. } | Self::ContainerGone { source, .. } => source.source(),
-            Self::ShutdownIncomplete { source, .. } => source.as_ref()?.source(),
+            Self::Engine { source, .. } | Self::ContainerGone { source, .. } => untold(source),
+            Self::ShutdownIncomplete { source, .. } => untold(source.as_ref()?),
             Self::Write { source, .. } | Self::Read { source, .. } | Self::File { source, .. } => source.source(),
             _ => None,
         }
@@ -170,7 +195,7 @@ mod tests {
     use crate::values::status::Status;
     use crate::values::subject::Subject;
 
-    /// An error with a cause, which must not be in the words.
+    /// An error with a cause.
     fn engine(kind: EngineErrorKind) -> EngineError {
         EngineError::new(kind, "the engine's words").with_source(io::Error::other("below"))
     }
@@ -183,6 +208,13 @@ mod tests {
         container().program_is("python")
     }
 
+    /// A call on files.
+    fn call() -> Subject {
+        let mut subject = command();
+        subject.set_call("read /a");
+        subject
+    }
+
     fn output(status: ExitStatus, stderr: &str) -> Output {
         Output {
             status,
@@ -192,6 +224,8 @@ mod tests {
             incomplete: false,
             usage: Usage::default(),
             subject: command(),
+            time_limit: matches!(status, ExitStatus::TimedOut | ExitStatus::IdleTimedOut)
+                .then_some(Duration::from_secs(2)),
         }
     }
 
@@ -202,7 +236,7 @@ mod tests {
 
     #[test]
     fn each_error_is_a_sentence_that_stands_alone() {
-        use EngineErrorKind::{Internal, NotFound, RuntimeEnded, Unreachable};
+        use EngineErrorKind::{Internal, NotFound, RuntimeEnded, Unreachable, Warning};
 
         let no_text = String::from_utf8(vec![b'a', 0xff]).unwrap_err().utf8_error();
         let timeout = |in_use, last_create_error| {
@@ -263,20 +297,20 @@ mod tests {
             ),
             (
                 Error::engine_about("start the container", container(), engine(Internal)),
-                "could not start the container box of pool judge: the engine's words",
+                "could not start the container box of pool judge: the engine's words: below",
             ),
             (
                 Error::engine_about("run", command(), engine(Internal)),
-                "could not run `python` in container box of pool judge: the engine's words",
+                "could not run `python` in container box of pool judge: the engine's words: below",
             ),
             (
                 Error::engine("reach the engine", None, engine(Unreachable)).of_pool("judge"),
                 "could not reach the engine for pool judge: the engine's words: below \
-                 (is the engine running, and may this user reach it? see DOCKER_HOST)",
+                 (is the engine running? see DOCKER_HOST)",
             ),
             (
                 Error::engine("warn", Some("box"), engine(Internal)),
-                "could not warn for container box: the engine's words",
+                "could not warn for container box: the engine's words: below",
             ),
             (
                 Error::engine("start the container", None, engine(RuntimeEnded)),
@@ -291,7 +325,7 @@ mod tests {
                 timeout(1, Some(engine(Unreachable))),
                 "no container of pool judge within 30 s (0 idle, 1 in use, 0 creating, 0 recycling, at most 4; 1 waiting); \
                  the last attempt to create one failed: the engine's words: below \
-                 (is the engine running, and may this user reach it? see DOCKER_HOST)",
+                 (is the engine running? see DOCKER_HOST)",
             ),
             (
                 Error::Shutdown {
@@ -306,7 +340,7 @@ mod tests {
             ),
             (
                 incomplete(Some(engine(Internal))),
-                "the shutdown of pool judge could not remove everything: the engine's words; \
+                "the shutdown of pool judge could not remove everything: the engine's words: below; \
                  look for containers with the label dockerpool.instance=00ff",
             ),
             (
@@ -337,8 +371,35 @@ mod tests {
                     subject: command(),
                     source: engine(NotFound),
                 },
-                "cannot start `python` in container box of pool judge: the container is gone: the engine's words; \
-                 no command can be run in it any more: use another",
+                "cannot start `python` in container box of pool judge: the container is gone: the engine's words: below; \
+                 use another",
+            ),
+            (
+                Error::ContainerGone {
+                    subject: call(),
+                    source: EngineError::new(NotFound, "its pool was shut down").advise(""),
+                },
+                "could not read /a in container box of pool judge: the container is gone: its pool was shut down",
+            ),
+            (
+                Error::CannotStart {
+                    subject: call(),
+                    reason: "no such user".to_owned(),
+                },
+                "could not read /a in container box of pool judge: no such user",
+            ),
+            (
+                Error::engine_about("run", call(), engine(Internal)),
+                "could not read /a in container box of pool judge: the engine's words: below",
+            ),
+            (
+                Error::engine(
+                    "create the container",
+                    Some("box"),
+                    EngineError::new(Warning, "no swap"),
+                )
+                .of_pool("judge"),
+                "the engine warns about container box of pool judge: no swap",
             ),
             (
                 Error::NotUtf8 {
@@ -386,10 +447,10 @@ mod tests {
                 ExitStatus::Incomplete(0),
                 "exited with 0, with the end of its output missing",
             ),
-            (ExitStatus::TimedOut, "was killed at its time limit"),
+            (ExitStatus::TimedOut, "was killed at its time limit of 2 s"),
             (
                 ExitStatus::IdleTimedOut,
-                "was killed at its idle timeout: it printed nothing for so long",
+                "was killed at its idle timeout of 2 s: it printed nothing for so long",
             ),
             (
                 ExitStatus::OutputLimit {
@@ -421,11 +482,29 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_sources_says_nothing_twice() {
+    fn a_chain_of_sources_says_what_the_words_do_not() {
         let error = Error::engine("start the container", Some("box"), engine(EngineErrorKind::Internal));
-        assert!(error.to_string().contains("the engine's words"));
-        assert_eq!(error.source().unwrap().to_string(), "below");
+        assert!(error.to_string().ends_with(": the engine's words: below"), "{error}");
+        assert!(error.source().is_none(), "it would say the same once more");
         assert_eq!(error.engine_error().unwrap().to_string(), "the engine's words");
+
+        let middle = EngineError::new(EngineErrorKind::Internal, "between").with_source(io::Error::other("below"));
+        let cause = EngineError::new(EngineErrorKind::Internal, "the engine's words").with_source(middle);
+        let error = Error::engine("start the container", Some("box"), cause);
+        assert!(error.to_string().ends_with(": the engine's words: below"), "{error}");
+        assert_eq!(error.source().unwrap().to_string(), "between");
+    }
+
+    #[test]
+    fn advice_fits_the_cause_or_is_not_given() {
+        let told = |error: EngineError| Error::engine("reach the engine", None, error).to_string();
+        let forbidden = io::Error::from(io::ErrorKind::PermissionDenied);
+        let closed = EngineError::new(EngineErrorKind::Unreachable, "no answer").with_source(forbidden);
+        assert!(told(closed).ends_with(" (may this user open the engine's socket? mostly its group may)"));
+        let own = EngineError::new(EngineErrorKind::Unreachable, "no answer").advise("ask the operator");
+        assert_eq!(told(own), "could not reach the engine: no answer (ask the operator)");
+        let none = EngineError::new(EngineErrorKind::Unreachable, "no answer").advise("");
+        assert_eq!(told(none), "could not reach the engine: no answer");
     }
 
     #[test]

@@ -97,6 +97,9 @@ pub struct Child<'c, G = &'c Container<Running>> {
     pub(super) waker: Guarded,
     /// Whether no limit was set, so that the default one holds for collected output.
     pub(super) limit_unset: bool,
+    /// The limits of time, for errors.
+    pub(super) timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
     /// There until the child is taken apart.
     pub(super) guard: Option<G>,
     pub(super) release: Release<G>,
@@ -310,6 +313,11 @@ impl<G> Child<'_, G> {
             incomplete: !self.halt.is_whole(),
             usage,
             subject: self.subject(),
+            time_limit: match status {
+                ExitStatus::TimedOut => self.timeout,
+                ExitStatus::IdleTimedOut => self.idle_timeout,
+                _ => None,
+            },
         })
     }
 

@@ -49,6 +49,8 @@ impl<G> Child<'_, G> {
             detached: false,
             waker: Guarded::default(),
             limit_unset: matches!(setup.limit, Limit::Unset),
+            timeout: setup.timeout,
+            idle_timeout: setup.idle_timeout,
             guard: Some(guard),
             release,
             lease: PhantomData,

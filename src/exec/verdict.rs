@@ -39,8 +39,7 @@ pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitS
 
 /// Returns the verdict on a command that was not started, or of which it is not known whether it was.
 pub(super) async fn not_started(shared: &Shared, error: EngineError) -> (Verdict, Proof) {
-    // The end of the container's own command says more than its consequence.
-    let gone = |error| Verdict::Gone(shared.end_of_command().unwrap_or(error));
+    let gone = |error| Verdict::Gone(shared.why_gone(error));
     match error.kind() {
         // In a container that has just ended nothing can be started, and the engine blames the program.
         EngineErrorKind::CannotStart if error.is_of_container() || is_going(shared, &error).await => {

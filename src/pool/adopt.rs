@@ -93,7 +93,7 @@ pub(super) async fn take_over(core: &Arc<Core>, adopt: Adopt, at_most: usize) ->
 async fn settle(core: &Arc<Core>, at_most: usize) -> Vec<Item> {
     let mut found = Found::default();
     if let Err(error) = share_out(core, at_most, &mut found).await {
-        let error = Error::engine("look after the containers of dead owners", None, error);
+        let error = Error::engine("look for containers that dead owners have left", None, error);
         core.reporter.report(error);
     }
     let Found { adopted, leftovers } = found;
@@ -255,8 +255,13 @@ fn is_unused(report: &ContainerReport) -> bool {
 
 /// Makes a container this pool's own. `None`: it is gone, or this machine has no processes that can be named.
 async fn adopt(core: &Core, report: &ContainerReport) -> Result<Option<Item>, EngineError> {
-    let owner = Owner::this()
-        .map_err(|error| EngineError::of_system(EngineErrorKind::Internal, "this process cannot be named", error))?;
+    let owner = Owner::this().map_err(|error| {
+        EngineError::of_system(
+            EngineErrorKind::Internal,
+            "this process cannot be named, since /proc cannot be read",
+            error,
+        )
+    })?;
     let Some(owner) = owner else { return Ok(None) };
     let (name, fresh) = core.identity.adopted_names(&owner);
     // Its labels stay those with which it was made.

@@ -4,14 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::container::{GiveUp, Handle, Removal};
-use crate::engine::{ContainerReport, Engine, EngineError, Selector, listed};
+use crate::engine::{ContainerReport, Engine, EngineError, Plan, ProgressFn, Selector, listed};
+use crate::error::Error;
 use crate::runtime::{Home, bounded};
 use crate::spec::Resolved;
 use crate::values::status::ActiveExec;
 
 /// The deadline of a preparation. A pull may take long on a slow line, and has a shorter deadline of its own for standing
 /// still.
-pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Has the engine make ready what the containers of a plan need, with errors that name no more than was asked for.
+pub(super) async fn prepare(engine: &dyn Engine, plan: &Plan, progress: &ProgressFn) -> Result<(), Error> {
+    let has_network = plan.network.as_ref().is_some_and(|network| network.name().is_some());
+    let (op, call) = match has_network {
+        true => (
+            "prepare the image and the network",
+            "the preparation of the image and the network",
+        ),
+        false => ("prepare the image", "the preparation of the image"),
+    };
+    let prepared = bounded(call, PREPARE_TIMEOUT, engine.prepare(plan, progress)).await;
+    prepared.map_err(|error| Error::engine(error.doing().unwrap_or(op), None, error))
+}
 
 /// The engine, the containers that it is asked for, and the runtime on which it is called. None of them changes while the pool
 /// lives.

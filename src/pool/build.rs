@@ -69,8 +69,12 @@ impl PoolBuilder {
     async fn build_unnamed(self) -> Result<Pool, Error> {
         let limits = self.check()?;
         let owner = owner::label().map_err(|error| {
-            let source = EngineError::of_system(EngineErrorKind::Internal, "this process cannot be named", error);
-            Error::engine("mark what is this process's", None, source)
+            let source = EngineError::of_system(EngineErrorKind::Internal, "/proc cannot be read", error);
+            Error::engine(
+                "find out which process this is, for the labels of containers",
+                None,
+                source,
+            )
         })?;
         let runtime = Home::of(self.runtime.clone())?;
         // Boxed, and the largest parts of it too: unoptimized, a build would need megabytes of the stack.

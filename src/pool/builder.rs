@@ -129,8 +129,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many idle containers are kept at most; a container that comes back to that many is removed. Default:
-    /// [`DEFAULT_MAX_IDLE`](Self::DEFAULT_MAX_IDLE).
+    /// Sets how many idle containers are kept at most; a container that comes back to that many is removed. More than
+    /// [`max_total`](Self::max_total) is refused. Default: [`DEFAULT_MAX_IDLE`](Self::DEFAULT_MAX_IDLE).
     pub fn max_idle(mut self, count: usize) -> Self {
         self.max_idle = Some(count);
         self
@@ -236,6 +236,14 @@ impl PoolBuilder {
         }
         let max_idle = self.max_idle.unwrap_or(Self::DEFAULT_MAX_IDLE.max(self.min_idle));
         let max_total = self.max_total.unwrap_or(Self::DEFAULT_MAX_TOTAL.max(max_idle));
+        if max_total > 0
+            && let Some(max_idle) = self.max_idle.filter(|max_idle| *max_idle > max_total)
+        {
+            bad(
+                "max_idle",
+                format!("{max_idle} is more than max_total, which is {max_total}"),
+            );
+        }
         if self.min_idle > max_idle {
             bad(
                 "min_idle",

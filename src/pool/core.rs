@@ -55,6 +55,23 @@ impl Core {
         let until = self.backend.runtime.now().checked_add(wait_for_leases);
         self.ending.ask(until);
         self.idle.close();
+        if wait_for_leases.is_zero() {
+            return;
+        }
+        for (shared, site) in self.roster.leases() {
+            let (pool, container) = (&self.identity.pool, shared.name());
+            tracing::info!(pool, container, acquired_at = %site, "the shutdown waits for a lease");
+        }
+    }
+
+    /// Ends the leases for which the shutdown waits no longer. Their containers are removed by the sweep.
+    pub(super) fn give_up_leases(&self) {
+        for (shared, site) in self.roster.leases() {
+            let (pool, container) = (&self.identity.pool, shared.name());
+            tracing::warn!(pool, container, acquired_at = %site, "a lease did not end by the end of the shutdown: its container is removed");
+            // Commands of the lease learn why their container is gone.
+            shared.life.set_shut_down();
+        }
     }
 }
 

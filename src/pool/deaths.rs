@@ -161,9 +161,13 @@ pub(super) fn died_early(shared: &Shared) -> EngineError {
     let unexplained = || {
         let message = match shared.taint() {
             None | Some(Taint::Died) => "PID 1 ended soon after the start".to_owned(),
-            Some(taint) => format!("it cannot be lent: {taint:?}"),
+            Some(taint) => format!("it cannot be lent, since it has Taint::{taint:?}"),
         };
-        EngineError::new(EngineErrorKind::Internal, message)
+        let error = EngineError::new(EngineErrorKind::Internal, message);
+        match shared.spec.has_lifeline() {
+            true => error,
+            false => error.advise("PID 1 must go on running: see cmd()"),
+        }
     };
     shared.end_of_command().unwrap_or_else(unexplained)
 }

@@ -194,7 +194,10 @@ impl PooledContainer {
     pub fn into_inner(mut self) -> Container<Running> {
         drop(self.end_lease());
         match self.container.take() {
-            Some(container) => container,
+            Some(container) => {
+                container.shared().life.set_returned();
+                container
+            }
             None => unreachable!("only this and Drop take the container, and both end the guard"),
         }
     }
@@ -221,6 +224,7 @@ impl Drop for PooledContainer {
     #[inline]
     fn drop(&mut self) {
         let Some(container) = self.container.take() else { return };
+        container.shared().life.set_returned();
         // The watchdog removes a container that it took back. Dropping the container here removes it once more, to be sure.
         let Some((slot, turn)) = self.end_lease() else { return };
         if std::thread::panicking() {

@@ -97,7 +97,7 @@ impl Lease {
 
     /// Limits how long the lease may last, as [`max_lease`](crate::PoolBuilder::max_lease) does for all leases of a pool. The
     /// shorter of both counts. When the limit has passed, [`Container::taint`](crate::Container::taint) is
-    /// [`LeaseExpired`](crate::Taint::LeaseExpired), which the errors of later commands do not tell. Default: no limit.
+    /// [`LeaseExpired`](crate::Taint::LeaseExpired), which the errors of later commands tell. Default: no limit.
     pub fn timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.timeout = limit.into();
         self

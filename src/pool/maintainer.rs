@@ -108,13 +108,18 @@ pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Re
                 Ok(true) => pace.succeeded(),
                 // `Creations` tells of failures.
                 Ok(false) => {}
+                // The runtime ends, and drops this task next.
+                Err(error) if error.is_cancelled() => {}
                 Err(error) => {
                     tracing::error!(pool = core.identity.pool, %error, "a task of the pool failed");
                     pace.failed();
                 }
             },
             () = until_or_never(pace.resume_at()) => pace.resume(),
-            () = until_or_never(until) => break,
+            () = until_or_never(until) => {
+                core.give_up_leases();
+                break;
+            }
         }
     }
     watches.shutdown().await;

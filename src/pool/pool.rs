@@ -57,10 +57,7 @@ use crate::values::waker::guarded;
 ///         .output()
 ///         .await?;
 ///     println!("{}: {}", out.status, out.stdout_lossy());
-///     if out.status.is_unknown() {
-///         c.discard(); // explicit; else Drop gives it back
-///     }
-/// }
+/// } // Drop gives the container back
 /// # assert!(pool.idle_count() >= 4);
 /// pool.shutdown().await?;
 /// # Ok(())
@@ -99,7 +96,34 @@ impl Pool {
 
     /// Borrows a container. Takes an idle one at once; else waits for the next one that comes back or is created, for at most
     /// the pool's [`acquire_timeout`](crate::PoolBuilder::acquire_timeout). Acquires are served first come, first served. A
-    /// container that dies on its way to the caller does not cost the caller's place.
+    /// container that dies on its way to the caller does not cost the caller's place. Works in any tokio runtime, with another
+    /// executor, and with none.
+    ///
+    /// # A guard in a loop
+    ///
+    /// In `c = pool.acquire().await?` the old guard is dropped when the new one is there: while the call waits, the old container
+    /// stays lent. If the pool has one container, the call waits for itself; if there are as many such loops as containers, they
+    /// wait for each other. Let the guard go out of scope in each round, or drop it before:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
+    /// # let engine = std::sync::Arc::new(dockerpool::testing::FakeEngine::new());
+    /// let pool = dockerpool::Pool::builder("docs").image("any").max_total(1)
+    /// #     .engine(engine)
+    ///     .build()
+    ///     .await?;
+    /// for job in ["one", "two"] {
+    ///     let c = pool.acquire().await?; // of this round alone
+    ///     c.command("echo").arg(job).status().await?;
+    /// }
+    /// let mut c = pool.acquire().await?;
+    /// c.command("true").status().await?;
+    /// drop(c);
+    /// c = pool.acquire().await?;
+    /// # c.command("true").status().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -386,6 +410,9 @@ impl Pool {
     /// once. Waits for leases to end, for at most [`DEFAULT_SHUTDOWN_TIMEOUT`](Self::DEFAULT_SHUTDOWN_TIMEOUT), and then
     /// removes every container that still carries the pool's instance label, on loan or not.
     ///
+    /// Each lease that the call waits for is logged with its container and its acquire site, by [`tracing`](https://docs.rs/tracing)
+    /// at the level `info`; one that has not ended in time is logged once more as a warning.
+    ///
     /// Idempotent: may be called any number of times and at the same time, and all calls return the same result.
     ///
     /// # Errors
@@ -497,6 +524,7 @@ impl Pool {
 
     #[inline]
     fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
+        container.shared().life.set_lent(site);
         container.shared().begin_use();
         let Core {
             reuse,

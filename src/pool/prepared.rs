@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt;
 
-use super::backend::PREPARE_TIMEOUT;
+use super::backend::prepare;
 use super::creating;
 use crate::container::Handle;
 use crate::engine::{Engine, EngineInfo, ImageInfo, Plan, ProgressFn};
@@ -81,13 +81,7 @@ impl Prepared {
             ..
         } = self;
         let (engine, call_timeout) = (&**engine, *call_timeout);
-        bounded(
-            "the preparation of image and network",
-            PREPARE_TIMEOUT,
-            engine.prepare(&resolved.plan, progress),
-        )
-        .await
-        .map_err(|error| Error::engine(error.doing().unwrap_or("prepare image and network"), None, error))?;
+        prepare(engine, &resolved.plan, progress).await?;
         let image = engine.image(&resolved.plan);
         let image = bounded("the description of the image", call_timeout, image)
             .await

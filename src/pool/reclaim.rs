@@ -38,6 +38,7 @@ async fn reclaim(lease: Held, core: Arc<Core>) {
         mut slot, turn, shared, ..
     } = lease;
     shared.set_taint(Taint::LeaseExpired);
+    shared.life.set_returned();
     slot.recycle();
     // Before the removal, which would end the processes too: commands know why their container was killed.
     if let Err(error) = shared.kill().await {

@@ -1,10 +1,9 @@
 //! Rolling a pool onto its image as it is now: [`Pool::refresh`].
 
-use super::backend::PREPARE_TIMEOUT;
+use super::backend::{Backend, prepare};
 use super::core::Core;
 use super::pool::Pool;
 use crate::error::Error;
-use crate::runtime::bounded;
 
 impl Pool {
     /// Rolls the pool onto its image as it is now. Makes the image ready again as [`build`](crate::PoolBuilder::build) does:
@@ -34,13 +33,9 @@ impl Pool {
         if core.idle.is_closed() {
             return Err(self.closed());
         }
-        let prepare = core
-            .backend
-            .engine
-            .prepare(&core.backend.spec.plan, &self.inner.progress);
-        bounded("the preparation of the image", PREPARE_TIMEOUT, prepare)
-            .await
-            .map_err(|error| Error::engine("prepare the image", None, error).of_pool(self.name()))?;
+        let Backend { engine, spec, .. } = &core.backend;
+        let prepared = prepare(&**engine, &spec.plan, &self.inner.progress).await;
+        prepared.map_err(|error| error.of_pool(self.name()))?;
 
         let mut outcome = core.creations.subscribe();
         begin_generation(core);

@@ -1,6 +1,7 @@
 //! The containers of a pool by the engine's ids: [`Roster`].
 
 use std::collections::{HashMap, HashSet};
+use std::panic::Location;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -48,6 +49,17 @@ impl Roster {
     /// Calls `visit` with each container, under the lock.
     pub(super) fn for_each(&self, visit: impl FnMut(Arc<Shared>)) {
         self.known.lock().values().filter_map(Weak::upgrade).for_each(visit);
+    }
+
+    /// Returns the containers on loan, each with its acquire site.
+    pub(super) fn leases(&self) -> Vec<(Arc<Shared>, &'static Location<'static>)> {
+        let mut leases = Vec::new();
+        self.for_each(|shared| {
+            if let Some(site) = shared.life.lent_at() {
+                leases.push((shared, site));
+            }
+        });
+        leases
     }
 
     /// Returns whether `which` holds for a container, asked under the lock.

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::ending::Finished;
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::values::backoff::Backoff;
+use crate::values::shown::Rounded;
 
 /// How long the sweep may take.
 pub(super) const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,6 +79,6 @@ async fn round(core: &Core) -> Result<bool, EngineError> {
 fn not_swept() -> EngineError {
     EngineError::new(
         EngineErrorKind::Timeout,
-        format!("the engine did not remove everything within {SWEEP_TIMEOUT:?}"),
+        format!("the engine did not remove everything within {}", Rounded(SWEEP_TIMEOUT)),
     )
 }

@@ -8,6 +8,7 @@ use crate::engine::AuthKind;
 use crate::engine::reference::Reference;
 use crate::error::FieldError;
 use crate::values::labels;
+use crate::values::shown::Bytes;
 
 /// Returns everything that is wrong with an environment variable.
 pub(crate) fn problems_of_variable(name: &str, value: &str) -> impl Iterator<Item = &'static str> {
@@ -42,8 +43,11 @@ impl ContainerSpec {
             Some(words) if words.iter().any(|word| word.contains('\0')) => bad("cmd", "must not contain NUL"),
             _ => {}
         }
-        if self.memory.value().is_some_and(|bytes| bytes < Self::MIN_MEMORY) {
-            bad("memory", "must be at least 6 MiB");
+        for ((setter, _), problem) in &self.bad_sizes {
+            bad(setter, problem);
+        }
+        if let Some(bytes) = self.memory.value().filter(|bytes| *bytes < Self::MIN_MEMORY) {
+            bad("memory", &too_little(bytes));
         }
         if self.memory.value().is_some_and(|bytes| i64::try_from(bytes).is_err()) {
             bad("memory", "must fit in 63 bits");
@@ -52,7 +56,7 @@ impl ContainerSpec {
             .cpus
             .is_some_and(|cpus| !(cpus.is_finite() && (0.01..=1e6).contains(&cpus)))
         {
-            bad("cpus", "must be a number from 0.01 up");
+            bad("cpus", "must be a number of processors from 0.01 up");
         }
         if self.pids.value() == Some(0) {
             bad("pids_limit", "must be at least 1");
@@ -174,6 +178,16 @@ impl ContainerSpec {
 
 /// The most ports that a container may publish: an engine may run a process for each.
 const MAX_PUBLISHED: usize = 1024;
+
+/// Says how much memory a container needs at least. Who writes less than this mostly means another unit.
+fn too_little(bytes: u64) -> String {
+    let (least, given) = (Bytes(ContainerSpec::MIN_MEMORY), Bytes(bytes));
+    let hint = match bytes {
+        0..0x10_0000 => "; a number is in bytes: write e.g. 64 << 20, or \"64m\"",
+        _ => "",
+    };
+    format!("must be at least {least}, and is {given}{hint}")
+}
 
 /// The limits of `setrlimit(2)` that Linux has, as engines name them.
 const ULIMITS: [&str; 16] = [

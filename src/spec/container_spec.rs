@@ -20,6 +20,7 @@ use super::setters::setters;
 use crate::agent::ExecVia;
 use crate::engine::{Network, Plan, PullPolicy, RegistryAuth};
 use crate::error::Error;
+use crate::values::amounts::ByteSize;
 use crate::values::shown::{Argv, Fields};
 
 /// The value of a typed setter that has a default. A default gives way to the raw configuration; a given value does not.
@@ -159,6 +160,8 @@ pub struct ContainerSpec {
     pub(crate) server_env: ServerEnv,
     pub(crate) entrypoint: Entrypoint,
     pub(crate) sandbox: Option<Sandbox>,
+    /// What is wrong with sizes that were given as text, by the setter and what it names.
+    pub(crate) bad_sizes: BTreeMap<(&'static str, String), String>,
     /// Whether the agent is reached through the engine alone, without a socket.
     pub(crate) without_agent_socket: bool,
 }
@@ -212,6 +215,7 @@ impl ContainerSpec {
             server_env: ServerEnv::default(),
             entrypoint: Entrypoint::default(),
             sandbox: None,
+            bad_sizes: BTreeMap::new(),
             without_agent_socket: false,
         }
     }
@@ -236,6 +240,31 @@ impl ContainerSpec {
     /// Returns the spec that the setters change.
     fn wishes(&mut self) -> &mut Self {
         self
+    }
+
+    /// Returns the size that a setter was given for the thing that it names. A bad size is noted, and is forgotten with the next one.
+    pub(crate) fn size(&mut self, setter: &'static str, of: &str, size: ByteSize) -> Option<Option<u64>> {
+        let key = (setter, of.to_owned());
+        match size.bytes() {
+            Ok(bytes) => {
+                self.bad_sizes.remove(&key);
+                Some(bytes)
+            }
+            Err(problem) => {
+                self.bad_sizes.insert(key, problem);
+                None
+            }
+        }
+    }
+
+    /// Returns the size as [`size`](Self::size) does, where there must be one.
+    pub(crate) fn whole_size(&mut self, setter: &'static str, of: &str, size: ByteSize) -> Option<u64> {
+        let bytes = self.size(setter, of, size)?;
+        if bytes.is_none() {
+            self.bad_sizes
+                .insert((setter, of.to_owned()), "must be a size, and not None".to_owned());
+        }
+        bytes
     }
 
     /// Sets the raw configuration, and takes its image where none was named.
@@ -332,6 +361,8 @@ impl fmt::Debug for ContainerSpec {
             server_env,
             entrypoint,
             sandbox,
+            // Of no use to a reader beside the error.
+            bad_sizes: _,
             without_agent_socket,
         } = self;
         let env: Vec<_> = env.iter().map(|(name, _)| name).collect();

@@ -212,7 +212,9 @@ pub(crate) async fn bring<'a, T: Send>(
             || spec.sandbox.is_some()
             || way.is_agent() && (spec.exec_via != ExecVia::Agent || spec.writable_cgroups);
         *resolved = resolve(spec, decided);
-        let tried = match fill(resolved, engine, call_timeout).await {
+        let filled = fill(resolved, engine, call_timeout).await;
+        let is_filled = filled.is_ok();
+        let tried = match filled {
             // Control groups depend on more than the key by which working ways are remembered, and the first container of a
             // sandbox is looked at. Both are always tried.
             Ok(()) if !is_tried || known.works() && !spec.writable_cgroups && spec.sandbox.is_none() => Ok(None),
@@ -245,9 +247,10 @@ pub(crate) async fn bring<'a, T: Send>(
                 return Err(Error::engine("create the first containers", None, error));
             }
             Err(error) if is_last => {
-                let op = match way.is_agent() {
-                    true => "bring the agent to the engine",
-                    false => "create the first containers",
+                let op = match (way.is_agent(), is_filled) {
+                    (true, false) => "bring the agent to the engine",
+                    (true, true) => "bring the agent into a first container",
+                    (false, _) => "create the first containers",
                 };
                 return Err(Error::engine(op, None, error));
             }

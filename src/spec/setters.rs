@@ -45,17 +45,20 @@ macro_rules! setters {
             self
         }
 
-        /// Limits the memory, in bytes, at least [`ContainerSpec::MIN_MEMORY`](crate::ContainerSpec::MIN_MEMORY). There is no
-        /// swap beside it. `None`: unlimited. Default:
+        /// Limits the memory, at least [`ContainerSpec::MIN_MEMORY`](crate::ContainerSpec::MIN_MEMORY): a number of bytes, or text
+        /// such as `"64m"` (see [`ByteSize`](crate::ByteSize)). There is no swap beside it. `None`: unlimited. Default:
         /// [`ContainerSpec::DEFAULT_MEMORY`](crate::ContainerSpec::DEFAULT_MEMORY).
-        pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
-            self.wishes().memory = $crate::spec::container_spec::Setting::Given(bytes.into());
+        pub fn memory(mut self, bytes: impl Into<$crate::ByteSize>) -> Self {
+            let wishes = self.wishes();
+            if let Some(bytes) = wishes.size("memory", "", bytes.into()) {
+                wishes.memory = $crate::spec::container_spec::Setting::Given(bytes);
+            }
             self
         }
 
-        /// Limits the processor time, in processors from 0.01 up, e.g. `0.5`. `None` (the default): unlimited.
-        pub fn cpus(mut self, cpus: impl Into<Option<f64>>) -> Self {
-            self.wishes().cpus = cpus.into();
+        /// Limits the processor time, in processors from 0.01 up, e.g. `0.5` or `2`. `None` (the default): unlimited.
+        pub fn cpus(mut self, cpus: impl Into<$crate::Cpus>) -> Self {
+            self.wishes().cpus = cpus.into().count();
             self
         }
 
@@ -349,10 +352,15 @@ macro_rules! setters {
             self
         }
 
-        /// Mounts a file system in memory of at most `bytes` bytes at this absolute path. Its content counts as the
-        /// container's memory. Programs on it cannot be executed; see [`tmpfs_with`](Self::tmpfs_with).
-        pub fn tmpfs(self, path: impl Into<String>, bytes: u64) -> Self {
-            self.tmpfs_with(path, format!("size={bytes}"))
+        /// Mounts a file system in memory of at most this size at this absolute path: a number of bytes, or text such as `"16m"`
+        /// (see [`ByteSize`](crate::ByteSize)). Its content counts as the container's memory. Programs on it cannot be executed;
+        /// see [`tmpfs_with`](Self::tmpfs_with).
+        pub fn tmpfs(mut self, path: impl Into<String>, bytes: impl Into<$crate::ByteSize>) -> Self {
+            let path = path.into();
+            match self.wishes().whole_size("tmpfs", &path, bytes.into()) {
+                Some(bytes) => self.tmpfs_with(path, format!("size={bytes}")),
+                None => self,
+            }
         }
 
         /// Mounts a file system in memory with mount options of `tmpfs(5)`, e.g. `size=64m,exec,uid=1000,gid=1000`. Docker adds
@@ -390,9 +398,13 @@ macro_rules! setters {
             self
         }
 
-        /// Sets the size of `/dev/shm`, in bytes. Default: the engine's, usually 64 MiB.
-        pub fn shm_size(mut self, bytes: u64) -> Self {
-            self.wishes().shm_size = Some(bytes);
+        /// Sets the size of `/dev/shm`: a number of bytes, or text such as `"64m"` (see [`ByteSize`](crate::ByteSize)). Default: the
+        /// engine's, usually 64 MiB.
+        pub fn shm_size(mut self, bytes: impl Into<$crate::ByteSize>) -> Self {
+            let wishes = self.wishes();
+            if let Some(bytes) = wishes.whole_size("shm_size", "", bytes.into()) {
+                wishes.shm_size = Some(bytes);
+            }
             self
         }
 

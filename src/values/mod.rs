@@ -1,5 +1,6 @@
 //! Plain values that every room uses: labels of containers, the end of a command, the counts of a pool.
 
+pub(crate) mod amounts;
 pub(crate) mod backoff;
 pub(crate) mod checked;
 pub mod labels;

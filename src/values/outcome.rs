@@ -193,6 +193,8 @@ pub struct Output {
     /// What the command used.
     pub usage: Usage,
     pub(crate) subject: Subject,
+    /// The limit of time at which the command was killed.
+    pub(crate) time_limit: Option<Duration>,
 }
 
 impl fmt::Debug for Output {
@@ -205,6 +207,7 @@ impl fmt::Debug for Output {
             incomplete,
             usage,
             subject,
+            time_limit: _,
         } = self;
         f.debug_struct("Output")
             .field("status", status)

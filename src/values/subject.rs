@@ -33,6 +33,8 @@ struct Names {
     pool: Option<String>,
     container: Option<String>,
     program: Option<String>,
+    /// The call on files, such as `read /a`, in place of a program.
+    call: Option<String>,
 }
 
 impl Subject {
@@ -42,6 +44,7 @@ impl Subject {
             pool: owned(pool),
             container: owned(container),
             program: None,
+            call: None,
         }))
     }
 
@@ -50,6 +53,17 @@ impl Subject {
     pub(crate) fn program_is(mut self, program: &str) -> Self {
         self.0.program = Some(text::clean(program).into_owned());
         self
+    }
+
+    /// Names a call on files, as the words for what is done, in place of a program.
+    pub(crate) fn set_call(&mut self, call: &str) {
+        self.0.program = None;
+        self.0.call = Some(text::clean(call).into_owned());
+    }
+
+    /// Returns the words for the call on files.
+    pub(crate) fn call(&self) -> Option<&str> {
+        self.0.call.as_deref()
     }
 
     /// Adds the pool, where none is named.

@@ -48,6 +48,10 @@ async fn each_bad_value_is_named() {
     assert_eq!(bad_fields(|b| b.platform("arm64")).await, ["platform"]);
     assert_eq!(bad_fields(|b| b.min_idle(3).max_idle(2)).await, ["min_idle"]);
     assert_eq!(bad_fields(|b| b.min_idle(3).max_total(2)).await, ["min_idle"]);
+    assert_eq!(bad_fields(|b| b.max_idle(5).max_total(2)).await, ["max_idle"]);
+    assert_eq!(bad_fields(|b| b.max_idle(2).max_total(2)).await, [""; 0]);
+    // The default maximum of idle containers gives way.
+    assert_eq!(bad_fields(|b| b.max_total(2)).await, [""; 0]);
     assert_eq!(bad_fields(|b| b.max_total(0)).await, ["max_total"]);
     assert_eq!(
         bad_fields(|b| b.max_concurrent_creates(0)).await,
@@ -58,7 +62,11 @@ async fn each_bad_value_is_named() {
         ["engine_timeout"]
     );
     assert_eq!(bad_fields(|b| b.memory(1)).await, ["memory"]);
+    assert_eq!(bad_fields(|b| b.memory("64 megs")).await, ["memory"]);
+    assert_eq!(bad_fields(|b| b.memory("64m")).await, [""; 0]);
     assert_eq!(bad_fields(|b| b.cpus(0.0)).await, ["cpus"]);
+    assert_eq!(bad_fields(|b| b.cpus(0)).await, ["cpus"]);
+    assert_eq!(bad_fields(|b| b.cpus(1)).await, [""; 0]);
     assert_eq!(bad_fields(|b| b.cpus(f64::NAN)).await, ["cpus"]);
     assert_eq!(bad_fields(|b| b.pids_limit(0)).await, ["pids_limit"]);
     assert_eq!(bad_fields(|b| b.cmd([""; 0])).await, ["cmd"]);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
-use tracing::span;
+use tracing::{Level, span};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -33,13 +33,19 @@ fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
         .max_lease(LIMIT)
 }
 
-/// Collects the logged errors.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+/// Collects what is logged down to a level: the errors, by default.
+#[derive(Clone)]
+struct Log(Arc<Mutex<Vec<String>>>, Level);
+
+impl Default for Log {
+    fn default() -> Self {
+        Self(Arc::default(), Level::ERROR)
+    }
+}
 
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::ERROR
+        *metadata.level() <= self.1
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -113,6 +119,37 @@ async fn every_acquire_method_logs_its_acquire_site() {
     for (line, logged) in lines.into_iter().zip(log.iter()) {
         assert!(logged.contains(&format!("{}:{line}:", file!())), "{line}: {logged}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_logs_the_leases_that_it_waits_for_and_those_that_it_ends() {
+    hear_everything();
+    let log = Log(Arc::default(), Level::INFO);
+    let _log = tracing::subscriber::set_default(log.clone());
+    let engine = FakeEngine::new();
+    let pool = fake_pool(&engine).max_total(3).build().await.unwrap();
+    let line = line!() + 1;
+    let (late, soon) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    // Neither a lease that has ended nor a container that was taken out is waited for.
+    let over = pool.acquire().await.unwrap();
+    let taken = over.name().to_owned();
+    let own = over.into_inner();
+    let (shutdown, ()) = tokio::join!(pool.shutdown_timeout(Duration::from_secs(5)), async {
+        sleep(Duration::from_secs(1)).await;
+        drop(soon);
+    });
+    shutdown.unwrap();
+    let log = log.0.lock();
+    let of_shutdown: Vec<_> = log.iter().filter(|line| line.contains("shutdown")).collect();
+    assert_eq!(of_shutdown.len(), 3, "{log:?}");
+    let site = format!("acquired_at={}:{line}:", file!());
+    assert!(of_shutdown.iter().all(|logged| logged.contains(&site)), "{log:?}");
+    assert!(
+        of_shutdown[2].contains(late.name()) && of_shutdown[2].contains("did not end"),
+        "{log:?}"
+    );
+    assert!(!of_shutdown.iter().any(|logged| logged.contains(&taken)), "{log:?}");
+    drop(own);
 }
 
 #[tokio::test(start_paused = true)]

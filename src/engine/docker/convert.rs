@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
 use bollard::models::{
@@ -16,6 +18,7 @@ use crate::engine::{
     Change, ChangeKind, ContainerReport, ContainerState, EngineError, EngineErrorKind, Health, Selector,
 };
 use crate::error::is_too_many_open_files;
+use crate::values::shown::Rounded;
 
 /// Returns the filters of a list or event call, which name an id differently.
 pub(super) fn filters(selector: &Selector, id_filter: &str) -> HashMap<String, Vec<String>> {
@@ -188,23 +191,19 @@ pub(super) fn question_error(what: &str, error: DockerError) -> EngineError {
 }
 
 /// Translates the failure of a call. `what` names the step that failed. If the engine answered, its words are added; else
-/// the failure is the source.
+/// the source is the innermost cause, without what the HTTP client has put around it.
 pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
     use EngineErrorKind as Kind;
 
     let kind = match &error {
         DockerError::DockerResponseServerError { status_code, message } => {
-            let message = words::shortened(message);
-            return EngineError::new(
-                kind_of_answer(*status_code, &message),
-                format!("{what}: {}", message.trim()),
-            );
+            return answered(what, *status_code, message);
         }
-        DockerError::DockerStreamError { error } => {
-            let error = words::shortened(error);
-            return EngineError::new(kind_of_answer(500, &error), format!("{what}: {}", error.trim()));
+        DockerError::DockerStreamError { error } => return answered(what, 500, error),
+        DockerError::RequestTimeoutError => {
+            let limit = Duration::from_secs(transport::RESPONSE_TIMEOUT);
+            return EngineError::new(Kind::Timeout, format!("{what}: no answer within {}", Rounded(limit)));
         }
-        DockerError::RequestTimeoutError => Kind::Timeout,
         DockerError::SocketNotFoundError(_) => Kind::Unreachable,
         error if is_too_many_open_files(error) => Kind::TooManyOpenFiles,
         #[cfg(feature = "tls")]
@@ -224,7 +223,39 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
         DockerError::HttpClientError { .. } | DockerError::InvalidURIError { .. } => Kind::Rejected,
         _ => Kind::Internal,
     };
-    EngineError::new(kind, what).with_source(error)
+    match kind {
+        // Nothing is to be done: the next request finds the new engine.
+        Kind::Unreachable if transport::is_replaced(&error) => {
+            EngineError::new(kind, what).with_source(innermost(&error)).advise("")
+        }
+        _ => EngineError::new(kind, what).with_source(innermost(&error)),
+    }
+}
+
+/// Translates an engine's answer about a failure.
+fn answered(what: &str, status: u16, message: &str) -> EngineError {
+    let message = words::shortened(message);
+    let error = EngineError::new(kind_of_answer(status, &message), format!("{what}: {}", message.trim()));
+    match error.kind() {
+        EngineErrorKind::CannotStart => error.advise(words::advice(&message)),
+        _ => error,
+    }
+}
+
+/// Returns the innermost cause of a failed request.
+fn innermost(error: &DockerError) -> io::Error {
+    let causes = std::iter::successors(Some(error as &(dyn StdError + 'static)), |&error| error.source());
+    let Some(cause) = causes.last() else {
+        return io::Error::other(error.to_string());
+    };
+    let system = cause.downcast_ref::<io::Error>();
+    match system.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => {
+            let kind = system.map_or(io::ErrorKind::Other, io::Error::kind);
+            io::Error::new(kind, cause.to_string())
+        }
+    }
 }
 
 /// Says why an answer could not be decoded.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::discover::Environment;
 use super::{files, helper};
 use crate::engine::{AuthKind, RegistryAuth};
+use crate::values::shown::Rounded;
 use crate::values::text;
 
 /// How long a credential helper may take. A helper may ask its user something.
@@ -103,7 +104,8 @@ async fn configured(folder: &Path, key: &str) -> Result<Option<DockerCredentials
     match tokio::time::timeout(HELPER_TIMEOUT, look_up).await {
         Ok(found) => found.map_err(failed),
         Err(_) => Err(failed(format!(
-            "the credential helper did not answer within {HELPER_TIMEOUT:?}"
+            "the credential helper did not answer within {}",
+            Rounded(HELPER_TIMEOUT)
         ))),
     }
 }

@@ -28,6 +28,7 @@ use crate::engine::{
     StreamEnd, TtyInput, TtySize,
 };
 use crate::runtime::{Home, stream_within, within};
+use crate::values::shown::Rounded;
 
 /// The read buffer of a connection; Docker's frames have at most 32 KiB.
 const READ_CAPACITY: usize = 64 * 1024;
@@ -345,7 +346,8 @@ impl Limbo {
         Err(EngineError::new(
             EngineErrorKind::Protocol,
             format!(
-                "for {LONGEST_LIMBO:?} the engine has reported that the command does not run, without an exit code"
+                "for {} the engine has reported that the command does not run, without an exit code",
+                Rounded(LONGEST_LIMBO)
             ),
         ))
     }

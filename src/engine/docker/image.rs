@@ -13,6 +13,7 @@ use super::pull_words::{self, Failure};
 use super::{DockerEngine, versions, words};
 use crate::engine::reference::Reference;
 use crate::engine::{Engine, EngineError, EngineErrorKind, Image, Progress, ProgressFn, PullPolicy};
+use crate::values::shown::Rounded;
 use crate::values::text;
 
 /// A pull may take as long as it makes progress, and fails after this long without any.
@@ -39,10 +40,9 @@ pub(super) async fn prepare(engine: &DockerEngine, asked: &Image, progress: &Pro
         }
         (Some(found), _) => Some(found),
         (None, PullPolicy::Never) => {
-            return Err(EngineError::new(
-                EngineErrorKind::ImageNotFound,
-                format!("the image {image} is not on the engine, and pulling it is forbidden"),
-            ));
+            let message = format!("the image {image} is not on the engine, and pulling it is forbidden");
+            let error = EngineError::new(EngineErrorKind::ImageNotFound, message);
+            return Err(error.advise("pull the image, or allow that with PullPolicy::IfMissing"));
         }
         (None, _) => None,
     };
@@ -123,7 +123,7 @@ async fn pull(engine: &DockerEngine, asked: &Image, progress: &ProgressFn) -> Re
             Err(_) => {
                 return Err(EngineError::new(
                     EngineErrorKind::Timeout,
-                    format!("pulling {image} made no progress for {PULL_SILENCE:?}"),
+                    format!("pulling {image} made no progress for {}", Rounded(PULL_SILENCE)),
                 ));
             }
         };
@@ -193,7 +193,8 @@ fn is_index(found: &ImageInspect) -> bool {
 fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
     match (error.kind(), trouble) {
         (kind @ (EngineErrorKind::LoginRefused | EngineErrorKind::ImageNotFound), Some(trouble)) => {
-            EngineError::new(kind, format!("{error} ({trouble})"))
+            // What kept the library from a login is what is to be mended.
+            EngineError::new(kind, format!("{error} ({trouble})")).advise("")
         }
         _ => error,
     }
@@ -218,7 +219,15 @@ fn pull_error(image: &str, with_login: bool, begun: bool, error: DockerError) ->
         with_login,
         begun,
     };
-    EngineError::new(pull_words::kind_of(&failure, error.kind()), error.to_string())
+    let error = EngineError::new(pull_words::kind_of(&failure, error.kind()), error.to_string());
+    match error.kind() {
+        // Many registries say the same of an image that needs a login.
+        EngineErrorKind::ImageNotFound if !with_login => {
+            error.advise("is the name right? a private image needs a login: see registry_auth(), or `docker login`")
+        }
+        EngineErrorKind::ImageNotFound => error.advise("is the name right, and may this login pull it?"),
+        _ => error,
+    }
 }
 
 fn could_not_be_pulled(image: &str) -> String {

@@ -48,9 +48,10 @@ use super::{
     EngineError, EngineErrorKind, EngineInfo, Event, ExecRequest, ExecSession, Identity, ImageInfo, Lifecycle, Mount,
     MountSource, Observation, Parts, Pausing, Plan, ProgressFn, Renaming, Selector,
 };
-use crate::error::Error;
+use crate::error::{Error, root_cause};
 use crate::runtime::bounded;
 use crate::runtime::{Home, stream_within, within};
+use crate::values::shown::Rounded;
 use crate::values::text;
 use convert::{engine_error, question_error, report_of_inspect, report_of_summary};
 use discover::{Candidate, Environment};
@@ -63,6 +64,9 @@ pub use endpoint::Endpoint;
 
 /// The step that all errors of connecting name.
 const REACH: &str = "reach the Docker engine";
+
+/// What names an endpoint that a caller gave in code, in errors.
+const ENDPOINT: &str = "endpoint";
 
 /// The step of `build()` that fails if the engine would ignore a setting.
 const USE_SETTINGS: &str = "use the settings of the containers";
@@ -205,7 +209,7 @@ impl DockerEngine {
     /// The same as those of [`connect`](Self::connect).
     pub async fn connect_to(endpoint: Endpoint) -> Result<Self, Error> {
         let engine = format!("the engine at {endpoint}");
-        let connect = Self::open(endpoint, "endpoint");
+        let connect = Self::open(endpoint, ENDPOINT);
         // Boxed: the future is large, and is moved several times.
         Home::own()?
             .run(within_connect_timeout(&engine, Box::pin(connect)))
@@ -216,10 +220,8 @@ impl DockerEngine {
         let runtime = Home::own()?;
         let agreed = Agreed::default();
         let unbounded = transport::client(&endpoint, named_by, &runtime, agreed.clone()).await?;
-        let what = format!("the engine at {endpoint} did not tell its version");
         let docker = budget::for_answers(&unbounded);
-        let at = format!("the engine at {endpoint} cannot be used");
-        let is_podman = agree_on_version(&docker, &agreed, &what, &at).await?;
+        let is_podman = agree_on_version(&docker, &agreed, Some((&endpoint, named_by))).await?;
         Ok(Self {
             docker,
             #[cfg(feature = "bollard-0_21")]
@@ -252,13 +254,12 @@ impl DockerEngine {
         let agreed = Agreed::default();
         let (docker, is_podman) = runtime
             .run(async {
-                let what = "the engine's version cannot be read";
-                let is_podman = agree_on_version(&docker, &agreed, what, "the engine cannot be used").await?;
+                let is_podman = agree_on_version(&docker, &agreed, None).await?;
                 let negotiated = bounded("the version request", CONNECT_TIMEOUT, async {
                     docker
                         .negotiate_version()
                         .await
-                        .map_err(|error| engine_error(what, error))
+                        .map_err(|error| engine_error("the engine did not tell its version", error))
                 });
                 let docker = negotiated.await.map_err(|error| Error::engine(REACH, None, error))?;
                 Ok::<_, Error>((docker, is_podman))
@@ -533,28 +534,53 @@ async fn within_connect_timeout<T>(engine: &str, connect: impl Future<Output = R
     match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
         Ok(connected) => connected,
         Err(_) => {
-            let words = format!("{engine} was not reached within {CONNECT_TIMEOUT:?}");
+            let words = format!("{engine} was not reached within {}", Rounded(CONNECT_TIMEOUT));
             let error = EngineError::new(EngineErrorKind::Timeout, words);
             Err(Error::engine(REACH, None, error))
         }
     }
 }
 
-/// Negotiates the version, and returns whether the engine is Podman. `at` names the engine in the error if no version is
-/// common.
-async fn agree_on_version(docker: &Docker, agreed: &Agreed, what: &str, at: &str) -> Result<bool, Error> {
+/// Negotiates the version, and returns whether the engine is Podman. `at` is the engine's endpoint and the setting that names it,
+/// for errors; `None` for a connection of the caller's own.
+async fn agree_on_version(docker: &Docker, agreed: &Agreed, at: Option<(&Endpoint, &str)>) -> Result<bool, Error> {
+    let place = at.map_or(String::new(), |(endpoint, _)| format!(" at {endpoint}"));
     let agree = async {
         let asked = bounded("the version request", CONNECT_TIMEOUT, async {
             Ok(docker.version().await)
         })
         .await;
+        let what = format!("the engine{place} did not tell its version");
         let answer = asked.map_err(|late| EngineError::new(late.kind(), format!("{what}: {late}")))?;
-        let version = answer.map_err(|error| question_error(what, error))?;
+        let version = answer.map_err(|error| match question_error(&what, error) {
+            error if error.kind() == EngineErrorKind::Unreachable => nobody_answers(error, at),
+            error => error,
+        })?;
         let common = versions::agree(&version);
-        agreed.set(common.map_err(|error| EngineError::new(error.kind(), format!("{at}: {error}")))?);
+        let unusable =
+            |error: EngineError| EngineError::new(error.kind(), format!("the engine{place} cannot be used: {error}"));
+        agreed.set(common.map_err(unusable)?);
         Ok(convert::is_podman(&version))
     };
     agree.await.map_err(|error| Error::engine(REACH, None, error))
+}
+
+/// Says that no engine answers, and which setting has named the endpoint.
+fn nobody_answers(error: EngineError, at: Option<(&Endpoint, &str)>) -> EngineError {
+    let Some((endpoint, named_by)) = at else {
+        return error.reworded("no engine answers");
+    };
+    let (is_forbidden, cause) = (error.is_forbidden(), root_cause(&error));
+    let error = match named_by {
+        ENDPOINT => error.reworded(format!("no engine answers at {endpoint}")),
+        setting => error.reworded(format!("no engine answers at {endpoint}, which {setting} names")),
+    };
+    match &endpoint.kind {
+        endpoint::Kind::Ssh(_) => error.advise("does `ssh` get there without a question?"),
+        _ if is_forbidden => error,
+        _ if cause.ends_with(transport::NO_SOCKET) => error.advise(""),
+        _ => error.advise("is the engine running there?"),
+    }
 }
 
 impl Lifecycle for DockerEngine {

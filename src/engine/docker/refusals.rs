@@ -217,6 +217,10 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     let setting = setting(&words);
     // Only settings of mounts name files of the library.
     let is_own = is_own && setting.is_none_or(|setting| setting == MOUNTS);
+    if is_own && error.kind() == Kind::CannotStart {
+        // Not the image's program.
+        return error.advise("the engine's machine does not let the agent run: see ExecVia");
+    }
     if is_own
         || !matches!(
             error.kind(),
@@ -230,6 +234,9 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
     let is_rejected = error.kind() == Kind::Rejected;
     let error = match setting {
         Some(setting) => EngineError::new(Kind::Rejected, format!("{words} (see {setting})")),
+        None if says_exhausted(&words) => {
+            error.advise("the container has too little for its own start: see pids_limit() and memory()")
+        }
         None => error,
     };
     // If no row matches, the engine's own status says that the request is to blame.
@@ -237,6 +244,17 @@ pub(super) fn explain(error: EngineError, own: &[String]) -> EngineError {
         true => error.of_settings(),
         false => error,
     }
+}
+
+/// Returns whether a container could not be started for want of processes or memory.
+fn says_exhausted(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    let phrases = [
+        "resource temporarily unavailable",
+        "cannot allocate memory",
+        "oom-killed",
+    ];
+    phrases.iter().any(|phrase| words.contains(phrase))
 }
 
 /// Explains the error of a create call, like [`explain`]. A missing container is then one that a setting names.

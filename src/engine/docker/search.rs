@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::discover::Candidate;
 use super::{DockerEngine, REACH};
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::error::{Error, root_cause};
+use crate::error::{Error, FORBIDDEN, root_cause};
 
 /// Holds the durations of the search.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +137,13 @@ fn nobody(all: &[Asked], names: &[String], hint: Option<&str>) -> Error {
     if let Some(hint) = hint {
         words = format!("{words}; {hint}");
     }
-    Error::engine(REACH, None, EngineError::new(kind, words))
+    let is_forbidden = |one: &Asked| matches!(one, Asked::Nobody(why) if why.contains("ermission denied"));
+    let error = EngineError::new(kind, words);
+    let error = match all.iter().any(is_forbidden) {
+        true => error.advise(FORBIDDEN),
+        false => error,
+    };
+    Error::engine(REACH, None, error)
 }
 
 #[cfg(all(test, unix))]

@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
@@ -41,11 +42,14 @@ use crate::runtime::Home;
 const KEEP_FOR: Duration = Duration::from_secs(30);
 const KEEP: usize = 16;
 
+/// What is said of another file in the place of a socket.
+pub(super) const NO_SOCKET: &str = "is no socket";
+
 /// How long a connection is silent before the kernel probes the other end.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Bollard's own deadline for the head of a response. Every call of the library has its own deadline, which is shorter.
-const RESPONSE_TIMEOUT: u64 = 120;
+pub(super) const RESPONSE_TIMEOUT: u64 = 120;
 
 /// Makes a client of the engine at this endpoint; sends nothing yet. `named_by` is the setting that errors name. The
 /// requests use the negotiated version of the API.
@@ -127,7 +131,8 @@ pub(super) async fn client(
         let request = AbortOnDropHandle::new(runtime.spawn(request));
         async move {
             let answer = request.await;
-            let mut answer = answer.unwrap_or_else(|lost| Err(BollardError::from(std::io::Error::other(lost))))?;
+            let mut answer =
+                answer.unwrap_or_else(|lost| Err(BollardError::from(io::Error::other(Lost::of(&lost)))))?;
             // Done in the caller's task, whose task-local holds the place of the connection.
             upgrade::take(&mut answer);
             Ok(answer)
@@ -140,6 +145,24 @@ pub(super) async fn client(
         API_DEFAULT_VERSION,
     )
     .map_err(|error| bad(error.to_string()))
+}
+
+/// Reports that the task of a request is gone.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("the library's thread has ended")]
+    Thread,
+    #[error("a task of the library panicked")]
+    Panic,
+}
+
+impl Lost {
+    fn of(lost: &JoinError) -> Self {
+        match lost.is_panic() {
+            true => Self::Panic,
+            false => Self::Thread,
+        }
+    }
 }
 
 /// Reports that the engine was replaced by one of another version, which had no effect. The next request uses a version that
@@ -358,7 +381,7 @@ async fn dial_unix(path: &std::path::Path) -> io::Result<tokio::net::UnixStream>
         io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied
     ) && std::fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket());
     match is_other {
-        true => Err(io::Error::new(error.kind(), format!("{} is no socket", path.display()))),
+        true => Err(io::Error::new(error.kind(), format!("{} {NO_SOCKET}", path.display()))),
         false => Err(error),
     }
 }

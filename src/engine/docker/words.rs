@@ -333,6 +333,15 @@ pub(super) fn cannot_start(words: &str) -> bool {
     STARTS.iter().any(fits) || (is_of_start && first_row(&looked_at(words)).is_some_and(is_of_program))
 }
 
+/// Returns what to look at where PID 1 of a container could not be started.
+pub(super) fn advice(words: &str) -> &'static str {
+    match why(words) {
+        Some(Why::Directory) => "see working_dir()",
+        Some(Why::User) => "see user()",
+        _ => "does the image have this program? see cmd()",
+    }
+}
+
 /// The maximum length of engine words that no row matches.
 const LONGEST_UNKNOWN: usize = 16 << 10;
 

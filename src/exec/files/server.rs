@@ -29,8 +29,11 @@ use crate::values::shown::Rounded;
 use crate::values::subject::Subject;
 use crate::values::waker::Guarded;
 
-/// The name of the server in errors about its start.
+/// The program of the request, which no engine executes. Errors name the call in its place.
 const NAME: &str = "file server";
+
+/// The program's name as runtimes quote it.
+const TAR: [&str; 3] = ["\"tar\"", "`tar`", "'tar'"];
 
 /// A call on files, for its errors.
 #[derive(Clone)]
@@ -47,6 +50,23 @@ impl Call {
     /// Returns the error of the call.
     pub(super) fn error(&self, source: io::Error) -> Error {
         self.error_at(&[], source)
+    }
+
+    /// Returns the error of the process that does the call, as that of the call.
+    fn error_of_process(&self, error: Error) -> Error {
+        error.in_call(&format!("{} {}", self.op, shown(&self.path)))
+    }
+
+    /// Returns the error of the image's `tar`, which does the call in place of the agent.
+    fn error_of_tar(&self, error: Error) -> Error {
+        match error {
+            // All runtimes quote the name of a program that is missing. Else the user is.
+            Error::CannotStart { reason, .. } if TAR.iter().any(|tar| reason.contains(tar)) => Error::Unsupported {
+                subject: self.subject.clone(),
+                reason: super::NO_AGENT.to_owned() + "; nor has its image a program `tar`",
+            },
+            error => self.error_of_process(error),
+        }
     }
 
     /// Returns the error of the call at a path beneath that of the call.
@@ -130,7 +150,11 @@ impl<'c> Server<'c> {
             stdout: true,
             stderr: false,
         };
-        let mut child = Child::start(files.container, shared, keep_nothing, setup.once(outputs)).await?;
+        let child = Child::start(files.container, shared, keep_nothing, setup.once(outputs)).await;
+        let mut child = child.map_err(|error| match way {
+            Way::Agent(_) => call.error_of_process(error),
+            _ => call.error_of_tar(error),
+        })?;
         if goes_on
             && matches!(way, Way::Agent(_))
             && let Some(stdin) = &mut child.stdin
@@ -232,7 +256,8 @@ impl<'c> Server<'c> {
 
     /// Waits for the end of the server after its last answer, so that the container can be given back at once.
     pub(super) async fn end(mut self) -> Result<(), Error> {
-        self.child.wait().await.map(drop)
+        let ended = self.child.wait().await;
+        ended.map(drop).map_err(|error| self.call.error_of_process(error))
     }
 
     /// Waits for the end of the server as [`end`](Self::end) does, and for no other reason.
@@ -286,12 +311,8 @@ impl<'c> Server<'c> {
         }
         match self.child.wait().await {
             Ok(status) => self.call.error(self.why(status)),
-            Err(Error::CannotStart { subject, .. }) if !matches!(self.way, Way::Agent(_)) => {
-                let subject = Subject::new(subject.pool(), subject.container());
-                let reason = super::NO_AGENT.to_owned() + "; nor has its image a program `tar`";
-                Error::Unsupported { subject, reason }
-            }
-            Err(error) => error,
+            Err(error) if matches!(self.way, Way::Agent(_)) => self.call.error_of_process(error),
+            Err(error) => self.call.error_of_tar(error),
         }
     }
 
@@ -389,7 +410,7 @@ async fn tar(files: &Files<'_>, call: &Call, op: u8) -> Result<Vec<String>, Erro
             Err(Error::CannotStart { .. }) if files.user.is_none() => {
                 return Err(unsupported(super::NO_AGENT));
             }
-            status => drop(status?),
+            status => drop(status.map_err(|error| call.error_of_process(error))?),
         }
     }
     let file = format!("./{name}");

@@ -204,7 +204,7 @@ async fn credential_helpers_are_asked() {
     };
     hostile("endless", "exec cat /dev/zero", "prints more than").await;
     hostile("complains", "exec cat /dev/zero >&2", "prints more than").await;
-    hostile("hangs", "exec sleep 600", "did not answer within 20s").await;
+    hostile("hangs", "exec sleep 600", "did not answer within 20 s").await;
     hostile("babbles", "echo '{'; exit 0", "cannot be understood").await;
     hostile(
         "escapes",
