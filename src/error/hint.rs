@@ -38,7 +38,7 @@ fn of_kind(error: &EngineError) -> &'static str {
         EngineErrorKind::LimitDiscarded => {
             "has the engine's machine this limit, and, where the engine runs rootless, has systemd delegated it to its user?"
         }
-        EngineErrorKind::NotReady => " (see ready_when() and ready_timeout())",
+        EngineErrorKind::NotReady => "see ready_when() and ready_timeout()",
         _ => "",
     }
 }
