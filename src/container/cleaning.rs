@@ -23,7 +23,7 @@ const KILLED_AGAIN: Duration = Duration::from_millis(20);
 /// The state of a container before its first lease, where it was looked at.
 #[derive(Debug, Default)]
 pub(super) struct Cleanliness {
-    /// What the container's root file system had, or why the state is not known. The agent keeps the rest.
+    /// The root file system, or why the state is not known. The agent keeps the rest.
     baseline: OnceLock<Result<Root, EngineError>>,
     /// Whether the user has changed the container since.
     is_set_up: AtomicBool,
@@ -33,8 +33,11 @@ pub(super) struct Cleanliness {
 #[derive(Debug)]
 enum Root {
     ReadOnly,
-    /// A root file system with these changes, sorted.
-    Writable(Arc<[Change]>),
+    /// A root file system with these changes, sorted. `is_seen`: they were seen in this container, and not in an earlier one.
+    Writable {
+        changes: Arc<[Change]>,
+        is_seen: bool,
+    },
 }
 
 impl Handle {
@@ -60,15 +63,18 @@ impl Handle {
 async fn look(shared: &Shared, agent: &Client, cleaning: &Cleaning) -> Result<Root, EngineError> {
     let root = match (cleaning.read_only_root, shared.spec.first_changes.known()) {
         (true, _) => Root::ReadOnly,
-        (false, Some(known)) => Root::Writable(known),
+        (false, Some(changes)) => Root::Writable {
+            changes,
+            is_seen: false,
+        },
         (false, None) => {
             let changes = changes(shared).await?;
             shared.spec.first_changes.note(&changes);
-            Root::Writable(changes)
+            Root::Writable { changes, is_seen: true }
         }
     };
     let mut watched = Vec::new();
-    if let Root::Writable(changes) = &root {
+    if let Root::Writable { changes, .. } = &root {
         let is_there = |change: &&Change| change.kind != ChangeKind::Deleted;
         watched.extend(changes.iter().filter(is_there).map(|change| change.path.clone()));
         if let Some(part) = shared.engine.parts().changes {
@@ -130,11 +136,17 @@ impl Shared {
         // Before the proof, which holds for what has come into the container by then.
         bounded("the end of all commands", ENDS, self.end_commands(agent)).await?;
         agent.clean(WIPE_LIMIT).await?;
-        if let Root::Writable(before) = root {
+        if let Root::Writable {
+            changes: before,
+            is_seen,
+        } = root
+        {
             let now = changes(self).await?;
             if let Some(change) = difference(before, &now) {
-                // They may be those of another image, and then every container would be replaced.
-                self.spec.first_changes.doubt(before);
+                // The earlier container may have been of another image. Then every container would be replaced.
+                if !is_seen {
+                    self.spec.first_changes.doubt(before);
+                }
                 let message = format!("{:?} in the root file system has changed", change.path);
                 return Err(EngineError::new(EngineErrorKind::Internal, message));
             }

@@ -42,7 +42,7 @@
 /// - That there was a lease: numbers of processes and inodes grow, and so does what the kernel counts, such as the processor time and
 ///   the most memory of the container's control group.
 /// - What root tells the kernel of the whole machine, such as the rights of files in `/proc`. A new container finds that too.
-/// - Modules of the machine's kernel that it loads when any user asks for a protocol, such as SCTP. Every container sees them.
+/// - Modules that the machine's kernel loads when any user asks for a protocol, such as SCTP. Every container sees them.
 /// - The times of files in `/proc`, and the owners of links there, which root can set.
 ///
 /// # Where `Clean` is `Never`

@@ -46,7 +46,7 @@ impl FirstChanges {
         *self.0.lock() = Some(seen.clone());
     }
 
-    /// Has the next container be looked at, since one that was not has others than these.
+    /// Has the next container be looked at, since one that was not looked at had others than these in the end.
     pub(crate) fn doubt(&self, these: &Arc<[Change]>) {
         self.0.lock().take_if(|known| Arc::ptr_eq(known, these));
     }

@@ -2,15 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{eventually, is_alone, own_test, pool, with_container, with_shared};
+use crate::support::{eventually, is_alone, own_test, pool, with_agent, with_container};
 use bollard::models::ContainerCreateBody;
 use dockerpool::{Error, ExecVia, ExitStatus, PooledContainer, Stdio};
 use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-
-async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    with_shared(ExecVia::Agent, run).await
-}
 
 fn sh(script: &str) -> [String; 2] {
     ["-c".to_owned(), script.to_owned()]

@@ -2,17 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{eventually, pool, with_container, with_shared};
-use dockerpool::{ExecVia, ExitStatus, PooledContainer, Stdio};
+use crate::support::{eventually, pool, with_agent, with_container};
+use dockerpool::{ExecVia, ExitStatus, Stdio};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// So many lines are far more than the agent sends in frames before it hands the pipe over, where there is a socket.
 const MANY_LINES: u32 = 200_000;
-
-async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    with_shared(ExecVia::Agent, run).await
-}
 
 fn sh(script: &str) -> [String; 2] {
     ["-c".to_owned(), script.to_owned()]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use dockerpool::{ExecVia, ExitStatus, Pool, PoolBuilder, PooledContainer, Reuse};
 
+use crate::give_back;
 use crate::plants::{self, Plant, Promise};
 use crate::scan::Scan;
-use crate::support::{eventually_now, is_podman, python, unique_mark};
+use crate::support::{is_podman, python, unique_mark};
 
 const PROGRAM: &str = include_str!("plant.py");
 
@@ -174,16 +175,6 @@ fn looker(way: Way, user: &str) -> &str {
 async fn is_same(c: &PooledContainer, known: &Ground, mark: &str) -> bool {
     let scan = Scan::try_take(c, ROOT, mark).await;
     scan.is_ok_and(|scan| scan.marks().is_empty() && known.first.differences(&scan).is_empty())
-}
-
-/// Gives a container back, and waits until it or another one can be lent.
-async fn give_back(pool: &Pool, c: PooledContainer) {
-    drop(c);
-    eventually_now("the container is cleaned or replaced", || {
-        let status = pool.status();
-        status.recycling == 0 && status.creating == 0
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ mod scan;
 mod support;
 
 use bollard::models::ContainerConfig;
-use bollard::query_parameters::{CommitContainerOptionsBuilder, RemoveImageOptions, TagImageOptions};
-use dockerpool::{ExecVia, Pool, PoolBuilder, PullPolicy, Reuse};
-use support::{busybox, engine, eventually_now};
+use bollard::query_parameters::{CommitContainerOptionsBuilder, RemoveImageOptions};
+use dockerpool::{ExecVia, Pool, PoolBuilder, PooledContainer, PullPolicy, Reuse};
+use support::{busybox, engine, eventually_now, tag};
 
 /// A pool of one container, which is cleaned after each lease.
 fn builder(name: &str) -> PoolBuilder {
@@ -21,6 +21,16 @@ fn builder(name: &str) -> PoolBuilder {
         .memory(64 << 20)
         .exec_via(ExecVia::Auto)
         .reuse(Reuse::Clean)
+}
+
+/// Gives a container back, and waits until it or another one can be lent.
+async fn give_back(pool: &Pool, c: PooledContainer) {
+    drop(c);
+    eventually_now("the container is cleaned or replaced", || {
+        let status = pool.status();
+        status.recycling == 0 && status.creating == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -175,22 +185,13 @@ async fn containers_of_the_image_that_a_tag_names_after_a_refresh_are_cleaned_to
     let docker = engine.bollard();
     let name = format!("dockerpool-test/cleaned-{:x}", std::process::id());
     let image = format!("{name}:1");
-    let tag = TagImageOptions {
-        repo: Some(name.clone()),
-        tag: Some("1".to_owned()),
-    };
-    docker.tag_image(&busybox(), Some(tag)).await.unwrap();
+    tag(docker, &busybox(), &image).await;
     let pool = builder("cleaned").image(&image).pull(PullPolicy::Never);
     let pool = pool.tmpfs("/there", 1 << 20).build().await.unwrap();
     let lend = async || {
         let c = pool.acquire().await.unwrap();
         assert!(c.exec(["true"]).await.unwrap().status.success());
-        drop(c);
-        eventually_now("cleaned or replaced", || {
-            let status = pool.status();
-            status.recycling == 0 && status.creating == 0
-        })
-        .await;
+        give_back(&pool, c).await;
         let lifetime = pool.status().lifetime;
         (lifetime.cleaned, lifetime.unclean)
     };

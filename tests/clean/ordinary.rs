@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dockerpool::{ExecVia, Pool, Reuse};
 
-use crate::support::{eventually_now, python};
+use crate::give_back;
+use crate::support::python;
 
 /// Enough for each program that ends by itself, on a busy machine too. The others are ended sooner or later.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -40,12 +41,7 @@ async fn run(pool: Pool, programs: Vec<PathBuf>) -> Vec<String> {
         let status = output.unwrap_or_else(|error| panic!("{name}: {error}")).status;
         let taint = c.taint();
         let before = pool.status().lifetime;
-        drop(c);
-        eventually_now("the container is cleaned or replaced", || {
-            let status = pool.status();
-            status.recycling == 0 && status.creating == 0
-        })
-        .await;
+        give_back(&pool, c).await;
         let now = pool.status().lifetime;
         if now.unclean > before.unclean {
             replaced.push(format!("{name} ({status}): {}", pool.last_unclean().unwrap()));

@@ -67,7 +67,7 @@ async fn a_command_that_cannot_start_is_an_error_with_and_without_a_terminal_and
 #[tokio::test]
 async fn a_container_killed_as_a_command_begins_is_gone() {
     // In each round, the kill comes at another moment.
-    const ROUNDS: u32 = 20;
+    const ROUNDS: u32 = 40;
     let engine = engine().await;
     let pool = by_engine("killed").await;
     let mut began = 0;
@@ -75,7 +75,7 @@ async fn a_container_killed_as_a_command_begins_is_gone() {
         let c = pool.acquire().await.unwrap();
         let id = c.id().to_owned();
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(6) * round).await;
+            tokio::time::sleep(Duration::from_millis(3) * round).await;
             engine.kill(&id).await.unwrap();
         };
         let mut command = c.command("sleep");
@@ -114,7 +114,7 @@ async fn a_container_without_processes_left_for_a_command_reports_it() {
     // When no process is left, the shell fails and closes its output. Its children live on.
     let _ = tokio::io::AsyncReadExt::read(stdout, &mut told).await.unwrap();
     let mut refused = 0;
-    for round in 0..10 {
+    for round in 0..20 {
         match c.command("true").output().await {
             Ok(out) => assert!(out.stdout.is_empty() && out.stderr.is_empty(), "{round}: {out:?}"),
             Err(error) => {

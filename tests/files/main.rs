@@ -10,15 +10,11 @@ mod without_agent;
 
 use dockerpool::{Error, ExecVia, PoolBuilder, PooledContainer};
 use std::io;
+use support::with_agent;
 
 /// A pool whose commands the agent runs.
 fn pool(name: &str) -> PoolBuilder {
     support::pool(name).exec_via(ExecVia::Agent)
-}
-
-/// Runs a function with a container whose commands the agent runs, and that tests share.
-async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    support::with_shared(ExecVia::Agent, run).await
 }
 
 /// Returns the kind of error that a call on files has failed with.

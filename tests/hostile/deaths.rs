@@ -37,7 +37,7 @@ const ZOMBIE_ITSELF: &str = "threading.Thread(target=ready).start()\n\
 /// A process that starts the next one in a new session and ends, forever. Each process lives for some microseconds. The
 /// program is `loop: if fork() <= 0 { setsid(); goto loop } exit(0)`, without a library, so that its fork is fast.
 ///
-/// It begins so many seconds after the command as the second argument says: until the command's end, it takes a processor.
+/// The program begins as many seconds after the command as the second argument says, since it takes a processor until the command's end.
 const CHAIN: &str = "import struct\n\
                      code = bytes.fromhex('b839000000 0f05 85c0 7f09 b870000000 0f05 ebec b83c000000 31ff 0f05')\n\
                      base, size = 0x400000, 120 + len(code)\n\

@@ -38,8 +38,8 @@ async fn growth(run: impl AsyncFnOnce()) -> usize {
     memory("VmHWM:").saturating_sub(before)
 }
 
-/// Reads to the end, asserts that all bytes are zero, and returns their count. From so many bytes on, the command's input is at its
-/// end.
+/// Reads to the end, asserts that all bytes are zero, and returns their count. After `size` bytes, ends the command's
+/// input.
 async fn count_zeros(child: &mut Child<'_>, size: usize) -> usize {
     let zeros = vec![0; 64 * 1024];
     let mut buffer = vec![0; 64 * 1024];

@@ -113,7 +113,7 @@ fn a_static_pool_is_shared_by_runtimes_that_come_and_go() {
     static POOLS: [OnceLock<Pool>; 3] = [const { OnceLock::new() }; 3];
     for (way, shared) in WAYS.iter().zip(&POOLS) {
         // Each runtime ends before the next one is made. The first one builds the pool.
-        for runtime in runtimes() {
+        for runtime in runtimes().into_iter().chain(runtimes()) {
             runtime.block_on(async {
                 if shared.get().is_none() {
                     let built = by(way, pool("static").min_idle(1).max_total(1)).build().await;

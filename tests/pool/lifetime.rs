@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{busybox, engine, eventually, eventually_now, python};
-use bollard::query_parameters::{RemoveImageOptions, TagImageOptions};
+use crate::support::{busybox, engine, eventually, eventually_now, python, tag};
+use bollard::query_parameters::RemoveImageOptions;
 use dockerpool::testing::{Answer, Call, FakeEngine};
 use dockerpool::{EngineErrorKind, Error, Pool, PoolBuilder, PullPolicy};
 use tokio::runtime::Handle;
@@ -276,15 +276,7 @@ async fn limits_of_zero_are_refused() {
 async fn a_refresh_moves_a_real_pool_to_the_image_its_tag_names_now() {
     let engine = engine().await;
     let docker = engine.bollard();
-    let name = format!("dockerpool-test/refresh-{:x}", std::process::id());
-    let image = format!("{name}:1");
-    let tag = async |source: String| {
-        let options = TagImageOptions {
-            repo: Some(name.clone()),
-            tag: Some("1".to_owned()),
-        };
-        docker.tag_image(&source, Some(options)).await.unwrap();
-    };
+    let image = format!("dockerpool-test/refresh-{:x}:1", std::process::id());
     let has_python = async |pool: &Pool| {
         let c = pool.acquire().await.unwrap();
         let found = c
@@ -295,11 +287,11 @@ async fn a_refresh_moves_a_real_pool_to_the_image_its_tag_names_now() {
             .unwrap();
         found.status.success()
     };
-    tag(busybox()).await;
+    tag(docker, &busybox(), &image).await;
     let builder = crate::support::pool("refresh").image(&image).pull(PullPolicy::Never);
     let pool = builder.engine(engine.clone()).min_idle(2).build().await.unwrap();
     let before = has_python(&pool).await;
-    tag(python()).await;
+    tag(docker, &python(), &image).await;
     let refreshed = pool.refresh().await;
     let after = has_python(&pool).await;
     pool.shutdown().await.unwrap();

@@ -570,6 +570,9 @@ async fn a_terminal_size_is_sent_with_the_command_if_the_engine_accepts_it() {
 
 const FROZEN: &str = r#"{"message":"Cannot unpause container 1: expected \"cgroup.freeze\" to be in state \"THAWED\" but was in \"FROZEN\""}"#;
 
+const NOT_FROZEN: &str =
+    r#"{"message":"Cannot pause container 1: OCI runtime pause failed: unable to freeze: unknown"}"#;
+
 /// Returns the engine's description of a container in this state.
 fn described(state: &str) -> String {
     format!(r#"{{"Id":"1","Name":"/one","State":{{"Status":"{state}"}},"Config":{{"Image":"any"}}}}"#)
@@ -611,6 +614,13 @@ async fn a_failure_caused_by_the_end_of_the_container_is_reported_as_its_end() {
         Err(EngineErrorKind::Internal)
     );
     assert_eq!(kind(engine.remove("1").await), Err(EngineErrorKind::Internal));
+    // Only a race of the runtime is worth another call, and not without end.
+    let before = stub.calls(Route::Pause);
+    assert_eq!(kind(engine.pause("1").await), Err(EngineErrorKind::Internal));
+    assert_eq!(stub.calls(Route::Pause), before + 1);
+    stub.say(Route::Pause, 500, NOT_FROZEN);
+    assert_eq!(kind(engine.pause("1").await), Err(EngineErrorKind::Internal));
+    assert_eq!(stub.calls(Route::Pause), before + 1 + 3);
     stub.say(Route::Inspect, 200, described("paused"));
     assert_eq!(kind(engine.pause("1").await), Ok(()));
     assert_eq!(kind(engine.unpause("1").await), Err(EngineErrorKind::Internal));

@@ -194,13 +194,28 @@ pub async fn with_shared<T>(via: ExecVia, run: impl AsyncFnOnce(&PooledContainer
     panic!("no container can be emptied");
 }
 
+/// Runs a function with a container whose commands the agent runs, as [`with_shared`] does.
+pub async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
+    with_shared(ExecVia::Agent, run).await
+}
+
+/// Gives another name to an image: `to` is `REPOSITORY:TAG`.
+pub async fn tag(docker: &bollard::Docker, from: &str, to: &str) {
+    let (repo, tag) = to.rsplit_once(':').unwrap();
+    let options = bollard::query_parameters::TagImageOptions {
+        repo: Some(repo.to_owned()),
+        tag: Some(tag.to_owned()),
+    };
+    docker.tag_image(from, Some(options)).await.unwrap();
+}
+
 /// Runs the tests of these modules in one process, as `cargo test` does, since they share containers. `.config/nextest.toml` leaves
 /// them out, so that nextest does not run each in a process, and with a container, of its own. Without nextest, does nothing.
 pub fn together(modules: &[&str]) {
     if std::env::var_os("NEXTEST").is_none() {
         return;
     }
-    // What is left out there is run here.
+    // Both lists must name the same modules: nextest leaves them out, and this process runs them.
     let (binary, names) = (env!("CARGO_CRATE_NAME"), modules.join("|"));
     let (binary, names) = (format!("binary({binary})"), format!("test(/^({names})/)"));
     let mut left_out = include_str!("../../.config/nextest.toml").lines();
@@ -326,8 +341,8 @@ pub fn finish(work: impl Future<Output = ()> + Send + 'static) {
     let _ = worker.join();
 }
 
-/// Returns the processes on this machine, in containers or not, with this mark in their arguments or in the variable [`MARK`].
-/// Needs root, and an engine on this machine.
+/// Returns the processes on this machine, in containers or not, with this mark in their arguments or environment. Needs
+/// root, and an engine on this machine.
 pub fn processes(mark: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc is mounted");
     entries
@@ -357,6 +372,5 @@ fn is_marked(dir: &std::path::Path, mark: &str) -> Option<bool> {
     if arguments.is_empty() && variables.is_empty() {
         return None;
     }
-    let mut variables = variables.split(|byte| *byte == 0);
-    Some(contains(&arguments) || variables.any(|variable| variable.starts_with(MARK.as_bytes()) && contains(variable)))
+    Some(contains(&arguments) || contains(&variables))
 }

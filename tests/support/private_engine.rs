@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::query_parameters::{ImportImageOptions, TagImageOptions};
+use bollard::query_parameters::ImportImageOptions;
 use dockerpool::{DockerEngine, Endpoint};
 use futures_util::StreamExt;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::support::{busybox, engine};
+use crate::support::{busybox, engine, tag};
 
 /// Reads a line, runs it and prints its status, forever. `bash` reaps orphans too.
 ///
@@ -174,12 +174,7 @@ impl PrivateEngine {
         let name = busybox();
         let loaded = told.split_once("Loaded image: ").map(|(_, name)| name.trim());
         if let Some(loaded) = loaded.filter(|loaded| **loaded != name) {
-            let (repo, tag) = name.rsplit_once(':').unwrap();
-            let options = TagImageOptions {
-                repo: Some(repo.to_owned()),
-                tag: Some(tag.to_owned()),
-            };
-            ours.bollard().tag_image(loaded, Some(options)).await.unwrap();
+            tag(ours.bollard(), loaded, &name).await;
         }
     }
 }

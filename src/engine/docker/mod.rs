@@ -80,6 +80,9 @@ const RECHECK: Duration = Duration::from_millis(10);
 /// How long an engine may take to notice the end of a container, after a call on that container has failed.
 const END_SEEN: Duration = Duration::from_secs(1);
 
+/// How often a pause is tried where the runtime could not stop all processes in its time.
+const PAUSES: u32 = 3;
+
 /// The states of a container that has ended.
 const ENDED: [ContainerState; 2] = [ContainerState::Exited, ContainerState::Dead];
 
@@ -846,15 +849,19 @@ impl Engine for DockerEngine {
 impl Pausing for DockerEngine {
     fn pause<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         self.here(async move {
-            let result = self.docker.pause_container(id).await;
-            match result {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    let error = engine_error("the engine did not pause the container", error);
-                    self.unless_changed(id, error, Some(ContainerState::Running), &[ContainerState::Paused])
-                        .await
+            for attempt in 1.. {
+                let Err(error) = self.docker.pause_container(id).await else {
+                    break;
+                };
+                let error = engine_error("the engine did not pause the container", error);
+                if attempt < PAUSES && words::is_not_frozen(&error) {
+                    continue;
                 }
+                return self
+                    .unless_changed(id, error, Some(ContainerState::Running), &[ContainerState::Paused])
+                    .await;
             }
+            Ok(())
         })
     }
 

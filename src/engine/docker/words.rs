@@ -342,6 +342,12 @@ pub(super) fn advice(words: &str) -> &'static str {
     }
 }
 
+/// Returns whether a pause failed since not all processes were stopped in the runtime's time. Seen with runc 1.1 on cgroup v1, on a
+/// busy machine.
+pub(super) fn is_not_frozen(error: &EngineError) -> bool {
+    error.to_string().contains("unable to freeze")
+}
+
 /// The maximum length of engine words that no row matches.
 const LONGEST_UNKNOWN: usize = 16 << 10;
 

@@ -5,7 +5,7 @@ mod registry;
 
 use std::sync::Arc;
 
-use crate::support::{Capability, engine, lacks};
+use crate::support::{Capability, engine, lacks, tag};
 use dockerpool::{DockerEngine, EngineErrorKind, Error, ExecVia, Pool, PoolBuilder, Progress, PullPolicy};
 use parking_lot::Mutex;
 use registry::{Registry, TestImage, breaking, refusing};
@@ -90,10 +90,10 @@ async fn each_pull_policy_pulls_as_documented() {
     let local = TestImage::named(format!("{}/moved:new", registry.address));
     let second = local.commit(docker).await;
     let first_again = TestImage::named(format!("{}/moved:old", registry.address));
-    retag(docker, &image.name, &first_again.name).await;
-    retag(docker, &local.name, &image.name).await;
+    tag(docker, &image.name, &first_again.name).await;
+    tag(docker, &local.name, &image.name).await;
     registry.push(docker, &image).await;
-    retag(docker, &first_again.name, &image.name).await;
+    tag(docker, &first_again.name, &image.name).await;
 
     builds(build(PullPolicy::IfMissing)).await;
     builds(build(PullPolicy::Never)).await;
@@ -108,15 +108,6 @@ async fn each_pull_policy_pulls_as_documented() {
     drop(registry);
     let (kind, _) = fails(build(PullPolicy::Always)).await;
     assert_eq!(kind, EngineErrorKind::RegistryUnreachable);
-}
-
-async fn retag(docker: &bollard::Docker, from: &str, to: &str) {
-    let (repo, tag) = to.rsplit_once(':').unwrap();
-    let options = bollard::query_parameters::TagImageOptions {
-        repo: Some(repo.to_owned()),
-        tag: Some(tag.to_owned()),
-    };
-    docker.tag_image(from, Some(options)).await.unwrap();
 }
 
 #[tokio::test]
