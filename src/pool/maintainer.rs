@@ -76,7 +76,10 @@ pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Re
         if pace.resume_at().is_none() {
             core.idle.make_room();
             while let Some(slot) = core.idle.reserve() {
-                tasks.spawn(create(core.clone(), slot));
+                // A runtime that ends drops a new task at once, and the task's slot is free again: this loop would never end.
+                if tasks.spawn(create(core.clone(), slot)).is_finished() {
+                    break;
+                }
             }
         }
         if core.idle.is_closed() && core.idle.status().total() == 0 && retired.is_empty() {
@@ -108,8 +111,8 @@ pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Re
                 Ok(true) => pace.succeeded(),
                 // `Creations` tells of failures.
                 Ok(false) => {}
-                // The runtime ends, and drops this task next.
-                Err(error) if error.is_cancelled() => {}
+                // Nothing else cancels a task of this set. `End` closes the pool.
+                Err(error) if error.is_cancelled() => return,
                 Err(error) => {
                     tracing::error!(pool = core.identity.pool, %error, "a task of the pool failed");
                     pace.failed();

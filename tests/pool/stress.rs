@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::eventually_now;
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
 use dockerpool::{EngineErrorKind, Error, Lease, Pool, PoolBuilder};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
 const TOTAL: usize = 8;
@@ -314,5 +314,33 @@ fn a_runtime_that_ends_while_a_failed_creation_is_removed_leaves_nothing() {
     while !engine.containers().is_empty() {
         assert!(Instant::now() < give_up, "{:?}", engine.containers());
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The pool's background task may be at work while its runtime ends. Each demand for containers has it start creations, which the
+/// runtime refuses then.
+#[test]
+fn a_runtime_ends_while_the_pool_starts_creations() {
+    for _ in 0..300 {
+        let engine = FakeEngine::new();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (pool, c) = runtime.block_on(async {
+            let builder = builder_of_eight(&engine).tokio_runtime(Handle::current());
+            let pool = builder.build().await.unwrap();
+            let c = pool.acquire().await.unwrap();
+            (pool, c)
+        });
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(runtime);
+            tell.send(()).unwrap();
+        });
+        told.recv_timeout(Duration::from_secs(60)).expect("the runtime ends");
+        drop(c);
+        assert!(matches!(pool.try_acquire(), Err(Error::RuntimeEnded)));
     }
 }
