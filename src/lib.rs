@@ -49,8 +49,10 @@
 //! | run a command | [`Command`] with [`Stdio`]: with all output at once by [`output`](Command::output), line by line by [`OutputLines`], as a [`Child`] with [`ChildStdin`], [`ChildStdout`], [`ChildStderr`], or as an [`OwnedChild`], which keeps its [`Guard`] |
 //! | read, write and copy files of a container | [`Files`] with [`FileLimits`], [`FileReader`], [`FileMetadata`], [`FileType`], [`FileEntry`]; [`FileWatch`] with [`FileEvent`] and [`FileChange`]; [`Transfer`] with [`Skipped`] and [`SkipReason`] |
 //! | choose how commands are run | [`ExecVia`]; [`ActiveExec`] tells how they are |
-//! | learn a command's end | [`Output`], [`ExitStatus`], [`Usage`]; [`Cgroups`] tells how exact they are |
+//! | learn a command's end | [`Output`], [`ExitStatus`] with [`WhyGone`], [`Usage`]; [`Cgroups`] tells how exact they are |
 //! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
+//! | limit what a command uses | [`Command::cpu_time`], [`Command::memory`], [`Command::processes`], [`Command::file_size`] |
+//! | give options to all commands of a pool | [`CommandDefaults`] |
 //! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
 //! | separate leases | [`Reuse`], [`Taint`] |
@@ -215,15 +217,17 @@ pub use engine::registry_auth::RegistryAuth;
 pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Error, FieldError};
 pub use exec::{
     Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, FileChange, FileEntry, FileEvent, FileLimits,
-    FileMetadata, FileReader, FileType, FileWatch, Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild,
-    SkipReason, Skipped, Stdio, Transfer,
+    FileMetadata, FileReader, FileType, FileWatch, Files, LimitReached, Limited, OutputLines, OwnedChild, SkipReason,
+    Skipped, Stdio, Transfer,
 };
 pub use pool::{Adopt, Lease, Pool, PoolBuilder, PooledContainer, Reuse};
-pub use spec::{ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use spec::{CommandDefaults, ContainerSpec, HowSeen, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use values::command_options::OnLimit;
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};
 pub use values::subject::Subject;
+pub use values::why_gone::WhyGone;
 
 /// Lets a doc test compile the README's program.
 #[cfg(doctest)]

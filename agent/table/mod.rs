@@ -2,6 +2,7 @@
 
 mod blame;
 mod command;
+mod cpu;
 mod streams;
 
 use core::sync::atomic::Ordering;
@@ -291,7 +292,8 @@ impl Table {
             .commands()
             .any(Command::waits_for_output)
             .then_some(now + LOOK_AT_OUTPUT);
-        deadlines.chain(self.settle_at).chain(output).min()
+        let cpu = self.commands().filter_map(Command::cpu_due);
+        deadlines.chain(self.settle_at).chain(output).chain(cpu).min()
     }
 
     /// Makes one round for each command that is being killed, one after the other. Each round looks at the processes of all

@@ -15,6 +15,7 @@
 mod cleaning;
 mod commands;
 mod create;
+mod death;
 mod guard;
 mod handle;
 mod identity;
@@ -35,6 +36,7 @@ mod typestate;
 use std::time::Duration;
 
 pub(crate) use commands::Unfinished;
+pub(crate) use death::{Facts, KILLED};
 pub use guard::Guard;
 pub(crate) use handle::Handle;
 pub(crate) use life::Plan;

@@ -105,10 +105,15 @@ impl FirstTaint {
         self.0.load(Ordering::Acquire) != 0
     }
 
-    /// Sets the taint, unless one is set.
+    /// Sets the taint, unless one is set. Kills for memory explain a death, and so take its place: which of the two is told first
+    /// is chance.
     pub(super) fn set(&self, taint: Taint) {
-        let _ = self
-            .0
-            .compare_exchange(0, taint as u8, Ordering::AcqRel, Ordering::Acquire);
+        let replace = |known: u8| {
+            self.0
+                .compare_exchange(known, taint as u8, Ordering::AcqRel, Ordering::Acquire)
+        };
+        if replace(0).is_err() && taint == Taint::OutOfMemory {
+            let _ = replace(Taint::Died as u8);
+        }
     }
 }

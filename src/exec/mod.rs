@@ -9,6 +9,7 @@ mod command;
 mod driver;
 mod ending;
 mod files;
+mod gone;
 mod halt;
 mod limit;
 mod memory_kills;
@@ -29,5 +30,5 @@ pub use files::{
 };
 pub use limit::{Budget, LimitReached, Limited};
 pub use shorthands::OutputLines;
-pub use stdio::{OnLimit, Stdio};
+pub use stdio::Stdio;
 pub use streams::{ChildStderr, ChildStdin, ChildStdout};

@@ -60,19 +60,28 @@ async fn follow_events(core: &Core, since: Option<SystemTime>, backoff: &mut Bac
                 continue;
             }
         };
-        let Some(event) = event else { return };
+        let Some(event) = event else {
+            core.roster.for_each(|container| container.death.note_engine_lost());
+            return;
+        };
         // An engine may send many events without a pause.
         tokio::task::coop::consume_budget().await;
         match event {
             Ok(event) => {
                 backoff.reset();
+                if let Some(shared) = core.roster.find(&event.id) {
+                    shared.note_event(&event);
+                }
                 match event.kind {
                     EventKind::OutOfMemory => out_of_memory(core, &event),
+                    // PID 1 need not have ended of it.
+                    EventKind::Killed => {}
                     kind => lost(core, &event.id, kind),
                 }
             }
             Err(error) => {
                 tracing::debug!(pool = core.identity.pool, %error, "the stream of events broke");
+                core.roster.for_each(|container| container.death.note_engine_lost());
                 return;
             }
         }
@@ -105,9 +114,6 @@ async fn look_for_lost(core: &Core) -> bool {
 
 /// Taints a container in which the kernel has killed a process for memory: what is left in it may be half done.
 fn out_of_memory(core: &Core, event: &Event) {
-    if let Some(shared) = core.roster.find(&event.id) {
-        shared.note_oom_kill(event.at);
-    }
     for (item, slot) in core.idle.evict(|item| item.id() == event.id) {
         core.idle.give_away(item, slot);
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::Value;
 
+use super::command_defaults::CommandDefaults;
 use super::raw_config;
 use super::resolve::{Decided, resolve};
 use super::sandbox::Sandbox;
@@ -144,6 +145,7 @@ pub struct ContainerSpec {
     pub(crate) raw_config: Option<Value>,
     pub(crate) exec_via: ExecVia,
     pub(crate) agent_path: Option<PathBuf>,
+    pub(crate) command_defaults: CommandDefaults,
     pub(crate) writable_cgroups: bool,
     pub(crate) supervise: bool,
     pub(crate) sandbox: Option<Sandbox>,
@@ -188,6 +190,7 @@ impl ContainerSpec {
             raw_config: None,
             exec_via: ExecVia::default(),
             agent_path: None,
+            command_defaults: CommandDefaults::default(),
             writable_cgroups: false,
             supervise: false,
             sandbox: None,
@@ -297,6 +300,7 @@ impl fmt::Debug for ContainerSpec {
             raw_config,
             exec_via,
             agent_path,
+            command_defaults,
             writable_cgroups,
             supervise,
             sandbox,
@@ -329,6 +333,7 @@ impl fmt::Debug for ContainerSpec {
             .field("raw_config", &raw_config.as_ref().map(Fields))
             .field("exec_via", exec_via)
             .field("agent_path", agent_path)
+            .field("command_defaults", command_defaults)
             .field("writable_cgroups", writable_cgroups)
             .field("supervise_command", supervise)
             .field("sandbox", sandbox)

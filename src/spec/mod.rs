@@ -2,6 +2,7 @@
 
 mod check;
 mod cleaning;
+mod command_defaults;
 mod command_limits;
 pub(crate) mod container_spec;
 mod judge;
@@ -20,6 +21,7 @@ mod tests;
 
 pub(crate) use check::problems_of_variable;
 pub(crate) use cleaning::Cleaning;
+pub use command_defaults::CommandDefaults;
 pub use container_spec::ContainerSpec;
 pub(crate) use look::{CALLS, FILES, LOOK, Look};
 pub(crate) use pid1::{GUARD_USER, Keep, On, Ways, bring, check_cgroups, decide, find_command};
