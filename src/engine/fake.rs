@@ -373,14 +373,6 @@ impl FakeEngine {
         self.shared.end(id, code);
     }
 
-    /// Reports that the kernel has killed a process of a container, given by name or id, for memory.
-    pub fn report_out_of_memory(&self, id: &str) {
-        let mut state = self.shared.state.lock();
-        if let Ok(container) = state.get(id) {
-            self.shared.tell(container, EventKind::OutOfMemory);
-        }
-    }
-
     async fn answered<T>(
         &self,
         call: Call,

@@ -280,7 +280,7 @@ macro_rules! setters {
             self
         }
 
-        /// Sets a resource limit of the kernel for each process of every command (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or
+        /// Sets a resource limit of the kernel for each process (`setrlimit(2)`), by its name in lower case, e.g. `nofile` or
         /// `fsize`. The values are in the kernel's units: seconds of processor time for `cpu`, bytes for `fsize`, `data`, `stack`,
         /// `core` and `as`, a number for `nofile`. A process at its soft limit of `cpu` gets SIGXCPU, and mostly ends as
         /// [`Signaled(24)`](crate::ExitStatus::Signaled).

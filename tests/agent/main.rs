@@ -7,6 +7,7 @@ mod commands;
 mod conformance;
 mod guard;
 mod leftovers;
+mod limits;
 mod output;
 #[path = "../support/proxy.rs"]
 #[allow(dead_code)] // only a part of the proxy is used here
@@ -20,6 +21,6 @@ mod teller;
 mod volume;
 
 #[test]
-fn commands_and_output_in_one_process() {
-    support::together(&["commands::", "output::"]);
+fn commands_limits_and_output_in_one_process() {
+    support::together(&["commands::", "limits::", "output::"]);
 }

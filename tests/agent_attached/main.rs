@@ -3,12 +3,14 @@
 
 #[path = "../agent/commands.rs"]
 mod commands;
+#[path = "../agent/limits.rs"]
+mod limits;
 #[path = "../agent/output.rs"]
 mod output;
 #[path = "../support/mod.rs"]
 mod support;
 
 #[test]
-fn commands_and_output_in_one_process() {
-    support::together(&["commands::", "output::"]);
+fn commands_limits_and_output_in_one_process() {
+    support::together(&["commands::", "limits::", "output::"]);
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    engine, eventually_now, exec_via, is_crun, is_podman, pool, processes, unique_mark, with_container, with_shared,
+    busybox, engine, eventually_now, exec_via, is_crun, is_podman, pool, processes, unique_mark, with_container,
+    with_shared,
 };
 use dockerpool::engine::{Lifecycle, Pausing};
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint, WhyGone};
+use dockerpool::{
+    Container, ContainerSpec, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint, WhyGone,
+};
 use tokio::io::AsyncReadExt;
 
 /// Runs a script in a shell.
@@ -362,6 +365,20 @@ async fn a_container_killed_or_removed_under_a_command_is_gone_and_the_output_is
         assert_ne!(pool.acquire().await.unwrap().id(), id);
     }
     pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_whose_own_command_ends_under_a_command_says_so() {
+    let own = "while [ ! -e /stop ]; do sleep 0.05; done; exit 3";
+    let spec = ContainerSpec::new(busybox()).cmd(["sh", "-c", own]);
+    let created = Container::create(engine().await, spec).await.unwrap();
+    let c = created.start().await.unwrap();
+    let mut child = c.command("sleep").arg("1000").spawn().await.unwrap();
+    assert!(c.command("touch").arg("/stop").status().await.unwrap().success());
+    let why = WhyGone::CommandEnded;
+    assert_eq!(child.wait().await.unwrap(), ExitStatus::ContainerGone { why });
+    drop(child);
+    c.remove().await.unwrap();
 }
 
 #[tokio::test]
