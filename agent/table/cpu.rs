@@ -9,7 +9,7 @@ use crate::sys;
 /// The shortest time between two looks at a command, in microseconds. The kernel counts in ticks of as much.
 const PAUSE: u64 = 10_000;
 
-/// How many times as long as a look takes the next one is not made.
+/// How much longer than a look the pause after it is at least: a look at many processes takes its time.
 const SHARE: u64 = 20;
 
 /// The limit of a command, and when the agent looks next. Times are in microseconds.
@@ -21,9 +21,12 @@ pub struct CpuLimit {
 impl CpuLimit {
     /// Returns the limit of a command that begins now, unless it has none.
     pub fn new(most: u64, now: u64) -> Option<Self> {
+        if most == 0 {
+            return None;
+        }
         let mut limit = Self { most, next: now };
         limit.wait(now, 0);
-        (most > 0).then_some(limit)
+        Some(limit)
     }
 
     /// Returns whether that is all the time that the command may use.

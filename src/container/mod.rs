@@ -36,7 +36,7 @@ mod typestate;
 use std::time::Duration;
 
 pub(crate) use commands::Unfinished;
-pub(crate) use death::{Facts, KILLED};
+pub(crate) use death::KILLED;
 pub use guard::Guard;
 pub(crate) use handle::Handle;
 pub(crate) use life::Plan;

@@ -228,8 +228,8 @@ impl<C> Command<'_, C> {
     /// # Promises
     ///
     /// - No program can catch the end, and none is warned by SIGXCPU.
-    /// - The status is exact: a command has it if, and only if, its [`Usage`](crate::Usage) shows as much time, also where it ended by
-    ///   itself just then. So programs that use more than the limit have one status, whoever came first.
+    /// - What was used decides, and not who came first: a command whose [`Usage`](crate::Usage) shows as much has this status, also
+    ///   where it ended by itself just then, and no command has it that has used less.
     /// - The end itself may come later. The agent adds up the time of all processes, the next time when the rest can be used up at
     ///   the earliest, but not more often than every 10 ms. If the agent does not get to run, the kernel kills each process
     ///   that has by itself used more than the limit, in whole seconds, and one second (`RLIMIT_CPU`).

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ending::CONTAINER_END;
 use super::memory_kills::Kills;
-use crate::container::{Facts, KILLED, Shared, Taint};
+use crate::container::{KILLED, Shared, Taint};
 use crate::engine::Selector;
 use crate::values::outcome::ExitStatus;
 use crate::values::why_gone::WhyGone;
@@ -34,7 +34,10 @@ pub(super) async fn status(shared: &Shared, kills: &Kills, begun: Instant) -> Ex
             },
         };
     }
-    let why = cause(shared, begun).unwrap_or(WhyGone::Unknown);
+    let why = cause(shared, begun).unwrap_or_else(|| match lost_engine(shared, begun) {
+        true => WhyGone::EngineRestarted,
+        false => WhyGone::Unknown,
+    });
     ExitStatus::ContainerGone { why }
 }
 
@@ -45,10 +48,14 @@ async fn listen(shared: &Shared, kills: &Kills, begun: Instant) {
     let mut knows_of_end = false;
     loop {
         let next_fact = shared.death.next_fact();
-        if kills.any(shared) || cause(shared, begun).is_some() {
+        let facts = shared.death.facts();
+        // A PID 1 that was not killed has not died of memory.
+        let has_exited = facts.exit_code.is_some_and(|code| code != KILLED);
+        let is_lost = events.is_none() && lost_engine(shared, begun);
+        if kills.any(shared) || cause(shared, begun).is_some() || has_exited || is_lost {
             return;
         }
-        if shared.death.facts().has_died && !knows_of_end {
+        if facts.has_died && !knows_of_end {
             knows_of_end = true;
             until = Instant::now() + REASON;
         }
@@ -61,7 +68,7 @@ async fn listen(shared: &Shared, kills: &Kills, begun: Instant) {
         tokio::select! {
             event = event => match event {
                 Some(Ok(event)) => shared.note_event(&event),
-                // The pool's own stream tells whether the engine is lost: some engines have no events.
+                // Some engines have no events: the pool's own stream tells whether the engine is lost.
                 Some(Err(_)) | None => events = None,
             },
             () = next_fact => {}
@@ -70,7 +77,7 @@ async fn listen(shared: &Shared, kills: &Kills, begun: Instant) {
     }
 }
 
-/// Returns the cause, kills for memory apart, once it is known.
+/// Returns the cause, kills for memory and a loss of the engine apart, once it is known.
 fn cause(shared: &Shared, begun: Instant) -> Option<WhyGone> {
     let facts = shared.death.facts();
     if shared.end_of_command().is_some() {
@@ -79,26 +86,17 @@ fn cause(shared: &Shared, begun: Instant) -> Option<WhyGone> {
     if facts.by_library {
         return Some(WhyGone::ByLibrary);
     }
-    let since_begun = |at: &Instant| *at >= begun;
-    if facts
-        .engine_lost
-        .filter(since_begun)
-        .is_some_and(|lost| lost.elapsed() < AFTER_LOSS)
-    {
-        return Some(WhyGone::EngineRestarted);
-    }
     // An engine removes a container with a lifeline itself when that has ended.
-    if facts.killed.filter(since_begun).is_some() || facts.is_removed && !shared.spec.plan.auto_remove {
+    if facts.killed.is_some_and(|at| at >= begun) || facts.is_removed && !shared.spec.plan.auto_remove {
         return Some(WhyGone::Removed);
     }
-    match facts {
-        // The library's own PID 1 tells nothing by its exit code, but that it was not killed.
-        Facts {
-            exit_code: Some(code), ..
-        } if code != KILLED => Some(match shared.has_own_command() {
-            true => WhyGone::CommandEnded,
-            false => WhyGone::Unknown,
-        }),
-        _ => None,
-    }
+    // The exit code of the library's own PID 1 tells nothing more.
+    let has_exited = facts.exit_code.is_some_and(|code| code != KILLED);
+    (has_exited && shared.has_own_command()).then_some(WhyGone::CommandEnded)
+}
+
+/// Returns whether the connection to the engine was lost while the command ran, and shortly before now.
+fn lost_engine(shared: &Shared, begun: Instant) -> bool {
+    let lost = shared.death.facts().engine_lost;
+    lost.is_some_and(|at| at >= begun && at.elapsed() < AFTER_LOSS)
 }

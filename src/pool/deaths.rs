@@ -51,24 +51,26 @@ async fn follow_events(core: &Core, since: Option<SystemTime>, backoff: &mut Bac
     let second_look = sleep(SECOND_LOOK);
     tokio::pin!(second_look);
     let mut looked = false;
+    let mut stands = false;
     loop {
         let event = tokio::select! {
             event = events.next() => event,
             () = &mut second_look, if !looked => {
+                stands = true;
                 looked = look_for_lost(core).await;
                 second_look.as_mut().reset(Instant::now() + SECOND_LOOK);
                 continue;
             }
         };
         let Some(event) = event else {
-            core.roster.for_each(|container| container.death.note_engine_lost());
-            return;
+            return note_loss(core, stands);
         };
         // An engine may send many events without a pause.
         tokio::task::coop::consume_budget().await;
         match event {
             Ok(event) => {
                 backoff.reset();
+                stands = true;
                 if let Some(shared) = core.roster.find(&event.id) {
                     shared.note_event(&event);
                 }
@@ -81,10 +83,16 @@ async fn follow_events(core: &Core, since: Option<SystemTime>, backoff: &mut Bac
             }
             Err(error) => {
                 tracing::debug!(pool = core.identity.pool, %error, "the stream of events broke");
-                core.roster.for_each(|container| container.death.note_engine_lost());
-                return;
+                return note_loss(core, stands);
             }
         }
+    }
+}
+
+/// Notes in each container that the connection to the engine is lost, if the subscription stood: an engine may have no events.
+fn note_loss(core: &Core, stood: bool) {
+    if stood {
+        core.roster.for_each(|container| container.death.note_engine_lost());
     }
 }
 

@@ -28,7 +28,8 @@ pub enum WhyGone {
     /// ran, or an earlier lease may have left some. Where the command was alone, its status is
     /// [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory).
     OutOfMemory,
-    /// The engine was restarted, or the connection to it was lost, and the container did not outlive that.
+    /// The engine was restarted, or the connection to it was lost, and the container did not outlive that. A pool's subscription to
+    /// events shows it; without a pool the cause is [`Unknown`](Self::Unknown).
     EngineRestarted,
     /// The container's own command ended: a [supervised](crate::ContainerSpec::supervise_command) one, or a PID 1 of the spec's
     /// [`cmd`](crate::ContainerSpec::cmd).

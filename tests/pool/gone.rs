@@ -181,8 +181,8 @@ async fn an_end_with_the_connection_to_the_engine_is_that_of_the_engine() {
     let pool = pool(engine.clone()).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let ended = status(&c, async {
-        // The pool listens by now.
-        sleep(Duration::from_secs(1)).await;
+        // The pool's subscription to events stands by now.
+        sleep(Duration::from_secs(3)).await;
         engine.cut.send(()).unwrap();
         engine.inner.end_with_code(c.id(), 0);
     });
@@ -190,6 +190,7 @@ async fn an_end_with_the_connection_to_the_engine_is_that_of_the_engine() {
     // A loss before the command says nothing about its end.
     drop(c);
     let c = pool.acquire().await.unwrap();
+    sleep(Duration::from_secs(3)).await;
     engine.cut.send(()).unwrap();
     sleep(Duration::from_secs(1)).await;
     let ended = status(&c, async { engine.inner.end_container(c.id()) }).await;
