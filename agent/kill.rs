@@ -28,6 +28,9 @@ const AGAIN: u64 = 500_000;
 const NOISY: u8 = 2;
 const NOISY_AGAIN: u64 = 50_000;
 
+/// One of the kernel's ticks (`USER_HZ`), in microseconds.
+const TICK: u64 = 10_000;
+
 /// The number of clean looks in a row that prove the death, unless everything was stopped.
 const CLEAN_LOOKS: u8 = 2;
 
@@ -290,6 +293,16 @@ pub fn has_company(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> 
     mark(&mut processes, target, sessions);
     let mut others = processes.iter().filter(|process| process.mark != Mark::Ours);
     Some(others.any(|process| process.pid > 1))
+}
+
+/// Returns the processor time of the command's processes and of those that they have waited for, in microseconds. Returns `None`
+/// if that is not known.
+pub fn cpu_time(proc: Proc, target: &Target<'_>, sessions: &mut Sessions) -> Option<u64> {
+    let mut processes = List::new(MAX_PROCESSES).ok()?;
+    look_at_all(proc, &mut processes)?;
+    mark(&mut processes, target, sessions);
+    let own = processes.iter().filter(|process| process.mark == Mark::Ours);
+    Some(own.fold(0, |sum, process| sum.saturating_add(process.used.saturating_mul(TICK))))
 }
 
 /// Looks at the sessions of ended commands.

@@ -37,12 +37,14 @@ mod users;
 mod wipe;
 mod wire;
 
+use core::cell::Cell;
+
 use cgroups::Cgroups;
 use clean::Baseline;
 use kill::Proc;
 use own::Own;
 use picture::Problem;
-use protocol::{Cause, MAX_COMMANDS, Why, from_agent};
+use protocol::{Cause, MAX_COMMANDS, UNKNOWN, Why, from_agent};
 use spawn::Given;
 use sys::{Child, Env, Errno, Fd, POLLIN, POLLOUT, Pid1, PollFd, SIGCHLD, SIGPIPE, SIGTERM};
 use table::{Report, Table};
@@ -92,6 +94,9 @@ struct Agent {
     clean: Option<Cleaning>,
     /// There may be children to be waited for of which there is no signal any more.
     to_reap: bool,
+    /// The container's count of kills for memory, as it was seen last, and as the library was told.
+    kills_seen: Cell<u32>,
+    kills_told: u32,
 }
 
 /// Everything is being killed.
@@ -140,6 +145,8 @@ impl Agent {
         let own = Own::new();
         sys::hide();
         let mask = sys::block_signals(&[SIGCHLD, SIGPIPE, SIGTERM]);
+        let table = needed(Table::new(Cgroups::find()));
+        let kills = table.cgroups.oom_kills().count();
         Self {
             pid1,
             given: needed(Given::new(env, mask)),
@@ -148,7 +155,7 @@ impl Agent {
             out: needed(Out::new()),
             signals: needed(sys::signal_fd(&[SIGCHLD, SIGPIPE, SIGTERM])).keep(),
             proc: needed(Proc::open()),
-            table: needed(Table::new(Cgroups::find())),
+            table,
             is_greeted: false,
             sign_at: 0,
             kill_all: None,
@@ -156,6 +163,8 @@ impl Agent {
             baseline: None,
             clean: None,
             to_reap: false,
+            kills_seen: Cell::new(kills),
+            kills_told: kills,
         }
     }
 
@@ -197,6 +206,7 @@ impl Agent {
             self.go_on_wiping();
             self.go_on_cleaning();
             self.move_data();
+            self.tell_kills();
             self.report_ends();
             if self.out.flush().is_err() {
                 sys::exit(0);
@@ -293,9 +303,17 @@ impl Agent {
         while let Some(child) = sys::next_child() {
             let is_taken = match child {
                 Child::Ended(pid) => {
-                    let Self { table, proc, .. } = self;
+                    let Self {
+                        table,
+                        proc,
+                        kills_seen,
+                        ..
+                    } = self;
                     let kills = table.cgroups.oom_kills();
-                    table.reap(*proc, pid, || kills.count())
+                    table.reap(*proc, pid, || {
+                        kills_seen.set(kills.count());
+                        kills_seen.get()
+                    })
                 }
                 Child::Stopped(pid) if stops == STOPS => sys::kill(pid, sys::SIGKILL).is_ok(),
                 Child::Stopped(pid) => {
@@ -315,6 +333,15 @@ impl Agent {
         }
     }
 
+    /// Tells the library at once of processes that the kernel has killed for memory: the agent may be the next.
+    fn tell_kills(&mut self) {
+        let kills = self.kills_seen.get();
+        if kills != self.kills_told && kills != UNKNOWN && self.is_greeted && self.out.has_room() {
+            self.out.frame(from_agent::PONG, 0, &kills.to_le_bytes());
+            self.kills_told = kills;
+        }
+    }
+
     /// Returns whether there is no process but the agent, not even a zombie that cannot be waited for.
     fn is_alone(&mut self) -> bool {
         let mut left = sys::kill_everything(&self.pid1, 0);
@@ -327,6 +354,7 @@ impl Agent {
 
     fn look_after_kills(&mut self) {
         let now = sys::now();
+        self.table.look_at_cpu_time(self.proc, now);
         for command in self.table.commands_mut() {
             if command.due().is_some_and(|due| due <= now) {
                 command.begin_kill(self.proc, Cause::Deadline);

@@ -279,9 +279,14 @@ pub struct Spawn<'a> {
     pub window: u32,
     /// The time to run, in milliseconds, or 0 for no deadline.
     pub deadline: u64,
-    /// The most bytes of memory of all its processes together, or 0 for no limit of its own.
+    /// The most processor time of all its processes together, in microseconds, or 0 for no limit of its own.
+    pub cpu_time: u64,
+    /// The most bytes of memory: of all its processes together with a control group of its own, else of each. 0 for no limit of
+    /// its own.
     pub memory: u64,
-    /// The most processes and threads, or 0 for no limit of its own.
+    /// The most bytes of a file that it writes, or 0 for no limit of its own.
+    pub file_size: u64,
+    /// The most processes and threads: of its own with a control group of its own, else of its user. 0 for no limit of its own.
     pub pids: u32,
     /// The size of its terminal, if it has one.
     pub size: Size,
@@ -299,7 +304,7 @@ pub struct Spawn<'a> {
 
 impl<'a> Spawn<'a> {
     /// The bytes before the texts.
-    pub const FIXED: usize = 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4;
+    pub const FIXED: usize = 4 + 4 + 4 * 8 + 4 + 4 + 4 + 4;
 
     /// Returns `None` unless the payload is a whole spawn, with nothing after it.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
@@ -308,7 +313,9 @@ impl<'a> Spawn<'a> {
             flags: fields.u32()?,
             window: fields.u32()?,
             deadline: fields.u64()?,
+            cpu_time: fields.u64()?,
             memory: fields.u64()?,
+            file_size: fields.u64()?,
             pids: fields.u32()?,
             size: Size::decode(&mut fields)?,
             argc: fields.u32()?,
@@ -380,11 +387,14 @@ pub enum Cause {
     Deadline = 2,
     /// By itself after it was to end. What was left of it has ended too, or the agent killed it.
     Stop = 3,
+    /// The agent killed it since its processes had used up their processor time.
+    CpuTime = 4,
 }
 
 /// The flags of an [`Exit`].
 const ALL_DEAD: u8 = 1;
 const FOR_MEMORY: u8 = 2;
+const CPU_TIME: u8 = 4;
 
 /// The end of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -407,6 +417,8 @@ pub struct Exit {
     pub oom_kills: u32,
     /// A process of the command was killed for memory.
     pub for_memory: bool,
+    /// Its processes have used as much processor time as they may.
+    pub cpu_time_used_up: bool,
     /// The most memory that all its processes had at once, in bytes, or [`NO_COUNT`] without a control group of its own.
     pub own_peak: u64,
     /// The most memory that the container had at once so far, in bytes, or [`NO_COUNT`].
@@ -418,7 +430,9 @@ impl Exit {
 
     pub fn encode(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        let flags = (ALL_DEAD * self.all_dead as u8) | (FOR_MEMORY * self.for_memory as u8);
+        let flags = (ALL_DEAD * self.all_dead as u8)
+            | (FOR_MEMORY * self.for_memory as u8)
+            | (CPU_TIME * self.cpu_time_used_up as u8);
         bytes[..4].copy_from_slice(&[self.signal, self.code, self.cause as u8, flags]);
         for (i, value) in [self.wall, self.user, self.system, self.peak_kib]
             .into_iter()
@@ -440,15 +454,19 @@ impl Exit {
             1 => Cause::Kill,
             2 => Cause::Deadline,
             3 => Cause::Stop,
+            4 => Cause::CpuTime,
             _ => return None,
         };
-        let flags = fields.u8().filter(|flags| flags & !(ALL_DEAD | FOR_MEMORY) == 0)?;
+        let flags = fields
+            .u8()
+            .filter(|flags| flags & !(ALL_DEAD | FOR_MEMORY | CPU_TIME) == 0)?;
         let exit = Self {
             signal,
             code,
             cause,
             all_dead: flags & ALL_DEAD != 0,
             for_memory: flags & FOR_MEMORY != 0,
+            cpu_time_used_up: flags & CPU_TIME != 0,
             wall: fields.u64()?,
             user: fields.u64()?,
             system: fields.u64()?,
@@ -489,6 +507,8 @@ pub enum Stage {
     Cgroup = 11,
     /// The user of the command could write to control groups.
     CgroupUser = 12,
+    /// The kernel does not limit the processes of this user.
+    Processes = 13,
 }
 
 impl Stage {
@@ -496,6 +516,7 @@ impl Stage {
         use Stage::*;
         [
             Table, Resources, User, Group, BecomeUser, Directory, Lookup, Exec, Limits, Terminal, Cgroup, CgroupUser,
+            Processes,
         ]
         .into_iter()
         .find(|stage| *stage as u8 == code)

@@ -62,8 +62,18 @@ impl Given {
 /// The limit of processor time. One of 0 seconds kills the process that has it, and may be meant for the agent.
 const CPU: usize = 0;
 
+/// The limit of the size of a file.
+const FSIZE: usize = 1;
+
 /// The limit of a user's processes. The kernel looks at it when a process becomes that user.
 const NPROC: usize = 6;
+
+/// The limit of a process's addresses.
+const AS: usize = 9;
+
+/// The seconds by which a process's limit of processor time is above that of its command. The agent adds up all processes of the
+/// command and kills it before; the kernel kills one process if the agent does not get to run.
+const LATER: u64 = 1;
 
 /// The word of a child that has not set its own limit of processor time yet.
 pub const YET_UNLIMITED: u32 = (Stage::Limits as u32) << 16;
@@ -78,6 +88,9 @@ pub struct Stdio {
     pub tty: bool,
 }
 
+/// The limits of one command.
+type Limits = [Limit; LIMITS];
+
 /// The step at which a command did not begin, and the error.
 pub type Failure = (Stage, Errno);
 
@@ -90,9 +103,10 @@ pub fn run(
     cgroups: &Cgroups,
     failure: &AtomicU32,
 ) -> ! {
-    let Err((stage, Errno(errno))) = set_limit(given, CPU).and_then(|()| {
+    let limits = limits(given, spawn, cgroups);
+    let Err((stage, Errno(errno))) = set_limit(&limits, CPU).and_then(|()| {
         failure.store(0, Ordering::Relaxed);
-        become_command(given, own, (id, spawn), stdio, cgroups)
+        become_command(given, &limits, own, (id, spawn), stdio, cgroups)
     });
     failure.store((stage as u32) << 16 | errno as u32 & 0xffff, Ordering::Relaxed);
     sys::exit(127)
@@ -107,6 +121,7 @@ pub fn failure(word: u32) -> Option<Failure> {
 /// Becomes the command, or returns why it cannot.
 fn become_command(
     given: &Given,
+    limits: &Limits,
     own: &Own,
     (id, spawn): (u32, &Spawn<'_>),
     stdio: Stdio,
@@ -163,7 +178,7 @@ fn become_command(
         let first = if stdio.stdin.is_some() { 0 } else { 1 };
         (first..=2).for_each(|fd| sys::chown(fd, user.uid));
     }
-    set_limit(given, NPROC)?;
+    set_limit(limits, NPROC)?;
 
     let cwd = match spawn.cwd.to_bytes() {
         b"" => CStr::from_bytes_until_nul(&given.cwd).unwrap_or(c"/"),
@@ -181,8 +196,11 @@ fn become_command(
         sys::chdir(cwd).map_err(at(Stage::Directory))?;
     }
     if spawn.flags & FILES != 0 {
-        (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
+        (0..LIMITS).try_for_each(|which| set_limit(limits, which))?;
         files::serve();
+    }
+    if spawn.pids > 0 && !cgroups.are_made() {
+        prove_limit_of_processes(&limits[NPROC])?;
     }
 
     let mut args = Texts::new(spawn.argc as usize).map_err(resources)?;
@@ -201,7 +219,7 @@ fn become_command(
     sys::set_signal_mask(given.signal_mask);
     // At the end, since they are not meant for what was done before. A process that may change the agent's limits has
     // changed those that this process began with.
-    (0..LIMITS).try_for_each(|which| set_limit(given, which))?;
+    (0..LIMITS).try_for_each(|which| set_limit(limits, which))?;
     Err((Stage::Exec, sys::exec(program, args, env)))
 }
 
@@ -251,13 +269,50 @@ fn environment<'a>(
     Ok((env, path))
 }
 
-/// Sets a limit of this process to that of commands.
-fn set_limit(given: &Given, which: usize) -> Result<(), Failure> {
-    let limit = &given.limits[which];
+/// Returns the limits of a command: those of all commands, or its own where these are lower.
+fn limits(given: &Given, spawn: &Spawn<'_>, cgroups: &Cgroups) -> Limits {
+    // In a group of its own the group has these two.
+    let by_group = cgroups.are_made();
+    let seconds = spawn.cpu_time.div_ceil(1_000_000).saturating_add(LATER);
+    let own = [
+        (CPU, spawn.cpu_time > 0, seconds),
+        (FSIZE, spawn.file_size > 0, spawn.file_size),
+        (NPROC, spawn.pids > 0 && !by_group, spawn.pids.into()),
+        (AS, spawn.memory > 0 && !by_group, spawn.memory),
+    ];
+    let mut limits = given.limits;
+    for (which, is_set, most) in own {
+        if is_set {
+            limits[which] = limits[which].map(|limit| limit.min(most));
+        }
+    }
+    limits
+}
+
+/// Sets a limit of this process to that of the command.
+fn set_limit(limits: &Limits, which: usize) -> Result<(), Failure> {
+    let limit = &limits[which];
     if sys::limit(which) == *limit {
         return Ok(());
     }
     sys::set_limit(which, limit).map_err(|error| (Stage::Limits, error))
+}
+
+/// Fails unless the kernel limits how many processes this process's user may have. Linux does not for root, nor for a process with
+/// certain capabilities; other kernels may do so for nobody. A container that is full passes for a proof: it limits all the same.
+fn prove_limit_of_processes(limit: &Limit) -> Result<(), Failure> {
+    let at = |stage| move |error| (stage, error);
+    if sys::uid() == 0 {
+        return Err((Stage::Processes, Errno(0)));
+    }
+    sys::set_limit(NPROC, &[0, limit[1]]).map_err(at(Stage::Limits))?;
+    match sys::fork(|| {}) {
+        Err(Errno::AGAIN) => {}
+        Err(error) => return Err((Stage::Resources, error)),
+        // The child ends with this process.
+        Ok(_) => return Err((Stage::Processes, Errno(0))),
+    }
+    sys::set_limit(NPROC, limit).map_err(at(Stage::Limits))
 }
 
 /// Returns the part before the `=`.

@@ -1,7 +1,7 @@
 //! Which processes belong to a command, by their parents and sessions. This has no system calls: it is given what `/proc`
 //! says.
 
-use crate::users::number;
+use crate::users::{long_number, number};
 
 /// One process.
 #[derive(Clone, Copy, Default)]
@@ -17,6 +17,8 @@ pub struct Process {
     pub stopped: bool,
     /// When the process was started, in the kernel's ticks since its boot.
     pub started: u64,
+    /// The processor time of the process and of those that it has waited for, in the kernel's ticks.
+    pub used: u64,
 }
 
 /// The owner of a process, as seen from one command.
@@ -38,17 +40,13 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
     let parent = number(fields.next()?)?;
     let group = number(fields.next()?)?;
     let session = number(fields.next()?)?;
-    // Fields 20 and 22 of all, where the state is the third.
-    let threads = number(fields.nth(13)?)?;
-    let started = fields.nth(1)?;
-    let mut ticks = 0u64;
-    for byte in started {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        ticks = ticks.wrapping_mul(10).wrapping_add(digit.into());
-    }
+    // Fields 14 to 17, 20 and 22 of all, where the state is the third.
+    let first = fields.nth(7)?;
+    let used = [first, fields.next()?, fields.next()?, fields.next()?]
+        .iter()
+        .fold(0u64, |sum, ticks| sum.saturating_add(long_number(ticks).unwrap_or(0)));
+    let threads = number(fields.nth(2)?)?;
+    let started = long_number(fields.nth(1)?)?;
     Some(Process {
         pid,
         parent,
@@ -58,7 +56,8 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
         // A first thread that has ended shows as a zombie while others run.
         dead: matches!(state, b"Z" | b"X" | b"x") && threads <= 1,
         stopped: matches!(state, b"T" | b"t"),
-        started: ticks,
+        started,
+        used,
     })
 }
 

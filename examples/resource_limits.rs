@@ -43,6 +43,17 @@ async fn main() -> Result<(), Error> {
     println!("time: {}", output.status);
     drop(c);
 
+    // The clock goes on while a command waits, and its processor time does not. Only the agent can count that.
+    let c = pool.acquire().await?;
+    let mut command = c.command("sh");
+    command.args(["-c", "while true; do :; done"]);
+    match command.cpu_time(Duration::from_millis(200)).output().await {
+        Ok(output) => println!("processor time: {}", output.status),
+        Err(Error::Unsupported { reason, .. }) => println!("processor time: {reason}"),
+        Err(error) => return Err(error),
+    }
+    drop(c);
+
     let c = pool.acquire().await?;
     let output = c.command("yes").output_limit(10).output().await?;
     println!("output: {}, kept {:?}", output.status, output.stdout_lossy());

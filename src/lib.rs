@@ -57,8 +57,10 @@
 //! | have both outputs and the end as one stream | [`Child::events`]: [`Events`], line by line [`EventLines`], of [`Event`]s |
 //! | signal and stop a command | [`Signal`], [`Child::signal_group`], [`Child::stop`] |
 //! | let a command go on in the background | [`Container::commands`]: [`BackgroundCommand`] with its [`CommandId`] and [`CommandState`] |
-//! | learn a command's end | [`Output`] and [`CheckedOutput`], [`ExitStatus`], [`Usage`]; [`Cgroups`] tells how exact they are |
+//! | learn a command's end | [`Output`] and [`CheckedOutput`], [`ExitStatus`] with [`WhyGone`], [`Usage`]; [`Cgroups`] tells how exact they are |
 //! | limit a command's time and output | [`Command::timeout`], [`Command::idle_timeout`], [`Command::output_limit`] with [`OnLimit`] |
+//! | limit what a command uses | [`Command::cpu_time`], [`Command::memory`], [`Command::processes`], [`Command::file_size`] |
+//! | give options to all commands of a pool | [`CommandDefaults`] |
 //! | limit any other reader | [`Limited`], [`Budget`], [`LimitReached`] |
 //! | handle errors | [`Error`] with [`FieldError`], [`AcquireTimeout`], [`CommandError`]; [`Subject`] names pool, container and program; [`EngineError`] with its [`EngineErrorKind`] |
 //! | reach a server in a container | [`publish`](ContainerSpec::publish) with [`Container::port`] and [`Container::ip`]; [`Ready`] tells when the server is there |
@@ -227,17 +229,21 @@ pub use error::{AcquireTimeout, CommandError, EngineError, EngineErrorKind, Erro
 pub use exec::{
     BackgroundCommand, Budget, Child, ChildStderr, ChildStdin, ChildStdout, Command, CommandId, CommandState, Event,
     EventLines, Events, FileChange, FileEntry, FileEvent, FileLimits, FileMetadata, FileReader, FileType, FileWatch,
-    Files, LimitReached, Limited, OnLimit, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
+    Files, LimitReached, Limited, OutputLines, OwnedChild, SkipReason, Skipped, Stdio, Transfer,
 };
 pub use pool::{Adopt, HookContainer, HookError, Lease, Pool, PoolBuilder, PooledContainer, Return, Reuse};
-pub use spec::{ContainerSpec, Entrypoint, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport};
+pub use spec::{
+    CommandDefaults, ContainerSpec, Entrypoint, HowSeen, Ready, Sandbox, Seccomp, SecurityItem, SecurityReport,
+};
 pub use values::amounts::{ByteSize, Cpus};
 pub use values::checked::CheckedOutput;
+pub use values::command_options::OnLimit;
 pub use values::labels;
 pub use values::outcome::{ExitStatus, Output, Usage};
 pub use values::signal::Signal;
 pub use values::status::{ActiveExec, Cgroups, Counters, Lifeline, Status};
 pub use values::subject::Subject;
+pub use values::why_gone::WhyGone;
 
 /// Lets a doc test compile the README's program.
 #[cfg(doctest)]

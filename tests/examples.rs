@@ -243,6 +243,7 @@ fn resource_limits() {
             "memory: out of memory",
             "processes: refused true",
             "time: timed out",
+            "processor time: out of processor time",
             r#"output: output limit of 10 bytes, kept "y\ny\ny\ny\ny\n""#,
             r#"truncated: exited 0, kept "1\n2\n""#,
         ],

@@ -1,5 +1,6 @@
 //! One command, from its start to the last of its output. Each state has the fields that mean something in it.
 
+use super::cpu::CpuLimit;
 use super::streams::{Outputs, Stdin};
 use crate::cgroups::Cgroups;
 use crate::kill::{self, Killing, Proc, Progress};
@@ -65,6 +66,8 @@ pub(super) struct Life {
     /// When the command was started, in the kernel's ticks. It is looked up once that matters.
     pub ticks: Option<u64>,
     deadline: Option<u64>,
+    /// The limit of processor time of all its processes.
+    pub cpu: Option<CpuLimit>,
     /// The usage of those of its processes that PID 1 has waited for.
     used: Used,
     /// The container's count of kills for memory at the start, or [`UNKNOWN`].
@@ -143,6 +146,7 @@ impl Command {
                     started: now,
                     ticks: None,
                     deadline: (spawn.deadline > 0).then(deadline),
+                    cpu: CpuLimit::new(spawn.cpu_time, now),
                     used: Used::default(),
                     kills_before: started.oom_before,
                     kills_own: 0,
@@ -438,6 +442,11 @@ impl Life {
         self.used.add(waited);
     }
 
+    /// Returns the processor time of those of its processes that PID 1 has waited for, in microseconds.
+    pub fn waited_cpu_time(&self) -> u64 {
+        self.used.user.saturating_add(self.used.system)
+    }
+
     /// Returns whether the container's count of kills for memory has changed since the start.
     pub fn has_seen_kills(&self, now: u32) -> bool {
         self.kills_before != now
@@ -460,6 +469,10 @@ impl Life {
         Exit {
             cause: self.cause(),
             all_dead: matches!(self.fate, Fate::Killed(_, Progress::AllDead)),
+            cpu_time_used_up: self
+                .cpu
+                .as_ref()
+                .is_some_and(|cpu| cpu.is_used_up(user.saturating_add(system))),
             own_peak: own.map_or(NO_COUNT, |own| own.peak),
             container_peak: cgroups.container_peak(),
             user,

@@ -2,6 +2,7 @@
 
 mod blame;
 mod command;
+mod cpu;
 mod streams;
 
 use core::sync::atomic::Ordering;
@@ -296,7 +297,13 @@ impl Table {
             .any(Command::waits_for_output)
             .then_some(now + LOOK_AT_OUTPUT);
         let stops = self.commands().filter_map(Command::stop_due);
-        deadlines.chain(self.settle_at).chain(output).chain(stops).min()
+        let cpu = self.commands().filter_map(Command::cpu_due);
+        deadlines
+            .chain(self.settle_at)
+            .chain(output)
+            .chain(stops)
+            .chain(cpu)
+            .min()
     }
 
     /// Sends a signal to all processes of a command whose first process was not waited for.

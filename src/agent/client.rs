@@ -1,6 +1,7 @@
 //! The connection to one agent: the attached streams of PID 1, and the socket beside them where there is one.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Notified of every piece of data from the agent.
     pub(super) heard: Notify,
+    /// How many processes of the container the kernel had killed for memory when the agent told last.
+    kills_told: AtomicU32,
     /// Held while directories are emptied: the agent does so for one caller at a time.
     wipes: Arc<tokio::sync::Mutex<()>>,
     /// One permit for each place in the agent's table of commands, given out in turn.
@@ -116,6 +119,7 @@ impl Client {
             socket: OnceLock::new(),
             state: Mutex::default(),
             heard: Notify::new(),
+            kills_told: AtomicU32::new(0),
             wipes: Arc::default(),
             places: Arc::new(Semaphore::new(wire::MAX_COMMANDS)),
         });
@@ -283,6 +287,12 @@ impl Client {
     /// deadline bounds the wait.
     pub(crate) async fn oom_kills(&self) -> Option<u32> {
         self.inner.ping().await.ok().flatten()
+    }
+
+    /// Returns how many processes of the container the kernel had killed for memory when the agent told last. The agent tells of each
+    /// kill that it sees, also where it is killed next.
+    pub(crate) fn oom_kills_told(&self) -> u32 {
+        self.inner.kills_told.load(Ordering::Acquire)
     }
 
     /// Returns whether the agent answers, which proves that its container still runs. The caller's deadline bounds the wait.
@@ -524,9 +534,14 @@ impl Inner {
 
     /// Hands a message to its command or question.
     fn take(&self, id: u32, message: Message) -> Result<(), EngineError> {
-        if let (0, Message::Pong(_)) = (id, &message) {
-            // A sign of life that nobody has asked for.
-            return Ok(());
+        if let Message::Pong(kills) = message {
+            if let Some(kills) = kills {
+                self.kills_told.fetch_max(kills, Ordering::AcqRel);
+            }
+            if id == 0 {
+                // A sign of life that nobody has asked for.
+                return Ok(());
+            }
         }
         let mut state = self.state.lock();
         if let Some(running) = state.commands.get(&id).cloned() {

@@ -44,7 +44,10 @@ const LOOK_AT_PIPES: Duration = Duration::from_millis(20);
 /// How long the agent may take for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The agent's error number for a program that is a directory.
+/// The agent's error numbers: for a user who may have no more processes, for want of memory, and for a program that is a
+/// directory.
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
 const EISDIR: i32 = 21;
 
 /// Selects what a process does that the agent starts.
@@ -82,6 +85,8 @@ struct Names {
     program: String,
     directory: Option<String>,
     user: Option<String>,
+    limits_memory: bool,
+    limits_processes: bool,
 }
 
 /// An event of a command's output.
@@ -127,6 +132,8 @@ pub(super) fn start(
                 program: request.argv.first().cloned().unwrap_or_default(),
                 directory: request.current_dir.clone(),
                 user: request.user.clone(),
+                limits_memory: request.memory.is_some(),
+                limits_processes: request.processes.is_some(),
             },
             state: Mutex::new(State {
                 output: Some(output),
@@ -192,8 +199,13 @@ fn spawn_payload(request: &ExecRequest, role: Role, time: Option<Duration>) -> R
     // 0 means no limit, here and below.
     let time = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     payload.put_u64_le(time);
+    let cpu_time = request
+        .cpu_time
+        .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+    payload.put_u64_le(cpu_time);
     payload.put_u64_le(request.memory.unwrap_or(0));
-    payload.put_u32_le(request.pids.unwrap_or(0));
+    payload.put_u64_le(request.file_size.unwrap_or(0));
+    payload.put_u32_le(request.processes.unwrap_or(0));
     payload.put_slice(&request.tty.map(size).unwrap_or_default().encode());
     payload.put_u32_le(request.argv.len() as u32);
     payload.put_u32_le(request.env.len() as u32);
@@ -346,7 +358,13 @@ impl Names {
                 format!("unable to change to the working directory {directory}")
             }
             Stage::Lookup => format!("executable file {program} not found on PATH"),
-            Stage::Exec => format!("unable to execute {program}"),
+            Stage::Exec => match errno {
+                EAGAIN if self.limits_processes => {
+                    format!("its user has more processes on the engine's machine than processes() allows, so {program} is not executed")
+                }
+                ENOMEM if self.limits_memory => format!("unable to execute {program} within memory()"),
+                _ => format!("unable to execute {program}"),
+            },
             Stage::Limits => {
                 "its limits are beyond those of PID 1, or those or the priority of PID 1 were changed from within the container"
                     .to_owned()
@@ -355,6 +373,11 @@ impl Names {
             Stage::Cgroup => "its control group cannot be made".to_owned(),
             Stage::CgroupUser => {
                 "it must not run as root where control groups are writable: give it another user".to_owned()
+            }
+            Stage::Processes => {
+                "the kernel does not limit how many processes its user has: give it a user that is not root, or the container \
+                 writable_cgroups()"
+                    .to_owned()
             }
         };
         let message = match errno {
@@ -686,6 +709,7 @@ impl ExecControl for Control {
             peak_memory: exit.peak_kib.saturating_mul(1024),
             oom_kills: (exit.oom_kills != wire::UNKNOWN).then_some(exit.oom_kills),
             killed_for_memory: exit.for_memory,
+            cpu_time_used_up: exit.cause == Cause::CpuTime || exit.cpu_time_used_up,
             total_peak_memory: known(exit.own_peak),
             container_peak_memory: known(exit.container_peak),
         })

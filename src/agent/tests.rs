@@ -62,6 +62,7 @@ const EXIT: Exit = Exit {
     peak_kib: 4,
     oom_kills: 5,
     for_memory: true,
+    cpu_time_used_up: false,
     own_peak: 6,
     container_peak: NO_COUNT,
 };
@@ -149,7 +150,7 @@ fn bytes_that_are_not_the_protocol_are_refused() {
         frame(from_agent::EXIT, 1, &Exit { signal: 65, ..EXIT }.encode()),
         frame(from_agent::EXIT, 1, &Exit { code: 1, ..EXIT }.encode()),
         frame(from_agent::EXIT, 1, &[&[0, 0, 3], &EXIT.encode()[3..]].concat()),
-        frame(from_agent::EXIT, 1, &[&[0, 0, 0, 4], &EXIT.encode()[4..]].concat()),
+        frame(from_agent::EXIT, 1, &[&[0, 0, 0, 8], &EXIT.encode()[4..]].concat()),
     ] {
         assert_eq!(decode([bad.clone()]), Err(Malformed), "{bad:?}");
     }
@@ -163,7 +164,7 @@ fn spawn(flags: u32, argc: u32, envc: u32, texts: &[u8]) -> Vec<u8> {
     for number in [flags, 1000] {
         payload.extend_from_slice(&number.to_le_bytes());
     }
-    for number in [77u64, 1 << 40] {
+    for number in [77u64, 88, 1 << 40, 99] {
         payload.extend_from_slice(&number.to_le_bytes());
     }
     payload.extend_from_slice(&33u32.to_le_bytes());

@@ -93,9 +93,14 @@ impl Commands {
         self.unfinished.load(Ordering::Acquire) != 0
     }
 
+    /// Returns whether one command is unfinished.
+    pub(super) fn is_only(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) == 1
+    }
+
     /// Returns whether one command is unfinished, and no earlier lease can have left a process.
     pub(super) fn is_single(&self) -> bool {
-        self.unfinished.load(Ordering::Acquire) == 1 && !self.begun_earlier.load(Ordering::Acquire)
+        self.is_only() && !self.begun_earlier.load(Ordering::Acquire)
     }
 }
 

@@ -16,6 +16,7 @@ mod address;
 mod cleaning;
 mod commands;
 mod create;
+mod death;
 mod guard;
 mod handle;
 mod heard;
@@ -39,6 +40,7 @@ mod typestate;
 use std::time::Duration;
 
 pub(crate) use commands::Unfinished;
+pub(crate) use death::KILLED;
 pub use guard::Guard;
 pub(crate) use handle::Handle;
 pub(crate) use life::Plan;

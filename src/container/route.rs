@@ -13,8 +13,8 @@ impl Shared {
         self.agent().filter(|_| self.spec.agent_runs_commands())
     }
 
-    /// Returns whether the agent can serve files by such a request, or could until it was lost.
-    pub(crate) fn serves_files(&self, request: &ExecRequest) -> bool {
+    /// Returns whether the agent can carry out such a request, or could until it was lost.
+    pub(crate) fn is_for_agent(&self, request: &ExecRequest) -> bool {
         self.runner()
             .is_some_and(|agent| agent.can_run(request) || agent.lost().is_some())
     }
@@ -67,7 +67,8 @@ impl Shared {
             return Err(EngineError::new(EngineErrorKind::Unsupported, message));
         }
         // The engine would run the command as root, in the control group of PID 1.
-        if self.spec.plan.security.writable_cgroups || !self.spec.command_limits.is_empty() {
+        let is_limited = request.has_limits() || !self.spec.command_limits.is_empty();
+        if self.spec.plan.security.writable_cgroups || is_limited {
             if let Some(lost) = self.runner().and_then(Client::lost) {
                 // PID 1 has ended, or is about to. Until then the engine would run the command without its limits.
                 let message = "the agent, which is PID 1, has ended";

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::address::Addresses;
 use super::cleaning::Cleanliness;
 use super::commands::{Commands, Unfinished};
+use super::death::Death;
 use super::heard::Heard;
 use super::identity::Identity;
 use super::lease_value::LeaseValue;
@@ -22,7 +23,7 @@ use super::startup::Startup;
 use super::supervise::Supervised;
 use super::taint::{FirstTaint, Taint};
 use crate::agent::Client;
-use crate::engine::{Engine, EngineError, EngineErrorKind};
+use crate::engine::{Engine, EngineError, EngineErrorKind, Event, EventKind};
 use crate::runtime::{Home, bounded};
 use crate::spec::Resolved;
 use crate::values::labels;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Home,
     /// How long a pool keeps the container.
     pub(crate) life: Life,
+    /// What is known of the container's end.
+    pub(crate) death: Death,
     /// The variables of the commands of the present lease.
     lease_env: LeaseEnv,
     /// What the room of commands keeps for the present lease.
@@ -78,6 +81,7 @@ impl Shared {
             call_timeout,
             runtime,
             life: Life::default(),
+            death: Death::default(),
             lease_env: LeaseEnv::default(),
             lease_value: LeaseValue::default(),
             identity,
@@ -217,6 +221,11 @@ impl Shared {
         self.commands.begun()
     }
 
+    /// Returns whether one command runs, whatever earlier leases have left.
+    pub(crate) fn runs_only_command(&self) -> bool {
+        self.commands.is_only() && !self.is_supervised()
+    }
+
     /// Returns whether one command runs, and no other process that a lease began can.
     pub(crate) fn runs_single_command(&self) -> bool {
         self.commands.is_single() && !self.is_supervised()
@@ -230,6 +239,18 @@ impl Shared {
     pub(crate) fn note_oom_kill(&self, at: Option<SystemTime>) {
         if self.memory_kills.note(at, || self.runs_single_command()) {
             self.set_taint(Taint::OutOfMemory);
+            self.death.wake();
+        }
+    }
+
+    /// Notes what an event of the engine tells of the container's end. Idempotent.
+    pub(crate) fn note_event(&self, event: &Event) {
+        match event.kind {
+            EventKind::OutOfMemory => self.note_oom_kill(event.at),
+            EventKind::Killed => self.death.note_kill(),
+            EventKind::Died => self.death.note_end(event.exit_code),
+            EventKind::Removed => self.death.note_removal(),
+            EventKind::Paused => {}
         }
     }
 
@@ -241,6 +262,11 @@ impl Shared {
     /// Returns whether the agent runs a command of the container's own.
     pub(crate) fn is_supervised(&self) -> bool {
         self.spec.decided.supervised.is_some()
+    }
+
+    /// Returns whether PID 1 is a command of the container's own.
+    pub(crate) fn has_own_command(&self) -> bool {
+        !self.spec.has_lifeline()
     }
 
     /// Returns how the container's own command ended, if it has: the container ends with it.
@@ -286,6 +312,7 @@ impl Shared {
 
     /// Kills every process in the container.
     pub(crate) async fn kill(&self) -> Result<(), EngineError> {
+        self.death.note_by_library();
         bounded(
             "the kill of a container",
             self.call_timeout,
@@ -294,7 +321,9 @@ impl Shared {
         .await
     }
 
+    /// Returns the removal, which is about to begin.
     pub(crate) fn removal(&self) -> Removal {
+        self.death.note_by_library();
         Removal {
             engine: self.engine.clone(),
             target: self.id().to_owned(),

@@ -138,6 +138,8 @@ impl Handle {
         } = &**self.shared();
         let start = || bounded("the start of a container", *call_timeout, engine.start(identity.id()));
         let listener = self.listen().await?;
+        // What is known is of an earlier start.
+        self.shared().death.forget();
         if spec.has_lifeline() {
             self.start_with_lifeline(start).await?;
         } else {

@@ -2,11 +2,29 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A fact that forbids lending a container again. The first one is kept. A tainted container still runs commands, if it
-/// runs, and is removed and replaced when its lease ends.
+/// A fact that forbids lending a container again. The first one is kept, but [`OutOfMemory`](Self::OutOfMemory) takes the place of
+/// [`Died`](Self::Died), which it explains. A tainted container still runs commands, if it runs, and is removed and replaced when
+/// its lease ends.
 ///
-/// A command that the [agent](crate::ExecVia) ends alone taints nothing: at its limits, by
-/// [`Child::kill`](crate::Child::kill), or since its `Child` was dropped. By the exec API, each of these kills the container.
+/// # Which outcomes leave a container usable
+///
+/// *Usable* means for further commands of the same lease. A container without a taint can be lent again as well.
+///
+/// | outcome of a command | by the [agent](crate::ExecVia) | by the exec API |
+/// |---|---|---|
+/// | [`Exited`](crate::ExitStatus::Exited), [`Signaled`](crate::ExitStatus::Signaled), [`Incomplete`](crate::ExitStatus::Incomplete) | usable | usable |
+/// | [`FileSize`](crate::ExitStatus::FileSize), [`CpuTime`](crate::ExitStatus::CpuTime) | usable | there is none: the limits need the agent |
+/// | [`TimedOut`](crate::ExitStatus::TimedOut), [`IdleTimedOut`](crate::ExitStatus::IdleTimedOut), [`OutputLimit`](crate::ExitStatus::OutputLimit), [`Killed`](crate::ExitStatus::Killed), a `Child` or a future that was dropped | usable: the command ends alone. If that cannot be proven, or the agent is silent for a second, the container is killed | not usable: the container is killed, with a taint for the reason |
+/// | [`OutOfMemory`](crate::ExitStatus::OutOfMemory) | usable unless PID 1 was killed too; tainted | the same |
+/// | [`ContainerGone`](crate::ExitStatus::ContainerGone) | not usable | not usable |
+/// | [`Unknown`](crate::ExitStatus::Unknown) | not usable: the container is killed | the same |
+/// | [`Error::BadCommand`](crate::Error::BadCommand), [`Error::Unsupported`](crate::Error::Unsupported) | usable: nothing was done | usable |
+/// | [`Error::CannotStart`](crate::Error::CannotStart) | usable; tainted as [`Broken`](Self::Broken) if the reason lies in the container | the same |
+/// | [`Error::ContainerGone`](crate::Error::ContainerGone) | not usable | not usable |
+/// | [`Error::Engine`](crate::Error::Engine) | usable if the engine has refused the command; else tainted, and mostly of no use: [`Exhausted`](Self::Exhausted) passes when processes of the container end | the same |
+///
+/// What other commands of the lease did at that time goes on where the container is usable. The library's own taints
+/// ([`Panicked`](Self::Panicked), [`LeaseExpired`](Self::LeaseExpired)) come with the end of the lease.
 ///
 /// # Examples
 ///
@@ -106,10 +124,15 @@ impl FirstTaint {
         self.0.load(Ordering::Acquire) != 0
     }
 
-    /// Sets the taint, unless one is set.
+    /// Sets the taint, unless one is set. Kills for memory explain a death, and so take its place: which of the two is told first
+    /// is chance.
     pub(super) fn set(&self, taint: Taint) {
-        let _ = self
-            .0
-            .compare_exchange(0, taint as u8, Ordering::AcqRel, Ordering::Acquire);
+        let replace = |known: u8| {
+            self.0
+                .compare_exchange(known, taint as u8, Ordering::AcqRel, Ordering::Acquire)
+        };
+        if replace(0).is_err() && taint == Taint::OutOfMemory {
+            let _ = replace(Taint::Died as u8);
+        }
     }
 }

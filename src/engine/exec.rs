@@ -1,6 +1,7 @@
 //! A command as an engine runs it: [`ExecRequest`], [`ExecSession`], and the output.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -36,11 +37,15 @@ pub struct ExecRequest {
     pub stdin: bool,
     /// A terminal of this size in place of pipes; everything then comes as [`OutputStream::Stdout`].
     pub tty: Option<TtySize>,
-    /// The most memory that the command and its descendants may have at once, in bytes. The library sends no engine this
-    /// limit: only its agent can apply it, see [`Command::memory`](crate::Command::memory).
+    /// The most processor time of the command and its descendants together. The library sends no engine this limit: only its
+    /// agent can apply it, see [`Command::cpu_time`](crate::Command::cpu_time). The same holds for the following limits.
+    pub cpu_time: Option<Duration>,
+    /// The most memory, in bytes: see [`Command::memory`](crate::Command::memory).
     pub memory: Option<u64>,
-    /// The most processes and threads of the command and its descendants: as for [`memory`](Self::memory).
-    pub pids: Option<u32>,
+    /// The most processes and threads: see [`Command::processes`](crate::Command::processes).
+    pub processes: Option<u32>,
+    /// The most bytes of a file: see [`Command::file_size`](crate::Command::file_size).
+    pub file_size: Option<u64>,
 }
 
 impl ExecRequest {
@@ -50,6 +55,11 @@ impl ExecRequest {
             argv: argv.into_iter().map(Into::into).collect(),
             ..Self::default()
         }
+    }
+
+    /// Returns whether there is a limit that only the library's agent can apply.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.cpu_time.is_some() || self.memory.is_some() || self.processes.is_some() || self.file_size.is_some()
     }
 }
 
@@ -62,8 +72,10 @@ impl fmt::Debug for ExecRequest {
             user,
             stdin,
             tty,
+            cpu_time,
             memory,
-            pids,
+            processes,
+            file_size,
         } = self;
         let env: Vec<_> = env.iter().map(|text| shown::variable(text)).collect();
         f.debug_struct("ExecRequest")
@@ -73,8 +85,10 @@ impl fmt::Debug for ExecRequest {
             .field("user", user)
             .field("stdin", stdin)
             .field("tty", tty)
+            .field("cpu_time", cpu_time)
             .field("memory", memory)
-            .field("pids", pids)
+            .field("processes", processes)
+            .field("file_size", file_size)
             .finish()
     }
 }

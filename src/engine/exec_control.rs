@@ -121,6 +121,8 @@ pub struct ExecReport {
     pub oom_kills: Option<u32>,
     /// Whether one of the [`oom_kills`](Self::oom_kills) was a process of the command itself.
     pub killed_for_memory: bool,
+    /// Whether the command has used as much processor time as it may: see [`ExecRequest::cpu_time`](super::ExecRequest::cpu_time).
+    pub cpu_time_used_up: bool,
     /// The most memory that the command and its descendants had at once, in bytes. `None`: not counted.
     pub total_peak_memory: Option<u64>,
     /// The most memory that the container had at once so far, in bytes. `None`: not counted.

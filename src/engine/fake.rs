@@ -386,9 +386,15 @@ impl FakeEngine {
         self.shared.state.lock().calls.get(&call).copied().unwrap_or(0)
     }
 
-    /// Ends a container, given by name or id, without a call of its owner.
+    /// Ends a container, given by name or id, without a call of its owner, as another program does that kills it.
     pub fn end_container(&self, id: &str) {
-        self.shared.end(id, 137);
+        self.shared.kill(id, 137);
+    }
+
+    /// Ends PID 1 of a container, given by name or id, with this exit code and without a call of anybody: by itself, or, with 137, as
+    /// the kernel kills it.
+    pub fn end_with_code(&self, id: &str, code: i64) {
+        self.shared.end(id, code);
     }
 
     async fn answered<T>(
@@ -429,10 +435,22 @@ impl FakeEngine {
 
 impl Shared {
     fn tell(&self, container: &FakeContainer, kind: EventKind) {
+        let mut event = Event::new(&container.report.id, kind);
+        event.exit_code = container.report.exit_code.filter(|_| kind == EventKind::Died);
         // An error only means that there is no subscriber.
-        let _ = self
-            .events
-            .send((Event::new(&container.report.id, kind), container.labels.clone()));
+        let _ = self.events.send((event, container.labels.clone()));
+    }
+
+    /// Ends PID 1 by a call of somebody.
+    fn kill(&self, id: &str, code: i64) {
+        let mut state = self.state.lock();
+        if let Ok(container) = state.get(id)
+            && matches!(container.report.state, ContainerState::Running | ContainerState::Paused)
+        {
+            self.tell(container, EventKind::Killed);
+        }
+        drop(state);
+        self.end(id, code);
     }
 
     /// Ends PID 1.
@@ -611,21 +629,21 @@ impl Lifecycle for FakeEngine {
 
     fn kill<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Kill, move |shared| {
-            shared.end(id, 137);
+            shared.kill(id, 137);
             Ok(())
         }))
     }
 
     fn stop<'a>(&'a self, id: &'a str, _grace: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Stop, move |shared| {
-            shared.end(id, 143);
+            shared.kill(id, 143);
             Ok(())
         }))
     }
 
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(self.answered(Call::Remove, move |shared| {
-            shared.end(id, 137);
+            shared.kill(id, 137);
             let mut state = shared.state.lock();
             if !state.keeps_removed
                 && let Some(key) = state.key_of(id)

@@ -323,7 +323,7 @@ pub(crate) async fn listed(
 /// let id = c.id().to_owned();
 /// c.discard();
 /// let event = events.next().await.expect("the engine is there")?;
-/// assert_eq!((event.id, event.kind), (id, EventKind::Died));
+/// assert_eq!((event.id, event.kind), (id, EventKind::Killed)); // then `Died`, then `Removed`
 /// # Ok(())
 /// # }
 /// ```
@@ -336,6 +336,8 @@ pub struct Event {
     pub kind: EventKind,
     /// The time by the engine's clock. `None`: the engine does not report it.
     pub at: Option<SystemTime>,
+    /// PID 1's exit code, if PID 1 [ended](EventKind::Died). `None`: the engine does not report it.
+    pub exit_code: Option<i64>,
 }
 
 impl Event {
@@ -345,6 +347,7 @@ impl Event {
             id: id.into(),
             kind,
             at: None,
+            exit_code: None,
         }
     }
 }
@@ -357,7 +360,7 @@ impl Event {
 /// use dockerpool::engine::{Event, EventKind};
 ///
 /// // The events of a container that an engine removes.
-/// let told = [EventKind::Died, EventKind::Removed].map(|kind| Event::new("4f53cda18c2b", kind));
+/// let told = [EventKind::Killed, EventKind::Died, EventKind::Removed].map(|kind| Event::new("4f53cda18c2b", kind));
 /// assert!(told.iter().all(|event| event.id == "4f53cda18c2b" && event.at.is_none()));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,4 +374,7 @@ pub enum EventKind {
     Removed,
     /// The container was paused.
     Paused,
+    /// Somebody had the engine send PID 1 a signal, to end the container or not. Comes with each kill, stop and forced removal; an
+    /// engine that does not tell leaves the cause of an end [unknown](crate::WhyGone::Unknown).
+    Killed,
 }

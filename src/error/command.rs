@@ -8,6 +8,7 @@ use crate::values::checked::CheckedOutput;
 use crate::values::outcome::{ExitStatus, Output};
 use crate::values::shown::{Bytes, Rounded};
 use crate::values::text;
+use crate::values::why_gone::WhyGone;
 
 /// A command that did not end with exit code 0.
 ///
@@ -81,8 +82,19 @@ impl fmt::Display for End {
                 "was killed at the default output limit of {} (see output_limit())",
                 Bytes(limit)
             ),
-            ExitStatus::OutOfMemory => f.write_str("was killed because a memory limit was reached"),
-            ExitStatus::ContainerGone => f.write_str("ended with its container, which is gone"),
+            ExitStatus::CpuTime => f.write_str("has used up its processor time"),
+            ExitStatus::FileSize => f.write_str("was ended by the kernel at its limit of the size of a file"),
+            ExitStatus::OutOfMemory { exit: None } => f.write_str("was killed because a memory limit was reached"),
+            ExitStatus::OutOfMemory { exit: Some(code) } => {
+                write!(
+                    f,
+                    "exited with {code} after a process of it was killed because a memory limit was reached"
+                )
+            }
+            ExitStatus::ContainerGone { why: WhyGone::Unknown } => {
+                f.write_str("ended with its container, which is gone")
+            }
+            ExitStatus::ContainerGone { why } => write!(f, "ended with its container, which is gone: {why}"),
             ExitStatus::Killed => f.write_str("was killed on request"),
             ExitStatus::Unknown => f.write_str("may have ended: the engine does not tell"),
         }
@@ -105,6 +117,9 @@ impl Output {
     ///
     /// [`Error::Command`] unless [`ExitStatus::success`].
     pub fn check(self) -> Result<CheckedOutput, Error> {
-        CheckedOutput::of(self).map_err(|output| Error::Command(Box::new(CommandError { output })))
+        match self.status.success() {
+            true => Ok(CheckedOutput::of_success(self)),
+            false => Err(Error::Command(Box::new(CommandError { output: self }))),
+        }
     }
 }

@@ -34,7 +34,8 @@ pub struct EngineError {
     of_any_command: bool,
     of_settings: bool,
     doing: Option<&'static str>,
-    advice: Option<Cow<'static, str>>,
+    /// Boxed, since most errors have none, and a large error makes every `Result` large.
+    advice: Option<Box<Cow<'static, str>>>,
 }
 
 /// The kinds of [`EngineError`] that callers act on differently.
@@ -267,13 +268,13 @@ impl EngineError {
     /// Sets what the reader of the error can do, in place of the advice for the kind of the error. Empty: nothing is advised.
     #[must_use]
     pub(crate) fn advise(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
-        self.advice = Some(advice.into());
+        self.advice = Some(Box::new(advice.into()));
         self
     }
 
     /// Returns the advice that was set.
     pub(crate) fn advice(&self) -> Option<&str> {
-        self.advice.as_deref()
+        self.advice.as_ref().map(|advice| &***advice)
     }
 
     /// Returns whether the error says that the container does not exist or does not run.

@@ -194,6 +194,7 @@ mod tests {
     use crate::values::outcome::{ExitStatus, Output, Usage};
     use crate::values::status::Status;
     use crate::values::subject::Subject;
+    use crate::values::why_gone::WhyGone;
 
     /// An error with a cause.
     fn engine(kind: EngineErrorKind) -> EngineError {
@@ -466,8 +467,27 @@ mod tests {
                 },
                 "was killed at the default output limit of 16 MiB (see output_limit())",
             ),
-            (ExitStatus::OutOfMemory, "was killed because a memory limit was reached"),
-            (ExitStatus::ContainerGone, "ended with its container, which is gone"),
+            (ExitStatus::CpuTime, "has used up its processor time"),
+            (
+                ExitStatus::FileSize,
+                "was ended by the kernel at its limit of the size of a file",
+            ),
+            (
+                ExitStatus::OutOfMemory { exit: None },
+                "was killed because a memory limit was reached",
+            ),
+            (
+                ExitStatus::OutOfMemory { exit: Some(0) },
+                "exited with 0 after a process of it was killed because a memory limit was reached",
+            ),
+            (
+                ExitStatus::ContainerGone { why: WhyGone::Unknown },
+                "ended with its container, which is gone",
+            ),
+            (
+                ExitStatus::ContainerGone { why: WhyGone::Removed },
+                "ended with its container, which is gone: somebody else ended or removed it",
+            ),
             (ExitStatus::Killed, "was killed on request"),
             (ExitStatus::Unknown, "may have ended: the engine does not tell"),
         ] {

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::setup::{Limit, Setup};
-use super::stdio::{OnLimit, Source, Stdio};
+use super::setup::Setup;
+use super::stdio::{Source, Stdio};
 use crate::agent::Role;
 use crate::container::{Container, Running};
 use crate::engine::TtySize;
+use crate::values::command_options::OnLimit;
 
 /// A command to be run in a container, built like `tokio::process::Command`.
 ///
@@ -234,28 +235,99 @@ impl<C> Command<'_, C> {
         self
     }
 
-    /// Limits the memory that the command and everything it starts have together, in bytes. No swap is added. The kernel kills
-    /// a process of the command that would go beyond, which gives
-    /// [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory). Files in memory (`tmpfs`) and the page cache count.
-    /// Default: the container's limit, which holds in any case.
+    /// Limits the processor time that the command and everything it starts use together, in user mode and in the kernel. A command
+    /// that has used it is ended with all of its processes, with [`ExitStatus::CpuTime`](crate::ExitStatus::CpuTime). Default: no
+    /// limit but the container's [`ulimit("cpu", …)`](crate::ContainerSpec::ulimit).
+    ///
+    /// # Promises
+    ///
+    /// - No program can catch the end, and none is warned by SIGXCPU.
+    /// - What was used decides, and not who came first: a command whose [`Usage`](crate::Usage) shows as much has this status, also
+    ///   where it ended by itself just then, and no command has it that has used less.
+    /// - The end itself may come later. The agent adds up the time of all processes, the next time when the rest can be used up at
+    ///   the earliest, but not more often than every 10 ms. If the agent does not get to run, the kernel kills each process
+    ///   that has by itself used more than the limit, in whole seconds, and one second (`RLIMIT_CPU`).
+    /// - With [writable control groups](crate::ContainerSpec::writable_cgroups) every process counts. Otherwise these do not: processes
+    ///   that have ended under a parent that ignores SIGCHLD, and, while other commands run or have left processes, those
+    ///   that have left both their parents and the command's session.
+    ///
+    /// Waiting costs no processor time: set a [`timeout`](Self::timeout) too.
     ///
     /// # Errors
     ///
-    /// The calls that run the command give [`Error::BadCommand`](crate::Error::BadCommand) for 0, and unless the container has
-    /// [writable control groups](crate::ContainerSpec::writable_cgroups).
-    pub fn memory(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
-        self.setup.request.memory = bytes.into();
+    /// The calls that run the command give [`Error::BadCommand`](crate::Error::BadCommand) for 0, and
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where the [agent](crate::ExecVia) does not run the command. No limit is
+    /// silently ignored.
+    pub fn cpu_time(&mut self, time: impl Into<Option<Duration>>) -> &mut Self {
+        self.setup.options.cpu_time = Some(time.into());
         self
     }
 
-    /// Limits the processes and threads of the command and of everything it starts. Beyond the limit no process can be started
-    /// (`EAGAIN`). Default: the container's limit, which holds in any case.
+    /// Limits the memory of the command, in bytes. Default: the container's limit, which holds in any case.
+    ///
+    /// # Promises
+    ///
+    /// - With [writable control groups](crate::ContainerSpec::writable_cgroups) the limit is one of all memory that the command and
+    ///   everything it starts have together, without swap. Files in memory (`tmpfs`) and the page cache count. The kernel
+    ///   kills a process of the command that would go beyond, which gives
+    ///   [`ExitStatus::OutOfMemory`](crate::ExitStatus::OutOfMemory).
+    /// - Otherwise the limit is one of the addresses of each process (`RLIMIT_AS`): no process ever has more memory mapped, but *n*
+    ///   processes may have *n* times as much, see [`processes`](Self::processes), and files in memory do not count. Beyond
+    ///   the limit an allocation fails (`ENOMEM`), and the program decides about its end. The kernel does not tell, so the status is
+    ///   the program's own: `Exited(1)` after Python's `MemoryError`, [`Signaled`](crate::ExitStatus::Signaled) where C aborts.
+    ///   Programs that reserve far more addresses than they use (Java, Node.js, Go) do not start under a limit of what they need.
+    ///
+    /// A process with `CAP_SYS_RESOURCE`, which containers have only by [`cap_add`](crate::ContainerSpec::cap_add), can raise a limit
+    /// of the second kind. [`Container::cgroups`](crate::Container::cgroups) tells which kind it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`cpu_time`](Self::cpu_time); also for more than 2⁶³ - 1. [`Error::CannotStart`](crate::Error::CannotStart) for a program
+    /// that cannot even be executed within the limit.
+    pub fn memory(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
+        self.setup.options.memory = Some(bytes.into());
+        self
+    }
+
+    /// Limits the processes and threads of the command. Beyond the limit no process can be started: `fork` and `clone` fail with
+    /// `EAGAIN`, the program decides what follows, and the status is its own. Default: the container's limit, which holds in any case.
+    ///
+    /// # Promises
+    ///
+    /// - With [writable control groups](crate::ContainerSpec::writable_cgroups) the limit is one of the command and everything it
+    ///   starts.
+    /// - Otherwise the kernel counts all processes that the command's user has on the engine's machine (`RLIMIT_NPROC`), those of
+    ///   other containers too. The command never has more, and may have fewer. Where the user has more already, no process can be
+    ///   started, or the command itself fails with [`Error::CannotStart`](crate::Error::CannotStart). Give each container a
+    ///   [`user`](Self::user) of its own. The kernel does not limit root: see the errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`cpu_time`](Self::cpu_time). [`Error::CannotStart`](crate::Error::CannotStart), before the program is executed, where the
+    /// kernel does not limit the processes of the command's user: for root, and in runtimes such as gVisor.
+    pub fn processes(&mut self, processes: impl Into<Option<u32>>) -> &mut Self {
+        self.setup.options.processes = Some(processes.into());
+        self
+    }
+
+    /// Limits the size of each file that the command and everything it starts write, in bytes (`RLIMIT_FSIZE`). Pipes, sockets and
+    /// terminals are no files; files in memory are. Default: no limit but the container's
+    /// [`ulimit("fsize", …)`](crate::ContainerSpec::ulimit).
+    ///
+    /// # Promises
+    ///
+    /// - No file becomes larger by the command. There may be many files: a [`tmpfs`](crate::ContainerSpec::tmpfs) of a given size
+    ///   bounds all of them.
+    /// - The kernel writes up to the limit, and then ends the process by SIGXFSZ. If that is the command's first process, the
+    ///   status is [`ExitStatus::FileSize`](crate::ExitStatus::FileSize). A shell whose child ended so exits with 153.
+    /// - A program that ignores or catches SIGXFSZ gets `EFBIG` and goes on, and the status is its own. Python ignores it, and
+    ///   raises `OSError`.
     ///
     /// # Errors
     ///
     /// As [`memory`](Self::memory).
-    pub fn pids(&mut self, pids: impl Into<Option<u32>>) -> &mut Self {
-        self.setup.request.pids = pids.into();
+    pub fn file_size(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
+        self.setup.options.file_size = Some(bytes.into());
         self
     }
 
@@ -263,8 +335,7 @@ impl<C> Command<'_, C> {
     /// its end. The 50 ms or so that the engine needs to start the command are included. At the limit the command is ended, with
     /// [`ExitStatus::TimedOut`](crate::ExitStatus::TimedOut). Default: no limit.
     ///
-    /// The limit is one of the clock's time. [`Usage`](crate::Usage) has the processor time that a command took, and
-    /// [`ulimit("cpu", …)`](crate::ContainerSpec::ulimit) limits that of each process.
+    /// The limit is one of the clock's time. [`cpu_time`](Self::cpu_time) limits the processor time.
     ///
     /// # What ends with it
     ///
@@ -277,7 +348,7 @@ impl<C> Command<'_, C> {
     /// The same holds for [`output_limit`](Self::output_limit), for [`Child::kill`](crate::Child::kill) and for a dropped
     /// [`Child`](crate::Child).
     pub fn timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
-        self.setup.timeout = timeout.into();
+        self.setup.options.timeout = Some(timeout.into());
         self
     }
 
@@ -285,26 +356,26 @@ impl<C> Command<'_, C> {
     /// ended, with [`ExitStatus::IdleTimedOut`](crate::ExitStatus::IdleTimedOut). A command that has closed its outputs prints
     /// nothing. Time in which output waits for its reader does not count. Default: no limit.
     pub fn idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) -> &mut Self {
-        self.setup.idle_timeout = timeout.into();
+        self.setup.options.idle_timeout = Some(timeout.into());
         self
     }
 
     /// Sets the action at an output limit. Default: [`OnLimit::Kill`].
     pub fn on_limit(&mut self, on_limit: OnLimit) -> &mut Self {
-        self.setup.on_limit = on_limit;
+        self.setup.options.on_limit = Some(on_limit);
         self
     }
 
     /// Limits standard output, in bytes, beside the [`output_limit`](Self::output_limit) of both outputs, whose default of 16 MiB
     /// stays where output is collected. Default: no limit of its own.
     pub fn stdout_limit(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
-        self.setup.stdout_limit = bytes.into();
+        self.setup.options.stdout_limit = Some(bytes.into());
         self
     }
 
     /// Limits standard error, in bytes, beside the [`output_limit`](Self::output_limit) of both outputs. Default: no limit.
     pub fn stderr_limit(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
-        self.setup.stderr_limit = bytes.into();
+        self.setup.options.stderr_limit = Some(bytes.into());
         self
     }
 
@@ -315,7 +386,7 @@ impl<C> Command<'_, C> {
     /// ([`output`](Command::output), [`Child::wait_with_output`](crate::Child::wait_with_output)); no limit for the streams of
     /// a [`Child`](crate::Child), whose reader decides how much it takes.
     pub fn output_limit(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
-        self.setup.limit = bytes.into().map_or(Limit::None, Limit::Bytes);
+        self.setup.options.output_limit = Some(bytes.into());
         self
     }
 }

@@ -11,13 +11,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ending::{Proof, after_failure, end, has_ended, kill};
+use super::gone;
 use super::halt::{Halt, Stop};
-use super::memory_kills::{KILLED, Kills};
+use super::memory_kills::Kills;
 use super::pipe::PipeWriter;
 use super::pump::Pump;
 use super::verdict::{Verdict, not_started, outcome};
 use crate::agent::Role;
-use crate::container::{Shared, Taint, Unfinished};
+use crate::container::{KILLED, Shared, Taint, Unfinished};
 use crate::engine::{EngineError, ExecControl, ExecRequest, ExecSession};
 use crate::runtime::{Ended, bounded};
 use crate::values::outcome::{ExitStatus, Usage};
@@ -170,6 +171,7 @@ impl Driver {
             control: control.clone(),
             at: begun,
             kills,
+            limits_file_size: request.file_size.is_some(),
         };
         let pump = Pump::new(
             output,
@@ -223,6 +225,7 @@ struct Begun {
     /// The time of the call.
     at: Instant,
     kills: Kills,
+    limits_file_size: bool,
 }
 
 impl Begun {
@@ -250,8 +253,16 @@ impl Begun {
     /// Finds out what happened to a command that the engine no longer reports on.
     async fn fail(&self, error: EngineError) -> (Verdict, Proof) {
         tracing::debug!(container = self.shared.name(), %error, "the end of a command is not known");
-        let (status, proof) = after_failure(&self.shared).await;
-        (self.ended(status), proof)
+        match after_failure(&self.shared).await {
+            Some(proof) => (self.ended(ExitStatus::Unknown), proof),
+            None => self.is_gone().await,
+        }
+    }
+
+    /// Returns the verdict on a command whose container is gone.
+    async fn is_gone(&self) -> (Verdict, Proof) {
+        let status = gone::status(&self.shared, &self.kills, self.at).await;
+        (self.ended(status), Proof::Ended)
     }
 
     /// Returns the verdict on a command that has ended by itself. `end` is its exit code.
@@ -259,17 +270,15 @@ impl Begun {
         let shared = &*self.shared;
         let is_whole = self.halt.is_whole();
         if let (Ok(code), Some(report)) = (&end, self.control.report()) {
-            let (status, proof) = outcome(shared, *code, &report);
+            let (status, proof) = outcome(shared, *code, &report, self.limits_file_size);
             return (self.ended(status.with_output(is_whole)), proof);
         }
         match end {
             Ok(code) if self.kills.took_it(shared, code, self.at.elapsed()).await => {
-                (self.ended(ExitStatus::OutOfMemory), Proof::Ended)
+                let exit = ExitStatus::from_engine_code(code).code();
+                (self.ended(ExitStatus::OutOfMemory { exit }), Proof::Ended)
             }
-            Ok(KILLED) if has_ended(shared).await => {
-                shared.set_taint(Taint::Died);
-                (self.ended(ExitStatus::ContainerGone), Proof::Ended)
-            }
+            Ok(KILLED) if has_ended(shared).await => self.is_gone().await,
             Ok(code) => match ExitStatus::from_engine_code(code) {
                 ExitStatus::Unknown => {
                     let proof = kill(shared, Taint::UnknownOutcome).await;

@@ -7,7 +7,6 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::container::{Shared, Taint};
 use crate::engine::{EngineError, EngineErrorKind, ExecControl, Killing};
 use crate::runtime::bounded;
-use crate::values::outcome::ExitStatus;
 
 /// How long an engine may take to notice the end of a container, and the pause between two questions.
 pub(super) const CONTAINER_END: Duration = Duration::from_secs(2);
@@ -70,19 +69,17 @@ pub(super) async fn kill(shared: &Shared, taint: Taint) -> Proof {
     }
 }
 
-/// Finds out what happened to a command that the engine no longer reports on. If its container is not gone, the container is
-/// killed.
-pub(super) async fn after_failure(shared: &Shared) -> (ExitStatus, Proof) {
+/// Kills the container of a command that the engine no longer reports on. Returns `None` if the container is gone.
+pub(super) async fn after_failure(shared: &Shared) -> Option<Proof> {
     // Where PID 1 has told of the command, the connection to it has ended, mostly with the container.
     let is_gone = match shared.agent() {
         Some(_) => has_ended(shared).await,
         None => is_gone(shared).await,
     };
     if is_gone {
-        shared.set_taint(Taint::Died);
-        return (ExitStatus::ContainerGone, Proof::Ended);
+        return None;
     }
-    (ExitStatus::Unknown, kill(shared, Taint::EngineFailed).await)
+    Some(kill(shared, Taint::EngineFailed).await)
 }
 
 /// Returns whether the container has ended whose command was killed.

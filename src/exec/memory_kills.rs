@@ -6,7 +6,8 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::ending::{CONTAINER_END, is_gone};
-use crate::container::{OomKills, Shared, Taint};
+use crate::agent::Client;
+use crate::container::{KILLED, OomKills, Shared, Taint};
 use crate::engine::{EventKind, Selector};
 
 /// How long the start of a command waits for the agent's count of kills. The agent of a paused container does not answer.
@@ -17,9 +18,6 @@ const KILL_REASON_GRACE: Duration = Duration::from_millis(300);
 
 /// The largest difference between the engine's clock and ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
-
-/// The engine's exit code of a process killed by SIGKILL.
-pub(super) const KILLED: i64 = 137;
 
 /// The kernel's kills for memory in the container before a command that the engine runs.
 ///
@@ -33,8 +31,12 @@ pub(super) struct Kills {
     told: OomKills,
     /// The kills that the agent had counted, where it can.
     counted: Option<u32>,
-    /// Whether no other command ran.
+    /// The kills that the agent had told of by itself.
+    told_by_agent: u32,
+    /// Whether no other command ran, and none of an earlier lease had.
     alone: bool,
+    /// Whether no other command ran.
+    only: bool,
     /// The number of commands that had been begun.
     begun: usize,
 }
@@ -45,7 +47,9 @@ impl Kills {
             at: SystemTime::now(),
             told: shared.oom_kills(),
             counted: None,
+            told_by_agent: told_by_agent(shared),
             alone: shared.runs_single_command(),
+            only: shared.runs_only_command(),
             begun: shared.begun(),
         }
     }
@@ -58,6 +62,22 @@ impl Kills {
     async fn counted_by_agent(shared: &Shared, limit: Duration) -> Option<u32> {
         let agent = shared.agent()?;
         timeout(limit, agent.oom_kills()).await.ok().flatten()
+    }
+
+    /// Returns the time from which on events are of interest, by a clock that may differ a little from ours.
+    pub(super) fn since(&self) -> SystemTime {
+        self.at.checked_sub(CLOCK_SKEW).unwrap_or(self.at)
+    }
+
+    /// Returns whether a kill for memory in the container is known since then: by the engine's word, or by the last one of an agent
+    /// that has ended.
+    pub(super) fn any(&self, shared: &Shared) -> bool {
+        shared.oom_kills().count > self.told.count || told_by_agent(shared) > self.told_by_agent
+    }
+
+    /// Returns whether no other command has run since then.
+    pub(super) fn is_only(&self, shared: &Shared) -> bool {
+        self.only && shared.begun() == self.begun
     }
 
     /// Returns whether a kill for memory ended a command, or one of its processes. `code` is its exit code, `wall` its duration.
@@ -86,6 +106,10 @@ impl Kills {
     }
 }
 
+fn told_by_agent(shared: &Shared) -> u32 {
+    shared.agent().map_or(0, Client::oom_kills_told)
+}
+
 /// Returns whether the engine reports a kill for memory in this container that is not in `before`. The exit code alone does not
 /// tell, and the container's `OOMKilled` is about PID 1 only.
 async fn saw_oom_kill(shared: &Shared, since: SystemTime, before: OomKills) -> bool {
@@ -100,12 +124,12 @@ async fn saw_oom_kill(shared: &Shared, since: SystemTime, before: OomKills) -> b
     while !is_new() {
         match timeout_at(until, events.next()).await {
             Ok(Some(Ok(event))) => match event.kind {
-                EventKind::OutOfMemory => shared.note_oom_kill(event.at),
                 EventKind::Died => {
+                    shared.note_event(&event);
                     knows_of_end = true;
                     until = until.max(Instant::now() + KILL_REASON_GRACE).min(latest);
                 }
-                _ => {}
+                _ => shared.note_event(&event),
             },
             Ok(Some(Err(_)) | None) => {
                 sleep_until(until).await;

@@ -120,8 +120,8 @@ mod tests {
     use super::super::halt::Halt;
     use super::super::limit::Budget;
     use super::super::pipe::{Piece, pipe};
-    use super::super::stdio::OnLimit;
     use super::*;
+    use crate::values::command_options::OnLimit;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn pieces_come_in_the_order_in_which_they_were_sent() {

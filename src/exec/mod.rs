@@ -13,6 +13,7 @@ mod event;
 mod event_lines;
 mod events;
 mod files;
+mod gone;
 mod halt;
 mod limit;
 mod memory_kills;
@@ -41,5 +42,5 @@ pub use files::{
 };
 pub use limit::{Budget, LimitReached, Limited};
 pub use shorthands::OutputLines;
-pub use stdio::{OnLimit, Stdio};
+pub use stdio::Stdio;
 pub use streams::{ChildStderr, ChildStdin, ChildStdout};

@@ -4,7 +4,7 @@ use tokio::io::AsyncWrite;
 
 use super::child::{Child, OwnedChild, give_back_at_end, keep_nothing};
 use super::command::Command;
-use super::setup::Outputs;
+use super::setup::{Outputs, Setup};
 use super::shorthands::{self, OutputLines};
 use crate::container::{Container, Guard, Running};
 use crate::error::Error;
@@ -18,6 +18,7 @@ impl<'c> Command<'c> {
     /// # Errors
     ///
     /// - [`Error::BadCommand`]: the command cannot be run as it was given; nothing was done.
+    /// - [`Error::Unsupported`]: a limit of the command cannot be applied; the command was not begun.
     /// - [`Error::CannotStart`]: the program is not there or not executable, or the directory or the user is bad.
     /// - [`Error::ContainerGone`]: the container had ended before.
     /// - [`Error::Engine`]: the engine failed before the command was known to run.
@@ -124,10 +125,8 @@ impl<'c> Command<'c> {
 
     async fn spawn_with(&self, outputs: Outputs) -> Result<Child<'c>, Error> {
         let container = self.container;
-        self.check(container)?;
-        let shared = container.shared().clone();
-        let setup = self.setup.once_in(&shared, outputs);
-        Child::start(container, shared, keep_nothing, setup).await
+        let setup = self.for_container(container, outputs)?;
+        Child::start(container, container.shared().clone(), keep_nothing, setup).await
     }
 }
 
@@ -170,19 +169,24 @@ impl<C> Command<'_, C> {
     /// ```
     pub async fn spawn_owned<G: Guard>(&mut self, guard: G) -> Result<OwnedChild<G>, Error> {
         let container = guard.running();
-        self.check(container)?;
+        let setup = self.for_container(container, self.setup.outputs)?;
         let shared = container.shared().clone();
-        let setup = self.setup.once_in(&shared, self.setup.outputs);
         Child::start(guard, shared, give_back_at_end, setup).await
     }
 
-    fn check(&self, container: &Container<Running>) -> Result<(), Error> {
-        match self.setup.problem(container) {
-            None => Ok(()),
-            Some(problem) => Err(Error::BadCommand {
-                subject: container.shared().subject().program_is(self.setup.program()),
-                problem,
-            }),
+    /// Returns the settings to run once in this container, or what is wrong with them.
+    fn for_container(&self, container: &Container<Running>, outputs: Outputs) -> Result<Setup, Error> {
+        let shared = container.shared();
+        let subject = || shared.subject().program_is(self.setup.program());
+        let setup = self.setup.with_defaults_of(shared);
+        if let Some(problem) = setup.problem(container) {
+            let subject = subject();
+            return Err(Error::BadCommand { subject, problem });
         }
+        if let Some(reason) = setup.unsupported(shared) {
+            let subject = subject();
+            return Err(Error::Unsupported { subject, reason });
+        }
+        Ok(setup.once_in(shared, outputs))
     }
 }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::stdio::{OnLimit, Source};
+use super::stdio::Source;
 use crate::agent::Role;
 use crate::container::{Container, Running, Shared};
 use crate::engine::ExecRequest;
 use crate::error::FieldError;
 use crate::spec::problems_of_variable;
-use crate::values::status::Cgroups;
+use crate::values::command_options::CommandOptions;
+use crate::values::status::ActiveExec;
 
 /// The longest argument or environment variable that Linux takes, in bytes (`MAX_ARG_STRLEN`, less the final NUL). The engine
 /// would end a command with a longer one with exit code 1, and would not say why.
@@ -37,35 +37,9 @@ pub(super) struct Setup {
     pub(super) with_server_env: bool,
     pub(super) stdin: Source,
     pub(super) outputs: Outputs,
-    pub(super) timeout: Option<Duration>,
-    pub(super) idle_timeout: Option<Duration>,
-    /// The limit of both outputs together.
-    pub(super) limit: Limit,
-    pub(super) stdout_limit: Option<u64>,
-    pub(super) stderr_limit: Option<u64>,
-    pub(super) on_limit: OnLimit,
+    pub(super) options: CommandOptions,
     /// The first text that cannot be used at all.
     bad_text: Option<FieldError>,
-}
-
-/// The limit of both outputs together, as it was set.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Limit {
-    /// No limit was set: the default holds where the library collects the output.
-    #[default]
-    Unset,
-    None,
-    Bytes(u64),
-}
-
-impl Limit {
-    /// Returns the limit for a reader of the caller's.
-    pub(super) fn bytes(self) -> Option<u64> {
-        match self {
-            Self::Unset | Self::None => None,
-            Self::Bytes(bytes) => Some(bytes),
-        }
-    }
 }
 
 /// Which outputs are read.
@@ -89,12 +63,7 @@ impl Setup {
                 stdout: true,
                 stderr: true,
             },
-            timeout: None,
-            idle_timeout: None,
-            limit: Limit::default(),
-            stdout_limit: None,
-            stderr_limit: None,
-            on_limit: OnLimit::Kill,
+            options: CommandOptions::default(),
             bad_text: None,
         }
     }
@@ -129,9 +98,16 @@ impl Setup {
         &self.request.argv[0]
     }
 
-    /// Returns a copy of the settings to run once in this container, with only these outputs and with the variables of its lease.
-    pub(super) fn once_in(&self, container: &Shared, outputs: Outputs) -> Self {
+    /// Returns a copy of the settings with the container's options where the command has set none.
+    pub(super) fn with_defaults_of(&self, container: &Shared) -> Self {
         let mut setup = self.clone();
+        setup.options = setup.options.or(&container.spec.command_defaults.options);
+        setup
+    }
+
+    /// Returns the settings to run once in this container, with only these outputs and with the variables of its lease.
+    pub(super) fn once_in(self, container: &Shared, outputs: Outputs) -> Self {
+        let mut setup = self;
         if setup.role == Role::Command {
             setup.request.env = container.with_lease_env(setup.request.env);
         }
@@ -151,6 +127,10 @@ impl Setup {
         }
         once.request.stdin = !matches!(once.stdin, Source::Null);
         once.request.env = unique(once.request.env);
+        once.request.cpu_time = once.options.cpu_time.flatten();
+        once.request.memory = once.options.memory.flatten();
+        once.request.processes = once.options.processes.flatten();
+        once.request.file_size = once.options.file_size.flatten();
         once.outputs = outputs;
         once
     }
@@ -159,7 +139,10 @@ impl Setup {
     /// output.
     pub(super) fn problem(&self, container: &Container<Running>) -> Option<FieldError> {
         self.problem_of_texts(self.size_of_other_variables(container.shared()))
-            .or_else(|| self.problem_of_limits(container.cgroups()))
+            .or_else(|| {
+                let (field, problem) = self.options.problem()?;
+                Some(FieldError::new(field, problem))
+            })
             .or_else(|| {
                 let request = &self.request;
                 let program = self.program();
@@ -172,6 +155,22 @@ impl Setup {
                 let dir = request.current_dir.as_deref()?;
                 (!dir.starts_with('/')).then(|| FieldError::new("current_dir", "must be an absolute path"))
             })
+    }
+
+    /// Returns why a limit of the command cannot be applied in this container, if one cannot.
+    pub(super) fn unsupported(&self, container: &Shared) -> Option<String> {
+        let limit = self.options.for_agent().next()?;
+        // An agent that is lost has ended with the container, which is another error.
+        if container.is_for_agent(&self.request) {
+            return None;
+        }
+        let why = match container.spec.active_exec() {
+            ActiveExec::Docker { why } => why,
+            _ => "PID 1 may not become the command's user",
+        };
+        Some(format!(
+            "{limit}() needs the agent, and the engine's exec API runs this command ({why})"
+        ))
     }
 
     /// Returns how much the variables of the container and of the lease count.
@@ -233,22 +232,6 @@ impl Setup {
             }
         }
         None
-    }
-
-    fn problem_of_limits(&self, cgroups: Cgroups) -> Option<FieldError> {
-        let request = &self.request;
-        let limits = [("memory", request.memory), ("pids", request.pids.map(u64::from))];
-        limits.into_iter().find_map(|(field, limit)| {
-            let problem = match limit? {
-                0 => "must be at least 1",
-                _ if cgroups != Cgroups::V2Writable => {
-                    "commands have limits of their own only in containers with writable_cgroups()"
-                }
-                limit if i64::try_from(limit).is_err() => "must fit in 63 bits",
-                _ => return None,
-            };
-            Some(FieldError::new(field, problem))
-        })
     }
 }
 

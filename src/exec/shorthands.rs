@@ -99,7 +99,6 @@ impl<'c> OutputLines<'c> {
 
     /// Sets how long a line may be, in bytes, without its line end. Default:
     /// [`DEFAULT_MAX_LINE`](Self::DEFAULT_MAX_LINE).
-    #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
         self

@@ -10,7 +10,7 @@ use super::driver::{self, Done, Driver, Started};
 use super::halt::Halt;
 use super::limit::Budget;
 use super::pipe::pipe;
-use super::setup::{Limit, Setup};
+use super::setup::Setup;
 use super::stdio::Source;
 use super::streams::{ChildStderr, ChildStdin, ChildStdout, Reader};
 use crate::container::Shared;
@@ -22,23 +22,25 @@ impl<G> Child<'_, G> {
     /// before its command has ended.
     pub(super) async fn start(guard: G, shared: Arc<Shared>, release: Release<G>, setup: Setup) -> Result<Self, Error> {
         let halt = Halt::new();
-        let budget = Budget::new(setup.limit.bytes().unwrap_or(u64::MAX));
+        let options = &setup.options;
+        let budget = Budget::new(options.output_limit.flatten().unwrap_or(u64::MAX));
+        let on_limit = options.on_limit.unwrap_or_default();
         let (stdout, stdout_pipe) = pipe(halt.clone());
         let (stderr, stderr_pipe) = pipe(halt.clone());
         let (started, is_started) = oneshot::channel();
         let (verdict, done) = oneshot::channel();
-        let reader = |pipe, own_limit| Reader::new(pipe, own_limit, budget.clone(), setup.on_limit, halt.clone());
+        let reader = |pipe, own_limit| Reader::new(pipe, own_limit, budget.clone(), on_limit, halt.clone());
         // From here on, dropping this future drops the child, which ends the command.
         let mut child = Self {
             stdin: None,
             stdout: setup
                 .outputs
                 .stdout
-                .then(|| ChildStdout(reader(stdout_pipe, setup.stdout_limit))),
+                .then(|| ChildStdout(reader(stdout_pipe, options.stdout_limit.flatten()))),
             stderr: setup
                 .outputs
                 .stderr
-                .then(|| ChildStderr(reader(stderr_pipe, setup.stderr_limit))),
+                .then(|| ChildStderr(reader(stderr_pipe, options.stderr_limit.flatten()))),
             program: setup.program().to_owned(),
             shared: shared.clone(),
             halt: halt.clone(),
@@ -48,14 +50,15 @@ impl<G> Child<'_, G> {
             ends_alone: shared.ends_alone(&setup.request),
             detached: false,
             waker: Guarded::default(),
-            limit_unset: matches!(setup.limit, Limit::Unset),
-            timeout: setup.timeout,
-            idle_timeout: setup.idle_timeout,
+            limit_unset: options.output_limit.is_none(),
+            timeout: options.timeout.flatten(),
+            idle_timeout: options.idle_timeout.flatten(),
             guard: Some(guard),
             release,
             lease: PhantomData,
         };
         let now = shared.runtime.now();
+        let (timeout, idle_timeout) = (options.timeout.flatten(), options.idle_timeout.flatten());
         let driver = Driver {
             shared: shared.clone(),
             begun: now,
@@ -65,8 +68,8 @@ impl<G> Child<'_, G> {
                 Source::Bytes(data) => Some(data),
                 Source::Null | Source::Piped => None,
             },
-            deadline: setup.timeout.and_then(|timeout| now.checked_add(timeout)),
-            idle_timeout: setup.idle_timeout,
+            deadline: timeout.and_then(|timeout| now.checked_add(timeout)),
+            idle_timeout,
             halt,
             stdout,
             stderr,

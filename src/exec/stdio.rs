@@ -1,39 +1,8 @@
-//! The settings of a command's standard streams: [`Stdio`] and [`OnLimit`].
+//! The settings of a command's standard streams: [`Stdio`].
 
 use std::fmt;
 
 use bytes::Bytes;
-
-/// Decides what happens when a command prints more than an output limit.
-///
-/// # Examples
-///
-/// ```
-/// use dockerpool::{ExitStatus, OnLimit};
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), dockerpool::Error> {
-/// # use dockerpool::testing::{FakeEngine, FakeProcess};
-/// # let engine = FakeEngine::new();
-/// # engine.on_exec(|_| FakeProcess::exit(0).stdout("a long report"));
-/// # let pool = dockerpool::Pool::builder("docs").image("any").engine(std::sync::Arc::new(engine.clone())).build().await?;
-/// # let c = pool.acquire().await?;
-/// // The beginning of the output is enough, and the command should still work to its end.
-/// let output = c.command("report").output_limit(6).on_limit(OnLimit::Truncate).output().await?;
-/// assert_eq!(output.stdout, b"a long");
-/// assert!(output.truncated);
-/// assert_eq!(output.status, ExitStatus::Exited(0));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OnLimit {
-    /// The command is ended, with [`ExitStatus::OutputLimit`](crate::ExitStatus::OutputLimit).
-    #[default]
-    Kill,
-    /// The command goes on to its own end; output beyond the limit is read and dropped.
-    Truncate,
-}
 
 /// Says where the standard input of a command comes from, or where an output goes.
 ///

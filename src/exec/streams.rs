@@ -14,8 +14,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::halt::{Halt, Stop};
 use super::limit::{Budget, LimitReached, Limited};
 use super::pipe::PipeReader;
-use super::stdio::OnLimit;
 use crate::runtime::Home;
+use crate::values::command_options::OnLimit;
 use crate::values::waker::Guarded;
 
 /// The writing end of a command's standard input.

@@ -17,8 +17,12 @@ pub(super) enum Verdict {
     Failed(EngineError),
 }
 
-/// Returns the end of a command with a report.
-pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitStatus, Proof) {
+/// The number of the signal by which the kernel ends a process that has written beyond its limit of the size of a file.
+const SIGXFSZ: i32 = 25;
+
+/// Returns the end of a command with a report. `limits_file_size` says that the command has a limit of its own of the size of a
+/// file.
+pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport, limits_file_size: bool) -> (ExitStatus, Proof) {
     let proof = if report.all_dead { Proof::Ended } else { Proof::None };
     if report.at_deadline {
         if proof == Proof::None {
@@ -28,9 +32,20 @@ pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport) -> (ExitS
     }
     if report.killed_for_memory {
         shared.set_taint(Taint::OutOfMemory);
-        return (ExitStatus::OutOfMemory, proof);
+        let exit = match report.signal {
+            Some(_) => None,
+            None => i32::try_from(code).ok(),
+        };
+        return (ExitStatus::OutOfMemory { exit }, proof);
+    }
+    if report.cpu_time_used_up {
+        if proof == Proof::None {
+            shared.set_taint(Taint::TimedOut);
+        }
+        return (ExitStatus::CpuTime, proof);
     }
     let status = match report.signal {
+        Some(SIGXFSZ) if limits_file_size => ExitStatus::FileSize,
         Some(signal) => ExitStatus::Signaled(signal),
         None => i32::try_from(code).map_or(ExitStatus::Unknown, ExitStatus::Exited),
     };

@@ -51,31 +51,48 @@ async fn follow_events(core: &Core, since: Option<SystemTime>, backoff: &mut Bac
     let second_look = sleep(SECOND_LOOK);
     tokio::pin!(second_look);
     let mut looked = false;
+    let mut stands = false;
     loop {
         let event = tokio::select! {
             event = events.next() => event,
             () = &mut second_look, if !looked => {
+                stands = true;
                 looked = look_for_lost(core).await;
                 second_look.as_mut().reset(Instant::now() + SECOND_LOOK);
                 continue;
             }
         };
-        let Some(event) = event else { return };
+        let Some(event) = event else {
+            return note_loss(core, stands);
+        };
         // An engine may send many events without a pause.
         tokio::task::coop::consume_budget().await;
         match event {
             Ok(event) => {
                 backoff.reset();
+                stands = true;
+                if let Some(shared) = core.roster.find(&event.id) {
+                    shared.note_event(&event);
+                }
                 match event.kind {
                     EventKind::OutOfMemory => out_of_memory(core, &event),
+                    // PID 1 need not have ended of it.
+                    EventKind::Killed => {}
                     kind => lost(core, &event.id, kind),
                 }
             }
             Err(error) => {
                 tracing::debug!(pool = core.identity.pool, %error, "the stream of events broke");
-                return;
+                return note_loss(core, stands);
             }
         }
+    }
+}
+
+/// Notes in each container that the connection to the engine is lost, if the subscription stood: an engine may have no events.
+fn note_loss(core: &Core, stood: bool) {
+    if stood {
+        core.roster.for_each(|container| container.death.note_engine_lost());
     }
 }
 
@@ -105,9 +122,6 @@ async fn look_for_lost(core: &Core) -> bool {
 
 /// Taints a container in which the kernel has killed a process for memory: what is left in it may be half done.
 fn out_of_memory(core: &Core, event: &Event) {
-    if let Some(shared) = core.roster.find(&event.id) {
-        shared.note_oom_kill(event.at);
-    }
     for (item, slot) in core.idle.evict(|item| item.id() == event.id) {
         core.idle.give_away(item, slot);
     }

@@ -64,6 +64,9 @@ async fn round(core: &Core) -> Result<bool, EngineError> {
     let ids: Vec<_> = left.into_iter().map(|report| report.id).chain(adopted).collect();
     stream::iter(ids.iter().map(Ok))
         .try_for_each_concurrent(core.removals.max_at_once, async |id| {
+            if let Some(shared) = core.roster.find(id) {
+                shared.death.note_by_library();
+            }
             let remove = backend.engine.remove(id);
             let removed = backend.call("the removal of a container", remove).await;
             removed.inspect_err(|_| core.roster.put_back_adopted(ids.iter().cloned()))

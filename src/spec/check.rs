@@ -135,6 +135,7 @@ impl ContainerSpec {
         if self.agent_path.as_ref().is_some_and(|path| !path.is_absolute()) {
             bad("agent_path", "must be an absolute path");
         }
+        self.command_defaults.check(self.exec_via, &mut bad);
         if self.writable_cgroups && self.exec_via == ExecVia::Docker {
             bad("writable_cgroups", "needs the agent: see exec_via()");
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use serde_json::Value;
 
+use super::command_defaults::CommandDefaults;
 use super::entrypoint::Entrypoint;
 use super::raw_config;
 use super::ready::Ready;
@@ -155,6 +156,7 @@ pub struct ContainerSpec {
     pub(crate) raw_config: Option<Value>,
     pub(crate) exec_via: ExecVia,
     pub(crate) agent_path: Option<PathBuf>,
+    pub(crate) command_defaults: CommandDefaults,
     pub(crate) writable_cgroups: bool,
     pub(crate) supervise: bool,
     pub(crate) server_env: ServerEnv,
@@ -210,6 +212,7 @@ impl ContainerSpec {
             raw_config: None,
             exec_via: ExecVia::default(),
             agent_path: None,
+            command_defaults: CommandDefaults::default(),
             writable_cgroups: false,
             supervise: false,
             server_env: ServerEnv::default(),
@@ -356,6 +359,7 @@ impl fmt::Debug for ContainerSpec {
             raw_config,
             exec_via,
             agent_path,
+            command_defaults,
             writable_cgroups,
             supervise,
             server_env,
@@ -396,6 +400,7 @@ impl fmt::Debug for ContainerSpec {
             .field("raw_config", &raw_config.as_ref().map(Fields))
             .field("exec_via", exec_via)
             .field("agent_path", agent_path)
+            .field("command_defaults", command_defaults)
             .field("writable_cgroups", writable_cgroups)
             .field("supervise_command", supervise)
             .field("server_env", server_env)

@@ -2,6 +2,7 @@
 
 mod check;
 mod cleaning;
+mod command_defaults;
 mod command_limits;
 pub(crate) mod container_spec;
 mod entrypoint;
@@ -23,6 +24,7 @@ mod tests;
 
 pub(crate) use check::problems_of_variable;
 pub(crate) use cleaning::Cleaning;
+pub use command_defaults::CommandDefaults;
 pub use container_spec::ContainerSpec;
 pub use entrypoint::Entrypoint;
 pub(crate) use look::{CALLS, FILES, LOOK, Look};

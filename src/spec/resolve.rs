@@ -9,6 +9,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, MountType};
 use sha2::{Digest, Sha256};
 
 use super::cleaning::{self, Cleaning, FirstChanges};
+use super::command_defaults::CommandDefaults;
 use super::command_limits::{limits_of_commands, spare_pid_1};
 use super::container_spec::ContainerSpec;
 use super::judge::Asked;
@@ -67,6 +68,8 @@ pub(crate) struct Resolved {
     /// The limits that the agent sets for commands and does not have itself. Empty where the engine runs commands: the engine
     /// gives each the container's limits.
     pub(crate) command_limits: Vec<Limit>,
+    /// The options of commands that set none.
+    pub(crate) command_defaults: CommandDefaults,
     /// How containers are cleaned, or why they cannot be.
     pub(crate) cleaning: Result<Cleaning, &'static str>,
     /// Where something is mounted, and whether it is a file system in memory.
@@ -122,6 +125,7 @@ pub(crate) fn resolve(spec: &ContainerSpec, decided: Decided) -> Resolved {
         exec_via: spec.exec_via,
         without_agent_socket: spec.without_agent_socket,
         command_limits,
+        command_defaults: spec.command_defaults.clone(),
         cleaning,
         places,
         first_changes: FirstChanges::default(),

@@ -105,6 +105,20 @@ macro_rules! setters {
             self
         }
 
+        /// Sets the options that every command has where its own setters say nothing, such as a
+        /// [`timeout`](crate::Command::timeout): see [`CommandDefaults`](crate::CommandDefaults), also for how one command does
+        /// without. The last call counts, as a whole. Default: none.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::Config`](crate::Error::Config) for a limit that no command can have, and for one that needs the agent with
+        /// [`ExecVia::Docker`](crate::ExecVia::Docker). Where the agent turns out not to run a command, that command fails with
+        /// [`Error::Unsupported`](crate::Error::Unsupported) and is not begun.
+        pub fn command_defaults(mut self, defaults: $crate::CommandDefaults) -> Self {
+            self.wishes().command_defaults = defaults;
+            self
+        }
+
         /// Sets the absolute path of an agent's program on the engine's machine, in place of the program that was built with
         /// the library. The program must be built for the containers' architecture, speak the library's version of the
         /// protocol, and be readable and executable by everybody.
@@ -171,8 +185,8 @@ macro_rules! setters {
         ///
         /// With control groups of their own:
         ///
-        /// - Commands can have their own limits: [`Command::memory`](crate::Command::memory) and
-        ///   [`Command::pids`](crate::Command::pids).
+        /// - The limits of commands hold for all of a command's processes together: [`Command::memory`](crate::Command::memory),
+        ///   [`Command::processes`](crate::Command::processes) and [`Command::cpu_time`](crate::Command::cpu_time).
         /// - A command's [`Usage`](crate::Usage) counts all processes that it has started, with the peak of their memory
         ///   together.
         /// - A command is ended by `cgroup.kill`, which no fork escapes. The kernel's count of processes in the group proves

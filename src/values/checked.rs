@@ -48,12 +48,8 @@ pub struct CheckedOutput {
 }
 
 impl CheckedOutput {
-    /// Returns the output, or the same output as an error where the command has not succeeded.
-    pub(crate) fn of(output: Output) -> Result<Self, Output> {
-        if !output.status.success() {
-            return Err(output);
-        }
-        // A success is known to be whole.
+    /// Takes the output of a command that has succeeded, which is known to be whole.
+    pub(crate) fn of_success(output: Output) -> Self {
         let Output {
             status: _,
             incomplete: _,
@@ -62,14 +58,15 @@ impl CheckedOutput {
             truncated,
             usage,
             subject,
+            time_limit: _,
         } = output;
-        Ok(Self {
+        Self {
             stdout,
             stderr,
             truncated,
             usage,
             subject,
-        })
+        }
     }
 
     /// Returns standard output as text; bytes that are no UTF-8 are replaced.
@@ -100,6 +97,7 @@ impl From<CheckedOutput> for Output {
             incomplete: false,
             usage,
             subject,
+            time_limit: None,
         }
     }
 }

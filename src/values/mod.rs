@@ -3,6 +3,7 @@
 pub(crate) mod amounts;
 pub(crate) mod backoff;
 pub(crate) mod checked;
+pub(crate) mod command_options;
 pub mod labels;
 pub(crate) mod outcome;
 pub(crate) mod owner;
@@ -12,3 +13,4 @@ pub(crate) mod status;
 pub(crate) mod subject;
 pub(crate) mod text;
 pub(crate) mod waker;
+pub(crate) mod why_gone;

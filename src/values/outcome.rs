@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::shown::{Beginning, Bytes};
 use super::subject::Subject;
+use super::why_gone::WhyGone;
 
 /// Tells how a command ended.
 ///
@@ -24,8 +25,8 @@ use super::subject::Subject;
 /// # let c = pool.acquire().await?;
 /// let verdict = match c.command("python3").arg("answer.py").status().await? {
 ///     ExitStatus::Exited(0) => "accepted",
-///     ExitStatus::TimedOut => "time limit exceeded",
-///     ExitStatus::OutOfMemory => "memory limit exceeded",
+///     ExitStatus::TimedOut | ExitStatus::CpuTime => "time limit exceeded",
+///     ExitStatus::OutOfMemory { .. } => "memory limit exceeded",
 ///     ExitStatus::OutputLimit { .. } => "output limit exceeded",
 ///     ExitStatus::Exited(_) | ExitStatus::Signaled(_) => "runtime error",
 ///     _ => "judge again", // the program's own end is not known
@@ -63,8 +64,13 @@ pub enum ExitStatus {
         /// was set: see [`Command::output_limit`](crate::Command::output_limit).
         is_default: bool,
     },
+    /// The processes of the command have used as much processor time as [`Command::cpu_time`](crate::Command::cpu_time) allows.
+    /// The command was killed for that, or ended by itself just then: what was used decides, and not who came first.
+    CpuTime,
+    /// The command's first process wrote beyond [`Command::file_size`](crate::Command::file_size), and the kernel ended it by SIGXFSZ.
+    FileSize,
     /// The kernel killed the command, or a process that the command had started, because a memory limit was reached. The command
-    /// itself may have gone on and ended well, as a shell does when a member of a pipeline is killed.
+    /// itself may have gone on and ended well, as a shell does when a member of a pipeline is killed: `exit` tells.
     ///
     /// A command has this status if one of its own processes was killed, never for a process of another command. Where that
     /// cannot be decided, the command has the status of its own end, and the container is tainted or [`Usage::oom_kills`]
@@ -77,9 +83,19 @@ pub enum ExitStatus {
     /// - By the exec API: the engine's event names the container only. A command that ended by SIGKILL, or whose shell reports
     ///   that, counts as the one that was killed. Any other command counts if it was the only one at that time, in a container
     ///   of a pool, and no command of an earlier lease, which could have left a process behind, has run there.
-    OutOfMemory,
+    ///
+    /// If the kernel kills PID 1 as well, the container is gone. Then what the agent and the engine's events have told of kills
+    /// decides: a command that was alone has this status, and several have
+    /// [`ContainerGone`](Self::ContainerGone) with [`WhyGone::OutOfMemory`].
+    OutOfMemory {
+        /// The exit code of the command's first process. `None`: a signal ended it, or it ended with its container.
+        exit: Option<i32>,
+    },
     /// The container ended or was removed while the command ran.
-    ContainerGone,
+    ContainerGone {
+        /// The cause, as far as it is known.
+        why: WhyGone,
+    },
     /// [`Child::kill`](crate::Child::kill) ended the command, or [`Child::stop`](crate::Child::stop) when its grace was over.
     Killed,
     /// The end is not known: the engine stopped answering, or its answers make no sense. The command may have run to its end. Its
@@ -93,7 +109,8 @@ impl ExitStatus {
         *self == Self::Exited(0)
     }
 
-    /// Returns the exit code, if the command ended by itself and all of its output came.
+    /// Returns the exit code, if the command ended by itself and all of its output came. The code of a command that lost a process
+    /// for memory is in [`OutOfMemory`](Self::OutOfMemory) alone.
     pub fn code(&self) -> Option<i32> {
         match self {
             Self::Exited(code) => Some(*code),
@@ -107,6 +124,16 @@ impl ExitStatus {
             Self::Signaled(signal) => Some(*signal),
             _ => None,
         }
+    }
+
+    /// Returns whether the kernel killed a process of the command for memory, whatever the command's own end was.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::OutOfMemory { .. })
+    }
+
+    /// Returns whether the container ended while the command ran, for whatever cause.
+    pub fn is_container_gone(&self) -> bool {
+        matches!(self, Self::ContainerGone { .. })
     }
 
     /// Returns whether the end is not known.
@@ -150,8 +177,10 @@ impl fmt::Display for ExitStatus {
                 limit,
                 is_default: true,
             } => write!(f, "default output limit of {}", Bytes(*limit)),
-            Self::OutOfMemory => f.write_str("out of memory"),
-            Self::ContainerGone => f.write_str("container gone"),
+            Self::CpuTime => f.write_str("out of processor time"),
+            Self::FileSize => f.write_str("file size limit"),
+            Self::OutOfMemory { .. } => f.write_str("out of memory"),
+            Self::ContainerGone { why } => write!(f, "container gone: {why}"),
             Self::Killed => f.write_str("killed"),
             Self::Unknown => f.write_str("unknown"),
         }

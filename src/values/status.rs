@@ -241,9 +241,9 @@ impl Default for Lifeline {
 /// a whole group (`memory.oom.group`).
 ///
 /// `oom_group_kill` is not read: only the container's own group can be killed as a whole, where its runtime or the machine's
-/// administrator has set that, and PID 1 ends with it. A command is then
-/// [`ContainerGone`](crate::ExitStatus::ContainerGone), or [`OutOfMemory`](crate::ExitStatus::OutOfMemory) where the engine's
-/// event tells. The groups of commands are never killed as a whole.
+/// administrator has set that, and PID 1 ends with it. A command that is alone is then
+/// [`OutOfMemory`](crate::ExitStatus::OutOfMemory) where the engine's event tells, and else
+/// [`ContainerGone`](crate::ExitStatus::ContainerGone). The groups of commands are never killed as a whole.
 ///
 /// # Examples
 ///

@@ -7,6 +7,7 @@ mod commands;
 mod conformance;
 mod guard;
 mod leftovers;
+mod limits;
 mod output;
 #[path = "../support/proxy.rs"]
 #[allow(dead_code)] // only a part of the proxy is used here
@@ -21,6 +22,6 @@ mod teller;
 mod volume;
 
 #[test]
-fn commands_and_output_in_one_process() {
-    support::together(&["commands::", "output::", "stop::"]);
+fn commands_limits_output_and_stop_in_one_process() {
+    support::together(&["commands::", "limits::", "output::", "stop::"]);
 }

@@ -9,7 +9,7 @@ use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, RemoveContainerOptions,
 };
-use dockerpool::{Error, ExecVia, ExitStatus, PoolBuilder, PooledContainer, Reuse, Taint};
+use dockerpool::{Error, ExecVia, ExitStatus, PoolBuilder, PooledContainer, Reuse, Taint, WhyGone};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 
@@ -244,7 +244,8 @@ async fn the_end_of_the_supervised_command_ends_the_container_and_a_lease_is_tol
     let running = c.command("sleep").arg("1000").spawn().await.unwrap();
     assert!(c.command("touch").arg("/stop").status().await.unwrap().success());
     let out = running.wait_with_output().await.unwrap();
-    assert_eq!(out.status, ExitStatus::ContainerGone);
+    let why = WhyGone::CommandEnded;
+    assert_eq!(out.status, ExitStatus::ContainerGone { why });
     assert_eq!(c.taint(), Some(Taint::Died));
     assert_eq!(
         why_gone(&c).await,

@@ -3,6 +3,8 @@
 
 #[path = "../agent/commands.rs"]
 mod commands;
+#[path = "../agent/limits.rs"]
+mod limits;
 #[path = "../agent/output.rs"]
 mod output;
 #[path = "../agent/stop.rs"]
@@ -11,6 +13,6 @@ mod stop;
 mod support;
 
 #[test]
-fn commands_and_output_in_one_process() {
-    support::together(&["commands::", "output::", "stop::"]);
+fn commands_limits_output_and_stop_in_one_process() {
+    support::together(&["commands::", "limits::", "output::", "stop::"]);
 }

@@ -34,6 +34,8 @@ struct Fixture {
     out: Out,
     writer: PipeWriter,
     reader: PipeReader,
+    /// The limit of processor time of commands, 0 for none.
+    cpu_time: Duration,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -48,6 +50,7 @@ impl Fixture {
             out: Out::of(writer.as_raw_fd()).unwrap(),
             writer,
             reader,
+            cpu_time: Duration::ZERO,
             _alone,
         }
     }
@@ -62,7 +65,10 @@ impl Fixture {
             .stderr(to_stderr)
             .spawn()
             .unwrap();
-        let spawn = spawn(deadline);
+        let spawn = Spawn {
+            cpu_time: self.cpu_time.as_micros() as u64,
+            ..spawn(deadline)
+        };
         let started = Started {
             pid: child.id() as i32,
             stdin: Stdin::new(None),
@@ -140,7 +146,9 @@ fn spawn(deadline: Duration) -> Spawn<'static> {
         flags: 0,
         window: WINDOW,
         deadline: deadline.as_millis() as u64,
+        cpu_time: 0,
         memory: 0,
+        file_size: 0,
         pids: 0,
         size: Size::default(),
         argc: 1,
@@ -529,4 +537,58 @@ fn discarded_output_is_read_and_dropped() {
     outputs.read(1, 0, &mut fixture.out);
     assert!(outputs.are_closed());
     assert_eq!(fixture.frames(), [(from_agent::STDOUT_END, 1, Vec::new())]);
+}
+
+#[test]
+fn a_command_is_killed_when_its_processes_together_have_used_up_its_processor_time() {
+    let mut fixture = Fixture::new();
+    fixture.cpu_time = Duration::from_millis(60);
+    let proc = fixture.proc;
+    // Two processes, in which the shell waits. A command of others is not looked at.
+    let script = "spin() { while :; do :; done; }; spin & spin & wait";
+    let mut child = fixture.shell(1, script, WINDOW, Duration::ZERO);
+    fixture.cpu_time = Duration::ZERO;
+    fixture.without_process(2);
+    assert_eq!(fixture.command(2).cpu_due(), None, "it has no limit");
+    let mut looks = 0;
+    while !fixture.command(1).is_being_killed() {
+        let due = fixture.command(1).cpu_due().expect("the command runs");
+        let now = sys::now();
+        assert!(fixture.table.due(now) <= Some(due));
+        std::thread::sleep(Duration::from_micros(due.saturating_sub(now)));
+        fixture.table.look_at_cpu_time(proc, sys::now());
+        looks += 1;
+        assert!(looks < 10_000, "the time is never used up");
+    }
+    assert_eq!(fixture.command(1).cpu_due(), None, "it is being killed");
+    assert!(!fixture.command(2).is_being_killed());
+    let others = processes_below(child.id());
+    assert_eq!(others.len(), 2);
+    child.kill().unwrap();
+    for pid in others {
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    }
+    fixture.reap(&child, 0);
+    let killing = fixture.command(1).killing().unwrap();
+    fixture.command(1).has_killed(killing, Progress::AllDead);
+    let exit = fixture.exit(1);
+    assert_eq!((exit.signal, exit.cause, exit.all_dead), (9, Cause::CpuTime, true));
+}
+
+/// Returns the children of a process.
+fn processes_below(pid: u32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_command_that_ends_by_itself_says_whether_its_time_was_used_up() {
+    for (limit, used_up) in [(Duration::from_micros(1), true), (Duration::from_secs(60), false)] {
+        let mut fixture = Fixture::new();
+        fixture.cpu_time = limit;
+        let child = fixture.shell(1, "exit 3", WINDOW, Duration::ZERO);
+        fixture.reap(&child, 0);
+        let exit = fixture.exit(1);
+        assert_eq!((exit.code, exit.cause, exit.cpu_time_used_up), (3, Cause::Own, used_up));
+    }
 }

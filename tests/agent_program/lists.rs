@@ -68,6 +68,11 @@ fn a_process_with_any_name_is_parsed() {
     let process = tree::parse(stat).unwrap();
     assert_eq!((process.pid, process.parent, process.session), (4711, 1, 42));
     assert_eq!((process.started, process.dead), (123_456, false));
+    assert_eq!(
+        process.used,
+        5 + 6 + 7 + 8,
+        "its own time, and that of those it has waited for"
+    );
     assert!(with(1, 'Z').dead && with(0, 'X').dead && !with(1, 'T').dead);
     assert!(!with(2, 'Z').dead, "the first thread has ended, but another one runs");
     assert!(with(1, 'T').stopped && with(1, 't').stopped && !with(1, 'S').stopped);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dockerpool::{ExecVia, ExitStatus, Pool, PoolBuilder, PooledContainer, Reuse};
+use dockerpool::{ExecVia, Pool, PoolBuilder, PooledContainer, Reuse};
 
 use crate::give_back;
 use crate::plants::{self, Plant, Promise};
@@ -78,7 +78,7 @@ async fn run(c: &PooledContainer, plant: &Plant, user: &str, mark: &str) -> Stri
     command.args(["-ISB", "-c", PROGRAM, mark, plant.code]).user(user);
     let output = command.timeout(Duration::from_secs(60)).output().await;
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", plant.name));
-    if output.status == ExitStatus::ContainerGone && plant.promise == Promise::Either {
+    if output.status.is_container_gone() && plant.promise == Promise::Either {
         return PLANTED.to_owned();
     }
     let said = output.stdout_lossy().lines().last().unwrap_or_default().to_owned();

@@ -89,7 +89,10 @@ fn assert_told(fault: Fault, c: &Container<Running>, result: Result<Output, Erro
             // A paused command does not go on, so its own timeout ends it.
             Fault::Pause => assert!(matches!(output.status, ExitStatus::TimedOut), "{output:?}"),
             _ => assert!(
-                matches!(output.status, ExitStatus::ContainerGone | ExitStatus::Signaled(9)),
+                matches!(
+                    output.status,
+                    ExitStatus::ContainerGone { .. } | ExitStatus::Signaled(9)
+                ),
                 "{output:?}"
             ),
         },
@@ -155,7 +158,7 @@ async fn a_container_that_runs_out_of_memory_reports_it_and_is_not_lent_again() 
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
     let output = c.command("tail").arg("/dev/zero").output().await.unwrap();
-    assert_eq!(output.status, ExitStatus::OutOfMemory);
+    assert_eq!(output.status, ExitStatus::OutOfMemory { exit: None });
     assert_eq!(c.taint(), Some(Taint::OutOfMemory));
     drop(c);
     assert_whole_to_the_end(&engine, pool, &[id]).await;

@@ -64,7 +64,7 @@ fn assert_typed(container: &str, result: Result<Output, Error>) {
             // An engine that shuts down in good order kills its containers first, and may still report that.
             matches!(
                 output.status,
-                ExitStatus::ContainerGone | ExitStatus::Unknown | ExitStatus::Signaled(9)
+                ExitStatus::ContainerGone { .. } | ExitStatus::Unknown | ExitStatus::Signaled(9)
             ),
             "{output:?}"
         ),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{engine, pool, with_shared};
 use dockerpool::engine::{Lifecycle, Pausing};
-use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Taint};
+use dockerpool::{EngineErrorKind, Error, ExecVia, Pool, PooledContainer, Taint};
 
 async fn by_engine(name: &str) -> Pool {
     pool(name).exec_via(ExecVia::Docker).max_total(1).build().await.unwrap()
@@ -81,7 +81,7 @@ async fn a_container_killed_as_a_command_begins_is_gone() {
         let mut command = c.command("sleep");
         let (result, ()) = tokio::join!(command.arg("1000").output(), kill);
         match &result {
-            Ok(out) if out.status == ExitStatus::ContainerGone => began += 1,
+            Ok(out) if out.status.is_container_gone() => began += 1,
             Err(Error::ContainerGone { .. }) => {}
             _ => panic!("{round}: {result:?}"),
         }

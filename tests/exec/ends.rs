@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    engine, eventually_now, exec_via, is_crun, is_podman, pool, processes, unique_mark, with_container, with_shared,
+    busybox, engine, eventually_now, exec_via, is_crun, is_podman, pool, processes, unique_mark, with_container,
+    with_shared,
 };
 use dockerpool::engine::{Lifecycle, Pausing};
 use dockerpool::testing::{Call, FakeEngine};
-use dockerpool::{EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint};
+use dockerpool::{
+    Container, ContainerSpec, EngineErrorKind, Error, ExecVia, ExitStatus, Pool, PooledContainer, Stdio, Taint, WhyGone,
+};
 use tokio::io::AsyncReadExt;
 
 /// Runs a script in a shell.
@@ -252,8 +255,8 @@ async fn assert_shortage_where_commands_are_spared(name: &str, script: &str) {
     let id = c.id().to_owned();
     let out = sh(&c, script).await;
     let taint = match out.status {
-        ExitStatus::OutOfMemory => Taint::OutOfMemory,
-        ExitStatus::ContainerGone => Taint::Died,
+        ExitStatus::OutOfMemory { .. } => Taint::OutOfMemory,
+        ExitStatus::ContainerGone { .. } => Taint::Died,
         other => panic!("{other:?}"),
     };
     assert_eq!(c.taint(), Some(taint));
@@ -289,7 +292,7 @@ async fn out_of_memory_is_told_from_a_plain_kill() {
     }
     with_container(pool("oom").exec_via(ExecVia::Docker), async |c| {
         let out = sh(c, "echo before; tail /dev/zero").await;
-        let status = ExitStatus::OutOfMemory;
+        let status = ExitStatus::OutOfMemory { exit: None };
         assert_eq!((out.status, out.stdout_lossy()), (status, "before\n".into()));
         assert_eq!(c.taint(), Some(Taint::OutOfMemory));
         // An earlier out-of-memory kill is no evidence for a later one.
@@ -311,14 +314,14 @@ async fn a_pipeline_member_out_of_memory_is_reported_although_the_shell_succeeds
     let out = sh(&c, "tail /dev/zero | cat; echo after").await;
     assert_eq!(
         (out.status, out.stdout_lossy()),
-        (ExitStatus::OutOfMemory, "after\n".into())
+        (ExitStatus::OutOfMemory { exit: Some(0) }, "after\n".into())
     );
     assert_eq!(c.taint(), Some(Taint::OutOfMemory));
     assert_eq!(sh(&c, "echo fine").await.status, ExitStatus::Exited(0));
 
     // With two commands in one container, the killed process could belong to either.
     let mut other = c.command("cat").stdin(Stdio::piped()).spawn().await.unwrap();
-    assert_eq!(sh(&c, "tail /dev/zero").await.status, ExitStatus::OutOfMemory);
+    assert!(sh(&c, "tail /dev/zero").await.status.is_out_of_memory());
     assert_eq!(other.wait().await.unwrap(), ExitStatus::Exited(0));
     drop(other);
     drop(c);
@@ -349,7 +352,7 @@ async fn a_container_killed_or_removed_under_a_command_is_gone_and_the_output_is
         let out = out.unwrap();
         assert_eq!(
             (out.status, out.stdout_lossy()),
-            (ExitStatus::ContainerGone, "before\n".into()),
+            (ExitStatus::ContainerGone { why: WhyGone::Removed }, "before\n".into()),
             "{how}"
         );
         assert!(c.taint().is_some());
@@ -362,6 +365,20 @@ async fn a_container_killed_or_removed_under_a_command_is_gone_and_the_output_is
         assert_ne!(pool.acquire().await.unwrap().id(), id);
     }
     pool.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_whose_own_command_ends_under_a_command_says_so() {
+    let own = "while [ ! -e /stop ]; do sleep 0.05; done; exit 3";
+    let spec = ContainerSpec::new(busybox()).cmd(["sh", "-c", own]);
+    let created = Container::create(engine().await, spec).await.unwrap();
+    let c = created.start().await.unwrap();
+    let mut child = c.command("sleep").arg("1000").spawn().await.unwrap();
+    assert!(c.command("touch").arg("/stop").status().await.unwrap().success());
+    let why = WhyGone::CommandEnded;
+    assert_eq!(child.wait().await.unwrap(), ExitStatus::ContainerGone { why });
+    drop(child);
+    c.remove().await.unwrap();
 }
 
 #[tokio::test]

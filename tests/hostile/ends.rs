@@ -299,7 +299,7 @@ async fn a_kill_for_memory_is_not_blamed_on_another_leases_command() {
             let out = run(&c, "root", wait).await.unwrap();
             if out.usage.oom_kills.is_some_and(|kills| kills > 1) {
                 // A slow kernel has killed this command too before the first victim's memory was free.
-                assert_eq!(out.status, ExitStatus::OutOfMemory, "{attack}: {out:?}");
+                assert!(out.status.is_out_of_memory(), "{attack}: {out:?}");
                 c.discard();
                 continue;
             }
@@ -314,7 +314,7 @@ async fn a_kill_for_memory_is_not_blamed_on_another_leases_command() {
                 let out = run(&c, user, "hold = []\nwhile True: hold.append(bytearray(1 << 20))")
                     .await
                     .unwrap();
-                assert_eq!(out.status, ExitStatus::OutOfMemory, "{attack}");
+                assert!(out.status.is_out_of_memory(), "{attack}: {out:?}");
             }
             c.discard();
         }

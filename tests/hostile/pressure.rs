@@ -309,7 +309,7 @@ async fn a_fork_bomb_that_takes_all_memory_does_not_end_pid_1() {
         for user in USERS {
             let c = pool.acquire().await.unwrap();
             let out = run_for(&c, user, script, Duration::from_secs(3)).await.unwrap();
-            assert_ne!(out.status, ExitStatus::ContainerGone, "{way:?} {user}");
+            assert!(!out.status.is_container_gone(), "{way:?} {user}: {out:?}");
             lease_is_sound(&pool, c, &format!("{way:?} {user}")).await;
         }
         shutdown(pool).await;
@@ -500,7 +500,7 @@ async fn a_limit_of_processor_time_does_not_end_the_agent() {
     let wake = "import os\nwhile True: os.kill(1, 15)\n";
     let begun = Instant::now();
     while used().await <= 150 {
-        assert_ne!(run(&c, "root", wake).await.unwrap().status, ExitStatus::ContainerGone);
+        assert!(!run(&c, "root", wake).await.unwrap().status.is_container_gone());
         assert!(begun.elapsed() < 4 * HANG);
     }
     assert!(works(&c).await);

@@ -94,7 +94,7 @@ async fn out_of_memory_kills_are_told_apart_by_their_times_however_the_clock_is_
         c.command("greedy").status().await.unwrap()
     };
     for at in [begun, begun - HOUR, begun + HOUR, begun - 2 * HOUR] {
-        assert_eq!(killed_at(at).await, ExitStatus::OutOfMemory);
+        assert_eq!(killed_at(at).await, ExitStatus::OutOfMemory { exit: None });
     }
     assert_eq!(c.taint(), Some(Taint::OutOfMemory));
     // The engine sends the same event again, as it does to a subscriber who asks for past events.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{containers_of, engine, eventually, eventually_now, pool};
 use dockerpool::testing::{Answer, Call, FakeEngine, FakeProcess};
-use dockerpool::{Error, ExitStatus, Pool, PoolBuilder, Taint};
+use dockerpool::{Error, ExitStatus, Pool, PoolBuilder, Taint, WhyGone};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
@@ -159,7 +159,8 @@ async fn a_late_guard_does_no_harm() {
     let pool = fake_pool(&engine).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     let output = c.command("sleep").output().await.unwrap();
-    assert_eq!(output.status, ExitStatus::ContainerGone);
+    let why = WhyGone::ByLibrary;
+    assert_eq!(output.status, ExitStatus::ContainerGone { why });
     assert_eq!(output.stdout, b"so far");
     assert_eq!(c.taint(), Some(Taint::LeaseExpired));
     let error = c.command("true").status().await.unwrap_err();
@@ -239,7 +240,8 @@ async fn an_overdue_lease_on_a_real_engine_ends_its_command_and_frees_its_slot()
     let c = pool.acquire().await.unwrap();
     let id = c.id().to_owned();
     let output = c.command("sleep").arg("1000").output().await.unwrap();
-    assert_eq!(output.status, ExitStatus::ContainerGone);
+    let why = WhyGone::ByLibrary;
+    assert_eq!(output.status, ExitStatus::ContainerGone { why });
     std::mem::forget(c);
     eventually("the slot is free", async || pool.status().total() == 0).await;
     let c = pool.acquire().await.unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{containers_of, engine, eventually_now, pool};
 use dockerpool::testing::{Answer, Call, FakeEngine};
-use dockerpool::{EngineErrorKind, Error, ExitStatus, Pool, PoolBuilder};
+use dockerpool::{EngineErrorKind, Error, ExitStatus, Pool, PoolBuilder, WhyGone};
 use tokio::runtime::Handle;
 
 fn fake_pool(engine: &FakeEngine) -> PoolBuilder {
@@ -75,7 +75,8 @@ async fn a_shutdown_ends_overdue_leases() {
     let shutdown = pool.shutdown_timeout(Duration::from_millis(500));
     let (output, done) = tokio::join!(command, shutdown);
     done.unwrap();
-    assert_eq!(output.status, ExitStatus::ContainerGone);
+    let why = WhyGone::ByLibrary;
+    assert_eq!(output.status, ExitStatus::ContainerGone { why });
     assert_eq!(containers_of(&*engine, &pool).await, 0);
     // The remaining guard does no harm.
     assert!(matches!(

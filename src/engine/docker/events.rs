@@ -19,7 +19,7 @@ pub(super) fn subscribe(
     let mut filters = filters(selector, "container");
     filters.insert("type".to_owned(), vec!["container".to_owned()]);
     // Each exec makes three events, which no caller needs. `remove` is Podman's word for `destroy`.
-    let wanted = ["oom", "die", "died", "destroy", "remove", "pause"];
+    let wanted = ["oom", "kill", "die", "died", "destroy", "remove", "pause"];
     filters.insert("event".to_owned(), wanted.map(str::to_owned).to_vec());
     let since = since.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let options = EventsOptions {
@@ -43,17 +43,25 @@ pub(super) fn subscribe(
 fn event(message: EventMessage) -> Option<Result<Event, EngineError>> {
     let kind = match message.action?.as_str() {
         "oom" => EventKind::OutOfMemory,
+        "kill" => EventKind::Killed,
         "die" | "died" => EventKind::Died,
         "destroy" | "remove" => EventKind::Removed,
         "pause" => EventKind::Paused,
         _ => return None,
     };
-    let id = match checked(message.actor?.id?) {
+    let actor = message.actor?;
+    // The second is Podman's.
+    let attributes = actor.attributes.unwrap_or_default();
+    let code = ["exitCode", "containerExitCode"]
+        .iter()
+        .find_map(|name| attributes.get(*name)?.parse().ok());
+    let id = match checked(actor.id?) {
         Ok(id) => id,
         Err(error) => return Some(Err(error)),
     };
     let mut event = Event::new(id, kind);
     let since_epoch = message.time_nano.and_then(|nanos| u64::try_from(nanos).ok());
     event.at = since_epoch.map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos));
+    event.exit_code = code.filter(|_| kind == EventKind::Died);
     Some(Ok(event))
 }

@@ -125,19 +125,19 @@ impl<'c> Server<'c> {
         setup.role = Role::FileServer;
         setup.request.user.clone_from(&files.user);
         setup.request.current_dir = Some("/".to_owned());
-        setup.timeout = files.limits.time;
+        setup.options.timeout = Some(files.limits.time);
         setup.stdin = match goes_on {
             true => Source::Piped,
             false => Source::Bytes(request.clone()),
         };
         let shared = files.container.shared().clone();
         let begun = shared.runtime.now();
-        let way = if shared.serves_files(&setup.request) {
+        let way = if shared.is_for_agent(&setup.request) {
             Way::Agent(Decoder::default())
         } else {
             setup.role = Role::Command;
             setup.request.argv = tar(files, &call, op).await?;
-            setup.timeout = time_left(setup.timeout, begun, &shared.runtime);
+            setup.options.timeout = Some(time_left(files.limits.time, begun, &shared.runtime));
             match op {
                 ops::READ | ops::PACK => {
                     setup.stdin = Source::Null;
@@ -427,7 +427,7 @@ async fn tar(files: &Files<'_>, call: &Call, op: u8) -> Result<Vec<String>, Erro
 pub(super) fn is_agent(files: &Files<'_>) -> bool {
     let mut setup = Setup::new(NAME.to_owned());
     setup.request.user.clone_from(&files.user);
-    files.container.shared().serves_files(&setup.request)
+    files.container.shared().is_for_agent(&setup.request)
 }
 
 /// Splits a path before its last name.

@@ -206,15 +206,18 @@ async fn out_of_memory_is_detected_without_events() {
         .max_total(1);
     let pool = pool.build().await.unwrap();
     for (script, memory_ran_out) in [
-        ("tail /dev/zero", ExitStatus::OutOfMemory),
-        ("tail /dev/zero | cat; exit 0", ExitStatus::OutOfMemory),
+        ("tail /dev/zero", ExitStatus::OutOfMemory { exit: None }),
+        (
+            "tail /dev/zero | cat; exit 0",
+            ExitStatus::OutOfMemory { exit: Some(0) },
+        ),
         ("kill -9 $$", ExitStatus::Signaled(9)),
         ("exit 137", ExitStatus::Signaled(9)),
         ("exit 0", ExitStatus::Exited(0)),
     ] {
         let c = pool.acquire().await.unwrap();
         let out = c.command("sh").args(["-c", script]).output().await.unwrap();
-        if memory_ran_out == ExitStatus::OutOfMemory && out.status == ExitStatus::ContainerGone {
+        if memory_ran_out.is_out_of_memory() && out.status.is_container_gone() {
             // `crun exec` gives commands the score of the engine's process, so that the kernel kills PID 1 first. Only an event
             // could say why.
             assert!(crate::support::is_crun().await, "{script}");
@@ -222,7 +225,7 @@ async fn out_of_memory_is_detected_without_events() {
             continue;
         }
         assert_eq!(out.status, memory_ran_out, "{script}");
-        let taint = (memory_ran_out == ExitStatus::OutOfMemory).then_some(Taint::OutOfMemory);
+        let taint = memory_ran_out.is_out_of_memory().then_some(Taint::OutOfMemory);
         assert_eq!(c.taint(), taint, "{script}");
     }
     assert!(teller.asked().iter().any(|(line, _)| line.contains("/events")));
