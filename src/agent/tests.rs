@@ -19,7 +19,7 @@ fn the_agent_of_this_build_is_small_or_there_is_a_reason() {
         assert_eq!(PROBLEM, "");
     }
     assert_eq!(EMBEDDED.is_empty(), !PROBLEM.is_empty());
-    assert!(EMBEDDED.len() <= 112 * 1024, "{}", EMBEDDED.len());
+    assert!(EMBEDDED.len() <= 120 * 1024, "{}", EMBEDDED.len());
 }
 
 /// The agent's buffer for answers and the decoder's buffer have this size.
@@ -149,7 +149,7 @@ fn bytes_that_are_not_the_protocol_are_refused() {
         // An unknown signal; both a signal and a code; an unknown cause; an unknown flag.
         frame(from_agent::EXIT, 1, &Exit { signal: 65, ..EXIT }.encode()),
         frame(from_agent::EXIT, 1, &Exit { code: 1, ..EXIT }.encode()),
-        frame(from_agent::EXIT, 1, &[&[0, 0, 3], &EXIT.encode()[3..]].concat()),
+        frame(from_agent::EXIT, 1, &[&[0, 0, 5], &EXIT.encode()[3..]].concat()),
         frame(from_agent::EXIT, 1, &[&[0, 0, 0, 8], &EXIT.encode()[4..]].concat()),
     ] {
         assert_eq!(decode([bad.clone()]), Err(Malformed), "{bad:?}");

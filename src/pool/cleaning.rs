@@ -84,6 +84,7 @@ async fn restore(core: &Core, item: Item) -> Fate {
     };
     if core.reuse != Reuse::Clean || shared.is_untouched() {
         shared.end_lease();
+        shared.end_lease_value();
         return Fate::Good {
             item,
             is_cleaned: false,

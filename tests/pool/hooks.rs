@@ -38,6 +38,7 @@ async fn on_create_is_called_once_with_each_container_before_it_is_lent() {
     let pool = fake_pool(&engine)
         .reuse(Reuse::AsIs)
         .min_idle(2)
+        .max_total(2)
         .on_create(async |c| {
             let _ = c.exec(["create", "tables"]).await?.check()?;
             Ok(())

@@ -314,6 +314,7 @@ async fn a_key_can_be_forgotten_before_during_and_after_a_lease() {
     assert!(!is_there(&engine, &id));
 
     let held = pool.acquire_for("a").await.unwrap();
+    assert!(held.command("true").status().await.unwrap().success());
     let waiter = acquire_for(&pool, "a");
     tokio::task::yield_now().await;
     assert!(pool.forget("a"));

@@ -87,9 +87,9 @@ async fn a_connection_that_breaks_later_names_pool_container_and_program() {
     let pool = pool.engine_timeout(Duration::from_secs(10)).build().await.unwrap();
     let c = pool.acquire().await.unwrap();
     stub.fault(Route::ExecCreate, Fault::Close);
-    assert_snapshot!(said(&c.exec(["make"]).await.unwrap_err()), @"could not run `make` in container words-[id]-[n] of pool words: the engine did not run the command: connection closed before message completed");
+    assert_snapshot!(said(&c.exec(["make"]).await.unwrap_err()), @"could not run `make` in container dockerpool-words-[id]-[n] of pool words: the engine did not run the command: connection closed before message completed");
     stub.fault(Route::Inspect, Fault::GarbageBody);
-    assert_snapshot!(said(&c.inspect().await.unwrap_err()), @"could not inspect the container words-[id]-[n] of pool words: the engine did not describe the container: the answer cannot be understood: expected value at line 1 column 1");
+    assert_snapshot!(said(&c.inspect().await.unwrap_err()), @"could not inspect the container dockerpool-words-[id]-[n] of pool words: the engine did not describe the container: the answer cannot be understood: expected value at line 1 column 1");
     stub.heal();
     drop(c);
     pool.shutdown().await.unwrap();

@@ -105,16 +105,16 @@ async fn errors_that_no_call_returns_name_pool_and_container() {
         eventually_now("the pool tells of an error", || !told.lock().is_empty()).await;
         told.lock().remove(0)
     };
-    assert_snapshot!(next().await, @"the engine warns about container words-[id]-[n] of pool words: no swap");
+    assert_snapshot!(next().await, @"the engine warns about container dockerpool-words-[id]-[n] of pool words: no swap");
     let c = pool.acquire().await.unwrap();
     eventually_now("the pool is filled", || pool.idle_count() == 1).await;
     engine.answer(Call::Remove, Answer::Fail(Kind::Internal));
     c.discard();
     // As long as a removal is tried.
     sleep(Duration::from_secs(700)).await;
-    assert_snapshot!(next().await, @"could not remove the container words-[id]-[n] of pool words: Remove was made to fail");
+    assert_snapshot!(next().await, @"could not remove the container dockerpool-words-[id]-[n] of pool words: Remove was made to fail");
     engine.answer(Call::Remove, Answer::Ok);
     engine.answer(Call::Create, Answer::Fail(Kind::Internal));
     pool.acquire().await.unwrap().discard();
-    assert_snapshot!(next().await, @"could not create the container words-[id]-[n] of pool words: Create was made to fail");
+    assert_snapshot!(next().await, @"could not create the container dockerpool-words-[id]-[n] of pool words: Create was made to fail");
 }

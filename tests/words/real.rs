@@ -42,9 +42,10 @@ async fn a_pool_that_a_real_engine_refuses_says_what_to_look_at() {
         assert!(refused(|b| b.user("nobody-of-this-name")).await.contains("(see user()"));
         return;
     }
-    for via in [ExecVia::Docker, ExecVia::Auto] {
-        assert_snapshot!(refused(|b| b.exec_via(via).user("nobody-of-this-name")).await, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (see user(): the image has no such user or group, or its number is beyond the engine's range)");
-    }
+    let user = |via| refused(move |b| b.exec_via(via).user("nobody-of-this-name"));
+    let (by_docker, by_agent) = (user(ExecVia::Docker).await, user(ExecVia::Auto).await);
+    assert_eq!(by_docker, by_agent);
+    assert_snapshot!(by_agent, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (see user(): the image has no such user or group, or its number is beyond the engine's range)");
     assert_snapshot!(refused(|b| b.cmd(["no-such-program"])).await, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (does the image have this program? see cmd())");
     assert_snapshot!(refused(|b| b.exec_via(ExecVia::Docker).env("PATH", "/nowhere")).await, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (does the image have this program? see cmd())");
     assert_snapshot!(refused(|b| b.cmd(["sh", "-c", "exit 3"])).await, @"could not create the first containers for pool words: PID 1, `sh`, ended right after the start, with exit code 3 (PID 1 must go on running: see cmd())");
@@ -90,9 +91,9 @@ async fn a_command_that_does_not_begin_has_the_same_words_by_each_way() {
 async fn files_of_a_real_container() {
     let c = lease(ExecVia::Agent).await;
     let files = c.files();
-    assert_snapshot!(said(&files.read_to_vec("/no/such").await.unwrap_err()), @"could not read /no/such in container words-[id]-[n] of pool words: No such file or directory (os error 2)");
-    assert_snapshot!(said(&files.clone().user("nobody-of-this-name").read_to_vec("/etc/passwd").await.unwrap_err()), @"could not read /etc/passwd in container words-[id]-[n] of pool words: unable to find user nobody-of-this-name: no matching entries in passwd file");
-    assert_snapshot!(said(&c.wipe(&["tmp"]).await.unwrap_err()), @r#"could not empty directories in container words-[id]-[n] of pool words: "tmp" cannot be wiped: it must be absolute, without `..` and NUL"#);
+    assert_snapshot!(said(&files.read_to_vec("/no/such").await.unwrap_err()), @"could not read /no/such in container dockerpool-words-[id]-[n] of pool words: No such file or directory (os error 2)");
+    assert_snapshot!(said(&files.clone().user("nobody-of-this-name").read_to_vec("/etc/passwd").await.unwrap_err()), @"could not read /etc/passwd in container dockerpool-words-[id]-[n] of pool words: unable to find user nobody-of-this-name: no matching entries in passwd file");
+    assert_snapshot!(said(&c.wipe(&["tmp"]).await.unwrap_err()), @r#"could not empty directories in container dockerpool-words-[id]-[n] of pool words: "tmp" cannot be wiped: it must be absolute, without `..` and NUL"#);
     engine().await.kill(c.id()).await.unwrap();
     let name = unique_name("/tmp/file");
     let gone = files.write(&name, "x").await.unwrap_err();

@@ -226,7 +226,7 @@ pub(super) fn engine_error(what: &str, error: DockerError) -> EngineError {
     match kind {
         // Nothing is to be done: the next request finds the new engine.
         Kind::Unreachable if transport::is_replaced(&error) => {
-            EngineError::new(kind, what).with_source(innermost(&error)).advise("")
+            EngineError::new(kind, what).with_source(transport::Replaced).advise("")
         }
         _ => EngineError::new(kind, what).with_source(innermost(&error)),
     }

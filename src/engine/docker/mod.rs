@@ -57,6 +57,7 @@ use convert::{engine_error, question_error, report_of_inspect, report_of_summary
 use discover::{Candidate, Environment};
 use said::Said;
 use search::Pace;
+use transport::Replaced;
 use upgrade::Connection;
 use versions::Agreed;
 
@@ -335,10 +336,7 @@ impl DockerEngine {
         F: Future<Output = Result<T, EngineError>> + Send,
     {
         // No other error proves that the call had no effect: a broken tunnel may have delivered the request.
-        let is_replaced = |error: &EngineError| {
-            let source = StdError::source(error).and_then(|source| source.downcast_ref());
-            source.is_some_and(transport::is_replaced)
-        };
+        let is_replaced = |error: &EngineError| StdError::source(error).is_some_and(|source| source.is::<Replaced>());
         match call().await {
             Err(error) if is_replaced(&error) => call().await,
             result => result,

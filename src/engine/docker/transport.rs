@@ -168,7 +168,7 @@ impl Lost {
 /// Reports that the engine was replaced by one of another version, which had no effect. The next request uses a version that
 /// the new engine accepts.
 #[derive(Debug)]
-struct Replaced;
+pub(super) struct Replaced;
 
 impl fmt::Display for Replaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
