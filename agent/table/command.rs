@@ -78,6 +78,8 @@ pub(super) struct Life {
     pub kills_elsewhere: u32,
     /// There were processes of others while the command ran.
     pub has_company: bool,
+    /// The agent was told to send it a signal.
+    pub is_signalled: bool,
     fate: Fate,
 }
 
@@ -152,6 +154,7 @@ impl Command {
                     kills_own: 0,
                     kills_elsewhere: 0,
                     has_company: false,
+                    is_signalled: false,
                     fate: Fate::Own,
                 },
             }),
@@ -261,9 +264,17 @@ impl Command {
     }
 
     /// Sends a signal to the first process, if it was not waited for.
-    pub fn signal(&self, signal: i32) {
+    pub fn signal(&mut self, signal: i32) {
         if let Some(pid) = self.pid() {
+            self.note_signal();
             let _ = sys::kill(pid, signal);
+        }
+    }
+
+    /// Notes that the command is sent a signal, which may reach its first process before its program is executed.
+    pub(super) fn note_signal(&mut self) {
+        if let Some(life) = self.life_mut() {
+            life.is_signalled = true;
         }
     }
 

@@ -213,10 +213,11 @@ impl Table {
         };
         let is_own_end = command.life().is_some_and(|life| life.cause() == Cause::Own);
         let is_stopping = command.life().is_some_and(|life| life.is_stopping());
+        let is_signalled = command.life().is_some_and(|life| life.is_signalled);
         let is_killed = waited.signal == sys::SIGKILL as u8;
         let said = self.failures[place].load(Ordering::Relaxed);
         // A process that does not have its own limits yet is killed by those of the agent, or as the agent was told.
-        let is_failure = said != spawn::YET_UNLIMITED || is_killed && is_own_end;
+        let is_failure = said != spawn::YET_UNLIMITED || is_killed && is_own_end && !is_signalled;
         let failure = spawn::failure(said).filter(|_| is_failure);
         let ended = command.end(&waited, failure, oom_kills);
         if is_own_end {
@@ -312,6 +313,7 @@ impl Table {
         let Some(command) = self.find(id) else { return };
         let Some(root) = command.pid() else { return };
         command.look_at_start(proc);
+        command.note_signal();
         let Some(life) = command.life() else { return };
         // Where the start is not known, no process without a parent counts as the command's.
         let started = life.ticks.unwrap_or(u64::MAX);

@@ -142,6 +142,8 @@ async fn a_stop_goes_on_without_its_future_and_its_output_can_be_read_meanwhile(
         while let Some(event) = lines.next().await {
             match event.unwrap() {
                 Event::Stdout(line) => last = Some(line),
+                // The shell's word on the `sleep` that the signal has ended.
+                Event::Stderr(line) => assert_eq!(line, "Terminated"),
                 Event::Exit(status) => assert_eq!(status, ExitStatus::Exited(3)),
                 other => panic!("{other:?}"),
             }
@@ -195,6 +197,32 @@ async fn numbers_that_are_no_signals_are_refused() {
         }
         assert_eq!(child.try_wait().unwrap(), None, "nothing was sent");
         assert_eq!(child.stop(9, SECONDS_30).await.unwrap(), ExitStatus::Signaled(9));
+        assert_eq!((c.process_count().await.unwrap(), c.taint()), (0, None));
+    })
+    .await;
+}
+
+/// The first process may not have executed its program yet, which is no failure to begin.
+#[tokio::test]
+async fn a_signal_right_after_the_start_is_the_end_of_the_command() {
+    with_agent(async |c| {
+        for way in 0..40 {
+            let mut child = c.command("sleep").arg("1000").spawn().await.unwrap();
+            let status = match way % 4 {
+                0 => {
+                    child.signal(Signal::KILL).await.unwrap();
+                    child.wait().await
+                }
+                1 => {
+                    child.signal_group(Signal::KILL).await.unwrap();
+                    child.wait().await
+                }
+                2 => child.stop(Signal::KILL, SECONDS_30).await,
+                _ => child.stop(Signal::TERM, SECONDS_30).await,
+            };
+            let expected = if way % 4 == 3 { 15 } else { 9 };
+            assert_eq!(status.unwrap(), ExitStatus::Signaled(expected), "{way}");
+        }
         assert_eq!((c.process_count().await.unwrap(), c.taint()), (0, None));
     })
     .await;

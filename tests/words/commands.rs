@@ -43,7 +43,7 @@ async fn a_command_that_cannot_be_run_as_given_is_refused() {
     assert_snapshot!(said(&c.exec(["make", "a\0b"]).await.unwrap_err()), @"cannot run `make` in container dockerpool-words-[id]-[n] of pool words as it was given: arg 1: must not contain NUL");
     assert_snapshot!(said(&c.command("make").env("A=B", "x").output().await.unwrap_err()), @"cannot run `make` in container dockerpool-words-[id]-[n] of pool words as it was given: env 1: a name must not be empty nor contain '='");
     assert_snapshot!(said(&c.command("make").current_dir("src").output().await.unwrap_err()), @"cannot run `make` in container dockerpool-words-[id]-[n] of pool words as it was given: current_dir: must be an absolute path");
-    assert_snapshot!(said(&c.command("make").memory(1 << 20).output().await.unwrap_err()), @"cannot run `make` in container dockerpool-words-[id]-[n] of pool words as it was given: memory: commands have limits of their own only in containers with writable_cgroups()");
+    assert_snapshot!(said(&c.command("make").memory(1 << 20).output().await.unwrap_err()), @"not possible for `make` in container dockerpool-words-[id]-[n] of pool words: memory() needs the agent, and the engine's exec API runs this command (the engine cannot run the agent)");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn each_end_is_told_with_the_limit_that_was_reached() {
     let (engine, _pool, c) = lease(FakeProcess::forever()).await;
     let child = c.command("make").spawn().await.unwrap();
     engine.end_container(c.id());
-    assert_snapshot!(ended(child.wait_with_output().await), @"`make` in container dockerpool-words-[id]-[n] of pool words ended with its container, which is gone");
+    assert_snapshot!(ended(child.wait_with_output().await), @"`make` in container dockerpool-words-[id]-[n] of pool words ended with its container, which is gone: somebody else ended or removed it");
 
     let (_engine, _pool, c) = lease(FakeProcess::forever().stdout(vec![b'a'; 100])).await;
     assert_snapshot!(ended(c.command("make").output_limit(10).output().await), @"`make` in container dockerpool-words-[id]-[n] of pool words was killed at its output limit of 10 bytes");

@@ -46,7 +46,8 @@ async fn a_pool_that_a_real_engine_refuses_says_what_to_look_at() {
     let (by_docker, by_agent) = (user(ExecVia::Docker).await, user(ExecVia::Auto).await);
     assert_eq!(by_docker, by_agent);
     assert_snapshot!(by_agent, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (see user(): the image has no such user or group, or its number is beyond the engine's range)");
-    assert_snapshot!(refused(|b| b.cmd(["no-such-program"])).await, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (does the image have this program? see cmd())");
+    // The engine's init is PID 1, and starts the program.
+    assert_snapshot!(refused(|b| b.cmd(["no-such-program"])).await, @"could not create the first containers for pool words: PID 1, `no-such-program`, ended right after the start, with exit code 127 (does the image have this program? see cmd())");
     assert_snapshot!(refused(|b| b.exec_via(ExecVia::Docker).env("PATH", "/nowhere")).await, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (does the image have this program? see cmd())");
     assert_snapshot!(refused(|b| b.cmd(["sh", "-c", "exit 3"])).await, @"could not create the first containers for pool words: PID 1, `sh`, ended right after the start, with exit code 3 (PID 1 must go on running: see cmd())");
     assert_snapshot!(refused(|b| b.network(Network::existing("no-such-network"))).await, @"could not prepare the network for pool words: the network no-such-network is not on the engine (create the network, or let Network::create do it)");
