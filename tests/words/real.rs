@@ -3,6 +3,7 @@
 use dockerpool::engine::Lifecycle;
 use dockerpool::{Error, ExecVia, Network, PoolBuilder, PooledContainer, PullPolicy};
 use insta::assert_snapshot;
+use serde_json::json;
 
 use crate::support::{engine, is_podman, pool, unique_name};
 
@@ -48,7 +49,7 @@ async fn a_pool_that_a_real_engine_refuses_says_what_to_look_at() {
     assert_snapshot!(by_agent, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (see user(): the image has no such user or group, or its number is beyond the engine's range)");
     // The engine's init is PID 1, and starts the program.
     assert_snapshot!(refused(|b| b.cmd(["no-such-program"])).await, @"could not create the first containers for pool words: PID 1, `no-such-program`, ended right after the start, with exit code 127 (does the image have this program? see cmd())");
-    assert_snapshot!(refused(|b| b.exec_via(ExecVia::Docker).env("PATH", "/nowhere")).await, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (does the image have this program? see cmd())");
+    assert_snapshot!(refused(|b| b.cmd(["no-such-program"]).raw_config(json!({"HostConfig": {"Init": false}}))).await, @"could not create the first containers for pool words: the engine did not start the container: [the engine's words] (does the image have this program? see cmd())");
     assert_snapshot!(refused(|b| b.cmd(["sh", "-c", "exit 3"])).await, @"could not create the first containers for pool words: PID 1, `sh`, ended right after the start, with exit code 3 (PID 1 must go on running: see cmd())");
     assert_snapshot!(refused(|b| b.network(Network::existing("no-such-network"))).await, @"could not prepare the network for pool words: the network no-such-network is not on the engine (create the network, or let Network::create do it)");
     assert_snapshot!(refused(|b| b.image("dockerpool-test/none:1").pull(PullPolicy::Never)).await, @"could not prepare the image for pool words: the image dockerpool-test/none:1 is not on the engine, and pulling it is forbidden (pull the image, or allow that with PullPolicy::IfMissing)");
