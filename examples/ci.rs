@@ -143,7 +143,7 @@ impl Run {
                     // Sends SIGINT to all processes of the step, and kills those that are left after the grace; at the second Ctrl-C,
                     // at once. `stop` would wait for the end, and the last lines would not be read.
                     let grace = if *self.ctrl_c.borrow() > 1 { Duration::ZERO } else { GRACE };
-                    self.log(name, '=', format_args!("Ctrl-C: it has {grace:?} to end"));
+                    self.log(name, '=', format_args!("Ctrl-C: it has {} s to end", grace.as_secs()));
                     lines.child().start_stop(Signal::INT, grace)?;
                     continue;
                 }

@@ -164,7 +164,7 @@ fn ci_stops_a_step_at_ctrl_c_and_copies_out_what_is_there() {
     let (code, log) = run_ci("wait", &artifacts, Some("serve | ready"));
     let end = [
         "serve | ready",
-        "serve = Ctrl-C: it has 10s to end",
+        "serve = Ctrl-C: it has 10 s to end",
         "serve | stopping",
         "serve = exited 1",
     ];
