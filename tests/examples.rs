@@ -3,10 +3,12 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use dockerpool::engine::{Observation, Selector};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Returns a command that runs an example: through cargo as from a shell, so that the example is up to date. `./dev test` has just
 /// built all examples and names their folder, `DOCKERPOOL_TEST_EXAMPLES`: fifteen calls of cargo would wait for each other's lock
@@ -84,6 +86,92 @@ fn basic() {
             "shut down: 0 containers left",
         ],
     );
+}
+
+/// Runs a pipeline of the CI runner into a directory that it makes. Sends it SIGINT when it prints the line `interrupt_at`. Returns its
+/// exit code and its log without the times and the last line, which names the directory.
+fn run_ci(pipeline: &str, artifacts: &Path, interrupt_at: Option<&str>) -> (Option<i32>, Vec<String>) {
+    let mut ci = example("ci")
+        .args([pipeline.as_ref(), artifacts.as_os_str()])
+        .env("DOCKERPOOL_BUSYBOX_IMAGE", support::busybox())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cargo runs");
+    let mut log = Vec::new();
+    for line in BufReader::new(ci.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let (time, text) = line.split_once("] ").expect("every line has its time");
+        time.trim_start_matches(['[', ' ']).parse::<f64>().expect(time);
+        if interrupt_at == Some(text) {
+            // Cargo has become the example.
+            kill_process(Pid::from_child(&ci), Signal::INT).unwrap();
+        }
+        log.push(text.to_owned());
+    }
+    let code = ci.wait().unwrap().code();
+    let last = log.pop().unwrap_or_default();
+    assert!(last.starts_with("ci = copied out: 1 files to "), "{last}\n{log:#?}");
+    (code, log)
+}
+
+#[test]
+fn ci() {
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = dir.path().join("artifacts");
+    let (code, log) = run_ci("pass", &artifacts, None);
+    assert_eq!(
+        log,
+        [
+            "ci = copied in: 3 files",
+            "build $ sh build.sh",
+            "build | 3 words",
+            "build = exited 0",
+            "test $ sh test.sh fig",
+            "test | fig: there",
+            "test = exited 0",
+            "package $ mkdir out/v1; mv out/words out/v1; echo unsigned >&2",
+            "package ! unsigned",
+            "package = exited 0",
+        ]
+    );
+    assert_eq!(code, Some(0));
+    let words = std::fs::read_to_string(artifacts.join("v1/words")).unwrap();
+    assert_eq!(words, "apple\nfig\npear\n");
+}
+
+#[test]
+fn ci_ends_at_the_first_step_that_fails_or_is_too_slow_and_copies_out_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    for (pipeline, end, expected) in [
+        ("fail", &["test ! kiwi: missing", "test = exited 3"][..], 3),
+        ("slow", &["test = timed out"], 1),
+    ] {
+        let artifacts = dir.path().join(pipeline);
+        let (code, log) = run_ci(pipeline, &artifacts, None);
+        assert_eq!(log[3], "build = exited 0", "{log:#?}");
+        assert!(log[4].starts_with("test $ "), "{log:#?}");
+        assert_eq!(&log[5..], end);
+        assert_eq!(code, Some(expected), "{log:#?}");
+        let words = std::fs::read_to_string(artifacts.join("words")).unwrap();
+        assert_eq!(words, "apple\nfig\npear\n");
+    }
+}
+
+#[test]
+fn ci_stops_a_step_at_ctrl_c_and_copies_out_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = dir.path().join("artifacts");
+    let (code, log) = run_ci("wait", &artifacts, Some("serve | ready"));
+    let end = [
+        "serve | ready",
+        "serve = Ctrl-C: it has 10 s to end",
+        "serve | stopping",
+        "serve = exited 1",
+    ];
+    assert!(log.ends_with(&end.map(str::to_owned)), "{log:#?}");
+    assert_eq!(code, Some(130));
+    let words = std::fs::read_to_string(artifacts.join("words")).unwrap();
+    assert_eq!(words, "apple\nfig\npear\n");
 }
 
 #[test]
