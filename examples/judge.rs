@@ -113,7 +113,7 @@ async fn main() -> Result<(), Failure> {
         match told.await? {
             Ok(Report { verdict, time, memory }) => {
                 let (time, memory) = (time.as_secs_f64(), memory >> 10);
-                println!("{name:<19} | {verdict:<20} | {time:.2} s | {memory} KiB");
+                println!("{name:<19} | {verdict:<21} | {time:.2} s | {memory} KiB");
             }
             // The judge has failed, and not the submission.
             Err(error) => println!("{name:<19} | not judged: {error}"),
