@@ -159,7 +159,7 @@ async fn judge(pool: &Pool, Submission(name, source): &Submission) -> Result<Rep
                     Some(verdict) => verdict,
                 }
             }
-            // The kernel refuses the program, e.g. since its variables need more than all memory.
+            // The kernel refuses the program: a source can have a compiler make what is none.
             Err(Error::CannotStart { .. }) => "Runtime error",
             Err(error) => return Err(error.into()),
         };
