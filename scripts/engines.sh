@@ -23,8 +23,8 @@ engine_recipe() {
     TITLE=Docker
     VM=
     TESTS=(--lib --tests)
-    # The images of servers are large, and what servers do does not depend on the engine.
-    LACKS=(servers)
+    # The images of servers and of the judge are large, and what these do does not depend on the engine.
+    LACKS=(servers judge)
     case $1 in
     docker-20.10) SUITE=bookworm PACKAGES+=(docker.io) ;;
     docker-26) SUITE=trixie PACKAGES+=(docker.io) ;;
@@ -53,12 +53,12 @@ engine_recipe() {
         TESTS=(--test pool --test agent --test exec --test owner --
             acquire:: returns:: commands:: conformance:: ends:: limits:: stdin:: lifeline::)
         ;;
-    docker-28-cgroup2) VM=docker LACKS=(servers iptables toolchain aarch64 calls32) ;;
-    docker-28-crun) VM=docker-crun LACKS=(servers iptables toolchain aarch64 calls32) ;;
-    podman-5-crun) VM=podman TITLE=Podman LACKS=(servers iptables toolchain aarch64 calls32) ;;
-    podman-6) VM=podman6 TITLE=Podman LACKS=(servers iptables toolchain aarch64 calls32) ;;
-    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(servers iptables toolchain aarch64 calls32 root loopback) ;;
-    podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(servers iptables toolchain aarch64 calls32 root) ;;
+    docker-28-cgroup2) VM=docker LACKS=(servers judge iptables toolchain aarch64 calls32) ;;
+    docker-28-crun) VM=docker-crun LACKS=(servers judge iptables toolchain aarch64 calls32) ;;
+    podman-5-crun) VM=podman TITLE=Podman LACKS=(servers judge iptables toolchain aarch64 calls32) ;;
+    podman-6) VM=podman6 TITLE=Podman LACKS=(servers judge iptables toolchain aarch64 calls32) ;;
+    docker-rootless) VM=docker-rootless TITLE='rootless Docker' LACKS=(servers judge iptables toolchain aarch64 calls32 root loopback) ;;
+    podman-rootless) VM=podman-rootless TITLE='rootless Podman' LACKS=(servers judge iptables toolchain aarch64 calls32 root) ;;
     *) die "there is no engine $1; there are: ${ENGINES[*]}" ;;
     esac
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The two test images: the public ones where a registry answers, and otherwise images built here from Debian packages. And
-# two images of servers, always Debian's, which only some tests need.
+# two images of servers and one of compilers, always Debian's, which only some tests need.
 # Sourced by ./dev, which defines say, die, apt_install and apt_update.
 
 PUBLIC_BUSYBOX=busybox:1.36
@@ -10,6 +10,7 @@ LOCAL_BUSYBOX=dockerpool-local/busybox:1
 LOCAL_PYTHON=dockerpool-local/python:1
 LOCAL_REDIS=dockerpool-local/redis:1
 LOCAL_POSTGRES=dockerpool-local/postgres:1
+LOCAL_JUDGE=dockerpool-local/judge:1
 REGISTRY_DEADLINE=5 # seconds for a registry to answer at all
 PULL_DEADLINE=900   # seconds for one whole pull
 IMAGE_DIR=target/images
@@ -167,17 +168,21 @@ build_python() {
     say "building $2 from CPython's packages"
     unpack_base "$1" "$1/root" busybox-static python3-minimal libpython3-stdlib
     [ -e "$1/root/usr/bin/python" ] || ln -s python3 "$1/root/usr/bin/python"
-    # The packages hold sources only, and a user other than root cannot store compiled files: without this step every start
-    # would compile the standard library again. The step also proves that the tree works.
+    compile_python "$1/root" "$2" "$modules"
+    import_root "$1/root" "$2" python3
+}
+
+# compile_python ROOT IMAGE MODULES: the packages hold sources only, and a user other than root cannot store compiled files: without
+# this step every start would compile the standard library again. The step also proves that the tree works.
+compile_python() {
     if [ "$(id -u)" = 0 ]; then
-        chroot "$1/root" /usr/bin/python3 -c "import $modules" || die "the Python put together for $2 does not work"
+        chroot "$1" /usr/bin/python3 -c "import $3" || die "the Python put together for $2 does not work"
         # shellcheck disable=SC2016 # the pattern is for the shell inside
-        chroot "$1/root" /bin/sh -c '/usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash \
+        chroot "$1" /bin/sh -c '/usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash \
             -x "idlelib|lib2to3|pydoc_data|turtle" /usr/lib/python3.*' >/dev/null || true
     else
         say 'warning: not root, so the standard library is not precompiled: Python will start slowly'
     fi
-    import_root "$1/root" "$2" python3
 }
 
 # build_redis: Redis as a plain user, with nothing on the disk.
@@ -211,6 +216,16 @@ SCRIPT
         'CMD ["postgres", "-c", "listen_addresses=*", "-c", "unix_socket_directories=/tmp", "-c", "fsync=off"]'
 }
 
+# build_judge: what examples/judge.rs runs submissions in. The C compiler is tcc, which links by itself, so that the image has 60 MB:
+# gcc and what it needs would add 175. Programs are linked with the image's C library.
+build_judge() {
+    say "building $2 from tcc and python3-minimal"
+    unpack_base "$1" "$1/root" busybox-static tcc libc6-dev python3-minimal
+    ln -s tcc "$1/root/usr/bin/cc"
+    compile_python "$1/root" "$2" os
+    import_root "$1/root" "$2" sh
+}
+
 # server_image VARIABLE LOCAL BUILDER: sets and exports VARIABLE, and builds the image if it is not there.
 server_image() {
     local variable=$1 image=${!1:-$2} work=$PWD/$IMAGE_DIR/$3
@@ -224,8 +239,8 @@ server_image() {
     rm -rf "$work"
 }
 
-# server_images: the images of the tests of servers. Where they cannot be built, these tests are left out
-# (tests/support/capability.rs).
+# server_images: the images of the tests of servers, and that of the judge. Where they cannot be built, these tests are left
+# out (tests/support/capability.rs).
 server_images() {
     local lock
     mkdir -p $IMAGE_DIR
@@ -237,6 +252,12 @@ server_images() {
     else
         say 'warning: the tests with Redis and PostgreSQL are left out'
         export DOCKERPOOL_TEST_LACKS=${DOCKERPOOL_TEST_LACKS:+$DOCKERPOOL_TEST_LACKS,}servers
+    fi
+    if server_image DOCKERPOOL_JUDGE_IMAGE $LOCAL_JUDGE build_judge; then
+        say "image of the judge: $DOCKERPOOL_JUDGE_IMAGE"
+    else
+        say 'warning: the test of the judge is left out'
+        export DOCKERPOOL_TEST_LACKS=${DOCKERPOOL_TEST_LACKS:+$DOCKERPOOL_TEST_LACKS,}judge
     fi
     exec {lock}>&-
 }

@@ -54,6 +54,7 @@ fn run(name: &str, args: &[&str]) -> String {
         .env("DOCKERPOOL_BUSYBOX_IMAGE", support::busybox())
         .env("DOCKERPOOL_PYTHON_IMAGE", support::python())
         .env("DOCKERPOOL_REDIS_IMAGE", support::redis())
+        .env("DOCKERPOOL_JUDGE_IMAGE", support::judge())
         .output()
         .expect("cargo runs");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -289,6 +290,35 @@ fn high_throughput() {
         &[],
         &["100 commands, sum 4950, through 4 containers"],
     );
+}
+
+#[test]
+fn judge() {
+    if support::lacks(support::Capability::Judge) {
+        return;
+    }
+    let printed = run("judge", &[]);
+    // Behind the verdict are time and memory.
+    let columns = printed.lines().filter_map(|line| {
+        let mut columns = line.split('|').map(str::trim);
+        Some((columns.next()?, columns.next()?))
+    });
+    let expected = [
+        ("right.c", "Accepted"),
+        ("right.py", "Accepted"),
+        ("small_type.c", "Wrong answer, case 3"),
+        ("endless_loop.py", "Time limit, case 1"),
+        ("memory_hog.c", "Memory limit, case 1"),
+        ("fork_bomb.c", "Time limit, case 1"),
+        ("output_flood.py", "Output limit, case 1"),
+        ("large_file.c", "Output limit, case 1"),
+        ("division_by_zero.py", "Runtime error, case 1"),
+        ("bad_syntax.c", "Compile error"),
+        ("bad_syntax.py", "Compile error"),
+        ("leaves_files.c", "Accepted"),
+        ("looks_for_files.py", "Accepted"),
+    ];
+    assert_eq!(columns.collect::<Vec<_>>(), expected, "{printed}");
 }
 
 #[test]

@@ -22,10 +22,12 @@ pub enum Capability {
     Calls32,
     /// The images of Redis and PostgreSQL are on the engine.
     Servers,
+    /// The image of the judge is on the engine.
+    Judge,
 }
 
 impl Capability {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Iptables,
         Self::Toolchain,
         Self::Root,
@@ -33,6 +35,7 @@ impl Capability {
         Self::Loopback,
         Self::Calls32,
         Self::Servers,
+        Self::Judge,
     ];
 
     fn name(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Capability {
             Self::Loopback => "loopback",
             Self::Calls32 => "calls32",
             Self::Servers => "servers",
+            Self::Judge => "judge",
         }
     }
 
@@ -63,6 +67,10 @@ impl Capability {
             Self::Servers => {
                 "the images of Redis and PostgreSQL are not on the engine (./dev server-images); what the servers do does not \
                  depend on it"
+            }
+            Self::Judge => {
+                "the image of the judge is not on the engine (./dev server-images); what the judge needs of the engine has \
+                 tests of its own"
             }
             Self::Loopback => {
                 "rootless Docker has a network of its own, from which it does not reach the registries of the tests"
@@ -89,12 +97,15 @@ impl Capability {
             Self::Root => rustix::process::geteuid().is_root(),
             // Rootless Docker runs in a network namespace of its own; rootless Podman pulls from that of its service.
             Self::Calls32 => !succeeds("grep -q 'User Mode Linux' /proc/cpuinfo"),
-            Self::Servers => [super::redis(), super::postgres()]
-                .iter()
-                .all(|image| succeeds(&format!("docker image inspect {image}"))),
+            Self::Servers => has_image(&super::redis()) && has_image(&super::postgres()),
+            Self::Judge => has_image(&super::judge()),
             Self::Loopback => !succeeds("[ $(id -u) != 0 ] && [ -S \"$XDG_RUNTIME_DIR/docker.sock\" ]"),
         }
     }
+}
+
+fn has_image(image: &str) -> bool {
+    succeeds(&format!("docker image inspect {image}"))
 }
 
 fn succeeds(script: &str) -> bool {

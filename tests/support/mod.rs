@@ -37,6 +37,11 @@ pub fn postgres() -> String {
     image("DOCKERPOOL_POSTGRES_IMAGE", "dockerpool-local/postgres:1")
 }
 
+/// Returns an image with `cc` and `python3`. See [`Capability::Judge`].
+pub fn judge() -> String {
+    image("DOCKERPOOL_JUDGE_IMAGE", "dockerpool-local/judge:1")
+}
+
 fn image(variable: &str, default: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| default.to_owned())
 }
