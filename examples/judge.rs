@@ -149,8 +149,7 @@ async fn judge(pool: &Pool, Submission(name, source): &Submission) -> Result<Rep
         let verdict = match command.output().await {
             Ok(output) => {
                 let usage = output.usage;
-                let time = usage.user.unwrap_or_default() + usage.system.unwrap_or_default();
-                report.time = report.time.max(time);
+                report.time = report.time.max(usage.cpu_time().unwrap_or_default());
                 report.memory = report.memory.max(usage.peak_memory.unwrap_or_default());
                 match failure(output.status)? {
                     // White space does not matter.

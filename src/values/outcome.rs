@@ -305,6 +305,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Returns the processor time in both modes together: [`user`](Self::user) and [`system`](Self::system). `None`: not known.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        Some(self.user? + self.system?)
+    }
+
     pub(crate) const fn of_wall(wall: Duration) -> Self {
         Self {
             wall,
