@@ -293,7 +293,7 @@ impl Shared {
         let gone = |why| EngineError::new(EngineErrorKind::NotFound, why);
         match self.taint() {
             // Nobody lends another one.
-            _ if self.life.is_shut_down() => gone("its pool was shut down").advise(""),
+            _ if self.life.is_shut_down() => gone("its pool was shut down").of_shutdown().advise(""),
             Some(Taint::LeaseExpired) => gone("its lease lasted too long, and the pool took it back")
                 .advise("use another, or see max_lease() and Lease::timeout()"),
             _ => consequence,

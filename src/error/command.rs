@@ -40,16 +40,24 @@ pub struct CommandError {
     pub output: Output,
 }
 
-/// Writes the program, the container, the end, and the last line of standard error.
+/// How many lines of standard error the text of an error has.
+const LAST_LINES: usize = 3;
+
+/// Writes the program, the container, the end, and the last lines of standard error, without those that have neither a letter nor a
+/// digit.
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { output } = self;
         write!(f, "{} {}", output.subject, End(output.status, output.time_limit))?;
         let words = String::from_utf8_lossy(&output.stderr);
-        match words.lines().rev().find(|line| !line.trim().is_empty()) {
-            Some(line) => write!(f, ": {}", text::clean(line.trim())),
-            None => Ok(()),
+        let says_something = |line: &&str| line.contains(char::is_alphanumeric);
+        let mut last: Vec<_> = words.lines().rev().filter(says_something).take(LAST_LINES).collect();
+        last.reverse();
+        for (i, line) in last.into_iter().enumerate() {
+            let before = if i == 0 { ": " } else { "; " };
+            write!(f, "{before}{}", text::clean(line.trim()))?;
         }
+        Ok(())
     }
 }
 

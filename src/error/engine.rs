@@ -33,6 +33,7 @@ pub struct EngineError {
     unexplained: bool,
     of_any_command: bool,
     of_settings: bool,
+    of_shutdown: bool,
     doing: Option<&'static str>,
     /// Boxed, since most errors have none, and a large error makes every `Result` large.
     advice: Option<Box<Cow<'static, str>>>,
@@ -140,6 +141,7 @@ impl EngineError {
             unexplained: false,
             of_any_command: false,
             of_settings: false,
+            of_shutdown: false,
             doing: None,
             advice: None,
         }
@@ -235,6 +237,17 @@ impl EngineError {
 
     pub(crate) fn is_of_settings(&self) -> bool {
         self.of_settings
+    }
+
+    /// Marks the error of a container that is gone since its pool was shut down.
+    #[must_use]
+    pub(crate) fn of_shutdown(mut self) -> Self {
+        self.of_shutdown = true;
+        self
+    }
+
+    pub(crate) fn is_of_shutdown(&self) -> bool {
+        self.of_shutdown
     }
 
     /// Names the step that failed, of a call with several steps.

@@ -257,9 +257,13 @@ impl Error {
         }
     }
 
-    /// Returns whether the pool was shut down.
+    /// Returns whether the pool was shut down: before an acquire, or while its container was lent.
     pub fn is_shutdown(&self) -> bool {
-        matches!(self, Self::Shutdown { .. })
+        match self {
+            Self::Shutdown { .. } => true,
+            Self::ContainerGone { source, .. } => source.is_of_shutdown(),
+            _ => false,
+        }
     }
 
     /// Returns whether the same call may succeed later without anything being changed by the caller. For an error about one
@@ -270,7 +274,7 @@ impl Error {
                 timeout.key_in_use || timeout.last_create_error.as_ref().is_none_or(EngineError::is_retryable)
             }
             Self::Engine { source, .. } => source.is_retryable(),
-            Self::ContainerGone { .. } => true,
+            Self::ContainerGone { source, .. } => !source.is_of_shutdown(),
             Self::ShutdownIncomplete { .. } => true,
             _ => false,
         }

@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_of_a_command_is_told_by_a_verb_and_the_last_line_of_standard_error() {
+    fn each_end_of_a_command_is_told_by_a_verb_and_the_last_lines_of_standard_error() {
         for (status, words) in [
             (ExitStatus::Exited(1), "exited with 1"),
             (ExitStatus::Signaled(9), "was ended by signal 9"),
@@ -495,7 +495,7 @@ mod tests {
             let place = "`python` in container box of pool judge";
             assert_eq!(
                 error.to_string(),
-                format!("{place} {words}: no space\\u{{1b}}[31m left")
+                format!("{place} {words}: first; no space\\u{{1b}}[31m left")
             );
             assert_eq!(ended(status, "").to_string(), format!("{place} {words}"));
         }

@@ -247,7 +247,12 @@ impl Begun {
     /// Ends the command, because a halt was requested.
     async fn stop(&self, stop: Stop) -> (Verdict, Proof) {
         let proof = end(&*self.control, &self.shared, stop.taint()).await;
-        (self.ended(stop.status()), proof)
+        let has_used_up = self.control.report().is_some_and(|report| report.cpu_time_used_up);
+        let status = match stop {
+            Stop::TimedOut | Stop::IdleTimedOut if has_used_up => ExitStatus::CpuTime,
+            stop => stop.status(),
+        };
+        (self.ended(status), proof)
     }
 
     /// Finds out what happened to a command that the engine no longer reports on.

@@ -165,7 +165,9 @@ impl<G> Child<'_, G> {
     ///
     /// The status is the command's own, e.g. `Signaled(2)` or `Exited(130)`, if all of its processes have ended within `grace`,
     /// also those that it had left in the background; else [`ExitStatus::Killed`]. A further call sends another signal; the
-    /// shortest grace counts. If the first process had ended before the call, what it has left goes on, as after any command.
+    /// shortest grace counts. If the first process had ended before the signal came, what it has left goes on, as after any command, and
+    /// may also do so where the status is [`ExitStatus::Killed`]: [`try_wait`](Self::try_wait) says `None` until the output that came
+    /// before the end is read. [`Container::kill_all`](crate::Container::kill_all) ends all that is left.
     ///
     /// The exec API cannot send signals. There the grace is passed over: the command is killed at once with its container, as by
     /// [`kill`](Self::kill), and the status is [`ExitStatus::Killed`].

@@ -24,11 +24,17 @@ const SIGXFSZ: i32 = 25;
 /// file.
 pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport, limits_file_size: bool) -> (ExitStatus, Proof) {
     let proof = if report.all_dead { Proof::Ended } else { Proof::None };
-    if report.at_deadline {
+    // What was used decides, and not what came first.
+    let is_out_of_cpu_time = report.cpu_time_used_up && !report.killed_for_memory;
+    if is_out_of_cpu_time || report.at_deadline {
         if proof == Proof::None {
             shared.set_taint(Taint::TimedOut);
         }
-        return (ExitStatus::TimedOut, proof);
+        let status = match is_out_of_cpu_time {
+            true => ExitStatus::CpuTime,
+            false => ExitStatus::TimedOut,
+        };
+        return (status, proof);
     }
     if report.killed_for_memory {
         shared.set_taint(Taint::OutOfMemory);
@@ -37,12 +43,6 @@ pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport, limits_fi
             None => i32::try_from(code).ok(),
         };
         return (ExitStatus::OutOfMemory { exit }, proof);
-    }
-    if report.cpu_time_used_up {
-        if proof == Proof::None {
-            shared.set_taint(Taint::TimedOut);
-        }
-        return (ExitStatus::CpuTime, proof);
     }
     let status = match report.signal {
         Some(SIGXFSZ) if limits_file_size => ExitStatus::FileSize,

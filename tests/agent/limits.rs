@@ -82,6 +82,22 @@ async fn a_process_that_has_left_its_parents_and_its_session_counts_where_there_
     .await;
 }
 
+/// While other commands run, a process that has left its parents and its session is counted at the end only.
+#[tokio::test]
+async fn what_was_used_decides_at_another_limit_of_time_too() {
+    with_container(pool("cpu-late").exec_via(ExecVia::Agent), async |c| {
+        let other = c.command("sleep").arg("1000").spawn().await.unwrap();
+        let script = format!("(setsid sh -c '{SPIN}' &) ; exec sleep 1000");
+        let mut command = c.command("sh");
+        command.args(["-c", &script]).cpu_time(Duration::from_millis(100));
+        let out = command.timeout(Duration::from_secs(2)).output().await.unwrap();
+        let is_used_up = out.usage.cpu_time().unwrap() >= Duration::from_millis(100);
+        assert_eq!(out.status == ExitStatus::CpuTime, is_used_up, "{out:?}");
+        drop(other);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_kernel_has_a_limit_of_processor_time_too() {
     with_agent(async |c| {

@@ -86,9 +86,9 @@ async fn each_end_is_told_with_the_limit_that_was_reached() {
                 .await,
         )
     };
-    assert_snapshot!(exits(2).await, @"`make` in container dockerpool-words-[id]-[n] of pool words exited with 2: no space left");
-    assert_snapshot!(exits(139).await, @"`make` in container dockerpool-words-[id]-[n] of pool words was ended by signal 11: no space left");
-    assert_snapshot!(exits(300).await, @"`make` in container dockerpool-words-[id]-[n] of pool words may have ended: the engine does not tell: no space left");
+    assert_snapshot!(exits(2).await, @"`make` in container dockerpool-words-[id]-[n] of pool words exited with 2: 1 of 2; no space left");
+    assert_snapshot!(exits(139).await, @"`make` in container dockerpool-words-[id]-[n] of pool words was ended by signal 11: 1 of 2; no space left");
+    assert_snapshot!(exits(300).await, @"`make` in container dockerpool-words-[id]-[n] of pool words may have ended: the engine does not tell: 1 of 2; no space left");
 
     let (_engine, _pool, c) = lease(FakeProcess::forever()).await;
     assert_snapshot!(ended(c.command("make").timeout(Duration::from_millis(1500)).output().await), @"`make` in container dockerpool-words-[id]-[n] of pool words was killed at its time limit of 1.5 s");
