@@ -112,8 +112,8 @@ impl<'c> Command<'c> {
 
     /// Starts the command, and returns its streams. See [`spawn_owned`](Self::spawn_owned) for a child that borrows nothing.
     ///
-    /// The agent runs at most 64 commands of a container at once. Another one waits in turn, and the call returns no child until one
-    /// of them has ended: give the command a [`timeout`](Self::timeout), which runs meanwhile, or do not
+    /// The agent runs at most 64 commands of a container at once. Another one waits in turn, and the call returns no child, until one
+    /// of them has ended or its own [`timeout`](Self::timeout), which runs meanwhile, is over: set one, or do not
     /// [detach](Child::detach) so many.
     ///
     /// # Errors
