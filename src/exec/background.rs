@@ -25,7 +25,7 @@ use crate::values::waker::guarded;
 const ENDED: usize = 64;
 
 /// Names a command that was detached, within one lease. `Display` is its number: 1, 2, 3 and so on, in the order in which the lease
-/// has detached its commands.
+/// has detached its commands. A later lease may count from 1 again, so an id of an earlier lease may name another command in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(u64);
 
@@ -235,6 +235,10 @@ impl<'c> Child<'c> {
     /// before.
     ///
     /// The end of its output is [kept](BackgroundCommand::output). Its limits of time and of output still hold.
+    ///
+    /// The command counts among the 64 that the agent runs at once in a container. While so many run, another command
+    /// waits in turn, and so does a call on files, until one has ended: give it a [`timeout`](crate::Command::timeout), or do not
+    /// detach so many.
     ///
     /// An [`OwnedChild`] returns its guard too:
     ///

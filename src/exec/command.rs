@@ -251,6 +251,9 @@ impl<C> Command<'_, C> {
     ///   that have ended under a parent that ignores SIGCHLD, and, while other commands run or have left processes, those
     ///   that have left both their parents and the command's session.
     ///
+    /// The limit ends with the command, that is, with the end of its first process: processes that it leaves in the background go on
+    /// without the limit until the lease ends.
+    ///
     /// Waiting costs no processor time: set a [`timeout`](Self::timeout) too.
     ///
     /// # Errors
@@ -283,7 +286,9 @@ impl<C> Command<'_, C> {
     /// # Errors
     ///
     /// As [`cpu_time`](Self::cpu_time); also for more than 2⁶³ - 1. [`Error::CannotStart`](crate::Error::CannotStart) for a program
-    /// that cannot even be executed within the limit.
+    /// that cannot even be executed within the limit (seen with 1 MiB and less). Where the kernel notices this only after it has
+    /// replaced the program of the process, it ends the process by SIGSEGV, and the status is
+    /// [`ExitStatus::Signaled(11)`](crate::ExitStatus::Signaled).
     pub fn memory(&mut self, bytes: impl Into<Option<u64>>) -> &mut Self {
         self.setup.options.memory = Some(bytes.into());
         self

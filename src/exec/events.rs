@@ -35,8 +35,8 @@ use crate::error::Error;
 ///   the library itself takes from both in turn what is there.
 /// - By the exec API: the order in which the engine has read the two pipes, which is no more exact.
 ///
-/// So messages some milliseconds apart are in order on a machine that is not overloaded, and a burst to both outputs may not be. For
-/// an exact order let the command write to one of them (`2>&1`), or give it a terminal ([`Command::tty`](crate::Command::tty)).
+/// So messages some tens of milliseconds apart are in order on a machine that is not overloaded, and a burst to both outputs may not
+/// be. For an exact order let the command write to one of them (`2>&1`), or give it a terminal ([`Command::tty`](crate::Command::tty)).
 ///
 /// # Drop
 ///

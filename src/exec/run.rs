@@ -112,6 +112,10 @@ impl<'c> Command<'c> {
 
     /// Starts the command, and returns its streams. See [`spawn_owned`](Self::spawn_owned) for a child that borrows nothing.
     ///
+    /// The agent runs at most 64 commands of a container at once. Another one waits in turn, and the call returns no child, until one
+    /// of them has ended or its own [`timeout`](Self::timeout), which runs meanwhile, is over: set one, or do not
+    /// [detach](Child::detach) so many.
+    ///
     /// # Errors
     ///
     /// As [`output`](Self::output), but [`Error::CannotStart`] comes from [`Child::wait`]: it is not known sooner.

@@ -123,7 +123,8 @@ impl PoolBuilder {
     }
 
     /// Sets how many idle containers are kept ready, also while others are lent. Default:
-    /// [`DEFAULT_MIN_IDLE`](Self::DEFAULT_MIN_IDLE). 0 means none: containers are created when somebody waits.
+    /// [`DEFAULT_MIN_IDLE`](Self::DEFAULT_MIN_IDLE). 0 means none: containers are created when somebody waits. The first
+    /// [`build`](Self::build) of a process still makes one container, in which the [agent](crate::ExecVia) is tried out.
     pub fn min_idle(mut self, count: usize) -> Self {
         self.min_idle = count;
         self
@@ -166,7 +167,8 @@ impl PoolBuilder {
     /// Sets a function that is called with errors of background tasks, which no call returns: a container could not be
     /// created or removed, the pool's end left something. A removal is tried for ten minutes before it is given up, also one
     /// that the `Drop` of a container begins that was [taken out](crate::PooledContainer::into_inner). Where the runtime of the
-    /// background tasks has ended, a removal is tried for one minute.
+    /// background tasks has ended, a removal is tried for one minute. Errors of the first containers, which
+    /// [`build`](Self::build) returns, may be passed to the function too.
     ///
     /// The function is called on a thread of its own, in order, and may block. Errors that come while 1,000 wait for it are
     /// logged only. With a [`tokio_runtime`](Self::tokio_runtime) the function is called on that runtime, or on a thread that
@@ -323,7 +325,9 @@ impl PoolBuilder {
 }
 
 impl Pool {
-    /// Begins the settings of a pool of this name. The name is part of the containers' names and labels.
+    /// Begins the settings of a pool of this name. The name is part of the containers' names and labels. In the names of containers,
+    /// each character other than the ASCII letters and digits becomes `-`, and characters beyond the 40th are left out; labels have
+    /// the name as it is.
     pub fn builder(name: impl Into<String>) -> PoolBuilder {
         PoolBuilder::new(name.into())
     }

@@ -408,7 +408,9 @@ impl Pool {
 
     /// Ends the pool. From now on nothing is lent or created. Acquires that wait fail, and idle containers are removed at
     /// once. Waits for leases to end, for at most [`DEFAULT_SHUTDOWN_TIMEOUT`](Self::DEFAULT_SHUTDOWN_TIMEOUT), and then
-    /// removes every container that still carries the pool's instance label, on loan or not.
+    /// removes every container that still carries the pool's instance label, on loan or not. An
+    /// [`on_return`](crate::PoolBuilder::on_return) hook that runs is waited for as a lease is, up to
+    /// [`hook_timeout`](crate::PoolBuilder::hook_timeout) and within the same limit.
     ///
     /// Each lease that the call waits for is logged with its container and its acquire site, by [`tracing`](https://docs.rs/tracing)
     /// at the level `info`; one that has not ended in time is logged once more as a warning.

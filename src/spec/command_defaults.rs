@@ -93,7 +93,9 @@ impl CommandDefaults {
         self
     }
 
-    /// Sets the limit of memory, in bytes: see [`Command::memory`](crate::Command::memory).
+    /// Sets the limit of memory, in bytes: see [`Command::memory`](crate::Command::memory). If it is too small for a program to be
+    /// executed, each command fails with [`Error::CannotStart`](crate::Error::CannotStart) or ends with
+    /// [`ExitStatus::Signaled(11)`](crate::ExitStatus::Signaled).
     pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.options.memory = Some(bytes.into());
         self

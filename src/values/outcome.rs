@@ -29,7 +29,8 @@ use super::why_gone::WhyGone;
 ///     ExitStatus::OutOfMemory { .. } => "memory limit exceeded",
 ///     ExitStatus::OutputLimit { .. } => "output limit exceeded",
 ///     ExitStatus::Exited(_) | ExitStatus::Signaled(_) => "runtime error",
-///     _ => "judge again", // the program's own end is not known
+///     // The program's own end is not known. Hostile code can bring this about too: bound how often a program is judged again.
+///     _ => "judge again",
 /// };
 /// assert_eq!(verdict, "runtime error");
 /// # Ok(())

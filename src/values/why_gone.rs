@@ -9,15 +9,18 @@ use std::fmt;
 /// ```
 /// use dockerpool::{ExitStatus, WhyGone};
 ///
-/// /// Returns whether the same job may be given to another container.
-/// fn may_run_again(status: ExitStatus) -> bool {
+/// /// Returns whether the same job, which has been run this many times, may be given to another container.
+/// fn may_run_again(status: ExitStatus, runs: u32) -> bool {
 ///     match status {
 ///         // The job may have taken the container's memory itself.
-///         ExitStatus::ContainerGone { why } => why != WhyGone::OutOfMemory,
+///         ExitStatus::ContainerGone { why: WhyGone::OutOfMemory } => false,
+///         // Hostile code may have ended the container itself: see `WhyGone::Unknown`.
+///         ExitStatus::ContainerGone { .. } => runs < 3,
 ///         _ => false,
 ///     }
 /// }
-/// assert!(may_run_again(ExitStatus::ContainerGone { why: WhyGone::EngineRestarted }));
+/// assert!(may_run_again(ExitStatus::ContainerGone { why: WhyGone::EngineRestarted }, 1));
+/// assert!(!may_run_again(ExitStatus::ContainerGone { why: WhyGone::Unknown }, 3));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -38,6 +41,9 @@ pub enum WhyGone {
     /// [`max_lease`](crate::PoolBuilder::max_lease), or, by the exec API, to end another command.
     ByLibrary,
     /// The cause is not known. The engine tells none, e.g. where somebody on its machine killed PID 1 by hand.
+    ///
+    /// Hostile code in the container can bring this about too, e.g. by lowering the limits of PID 1 with `prlimit`, which ends the
+    /// agent. So a judge must bound how often it runs such a program again.
     Unknown,
 }
 

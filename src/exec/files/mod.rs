@@ -106,6 +106,9 @@ pub struct Files<'c> {
 
 impl Container<Running> {
     /// Begins calls on the files of the container; see [`Files`].
+    ///
+    /// The process of a call counts among the 64 commands of a container that the agent runs at once. While so many run, the call
+    /// waits in turn until one has ended, for at most its [time](FileLimits::time): do not [detach](crate::Child::detach) so many.
     pub fn files(&self) -> Files<'_> {
         Files {
             container: self,
