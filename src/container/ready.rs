@@ -229,7 +229,11 @@ impl Shared {
             Some(Awaited::Hook(_)) => (String::new(), "see acquire_timeout() and hook_timeout()"),
             None => return None,
         };
-        Some(self.waiting.error(AcquireTimeout::NOT_YET, "", &last_words).advise(advice))
+        Some(
+            self.waiting
+                .error(AcquireTimeout::NOT_YET, "", &last_words)
+                .advise(advice),
+        )
     }
 
     async fn wait_until_ready(
