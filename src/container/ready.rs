@@ -4,6 +4,7 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handle::Handle;
@@ -21,6 +23,7 @@ use super::pid1::OUTPUT_PAUSE;
 use super::shared::Shared;
 use crate::agent::{AgentFile, Role};
 use crate::engine::{Attachment, ContainerState, EngineError, EngineErrorKind, ExecRequest, Health};
+use crate::error::AcquireTimeout;
 use crate::runtime::bounded;
 use crate::spec::{ASK, Ready, Sign};
 use crate::values::shown::Rounded;
@@ -58,25 +61,61 @@ pub(super) struct Listener {
     _task: AbortOnDropHandle<()>,
 }
 
-/// What is waited for, and what the last look has shown, for the error.
-#[derive(Default)]
-struct Waiting(Mutex<(String, String)>);
+/// What is waited for, for the errors. That of a container that is being created is in its [`Shared`], where others see it.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// `None`: nothing is waited for.
+    awaited: Mutex<Option<Awaited>>,
+    /// Cancelled when nobody wants the container any more.
+    unwanted: CancellationToken,
+    /// The signs were waited for until nobody wanted the container.
+    was_given_up: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Awaited {
+    Sign {
+        sign: String,
+        /// What the last look has shown.
+        seen: String,
+        /// What PID 1 prints, where it is listened to.
+        heard: Option<Arc<Heard>>,
+    },
+    /// The end of the function of this name, which the user has given.
+    Hook(&'static str),
+}
 
 impl Waiting {
-    fn begin(&self, sign: &Ready) {
-        *self.0.lock() = (sign.to_string(), String::new());
+    fn begin(&self, sign: &Ready, heard: Option<&Arc<Heard>>) {
+        *self.awaited.lock() = Some(Awaited::Sign {
+            sign: sign.to_string(),
+            seen: String::new(),
+            heard: heard.cloned(),
+        });
     }
 
     fn saw(&self, what: String) {
-        self.0.lock().1 = what;
+        if let Some(Awaited::Sign { seen, .. }) = &mut *self.awaited.lock() {
+            *seen = what;
+        }
+    }
+
+    fn end(&self) {
+        *self.awaited.lock() = None;
     }
 
     /// Returns the error of a container that did not get ready.
     fn error(&self, how: &str, end: &str, last_words: &str) -> EngineError {
-        let (sign, seen) = &*self.0.lock();
-        let mut message = format!("{how}: waited for {sign}");
-        if !seen.is_empty() {
-            message += &format!(", and saw: {seen}");
+        let mut message = how.to_owned();
+        match &*self.awaited.lock() {
+            Some(Awaited::Sign { sign, seen, .. }) => {
+                message += &format!(": waited for {sign}");
+                if !seen.is_empty() {
+                    message += &format!(", and saw: {seen}");
+                }
+            }
+            Some(Awaited::Hook(name)) => message += &format!(": {name} has not ended yet"),
+            None => {}
         }
         if !end.is_empty() {
             message += &format!("; {end}");
@@ -133,24 +172,76 @@ impl Handle {
     /// Waits until the container, which has just started, shows all signs.
     pub(super) async fn wait_until_ready(&self, listener: Option<Listener>) -> Result<(), EngineError> {
         let shared = &**self.shared();
-        shared
-            .wait_until_ready(listener.as_ref(), shared.spec.ready.limit)
-            .await
+        let ready = shared.wait_until_ready(listener.as_ref(), shared.spec.ready.limit, &shared.waiting);
+        let shown = ready.await;
+        shared.waiting.end();
+        shown
     }
 
     /// Fails unless the container, which another process has left, shows all signs at once.
     pub(super) async fn must_be_ready(&self) -> Result<(), EngineError> {
-        self.shared().wait_until_ready(None, LEFT_BY_OTHERS).await
+        let waiting = Waiting::default();
+        self.shared().wait_until_ready(None, LEFT_BY_OTHERS, &waiting).await
     }
 }
 
 impl Shared {
     /// Waits until the container, which was cleaned, shows all signs once more.
     pub(crate) async fn get_ready_again(&self) -> Result<(), EngineError> {
-        self.wait_until_ready(None, self.spec.ready.limit).await
+        let waiting = Waiting::default();
+        self.wait_until_ready(None, self.spec.ready.limit, &waiting).await
     }
 
-    async fn wait_until_ready(&self, listener: Option<&Listener>, limit: Duration) -> Result<(), EngineError> {
+    /// Gives up the wait for the signs of a container that is being created, now or when it begins. It fails then, and
+    /// [`was_given_up`](Self::was_given_up) tells why.
+    pub(crate) fn give_up(&self) {
+        self.waiting.unwanted.cancel();
+    }
+
+    /// Returns whether the container did not get ready because the wait was given up.
+    pub(crate) fn was_given_up(&self) -> bool {
+        self.waiting.was_given_up.load(Ordering::Acquire)
+    }
+
+    /// Notes that the container, which is being created, is there once this function of the user ends.
+    pub(crate) fn begin_hook(&self, name: &'static str) {
+        *self.waiting.awaited.lock() = Some(Awaited::Hook(name));
+    }
+
+    /// Notes that the function has ended.
+    pub(crate) fn end_hook(&self) {
+        self.waiting.end();
+    }
+
+    /// Returns whether the container is being created, and something is waited for.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.awaited.lock().is_some()
+    }
+
+    /// Returns what the container, which is being created, still waits for.
+    pub(crate) fn not_ready_yet(&self) -> Option<EngineError> {
+        let (last_words, advice) = match &*self.waiting.awaited.lock() {
+            Some(Awaited::Sign { heard, .. }) => {
+                let heard = heard.as_deref().or_else(|| self.heard());
+                let last_words = heard.map(Heard::last_words).unwrap_or_default();
+                (last_words, "see acquire_timeout() and ready_when()")
+            }
+            Some(Awaited::Hook(_)) => (String::new(), "see acquire_timeout() and hook_timeout()"),
+            None => return None,
+        };
+        Some(
+            self.waiting
+                .error(AcquireTimeout::NOT_YET, "", &last_words)
+                .advise(advice),
+        )
+    }
+
+    async fn wait_until_ready(
+        &self,
+        listener: Option<&Listener>,
+        limit: Duration,
+        waiting: &Waiting,
+    ) -> Result<(), EngineError> {
         if self.spec.ready.is_at_once() {
             return Ok(());
         }
@@ -159,11 +250,10 @@ impl Shared {
             None => self.heard(),
         };
         let last_words = || heard.map(Heard::last_words).unwrap_or_default();
-        let waiting = Waiting::default();
         let signs = async {
             for sign in self.spec.ready.signs.iter() {
-                waiting.begin(sign);
-                self.wait_for(sign.sign(), heard, &waiting).await?;
+                waiting.begin(sign, listener.map(|listener| &listener.heard));
+                self.wait_for(sign.sign(), heard, waiting).await?;
             }
             Ok::<_, EngineError>(())
         };
@@ -181,6 +271,10 @@ impl Shared {
                 (Err(_), _) => Err(waiting.error(&format!("not ready within {}", Rounded(limit)), "", &last_words())),
             },
             (end, last_words) = self.end_of_server(listener) => Err(waiting.error("not ready", &end, &last_words)),
+            () = waiting.unwanted.cancelled() => {
+                waiting.was_given_up.store(true, Ordering::Release);
+                Err(waiting.error("not ready when it was given up", "", &last_words()))
+            }
         }
     }
 

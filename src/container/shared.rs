@@ -18,6 +18,7 @@ use super::lease_value::LeaseValue;
 use super::life::Life;
 use super::memory_kills::{MemoryKills, OomKills};
 use super::pid1::Pid1;
+use super::ready::Waiting;
 use super::removal::{Duty, GiveUp, Removal};
 use super::startup::Startup;
 use super::supervise::Supervised;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(super) duty: Duty,
     pub(super) cleanliness: Cleanliness,
     pub(super) addresses: Addresses,
+    /// What the container waits for while it is being created.
+    pub(super) waiting: Waiting,
     taint: FirstTaint,
     commands: Commands,
     memory_kills: MemoryKills,
@@ -90,6 +93,7 @@ impl Shared {
             duty: Duty::new(give_up),
             cleanliness: Cleanliness::default(),
             addresses: Addresses::default(),
+            waiting: Waiting::default(),
             taint: FirstTaint::default(),
             commands: Commands::default(),
             memory_kills: MemoryKills::default(),

@@ -42,14 +42,22 @@ pub struct AcquireTimeout {
     pub waited: Duration,
     /// The pool at that moment.
     pub status: Status,
-    /// Why the last attempt to create a container failed, if it did.
+    /// Why the last attempt to create a container failed, if it did, or why the one under way is not there yet.
+    ///
+    /// The latter is an error of the kind [`NotReady`](crate::EngineErrorKind::NotReady) which says what the container waits for:
+    /// a sign of [`Ready`](crate::Ready), or the end of [`on_create`](crate::PoolBuilder::on_create).
     pub last_create_error: Option<EngineError>,
     /// Whether the acquire waited for the end of another lease of the same key: see
     /// [`Pool::acquire_for`](crate::Pool::acquire_for).
     pub key_in_use: bool,
 }
 
-/// Names the last failed creation with its cause. That failure is not the source of the timeout: the wait is what failed.
+impl AcquireTimeout {
+    /// Begins the words of the error of a container that is still being created.
+    pub(crate) const NOT_YET: &str = "not ready yet";
+}
+
+/// Names the last failed creation with its cause, or what the one under way waits for. That failure is not the source of the timeout: the wait is what failed.
 impl fmt::Display for AcquireTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -65,6 +73,9 @@ impl fmt::Display for AcquireTimeout {
         }
         if let Some(error) = last_create_error {
             let (cause, hint) = (Cause(error), Hint(error));
+            if error.to_string().starts_with(Self::NOT_YET) {
+                return write!(f, "; the one being created is {cause}{hint}");
+            }
             return write!(f, "; the last attempt to create one failed: {cause}{hint}");
         }
         if status.in_use >= status.max_total {

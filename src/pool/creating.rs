@@ -1,5 +1,6 @@
 //! Creating one container.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,24 +31,55 @@ pub(super) async fn create(core: Arc<Core>, slot: Slot<Item>) -> bool {
     let handle = core.backend.handle(name, fresh, spec, core.reporter.give_up());
     let shared = handle.shared().clone();
     let created = match bring_up(&core, &handle).await {
-        Ok(()) => core.hooks.created(handle).await,
-        Err(error) => Err((Some(handle), error)),
+        Ok(()) => set_up(&core, handle).await,
+        Err(error) if shared.was_given_up() => {
+            tracing::debug!(container = shared.name(), %error, "the pool has ended before a container was ready");
+            Err((Some(handle), None))
+        }
+        Err(error) => Err((Some(handle), Some(error))),
     };
     match created {
-        Ok(handle) => take_in(&core, handle, slot, generation),
-        Err((handle, error)) => {
-            failed(&core, &shared, handle, slot, begun, error);
-            false
-        }
+        Ok(handle) => return take_in(&core, handle, slot, generation),
+        Err((handle, Some(error))) => failed(&core, &shared, handle, slot, begun, error),
+        Err((handle, None)) => given_up(&core, &shared, handle, slot),
     }
+    false
 }
 
+/// Creates and starts the container, and waits until it is ready or the pool ends. A call of the engine that is under way is
+/// waited for in any case: else the container could be missed.
 async fn bring_up(core: &Core, handle: &Handle) -> Result<(), EngineError> {
     let warnings = handle.create(core.creations.must_look()).await?;
     core.creations.note_limits_hold();
     core.reporter.warn(handle.shared().name(), warnings);
     core.roster.add(handle.shared());
-    handle.start().await
+    let mut start = pin!(handle.start());
+    tokio::select! {
+        biased;
+        started = &mut start => return started,
+        () = core.idle.closed() => handle.shared().give_up(),
+    }
+    start.await
+}
+
+/// Calls the hook for new containers, until the pool ends. An error without words says that the pool has ended.
+async fn set_up(core: &Core, handle: Handle) -> Result<Handle, (Option<Handle>, Option<EngineError>)> {
+    if core.hooks.on_create.is_none() {
+        return Ok(handle);
+    }
+    if core.idle.is_closed() {
+        return Err((Some(handle), None));
+    }
+    let shared = handle.shared().clone();
+    shared.begin_hook("on_create()");
+    let created = tokio::select! {
+        biased;
+        created = core.hooks.created(handle) => created.map_err(|(handle, error)| (handle, Some(error))),
+        // The hook has the container, which is removed all the same.
+        () = core.idle.closed() => Err((None, None)),
+    };
+    shared.end_hook();
+    created
 }
 
 /// Notes a failed creation. The slot is freed when nothing is left of the container; the next creation waits for the
@@ -68,6 +100,18 @@ fn failed(
     }));
     let error = Error::engine("create the container", Some(shared.name()), error);
     core.reporter.report(error);
+    discard(shared, handle, slot);
+}
+
+/// Ends a creation that the end of the pool has cut short. The slot is freed when nothing is left of the container.
+fn given_up(core: &Core, shared: &Arc<Shared>, handle: Option<Handle>, mut slot: Slot<Item>) {
+    core.roster.forget(shared.id());
+    slot.given_up();
+    discard(shared, handle, slot);
+}
+
+/// Removes what a creation has left. `None`: a hook has kept the container.
+fn discard(shared: &Arc<Shared>, handle: Option<Handle>, slot: Slot<Item>) {
     if handle.as_ref().is_none_or(|handle| !handle.is_released()) {
         if let Some(handle) = &handle {
             handle.release();

@@ -116,7 +116,7 @@ pub(crate) struct Idle<T> {
     retired: mpsc::UnboundedSender<Retired<T>>,
     /// Rung when an item may have to be created, and when the pool is closed.
     demand: Notify,
-    /// Rung when no outdated item is idle any more.
+    /// Rung when no outdated item is idle any more, and when the pool is closed.
     renewed: Notify,
 }
 
@@ -527,6 +527,18 @@ impl<T> Idle<T> {
         self.state.lock().closed
     }
 
+    /// Waits until the pool is closed.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let mut renewed = std::pin::pin!(self.renewed.notified());
+            renewed.as_mut().enable();
+            if self.is_closed() {
+                return;
+            }
+            renewed.await;
+        }
+    }
+
     pub(crate) fn status(&self) -> Status {
         let state = self.state.lock();
         Status {
@@ -697,6 +709,11 @@ impl<T> Slot<T> {
             counters.unclean += 1;
         });
         self.give_away(item);
+    }
+
+    /// Notes that the creation was given up, which is no failure. The slot counts as recycling from now on.
+    pub(crate) fn given_up(&mut self) {
+        self.leave(Phase::Failed, |_| {});
     }
 
     /// Whether the item was found unusable before it was lent.

@@ -127,7 +127,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// - [`Error::AcquireTimeout`], which says why the last creation failed if it did.
+    /// - [`Error::AcquireTimeout`], which says why the last creation failed if it did, or what the one under way waits for.
     /// - [`Error::Engine`], before the limit of time, if the engine refuses the pool's settings (see below):
     ///   [`EngineErrorKind::Rejected`](crate::EngineErrorKind::Rejected),
     ///   [`LimitDiscarded`](crate::EngineErrorKind::LimitDiscarded),
@@ -338,12 +338,15 @@ impl Pool {
 
     /// Counts an acquire whose time is up, and returns its error.
     fn timed_out(&self, begun: Instant, key_in_use: bool) -> Error {
-        self.inner.core.idle.timed_out();
+        let core = &self.inner.core;
+        core.idle.timed_out();
+        // A lease of the same key is waited for, and not a creation.
+        let not_ready_yet = || (!key_in_use).then(|| core.roster.not_ready_yet()).flatten();
         Error::AcquireTimeout(Box::new(AcquireTimeout {
             pool: self.name().to_owned(),
             waited: begun.elapsed(),
             status: self.status(),
-            last_create_error: self.inner.core.creations.last_error(),
+            last_create_error: core.creations.last_error().or_else(not_ready_yet),
             key_in_use,
         }))
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::container::Shared;
+use crate::engine::EngineError;
 
 /// Finds the containers that the engine's events and lists name. Keeps no container alive.
 #[derive(Default)]
@@ -60,6 +61,18 @@ impl Roster {
             }
         });
         leases
+    }
+
+    /// Returns what the container that was started first of those being created still waits for. `None`: none waits.
+    pub(super) fn not_ready_yet(&self) -> Option<EngineError> {
+        let mut oldest: Option<Arc<Shared>> = None;
+        self.for_each(|shared| {
+            let is_older = oldest.as_ref().is_none_or(|oldest| shared.started() < oldest.started());
+            if shared.is_waited_for() && is_older {
+                oldest = Some(shared);
+            }
+        });
+        oldest?.not_ready_yet()
     }
 
     /// Returns whether `which` holds for a container, asked under the lock.

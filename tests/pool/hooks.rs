@@ -345,6 +345,90 @@ async fn a_hook_ends_with_its_pool() {
     assert!(engine.containers().is_empty());
 }
 
+/// Counts when it is dropped.
+struct Drops(Arc<AtomicUsize>);
+
+impl Drop for Drops {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_on_create_that_never_ends_is_given_up_when_its_pool_ends() {
+    let engine = FakeEngine::new();
+    let (told, on_error) = errors();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let drops = dropped.clone();
+    let long = Duration::from_secs(3600);
+    let builder = fake_pool(&engine).tokio_runtime(tokio::runtime::Handle::current());
+    let builder = builder.min_idle(0).hook_timeout(long).acquire_timeout(long);
+    let pool = builder
+        .on_error(on_error)
+        .on_create(move |c| {
+            let drops = Drops(drops.clone());
+            async move {
+                let _kept = (c, drops);
+                std::future::pending().await
+            }
+        })
+        .build()
+        .await
+        .unwrap();
+    let (acquired, ()) = tokio::join!(pool.acquire(), async {
+        let timeout = pool.acquire_timeout(Duration::from_secs(5)).await.unwrap_err();
+        let source = timeout.engine_error().map(|error| (error.kind(), error.to_string()));
+        let words = "not ready yet: on_create() has not ended yet".to_owned();
+        assert_eq!(source, Some((EngineErrorKind::NotReady, words)));
+        let shown = timeout.to_string();
+        assert!(
+            shown.contains(
+                "; the one being created is not ready yet: on_create() has not ended yet (see acquire_timeout()"
+            ),
+            "{shown}"
+        );
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+        let begun = tokio::time::Instant::now();
+        pool.shutdown().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    });
+    assert!(matches!(acquired, Err(Error::Shutdown { .. })), "{acquired:?}");
+    // One creation for each of the two that waited.
+    assert_eq!(dropped.load(Ordering::Relaxed), 2);
+    assert!(engine.containers().is_empty() && told.lock().is_empty(), "{told:?}");
+    let status = pool.status();
+    assert_eq!((status.total(), status.lifetime.create_failures), (0, 0), "{status:?}");
+}
+
+#[tokio::test]
+async fn an_on_create_that_blocks_does_not_hold_up_the_end_of_its_pool() {
+    let engine = FakeEngine::new();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let builder = fake_pool(&engine).min_idle(0).max_total(1).on_create(move |_c| {
+        let wait = wait.clone();
+        async move {
+            wait.lock().recv()?;
+            Ok(())
+        }
+    });
+    let pool = builder.build().await.unwrap();
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await }
+    });
+    let is_called = || pool.status().creating == 1 && !engine.containers().is_empty();
+    eventually_now("a container is created", is_called).await;
+    let begun = std::time::Instant::now();
+    pool.shutdown().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let acquired = waiting.await.unwrap();
+    assert!(matches!(acquired, Err(Error::Shutdown { .. })), "{acquired:?}");
+    assert!(engine.containers().is_empty());
+    // The thread goes on until the hook lets it.
+    drop(go_on);
+}
+
 #[tokio::test]
 async fn hooks_run_on_a_given_runtime() {
     let engine = FakeEngine::new();

@@ -361,3 +361,111 @@ async fn a_lease_that_knows_where_its_container_is_reached_counts_as_one_with_a_
     assert!(third != fourth && fourth != fifth);
     pool.shutdown().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_not_ready_does_not_hold_up_the_end_of_its_pool() {
+    let engine = FakeEngine::new();
+    engine.on_exec(|request| match &*request.argv[0] {
+        "cat" => FakeProcess::exit(0),
+        _ => FakeProcess::exit(1),
+    });
+    let told = Arc::new(AtomicUsize::new(0));
+    let tell = told.clone();
+    let long = Duration::from_secs(3600);
+    let builder = with_server(&engine)
+        .ready_timeout(long)
+        .acquire_timeout(long)
+        .min_idle(0)
+        .on_error(move |_| {
+            tell.fetch_add(1, Ordering::Relaxed);
+        });
+    for sign in [Ready::tcp(80), Ready::log("ready"), Ready::command(["probe"])] {
+        let pool = builder.clone().ready_when(sign).build().await.unwrap();
+        let (acquired, ()) = tokio::join!(pool.acquire(), async {
+            tokio::time::sleep(LIMIT).await;
+            assert_eq!((engine.containers().len(), pool.status().creating), (1, 1));
+            let begun = Instant::now();
+            pool.shutdown().await.unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        });
+        assert!(matches!(acquired, Err(Error::Shutdown { .. })), "{acquired:?}");
+        assert!(engine.containers().is_empty());
+        let status = pool.status();
+        assert_eq!((status.total(), status.lifetime.create_failures), (0, 0), "{status:?}");
+    }
+    // So does the drop of the last clone.
+    let pool = builder.min_idle(1).ready_when(Ready::tcp(80));
+    let built = tokio::time::timeout(LIMIT, pool.build()).await;
+    assert!(built.is_err(), "{built:?}");
+    eventually_now("the container is removed", || engine.containers().is_empty()).await;
+    assert_eq!(told.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_under_way_is_waited_for_by_the_end_of_the_pool() {
+    let engine = FakeEngine::new();
+    engine.on_exec(|_| FakeProcess::exit(0));
+    let pool = with_server(&engine)
+        .ready_when(Ready::tcp(80))
+        .min_idle(0)
+        .build()
+        .await;
+    let pool = pool.unwrap();
+    engine.answer(Call::Start, Answer::After(LIMIT));
+    let begun = Instant::now();
+    let (acquired, ()) = tokio::join!(pool.acquire(), async {
+        tokio::time::sleep(LIMIT / 2).await;
+        pool.shutdown().await.unwrap();
+    });
+    assert!(matches!(acquired, Err(Error::Shutdown { .. })), "{acquired:?}");
+    assert!(
+        begun.elapsed() >= LIMIT && begun.elapsed() < LIMIT + Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(engine.containers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_says_what_the_container_that_is_being_created_waits_for() {
+    let engine = FakeEngine::new();
+    engine.on_exec(|request| match &*request.argv[0] {
+        "cat" => FakeProcess::exit(0).stdout(PORT_80),
+        _ => FakeProcess::exit(2).stdout("the server is starting\n"),
+    });
+    for (sign, words) in [
+        (
+            Ready::tcp(81),
+            "a server that listens on port 81, and saw: nothing listens there",
+        ),
+        (
+            Ready::command(["pg_isready"]),
+            "exit code 0 of `pg_isready`, and saw: exit code 2: the server is starting",
+        ),
+        (Ready::log("ready"), "the words \"ready\" of its own command"),
+    ] {
+        let builder = with_server(&engine).ready_when(sign).ready_timeout(LIMIT * 2);
+        let pool = builder.min_idle(0).build().await.unwrap();
+        let error = pool.acquire_timeout(LIMIT).await.unwrap_err();
+        let expected = format!("not ready yet: waited for {words}");
+        assert_eq!(words_of(&error), (EngineErrorKind::NotReady, expected));
+        assert!(error.is_timeout() && error.is_retryable(), "{error}");
+        let shown = error.to_string();
+        assert!(
+            shown.contains(&format!(
+                "; the one being created is not ready yet: waited for {words} (see acquire_timeout()"
+            )),
+            "{shown}"
+        );
+        assert!(!shown.contains("failed"), "{shown}");
+        // Once that creation has failed, this is told.
+        let error = pool.acquire_timeout(LIMIT * 2).await.unwrap_err();
+        assert!(words_of(&error).1.starts_with("not ready within 10 s"), "{error}");
+        assert!(
+            error.to_string().contains("the last attempt to create one failed"),
+            "{error}"
+        );
+        pool.shutdown().await.unwrap();
+    }
+    assert!(engine.containers().is_empty());
+}
