@@ -91,7 +91,11 @@ async fn restore(core: &Core, item: Item) -> Fate {
         };
     }
     let cleaned = match shared.clean().await {
-        Ok(()) => shared.get_ready_again().await,
+        Ok(()) => tokio::select! {
+            ready = shared.get_ready_again() => ready,
+            // The container is removed anyway.
+            () = core.idle.closed() => return Fate::Unwanted(item),
+        },
         Err(error) => Err(error),
     };
     match cleaned {
