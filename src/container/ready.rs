@@ -61,6 +61,15 @@ pub(super) struct Listener {
     _task: AbortOnDropHandle<()>,
 }
 
+impl Listener {
+    /// Returns the last words of a PID 1 that has ended, once its output has ended too, or the limit has passed.
+    pub(super) async fn last_words(&self, limit: Duration) -> String {
+        // Nobody sends: an error says that the output has ended.
+        let _ = timeout(limit, self.ended.clone().changed()).await;
+        self.heard.last_words()
+    }
+}
+
 /// What is waited for, for the errors. That of a container that is being created is in its [`Shared`], where others see it.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -190,6 +199,15 @@ impl Shared {
     pub(crate) async fn get_ready_again(&self) -> Result<(), EngineError> {
         let waiting = Waiting::default();
         self.wait_until_ready(None, self.spec.ready.limit, &waiting).await
+    }
+
+    /// Returns the error of a container that was to show a sign, and whose own command has ended before anybody looked.
+    pub(super) fn ended_before_ready(&self, end: &str, last_words: &str) -> EngineError {
+        let waiting = Waiting::default();
+        if let Some(sign) = self.spec.ready.signs.first() {
+            waiting.begin(sign, None);
+        }
+        waiting.error("not ready", end, last_words)
     }
 
     /// Gives up the wait for the signs of a container that is being created, now or when it begins. It fails then, and

@@ -144,7 +144,7 @@ impl Handle {
             self.start_with_lifeline(start).await?;
         } else {
             start().await?;
-            self.settle().await?;
+            self.settle(listener.as_ref()).await?;
         }
         // Docker decides at the start whether AppArmor is in force.
         if startup.look_again.swap(false, Ordering::AcqRel) {
@@ -230,8 +230,8 @@ impl Handle {
     }
 
     /// Waits a moment, and fails if PID 1 has ended by then. The engine's own init starts even where it then cannot start the
-    /// program.
-    async fn settle(&self) -> Result<(), EngineError> {
+    /// program. `listener` listens to a PID 1 that is to get ready.
+    async fn settle(&self, listener: Option<&Listener>) -> Result<(), EngineError> {
         let shared = &**self.shared();
         tokio::time::sleep(SETTLE).await;
         let report = bounded("an inspect", shared.call_timeout, shared.engine.inspect(shared.id())).await?;
@@ -247,6 +247,14 @@ impl Handle {
             // The codes of a program that could not be begun, which the engine's init gives.
             Some(126 | 127) => "does the image have this program? see cmd()",
             Some(137) => "was it killed for memory? see memory() and pids_limit()",
+            _ if !shared.spec.ready.is_at_once() => {
+                let end = format!("{program} has ended with {code}");
+                let last_words = match listener {
+                    Some(listener) => listener.last_words(shared.call_timeout).await,
+                    None => String::new(),
+                };
+                return Err(shared.ended_before_ready(&end, &last_words));
+            }
             _ => "PID 1 must go on running: see cmd()",
         };
         let message = format!("{program} ended right after the start, with {code}");

@@ -87,6 +87,9 @@ impl Handle {
             Ok(Err(_)) | Err(_) => None,
         };
         match ended {
+            Some(how) if !how.contains(NOT_STARTED) && !self.shared().spec.ready.is_at_once() => {
+                Err(self.shared().ended_before_ready(&how, ""))
+            }
             Some(how) => {
                 let advice = match how.contains(NOT_STARTED) {
                     true => "does the image have this program? see supervise_command()",

@@ -163,24 +163,33 @@ async fn the_last_words_of_a_server_that_is_never_ready_are_told() {
     let by_agent = |builder: PoolBuilder| builder.exec_via(ExecVia::Agent).supervise_command(true);
     let plain = |builder: PoolBuilder| builder.exec_via(ExecVia::Docker);
 
-    let waits = || script("echo no coal; sleep 1000").ready_timeout(Duration::from_secs(2));
+    let waits = || script("echo no coal; sleep 1000").ready_timeout(Duration::from_secs(5));
     for words in [
         why_not_ready(by_agent(waits())).await,
         why_not_ready(plain(waits())).await,
     ] {
-        let expected = "not ready within 2 s: waited for a server that listens on port 80, and saw: nothing listens there; \
+        let expected = "not ready within 5 s: waited for a server that listens on port 80, and saw: nothing listens there; \
                         the last words of the container's command: no coal";
         assert_eq!(words, expected);
     }
-    let ends = || script("sleep 0.5; echo out of coal >&2; exit 7");
-    let words = why_not_ready(by_agent(ends())).await;
-    assert!(
-        words.ends_with("the container's command, `sh`, has ended with exit code 7: out of coal"),
-        "{words}"
+    // Before anybody looks, and while somebody waits.
+    for seconds in ["0", "0.5"] {
+        let ends = || script(&format!("sleep {seconds}; echo out of coal >&2; exit 7"));
+        let begin = "not ready: waited for a server that listens on port 80";
+        let words = why_not_ready(by_agent(ends())).await;
+        let end = "the container's command, `sh`, has ended with exit code 7: out of coal";
+        assert!(words.starts_with(begin) && words.ends_with(end), "{words}");
+        let words = why_not_ready(plain(ends())).await;
+        let end = "PID 1, `sh`, has ended with exit code 7; the last words of the container's command: out of coal";
+        assert!(words.starts_with(begin) && words.ends_with(end), "{words}");
+    }
+    let missing = script("").cmd(["no-such-server"]).ready_when(Ready::tcp(80));
+    let error = by_agent(missing).min_idle(1).build().await.unwrap_err();
+    assert_eq!(
+        error.engine_error().unwrap().kind(),
+        EngineErrorKind::CannotStart,
+        "{error}"
     );
-    let words = why_not_ready(plain(ends())).await;
-    let expected = "PID 1, `sh`, has ended with exit code 7; the last words of the container's command: out of coal";
-    assert!(words.ends_with(expected), "{words}");
 }
 
 #[tokio::test]
