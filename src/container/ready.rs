@@ -281,6 +281,11 @@ impl Shared {
                 (Ok(Ok(())), _) => Ok(()),
                 // The end of its command, whose words these are, has brought the error about.
                 (Ok(Err(_)), Some(end)) => Err(waiting.error("not ready", &end.to_string(), "")),
+                // Nothing can be looked at in a container that has just ended.
+                (Ok(Err(_)), None) if !self.spec.has_lifeline() && !self.still_runs().await => {
+                    let (end, last_words) = self.end_of_server(listener).await;
+                    Err(waiting.error("not ready", &end, &last_words))
+                }
                 (Ok(Err(error)), None) => {
                     waiting.saw(String::new());
                     let how = "it cannot be known whether the container is ready";
@@ -293,6 +298,14 @@ impl Shared {
                 waiting.was_given_up.store(true, Ordering::Release);
                 Err(waiting.error("not ready when it was given up", "", &last_words()))
             }
+        }
+    }
+
+    /// Returns whether the engine says that the container runs, or does not answer.
+    async fn still_runs(&self) -> bool {
+        match bounded("an inspect", self.call_timeout, self.engine.inspect(self.id())).await {
+            Ok(report) => report.state == ContainerState::Running,
+            Err(error) => !error.says_gone(),
         }
     }
 
