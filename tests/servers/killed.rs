@@ -6,6 +6,7 @@ use crate::redis::{ask, builder};
 use crate::support::{Capability, Owner, engine, eventually, lacks, own_test, unique_name};
 use bollard::query_parameters::ListNetworksOptions;
 use dockerpool::engine::{ContainerState, Observation, Selector};
+use dockerpool::labels;
 
 /// Makes the test, run in a process of its own, the owner that is killed: the name of its pool, which is its network's too.
 const NAME: &str = "DOCKERPOOL_TEST_SERVERS_OWNER";
@@ -60,7 +61,10 @@ async fn a_panic_and_a_kill_leave_neither_servers_nor_networks() {
     let other = unique_name("next-redis");
     let next = builder(&name, &other).min_idle(0).build().await.unwrap();
     eventually("nothing is left", async || {
-        networks(&name).await == 0 && engine().await.list(&of_pool).await.unwrap().is_empty()
+        let found = engine().await.list(&of_pool).await.unwrap();
+        let is_of_next = |instance: &String| instance == next.instance();
+        let mut instances = found.iter().map(|report| report.labels.get(labels::INSTANCE));
+        networks(&name).await == 0 && instances.all(|instance| instance.is_some_and(is_of_next))
     })
     .await;
     next.shutdown().await.unwrap();
