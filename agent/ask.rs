@@ -11,7 +11,7 @@ pub const ASK: &CStr = c"ask";
 /// The exit code for words that make no sense.
 const NONSENSE: i32 = 2;
 
-/// What comes before and after the path in a request.
+/// The parts of a request before and after the path.
 const BEFORE: &[u8] = b"GET ";
 const AFTER: &[u8] =
     b" HTTP/1.1\r\nHost: localhost\r\nUser-Agent: dockerpool\r\nAccept: */*\r\nConnection: close\r\n\r\n";

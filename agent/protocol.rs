@@ -417,7 +417,7 @@ pub struct Exit {
     pub oom_kills: u32,
     /// A process of the command was killed for memory.
     pub for_memory: bool,
-    /// Its processes have used as much processor time as they may.
+    /// The processes of the command have used as much processor time as they may.
     pub cpu_time_used_up: bool,
     /// The most memory that all its processes had at once, in bytes, or [`NO_COUNT`] without a control group of its own.
     pub own_peak: u64,

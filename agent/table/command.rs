@@ -87,7 +87,7 @@ pub(super) struct Life {
 enum Fate {
     /// Nobody has asked the agent to end it.
     Own,
-    /// It is to end, of a signal that was sent. Has the next look whether it has.
+    /// A signal was sent that is to end it. Holds when somebody looks next whether anything is left.
     Stopping(Look),
     Killing(Cause, Killing),
     /// Everything is dead, or the kill was given up.
@@ -328,7 +328,7 @@ impl Command {
                 if failure.is_some()
                     && let Fate::Stopping(_) = life.fate
                 {
-                    // It did not begin, and has left nothing.
+                    // A command that did not begin has left nothing.
                     life.fate = Fate::Own;
                 }
                 State::Ended(Ended {

@@ -77,7 +77,7 @@ impl Table {
                 command.begin_kill(proc, Cause::CpuTime);
                 continue;
             }
-            // What is not known now is looked up soon.
+            // An unknown use is looked up again soon.
             limit.wait(after, used.unwrap_or(u64::MAX));
             limit.next = limit.next.max(after + SHARE * after.saturating_sub(now));
         }

@@ -221,7 +221,7 @@ impl Table {
         let failure = spawn::failure(said).filter(|_| is_failure);
         let ended = command.end(&waited, failure, oom_kills);
         if is_own_end {
-            // What a command leaves that was to end is not to stay.
+            // Nothing that a stopped command leaves is to stay.
             if !is_stopping {
                 self.sessions.remember(pid as u32);
                 self.settle_at.get_or_insert(ended + SETTLE);

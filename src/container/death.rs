@@ -1,4 +1,4 @@
-//! What is known of the end of a container: [`Death`].
+//! The facts about the end of a container: [`Death`].
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;

@@ -1,11 +1,17 @@
-//! What a container's own command prints: [`Heard`].
+//! The output of a container's own command: [`Heard`].
 
 use std::pin::pin;
 
+use futures_util::stream::{BoxStream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
-use crate::engine::{Frame, OutputStream};
+use super::pid1::OUTPUT_PAUSE;
+use crate::engine::{EngineError, Frame, OutputStream};
+
+/// How many pieces of output are taken at once, before a pause.
+const PIECES: usize = 1024;
 
 /// How much of the command's last output an error quotes, in bytes.
 const QUOTED: usize = 1024;
@@ -50,6 +56,22 @@ impl Heard {
             state: Mutex::new(state),
             found: Notify::new(),
         }
+    }
+
+    /// Takes the output of the command to its end.
+    pub(super) async fn hear_all(
+        &self,
+        output: BoxStream<'static, Result<Frame, EngineError>>,
+    ) -> Result<(), EngineError> {
+        let mut output = output.ready_chunks(PIECES);
+        while let Some(frames) = output.next().await {
+            for frame in frames {
+                self.hear(&frame?);
+            }
+            // Bounds how much processor time of this process the output costs.
+            sleep(OUTPUT_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Takes a piece of output.

@@ -1,4 +1,4 @@
-//! What a later room keeps for the lease of a container: [`LeaseValue`].
+//! The value that a later room keeps for the lease of a container: [`LeaseValue`].
 
 use std::any::Any;
 use std::fmt;

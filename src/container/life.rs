@@ -15,7 +15,7 @@ pub(crate) struct Life {
     outdated: AtomicBool,
     withdrawn: AtomicBool,
     uses: AtomicU32,
-    /// The acquire site of the present lease. Not behind a lock, which would cost each acquire as much as the rest of it.
+    /// The acquire site of the present lease. There is no lock, which would cost each acquire as much as the rest of it.
     lent_at: AtomicCell<Option<&'static Location<'static>>>,
     plan: OnceLock<Plan>,
     idle_since: Mutex<Option<Instant>>,

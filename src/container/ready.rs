@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,11 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::handle::Handle;
 use super::heard::Heard;
 use super::look::{finish, read_files};
-use super::pid1::OUTPUT_PAUSE;
 use super::shared::Shared;
 use crate::agent::{AgentFile, Role};
-use crate::engine::{Attachment, ContainerState, EngineError, EngineErrorKind, ExecRequest, Health};
-use crate::error::AcquireTimeout;
+use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, Health};
 use crate::runtime::bounded;
 use crate::spec::{ASK, Ready, Sign};
 use crate::values::shown::Rounded;
@@ -50,9 +47,6 @@ const QUOTED: usize = 256;
 /// How many bytes of an answer have its status: `HTTP/1.1 200`.
 const HEAD: usize = 12;
 
-/// How many pieces of output are taken at once, before a pause.
-const PIECES: usize = 1024;
-
 /// Listens to the container's own command, where that is PID 1, from its start until it is ready.
 pub(super) struct Listener {
     heard: Arc<Heard>,
@@ -70,7 +64,8 @@ impl Listener {
     }
 }
 
-/// What is waited for, for the errors. That of a container that is being created is in its [`Shared`], where others see it.
+/// Holds the sign or the hook that is waited for, for the errors. That of a container that is being created is in its [`Shared`], where
+/// others see it.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// `None`: nothing is waited for.
@@ -85,9 +80,9 @@ pub(super) struct Waiting {
 enum Awaited {
     Sign {
         sign: String,
-        /// What the last look has shown.
+        /// The finding of the last look.
         seen: String,
-        /// What PID 1 prints, where it is listened to.
+        /// The output of PID 1, where the library listens to it.
         heard: Option<Arc<Heard>>,
     },
     /// The end of the function of this name, which the user has given.
@@ -161,14 +156,8 @@ impl Handle {
             let heard = heard.clone();
             async move {
                 let (_end, _stdin) = (end, stdin);
-                let mut output = output.ready_chunks(PIECES);
-                while let Some(frames) = output.next().await {
-                    for frame in frames {
-                        let Ok(frame) = frame else { return };
-                        heard.hear(&frame);
-                    }
-                    sleep(OUTPUT_PAUSE).await;
-                }
+                // An output that breaks off has ended too.
+                let _ = heard.hear_all(output).await;
             }
         });
         Ok(Some(Listener {
@@ -247,11 +236,7 @@ impl Shared {
             Some(Awaited::Hook(_)) => (String::new(), "see acquire_timeout() and hook_timeout()"),
             None => return None,
         };
-        Some(
-            self.waiting
-                .error(AcquireTimeout::NOT_YET, "", &last_words)
-                .advise(advice),
-        )
+        Some(self.waiting.error("not ready yet", "", &last_words).advise(advice))
     }
 
     async fn wait_until_ready(
@@ -282,7 +267,7 @@ impl Shared {
                 // The end of its command, whose words these are, has brought the error about.
                 (Ok(Err(_)), Some(end)) => Err(waiting.error("not ready", &end.to_string(), "")),
                 // Nothing can be looked at in a container that has just ended.
-                (Ok(Err(_)), None) if !self.spec.has_lifeline() && !self.still_runs().await => {
+                (Ok(Err(_)), None) if !self.spec.has_lifeline() && self.look_at_end().await.is_some() => {
                     let (end, last_words) = self.end_of_server(listener).await;
                     Err(waiting.error("not ready", &end, &last_words))
                 }
@@ -298,14 +283,6 @@ impl Shared {
                 waiting.was_given_up.store(true, Ordering::Release);
                 Err(waiting.error("not ready when it was given up", "", &last_words()))
             }
-        }
-    }
-
-    /// Returns whether the engine says that the container runs, or does not answer.
-    async fn still_runs(&self) -> bool {
-        match bounded("an inspect", self.call_timeout, self.engine.inspect(self.id())).await {
-            Ok(report) => report.state == ContainerState::Running,
-            Err(error) => !error.says_gone(),
         }
     }
 
@@ -327,18 +304,13 @@ impl Shared {
         }
         let code = loop {
             // The engine may notice the end late, and the output may have broken off before it.
-            match bounded("an inspect", self.call_timeout, self.engine.inspect(self.id())).await {
-                Ok(report) if report.state == ContainerState::Running => sleep(LONGEST_PAUSE).await,
-                Ok(report) => break report.exit_code,
-                Err(error) if error.says_gone() => break None,
-                Err(_) => sleep(LONGEST_PAUSE).await,
+            if let Some(code) = self.look_at_end().await {
+                break code;
             }
+            sleep(LONGEST_PAUSE).await;
         };
-        let program = self.spec.plan.pid1.program.iter().flatten().next();
-        let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
-        let code = code.map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
         let words = listener.map(|listener| listener.heard.last_words()).unwrap_or_default();
-        (format!("{program} has ended with {code}"), words)
+        (self.end_of_pid1("has ended", code), words)
     }
 
     /// Waits until the container shows a sign. Fails where no look can show it.

@@ -40,11 +40,11 @@ pub(crate) struct Shared {
     pub(crate) runtime: Home,
     /// How long a pool keeps the container.
     pub(crate) life: Life,
-    /// What is known of the container's end.
+    /// The facts about the container's end.
     pub(crate) death: Death,
     /// The variables of the commands of the present lease.
     lease_env: LeaseEnv,
-    /// What the room of commands keeps for the present lease.
+    /// The value that the room of commands keeps for the present lease.
     lease_value: LeaseValue,
     pub(super) identity: Identity,
     pub(super) startup: Startup,
@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(super) duty: Duty,
     pub(super) cleanliness: Cleanliness,
     pub(super) addresses: Addresses,
-    /// What the container waits for while it is being created.
+    /// The sign or hook that the container waits for while it is being created.
     pub(super) waiting: Waiting,
     taint: FirstTaint,
     commands: Commands,
@@ -276,6 +276,26 @@ impl Shared {
     /// Returns how the container's own command ended, if it has: the container ends with it.
     pub(crate) fn end_of_command(&self) -> Option<EngineError> {
         self.pid1.supervised()?.end()
+    }
+
+    /// Asks the engine whether the container has ended. Returns its exit code if it has, as far as the engine tells that.
+    pub(crate) async fn look_at_end(&self) -> Option<Option<i64>> {
+        use crate::engine::ContainerState::{Paused, Restarting, Running};
+
+        match bounded("an inspect", self.call_timeout, self.engine.inspect(self.id())).await {
+            Ok(report) if matches!(report.state, Running | Paused | Restarting) => None,
+            Ok(report) => Some(report.exit_code),
+            Err(error) if error.kind() == EngineErrorKind::NotFound => Some(None),
+            Err(_) => None,
+        }
+    }
+
+    /// Returns words for the end of a PID 1 that is the container's own command.
+    pub(super) fn end_of_pid1(&self, has_ended: &str, code: Option<i64>) -> String {
+        let program = self.spec.plan.pid1.program.iter().flatten().next();
+        let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
+        let code = code.map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
+        format!("{program} {has_ended} with {code}")
     }
 
     /// Waits for the end of the container's own command, and returns words for it. `None`: the container has ended.

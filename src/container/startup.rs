@@ -138,7 +138,7 @@ impl Handle {
         } = &**self.shared();
         let start = || bounded("the start of a container", *call_timeout, engine.start(identity.id()));
         let listener = self.listen().await?;
-        // What is known is of an earlier start.
+        // The facts so far are of an earlier start.
         self.shared().death.forget();
         if spec.has_lifeline() {
             self.start_with_lifeline(start).await?;
@@ -238,17 +238,12 @@ impl Handle {
         if report.state == ContainerState::Running {
             return Ok(());
         }
-        let code = report
-            .exit_code
-            .map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
-        let program = shared.spec.plan.pid1.program.iter().flatten().next();
-        let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
         let advice = match report.exit_code {
             // The codes of a program that could not be begun, which the engine's init gives.
             Some(126 | 127) => "does the image have this program? see cmd()",
             Some(137) => "was it killed for memory? see memory() and pids_limit()",
             _ if !shared.spec.ready.is_at_once() => {
-                let end = format!("{program} has ended with {code}");
+                let end = shared.end_of_pid1("has ended", report.exit_code);
                 let last_words = match listener {
                     Some(listener) => listener.last_words(shared.call_timeout).await,
                     None => String::new(),
@@ -257,7 +252,7 @@ impl Handle {
             }
             _ => "PID 1 must go on running: see cmd()",
         };
-        let message = format!("{program} ended right after the start, with {code}");
+        let message = shared.end_of_pid1("ended right after the start,", report.exit_code);
         Err(EngineError::new(EngineErrorKind::CannotStart, message).advise(advice))
     }
 }

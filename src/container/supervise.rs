@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handle::Handle;
 use super::heard::Heard;
-use super::pid1::OUTPUT_PAUSE;
 use super::shared::Shared;
 use super::startup::SETTLE;
 use super::taint::Taint;
@@ -18,9 +16,6 @@ use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 
 /// The words for a command that was not begun.
 const NOT_STARTED: &str = "could not be started";
-
-/// How many pieces of output are taken at once, before a pause.
-const PIECES: usize = 1024;
 
 /// The container's own command, while it runs and after. Dropping this ends the task that watches it.
 #[derive(Debug)]
@@ -106,14 +101,7 @@ impl Handle {
 /// agent has ended.
 async fn watch_over(session: ExecSession, program: &str, heard: &Heard) -> Option<String> {
     let ExecSession { output, control, .. } = session;
-    let mut output = output.ready_chunks(PIECES);
-    while let Some(frames) = output.next().await {
-        for frame in frames {
-            heard.hear(&frame.ok()?);
-        }
-        // Bounds how much processor time of this process the output costs.
-        tokio::time::sleep(OUTPUT_PAUSE).await;
-    }
+    heard.hear_all(output).await.ok()?;
     control.ended().await;
     let how = match (control.exit_code().await, control.report()) {
         (Ok(_), Some(report)) if report.signal.is_some() => {

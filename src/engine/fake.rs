@@ -243,7 +243,7 @@ struct FakeContainer {
     report: ContainerReport,
     labels: BTreeMap<String, String>,
     auto_remove: bool,
-    /// What the engine publishes at the start, and whether there is a network.
+    /// The ports that the engine publishes at the start, and whether there is a network.
     ports: Vec<Publish>,
     has_network: bool,
     /// `false` once the container has ended.

@@ -149,7 +149,7 @@ pub struct ContainerReport {
     pub labels: std::collections::HashMap<String, String>,
     /// The container's address on its network. `None`: it has none, it does not run, or the engine does not tell, as in a list.
     pub ip: Option<IpAddr>,
-    /// What the engine's health check has found. `None`: there is no health check, or the engine does not tell, as in a list.
+    /// The finding of the engine's health check. `None`: there is no health check, or the engine does not tell, as in a list.
     pub health: Option<Health>,
     /// The published TCP ports, sorted. Empty where the container does not run, or the engine does not tell, as in a list.
     pub ports: Vec<PublishedPort>,

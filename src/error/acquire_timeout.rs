@@ -50,14 +50,12 @@ pub struct AcquireTimeout {
     /// Whether the acquire waited for the end of another lease of the same key: see
     /// [`Pool::acquire_for`](crate::Pool::acquire_for).
     pub key_in_use: bool,
+    /// Whether `last_create_error` is of a creation that is under way.
+    pub(crate) is_under_way: bool,
 }
 
-impl AcquireTimeout {
-    /// Begins the words of the error of a container that is still being created.
-    pub(crate) const NOT_YET: &str = "not ready yet";
-}
-
-/// Names the last failed creation with its cause, or what the one under way waits for. That failure is not the source of the timeout: the wait is what failed.
+/// Names the last failed creation with its cause, or what the one under way waits for. That failure is not the source of the
+/// timeout: the wait is what failed.
 impl fmt::Display for AcquireTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -66,6 +64,7 @@ impl fmt::Display for AcquireTimeout {
             status,
             last_create_error,
             key_in_use,
+            is_under_way,
         } = self;
         write!(f, "no container of pool {pool} within {} ({status})", Rounded(*waited))?;
         if *key_in_use {
@@ -73,7 +72,7 @@ impl fmt::Display for AcquireTimeout {
         }
         if let Some(error) = last_create_error {
             let (cause, hint) = (Cause(error), Hint(error));
-            if error.to_string().starts_with(Self::NOT_YET) {
+            if *is_under_way {
                 return write!(f, "; the one being created is {cause}{hint}");
             }
             return write!(f, "; the last attempt to create one failed: {cause}{hint}");

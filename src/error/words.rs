@@ -252,6 +252,7 @@ mod tests {
                 },
                 last_create_error,
                 key_in_use: false,
+                is_under_way: false,
             }))
         };
         let incomplete = |source| Error::ShutdownIncomplete {

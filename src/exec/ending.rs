@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::container::{Shared, Taint};
-use crate::engine::{EngineError, EngineErrorKind, ExecControl, Killing};
+use crate::engine::{EngineError, ExecControl, Killing};
 use crate::runtime::bounded;
 
 /// How long an engine may take to notice the end of a container, and the pause between two questions.
@@ -130,10 +130,5 @@ pub(super) async fn is_going(shared: &Shared, error: &EngineError) -> bool {
 
 /// Returns whether the engine says that the container does not exist or does not run.
 pub(super) async fn is_gone(shared: &Shared) -> bool {
-    use crate::engine::ContainerState::{Paused, Restarting, Running};
-
-    match bounded("an inspect", shared.call_timeout, shared.engine.inspect(shared.id())).await {
-        Ok(report) => !matches!(report.state, Running | Paused | Restarting),
-        Err(error) => error.kind() == EngineErrorKind::NotFound,
-    }
+    shared.look_at_end().await.is_some()
 }

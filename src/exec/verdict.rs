@@ -24,7 +24,7 @@ const SIGXFSZ: i32 = 25;
 /// file.
 pub(super) fn outcome(shared: &Shared, code: i64, report: &ExecReport, limits_file_size: bool) -> (ExitStatus, Proof) {
     let proof = if report.all_dead { Proof::Ended } else { Proof::None };
-    // What was used decides, and not what came first.
+    // The use decides, and not the order of events.
     let is_out_of_cpu_time = report.cpu_time_used_up && !report.killed_for_memory;
     if is_out_of_cpu_time || report.at_deadline {
         if proof == Proof::None {

@@ -1,4 +1,4 @@
-//! What is done with one container between two leases: the user's hook, and the cleaning.
+//! The work on one container between two leases: the user's hook, and the cleaning.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::error::Error;
 /// Code in a container can make them take seconds, by what it leaves behind.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What has become of a container.
+/// The outcome of the work on a container.
 enum Fate {
-    /// It was cleaned, or did not need it.
+    /// The container was cleaned, or did not need it.
     Good { item: Item, is_cleaned: bool },
     /// Nobody could prove that it is clean.
     Unclean(Item, EngineError),
@@ -31,7 +31,7 @@ enum Fate {
 /// Has the hook look at a container, cleans it and has it lent again, or gives it away to be removed.
 pub(super) async fn clean(core: Arc<Core>, item: Item, mut slot: Slot<Item>) {
     let shared = item.shared().clone();
-    // What is tainted or old is replaced anyway, and what still runs is ended by a cleaning alone.
+    // A tainted or old container is replaced anyway, and commands that still run are ended by a cleaning alone.
     if !shared.may_be_lent_again() || core.reuse != Reuse::Clean && !item.is_usable() {
         return slot.retire(item);
     }

@@ -1,4 +1,4 @@
-//! What the user does with a container before its first lease and after each: [`Hooks`].
+//! The user's functions for a container before its first lease and after each: [`Hooks`].
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -173,7 +173,7 @@ impl Hooks {
             Ok(Err(error)) => Err(format!("its task failed: {error}")),
         };
         drop(wanted);
-        // It was dropped with the hook, wherever that has ended.
+        // The container was dropped with the hook, wherever that has ended.
         match (returned.try_recv(), outcome) {
             (Ok(container), Ok(outcome)) => Ok((container, outcome)),
             (container, Err(words)) => Err((container.ok(), failed(name, &words))),

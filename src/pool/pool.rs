@@ -342,12 +342,15 @@ impl Pool {
         core.idle.timed_out();
         // A lease of the same key is waited for, and not a creation.
         let not_ready_yet = || (!key_in_use).then(|| core.roster.not_ready_yet()).flatten();
+        let last_create_error = core.creations.last_error();
+        let is_under_way = last_create_error.is_none();
         Error::AcquireTimeout(Box::new(AcquireTimeout {
             pool: self.name().to_owned(),
             waited: begun.elapsed(),
             status: self.status(),
-            last_create_error: core.creations.last_error().or_else(not_ready_yet),
+            last_create_error: last_create_error.or_else(not_ready_yet),
             key_in_use,
+            is_under_way,
         }))
     }
 

@@ -162,7 +162,7 @@ pub struct ContainerSpec {
     pub(crate) server_env: ServerEnv,
     pub(crate) entrypoint: Entrypoint,
     pub(crate) sandbox: Option<Sandbox>,
-    /// What is wrong with sizes that were given as text, by the setter and what it names.
+    /// The problems of sizes that were given as text, by the setter and its subject.
     pub(crate) bad_sizes: BTreeMap<(&'static str, String), String>,
     /// Whether the agent is reached through the engine alone, without a socket.
     pub(crate) without_agent_socket: bool,

@@ -1,4 +1,4 @@
-//! What becomes of the image's `ENTRYPOINT`: [`Entrypoint`].
+//! The fate of the image's `ENTRYPOINT`: [`Entrypoint`].
 
 use super::container_spec::ContainerSpec;
 use super::raw_config;

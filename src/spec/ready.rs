@@ -1,4 +1,4 @@
-//! What shows that a container is ready to be lent: [`Ready`].
+//! The signs that a container is ready to be lent: [`Ready`].
 
 use std::fmt;
 use std::sync::Arc;

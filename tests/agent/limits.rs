@@ -3,12 +3,8 @@
 
 use std::time::Duration;
 
-use crate::support::{pool, with_container, with_shared};
+use crate::support::{pool, with_agent, with_container};
 use dockerpool::{CommandDefaults, Error, ExecVia, ExitStatus, Output, PooledContainer, Taint};
-
-async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    with_shared(ExecVia::Agent, run).await
-}
 
 /// Runs a script with a limit of processor time.
 async fn burn(c: &PooledContainer, script: &str, limit: Duration) -> Output {

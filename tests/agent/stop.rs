@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::{eventually, with_shared};
-use dockerpool::{Child, Error, Event, ExecVia, ExitStatus, PooledContainer, Signal};
+use crate::support::{eventually, with_agent};
+use dockerpool::{Child, Error, Event, ExitStatus, PooledContainer, Signal};
 use futures_util::FutureExt;
 
 const SECONDS_30: Duration = Duration::from_secs(30);
-
-async fn with_agent<T>(run: impl AsyncFnOnce(&PooledContainer) -> T) -> T {
-    with_shared(ExecVia::Agent, run).await
-}
 
 /// Begins a script, and waits until it has written so many files `/tmp/ready*`.
 async fn begin<'c>(c: &'c PooledContainer, script: &str, ready: usize) -> Child<'c> {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::support::{containers_of, engine, eventually_now, is_podman, pool};
+use crate::told::Told;
 use dockerpool::engine::{BoxStream, Commands, Event, EventKind, Lifecycle, Observation, Pausing, Selector};
 use dockerpool::testing::{FakeEngine, FakeProcess};
 use dockerpool::{Engine, EngineError, ExitStatus, Pool, Taint};
-use futures_util::stream::{self, StreamExt};
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -20,8 +20,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 struct Clocked {
     inner: FakeEngine,
-    told: broadcast::Sender<Event>,
-    cut: broadcast::Sender<()>,
+    told: Told,
     /// The container that ends after the next list and before the next subscription. The engine sends no event for
     /// it, since `since` is in the engine's future.
     dies_untold: Mutex<Option<String>>,
@@ -31,8 +30,7 @@ impl Clocked {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: FakeEngine::new(),
-            told: broadcast::Sender::new(16),
-            cut: broadcast::Sender::new(1),
+            told: Told::new(),
             dies_untold: Mutex::new(None),
         })
     }
@@ -66,14 +64,7 @@ impl Observation for Clocked {
         {
             self.inner.end_container(&id);
         }
-        let told = stream::unfold(self.told.subscribe(), async |mut told| {
-            let event = told.recv().await.ok()?;
-            Some((Ok(event), told))
-        });
-        let mut cut = self.cut.subscribe();
-        stream::select(self.inner.events(selector, since), told)
-            .take_until(async move { cut.recv().await })
-            .boxed()
+        self.told.join(self.inner.events(selector, since))
     }
 }
 
@@ -88,7 +79,7 @@ async fn out_of_memory_kills_are_told_apart_by_their_times_however_the_clock_is_
         engine.inner.on_exec(move |_| {
             let mut event = Event::new(&id, EventKind::OutOfMemory);
             event.at = Some(at);
-            told.send(event).unwrap();
+            told.send(event);
             FakeProcess::exit(137)
         });
         c.command("greedy").status().await.unwrap()
@@ -111,7 +102,7 @@ async fn a_death_missed_because_the_clocks_differ_is_found_by_a_list() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let dead = engine.inner.containers()[0].id.clone();
     *engine.dies_untold.lock() = Some(dead.clone());
-    engine.cut.send(()).unwrap();
+    engine.told.cut();
     eventually_now("the pool has subscribed again", || engine.dies_untold.lock().is_none()).await;
     let begun = Instant::now();
     eventually_now("the dead container is replaced", || {

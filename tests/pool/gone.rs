@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::told::Told;
 use dockerpool::engine::{BoxStream, Commands, Event, EventKind, Lifecycle, Observation, Selector};
 use dockerpool::testing::{FakeEngine, FakeProcess};
 use dockerpool::{Engine, EngineError, ExitStatus, Pool, PoolBuilder, PooledContainer, Taint, WhyGone};
-use futures_util::stream::{self, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep};
 
 fn engine() -> FakeEngine {
@@ -22,21 +21,19 @@ fn engine() -> FakeEngine {
 #[derive(Clone, Debug)]
 struct Teller {
     inner: FakeEngine,
-    told: broadcast::Sender<Event>,
-    cut: broadcast::Sender<()>,
+    told: Told,
 }
 
 impl Teller {
     fn new() -> Self {
         Self {
             inner: engine(),
-            told: broadcast::Sender::new(16),
-            cut: broadcast::Sender::new(1),
+            told: Told::new(),
         }
     }
 
     fn tell_of_kill(&self, id: &str) {
-        self.told.send(Event::new(id, EventKind::OutOfMemory)).unwrap();
+        self.told.send(Event::new(id, EventKind::OutOfMemory));
     }
 }
 
@@ -56,14 +53,7 @@ impl Observation for Teller {
     crate::support::forward!(image, inspect, list, missing_limits, ignored_settings);
 
     fn events(&self, selector: &Selector, since: Option<SystemTime>) -> BoxStream<'static, Result<Event, EngineError>> {
-        let told = stream::unfold(self.told.subscribe(), async |mut told| {
-            let event = told.recv().await.ok()?;
-            Some((Ok(event), told))
-        });
-        let mut cut = self.cut.subscribe();
-        stream::select(self.inner.events(selector, since), told)
-            .take_until(async move { cut.recv().await })
-            .boxed()
+        self.told.join(self.inner.events(selector, since))
     }
 }
 
@@ -183,7 +173,7 @@ async fn an_end_with_the_connection_to_the_engine_is_that_of_the_engine() {
     let ended = status(&c, async {
         // The pool's subscription to events stands by now.
         sleep(Duration::from_secs(3)).await;
-        engine.cut.send(()).unwrap();
+        engine.told.cut();
         engine.inner.end_with_code(c.id(), 0);
     });
     assert_eq!(ended.await, (gone(WhyGone::EngineRestarted), Some(Taint::Died)));
@@ -191,7 +181,7 @@ async fn an_end_with_the_connection_to_the_engine_is_that_of_the_engine() {
     drop(c);
     let c = pool.acquire().await.unwrap();
     sleep(Duration::from_secs(3)).await;
-    engine.cut.send(()).unwrap();
+    engine.told.cut();
     sleep(Duration::from_secs(1)).await;
     let ended = status(&c, async { engine.inner.end_container(c.id()) }).await;
     assert_eq!(ended.0, gone(WhyGone::Removed));

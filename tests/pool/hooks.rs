@@ -1,4 +1,4 @@
-//! What is done with each container before its first lease, and after each.
+//! The calls of the user's functions for each container: before its first lease, and after each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

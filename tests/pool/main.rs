@@ -25,3 +25,4 @@ mod shutdown;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;
+mod told;

@@ -181,7 +181,7 @@ async fn a_container_that_does_not_get_ready_is_a_failed_creation_that_says_what
         assert!(error.is_retryable() && begun.elapsed() < LIMIT + Duration::from_secs(1));
         eventually_now("the container is removed", || engine.containers().is_empty()).await;
 
-        // It may get ready the next time, so that an acquire waits.
+        // The next container may get ready, so that an acquire waits.
         let pool = builder.min_idle(0).build().await.unwrap();
         let error = pool.acquire_timeout(LIMIT * 3).await.unwrap_err();
         assert!(error.is_timeout() && error.is_retryable(), "{error}");

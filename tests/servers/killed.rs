@@ -1,4 +1,4 @@
-//! What is left of servers, and of their networks, after a panic and after SIGKILL.
+//! Servers and their networks after a panic and after SIGKILL.
 
 use std::collections::HashMap;
 

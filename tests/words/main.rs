@@ -33,7 +33,7 @@ fn builder(engine: &FakeEngine) -> PoolBuilder {
 fn said(error: &Error) -> String {
     let words = error.to_string();
     assert!(!words.contains(char::is_control), "{words:?}");
-    // What the text tells is not told once more by a reporter that prints the causes too.
+    // A reporter that prints the causes too does not repeat the text.
     if let Some(cause) = error.source() {
         assert!(!words.contains(&cause.to_string()), "{words}: {cause}");
     }

@@ -193,7 +193,7 @@ fn is_index(found: &ImageInspect) -> bool {
 fn with_trouble(error: EngineError, trouble: Option<&str>) -> EngineError {
     match (error.kind(), trouble) {
         (kind @ (EngineErrorKind::LoginRefused | EngineErrorKind::ImageNotFound), Some(trouble)) => {
-            // What kept the library from a login is what is to be mended.
+            // The obstacle to a login is to be mended.
             EngineError::new(kind, format!("{error} ({trouble})")).advise("")
         }
         _ => error,

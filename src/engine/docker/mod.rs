@@ -66,7 +66,7 @@ pub use endpoint::Endpoint;
 /// The step that all errors of connecting name.
 const REACH: &str = "reach the Docker engine";
 
-/// What names an endpoint that a caller gave in code, in errors.
+/// The name of an endpoint that a caller gave in code, in errors.
 const ENDPOINT: &str = "endpoint";
 
 /// The step of `build()` that fails if the engine would ignore a setting.

@@ -42,7 +42,7 @@ use crate::runtime::Home;
 const KEEP_FOR: Duration = Duration::from_secs(30);
 const KEEP: usize = 16;
 
-/// What is said of another file in the place of a socket.
+/// The words for another file in the place of a socket.
 pub(super) const NO_SOCKET: &str = "is no socket";
 
 /// How long a connection is silent before the kernel probes the other end.
