@@ -19,6 +19,7 @@ use super::handle::Handle;
 use super::heard::Heard;
 use super::look::{finish, read_files};
 use super::shared::Shared;
+use super::supervise::CommandEnd;
 use crate::agent::{AgentFile, Role};
 use crate::engine::{Attachment, EngineError, EngineErrorKind, ExecRequest, Health};
 use crate::runtime::bounded;
@@ -108,8 +109,21 @@ impl Waiting {
         *self.awaited.lock() = None;
     }
 
+    /// Returns the error of a container whose own command has ended.
+    fn ended(&self, end: CommandEnd) -> EngineError {
+        let words = self.words("not ready", &end.words, &end.last_words);
+        match end.never_began {
+            Some(advice) => EngineError::new(EngineErrorKind::CannotStart, words).advise(advice),
+            None => EngineError::new(EngineErrorKind::NotReady, words),
+        }
+    }
+
     /// Returns the error of a container that did not get ready.
     fn error(&self, how: &str, end: &str, last_words: &str) -> EngineError {
+        EngineError::new(EngineErrorKind::NotReady, self.words(how, end, last_words))
+    }
+
+    fn words(&self, how: &str, end: &str, last_words: &str) -> String {
         let mut message = how.to_owned();
         match &*self.awaited.lock() {
             Some(Awaited::Sign { sign, seen, .. }) => {
@@ -127,7 +141,7 @@ impl Waiting {
         if !last_words.is_empty() {
             message += &format!("; the last words of the container's command: {last_words}");
         }
-        EngineError::new(EngineErrorKind::NotReady, message)
+        message
     }
 }
 
@@ -191,12 +205,12 @@ impl Shared {
     }
 
     /// Returns the error of a container that was to show a sign, and whose own command has ended before anybody looked.
-    pub(super) fn ended_before_ready(&self, end: &str, last_words: &str) -> EngineError {
+    pub(super) fn ended_before_ready(&self, end: CommandEnd) -> EngineError {
         let waiting = Waiting::default();
         if let Some(sign) = self.spec.ready.signs.first() {
             waiting.begin(sign, None);
         }
-        waiting.error("not ready", end, last_words)
+        waiting.ended(end)
     }
 
     /// Gives up the wait for the signs of a container that is being created, now or when it begins. It fails then, and
@@ -265,11 +279,10 @@ impl Shared {
             shown = timeout(limit, signs) => match (shown, self.end_of_command()) {
                 (Ok(Ok(())), _) => Ok(()),
                 // The end of its command, whose words these are, has brought the error about.
-                (Ok(Err(_)), Some(end)) => Err(waiting.error("not ready", &end.to_string(), "")),
+                (Ok(Err(_)), Some(_)) => Err(waiting.ended(self.end_of_server(listener).await)),
                 // Nothing can be looked at in a container that has just ended.
                 (Ok(Err(_)), None) if !self.spec.has_lifeline() && self.look_at_end().await.is_some() => {
-                    let (end, last_words) = self.end_of_server(listener).await;
-                    Err(waiting.error("not ready", &end, &last_words))
+                    Err(waiting.ended(self.end_of_server(listener).await))
                 }
                 (Ok(Err(error)), None) => {
                     waiting.saw(String::new());
@@ -278,7 +291,7 @@ impl Shared {
                 }
                 (Err(_), _) => Err(waiting.error(&format!("not ready within {}", Rounded(limit)), "", &last_words())),
             },
-            (end, last_words) = self.end_of_server(listener) => Err(waiting.error("not ready", &end, &last_words)),
+            end = self.end_of_server(listener) => Err(waiting.ended(end)),
             () = waiting.unwanted.cancelled() => {
                 waiting.was_given_up.store(true, Ordering::Release);
                 Err(waiting.error("not ready when it was given up", "", &last_words()))
@@ -286,14 +299,14 @@ impl Shared {
         }
     }
 
-    /// Waits for the end of the container's own command, if there is one. Returns words for it, and its last words where they are
-    /// not among these.
-    async fn end_of_server(&self, listener: Option<&Listener>) -> (String, String) {
+    /// Waits for the end of the container's own command. Waits for ever if there is none.
+    async fn end_of_server(&self, listener: Option<&Listener>) -> CommandEnd {
         if self.is_supervised() {
-            return match self.supervised_end().await {
-                Some(words) => (words, String::new()),
-                None => ("the container has ended".to_owned(), String::new()),
-            };
+            return self.supervised_end().await.unwrap_or_else(|| CommandEnd {
+                words: "the container has ended".to_owned(),
+                last_words: String::new(),
+                never_began: None,
+            });
         }
         if self.spec.has_lifeline() {
             return pending().await;
@@ -310,7 +323,7 @@ impl Shared {
             sleep(LONGEST_PAUSE).await;
         };
         let words = listener.map(|listener| listener.heard.last_words()).unwrap_or_default();
-        (self.end_of_pid1("has ended", code), words)
+        self.end_of_pid1(code, words)
     }
 
     /// Waits until the container shows a sign. Fails where no look can show it.

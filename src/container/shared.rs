@@ -21,7 +21,7 @@ use super::pid1::Pid1;
 use super::ready::Waiting;
 use super::removal::{Duty, GiveUp, Removal};
 use super::startup::Startup;
-use super::supervise::Supervised;
+use super::supervise::{CommandEnd, Supervised, never_began};
 use super::taint::{FirstTaint, Taint};
 use crate::agent::Client;
 use crate::engine::{Engine, EngineError, EngineErrorKind, Event, EventKind};
@@ -290,16 +290,25 @@ impl Shared {
         }
     }
 
+    /// Returns the end of a PID 1 that is the container's own command.
+    pub(super) fn end_of_pid1(&self, code: Option<i64>, last_words: String) -> CommandEnd {
+        CommandEnd {
+            words: self.words_of_pid1("has ended", code),
+            last_words,
+            never_began: never_began(code),
+        }
+    }
+
     /// Returns words for the end of a PID 1 that is the container's own command.
-    pub(super) fn end_of_pid1(&self, has_ended: &str, code: Option<i64>) -> String {
+    pub(super) fn words_of_pid1(&self, has_ended: &str, code: Option<i64>) -> String {
         let program = self.spec.plan.pid1.program.iter().flatten().next();
         let program = program.map_or("PID 1".to_owned(), |program| format!("PID 1, `{program}`,"));
         let code = code.map_or("an unknown exit code".to_owned(), |code| format!("exit code {code}"));
         format!("{program} {has_ended} with {code}")
     }
 
-    /// Waits for the end of the container's own command, and returns words for it. `None`: the container has ended.
-    pub(super) async fn supervised_end(&self) -> Option<String> {
+    /// Waits for the end of the command that the agent runs as the container's own. Returns `None` if the container has ended.
+    pub(super) async fn supervised_end(&self) -> Option<CommandEnd> {
         self.pid1.supervised()?.ended().await
     }
 

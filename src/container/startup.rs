@@ -11,6 +11,7 @@ use super::handle::Handle;
 use super::pid1::echo;
 use super::ready::Listener;
 use super::shared::Shared;
+use super::supervise::never_began;
 use crate::agent::{AgentFile, Client, InUse, SOCKET_TARGET, Socket};
 use crate::engine::{self, ContainerState, EngineError, EngineErrorKind, Mount, MountSource};
 use crate::runtime::bounded;
@@ -238,21 +239,19 @@ impl Handle {
         if report.state == ContainerState::Running {
             return Ok(());
         }
-        let advice = match report.exit_code {
-            // The codes of a program that could not be begun, which the engine's init gives.
-            Some(126 | 127) => "does the image have this program? see cmd()",
-            Some(137) => "was it killed for memory? see memory() and pids_limit()",
-            _ if !shared.spec.ready.is_at_once() => {
-                let end = shared.end_of_pid1("has ended", report.exit_code);
-                let last_words = match listener {
-                    Some(listener) => listener.last_words(shared.call_timeout).await,
-                    None => String::new(),
-                };
-                return Err(shared.ended_before_ready(&end, &last_words));
-            }
-            _ => "PID 1 must go on running: see cmd()",
+        if !shared.spec.ready.is_at_once() {
+            let last_words = match listener {
+                Some(listener) => listener.last_words(shared.call_timeout).await,
+                None => String::new(),
+            };
+            return Err(shared.ended_before_ready(shared.end_of_pid1(report.exit_code, last_words)));
+        }
+        let advice = match (never_began(report.exit_code), report.exit_code) {
+            (Some(advice), _) => advice,
+            (None, Some(137)) => "was it killed for memory? see memory() and pids_limit()",
+            (None, _) => "PID 1 must go on running: see cmd()",
         };
-        let message = shared.end_of_pid1("ended right after the start,", report.exit_code);
+        let message = shared.words_of_pid1("ended right after the start,", report.exit_code);
         Err(EngineError::new(EngineErrorKind::CannotStart, message).advise(advice))
     }
 }

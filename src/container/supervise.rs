@@ -14,14 +14,29 @@ use super::taint::Taint;
 use crate::agent::{Client, Role};
 use crate::engine::{EngineError, EngineErrorKind, ExecRequest, ExecSession};
 
-/// The words for a command that was not begun.
-const NOT_STARTED: &str = "could not be started";
+/// The advice where the container's own command could not be started.
+const NO_PROGRAM: &str = "does the image have this program? see supervise_command()";
+
+/// Tells how the container's own command has ended.
+#[derive(Debug, Clone)]
+pub(super) struct CommandEnd {
+    pub words: String,
+    /// What it printed last, where this is not among the words.
+    pub last_words: String,
+    /// The advice where it could not be started at all.
+    pub never_began: Option<&'static str>,
+}
+
+/// Returns the advice where this exit code of PID 1 says that its program could not be begun, as the engine's init says it.
+pub(super) fn never_began(code: Option<i64>) -> Option<&'static str> {
+    matches!(code, Some(126 | 127)).then_some("does the image have this program? see cmd()")
+}
 
 /// The container's own command, while it runs and after. Dropping this ends the task that watches it.
 #[derive(Debug)]
 pub(super) struct Supervised {
-    /// The words for its end, once it has ended.
-    end: watch::Receiver<Option<String>>,
+    /// Its end, once it has ended.
+    end: watch::Receiver<Option<CommandEnd>>,
     heard: Arc<Heard>,
     _task: AbortOnDropHandle<()>,
 }
@@ -29,8 +44,8 @@ pub(super) struct Supervised {
 impl Supervised {
     /// Returns the end of the command, if it has ended, as the reason for which the container is gone.
     pub(super) fn end(&self) -> Option<EngineError> {
-        let words = self.end.borrow().clone()?;
-        Some(EngineError::new(EngineErrorKind::NotFound, words))
+        let end = self.end.borrow().clone()?;
+        Some(EngineError::new(EngineErrorKind::NotFound, end.words))
     }
 
     /// Returns what the command prints.
@@ -38,8 +53,8 @@ impl Supervised {
         &self.heard
     }
 
-    /// Waits for the end of the command, and returns words for it. `None`: the container has ended.
-    pub(super) async fn ended(&self) -> Option<String> {
+    /// Waits for the end of the command. Returns `None` if the container has ended.
+    pub(super) async fn ended(&self) -> Option<CommandEnd> {
         let mut end = self.end.clone();
         let end = end.wait_for(Option::is_some).await.ok()?;
         end.clone()
@@ -81,39 +96,42 @@ impl Handle {
             // The connection is lost, or the command goes on.
             Ok(Err(_)) | Err(_) => None,
         };
-        match ended {
-            Some(how) if !how.contains(NOT_STARTED) && !self.shared().spec.ready.is_at_once() => {
-                Err(self.shared().ended_before_ready(&how, ""))
-            }
-            Some(how) => {
-                let advice = match how.contains(NOT_STARTED) {
-                    true => "does the image have this program? see supervise_command()",
-                    false => "the container ends with its command, which must go on running: see supervise_command()",
-                };
-                Err(EngineError::new(EngineErrorKind::CannotStart, how).advise(advice))
-            }
-            None => Ok(()),
+        let Some(end) = ended else { return Ok(()) };
+        if !self.shared().spec.ready.is_at_once() {
+            return Err(self.shared().ended_before_ready(end));
         }
+        let advice = end
+            .never_began
+            .unwrap_or("the container ends with its command, which must go on running: see supervise_command()");
+        Err(EngineError::new(EngineErrorKind::CannotStart, end.words).advise(advice))
     }
 }
 
-/// Takes the output of the command until the command has ended. Returns words for that end, or `None` if the connection to the
-/// agent has ended.
-async fn watch_over(session: ExecSession, program: &str, heard: &Heard) -> Option<String> {
+/// Takes the output of the command until the command has ended. Returns that end, or `None` if the connection to the agent has
+/// ended.
+async fn watch_over(session: ExecSession, program: &str, heard: &Heard) -> Option<CommandEnd> {
     let ExecSession { output, control, .. } = session;
     heard.hear_all(output).await.ok()?;
     control.ended().await;
+    let mut never_began = None;
     let how = match (control.exit_code().await, control.report()) {
         (Ok(_), Some(report)) if report.signal.is_some() => {
             format!("was ended by signal {}", report.signal.unwrap_or_default())
         }
         (Ok(code), _) => format!("has ended with exit code {}", code.unwrap_or_default()),
-        (Err(error), _) if error.says_not_started() => format!("{NOT_STARTED}: {error}"),
+        (Err(error), _) if error.says_not_started() => {
+            never_began = Some(NO_PROGRAM);
+            format!("could not be started: {error}")
+        }
         (Err(_), _) => return None,
     };
     let words = heard.last_words();
     let colon = if words.is_empty() { "" } else { ": " };
-    Some(format!("the container's command, `{program}`, {how}{colon}{words}"))
+    Some(CommandEnd {
+        words: format!("the container's command, `{program}`, {how}{colon}{words}"),
+        last_words: String::new(),
+        never_began,
+    })
 }
 
 /// Taints and kills a container whose command has ended, so that it is replaced.

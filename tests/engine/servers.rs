@@ -183,13 +183,33 @@ async fn the_last_words_of_a_server_that_is_never_ready_are_told() {
         let end = "PID 1, `sh`, has ended with exit code 7; the last words of the container's command: out of coal";
         assert!(words.starts_with(begin) && words.ends_with(end), "{words}");
     }
-    let missing = script("").cmd(["no-such-server"]).ready_when(Ready::tcp(80));
-    let error = by_agent(missing).min_idle(1).build().await.unwrap_err();
-    assert_eq!(
-        error.engine_error().unwrap().kind(),
-        EngineErrorKind::CannotStart,
-        "{error}"
-    );
+    // The server's own words say nothing of its start.
+    let says = || script("echo could not be started: bad config; sleep 0.1; exit 1");
+    for builder in [by_agent(says()), plain(says())] {
+        let words = why_not_ready(builder).await;
+        assert!(words.ends_with("could not be started: bad config"), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_the_image_does_not_have_is_told_from_one_that_is_never_ready() {
+    let missing = || pool("no-server").cmd(["no-such-server"]).ready_when(Ready::tcp(80));
+    for (builder, advice) in [
+        (
+            missing().exec_via(ExecVia::Agent).supervise_command(true),
+            "see supervise_command()",
+        ),
+        // The engine's init starts, and gives an exit code.
+        (missing().exec_via(ExecVia::Docker), "see cmd()"),
+    ] {
+        let error = builder.min_idle(1).build().await.unwrap_err();
+        assert_eq!(
+            error.engine_error().unwrap().kind(),
+            EngineErrorKind::CannotStart,
+            "{error}"
+        );
+        assert!(error.to_string().contains(advice), "{error}");
+    }
 }
 
 #[tokio::test]
