@@ -4,12 +4,17 @@
 //! - `mutex_vec`: the floor. A `parking_lot::Mutex<Vec>`, and a guard that pushes its item back on `Drop`. The guard
 //!   holds the mutex by an `Arc`, so that it can be moved as freely as the others'. It has no limits, no queue and no
 //!   broken items.
+//! - `semaphore_vec`: `mutex_vec` with a fair queue, the least that lends asynchronously: a permit of a
+//!   `tokio::sync::Semaphore` for each item, in an `Arc`, and a limit on the wait.
+//! - `fastpool`: its bounded pool, with a manager as that of `deadpool`. It has no limit on the wait, so that
+//!   `tokio::time::timeout` is around it.
 //! - `deadpool`: its managed pool, with a manager that creates and recycles at once and never fails.
 //! - `bb8`: its pool, with a manager that connects at once and finds every connection valid. The check at an acquire
 //!   and the lifetimes are off: the check does no I/O here, and the others have neither.
 //!
 //! All keep items of 16 bytes that have an owner, run on the same runtime, and wait for at most 30 seconds.
 #![allow(dead_code)] // each benchmark uses a part of this module
+#![allow(deprecated)] // fastpool has no successor with a pool yet, and is among the fastest
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,6 +23,7 @@ use std::time::Duration;
 use dockerpool::testing::FakeEngine;
 use dockerpool::{Pool, PooledContainer};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -115,6 +121,95 @@ impl Contender for MutexVec {
 
     fn discard(mut guard: MutexVecGuard) {
         guard.item = None;
+    }
+}
+
+#[derive(Clone)]
+pub struct SemaphoreVec {
+    permits: Arc<Semaphore>,
+    items: Arc<Mutex<Vec<Item>>>,
+}
+
+pub struct SemaphoreVecGuard {
+    item: Option<Item>,
+    items: Arc<Mutex<Vec<Item>>>,
+    // Dropped after the item is back.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for SemaphoreVecGuard {
+    fn drop(&mut self) {
+        if let Some(item) = self.item.take() {
+            self.items.lock().push(item);
+        }
+    }
+}
+
+impl Contender for SemaphoreVec {
+    const ID: &'static str = "semaphore_vec";
+    type Guard<'p> = SemaphoreVecGuard;
+
+    async fn new(size: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(size)),
+            items: Arc::new(Mutex::new(vec![item(); size])),
+        }
+    }
+
+    async fn acquire(&self) -> SemaphoreVecGuard {
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = tokio::time::timeout(PATIENCE, self.permits.clone().acquire_owned()).await;
+                permit.expect("in time").expect("an open semaphore")
+            }
+        };
+        let item = self.items.lock().pop();
+        SemaphoreVecGuard {
+            // Replaces the items that were discarded.
+            item: Some(item.unwrap_or_else(self::item)),
+            items: self.items.clone(),
+            _permit: permit,
+        }
+    }
+
+    fn discard(mut guard: SemaphoreVecGuard) {
+        guard.item = None;
+    }
+}
+
+#[derive(Clone)]
+pub struct Fastpool(Arc<fastpool::bounded::Pool<Manager>>);
+
+impl fastpool::ManageObject for Manager {
+    type Object = Item;
+    type Error = Infallible;
+
+    async fn create(&self) -> Result<Item, Infallible> {
+        Ok(item())
+    }
+
+    async fn is_recyclable(&self, _: &mut Item, _: &fastpool::ObjectStatus) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl Contender for Fastpool {
+    const ID: &'static str = "fastpool";
+    type Guard<'p> = fastpool::bounded::Object<Manager>;
+
+    async fn new(size: usize) -> Self {
+        let config = fastpool::bounded::PoolConfig::new(size);
+        warmed(Self(fastpool::bounded::Pool::new(config, Manager)), size).await
+    }
+
+    async fn acquire(&self) -> Self::Guard<'_> {
+        let object = tokio::time::timeout(PATIENCE, self.0.get()).await;
+        object.expect("in time").expect("an item")
+    }
+
+    fn discard(guard: Self::Guard<'_>) {
+        drop(guard.detach());
     }
 }
 

@@ -15,7 +15,8 @@ pub(crate) struct Life {
     outdated: AtomicBool,
     withdrawn: AtomicBool,
     uses: AtomicU32,
-    /// The acquire site of the present lease. There is no lock, which would cost each acquire as much as the rest of it.
+    is_lent: AtomicBool,
+    /// The acquire site of the present or the last lease. There is no lock, which would cost each acquire as much as the rest of it.
     lent_at: AtomicCell<Option<&'static Location<'static>>>,
     plan: OnceLock<Plan>,
     idle_since: Mutex<Option<Instant>>,
@@ -89,18 +90,23 @@ impl Life {
     /// Notes that a lease has begun, by its acquire site.
     #[inline]
     pub(crate) fn set_lent(&self, site: &'static Location<'static>) {
-        self.lent_at.store(Some(site));
+        // A store costs as much as the rest of an acquire, and a loop acquires at one place.
+        if !self.lent_at.load().is_some_and(|known| std::ptr::eq(known, site)) {
+            self.lent_at.store(Some(site));
+        }
+        self.is_lent.store(true, Ordering::Release);
     }
 
     /// Notes that the lease has ended, or that the container was taken out of the pool.
     #[inline]
     pub(crate) fn set_returned(&self) {
-        self.lent_at.store(None);
+        self.is_lent.store(false, Ordering::Release);
     }
 
     /// Returns the acquire site of the present lease.
     pub(crate) fn lent_at(&self) -> Option<&'static Location<'static>> {
-        self.lent_at.load()
+        let is_lent = self.is_lent.load(Ordering::Acquire);
+        is_lent.then(|| self.lent_at.load()).flatten()
     }
 
     /// Counts a use. The last use of the plan makes the container outdated.

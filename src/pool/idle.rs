@@ -14,13 +14,15 @@
 
 #[cfg(test)]
 mod model;
+mod queue;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
+use self::queue::{Handed, Place, Queue, Waiter};
 use crate::error::EngineError;
 use crate::values::status::{Counters, Status};
 
@@ -70,23 +72,22 @@ pub(crate) struct Judge<T> {
 /// An item that is to be removed, with its slot.
 pub(crate) type Retired<T> = (T, Slot<T>);
 
-/// The first answer to an acquire.
+/// The answer to an acquire that does not wait.
 pub(crate) enum Acquired<T> {
     Now(T, Slot<T>),
-    Wait(Ticket<T>),
+    /// No item is idle.
+    None,
     Closed,
 }
 
 /// A place in the queue. Dropping the ticket leaves the queue, and gives back an item that was handed over meanwhile.
 #[derive(Debug)]
 pub(crate) struct Ticket<T> {
-    handed: oneshot::Receiver<Handed<T>>,
-    number: u64,
+    /// `None` once the wait is over.
+    handed: Option<oneshot::Receiver<Handed<T>>>,
+    place: Place,
     idle: Arc<Idle<T>>,
 }
-
-/// An item for a waiter, or the reason for which no item can be created for it.
-type Handed<T> = Result<(T, Slot<T>), EngineError>;
 
 /// Nothing is lent any more.
 #[derive(Debug)]
@@ -97,6 +98,7 @@ pub(crate) struct Closed;
 pub(crate) enum Unserved {
     Closed,
     CannotCreate(EngineError),
+    TimedOut,
 }
 
 /// A failed creation that a retry does not mend.
@@ -118,6 +120,8 @@ pub(crate) struct Idle<T> {
     demand: Notify,
     /// Rung when no outdated item is idle any more, and when the pool is closed.
     renewed: Notify,
+    /// Rung when the time of a waiter may be up earlier than that of all others.
+    alarm: Notify,
 }
 
 #[derive(Debug)]
@@ -126,9 +130,7 @@ struct State<T> {
     /// The length of the part of `idle`, from its beginning, that is to be replaced. These items are lent last, and do not
     /// count for the minimum.
     outdated: usize,
-    /// Sorted by number.
-    waiters: VecDeque<Waiter<T>>,
-    next_number: u64,
+    waiters: Queue<T>,
     total: usize,
     kept: usize,
     creating: usize,
@@ -143,15 +145,11 @@ struct State<T> {
 
 /// Notifications of a change, to be sent once the lock is free.
 #[must_use]
+#[derive(Default)]
 struct Ring {
     demand: bool,
     renewed: bool,
-}
-
-#[derive(Debug)]
-struct Waiter<T> {
-    number: u64,
-    hand: oneshot::Sender<Handed<T>>,
+    alarm: bool,
 }
 
 impl<T> State<T> {
@@ -200,29 +198,21 @@ impl<T> State<T> {
         let ring = Ring {
             demand: self.has_demand(limits),
             renewed: outdated > 0 && self.outdated == 0,
+            ..Ring::default()
         };
         (found, ring)
-    }
-
-    /// Queues a waiter in the place of its number.
-    #[inline]
-    fn queue(&mut self, number: u64) -> oneshot::Receiver<Handed<T>> {
-        let (hand, handed) = oneshot::channel();
-        let at = self.waiters.partition_point(|other| other.number < number);
-        self.waiters.insert(at, Waiter { number, hand });
-        handed
     }
 
     /// Takes the waiters out of the queue that no item on loan or in creation can serve.
     ///
     /// An item on loan serves every waiter in turn, if it may be lent again. Each item in creation serves one waiter, in the order
     /// of the queue.
-    fn hopeless(&mut self, may_return: bool) -> VecDeque<Waiter<T>> {
-        if may_return && self.in_use() + self.cleaning > 0 {
-            return VecDeque::new();
-        }
-        let served = self.creating.min(self.waiters.len());
-        self.waiters.split_off(served)
+    fn hopeless(&mut self, may_return: bool) -> impl Iterator<Item = Waiter<T>> + use<T> {
+        let served = match may_return && self.in_use() + self.cleaning > 0 {
+            true => self.waiters.len(),
+            false => self.creating,
+        };
+        self.waiters.split_off(served).into_iter()
     }
 
     #[inline]
@@ -269,8 +259,7 @@ impl<T> Idle<T> {
         let state = State {
             idle: Vec::with_capacity(limits.max_idle.min(1024)),
             outdated: 0,
-            waiters: VecDeque::new(),
-            next_number: 0,
+            waiters: Queue::new(),
             total: 0,
             kept: 0,
             creating: 0,
@@ -287,49 +276,78 @@ impl<T> Idle<T> {
             retired,
             demand: Notify::new(),
             renewed: Notify::new(),
+            alarm: Notify::new(),
         };
         (Arc::new(idle), to_remove)
     }
 
-    /// Takes the item that became idle last, whose caches are warmest. `None`: no item is idle.
-    pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Option<(T, Slot<T>)>, Closed> {
+    /// Takes the item that became idle last, whose caches are warmest.
+    #[inline]
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Acquired<T> {
         let mut refused = Vec::new();
         let mut state = self.state.lock();
         let (found, ring) = state.pop(&self.limits, &self.judge, &mut refused);
         let closed = state.closed;
         drop(state);
         self.settle(refused, ring);
-        match found {
-            Some(item) => Ok(Some((item, self.slot(Phase::InUse)))),
-            None if closed => Err(Closed),
-            None => Ok(None),
-        }
+        self.acquired(found, closed)
     }
 
-    /// Takes an idle item, or a place in the queue.
-    #[inline]
-    pub(crate) fn acquire(self: &Arc<Self>) -> Acquired<T> {
+    /// Takes an idle item, or a place in the queue until the deadline. Without a deadline the wait has no end.
+    pub(crate) fn queue(self: &Arc<Self>, deadline: Option<Instant>) -> Result<Ticket<T>, Acquired<T>> {
         let mut refused = Vec::new();
         let mut state = self.state.lock();
         let (found, mut ring) = state.pop(&self.limits, &self.judge, &mut refused);
-        let acquired = match found {
-            Some(item) => Acquired::Now(item, self.slot(Phase::InUse)),
-            None if state.closed => Acquired::Closed,
-            None => {
-                let number = state.next_number;
-                state.next_number += 1;
-                let handed = state.queue(number);
-                ring.demand = state.has_demand(&self.limits);
-                Acquired::Wait(Ticket {
-                    handed,
-                    number,
-                    idle: self.clone(),
-                })
-            }
-        };
+        let closed = state.closed;
+        if found.is_some() || closed {
+            drop(state);
+            self.settle(refused, ring);
+            return Err(self.acquired(found, closed));
+        }
+        let place = state.waiters.last_place(deadline);
+        let (handed, is_earlier) = state.waiters.queue(place);
+        ring.demand = state.has_demand(&self.limits);
+        ring.alarm = is_earlier;
         drop(state);
         self.settle(refused, ring);
-        acquired
+        Ok(Ticket {
+            handed: Some(handed),
+            place,
+            idle: self.clone(),
+        })
+    }
+
+    #[inline]
+    fn acquired(self: &Arc<Self>, found: Option<T>, closed: bool) -> Acquired<T> {
+        match found {
+            Some(item) => Acquired::Now(item, self.slot(Phase::InUse)),
+            None if closed => Acquired::Closed,
+            None => Acquired::None,
+        }
+    }
+
+    /// Ends the waits whose time is up, for as long as the future is polled.
+    pub(crate) async fn time_out(&self) {
+        loop {
+            // A notification is kept until somebody waits for one.
+            let rung = self.alarm.notified();
+            let alarm = self.state.lock().waiters.alarm();
+            match alarm {
+                None => rung.await,
+                Some(alarm) => tokio::select! {
+                    () = rung => {}
+                    () = sleep_until(alarm) => self.end_late_waits(Instant::now()),
+                },
+            }
+        }
+    }
+
+    fn end_late_waits(&self, now: Instant) {
+        let late = self.state.lock().waiters.take_late(now);
+        for waiter in late {
+            // A waiter that has left needs no answer.
+            let _ = waiter.hand(Handed::TimedOut);
+        }
     }
 
     /// Does the rest of [`State::pop`] once the lock is free.
@@ -425,6 +443,7 @@ impl<T> Idle<T> {
         let ring = Ring {
             demand: !out.is_empty(),
             renewed: outdated > 0 && state.outdated == 0,
+            ..Ring::default()
         };
         drop(state);
         self.ring(ring);
@@ -449,6 +468,7 @@ impl<T> Idle<T> {
         let ring = Ring {
             demand: true,
             renewed: state.outdated == 0,
+            ..Ring::default()
         };
         drop(state);
         for item in surplus {
@@ -471,6 +491,7 @@ impl<T> Idle<T> {
         let ring = Ring {
             demand: false,
             renewed: state.outdated == 0,
+            ..Ring::default()
         };
         drop(state);
         self.give_away(item, self.slot(Phase::Recycling));
@@ -502,6 +523,9 @@ impl<T> Idle<T> {
         if ring.renewed {
             self.renewed.notify_waiters();
         }
+        if ring.alarm {
+            self.alarm.notify_one();
+        }
     }
 
     /// Ends lending and creating. Waiters get [`Unserved::Closed`], and idle items are given away. Idempotent.
@@ -509,17 +533,18 @@ impl<T> Idle<T> {
         let mut state = self.state.lock();
         state.closed = true;
         state.outdated = 0;
-        let waiters = std::mem::take(&mut state.waiters);
+        let waiters = state.waiters.split_off(0);
         let idle = std::mem::take(&mut state.idle);
         state.recycling += idle.len();
         drop(state);
-        drop(waiters);
+        waiters.into_iter().for_each(Waiter::end);
         for item in idle {
             self.give_away(item, self.slot(Phase::Recycling));
         }
         self.ring(Ring {
             demand: true,
             renewed: true,
+            ..Ring::default()
         });
     }
 
@@ -588,24 +613,22 @@ impl<T> Idle<T> {
                 let ring = Ring {
                     demand: phase == Phase::Cleaning && state.has_demand(&self.limits),
                     renewed: false,
+                    ..Ring::default()
                 };
                 drop(state);
                 self.give_away(item, self.slot(Phase::Recycling));
                 self.ring(ring);
                 return usable;
             }
-            if let Some(waiter) = state.waiters.pop_front() {
+            if let Some(waiter) = state.waiters.pop() {
                 state.counters.lent += 1;
                 state.count(phase, |n| *n -= 1);
                 phase = Phase::InUse;
                 drop(state);
-                match waiter.hand.send(Ok((item, self.slot(phase)))) {
+                match waiter.hand(Handed::Item(item)) {
                     // The waiter has left. The next one.
-                    Err(Ok((back, mut slot))) => {
-                        slot.idle = None;
-                        item = back;
-                    }
-                    Ok(()) | Err(Err(_)) => return true,
+                    Err(Handed::Item(back)) => item = back,
+                    Ok(()) | Err(_) => return true,
                 }
                 continue;
             }
@@ -616,6 +639,7 @@ impl<T> Idle<T> {
                     let ring = Ring {
                         demand: false,
                         renewed: state.outdated == 0,
+                        ..Ring::default()
                     };
                     drop(state);
                     self.give_away(old, self.slot(Phase::Recycling));
@@ -634,15 +658,6 @@ impl<T> Idle<T> {
     pub(crate) fn give_away(&self, item: T, slot: Slot<T>) {
         // Where the receiver is gone, the item's own `Drop` removes it.
         drop(self.retired.send((item, slot)));
-    }
-
-    /// Takes a waiter out of the queue, if it is still there.
-    fn leave_queue(&self, number: u64) {
-        let mut state = self.state.lock();
-        let found = state.waiters.binary_search_by_key(&number, |waiter| waiter.number);
-        let waiter = found.ok().and_then(|i| state.waiters.remove(i));
-        drop(state);
-        drop(waiter);
     }
 }
 
@@ -731,7 +746,7 @@ impl<T> Slot<T> {
         let waiters = idle.state.lock().hopeless(may_return);
         for waiter in waiters {
             // A waiter that has left needs no answer.
-            let _ = waiter.hand.send(Err(error.clone()));
+            let _ = waiter.hand(Handed::CannotCreate(Box::new(error.clone())));
         }
     }
 
@@ -757,6 +772,7 @@ impl<T> Slot<T> {
             let ring = Ring {
                 demand: state.has_demand(&idle.limits),
                 renewed: false,
+                ..Ring::default()
             };
             drop(state);
             idle.ring(ring);
@@ -788,39 +804,49 @@ impl<T> Drop for Slot<T> {
 
 impl<T> Ticket<T> {
     /// Waits for this ticket's turn, and returns a usable item. An item that has become unusable since it was handed over does
-    /// not cost the turn.
+    /// not cost the turn. Called once more after that, it says that nothing is lent any more.
     ///
     /// Cancel safe: the place in the queue, or the item that was handed over, stays with the ticket.
     pub(crate) async fn turn(&mut self) -> Result<(T, Slot<T>), Unserved> {
         loop {
-            let handed = (&mut self.handed).await.map_err(|_| Unserved::Closed)?;
-            let (item, slot) = handed.map_err(Unserved::CannotCreate)?;
+            let Some(handed) = &mut self.handed else {
+                return Err(Unserved::Closed);
+            };
+            let handed = handed.await;
+            self.handed = None;
+            let item = match handed {
+                Ok(Handed::Item(item)) => item,
+                Ok(Handed::CannotCreate(error)) => return Err(Unserved::CannotCreate(*error)),
+                Ok(Handed::TimedOut) => return Err(Unserved::TimedOut),
+                Err(_) => return Err(Unserved::Closed),
+            };
             if (self.idle.judge.is_usable)(&item) {
-                return Ok((item, slot));
+                return Ok((item, self.idle.slot(Phase::InUse)));
             }
-            if let Some(taken) = self.refuse(item, slot)? {
+            if let Some(taken) = self.refuse(item)? {
                 return Ok(taken);
             }
         }
     }
 
     /// Gives an unusable item away, and takes an idle one or queues again with the old number.
-    fn refuse(&mut self, item: T, mut slot: Slot<T>) -> Result<Option<(T, Slot<T>)>, Unserved> {
-        let Self { handed, number, idle } = self;
+    #[cold]
+    fn refuse(&mut self, item: T) -> Result<Option<(T, Slot<T>)>, Unserved> {
+        let idle = &self.idle;
         let mut refused = Vec::new();
         let mut state = idle.state.lock();
         state.counters.lent -= 1;
-        state.count(slot.phase, |n| *n -= 1);
         state.recycling += 1;
-        slot.phase = Phase::Refused;
         let (found, mut ring) = state.pop(&idle.limits, &idle.judge, &mut refused);
         let closed = state.closed;
         if found.is_none() && !closed {
-            *handed = state.queue(*number);
+            let (handed, is_earlier) = state.waiters.queue(self.place);
+            self.handed = Some(handed);
             ring.demand = state.has_demand(&idle.limits);
+            ring.alarm = is_earlier;
         }
         drop(state);
-        idle.give_away(item, slot);
+        idle.give_away(item, idle.slot(Phase::Refused));
         idle.settle(refused, ring);
         match found {
             Some(item) => Ok(Some((item, idle.slot(Phase::InUse)))),
@@ -831,15 +857,29 @@ impl<T> Ticket<T> {
 }
 
 impl<T> Drop for Ticket<T> {
+    #[inline]
     fn drop(&mut self) {
-        self.handed.close();
-        match self.handed.try_recv() {
-            // The item came too late for this ticket.
-            Ok(Ok((item, slot))) => {
-                slot.put(item);
+        if let Some(handed) = self.handed.take() {
+            self.leave(handed);
+        }
+    }
+}
+
+impl<T> Ticket<T> {
+    /// Leaves the queue, or gives the item back that came too late for this ticket.
+    #[cold]
+    fn leave(&self, mut handed: oneshot::Receiver<Handed<T>>) {
+        handed.close();
+        match handed.try_recv() {
+            Ok(Handed::Item(item)) => {
+                self.idle.slot(Phase::InUse).put(item);
             }
-            Ok(Err(_)) => {}
-            Err(_) => self.idle.leave_queue(self.number),
+            Ok(_) => {}
+            Err(_) => {
+                // Dropped without the lock.
+                let waiter = self.idle.state.lock().waiters.remove(self.place.number);
+                drop(waiter);
+            }
         }
     }
 }

@@ -142,7 +142,8 @@ pub(super) async fn run(core: Arc<Core>, mut retired: mpsc::UnboundedReceiver<Re
     end.finished.send_replace(outcome);
 }
 
-/// Spawns the tasks that find dead containers, old ones, those that were kept for their time, and leases that last too long.
+/// Spawns the tasks that find dead containers, old ones, those that were kept for their time, leases that last too long, and
+/// acquires whose time is up.
 fn watches(core: &Arc<Core>) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     watches.spawn(watch_for_deaths(core.clone()));
@@ -151,6 +152,8 @@ fn watches(core: &Arc<Core>) -> JoinSet<()> {
         watches.spawn(async move { lifetime.keep(&core.identity.pool, &core.roster, &core.idle).await });
     }
     watches.spawn(reclaim_overdue(core.clone()));
+    let idle = core.idle.clone();
+    watches.spawn(async move { idle.time_out().await });
     let (kept, reuse) = (core.kept.clone(), core.reuse);
     watches.spawn(async move { kept.watch(|over| kept::end(reuse, over)).await });
     watches

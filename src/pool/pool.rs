@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::core::{Core, Deadlines};
 use super::ending::Finished;
 use super::guard::{PooledContainer, Watched};
-use super::idle::{Acquired, Closed, Slot, Ticket, Unserved};
+use super::idle::{Acquired, Closed, Slot, Unserved};
 use super::item::Item;
 use super::kept::{self, Turn};
 use super::lease::Lease;
@@ -75,13 +75,6 @@ pub(super) struct Inner {
     pub(super) acquire_timeout: Duration,
     pub(super) progress: ProgressFn,
     pub(super) security: Option<SecurityReport>,
-}
-
-/// How an acquire begins.
-enum Begun {
-    Lent(PooledContainer),
-    Waiting(Ticket<Item>),
-    Closed,
 }
 
 impl Drop for Inner {
@@ -319,7 +312,7 @@ impl Pool {
             match tokio::time::timeout(limit, core.kept.turn(key)).await {
                 Ok(Ok(turn)) => Ok(turn),
                 Ok(Err(Closed)) => Err(self.closed()),
-                Err(_) => Err(self.timed_out(begun, true)),
+                Err(_) => Err(self.timed_out(begun.elapsed(), true)),
             }
         };
         core.backend.runtime.run(wait).await
@@ -337,7 +330,8 @@ impl Pool {
     }
 
     /// Counts an acquire whose time is up, and returns its error.
-    fn timed_out(&self, begun: Instant, key_in_use: bool) -> Error {
+    #[cold]
+    fn timed_out(&self, waited: Duration, key_in_use: bool) -> Error {
         let core = &self.inner.core;
         core.idle.timed_out();
         // A lease of the same key is waited for, and not a creation.
@@ -346,7 +340,7 @@ impl Pool {
         let is_under_way = last_create_error.is_none();
         Error::AcquireTimeout(Box::new(AcquireTimeout {
             pool: self.name().to_owned(),
-            waited: begun.elapsed(),
+            waited,
             status: self.status(),
             last_create_error: last_create_error.or_else(not_ready_yet),
             key_in_use,
@@ -357,11 +351,10 @@ impl Pool {
     /// Acquires for the acquire site `site`, which the caller takes before the first poll: an async function does not know
     /// its caller.
     async fn acquire_at(&self, limit: Duration, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
-        match self.begin(site) {
-            Begun::Lent(guard) => Ok(guard),
-            // Boxed, so that the future stays small for those who need not wait.
-            Begun::Waiting(ticket) => Box::pin(self.wait(ticket, limit, site)).await,
-            Begun::Closed => Err(self.closed()),
+        match self.inner.core.idle.try_acquire() {
+            Acquired::Now(container, slot) => Ok(self.lend(container, slot, site)),
+            Acquired::None => self.wait(limit, site).await,
+            Acquired::Closed => Err(self.closed()),
         }
     }
 
@@ -375,8 +368,9 @@ impl Pool {
         // Not in the closure, which does not know the caller of this function.
         let site = Location::caller();
         match self.inner.core.idle.try_acquire() {
-            Ok(found) => Ok(found.map(|(container, slot)| self.lend(container, slot, site))),
-            Err(Closed) => Err(self.closed()),
+            Acquired::Now(container, slot) => Ok(Some(self.lend(container, slot, site))),
+            Acquired::None => Ok(None),
+            Acquired::Closed => Err(self.closed()),
         }
     }
 
@@ -498,35 +492,26 @@ impl Pool {
         self.inner.security.as_ref()
     }
 
-    async fn wait(
-        &self,
-        mut ticket: Ticket<Item>,
-        limit: Duration,
-        site: &'static Location<'static>,
-    ) -> Result<PooledContainer, Error> {
+    /// Waits in the queue. A task of the pool ends the wait when its time is up, so that a waiter needs no timer.
+    async fn wait(&self, limit: Duration, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
         let core = &self.inner.core;
-        let wait = async {
-            let begun = Instant::now();
-            match tokio::time::timeout(limit, ticket.turn()).await {
-                Ok(Ok((container, slot))) => Ok(self.lend(container, slot, site)),
-                Ok(Err(Unserved::Closed)) => Err(self.closed()),
-                Ok(Err(Unserved::CannotCreate(error))) => {
-                    let error = Error::engine("create a container", None, error);
-                    Err(error.of_pool(self.name()))
-                }
-                Err(_) => Err(self.timed_out(begun, false)),
-            }
+        let begun = core.backend.runtime.now();
+        let mut ticket = match core.idle.queue(begun.checked_add(limit)) {
+            Ok(ticket) => ticket,
+            Err(Acquired::Now(container, slot)) => return Ok(self.lend(container, slot, site)),
+            Err(Acquired::None | Acquired::Closed) => return Err(self.closed()),
         };
-        core.backend.runtime.run(wait).await
-    }
-
-    /// Takes an idle container, or a place in the queue.
-    #[inline]
-    fn begin(&self, site: &'static Location<'static>) -> Begun {
-        match self.inner.core.idle.acquire() {
-            Acquired::Now(container, slot) => Begun::Lent(self.lend(container, slot, site)),
-            Acquired::Wait(ticket) => Begun::Waiting(ticket),
-            Acquired::Closed => Begun::Closed,
+        match ticket.turn().await {
+            Ok((container, slot)) => Ok(self.lend(container, slot, site)),
+            Err(Unserved::Closed) => Err(self.closed()),
+            Err(Unserved::CannotCreate(error)) => {
+                let error = Error::engine("create a container", None, error);
+                Err(error.of_pool(self.name()))
+            }
+            Err(Unserved::TimedOut) => {
+                let waited = core.backend.runtime.now().saturating_duration_since(begun);
+                Err(self.timed_out(waited, false))
+            }
         }
     }
 

@@ -60,8 +60,11 @@ impl Flags {
 /// One step. The number chooses among the items, waiters or slots there are.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Acquire,
+    /// Acquires, and waits until a deadline where no item is idle.
+    Acquire(usize),
     TryAcquire,
+    /// Lets the deadlines up to this one pass.
+    Late(usize),
     /// Polls a waiter.
     Take(usize),
     /// Drops a waiter, served or not.
@@ -70,7 +73,7 @@ enum Step {
     /// Gives an item back that is to be cleaned.
     Clean(usize),
     /// Notes that the cleaning of an item takes long.
-    Late(usize),
+    CleanLate(usize),
     /// Ends the cleaning of an item, with success or without.
     Cleaned(usize, bool),
     Discard(usize),
@@ -101,13 +104,14 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let n = 0..8usize;
     prop_oneof![
-        6 => Just(Step::Acquire),
+        6 => n.clone().prop_map(Step::Acquire),
         2 => Just(Step::TryAcquire),
         4 => n.clone().prop_map(Step::Take),
         3 => n.clone().prop_map(Step::Cancel),
         6 => n.clone().prop_map(Step::Return),
         4 => n.clone().prop_map(Step::Clean),
         5 => (n.clone(), any::<bool>()).prop_map(|(n, is_clean)| Step::Cleaned(n, is_clean)),
+        2 => n.clone().prop_map(Step::CleanLate),
         2 => n.clone().prop_map(Step::Late),
         2 => n.clone().prop_map(Step::Discard),
         3 => n.clone().prop_map(Step::Keep),
@@ -144,6 +148,7 @@ fn limits() -> impl Strategy<Value = Limits> {
 struct Waiting {
     ticket: Ticket<Item>,
     number: usize,
+    deadline: Option<Instant>,
 }
 
 /// The real pool, the items and slots taken from it, and the model beside it.
@@ -172,6 +177,10 @@ struct World {
     closed: bool,
     /// Waiters that failed because no item can be created for them, and were not polled since.
     failed: Vec<usize>,
+    /// Waiters whose time was up, and that were not polled since.
+    late: Vec<usize>,
+    /// The moment from which the deadlines count.
+    begun: Instant,
 }
 
 impl World {
@@ -204,6 +213,8 @@ impl World {
             recycling: 0,
             closed: false,
             failed: Vec::new(),
+            late: Vec::new(),
+            begun: Instant::now(),
         }
     }
 
@@ -278,28 +289,77 @@ impl World {
         self.held.push((item, slot));
     }
 
+    /// Returns one of the deadlines. One of them is no deadline.
+    fn deadline(&self, n: usize) -> Option<Instant> {
+        (n > 0).then(|| self.begun + Duration::from_secs(n as u64))
+    }
+
+    fn answered(&mut self, answer: Acquired<Item>) {
+        match answer {
+            Acquired::Now(item, slot) => self.lend(item, slot),
+            Acquired::None => assert!(self.model_pop().is_none() && !self.closed),
+            Acquired::Closed => assert!(self.closed && self.idle.is_empty()),
+        }
+    }
+
+    /// Lets the time pass up to a deadline.
+    fn end_late_waits(&mut self, n: usize) {
+        let now = self.begun + Duration::from_secs(n as u64);
+        let is_late = |waiting: &&Waiting| waiting.deadline.is_some_and(|deadline| deadline <= now);
+        let late: Vec<_> = self
+            .waiting
+            .iter()
+            .filter(is_late)
+            .map(|waiting| waiting.number)
+            .collect();
+        for number in late {
+            if let Some(at) = self.queue.iter().position(|queued| *queued == number) {
+                self.queue.remove(at);
+                self.late.push(number);
+            }
+        }
+        // No deadline of a waiter in the queue is before the alarm.
+        let alarm = self.real.state.lock().waiters.alarm();
+        for waiting in self
+            .waiting
+            .iter()
+            .filter(|waiting| self.queue.contains(&waiting.number))
+        {
+            assert!(
+                waiting
+                    .deadline
+                    .is_none_or(|deadline| alarm.is_some_and(|alarm| alarm <= deadline))
+            );
+        }
+        self.real.end_late_waits(now);
+    }
+
     fn step(&mut self, step: Step) {
         match step {
-            Step::Acquire => match self.real.acquire() {
-                Acquired::Now(item, slot) => self.lend(item, slot),
-                Acquired::Wait(ticket) => {
+            Step::Acquire(n) => match self.real.queue(self.deadline(n)) {
+                Ok(ticket) => {
                     assert_eq!(self.model_pop(), None);
                     assert!(!self.closed);
                     let number = self.next_ticket;
                     self.next_ticket += 1;
                     self.queue.push_back(number);
-                    self.waiting.push(Waiting { ticket, number });
+                    let deadline = self.deadline(n);
+                    self.waiting.push(Waiting {
+                        ticket,
+                        number,
+                        deadline,
+                    });
                 }
-                Acquired::Closed => assert!(self.closed && self.idle.is_empty()),
+                Err(answer) => self.answered(answer),
             },
-            Step::TryAcquire => match self.real.try_acquire() {
-                Ok(Some((item, slot))) => self.lend(item, slot),
-                Ok(None) => assert!(self.model_pop().is_none() && !self.closed),
-                Err(Closed) => assert!(self.closed),
-            },
+            Step::TryAcquire => {
+                let answer = self.real.try_acquire();
+                self.answered(answer);
+            }
+            Step::Late(n) => self.end_late_waits(n),
             Step::Take(n) => self.take(n),
             Step::Cancel(n) => {
-                let Some(Waiting { ticket, number }) = pick(&mut self.waiting, n) else {
+                let Some(Waiting { ticket, number, .. }) = pick(&mut self.waiting, n) else {
                     return;
                 };
                 self.queue.retain(|waiting| *waiting != number);
@@ -336,7 +396,7 @@ impl World {
                     self.recycling += 1;
                 }
             }
-            Step::Late(n) => {
+            Step::CleanLate(n) => {
                 let at = n % self.cleaning.len().max(1);
                 if let Some((_, slot)) = self.cleaning.get_mut(at) {
                     slot.clean_late();
@@ -503,6 +563,12 @@ impl World {
             self.waiting.remove(n);
             return;
         }
+        if self.late.contains(&number) {
+            let turn = self.waiting[n].ticket.turn().now_or_never();
+            assert!(matches!(turn, Some(Err(Unserved::TimedOut))), "{turn:?}");
+            self.waiting.remove(n);
+            return;
+        }
         let served = self.served.iter().position(|(ticket, _)| *ticket == number);
         let mut expected = served.map(|i| self.served.remove(i).1);
         if expected.is_some_and(|id| self.flags[id].is_spoilt()) {
@@ -651,7 +717,10 @@ fn spoilt_as_it_comes_back(phase: Phase, spoil: fn(&Arc<Idle<Item>>, &Item)) {
     let mut slot = real.reserve().unwrap();
     if phase == Phase::InUse {
         slot.put(item.clone());
-        slot = real.try_acquire().unwrap().unwrap().1;
+        slot = match real.try_acquire() {
+            Acquired::Now(_, slot) => slot,
+            _ => unreachable!("it was given in"),
+        };
     }
     let ((looked, look), (happened, happening)) = (mpsc::channel(), mpsc::channel());
     *item.flags.pause.lock() = Some(Pause {
