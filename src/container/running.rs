@@ -227,11 +227,4 @@ impl Container<Running> {
         let (op, what) = ("kill the container", "the kill of a container");
         self.transition(op, what, |engine, id| engine.kill(id)).await
     }
-
-    /// Returns whether the container may be lent as it is.
-    #[inline]
-    pub(crate) fn is_usable(&self) -> bool {
-        let shared = self.shared();
-        !shared.is_tainted() && !shared.has_unfinished_commands() && !shared.life.is_withdrawn()
-    }
 }

@@ -18,7 +18,6 @@ use super::error_callback::{on_a_thread, without_panics};
 use super::hooks::Hooks;
 use super::identity::{self, Identity};
 use super::idle::{Idle, Limits};
-use super::item::JUDGE;
 use super::kept::Kept;
 use super::maintainer::{self, End};
 use super::pool::{Inner, Pool};
@@ -152,7 +151,7 @@ impl PoolBuilder {
         let exec = spec.active_exec();
         let security = security(&spec, &info);
 
-        let (idle, to_remove) = Idle::new(limits, JUDGE);
+        let (idle, to_remove) = Idle::new(limits);
         let marks_unused = self.adopt == Adopt::Clean && !spec.has_lifeline();
         let core = Arc::new(Core {
             reporter: Reporter::new(self.name.clone(), on_error),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::hooks::Return;
-use super::idle::Slot;
+use super::idle::{Lend, Slot};
 use super::item::Item;
 use super::reuse::Reuse;
 use crate::engine::EngineError;

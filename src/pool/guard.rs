@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::idle::Slot;
+use super::idle::{Idle, Slot};
 use super::item::Item;
 use super::kept::{self, Turn};
 use super::lifetime::Lifetime;
@@ -80,8 +80,9 @@ use crate::container::{Container, Guard, Running, Taint};
 pub struct PooledContainer {
     // `None` only while the guard is taken apart.
     container: Option<Item>,
-    /// `None` where the watchdog holds the slot.
-    slot: Option<Slot<Item>>,
+    /// The pool, where the guard has the container's [`Slot`]: a slot as such would make the guard larger, and it is moved often.
+    /// `None` where the watchdog has it.
+    lent_by: Option<Arc<Idle<Item>>>,
     watched: Option<Box<Watched>>,
     reuse: Reuse,
     /// Whether something is done with each container that comes back.
@@ -107,19 +108,22 @@ pub(super) struct Watched {
 
 impl PooledContainer {
     #[inline]
-    pub(super) fn new(
-        container: Item,
-        slot: Option<Slot<Item>>,
-        watched: Option<Box<Watched>>,
-        (reuse, has_hook): (Reuse, bool),
-    ) -> Self {
+    pub(super) fn new(container: Item, lent_by: Arc<Idle<Item>>, (reuse, has_hook): (Reuse, bool)) -> Self {
         Self {
             container: Some(container),
-            slot,
-            watched,
+            lent_by: Some(lent_by),
+            watched: None,
             reuse,
             has_hook,
         }
+    }
+
+    /// Has the container kept for a limited time.
+    pub(super) fn set_lifetime(&mut self, lifetime: Option<Arc<Lifetime>>) {
+        if let (Some(lifetime), Some(container)) = (&lifetime, &self.container) {
+            lifetime.lent(container.shared());
+        }
+        self.watched.get_or_insert_default().lifetime = lifetime;
     }
 
     /// Gives the lease a key, whose right this is.
@@ -163,8 +167,9 @@ impl PooledContainer {
     /// Ends the lease, and returns its slot and the right to its key. `None`: the container was taken back.
     #[inline]
     fn end_lease(&mut self) -> Option<(Slot<Item>, Option<Turn>)> {
-        if let Some(slot) = self.slot.take() {
-            return Some((slot, self.watched.as_mut().and_then(|watched| watched.turn.take())));
+        if let Some(idle) = self.lent_by.take() {
+            let turn = self.watched.as_mut().and_then(|watched| watched.turn.take());
+            return Some((Slot::lent(idle), turn));
         }
         self.watched.as_mut()?.lease.take()?.end()
     }
@@ -224,7 +229,32 @@ impl Drop for PooledContainer {
     #[inline]
     fn drop(&mut self) {
         let Some(container) = self.container.take() else { return };
-        container.shared().life.set_returned();
+        let shared = container.shared();
+        shared.life.set_returned();
+        let is_plain = self.watched.is_none() && !self.has_hook && !std::thread::panicking();
+        let may_stay = match self.reuse {
+            Reuse::AsIs => true,
+            Reuse::Clean => shared.is_untouched(),
+            Reuse::Never => false,
+        };
+        match self.lent_by.take() {
+            Some(idle) if is_plain && may_stay => {
+                shared.end_lease();
+                shared.end_lease_value();
+                Slot::lent(idle).put(container);
+            }
+            lent_by => {
+                self.lent_by = lent_by;
+                self.give_back(container);
+            }
+        }
+    }
+}
+
+impl PooledContainer {
+    /// Ends a lease that is more than the plainest.
+    #[cold]
+    fn give_back(&mut self, container: Item) {
         // The watchdog removes a container that it took back. Dropping the container here removes it once more, to be sure.
         let Some((slot, turn)) = self.end_lease() else { return };
         if std::thread::panicking() {

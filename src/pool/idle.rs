@@ -16,7 +16,9 @@
 mod model;
 mod queue;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -60,13 +62,13 @@ enum Phase {
     Refused,
 }
 
-/// Judges items. Both functions run under the lock, so that they may only read flags.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Judge<T> {
-    /// Whether an item may be lent.
-    pub(crate) is_usable: fn(&T) -> bool,
-    /// Whether an item is to be replaced instead of becoming idle.
-    pub(crate) is_outdated: fn(&T) -> bool,
+/// An item that can be lent. The functions are called under the lock, so that they may only read flags.
+pub(crate) trait Lend {
+    /// Returns whether the item may be lent.
+    fn is_usable(&self) -> bool;
+
+    /// Returns whether the item is to be replaced instead of becoming idle.
+    fn is_outdated(&self) -> bool;
 }
 
 /// An item that is to be removed, with its slot.
@@ -74,7 +76,8 @@ pub(crate) type Retired<T> = (T, Slot<T>);
 
 /// The answer to an acquire that does not wait.
 pub(crate) enum Acquired<T> {
-    Now(T, Slot<T>),
+    /// The item counts as in use: see [`Slot::lent`].
+    Now(T),
     /// No item is idle.
     None,
     Closed,
@@ -82,7 +85,7 @@ pub(crate) enum Acquired<T> {
 
 /// A place in the queue. Dropping the ticket leaves the queue, and gives back an item that was handed over meanwhile.
 #[derive(Debug)]
-pub(crate) struct Ticket<T> {
+pub(crate) struct Ticket<T: Lend> {
     /// `None` once the wait is over.
     handed: Option<oneshot::Receiver<Handed<T>>>,
     place: Place,
@@ -114,7 +117,6 @@ pub(crate) struct Hopeless<'a> {
 pub(crate) struct Idle<T> {
     state: Mutex<State<T>>,
     limits: Limits,
-    judge: Judge<T>,
     retired: mpsc::UnboundedSender<Retired<T>>,
     /// Rung when an item may have to be created, and when the pool is closed.
     demand: Notify,
@@ -152,7 +154,7 @@ struct Ring {
     alarm: bool,
 }
 
-impl<T> State<T> {
+impl<T: Lend> State<T> {
     /// Returns how many more creations are wanted: one for each waiter, and one for each item missing from the minimum. An item
     /// that is being cleaned is there sooner than a new one, unless that takes long.
     #[inline]
@@ -182,18 +184,15 @@ impl<T> State<T> {
 
     /// Takes the usable item that became idle last. Unusable items on the way to it go to `refused`.
     #[inline]
-    fn pop(&mut self, limits: &Limits, judge: &Judge<T>, refused: &mut Vec<T>) -> (Option<T>, Ring) {
+    fn pop(&mut self, limits: &Limits, refused: &mut Vec<T>) -> (Option<T>, Ring) {
         let outdated = self.outdated;
-        let mut found = None;
-        while let Some(item) = self.idle.pop() {
-            self.outdated = self.outdated.min(self.idle.len());
-            if (judge.is_usable)(&item) {
-                self.counters.lent += 1;
-                found = Some(item);
-                break;
-            }
-            self.recycling += 1;
-            refused.push(item);
+        let mut found = self.idle.pop();
+        if found.as_ref().is_some_and(|item| !item.is_usable()) {
+            found = self.pop_usable(found, refused);
+        }
+        self.outdated = outdated.min(self.idle.len());
+        if found.is_some() {
+            self.counters.lent += 1;
         }
         let ring = Ring {
             demand: self.has_demand(limits),
@@ -201,6 +200,19 @@ impl<T> State<T> {
             ..Ring::default()
         };
         (found, ring)
+    }
+
+    #[cold]
+    fn pop_usable(&mut self, mut next: Option<T>, refused: &mut Vec<T>) -> Option<T> {
+        while let Some(item) = next {
+            if item.is_usable() {
+                return Some(item);
+            }
+            self.recycling += 1;
+            refused.push(item);
+            next = self.idle.pop();
+        }
+        None
     }
 
     /// Takes the waiters out of the queue that no item on loan or in creation can serve.
@@ -230,7 +242,9 @@ impl<T> State<T> {
         self.recycling += 1;
         Some(self.idle.remove(0))
     }
+}
 
+impl<T> State<T> {
     #[inline]
     fn count(&mut self, phase: Phase, change: impl Fn(&mut usize)) {
         match phase {
@@ -252,9 +266,9 @@ impl<T> State<T> {
     }
 }
 
-impl<T> Idle<T> {
+impl<T: Lend> Idle<T> {
     /// Returns an empty pool, and the channel of the items that are to be removed.
-    pub(crate) fn new(limits: Limits, judge: Judge<T>) -> (Arc<Self>, mpsc::UnboundedReceiver<Retired<T>>) {
+    pub(crate) fn new(limits: Limits) -> (Arc<Self>, mpsc::UnboundedReceiver<Retired<T>>) {
         let (retired, to_remove) = mpsc::unbounded_channel();
         let state = State {
             idle: Vec::with_capacity(limits.max_idle.min(1024)),
@@ -272,7 +286,6 @@ impl<T> Idle<T> {
         let idle = Self {
             state: Mutex::new(state),
             limits,
-            judge,
             retired,
             demand: Notify::new(),
             renewed: Notify::new(),
@@ -286,23 +299,23 @@ impl<T> Idle<T> {
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Acquired<T> {
         let mut refused = Vec::new();
         let mut state = self.state.lock();
-        let (found, ring) = state.pop(&self.limits, &self.judge, &mut refused);
+        let (found, ring) = state.pop(&self.limits, &mut refused);
         let closed = state.closed;
         drop(state);
         self.settle(refused, ring);
-        self.acquired(found, closed)
+        Self::acquired(found, closed)
     }
 
     /// Takes an idle item, or a place in the queue until the deadline. Without a deadline the wait has no end.
     pub(crate) fn queue(self: &Arc<Self>, deadline: Option<Instant>) -> Result<Ticket<T>, Acquired<T>> {
         let mut refused = Vec::new();
         let mut state = self.state.lock();
-        let (found, mut ring) = state.pop(&self.limits, &self.judge, &mut refused);
+        let (found, mut ring) = state.pop(&self.limits, &mut refused);
         let closed = state.closed;
         if found.is_some() || closed {
             drop(state);
             self.settle(refused, ring);
-            return Err(self.acquired(found, closed));
+            return Err(Self::acquired(found, closed));
         }
         let place = state.waiters.last_place(deadline);
         let (handed, is_earlier) = state.waiters.queue(place);
@@ -318,9 +331,9 @@ impl<T> Idle<T> {
     }
 
     #[inline]
-    fn acquired(self: &Arc<Self>, found: Option<T>, closed: bool) -> Acquired<T> {
+    fn acquired(found: Option<T>, closed: bool) -> Acquired<T> {
         match found {
-            Some(item) => Acquired::Now(item, self.slot(Phase::InUse)),
+            Some(item) => Acquired::Now(item),
             None if closed => Acquired::Closed,
             None => Acquired::None,
         }
@@ -353,10 +366,17 @@ impl<T> Idle<T> {
     /// Does the rest of [`State::pop`] once the lock is free.
     #[inline]
     fn settle(self: &Arc<Self>, refused: Vec<T>, ring: Ring) {
+        if !refused.is_empty() {
+            self.refuse(refused);
+        }
+        self.ring(ring);
+    }
+
+    #[cold]
+    fn refuse(self: &Arc<Self>, refused: Vec<T>) {
         for item in refused {
             self.give_away(item, self.slot(Phase::Refused));
         }
-        self.ring(ring);
     }
 
     /// Takes the right to create an item, if one more is wanted and allowed.
@@ -386,7 +406,7 @@ impl<T> Idle<T> {
     /// Makes an item idle that was not created here. Gives it back if there is no room, or if it is not usable.
     pub(crate) fn admit(&self, item: T) -> Result<(), T> {
         let mut state = self.state.lock();
-        let good = (self.judge.is_usable)(&item) && !(self.judge.is_outdated)(&item);
+        let good = item.is_usable() && !item.is_outdated();
         if !good || state.closed || state.total >= self.limits.max_total || state.idle.len() >= self.limits.max_idle {
             return Err(item);
         }
@@ -458,7 +478,7 @@ impl<T> Idle<T> {
         let mut state = self.state.lock();
         let known = state.outdated;
         let idle = std::mem::take(&mut state.idle).into_iter().enumerate();
-        let (old, new): (Vec<_>, Vec<_>) = idle.partition(|(i, item)| *i < known || (self.judge.is_outdated)(item));
+        let (old, new): (Vec<_>, Vec<_>) = idle.partition(|(i, item)| *i < known || item.is_outdated());
         state.outdated = old.len();
         state.idle = old.into_iter().chain(new).map(|(_, item)| item).collect();
         let mut surplus = Vec::new();
@@ -594,8 +614,8 @@ impl<T> Idle<T> {
     fn put(self: Arc<Self>, mut item: T, mut phase: Phase) -> bool {
         loop {
             let mut state = self.state.lock();
-            let usable = (self.judge.is_usable)(&item);
-            let good = usable && !(self.judge.is_outdated)(&item);
+            let usable = item.is_usable();
+            let good = usable && !item.is_outdated();
             match phase {
                 Phase::Creating => state.counters.created += 1,
                 Phase::Cleaning | Phase::CleaningLate if good => {
@@ -661,7 +681,16 @@ impl<T> Idle<T> {
     }
 }
 
-impl<T> Slot<T> {
+impl<T: Lend> Slot<T> {
+    /// Returns the slot of an item that is in use. There is one for each such item.
+    #[inline]
+    pub(crate) fn lent(idle: Arc<Idle<T>>) -> Self {
+        Self {
+            idle: Some(idle),
+            phase: Phase::InUse,
+        }
+    }
+
     /// Gives back an item that was lent, or gives in a new one: see [`Idle::put`]. Returns whether the item was usable; else it
     /// was given away.
     #[inline]
@@ -687,12 +716,13 @@ impl<T> Slot<T> {
         self.leave(Phase::Recycling, |_| {});
     }
 
-    /// Begins the next lease of an item that was kept.
-    pub(crate) fn resume(&mut self) {
+    /// Begins the next lease of an item that was kept, which counts as in use: see [`lent`](Self::lent).
+    pub(crate) fn resume(mut self) {
         self.leave(Phase::InUse, |counters| {
             counters.returned += 1;
             counters.lent += 1;
         });
+        self.idle = None;
     }
 
     /// Sends an item that was lent to be cleaned. Its place stays taken.
@@ -802,42 +832,40 @@ impl<T> Drop for Slot<T> {
     }
 }
 
-impl<T> Ticket<T> {
-    /// Waits for this ticket's turn, and returns a usable item. An item that has become unusable since it was handed over does
-    /// not cost the turn. Called once more after that, it says that nothing is lent any more.
-    ///
-    /// Cancel safe: the place in the queue, or the item that was handed over, stays with the ticket.
-    pub(crate) async fn turn(&mut self) -> Result<(T, Slot<T>), Unserved> {
+impl<T: Lend> Ticket<T> {
+    /// Polls for this ticket's turn, and returns a usable item, which counts as in use. An item that has become unusable since it was
+    /// handed over does not cost the turn. Called once more after that, it says that nothing is lent any more.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Unserved>> {
         loop {
             let Some(handed) = &mut self.handed else {
-                return Err(Unserved::Closed);
+                return Poll::Ready(Err(Unserved::Closed));
             };
-            let handed = handed.await;
+            let handed = ready!(Pin::new(handed).poll(cx));
             self.handed = None;
             let item = match handed {
                 Ok(Handed::Item(item)) => item,
-                Ok(Handed::CannotCreate(error)) => return Err(Unserved::CannotCreate(*error)),
-                Ok(Handed::TimedOut) => return Err(Unserved::TimedOut),
-                Err(_) => return Err(Unserved::Closed),
+                Ok(Handed::CannotCreate(error)) => return Poll::Ready(Err(Unserved::CannotCreate(*error))),
+                Ok(Handed::TimedOut) => return Poll::Ready(Err(Unserved::TimedOut)),
+                Err(_) => return Poll::Ready(Err(Unserved::Closed)),
             };
-            if (self.idle.judge.is_usable)(&item) {
-                return Ok((item, self.idle.slot(Phase::InUse)));
+            if item.is_usable() {
+                return Poll::Ready(Ok(item));
             }
-            if let Some(taken) = self.refuse(item)? {
-                return Ok(taken);
+            if let Some(other) = self.refuse(item)? {
+                return Poll::Ready(Ok(other));
             }
         }
     }
 
     /// Gives an unusable item away, and takes an idle one or queues again with the old number.
     #[cold]
-    fn refuse(&mut self, item: T) -> Result<Option<(T, Slot<T>)>, Unserved> {
+    fn refuse(&mut self, item: T) -> Result<Option<T>, Unserved> {
         let idle = &self.idle;
         let mut refused = Vec::new();
         let mut state = idle.state.lock();
         state.counters.lent -= 1;
         state.recycling += 1;
-        let (found, mut ring) = state.pop(&idle.limits, &idle.judge, &mut refused);
+        let (found, mut ring) = state.pop(&idle.limits, &mut refused);
         let closed = state.closed;
         if found.is_none() && !closed {
             let (handed, is_earlier) = state.waiters.queue(self.place);
@@ -849,14 +877,14 @@ impl<T> Ticket<T> {
         idle.give_away(item, idle.slot(Phase::Refused));
         idle.settle(refused, ring);
         match found {
-            Some(item) => Ok(Some((item, idle.slot(Phase::InUse)))),
+            Some(item) => Ok(Some(item)),
             None if closed => Err(Unserved::Closed),
             None => Ok(None),
         }
     }
 }
 
-impl<T> Drop for Ticket<T> {
+impl<T: Lend> Drop for Ticket<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(handed) = self.handed.take() {
@@ -865,7 +893,7 @@ impl<T> Drop for Ticket<T> {
     }
 }
 
-impl<T> Ticket<T> {
+impl<T: Lend> Ticket<T> {
     /// Leaves the queue, or gives the item back that came too late for this ticket.
     #[cold]
     fn leave(&self, mut handed: oneshot::Receiver<Handed<T>>) {

@@ -1,13 +1,20 @@
 //! The item that a pool lends: a running container.
 
-use super::idle::Judge;
+use super::idle::Lend;
 use crate::container::{Container, Running};
 
 /// A container between its creation and its removal.
 pub(super) type Item = Container<Running>;
 
-/// Judges a container by its flags alone.
-pub(super) const JUDGE: Judge<Item> = Judge {
-    is_usable: Item::is_usable,
-    is_outdated: |item| item.shared().life.is_outdated(),
-};
+impl Lend for Item {
+    #[inline]
+    fn is_usable(&self) -> bool {
+        let shared = self.shared();
+        !shared.is_tainted() && !shared.has_unfinished_commands() && !shared.life.is_withdrawn()
+    }
+
+    #[inline]
+    fn is_outdated(&self) -> bool {
+        self.shared().life.is_outdated()
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,8 +12,8 @@ use tokio::time::Instant;
 
 use super::core::{Core, Deadlines};
 use super::ending::Finished;
-use super::guard::{PooledContainer, Watched};
-use super::idle::{Acquired, Closed, Slot, Unserved};
+use super::guard::PooledContainer;
+use super::idle::{Acquired, Closed, Ticket, Unserved};
 use super::item::Item;
 use super::kept::{self, Turn};
 use super::lease::Lease;
@@ -320,13 +322,13 @@ impl Pool {
 
     /// Lends the container that is kept for a key, if it may still be lent.
     fn resume(&self, turn: &Turn, site: &'static Location<'static>) -> Option<PooledContainer> {
-        let (container, mut slot) = turn.take()?;
+        let (container, slot) = turn.take()?;
         if !container.shared().may_be_resumed() {
             slot.retire(container);
             return None;
         }
         slot.resume();
-        Some(self.lend(container, slot, site))
+        Some(self.lend(container, site))
     }
 
     /// Counts an acquire whose time is up, and returns its error.
@@ -348,13 +350,14 @@ impl Pool {
         }))
     }
 
-    /// Acquires for the acquire site `site`, which the caller takes before the first poll: an async function does not know
-    /// its caller.
-    async fn acquire_at(&self, limit: Duration, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
-        match self.inner.core.idle.try_acquire() {
-            Acquired::Now(container, slot) => Ok(self.lend(container, slot, site)),
-            Acquired::None => self.wait(limit, site).await,
-            Acquired::Closed => Err(self.closed()),
+    /// Acquires for the acquire site `site`.
+    #[inline]
+    fn acquire_at(&self, limit: Duration, site: &'static Location<'static>) -> Acquire<'_> {
+        Acquire {
+            pool: self,
+            limit,
+            site,
+            wait: None,
         }
     }
 
@@ -368,7 +371,7 @@ impl Pool {
         // Not in the closure, which does not know the caller of this function.
         let site = Location::caller();
         match self.inner.core.idle.try_acquire() {
-            Acquired::Now(container, slot) => Ok(Some(self.lend(container, slot, site))),
+            Acquired::Now(container) => Ok(Some(self.lend(container, site))),
             Acquired::None => Ok(None),
             Acquired::Closed => Err(self.closed()),
         }
@@ -492,56 +495,29 @@ impl Pool {
         self.inner.security.as_ref()
     }
 
-    /// Waits in the queue. A task of the pool ends the wait when its time is up, so that a waiter needs no timer.
-    async fn wait(&self, limit: Duration, site: &'static Location<'static>) -> Result<PooledContainer, Error> {
-        let core = &self.inner.core;
-        let begun = core.backend.runtime.now();
-        let mut ticket = match core.idle.queue(begun.checked_add(limit)) {
-            Ok(ticket) => ticket,
-            Err(Acquired::Now(container, slot)) => return Ok(self.lend(container, slot, site)),
-            Err(Acquired::None | Acquired::Closed) => return Err(self.closed()),
-        };
-        match ticket.turn().await {
-            Ok((container, slot)) => Ok(self.lend(container, slot, site)),
-            Err(Unserved::Closed) => Err(self.closed()),
-            Err(Unserved::CannotCreate(error)) => {
-                let error = Error::engine("create a container", None, error);
-                Err(error.of_pool(self.name()))
-            }
-            Err(Unserved::TimedOut) => {
-                let waited = core.backend.runtime.now().saturating_duration_since(begun);
-                Err(self.timed_out(waited, false))
-            }
-        }
-    }
-
+    /// Makes the guard of a container that counts as in use.
     #[inline]
-    fn lend(&self, container: Item, slot: Slot<Item>, site: &'static Location<'static>) -> PooledContainer {
+    fn lend(&self, container: Item, site: &'static Location<'static>) -> PooledContainer {
         container.shared().life.set_lent(site);
         container.shared().begin_use();
-        let Core {
-            reuse,
-            hooks,
-            deadlines,
-            ..
-        } = &*self.inner.core;
-        let fate = (*reuse, hooks.on_return.is_some());
+        let core = &*self.inner.core;
+        let fate = (core.reuse, core.hooks.on_return.is_some());
+        let guard = PooledContainer::new(container, core.idle.clone(), fate);
+        if core.deadlines.lifetime.is_none() && core.deadlines.max_lease.is_none() {
+            return guard;
+        }
+        self.watch(guard, site)
+    }
+
+    /// Begins to limit how long a lease lasts, and how long its container is kept.
+    #[cold]
+    fn watch(&self, mut guard: PooledContainer, site: &'static Location<'static>) -> PooledContainer {
         let Deadlines {
             lifetime,
             max_lease,
             watchdog,
-        } = deadlines;
-        if lifetime.is_none() && max_lease.is_none() {
-            return PooledContainer::new(container, Some(slot), None, fate);
-        }
-        if let Some(lifetime) = lifetime {
-            lifetime.lent(container.shared());
-        }
-        let watched = Box::new(Watched {
-            lifetime: lifetime.clone(),
-            ..Watched::default()
-        });
-        let mut guard = PooledContainer::new(container, Some(slot), Some(watched), fate);
+        } = &self.inner.core.deadlines;
+        guard.set_lifetime(lifetime.clone());
         if let Some(limit) = max_lease {
             guard.set_limit(watchdog, *limit, site);
         }
@@ -558,6 +534,75 @@ impl Pool {
         Error::Shutdown {
             pool: self.name().to_owned(),
         }
+    }
+}
+
+/// The future of an acquire. Written by hand: that of an async function moves the guard once more for each function.
+#[must_use = "futures do nothing unless polled"]
+struct Acquire<'p> {
+    pool: &'p Pool,
+    limit: Duration,
+    /// Taken before the first poll, which does not know the caller.
+    site: &'static Location<'static>,
+    wait: Option<Wait>,
+}
+
+/// The part of an acquire that found no idle container.
+struct Wait {
+    ticket: Ticket<Item>,
+    begun: Instant,
+}
+
+impl Future for Acquire<'_> {
+    type Output = Result<PooledContainer, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.wait.is_some() {
+            return this.poll_wait(cx);
+        }
+        match this.pool.inner.core.idle.try_acquire() {
+            Acquired::Now(container) => Poll::Ready(Ok(this.pool.lend(container, this.site))),
+            Acquired::None => this.begin_wait(cx),
+            Acquired::Closed => Poll::Ready(Err(this.pool.closed())),
+        }
+    }
+}
+
+impl Acquire<'_> {
+    /// Waits in the queue. A task of the pool ends the wait when its time is up, so that a waiter needs no timer.
+    #[cold]
+    fn begin_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<PooledContainer, Error>> {
+        let core = &self.pool.inner.core;
+        let begun = core.backend.runtime.now();
+        match core.idle.queue(begun.checked_add(self.limit)) {
+            Ok(ticket) => {
+                self.wait = Some(Wait { ticket, begun });
+                self.poll_wait(cx)
+            }
+            Err(Acquired::Now(container)) => Poll::Ready(Ok(self.pool.lend(container, self.site))),
+            Err(Acquired::None | Acquired::Closed) => Poll::Ready(Err(self.pool.closed())),
+        }
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<PooledContainer, Error>> {
+        let Some(Wait { ticket, begun }) = &mut self.wait else {
+            return Poll::Pending;
+        };
+        let pool = self.pool;
+        Poll::Ready(match ready!(ticket.poll_turn(cx)) {
+            Ok(container) => Ok(pool.lend(container, self.site)),
+            Err(Unserved::Closed) => Err(pool.closed()),
+            Err(Unserved::CannotCreate(error)) => {
+                let error = Error::engine("create a container", None, error);
+                Err(error.of_pool(pool.name()))
+            }
+            Err(Unserved::TimedOut) => {
+                let now = pool.inner.core.backend.runtime.now();
+                Err(pool.timed_out(now.saturating_duration_since(*begun), false))
+            }
+        })
     }
 }
 

@@ -26,3 +26,4 @@ mod stress;
 #[path = "../support/mod.rs"]
 mod support;
 mod told;
+mod waits;

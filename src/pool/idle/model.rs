@@ -1,6 +1,7 @@
 //! Drives the heart of the pool by random sequences, beside a model that is too simple to be wrong.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,6 +18,18 @@ use crate::error::EngineErrorKind;
 struct Item {
     id: usize,
     flags: Arc<Flags>,
+}
+
+impl Lend for Item {
+    fn is_usable(&self) -> bool {
+        !self.flags.is_spoilt()
+    }
+
+    fn is_outdated(&self) -> bool {
+        let outdated = self.flags.is_outdated();
+        self.flags.after_a_look();
+        outdated
+    }
 }
 
 /// The flags of an item, wherever the item is.
@@ -54,6 +67,12 @@ impl Flags {
 
     fn is_good(&self) -> bool {
         !self.is_outdated() && !self.is_spoilt()
+    }
+}
+
+impl Ticket<Item> {
+    fn turn(&mut self) -> Option<Result<Item, Unserved>> {
+        poll_fn(|cx| self.poll_turn(cx)).now_or_never()
     }
 }
 
@@ -185,15 +204,7 @@ struct World {
 
 impl World {
     fn new(limits: Limits) -> Self {
-        let judge = Judge {
-            is_usable: |item: &Item| !item.flags.is_spoilt(),
-            is_outdated: |item: &Item| {
-                let outdated = item.flags.is_outdated();
-                item.flags.after_a_look();
-                outdated
-            },
-        };
-        let (real, to_remove) = Idle::new(limits, judge);
+        let (real, to_remove) = Idle::new(limits);
         Self {
             limits,
             real,
@@ -284,9 +295,13 @@ impl World {
         None
     }
 
-    fn lend(&mut self, item: Item, slot: Slot<Item>) {
+    fn lend(&mut self, item: Item) {
         assert_eq!(Some(item.id), self.model_pop(), "the one that became idle last");
-        self.held.push((item, slot));
+        self.hold(item);
+    }
+
+    fn hold(&mut self, item: Item) {
+        self.held.push((item, Slot::lent(self.real.clone())));
     }
 
     /// Returns one of the deadlines. One of them is no deadline.
@@ -296,7 +311,7 @@ impl World {
 
     fn answered(&mut self, answer: Acquired<Item>) {
         match answer {
-            Acquired::Now(item, slot) => self.lend(item, slot),
+            Acquired::Now(item) => self.lend(item),
             Acquired::None => assert!(self.model_pop().is_none() && !self.closed),
             Acquired::Closed => assert!(self.closed && self.idle.is_empty()),
         }
@@ -427,9 +442,9 @@ impl World {
                 }
             }
             Step::Resume(n) => {
-                if let Some((item, mut slot)) = pick(&mut self.kept, n) {
+                if let Some((item, slot)) = pick(&mut self.kept, n) {
                     slot.resume();
-                    self.held.push((item, slot));
+                    self.hold(item);
                 }
             }
             Step::EndKeep(n) => {
@@ -558,13 +573,13 @@ impl World {
         let n = n % self.waiting.len();
         let number = self.waiting[n].number;
         if self.failed.contains(&number) {
-            let turn = self.waiting[n].ticket.turn().now_or_never();
+            let turn = self.waiting[n].ticket.turn();
             assert!(matches!(turn, Some(Err(Unserved::CannotCreate(_)))), "{turn:?}");
             self.waiting.remove(n);
             return;
         }
         if self.late.contains(&number) {
-            let turn = self.waiting[n].ticket.turn().now_or_never();
+            let turn = self.waiting[n].ticket.turn();
             assert!(matches!(turn, Some(Err(Unserved::TimedOut))), "{turn:?}");
             self.waiting.remove(n);
             return;
@@ -581,10 +596,10 @@ impl World {
                 self.queue.make_contiguous().sort_unstable();
             }
         }
-        match self.waiting[n].ticket.turn().now_or_never() {
-            Some(Ok((item, slot))) => {
+        match self.waiting[n].ticket.turn() {
+            Some(Ok(item)) => {
                 assert_eq!(Some(item.id), expected, "it was this one's turn, and this item's");
-                self.held.push((item, slot));
+                self.hold(item);
             }
             Some(Err(Unserved::Closed)) => assert!(self.closed && expected.is_none()),
             Some(Err(unexpected)) => panic!("{unexpected:?}"),
@@ -718,7 +733,7 @@ fn spoilt_as_it_comes_back(phase: Phase, spoil: fn(&Arc<Idle<Item>>, &Item)) {
     if phase == Phase::InUse {
         slot.put(item.clone());
         slot = match real.try_acquire() {
-            Acquired::Now(_, slot) => slot,
+            Acquired::Now(_) => Slot::lent(real.clone()),
             _ => unreachable!("it was given in"),
         };
     }
