@@ -498,11 +498,12 @@ impl Pool {
     /// Makes the guard of a container that counts as in use.
     #[inline]
     fn lend(&self, container: Item, site: &'static Location<'static>) -> PooledContainer {
-        container.shared().life.set_lent(site);
-        container.shared().begin_use();
         let core = &*self.inner.core;
         let fate = (core.reuse, core.hooks.on_return.is_some());
+        // First of all: from here on the container cannot be lost.
         let guard = PooledContainer::new(container, core.idle.clone(), fate);
+        guard.shared().life.set_lent(site);
+        guard.shared().begin_use();
         if core.deadlines.lifetime.is_none() && core.deadlines.max_lease.is_none() {
             return guard;
         }
