@@ -38,19 +38,17 @@ impl Merged {
     /// status tells of them.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(OutputStream, Bytes)>> {
         loop {
-            let mut heads = [None; 2];
-            // An earlier piece of the first output may have come before the piece that is seen in the second. All that are earlier
-            // than a piece are there once that is.
-            for stream in [0, 1, 0] {
-                if heads[stream].is_none() {
-                    if !coop::has_budget_remaining() {
-                        // A piece that is there would not be seen.
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                    heads[stream] = self.poll_head(stream, cx);
-                }
-            }
+            // All pieces that are earlier than a piece are there once that is. So a piece of the first output counts if the second is
+            // looked at after it. Where only the second has a piece, an earlier one may have come to the first since the look there.
+            // Where neither has one, the first is not looked at again: what came there meanwhile may be later than what came to the
+            // second, and has called the waker.
+            let first = ready!(self.poll_head(0, cx));
+            let second = ready!(self.poll_head(1, cx));
+            let first = match (first, second) {
+                (None, Some(_)) => ready!(self.poll_head(0, cx)),
+                (first, _) => first,
+            };
+            let heads = [first, second];
             let stream = match heads {
                 [Some((first, _)), Some((second, _))] => usize::from(second < first),
                 [Some(_), None] => 0,
@@ -65,23 +63,26 @@ impl Merged {
         }
     }
 
-    /// Returns the place and the length of the next piece of an output, if it is there.
-    fn poll_head(&mut self, stream: usize, cx: &mut Context<'_>) -> Option<(u64, usize)> {
-        match self.readers[stream].as_mut()?.poll_next_piece(cx) {
-            Poll::Pending => None,
-            Poll::Ready(Ok(Some(head))) => Some(head),
-            Poll::Ready(Ok(None)) => {
-                self.end(stream);
-                None
-            }
-            Poll::Ready(Err(error)) => {
-                if !BrokeOff::is(&error) {
-                    tracing::debug!(%error, "the output of a command could not be read");
-                }
-                self.end(stream);
-                None
-            }
+    /// Returns the place and the length of the next piece of an output, if it is there. Pending: nothing can be seen in this turn of
+    /// the task.
+    fn poll_head(&mut self, stream: usize, cx: &mut Context<'_>) -> Poll<Option<(u64, usize)>> {
+        if !coop::has_budget_remaining() {
+            // A piece that is there would not be seen.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        let Some(reader) = &mut self.readers[stream] else {
+            return Poll::Ready(None);
+        };
+        match reader.poll_next_piece(cx) {
+            Poll::Pending => return Poll::Ready(None),
+            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Some(head)),
+            Poll::Ready(Ok(None)) => {}
+            Poll::Ready(Err(error)) if BrokeOff::is(&error) => {}
+            Poll::Ready(Err(error)) => tracing::debug!(%error, "the output of a command could not be read"),
+        }
+        self.end(stream);
+        Poll::Ready(None)
     }
 
     /// Takes so much of an output, or less where its limit is reached; `None` at its end.
