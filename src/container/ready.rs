@@ -42,6 +42,9 @@ const ONE_LOOK: Duration = Duration::from_secs(10);
 /// How long the signs of a container may take that another process has left.
 const LEFT_BY_OTHERS: Duration = Duration::from_secs(2);
 
+/// How long after a look that has failed the engine may take to notice that the container has ended.
+const LATE_END: Duration = Duration::from_secs(2);
+
 /// How much of the output of a command an error quotes, in bytes.
 const QUOTED: usize = 256;
 
@@ -280,11 +283,13 @@ impl Shared {
                 (Ok(Ok(())), _) => Ok(()),
                 // The end of its command, whose words these are, has brought the error about.
                 (Ok(Err(_)), Some(_)) => Err(waiting.ended(self.end_of_server(listener).await)),
-                // Nothing can be looked at in a container that has just ended.
-                (Ok(Err(_)), None) if !self.spec.has_lifeline() && self.look_at_end().await.is_some() => {
-                    Err(waiting.ended(self.end_of_server(listener).await))
-                }
                 (Ok(Err(error)), None) => {
+                    // Nothing can be looked at in a container that has just ended, and the engine may notice the end late.
+                    if (self.is_supervised() || self.has_own_command())
+                        && let Ok(end) = timeout(LATE_END, self.end_of_server(listener)).await
+                    {
+                        return Err(waiting.ended(end));
+                    }
                     waiting.saw(String::new());
                     let how = "it cannot be known whether the container is ready";
                     Err(waiting.error(how, &error.to_string(), &last_words()).of_settings())

@@ -340,10 +340,13 @@ impl Pool {
         let not_ready_yet = || (!key_in_use).then(|| core.roster.not_ready_yet()).flatten();
         let last_create_error = core.creations.last_error();
         let is_under_way = last_create_error.is_none();
+        let mut status = self.status();
+        // This acquire, which has left the queue.
+        status.waiting += usize::from(!key_in_use);
         Error::AcquireTimeout(Box::new(AcquireTimeout {
             pool: self.name().to_owned(),
             waited,
-            status: self.status(),
+            status,
             last_create_error: last_create_error.or_else(not_ready_yet),
             key_in_use,
             is_under_way,
