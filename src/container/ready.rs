@@ -285,7 +285,9 @@ impl Shared {
                 (Ok(Err(_)), Some(_)) => Err(waiting.ended(self.end_of_server(listener).await)),
                 (Ok(Err(error)), None) => {
                     // Nothing can be looked at in a container that has just ended, and the engine may notice the end late.
-                    if (self.is_supervised() || self.has_own_command())
+                    let may_have_ended = self.is_supervised() || self.has_own_command();
+                    if may_have_ended
+                        && error.kind() != EngineErrorKind::Unsupported
                         && let Ok(end) = timeout(LATE_END, self.end_of_server(listener)).await
                     {
                         return Err(waiting.ended(end));
