@@ -21,7 +21,7 @@ const NO_PROGRAM: &str = "does the image have this program? see supervise_comman
 #[derive(Debug, Clone)]
 pub(super) struct CommandEnd {
     pub words: String,
-    /// What it printed last, where this is not among the words.
+    /// The last output, where the words do not quote it.
     pub last_words: String,
     /// The advice where it could not be started at all.
     pub never_began: Option<&'static str>,

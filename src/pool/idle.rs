@@ -509,7 +509,6 @@ impl<T: Lend> Idle<T> {
         state.recycling += 1;
         let item = state.idle.remove(0);
         let ring = Ring {
-            demand: false,
             renewed: state.outdated == 0,
             ..Ring::default()
         };
@@ -632,7 +631,6 @@ impl<T: Lend> Idle<T> {
                 // An item that was being cleaned counted as one that comes.
                 let ring = Ring {
                     demand: phase == Phase::Cleaning && state.has_demand(&self.limits),
-                    renewed: false,
                     ..Ring::default()
                 };
                 drop(state);
@@ -657,7 +655,6 @@ impl<T: Lend> Idle<T> {
                 state.idle.push(item);
                 if let Some(old) = state.pop_surplus(&self.limits) {
                     let ring = Ring {
-                        demand: false,
                         renewed: state.outdated == 0,
                         ..Ring::default()
                     };
@@ -801,7 +798,6 @@ impl<T: Lend> Slot<T> {
             self.phase = phase;
             let ring = Ring {
                 demand: state.has_demand(&idle.limits),
-                renewed: false,
                 ..Ring::default()
             };
             drop(state);
@@ -882,18 +878,7 @@ impl<T: Lend> Ticket<T> {
             None => Ok(None),
         }
     }
-}
 
-impl<T: Lend> Drop for Ticket<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(handed) = self.handed.take() {
-            self.leave(handed);
-        }
-    }
-}
-
-impl<T: Lend> Ticket<T> {
     /// Leaves the queue, or gives the item back that came too late for this ticket.
     #[cold]
     fn leave(&self, mut handed: oneshot::Receiver<Handed<T>>) {
@@ -908,6 +893,15 @@ impl<T: Lend> Ticket<T> {
                 let waiter = self.idle.state.lock().waiters.remove(self.place.number);
                 drop(waiter);
             }
+        }
+    }
+}
+
+impl<T: Lend> Drop for Ticket<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(handed) = self.handed.take() {
+            self.leave(handed);
         }
     }
 }

@@ -51,7 +51,8 @@ impl Drop for Quiet {
     }
 }
 
-fn quietly(call: impl FnOnce()) {
+/// Makes a call that may wake or drop a waker of the caller's. A panic ends the call, and is logged.
+pub(crate) fn quietly(call: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!("the waker of a future panicked");
     }

@@ -1,12 +1,12 @@
 //! The acquires that wait: [`Queue`] and [`Waiter`].
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::EngineError;
+use crate::values::waker::quietly;
 
 /// Holds the waiters, sorted by number.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Waiter<T> {
     hand: oneshot::Sender<Handed<T>>,
 }
 
-/// What a waiter gets.
+/// The answer to a waiter.
 #[derive(Debug)]
 pub(super) enum Handed<T> {
     /// The item counts as in use. The waiter makes its slot.
@@ -128,23 +128,14 @@ impl<T> Waiter<T> {
     /// A waiter's waker is the caller's. A waker that panicked here would end a task of the pool, or the task that gives the item back.
     #[inline]
     pub(super) fn hand(self, handed: Handed<T>) -> Result<(), Handed<T>> {
-        let sent = catch_unwind(AssertUnwindSafe(|| self.hand.send(handed)));
         // The channel has what was sent before it wakes.
-        sent.unwrap_or_else(|_| {
-            panicked();
-            Ok(())
-        })
+        let mut sent = Ok(());
+        quietly(|| sent = self.hand.send(handed));
+        sent
     }
 
     /// Ends the wait: nothing is lent any more.
     pub(super) fn end(self) {
-        if catch_unwind(AssertUnwindSafe(|| drop(self.hand))).is_err() {
-            panicked();
-        }
+        quietly(|| drop(self.hand));
     }
-}
-
-#[cold]
-fn panicked() {
-    tracing::error!("the waker of an acquire panicked");
 }
